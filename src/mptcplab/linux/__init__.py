@@ -1,0 +1,1 @@
+"""Testbed: network namespaces on the running Linux kernel."""

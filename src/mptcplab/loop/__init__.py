@@ -1,0 +1,1 @@
+"""Clock and timers: one interface, in virtual time and in real time."""

@@ -1,0 +1,1 @@
+"""The link model and the topology: hosts, NICs, VLANs, switches, links."""

@@ -1,0 +1,1 @@
+"""The run folder: versioned tables and metadata, written and read."""

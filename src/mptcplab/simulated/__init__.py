@@ -1,0 +1,1 @@
+"""Testbed: hosts running the package's stack over modelled links in virtual time."""

@@ -1,0 +1,1 @@
+"""The sans-IO MPTCP stack: no socket, clock, thread or random source of its own."""

@@ -1,0 +1,1 @@
+"""From captures to connections, subflows, mappings and explanations."""
