@@ -1,0 +1,121 @@
+"""The tables of a run: names, columns, units.
+
+Tables are tidy (one observation a row) and the same from every testbed and from a capture.  Columns
+that a source cannot fill stay null; nothing is guessed.  ``time_ns`` counts from the start of the
+run; in ``flows`` and ``links`` it is the *end* of the interval that the row describes.  Byte and
+packet counts are per interval in ``flows`` and ``links``, cumulative in ``subflows`` and
+``connections``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION: Final = 1
+
+# column -> Arrow type name; the order is the file's.
+TABLES: Final[dict[str, dict[str, str]]] = {
+    "flows": {  # one row per interval, flow and parallel connection
+        "time_ns": "int64",
+        "interval_ns": "int64",
+        "flow": "string",
+        "connection": "int32",  # 0, 1, ... within the flow
+        "protocol": "string",  # what it really was: "mptcp", "tcp" or "fallback"
+        "bytes": "int64",  # delivered to the receiving application
+        "goodput_bps": "float64",
+    },
+    "links": {  # one row per interval, link and direction; counted on the link, offload-aware
+        "time_ns": "int64",
+        "interval_ns": "int64",
+        "link": "string",
+        "direction": "string",  # "forward" (a to b) or "backward"
+        "up": "bool",
+        "rate_bps": "int64",  # configured at the end of the interval
+        "tx_bytes": "int64",  # frames that left the queue onto the wire, with their headers
+        "tx_packets": "int64",
+        "bps": "float64",  # tx_bytes as a rate
+        "queue_bytes": "int64",  # waiting at the end of the interval
+        "queue_packets": "int64",
+        "drops_queue": "int64",  # packets refused by a full queue
+        "drops_loss": "int64",  # packets lost by the configured loss
+        "drops_down": "int64",  # packets that met a link that was down
+        "rtt_ns": "int64",  # to the far side, on the forward row; null where not probed
+    },
+    "subflows": {  # one row per sample and subflow, as its host sees it
+        "time_ns": "int64",
+        "host": "string",
+        "flow": "string",
+        "connection": "int32",
+        "subflow": "int32",  # 0, 1, ... in order of establishment
+        "local": "string",  # "ADDRESS:PORT" or "[ADDRESS]:PORT"
+        "remote": "string",
+        "link": "string",
+        "state": "string",  # RFC 9293 names: "ESTABLISHED", ...
+        "backup": "bool",
+        "cwnd_bytes": "int64",
+        "ssthresh_bytes": "int64",  # null while it is still infinite
+        "srtt_ns": "int64",
+        "rttvar_ns": "int64",
+        "rto_ns": "int64",
+        "mss_bytes": "int32",
+        "in_flight_bytes": "int64",
+        "send_window_bytes": "int64",  # offered by the peer
+        "receive_window_bytes": "int64",  # offered by this host
+        "bytes_sent": "int64",  # payload, with retransmissions
+        "bytes_acked": "int64",
+        "bytes_received": "int64",
+        "bytes_retransmitted": "int64",
+        "retransmissions": "int64",  # segments
+        "lost_packets": "int64",
+    },
+    "connections": {  # one row per sample and connection, as its host sees it
+        "time_ns": "int64",
+        "host": "string",
+        "flow": "string",
+        "connection": "int32",
+        "token": "uint32",  # the local token
+        "protocol": "string",
+        "subflows": "int32",
+        "send_buffer_bytes": "int64",  # size of the buffer
+        "receive_buffer_bytes": "int64",
+        "unacked_bytes": "int64",  # sent, not yet DATA_ACKed
+        "out_of_order_bytes": "int64",  # held for a gap in the data sequence
+        "bytes_sent": "int64",
+        "bytes_acked": "int64",  # by DATA_ACK
+        "bytes_received": "int64",
+        "bytes_reinjected": "int64",
+        "bytes_duplicate": "int64",
+        "receive_window_bytes": "int64",
+    },
+    "events": {  # what happened, when, on whom
+        "time_ns": "int64",
+        "source": "string",  # "timeline", "path-manager", "tcp", "mptcp", "testbed"
+        "event": "string",
+        "host": "string",
+        "flow": "string",
+        "connection": "int32",
+        "subflow": "int32",
+        "link": "string",
+        "detail": "string",
+    },
+    "counters": {  # the host's MIB counters before and after the run, those that moved
+        "host": "string",
+        "counter": "string",
+        "before": "int64",
+        "after": "int64",
+    },
+}
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """Return the Arrow schema of a table; KeyError for a name that is not in ``TABLES``."""
+    import pyarrow as pa
+
+    columns = [
+        (name, getattr(pa, kind + "_" if kind == "bool" else kind)())
+        for name, kind in TABLES[table].items()
+    ]
+    return pa.schema(columns, metadata={"mptcplab.schema": str(SCHEMA_VERSION)})
