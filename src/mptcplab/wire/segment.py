@@ -1,0 +1,215 @@
+"""The TCP segment, or train of segments, that the stack, the simulator and the TUN driver exchange.
+
+A :class:`Segment` may be a train: up to 64 KiB of payload standing for ``packets`` packets of
+``segment_size_bytes`` each (the last may be shorter), all with the same options, as a host with
+TCP segmentation offload hands them to its interface. FIN and PSH belong to the last packet of a
+train, CWR to the first.
+
+Addresses are packed bytes, 4 for IPv4 and 16 for IPv6 (``ip.parse_address`` and
+``ip.format_address`` convert). Nothing is implicit: ``window`` is the 16-bit field before scaling,
+and absent options are ``None``, ``False`` or an empty tuple.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mptcplab.wire.mptcp import MptcpOption
+
+FIN: Final = 0x001
+SYN: Final = 0x002
+RST: Final = 0x004
+PSH: Final = 0x008
+ACK: Final = 0x010
+URG: Final = 0x020
+ECE: Final = 0x040
+CWR: Final = 0x080
+
+NOT_ECT: Final = 0
+"""ECN codepoints of the IP header (RFC 3168 section 5)."""
+ECT_1: Final = 1
+ECT_0: Final = 2
+CE: Final = 3
+
+MAX_TRAIN_BYTES: Final = 65_483
+"""Most payload of a train on a real device: the 16-bit IPv4 length less 20 + 32 header bytes."""
+
+IPV4_HEADER_BYTES: Final = 20  # RFC 791 section 3.1
+IPV6_HEADER_BYTES: Final = 40  # RFC 8200 section 3
+TCP_HEADER_BYTES: Final = 20  # RFC 9293 section 3.1
+MAX_OPTION_BYTES: Final = 40  # RFC 9293 section 3.1: data offset 15 words, less the fixed header
+
+
+class RawOption:
+    """A TCP option that this package does not interpret, kept as it came.
+
+    ``raw`` holds the whole option with kind and length bytes.
+    """
+
+    __slots__ = ("kind", "raw")
+
+    def __init__(self, kind: int, raw: bytes) -> None:
+        self.kind = kind
+        self.raw = raw
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RawOption) and self.kind == other.kind and self.raw == other.raw
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.raw))
+
+    def __repr__(self) -> str:
+        return f"RawOption(kind={self.kind}, raw={self.raw.hex()})"
+
+
+class MalformedOption:
+    """A TCP option that breaks its own format; ``reason`` says how. Receivers ignore it.
+
+    ``kind`` is the TCP option kind (30 for MPTCP); ``subtype`` the MPTCP subtype, or ``None``.
+    """
+
+    __slots__ = ("kind", "raw", "reason", "subtype")
+
+    def __init__(self, kind: int, subtype: int | None, raw: bytes, reason: str) -> None:
+        self.kind = kind
+        self.subtype = subtype
+        self.raw = raw
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return (
+            f"MalformedOption(kind={self.kind}, subtype={self.subtype}, raw={self.raw.hex()}, "
+            f"reason={self.reason!r})"
+        )
+
+
+class Segment:
+    """One TCP segment or train of segments with its addresses; see the module's description."""
+
+    __slots__ = (
+        "ack",
+        "dst",
+        "dst_port",
+        "ecn",
+        "flags",
+        "malformed",
+        "mptcp",
+        "mss",
+        "payload",
+        "payload_bytes",
+        "raw_options",
+        "sack",
+        "sack_permitted",
+        "segment_size_bytes",
+        "seq",
+        "src",
+        "src_port",
+        "ts_ecr",
+        "ts_val",
+        "window",
+        "wscale",
+    )
+
+    def __init__(
+        self,
+        src: bytes,
+        src_port: int,
+        dst: bytes,
+        dst_port: int,
+        *,
+        seq: int = 0,
+        ack: int = 0,
+        flags: int = 0,
+        window: int = 0,
+        payload_bytes: int = 0,
+        payload: bytes | memoryview | None = None,
+        segment_size_bytes: int = 0,
+        mss: int | None = None,
+        wscale: int | None = None,
+        sack_permitted: bool = False,
+        sack: tuple[tuple[int, int], ...] = (),
+        ts_val: int | None = None,
+        ts_ecr: int = 0,
+        mptcp: tuple[MptcpOption, ...] = (),
+        ecn: int = NOT_ECT,
+    ) -> None:
+        self.src = src
+        self.src_port = src_port
+        self.dst = dst
+        self.dst_port = dst_port
+        self.seq = seq
+        self.ack = ack
+        self.flags = flags
+        """The twelve bits after the data offset (``FIN`` .. ``CWR`` and the reserved ones)."""
+        self.window = window
+        """The 16-bit window field, unscaled."""
+        self.payload_bytes = payload_bytes
+        """Payload length, of the whole train."""
+        self.payload = payload
+        """The payload, or ``None`` where only its length matters (then it reads as zero bytes)."""
+        self.segment_size_bytes = segment_size_bytes
+        """Payload per packet of a train; 0 where the payload fits one packet."""
+        self.mss = mss
+        self.wscale = wscale
+        self.sack_permitted = sack_permitted
+        self.sack = sack
+        """SACK blocks as (left edge, right edge)."""
+        self.ts_val = ts_val
+        """Timestamp value; ``None`` when the option is absent (``ts_ecr`` then means nothing)."""
+        self.ts_ecr = ts_ecr
+        self.mptcp = mptcp
+        self.ecn = ecn
+        """ECN codepoint of the IP header."""
+        self.raw_options: tuple[RawOption, ...] = ()
+        """TCP options of other kinds, kept as they came and sent as they are."""
+        self.malformed: tuple[MalformedOption, ...] = ()
+        """Options that broke their format, set by decoding and never sent."""
+
+    @property
+    def packets(self) -> int:
+        """How many packets this segment is on the wire."""
+        size = self.segment_size_bytes
+        if size <= 0 or self.payload_bytes <= size:
+            return 1
+        return (self.payload_bytes + size - 1) // size
+
+    @property
+    def sequence_length(self) -> int:
+        """Sequence space that the segment takes: payload, SYN and FIN (RFC 9293 section 3.4)."""
+        return self.payload_bytes + (1 if self.flags & SYN else 0) + (1 if self.flags & FIN else 0)
+
+    @property
+    def option_bytes(self) -> int:
+        """Length of the encoded TCP options, with padding; may exceed ``MAX_OPTION_BYTES``."""
+        length = 0
+        if self.mss is not None:
+            length += 4
+        if self.wscale is not None:
+            length += 3
+        if self.sack_permitted:
+            length += 2
+        if self.ts_val is not None:
+            length += 10
+        if self.sack:
+            length += 2 + 8 * len(self.sack)
+        for option in self.mptcp:
+            length += option.length_bytes
+        for raw in self.raw_options:
+            length += len(raw.raw)
+        return (length + 3) & ~3
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes of IP and TCP header, with options, on each packet of this segment."""
+        ip_bytes = IPV4_HEADER_BYTES if len(self.src) == 4 else IPV6_HEADER_BYTES
+        return ip_bytes + TCP_HEADER_BYTES + self.option_bytes
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes on the wire at the IP level: the payload and the headers of every packet."""
+        return self.payload_bytes + self.packets * self.header_bytes
+
+    def __repr__(self) -> str:
+        from mptcplab.wire.text import format_segment
+
+        return f"<Segment {format_segment(self)}>"
