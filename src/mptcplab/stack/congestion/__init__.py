@@ -1,0 +1,1 @@
+"""Congestion control: one policy per file, each a subclass of ``base.CongestionControl``."""

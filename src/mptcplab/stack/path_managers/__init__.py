@@ -1,0 +1,1 @@
+"""Path managers: one policy per file, each a subclass of ``base.PathManager``."""

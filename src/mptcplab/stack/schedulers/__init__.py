@@ -1,0 +1,1 @@
+"""Packet schedulers: one policy per file, each a subclass of ``base.Scheduler``."""
