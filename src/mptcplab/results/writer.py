@@ -1,0 +1,100 @@
+"""Writing a run's folder: rows gathered while it runs, one rename when it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mptcplab.results.tables import SCHEMA_VERSION, TABLES, arrow_schema
+
+PARTIAL_SUFFIX: Final = ".partial"
+OWNER_FILE: Final = "owner"
+
+
+class RunWriter:
+    """Gathers a run's tables and metadata and puts the folder in place when it is finished.
+
+    Everything is written under a hidden name beside the folder and renamed in one step, so a reader
+    finds a whole run or none.  What a killed writer left is removed by the next one that writes into
+    the same parent folder; what a living one is writing is left alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make ready to write ``folder``; FileExistsError where it exists already."""
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists already; choose another folder for the run")
+        self.folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder.parent)
+        self._partial = folder.parent / f".{folder.name}{PARTIAL_SUFFIX}"
+        self._partial.mkdir()
+        (self._partial / OWNER_FILE).write_text(_identity(os.getpid()))
+        self._columns: dict[str, dict[str, list[Any]]] = {
+            table: {column: [] for column in columns} for table, columns in TABLES.items()
+        }
+        self._metadata: dict[str, Any] = {"schema": SCHEMA_VERSION}
+
+    @property
+    def workspace(self) -> Path:
+        """The folder to put captures and logs into while the run lasts; they move with it."""
+        return self._partial
+
+    def append(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows; a column that a row lacks is null, one that the table lacks is a KeyError."""
+        columns = self._columns[table]
+        for row in rows:
+            for name in row:
+                if name not in columns:
+                    raise KeyError(f"table {table} has no column {name}")
+            for name, values in columns.items():
+                values.append(row.get(name))
+
+    def metadata(self, values: Mapping[str, Any]) -> None:
+        """Add to what ``run.json`` will hold; values must be what JSON can carry."""
+        self._metadata.update(values)
+
+    def finish(self, *, valid: bool, reasons: Iterable[str] = ()) -> Path:
+        """Write everything, put the folder in place and return it."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for table, columns in self._columns.items():
+            data = pa.table(columns, schema=arrow_schema(table))
+            pq.write_table(data, self._partial / f"{table}.parquet", compression="zstd")
+        self._metadata["valid"] = valid
+        self._metadata["invalid_reasons"] = list(reasons)
+        text = json.dumps(self._metadata, indent=2, sort_keys=True) + "\n"
+        (self._partial / "run.json").write_text(text)
+        (self._partial / OWNER_FILE).unlink()
+        self._partial.rename(self.folder)
+        return self.folder
+
+    def abandon(self) -> None:
+        """Remove what was written; for a run that never began to measure."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the unfinished runs in a folder whose writers are dead."""
+    for partial in parent.glob(f".*{PARTIAL_SUFFIX}"):
+        try:
+            owner = (partial / OWNER_FILE).read_text()
+        except OSError:
+            continue  # being made, or being renamed, at this very moment
+        pid = owner.split()[0] if owner.strip() else ""
+        if not pid.isdigit() or _identity(int(pid)) != owner:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _identity(pid: int) -> str:
+    """Return "PID START-TIME" of a process, which no later process can share, or "PID gone"."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return f"{pid} gone"
+    # proc(5): field 22 is the start time; the name in field 2 may hold spaces and brackets
+    return f"{pid} {stat.rpartition(')')[2].split()[19]}"

@@ -1,0 +1,22 @@
+"""A resolved scenario as plain data, for ``run.json`` and ``--json``."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
+
+from mptcplab.network.topology import InterfaceEnd, SwitchEnd
+
+
+def as_plain(value: object) -> Any:
+    """Return what JSON can carry: dataclasses as objects, addresses and link ends as text."""
+    if isinstance(value, InterfaceEnd | SwitchEnd | IPv4Interface | IPv6Interface):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: as_plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    return value

@@ -1,0 +1,51 @@
+"""What every test may rely on: the kernel marker, and the folder of third-party captures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+IPPROTO_MPTCP = 262
+
+
+def _why_no_kernel() -> str | None:
+    """Return why this machine cannot run kernel tests, or None where it can."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
+    except OSError as error:
+        return f"this kernel makes no MPTCP socket: {error.strerror}"
+    if os.geteuid() != 0:
+        return "not root"
+    return None
+
+
+def _skip_or_fail(reason: str) -> None:
+    """Skip on a user's machine; in CI, where everything is installed, a skip is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must run this test: {reason}")
+    pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hold a test back when what its markers name is missing."""
+    if item.get_closest_marker("kernel") is not None:
+        reason = _why_no_kernel()
+        if reason is not None:
+            _skip_or_fail(reason)
+    for marker in item.iter_markers("program"):
+        for program in marker.args:
+            if shutil.which(program) is None:
+                _skip_or_fail(f"{program} is not installed")
+
+
+@pytest.fixture(scope="session")
+def captures() -> Path:
+    """Return the folder of third-party captures named by MPTCPLAB_CAPTURES, or skip."""
+    folder = os.environ.get("MPTCPLAB_CAPTURES")
+    if not folder:
+        pytest.skip("MPTCPLAB_CAPTURES names no folder of captures")
+    return Path(folder)
