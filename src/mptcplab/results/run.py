@@ -27,7 +27,7 @@ class Run:
             text = (self.folder / "run.json").read_text()
         except OSError as error:
             raise RunError(
-                f"{self.folder}: not a run folder (no run.json); expected what `mptcplab run` printed"
+                f"{self.folder}: not a run folder (no run.json); expected one that a run left"
             ) from error
         try:
             self.metadata: dict[str, Any] = json.loads(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -19,8 +20,8 @@ class RunWriter:
     """Gathers a run's tables and metadata and puts the folder in place when it is finished.
 
     Everything is written under a hidden name beside the folder and renamed in one step, so a reader
-    finds a whole run or none.  What a killed writer left is removed by the next one that writes into
-    the same parent folder; what a living one is writing is left alone.
+    finds a whole run or none.  What a killed writer left is removed by the next one that writes
+    into the same parent folder; what a living one is writing is left alone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +33,8 @@ class RunWriter:
         remove_abandoned(folder.parent)
         self._partial = folder.parent / f".{folder.name}{PARTIAL_SUFFIX}"
         self._partial.mkdir()
-        (self._partial / OWNER_FILE).write_text(_identity(os.getpid()))
+        (self._partial / OWNER_FILE).touch()
+        self._owner = _lock(self._partial / OWNER_FILE)
         self._columns: dict[str, dict[str, list[Any]]] = {
             table: {column: [] for column in columns} for table, columns in TABLES.items()
         }
@@ -71,30 +73,41 @@ class RunWriter:
         (self._partial / "run.json").write_text(text)
         (self._partial / OWNER_FILE).unlink()
         self._partial.rename(self.folder)
+        self._release()
         return self.folder
 
     def abandon(self) -> None:
         """Remove what was written; for a run that never began to measure."""
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
 
 
 def remove_abandoned(parent: Path) -> None:
     """Remove the unfinished runs in a folder whose writers are dead."""
     for partial in parent.glob(f".*{PARTIAL_SUFFIX}"):
-        try:
-            owner = (partial / OWNER_FILE).read_text()
-        except OSError:
-            continue  # being made, or being renamed, at this very moment
-        pid = owner.split()[0] if owner.strip() else ""
-        if not pid.isdigit() or _identity(int(pid)) != owner:
+        lock = _lock(partial / OWNER_FILE)
+        if lock is not None:
             shutil.rmtree(partial, ignore_errors=True)
+            os.close(lock)
 
 
-def _identity(pid: int) -> str:
-    """Return "PID START-TIME" of a process, which no later process can share, or "PID gone"."""
+def _lock(owner: Path) -> int | None:
+    """Take the lock that a living writer holds; None while it lives, or where there is no file.
+
+    A lock outlasts no process, whatever killed it, and means the same in every PID namespace.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        descriptor = os.open(owner, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return f"{pid} gone"
-    # proc(5): field 22 is the start time; the name in field 2 may hold spaces and brackets
-    return f"{pid} {stat.rpartition(')')[2].split()[19]}"
+        return None  # being made, or being renamed, at this very moment
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

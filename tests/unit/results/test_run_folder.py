@@ -78,7 +78,7 @@ def test_what_a_dead_writer_left_is_removed_and_a_living_one_spared(tmp_path: Pa
 
 
 def test_what_is_no_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run.json"):
+    with pytest.raises(RunError, match="not a run folder"):
         Run(tmp_path)
     (tmp_path / "run.json").write_text('{"schema": 99}')
     with pytest.raises(RunError, match="update mptcplab"):
