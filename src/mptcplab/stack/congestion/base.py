@@ -93,6 +93,7 @@ class CongestionControl(ABC):
         "cwnd_bytes",
         "group",
         "mss_bytes",
+        "round_ended",
         "rounds",
         "srtt_ns",
         "ssthresh_bytes",
@@ -106,6 +107,8 @@ class CongestionControl(ABC):
         """As of the last ACK; 0 until there is a sample. The subflow may set it at handshake."""
         self.rounds: int = 0
         """Round trips completed: windows of data acknowledged."""
+        self.round_ended: bool = False
+        """Whether the ACK at hand completed one."""
         self.group: CongestionGroup = group
         self._carry_bytes: float = 0.0
         self._round_left_bytes: int = 0
@@ -226,8 +229,10 @@ class CongestionControl(ABC):
         self._undo_ssthresh_bytes = self.ssthresh_bytes
 
     def _count_round(self, ack: AckSample) -> None:
+        self.round_ended = False
         self._round_left_bytes -= ack.acked_bytes
         if self._round_left_bytes <= 0:
+            self.round_ended = True
             self.rounds += 1
             self._round_left_bytes = ack.in_flight_bytes
             self._flight_peak_before_bytes = self._flight_peak_bytes
