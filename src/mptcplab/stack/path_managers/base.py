@@ -58,6 +58,13 @@ class SubflowPath:
     state: SubflowState
     backup: bool = False
     opened_by_us: bool = True
+    joined: bool = True
+    """Whether it came by MP_JOIN; false for the initial subflow."""
+
+    @property
+    def remote(self) -> RemoteAddress:
+        """The address of the peer that it goes to."""
+        return RemoteAddress(self.remote_id, self.remote_address, self.remote_port)
 
 
 @dataclass(slots=True)
@@ -81,6 +88,10 @@ class PathView:
     def local_id(self, local: LocalAddress) -> int:
         """Return the identifier of ``local`` in this connection: 0 for the initial address."""
         return 0 if local.address == self.initial_local else local.address_id
+
+    def uses_local(self, local: bytes) -> bool:
+        """Say whether a subflow from ``local`` exists."""
+        return any(subflow.local_address == local for subflow in self.subflows)
 
     def has_path(self, local: bytes, remote: RemoteAddress) -> bool:
         """Say whether a subflow from ``local`` to ``remote`` (address and port) exists."""

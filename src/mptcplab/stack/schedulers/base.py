@@ -151,10 +151,14 @@ class Scheduler(ABC):
         subflow = self.select(usable, view)
         if subflow is None:
             return None
-        length_bytes = sendable_bytes(subflow, end_offset - view.pending_offset, view.train_bytes)
+        length_bytes = self.allotted_bytes(subflow, end_offset - view.pending_offset, view)
         if length_bytes <= 0:
             return None
         return Allotment(subflow, view.pending_offset, view.pending_offset + length_bytes)
+
+    def allotted_bytes(self, subflow: SubflowView, wanted_bytes: int, view: ConnectionView) -> int:
+        """Return how much of ``wanted_bytes`` to give to the selected ``subflow``."""
+        return sendable_bytes(subflow, wanted_bytes, view.train_bytes)
 
     def on_subflow_closed(self, subflow_id: int) -> None:
         """Forget what was kept for the subflow."""
@@ -166,6 +170,13 @@ def eligible_subflows(subflows: list[SubflowView], carriers: int) -> list[Subflo
     Backups count only while no other subflow works; subflows that carried the data count only if
     all did (out-of-tree kernel, mptcp_sched.c, get_available_subflow).
     """
+    plain = True
+    for subflow in subflows:
+        if subflow.stale or subflow.backup:
+            plain = False
+            break
+    if plain and not carriers:
+        return subflows
     working = [subflow for subflow in subflows if not subflow.stale]
     regular = [subflow for subflow in working if not subflow.backup]
     first = regular or working
@@ -181,12 +192,10 @@ def eligible_subflows(subflows: list[SubflowView], carriers: int) -> list[Subflo
     return fresh or first
 
 
-def has_room(subflow: SubflowView) -> bool:
-    """Say whether the subflow can send at least one full segment now."""
-    return not subflow.timed_out and (
-        subflow.window_room_bytes() >= subflow.congestion.mss_bytes
-        and subflow.queue_room_bytes >= subflow.congestion.mss_bytes
-    )
+def has_room(subflow: SubflowView, view: ConnectionView) -> bool:
+    """Say whether the subflow can be given a useful part of the pending data now."""
+    wanted_bytes = view.pending_end_offset - view.pending_offset
+    return sendable_bytes(subflow, wanted_bytes, view.train_bytes) > 0
 
 
 def sendable_bytes(subflow: SubflowView, wanted_bytes: int, train_bytes: int) -> int:

@@ -1,0 +1,276 @@
+"""Linux's path manager: endpoints with flags, and limits (net/mptcp/pm_kernel.c, Linux 6.18).
+
+It acts when the connection is established, when an endpoint is added or removed and when the peer
+announces an address, and at no other time: links are invisible to it, and a subflow that died is
+not opened again. ``LinkAwareEndpoints`` differs exactly there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Flag, auto
+
+from mptcplab.stack.path_managers.base import (
+    AnnounceAddress,
+    CloseSubflow,
+    Command,
+    OpenSubflow,
+    PathManager,
+    PathView,
+    RemoteAddress,
+    RemoveAddress,
+    SetPriority,
+    SubflowPath,
+)
+
+MOST_ENDPOINTS = 8
+"""MPTCP_PM_ADDR_MAX of Linux 6.18."""
+MOST_SUBFLOWS = 8
+"""The highest limit that Linux 6.18 takes."""
+
+
+class EndpointFlag(Flag):
+    """What an endpoint is for (MPTCP_PM_ADDR_FLAG_*)."""
+
+    SIGNAL = auto()
+    SUBFLOW = auto()
+    BACKUP = auto()
+    FULLMESH = auto()
+    LAMINAR = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address for MPTCP to use. Raises ValueError for what ``ip mptcp`` refuses."""
+
+    address_id: int
+    address: bytes
+    flags: EndpointFlag
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.address_id <= 255:
+            raise ValueError(f"endpoint id {self.address_id}: expected 1 to 255")
+        if EndpointFlag.FULLMESH in self.flags and EndpointFlag.SIGNAL in self.flags:
+            raise ValueError(f"endpoint {self.address_id}: fullmesh and signal exclude each other")
+        if self.port and EndpointFlag.SIGNAL not in self.flags:
+            raise ValueError(f"endpoint {self.address_id}: a port needs the flag signal")
+        if self.port and EndpointFlag.SUBFLOW in self.flags:
+            raise ValueError(f"endpoint {self.address_id}: a port excludes the flag subflow")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a connection may have (``ip mptcp limits``)."""
+
+    subflows: int = 2
+    """Further subflows, whoever opens them; the initial one does not count. Default of 6.18."""
+    add_addr_accepted: int = 0
+    """Announced addresses that may be used."""
+
+    def __post_init__(self) -> None:
+        for name in ("subflows", "add_addr_accepted"):
+            if not 0 <= getattr(self, name) <= MOST_SUBFLOWS:
+                raise ValueError(f"limit {name}: expected 0 to {MOST_SUBFLOWS}")
+
+
+class Endpoints(PathManager):
+    """Endpoints and limits, as upstream Linux has them."""
+
+    def __init__(self, endpoints: list[Endpoint], limits: Limits) -> None:
+        """Take the host's endpoints, in order of preference, and limits.
+
+        Raises ValueError for more than eight endpoints, or an id or address given twice.
+        """
+        self.limits = limits
+        self.endpoints: list[Endpoint] = []
+        self._used: set[int] = set()
+        """Endpoint ids announced or tried (the kernel's complement of id_avail_bitmap)."""
+        self._accepted = 0
+        for endpoint in endpoints:
+            self._check_new(endpoint)
+            self.endpoints.append(endpoint)
+
+    def on_established(self, view: PathView) -> list[Command]:
+        """Announce what is to be announced, then open subflows, within the limits."""
+        commands: list[Command] = []
+        for endpoint in self.endpoints:
+            if endpoint.address == view.initial_local and not endpoint.port:
+                self._used.add(endpoint.address_id)
+                if EndpointFlag.BACKUP in endpoint.flags:
+                    commands += [
+                        SetPriority(subflow.subflow_id, True)
+                        for subflow in view.subflows
+                        if subflow.local_id == 0
+                    ]
+        return commands + self._use_endpoints(view)
+
+    def on_subflow_established(self, view: PathView, path: SubflowPath) -> list[Command]:
+        """Go on with endpoints that were not tried yet, if the limits allow."""
+        return self._use_endpoints(view)
+
+    def on_subflow_closed(self, view: PathView, path: SubflowPath, failed: bool) -> list[Command]:
+        """Use the room for endpoints that were not tried yet; the one that died is not opened."""
+        return self._use_endpoints(view)
+
+    def on_remote_added(self, view: PathView, remote: RemoteAddress) -> list[Command]:
+        """Open subflows to an announced address: from all fullmesh endpoints, else one laminar,
+        else from the address that routing chooses."""
+        room = self._room(view)
+        if room <= 0 or not (self._accepts_announced() or self._subflows_for_denied(view)):
+            return []
+        if _reaches(view, remote):
+            return []
+        commands = self._open_to(view, remote)[:room]
+        if commands and remote.address_id != 0:
+            self._accepted += 1
+        return commands
+
+    def on_remote_removed(self, view: PathView, address_id: int) -> list[Command]:
+        """Close the subflows to the address; another may be accepted for it."""
+        if address_id and self._accepted > 0:
+            self._accepted -= 1
+        return super().on_remote_removed(view, address_id)
+
+    def accepts(self, view: PathView) -> bool:
+        """The limit on subflows holds for joins too."""
+        return self._room(view) > 0
+
+    def add_endpoint(self, view: PathView, endpoint: Endpoint) -> list[Command]:
+        """Use a new endpoint at once. Raises ValueError as the constructor does."""
+        self._check_new(endpoint)
+        self.endpoints.append(endpoint)
+        return self._use_endpoints(view)
+
+    def remove_endpoint(self, view: PathView, address_id: int) -> list[Command]:
+        """Withdraw an endpoint and close its subflows. Raises KeyError if there is none."""
+        for endpoint in self.endpoints:
+            if endpoint.address_id == address_id:
+                break
+        else:
+            raise KeyError(address_id)
+        self.endpoints.remove(endpoint)
+        return self._withdraw(view, endpoint)
+
+    def _check_new(self, endpoint: Endpoint) -> None:
+        if len(self.endpoints) >= MOST_ENDPOINTS:
+            raise ValueError(f"expected at most {MOST_ENDPOINTS} endpoints")
+        for other in self.endpoints:
+            if other.address_id == endpoint.address_id:
+                raise ValueError(f"endpoint id {endpoint.address_id} is given twice")
+            if other.address == endpoint.address and other.port == endpoint.port:
+                raise ValueError(
+                    f"endpoints {other.address_id} and {endpoint.address_id} have one address"
+                )
+
+    def _withdraw(self, view: PathView, endpoint: Endpoint) -> list[Command]:
+        self._used.discard(endpoint.address_id)
+        address_id = local_id(view, endpoint)
+        commands: list[Command] = [RemoveAddress(address_id)]
+        for subflow in view.subflows:
+            if subflow.local_id == address_id:
+                commands.append(CloseSubflow(subflow.subflow_id))
+        return commands
+
+    def _room(self, view: PathView) -> int:
+        return self.limits.subflows - sum(1 for subflow in view.subflows if subflow.joined)
+
+    def _accepts_announced(self) -> bool:
+        return self._accepted < self.limits.add_addr_accepted
+
+    def _subflows_for_denied(self, view: PathView) -> bool:
+        """Say whether announced addresses may be used from plain subflow endpoints.
+
+        A client whose peer denies joins to the initial address has no other use for them (6.18,
+        "usable client side with C-flag").
+        """
+        return view.peer_denies_initial and any(
+            EndpointFlag.SUBFLOW in endpoint.flags for endpoint in self.endpoints
+        )
+
+    def _use_endpoints(self, view: PathView) -> list[Command]:
+        """Announce and open from what was not used yet (the kernel marks it used by trying)."""
+        commands: list[Command] = []
+        room = self._room(view)
+        unused = [one for one in self._usable(view) if one.address_id not in self._used]
+        for endpoint in unused:
+            if EndpointFlag.SIGNAL in endpoint.flags:
+                self._used.add(endpoint.address_id)
+                address_id = local_id(view, endpoint)
+                commands.append(AnnounceAddress(address_id, endpoint.address, endpoint.port))
+        if self._subflows_for_denied(view):
+            return commands
+        for endpoint in unused:
+            if EndpointFlag.SUBFLOW in endpoint.flags and room > 0:
+                self._used.add(endpoint.address_id)
+                opened = self._open_from(view, endpoint)[:room]
+                room -= len(opened)
+                commands += opened
+        return commands
+
+    def _usable(self, view: PathView) -> list[Endpoint]:
+        """Return the endpoints that may be used now: here all, whatever their links do."""
+        return self.endpoints
+
+    def _open_from(self, view: PathView, endpoint: Endpoint) -> list[Command]:
+        """Open from ``endpoint`` to the initial address, or as fullmesh to all in use."""
+        remotes = [view.initial_remote]
+        if EndpointFlag.FULLMESH in endpoint.flags:
+            seen = {view.initial_remote.address_id}
+            for subflow in view.subflows:
+                if subflow.remote_id not in seen:
+                    seen.add(subflow.remote_id)
+                    remotes.append(subflow.remote)
+        return [
+            open_command(view, endpoint, remote)
+            for remote in remotes
+            if len(remote.address) == len(endpoint.address)
+            and not (remote.address_id == 0 and view.peer_denies_initial)
+            and not _connects(view, local_id(view, endpoint), remote.address_id)
+        ]
+
+    def _open_to(self, view: PathView, remote: RemoteAddress) -> list[Command]:
+        family = len(remote.address)
+        same = [endpoint for endpoint in self._usable(view) if len(endpoint.address) == family]
+        if self._has(EndpointFlag.FULLMESH):
+            chosen = [one for one in same if EndpointFlag.FULLMESH in one.flags]
+            self._used.update(one.address_id for one in chosen)
+            return [open_command(view, endpoint, remote) for endpoint in chosen]
+        flag = EndpointFlag.LAMINAR
+        if not self._has(flag) and self._subflows_for_denied(view):
+            flag = EndpointFlag.SUBFLOW
+        elif not self._has(flag):
+            return [OpenSubflow(0, b"", remote)]
+        unused = [one for one in same if flag in one.flags and one.address_id not in self._used]
+        if flag is EndpointFlag.LAMINAR:
+            unused = unused[:1]
+        self._used.update(one.address_id for one in unused)
+        return [open_command(view, endpoint, remote) for endpoint in unused]
+
+    def _has(self, flag: EndpointFlag) -> bool:
+        return any(flag in endpoint.flags for endpoint in self.endpoints)
+
+
+def local_id(view: PathView, endpoint: Endpoint) -> int:
+    """Return the identifier of the endpoint in this connection: 0 for the initial address."""
+    initial = endpoint.address == view.initial_local and not endpoint.port
+    return 0 if initial else endpoint.address_id
+
+
+def open_command(view: PathView, endpoint: Endpoint, remote: RemoteAddress) -> OpenSubflow:
+    """Return the command that opens a subflow from the endpoint with its flags."""
+    backup = EndpointFlag.BACKUP in endpoint.flags
+    return OpenSubflow(local_id(view, endpoint), endpoint.address, remote, backup=backup)
+
+
+def _connects(view: PathView, local: int, remote: int) -> bool:
+    return any(path.local_id == local and path.remote_id == remote for path in view.subflows)
+
+
+def _reaches(view: PathView, remote: RemoteAddress) -> bool:
+    """Say whether a subflow to the address exists, and to the port if one was announced."""
+    any_port = remote.port == view.initial_remote.port
+    return any(
+        path.remote_address == remote.address and (any_port or path.remote_port == remote.port)
+        for path in view.subflows
+    )
