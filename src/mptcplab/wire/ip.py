@@ -1,10 +1,30 @@
-"""IP addresses, text to packed bytes and back."""
+"""IPv4 (RFC 791) and IPv6 (RFC 8200) headers, and addresses as text."""
 
 from __future__ import annotations
 
 import socket
+import struct
+from typing import Final
 
+from mptcplab.wire.checksum import ones_sum
 from mptcplab.wire.error import WireError
+from mptcplab.wire.segment import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES
+
+PROTOCOL_TCP: Final = 6
+
+HOP_LIMIT: Final = 64
+"""TTL and hop limit of what we send: Linux's default (include/net/ip.h, IPDEFTTL)."""
+
+_IPV4: Final = struct.Struct(">BBHHHBBH4s4s")
+_IPV6: Final = struct.Struct(">IHBB16s16s")
+_DONT_FRAGMENT: Final = 0x4000
+_FRAGMENT_MASK: Final = 0x3FFF  # more fragments, and the offset
+
+# Extension headers with a length byte in units of 8 (RFC 8200 section 4): hop by hop, routing,
+# destination options, mobility (RFC 6275), host identity (RFC 7401), shim6 (RFC 5533).
+_EXTENSIONS: Final = (0, 43, 60, 135, 139, 140)
+_FRAGMENT_EXTENSION: Final = 44
+_AUTHENTICATION: Final = 51  # length byte in units of 4, less 2 (RFC 4302 section 2.2)
 
 
 def parse_address(text: str) -> bytes:
@@ -15,7 +35,7 @@ def parse_address(text: str) -> bytes:
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     try:
         return socket.inet_pton(family, text)
-    except OSError:
+    except (OSError, ValueError):
         raise WireError(f"{text!r} is not an IPv4 or IPv6 address") from None
 
 
@@ -26,3 +46,105 @@ def format_address(address: bytes) -> str:
     if len(address) == 16:
         return socket.inet_ntop(socket.AF_INET6, address)
     raise WireError(f"an address has {len(address)} bytes, expected 4 or 16")
+
+
+def encode_ip_header(src: bytes, dst: bytes, ecn: int, body_bytes: int) -> bytes:
+    """Return the header of a TCP packet with ``body_bytes`` after it; never to be fragmented.
+
+    Raises ``WireError`` when the two addresses are of different families or the packet is too long.
+    """
+    if len(src) == 4 and len(dst) == 4:
+        total = IPV4_HEADER_BYTES + body_bytes
+        if total > 0xFFFF:
+            raise WireError(f"an IPv4 packet of {total} bytes, expected at most 65535")
+        plain = _IPV4.pack(
+            0x45, ecn & 3, total, 0, _DONT_FRAGMENT, HOP_LIMIT, PROTOCOL_TCP, 0, src, dst
+        )
+        return plain[:10] + (0xFFFF ^ ones_sum(plain)).to_bytes(2, "big") + plain[12:]
+    if len(src) == 16 and len(dst) == 16:
+        if body_bytes > 0xFFFF:
+            raise WireError(f"an IPv6 payload of {body_bytes} bytes, expected at most 65535")
+        first = 0x6000_0000 | (ecn & 3) << 20
+        return _IPV6.pack(first, body_bytes, PROTOCOL_TCP, HOP_LIMIT, src, dst)
+    raise WireError(
+        f"addresses of {len(src)} and {len(dst)} bytes, expected both of 4 or both of 16"
+    )
+
+
+def pseudo_header_sum(src: bytes, dst: bytes, tcp_bytes: int) -> int:
+    """Return the ones' complement sum of the TCP pseudo header (RFC 9293 section 3.1).
+
+    In 1 .. 0xFFFF; good for both families (RFC 8200 section 8.1).
+    """
+    return ones_sum(src + dst + (tcp_bytes << 16 | PROTOCOL_TCP).to_bytes(6, "big"))
+
+
+class IpHeader:
+    """What is needed of an IP header: addresses, ECN, and where the TCP header starts and ends."""
+
+    __slots__ = ("body_end", "body_start", "dst", "ecn", "src")
+
+    def __init__(self, src: bytes, dst: bytes, ecn: int, body_start: int, body_end: int) -> None:
+        self.src = src
+        self.dst = dst
+        self.ecn = ecn
+        self.body_start = body_start
+        self.body_end = body_end
+
+
+def decode_ip_header(data: bytes | memoryview) -> IpHeader:
+    """Decode the IP header at the start of ``data`` and skip what precedes TCP.
+
+    ``body_end`` is what the header claims and may lie beyond the data at hand. A length of zero
+    stands for all of the data, as offloading senders write it (BIG TCP, captures before TSO).
+    Raises ``WireError`` when this is no TCP packet, or a fragment of one.
+    """
+    version = data[0] >> 4 if len(data) else 0
+    if version == 4:
+        return _decode_ipv4(data)
+    if version == 6:
+        return _decode_ipv6(data)
+    raise WireError(f"IP version {version} in a packet of {len(data)} bytes, expected 4 or 6")
+
+
+def _decode_ipv4(data: bytes | memoryview) -> IpHeader:
+    size = len(data)
+    if size < IPV4_HEADER_BYTES:
+        raise WireError(f"an IPv4 header of {size} bytes, expected at least 20")
+    first, tos, total, _id, fragment, _ttl, protocol, _sum, src, dst = _IPV4.unpack_from(data)
+    header_bytes = (first & 0xF) << 2
+    end = total or size
+    if header_bytes < IPV4_HEADER_BYTES or header_bytes > end:
+        raise WireError(f"an IPv4 header of {header_bytes} bytes in a packet of {end}")
+    if protocol != PROTOCOL_TCP:
+        raise WireError(f"IP protocol {protocol}, expected TCP ({PROTOCOL_TCP})")
+    if fragment & _FRAGMENT_MASK:
+        raise WireError("a fragment of an IPv4 packet")
+    return IpHeader(src, dst, tos & 3, header_bytes, end)
+
+
+def _decode_ipv6(data: bytes | memoryview) -> IpHeader:
+    size = len(data)
+    if size < IPV6_HEADER_BYTES:
+        raise WireError(f"an IPv6 header of {size} bytes, expected 40")
+    first, body_bytes, next_header, _hops, src, dst = _IPV6.unpack_from(data)
+    offset = IPV6_HEADER_BYTES
+    end = IPV6_HEADER_BYTES + body_bytes if body_bytes else size
+    while next_header != PROTOCOL_TCP:
+        if offset + 8 > size:
+            raise WireError(f"the IPv6 packet ends in its extension header {next_header}")
+        if next_header in _EXTENSIONS:
+            length = (data[offset + 1] + 1) << 3
+        elif next_header == _AUTHENTICATION:
+            length = (data[offset + 1] + 2) << 2
+        elif next_header == _FRAGMENT_EXTENSION:
+            if data[offset + 2] or data[offset + 3] & 0xF9:
+                raise WireError("a fragment of an IPv6 packet")
+            length = 8
+        else:
+            raise WireError(f"IP protocol {next_header}, expected TCP ({PROTOCOL_TCP})")
+        next_header = data[offset]
+        offset += length
+    if offset > end:
+        raise WireError(f"IPv6 extension headers of {offset - 40} bytes in a body of {body_bytes}")
+    return IpHeader(src, dst, first >> 20 & 3, offset, end)

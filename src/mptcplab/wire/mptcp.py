@@ -1,9 +1,8 @@
 """MPTCP options, versions 0 (RFC 6824) and 1 (RFC 8684), as small objects that encode themselves.
 
 Keys, tokens, nonces and sequence numbers are integers; truncated HMACs and addresses are bytes.
-``decode`` is the way back, from the bytes of one option; it never raises on bad input but returns
-the reason as a string. An option's shape follows from its length and version alone: whether
-a shape is legal on a segment with these TCP flags is the receiver's business.
+``mptcp_decode`` is the way back. An option's shape follows from its length and version alone:
+whether it is legal on a segment with these TCP flags is the receiver's business.
 """
 
 from __future__ import annotations
@@ -341,8 +340,8 @@ class Dss(MptcpOption):
             body += _pack(self.ssn, 4, "SSN") + _pack(self.data_length, 2, "data-level length")
             if self.checksum is not None:
                 body += _pack(self.checksum, 2, "checksum")
-        elif self.checksum is not None or self.data_fin:
-            raise WireError("a DSS with a checksum or DATA_FIN needs a mapping: set dsn")
+        elif self.checksum is not None:
+            raise WireError("a DSS with a checksum needs a mapping: set dsn")
         return bytes((MPTCP_KIND, 4 + len(body), DSS << 4, flags)) + body
 
 
