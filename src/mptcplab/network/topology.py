@@ -89,12 +89,17 @@ class SwitchEnd:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine; ``stack`` is "kernel" or "ours"."""
+    """A machine; ``stack`` is "kernel" or "ours".
+
+    ``cpu`` is what packets cost a simulated host: "none", "2012" (the report's machines) or
+    "modern"; the Linux testbed ignores it.
+    """
 
     name: str
     nics: tuple[Nic, ...]
     interfaces: tuple[Interface, ...]
     stack: str = "kernel"
+    cpu: str = "none"
 
     def interface(self, name: str) -> Interface:
         """Return the interface of that name; KeyError where there is none."""
@@ -175,11 +180,13 @@ class Topology:
         """Return the interface an end names; KeyError where there is none."""
         return self.host(end.host).interface(end.interface)
 
-    def paths(self, local_host: str, remote_host: str) -> tuple[Path, ...]:
-        """Return every usable path between two hosts, in the order of the local interfaces.
+    def paths(
+        self, local_host: str, remote_host: str, *, multipath: bool = True
+    ) -> tuple[Path, ...]:
+        """Return every path between two hosts, in the order of the local interfaces.
 
-        Two addresses make a path when they share a subnet, both interfaces take part in MPTCP, and
-        links and switches (no host forwards) join the interfaces.
+        Two addresses make a path when they share a subnet and links and switches (no host forwards)
+        join the interfaces; with ``multipath``, when both also take part in MPTCP.
         """
         found = []
         for local in self.host(local_host).interfaces:
@@ -187,7 +194,9 @@ class Topology:
             reached = self._reachable(start)
             for remote in self.host(remote_host).interfaces:
                 end = InterfaceEnd(remote_host, remote.name)
-                if end not in reached or not (local.multipath and remote.multipath):
+                if end not in reached:
+                    continue
+                if multipath and not (local.multipath and remote.multipath):
                     continue
                 for here in local.addresses:
                     for there in remote.addresses:

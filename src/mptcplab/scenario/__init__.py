@@ -1,1 +1,15 @@
 """From a TOML file to a validated, fully resolved Scenario."""
+
+from mptcplab.scenario.errors import CombinedScenarioError, ScenarioError
+from mptcplab.scenario.load import Summary, experiments, load, load_topology
+from mptcplab.scenario.model import Scenario
+
+__all__ = [
+    "CombinedScenarioError",
+    "Scenario",
+    "ScenarioError",
+    "Summary",
+    "experiments",
+    "load",
+    "load_topology",
+]

@@ -1,15 +1,19 @@
-"""The one error a scenario can cause, and how it reads."""
+"""What can be wrong with a scenario, and how it reads: one line an error, all of them at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+
+Path = tuple[str, ...]
 
 
 class ScenarioError(ValueError):
     """Something in a scenario is wrong.
 
-    Says the file, the key (dotted, as in ``flows.main.buffer``), what was found, what was expected
-    and, where a name is close to a right one, the suggestion.
+    Says the file (or the ``--set`` argument), the key (dotted, as in ``flows.main.buffer``), what
+    was found, what was expected and, where a name is close to a right one, the suggestion.
+    ``errors`` holds the single errors; this class is one of its own.
     """
 
     def __init__(
@@ -20,6 +24,7 @@ class ScenarioError(ValueError):
         self.problem = problem
         self.expected = expected
         self.hint = hint
+        self.errors: tuple[ScenarioError, ...] = (self,)
         text = f"{file}: {key}: {problem}" if key else f"{file}: {problem}"
         if expected:
             text += f"; expected {expected}"
@@ -28,7 +33,56 @@ class ScenarioError(ValueError):
         super().__init__(text)
 
 
-def nearest(name: str, known: list[str]) -> str:
+class CombinedScenarioError(ScenarioError):
+    """Several independent errors of one scenario; ``str`` gives one line for each."""
+
+    def __init__(self, errors: Iterable[ScenarioError]) -> None:
+        self.errors = tuple(errors)
+        first = self.errors[0]
+        self.file, self.key, self.problem = first.file, first.key, first.problem
+        self.expected, self.hint = first.expected, first.hint
+        ValueError.__init__(self, "\n".join(str(error) for error in self.errors))
+
+
+class Problems:
+    """Collects errors, so that one reading of a file reports all that do not hang together.
+
+    ``origin`` tells for a key which file, or which ``--set``, it came from.
+    """
+
+    def __init__(self, origin: Callable[[Path], str]) -> None:
+        self._origin = origin
+        self.found: list[ScenarioError] = []
+
+    def add(self, path: Path, problem: str, expected: str = "", hint: str = "") -> None:
+        """Note that the value at ``path`` is wrong."""
+        error = ScenarioError(self._origin(path), dotted(path), problem, expected, hint)
+        if str(error) not in map(str, self.found):
+            self.found.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was found: one ScenarioError, or a CombinedScenarioError of several."""
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            raise CombinedScenarioError(self.found)
+
+
+def dotted(path: Path) -> str:
+    """Return a key as ``--set`` takes it: names that hold a dot are quoted."""
+    return ".".join(f'"{part}"' if "." in part or " " in part else part for part in path)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
     """Return 'did you mean "x"?' for the closest known name, or an empty string."""
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f'did you mean "{close[0]}"?' if close else ""
+    by_case = {word.lower(): word for word in known}
+    close = get_close_matches(name.lower(), list(by_case), n=1, cutoff=0.6)
+    return f'did you mean "{by_case[close[0]]}"?' if close else ""
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return names as a list that reads: ``"a", "b" or "c"``."""
+    quoted = [f'"{name}"' for name in names]
+    if len(quoted) < 2:
+        return "".join(quoted)
+    return f"{', '.join(quoted[:-1])} or {quoted[-1]}"

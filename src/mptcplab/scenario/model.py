@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from mptcplab.network.topology import Topology
+from mptcplab.network.topology import InterfaceEnd, Path, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class Flow:
     links: tuple[str, ...] = ()
     client: str = ""
     family: int | None = None  # 4 or 6 for the initial subflow; None takes the first path's
+    verify: bool = True  # the receiver checks every byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,9 @@ class Action:
     in ``changes``), "start" or "stop" (a flow).  ``changes`` holds (key, value) pairs under the
     field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
     "backward".  ``label`` is what figures print.
+
+    "start" and "stop" are for stages and figures only: the flow's own ``start_ns`` and ``stop_ns``
+    already hold these instants, and testbeds do nothing more for them.
     """
 
     at_ns: int
@@ -135,6 +139,27 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """One variant of a scenario: load it again with ``overrides`` added to get it.
+
+    ``x`` is its place on the sweep's axis; ``measured`` what the report measured there.
+    """
+
+    label: str
+    overrides: tuple[str, ...]
+    x: float
+    measured: tuple[Measured, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Variants of a scenario that belong in one figure; ``axis`` is its label, with the unit."""
+
+    axis: str = ""
+    points: tuple[SweepPoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """Everything a testbed needs for one run."""
 
@@ -153,9 +178,58 @@ class Scenario:
     seed: int = 1
     source: str = ""  # the file it was read from
     overrides: tuple[str, ...] = ()  # the --set arguments that were applied
+    repetitions: int = 1  # runs a comparison makes, with seeds seed, seed + 1, ...
+    captures: tuple[InterfaceEnd, ...] = ()
+    snaplen_bytes: int = 128
+    sweep: Sweep = Sweep()
 
     def stages(self) -> tuple[tuple[int, int], ...]:
         """Return (start_ns, end_ns) of each stretch between distinct timeline instants."""
         cuts = sorted({0, self.duration_ns, *(action.at_ns for action in self.timeline)})
         cuts = [cut for cut in cuts if 0 <= cut <= self.duration_ns]
         return tuple(pairwise(cuts))
+
+    def paths(self, flow: Flow) -> tuple[Path, ...]:
+        """Return the paths a flow may use, from its client's side, the initial subflow's first.
+
+        A path counts when the flow names every one of its links; the order is that of
+        ``flow.links``, and within one link the flow's ``family`` goes first.
+        """
+        server = flow.destination if flow.client == flow.source else flow.source
+        found = [
+            path
+            for path in self.topology.paths(flow.client, server, multipath=False)
+            if set(path.links) <= set(flow.links)
+            and (flow.protocol == "tcp" or self._multipath(path) or not self._mptcp(flow))
+        ]
+        rank = {link: position for position, link in enumerate(flow.links)}
+
+        def order(path: Path) -> tuple[tuple[int, ...], bool]:
+            position = tuple(rank[link] for link in path.links)
+            return position, path.local_address.version != (flow.family or 4)
+
+        found.sort(key=order)
+        if flow.family is not None:  # the initial subflow is of that family, on whatever link
+            found.sort(key=lambda path: path.local_address.version != flow.family)
+            found[1:] = sorted(found[1:], key=order)
+        return tuple(found)
+
+    def expected_subflows(self, flow: Flow) -> tuple[Path, ...]:
+        """Return the path of each subflow that one connection of a flow should come to have.
+
+        All links taken as up; the initial subflow is the first.  One for plain TCP.
+        """
+        paths = self.paths(flow)
+        if not paths or flow.protocol == "tcp" or not self._mptcp(flow):
+            return paths[:1]
+        ndiffports = self.tunables.get(flow.client, Tunables()).ndiffports
+        if ndiffports == 1:
+            return paths
+        return paths[:1] * max(1, ndiffports)
+
+    def _mptcp(self, flow: Flow) -> bool:
+        ends = (flow.source, flow.destination)
+        return all(self.tunables.get(host, Tunables()).enabled for host in ends)
+
+    def _multipath(self, path: Path) -> bool:
+        return all(self.topology.interface_at(end).multipath for end in (path.local, path.remote))

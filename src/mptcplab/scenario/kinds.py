@@ -1,0 +1,363 @@
+"""Kinds of values: how each is written, parsed, checked, documented and told to an editor.
+
+A parser takes what TOML gave and returns the resolved value, or raises UnitError with a text that
+says what was found and, after "; expected ", what should stand there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from typing import Any
+
+from mptcplab.scenario.errors import nearest, one_of
+from mptcplab.units import UnitError, parse_duration, parse_fraction, parse_rate, parse_size
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
+INTERFACE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"  # IFNAMSIZ is 16 with the final zero
+_NUMBER = r"\s*\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
+_BYTES = r"([kKMGT]|[kKMGT]i)?B?"
+_TIME = r"(ns|us|µs|ms|s|min|h)"
+_QUEUE = re.compile(rf"({_NUMBER})(packets?|BDP|bdp)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value: its name in the documentation, parser, JSON Schema and an example."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    json: dict[str, Any]
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimit:
+    """A queue limit as written: ``unit`` is "bytes", "packets", "ns" or "bdp"."""
+
+    amount: float
+    unit: str
+
+
+def found(value: object) -> str:
+    """Return a TOML value as an error quotes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    return repr(value)
+
+
+def _number_or(pattern: str, *, zero: bool) -> dict[str, Any]:
+    bound = "minimum" if zero else "exclusiveMinimum"
+    return {"anyOf": [{"type": "string", "pattern": pattern}, {"type": "number", bound: 0}]}
+
+
+def _positive(parse: Callable[[Any], int], what: str, example: str) -> Callable[[Any], int]:
+    def parser(value: Any) -> int:
+        number = parse(value)
+        if number <= 0:
+            raise UnitError(f"{found(value)} is nothing; expected {what} above 0 such as {example}")
+        return number
+
+    return parser
+
+
+RATE = Kind(
+    "rate",
+    _positive(parse_rate, "a rate", '"1Gb/s"'),
+    _number_or(rf"^{_NUMBER}([kKMGT]|[kKMGT]i)?(bits?/s|b/s|bits?|bps|b)?\s*$", zero=False),
+    '"300Mb/s"',
+)
+DURATION = Kind(
+    "duration", parse_duration, _number_or(rf"^{_NUMBER}{_TIME}?\s*$", zero=True), '"33.3ms"'
+)
+POSITIVE_DURATION = Kind(
+    "duration",
+    _positive(parse_duration, "a duration", '"900s"'),
+    _number_or(rf"^{_NUMBER}{_TIME}?\s*$", zero=False),
+    '"900s"',
+)
+FRACTION = Kind(
+    "fraction",
+    parse_fraction,
+    {
+        "anyOf": [
+            {"type": "string", "pattern": rf"^{_NUMBER}%?\s*$"},
+            {"type": "number", "minimum": 0, "maximum": 1},
+        ]
+    },
+    '"0.1%"',
+)
+
+
+def size(low: int, high: int = 2**40) -> Kind:
+    """Return the kind of a size of ``low`` to ``high`` bytes."""
+
+    def parse(value: Any) -> int:
+        number = parse_size(value)
+        if not low <= number <= high:
+            raise UnitError(
+                f"{found(value)} is {number} bytes; expected a size from {low} to {high} bytes"
+            )
+        return number
+
+    return Kind("size", parse, _number_or(rf"^{_NUMBER}{_BYTES}\s*$", zero=True), '"10MB"')
+
+
+def integer(low: int, high: int) -> Kind:
+    """Return the kind of a whole number from ``low`` to ``high``."""
+
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UnitError(
+                f"{found(value)} is not a whole number; expected one from {low} to {high}"
+            )
+        if not low <= value <= high:
+            raise UnitError(f"{value} is out of range; expected a number from {low} to {high}")
+        return value
+
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return Kind(f"number, {low} to {high}", parse, schema, str(low))
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UnitError(f"{found(value)} is not true or false; expected true or false, unquoted")
+    return value
+
+
+BOOLEAN = Kind("true or false", _boolean, {"type": "boolean"}, "true")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise UnitError(f"{found(value)} is not text; expected text in quotes")
+    return value
+
+
+TEXT = Kind("text", _text, {"type": "string"}, '"text"')
+
+
+def choice(*names: str, classes: bool = False) -> Kind:
+    """Return the kind of one of ``names``; with ``classes`` also ``"package.module:Class"``."""
+    own = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+    def parse(value: Any) -> str:
+        if isinstance(value, str) and (value in names or (classes and re.match(own, value))):
+            return value
+        hint = nearest(value, names) if isinstance(value, str) else ""
+        wanted = one_of(names) + (', or a class of yours as "module:Class"' if classes else "")
+        raise UnitError(f"{found(value)} is not known; expected {wanted}{hint and f' ({hint})'}")
+
+    schema: dict[str, Any] = {"enum": list(names)}
+    if classes:
+        schema = {"anyOf": [schema, {"type": "string", "pattern": own}]}
+    return Kind(one_of(names), parse, schema, f'"{names[0]}"')
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not listed or not all(isinstance(n, str) for n in listed):
+        raise UnitError(
+            f"{found(value)} is not a name or a list of names; "
+            'expected such as "slow" or ["fast", "slow"]'
+        )
+    if len(set(listed)) < len(listed):
+        twice = next(name for name in listed if listed.count(name) > 1)
+        raise UnitError(f'"{twice}" stands there twice; expected each name once')
+    return tuple(listed)
+
+
+NAMES = Kind(
+    "name or list of names",
+    _names,
+    {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "array",
+                "items": {"type": "string"},
+                "minItems": 1,
+                "uniqueItems": True,
+            },
+        ]
+    },
+    '["fast", "slow"]',
+)
+
+
+def _between(value: Any) -> tuple[str, str]:
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(isinstance(end, str) for end in value)
+    ):
+        raise UnitError(
+            f'{found(value)} is not two ends; expected such as ["alice", "bob"] '
+            'or ["alice:eth1", "switch"]'
+        )
+    return value[0], value[1]
+
+
+BETWEEN = Kind(
+    "two ends",
+    _between,
+    {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
+    '["alice", "bob"]',
+)
+
+
+def _address(value: Any) -> IPv4Interface | IPv6Interface:
+    wanted = 'expected an address with its prefix length, such as "10.0.1.1/24" or "fd00::1/64"'
+    if not isinstance(value, str):
+        raise UnitError(f"{found(value)} is not an address; {wanted}")
+    if "/" not in value:
+        raise UnitError(f"{value!r} has no prefix length; {wanted}")
+    try:
+        address = ip_interface(value)
+    except ValueError as error:
+        raise UnitError(f"{value!r} is not an address; {wanted}") from error
+    if address.network.prefixlen < address.max_prefixlen - 1 and (
+        address.ip == address.network.network_address
+        or (address.version == 4 and address.ip == address.network.broadcast_address)
+    ):
+        raise UnitError(
+            f"{value!r} is the subnet itself or its broadcast address; "
+            "expected the address of a host in it"
+        )
+    return address
+
+
+def _addresses(value: Any) -> tuple[IPv4Interface | IPv6Interface, ...]:
+    return tuple(_address(item) for item in (value if isinstance(value, list) else [value]))
+
+
+_ADDRESS_JSON = {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/\d{1,3}$"}
+ADDRESSES = Kind(
+    "address or list of addresses",
+    _addresses,
+    {"anyOf": [_ADDRESS_JSON, {"type": "array", "items": _ADDRESS_JSON}]},
+    '"10.0.1.1/24"',
+)
+
+
+def _queue_limit(value: Any) -> QueueLimit:
+    wanted = 'expected "100 packets", "1MB", "50ms" or "1 BDP"'
+    if not isinstance(value, str):
+        unit = " has no unit" if isinstance(value, int | float) else " is not a queue limit"
+        raise UnitError(f"{found(value)}{unit}; {wanted}")
+    match = _QUEUE.fullmatch(value)
+    if match is not None:
+        unit = "bdp" if match[4].lower() == "bdp" else "packets"
+        limit = QueueLimit(float(match[1]), unit)
+    else:
+        limit = _bytes_or_time(value, wanted)
+    if limit.amount <= 0 or (limit.unit == "packets" and limit.amount != int(limit.amount)):
+        raise UnitError(f"{value!r} holds no whole packet; {wanted}")
+    return limit
+
+
+def _bytes_or_time(value: str, wanted: str) -> QueueLimit:
+    if re.fullmatch(_NUMBER, value):
+        raise UnitError(f"{value!r} has no unit; {wanted}")
+    try:
+        return QueueLimit(parse_duration(value), "ns")
+    except UnitError:
+        pass
+    try:
+        return QueueLimit(parse_size(value), "bytes")
+    except UnitError as error:
+        raise UnitError(f"{value!r} is not a queue limit; {wanted}") from error
+
+
+def _queue(value: Any) -> tuple[QueueLimit, ...]:
+    limits = tuple(_queue_limit(item) for item in (value if isinstance(value, list) else [value]))
+    if not limits or sum(limit.unit == "packets" for limit in limits) > 1 or len(limits) > 2:
+        raise UnitError(
+            f"{found(value)} is not one limit, nor one in packets and one in bytes; "
+            'expected such as "1MB" or ["100 packets", "1MB"]'
+        )
+    if len(limits) == 2 and all(limit.unit != "packets" for limit in limits):
+        raise UnitError(
+            "both limits come down to bytes; expected one of them in packets, "
+            'such as ["100 packets", "1MB"]'
+        )
+    return limits
+
+
+_QUEUE_JSON = {
+    "type": "string",
+    "pattern": rf"^{_NUMBER}(packets?|BDP|bdp|{_TIME}|B|([kKMGT]|[kKMGT]i)B?)\s*$",
+}
+QUEUE = Kind(
+    "queue limit",
+    _queue,
+    {"anyOf": [_QUEUE_JSON, {"type": "array", "items": _QUEUE_JSON, "minItems": 1, "maxItems": 2}]},
+    '"1 BDP"',
+)
+
+
+def _families(value: Any) -> tuple[int, ...]:
+    known = {"ipv4": 4, "ipv6": 6}
+    listed = value if isinstance(value, list) else [value]
+    if not listed:
+        raise UnitError('the list is empty; expected "ipv4", "ipv6" or both')
+    for item in listed:
+        if item not in known:
+            raise UnitError(f'{found(item)} is not an address family; expected "ipv4" or "ipv6"')
+    return tuple(dict.fromkeys(known[item] for item in listed))
+
+
+_FAMILY_JSON = {"enum": ["ipv4", "ipv6"]}
+FAMILIES = Kind(
+    '"ipv4", "ipv6" or a list of both',
+    _families,
+    {"anyOf": [_FAMILY_JSON, {"type": "array", "items": _FAMILY_JSON, "minItems": 1}]},
+    '["ipv4", "ipv6"]',
+)
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UnitError(f"{found(value)} is not a list of texts; expected a list")
+    return tuple(value)
+
+
+STRINGS = Kind(
+    "list of texts",
+    _strings,
+    {"type": "array", "items": {"type": "string"}},
+    '["flows.*.buffer=2MB"]',
+)
+
+
+def _figures(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+        raise UnitError(f"{found(value)} is not a list of figure numbers; expected such as [13]")
+    return tuple(value)
+
+
+FIGURES = Kind("list of numbers", _figures, {"type": "array", "items": {"type": "integer"}}, "[13]")
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UnitError(f"{found(value)} is not a number; expected such as 5 or 2.5")
+    return float(value)
+
+
+NUMBER = Kind("number", _number, {"type": "number"}, "5")
+
+
+def _sysctl(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise UnitError(f"{found(value)} is not a sysctl's value; expected a number or text")
+    return str(value)
+
+
+SYSCTL = Kind("number or text", _sysctl, {"type": ["integer", "string"]}, "1")

@@ -1,0 +1,570 @@
+"""Every key of a scenario file, declared once.
+
+Validation, error messages, ``docs/scenario.md`` and the JSON Schema all come from these tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mptcplab.scenario import kinds
+from mptcplab.scenario.kinds import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table of the file: its name in the documentation and its keys."""
+
+    name: str
+    doc: str
+    keys: dict[str, Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A value that is one table."""
+
+    section: Section
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A value that holds one table for each name.
+
+    ``shorthand`` names the key that a bare value in place of the table stands for; with ``listed``
+    a list of names stands for as many empty tables.
+    """
+
+    section: Section
+    what: str
+    name_pattern: str = kinds.NAME
+    shorthand: str = ""
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A value that is an array of tables."""
+
+    section: Section
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A value that is a table of free names, all of one kind."""
+
+    kind: Kind
+    name_pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: kind, default (as resolved), how the default reads, what the key means."""
+
+    kind: Kind | Table | Tables | Rows | Settings
+    doc: str
+    default: Any = None
+    shown: str = ""
+    required: bool = False
+    aliases: tuple[str, ...] = field(default=())  # what others call it, for suggestions only
+
+
+SYSCTL_NAME = (
+    r"net\.(ipv4|ipv6|mptcp)\.[a-z0-9_.]+|net\.core\.(somaxconn|optmem_max|txrehash|xfrm_[a-z_]+)"
+)
+CONGESTION = (
+    *("cubic", "reno", "bbr", "dctcp", "vegas", "westwood", "htcp", "illinois", "bic", "hybla"),
+    *("highspeed", "scalable", "veno", "yeah", "nv", "lp", "cdg"),
+    *("lia", "olia", "balia", "wvegas"),
+)
+
+TUNABLES = Section(
+    "tunables",
+    "What the report set with sysctl, and what today's kernels add: for all hosts in `[tunables]`, "
+    "for one in `[hosts.NAME.tunables]`.",
+    {
+        "enabled": Key(kinds.BOOLEAN, "Whether MPTCP is used; off, a flow is plain TCP.", True),
+        "checksum": Key(kinds.BOOLEAN, "The DSS checksum (RFC 8684 section 3.3.1).", False),
+        "mss": Key(
+            kinds.integer(88, 65495),
+            "Value of the MSS option (RFC 9293 section 3.7.1); TCP's own options come out of it.",
+            shown="from the MTU",
+        ),
+        "ndiffports": Key(
+            kinds.integer(0, 9),
+            "1 makes a full mesh of the addresses, 0 leaves the initial subflow alone, "
+            "n opens n subflows on the initial address pair.",
+            1,
+        ),
+        "debug": Key(kinds.BOOLEAN, "Write what the stack does to the run's log.", False),
+        "path_manager": Key(
+            kinds.choice("link-aware", "kernel", classes=True),
+            '"kernel" knows nothing of link state, as upstream; "link-aware" opens a subflow anew '
+            "when its link returns.",
+            "link-aware",
+        ),
+        "scheduler": Key(
+            kinds.choice("default", "round-robin", "redundant", "blest", "ecf", classes=True),
+            "Which subflow carries the next data. Upstream kernels have the default only.",
+            "default",
+        ),
+        "receive_buffer_max": Key(
+            kinds.size(4096, 2**31 - 1),
+            "What receive buffer autotuning may reach (tcp_rmem).",
+            shown="the stack's own",
+            aliases=("rmem_max", "tcp_rmem", "rmem"),
+        ),
+        "send_buffer_max": Key(
+            kinds.size(4096, 2**31 - 1),
+            "What send buffer autotuning may reach (tcp_wmem).",
+            shown="the stack's own",
+            aliases=("wmem_max", "tcp_wmem", "wmem"),
+        ),
+        "tcp_rto_max_ms": Key(
+            kinds.integer(1000, 120_000),
+            "Upper bound of the retransmission timeout, in ms (Linux 6.15 and later).",
+            shown="the stack's own",
+            aliases=("rto_max", "rto_max_ms"),
+        ),
+        "tcp_retries2": Key(
+            kinds.integer(1, 255),
+            "Timeouts before a connection or subflow is given up.",
+            shown="the stack's own",
+            aliases=("retries2",),
+        ),
+        "stale_loss_cnt": Key(
+            kinds.integer(0, 255),
+            "MPTCP-level timeouts without progress before a subflow is stale; 0 is never.",
+            shown="the stack's own",
+        ),
+        "close_timeout": Key(
+            kinds.DURATION,
+            "How long a connection lives without any subflow; whole seconds.",
+            shown="the stack's own",
+        ),
+        "add_addr_timeout": Key(
+            kinds.DURATION,
+            "How long to wait for an ADD_ADDR's echo before sending it again; whole seconds.",
+            shown="the stack's own",
+        ),
+        "sysctls": Key(
+            Settings(kinds.SYSCTL, SYSCTL_NAME),
+            'Any further sysctl of a network namespace, as `"net.ipv4.tcp_sack" = 0`; kernel '
+            "hosts only.",
+        ),
+    },
+)
+
+NIC = Section(
+    "hosts.NAME.nics",
+    'The NICs of a host, for those whose rate matters: `nics = { eth8 = "10Gb/s" }`.',
+    {
+        "rate": Key(
+            kinds.RATE,
+            "What all VLANs of the NIC share, each way.",
+            shown="unlimited",
+            aliases=("speed", "bandwidth"),
+        )
+    },
+)
+
+INTERFACE = Section(
+    "hosts.NAME.interfaces",
+    "The interfaces of a host; an address or a list of them may stand for the table: "
+    '`"eth8.520" = "192.168.21.1/24"`. `eth8.520` is VLAN 520 on NIC eth8, `eth0` the NIC itself.',
+    {
+        "addresses": Key(
+            kinds.ADDRESSES,
+            "IPv4 and IPv6 addresses with prefix length.",
+            (),
+            "derived",
+            aliases=("address", "ip"),
+        ),
+        "nic": Key(kinds.TEXT, "The NIC it belongs to.", shown="from the name"),
+        "vlan": Key(kinds.integer(1, 4094), "VLAN id (IEEE 802.1Q).", shown="from the name"),
+        "mtu": Key(kinds.integer(576, 65535), "Largest IP packet, bytes.", shown="the link's"),
+        "multipath": Key(
+            kinds.BOOLEAN, "Off keeps the interface out of MPTCP (`multipath off`).", True
+        ),
+    },
+)
+
+HOST = Section(
+    "hosts",
+    'The hosts, as tables or, where nothing is to be said of them, as `hosts = ["alice", "bob"]`. '
+    "NICs, interfaces and addresses that are not given are derived.",
+    {
+        "stack": Key(
+            kinds.choice("kernel", "ours"),
+            "Whose TCP the host runs on the Linux testbed.",
+            "kernel",
+        ),
+        "cpu": Key(
+            kinds.choice("none", "2012", "modern"),
+            "Cost of packets on a simulated host's CPU: none, the report's machines, today's. "
+            "The Linux testbed has the CPU it has.",
+            "none",
+        ),
+        "nics": Key(Tables(NIC, "NIC", kinds.INTERFACE_NAME, shorthand="rate"), "NICs by name."),
+        "interfaces": Key(
+            Tables(INTERFACE, "interface", kinds.INTERFACE_NAME, shorthand="addresses"),
+            "Interfaces by name.",
+        ),
+        "tunables": Key(Table(TUNABLES), "Tunables of this host, over those of `[tunables]`."),
+    },
+)
+
+SWITCH = Section(
+    "switches",
+    "Learning Ethernet switches (one VLAN's worth of switch: a broadcast domain).",
+    {
+        "ports": Key(
+            kinds.NAMES,
+            'Interfaces plugged straight in ("host:interface"), at their NIC\'s rate, no delay. '
+            "Links with an end at the switch need not stand here.",
+            (),
+            "none",
+        )
+    },
+)
+
+_CHANNEL: dict[str, Key] = {
+    "rate": Key(
+        kinds.RATE,
+        "Capacity of each direction; counts frames as tc does, with Ethernet header and VLAN tag.",
+        shown="unlimited",
+        aliases=("bandwidth", "speed", "capacity"),
+    ),
+    "delay": Key(
+        kinds.DURATION, "One way, each direction.", shown="none", aliases=("latency", "owd")
+    ),
+    "jitter": Key(
+        kinds.DURATION,
+        "The delay varies uniformly by up to this much; frames stay in order.",
+        0,
+        "none",
+    ),
+    "loss": Key(kinds.FRACTION, "Probability of loss for each packet.", 0.0, "none"),
+    "queue": Key(
+        kinds.QUEUE,
+        "Drop-tail limit in packets, bytes, time at the link's rate, or BDP (rate times the link's "
+        "RTT); a list of one in packets and one other: whichever is reached first.",
+        shown="the larger of 1 BDP and 100 full frames",
+        aliases=("buffer", "limit", "queue_size", "qlen"),
+    ),
+    "overhead": Key(
+        kinds.integer(0, 256),
+        "Bytes charged for each frame beyond its header; 24 is Ethernet's preamble, FCS and gap.",
+        0,
+    ),
+}
+
+DIRECTION = Section(
+    "links.NAME.forward",
+    "What differs in one direction: `[links.NAME.forward]` is from the first end to the second, "
+    "`[links.NAME.backward]` from the second to the first.",
+    {name: replace(key, default=None, shown="as the link's") for name, key in _CHANNEL.items()},
+)
+
+LINK = Section(
+    "links",
+    "Emulated wires. With `topology` given, a table here changes that topology's link of the name, "
+    "or adds one.",
+    {
+        "between": Key(
+            kinds.BETWEEN,
+            "The two ends: a host (its next free interface), `host:interface`, or a switch.",
+            required=True,
+            aliases=("ends", "from", "to", "nodes", "endpoints"),
+        ),
+        **_CHANNEL,
+        "rtt": Key(
+            kinds.DURATION,
+            "Round trip: half of it is the delay of each direction. Instead of `delay`.",
+            shown="none",
+        ),
+        "mtu": Key(kinds.integer(576, 65535), "Largest IP packet, bytes.", 1500),
+        "up": Key(kinds.BOOLEAN, "State at the start of the run.", True),
+        "families": Key(
+            kinds.FAMILIES, "Address families to derive on this link.", shown="the scenario's"
+        ),
+        "driver": Key(
+            kinds.choice("auto", "kernel", "netem", "tap"),
+            "What emulates it on the Linux testbed: kernel shaping without delay, netem, or our "
+            "TAP emulator.",
+            "auto",
+        ),
+        "environment": Key(
+            kinds.choice("", "lan", "wan", "man"),
+            "The report's grouping.",
+            "",
+            "none",
+            aliases=("env",),
+        ),
+        "forward": Key(Table(DIRECTION), "What differs from first to second end."),
+        "backward": Key(Table(DIRECTION), "What differs from second to first end."),
+    },
+)
+
+FLOW = Section(
+    "flows",
+    "Data from one host to another.",
+    {
+        "from": Key(kinds.TEXT, "The sending host.", required=True, aliases=("source", "src")),
+        "to": Key(kinds.TEXT, "The receiving host.", required=True, aliases=("destination", "dst")),
+        "protocol": Key(
+            kinds.choice("mptcp", "tcp"), "Protocol.", shown='"mptcp"; "tcp" where striped'
+        ),
+        "application": Key(
+            kinds.choice("bulk", "iperf3", "striped"),
+            '"bulk" sends without end and checks every byte that arrives; "iperf3" is that '
+            'program; "striped" is one file over parallel TCP connections spread over the '
+            "links, as GridFTP does.",
+            "bulk",
+            aliases=("app",),
+        ),
+        "connections": Key(
+            kinds.integer(1, 128), "Parallel connections.", 1, aliases=("sessions", "parallel")
+        ),
+        "start": Key(kinds.DURATION, "When it starts.", 0, "0"),
+        "stop": Key(kinds.POSITIVE_DURATION, "When it stops.", shown="at the end"),
+        "size": Key(kinds.size(1), "Bytes after which it is done.", shown="without end"),
+        "buffer": Key(
+            kinds.size(4096, 2**31 - 1),
+            "Send and receive buffer of the sockets: what getsockopt returns. (`iperf -w` asks for "
+            "half of what the kernel then gives.)",
+            shown="autotuned",
+            aliases=("window", "socket_buffer", "w"),
+        ),
+        "send_buffer": Key(
+            kinds.size(4096, 2**31 - 1),
+            "Send buffer alone.",
+            shown="as `buffer`",
+            aliases=("sndbuf",),
+        ),
+        "receive_buffer": Key(
+            kinds.size(4096, 2**31 - 1),
+            "Receive buffer alone.",
+            shown="as `buffer`",
+            aliases=("rcvbuf",),
+        ),
+        "write_size": Key(
+            kinds.size(1, 2**30),
+            "Bytes of one write (`iperf -l`).",
+            65536,
+            '"64KiB"',
+            aliases=("length", "block_size"),
+        ),
+        "congestion": Key(
+            kinds.choice(*CONGESTION, classes=True),
+            "Congestion control of each subflow; lia, olia, balia and wvegas couple them and need "
+            "our stack.",
+            "cubic",
+            aliases=("congestion_control", "cc"),
+        ),
+        "links": Key(
+            kinds.NAMES,
+            "The links it may use; the first carries the initial subflow.",
+            shown="all that join the hosts",
+            aliases=("paths", "via", "use"),
+        ),
+        "client": Key(kinds.TEXT, "Which of the two hosts opens the connection.", shown="`from`"),
+        "family": Key(
+            kinds.choice("ipv4", "ipv6"),
+            "Address family of the initial subflow.",
+            shown="the first path's",
+        ),
+        "verify": Key(
+            kinds.BOOLEAN,
+            "Check every byte at the receiver.",
+            shown="true; false for iperf3",
+            aliases=("check",),
+        ),
+    },
+)
+
+ACTION = Section(
+    "timeline",
+    "What happens when. One entry may hold several of `up`, `down`, `change`, `start` and `stop`; "
+    "`rate`, `delay`, `rtt`, `jitter` and `loss` say what `change` sets.",
+    {
+        "at": Key(
+            kinds.DURATION, "When, from the start of the run.", required=True, aliases=("time", "t")
+        ),
+        "up": Key(kinds.NAMES, "Links, or NICs as `host:nic` with all their VLANs."),
+        "down": Key(kinds.NAMES, "Links, or NICs as `host:nic` with all their VLANs."),
+        "change": Key(kinds.NAMES, "Links to change.", aliases=("set", "modify")),
+        "start": Key(kinds.NAMES, "Flows to start."),
+        "stop": Key(kinds.NAMES, "Flows to stop."),
+        "rate": Key(kinds.RATE, "New rate."),
+        "delay": Key(kinds.DURATION, "New delay, one way."),
+        "rtt": Key(kinds.DURATION, "New round trip, half of it each way."),
+        "jitter": Key(kinds.DURATION, "New jitter."),
+        "loss": Key(kinds.FRACTION, "New loss."),
+        "direction": Key(
+            kinds.choice("both", "forward", "backward"), "Direction that `change` sets.", "both"
+        ),
+        "label": Key(kinds.TEXT, "What figures print.", "", "made from the action"),
+    },
+)
+
+_OF = Key(kinds.TEXT, '"total", a flow or a link.', "total")
+_STAGE = Key(
+    kinds.integer(0, 1000),
+    "Stretch between timeline actions, from 0.",
+    shown="the whole run",
+)
+
+EXPECT = Section(
+    "expect",
+    "What the verdict holds the run against.",
+    {
+        "goodput": Key(kinds.RATE, "Expected goodput.", aliases=("value", "rate")),
+        "tolerance": Key(kinds.FRACTION, "How far off it may be.", 0.05, '"5%"'),
+        "at_least": Key(
+            kinds.RATE, "Goodput to reach; instead of `goodput`.", aliases=("minimum", "min")
+        ),
+        "stage": _STAGE,
+        "of": _OF,
+        "settle": Key(
+            kinds.DURATION,
+            "How long after the stage's start to begin measuring (half the stage at most).",
+            0,
+            "0",
+        ),
+        "source": Key(kinds.TEXT, "Why this value.", "", "none"),
+    },
+)
+
+MEASURED = Section(
+    "report.measured",
+    "Values that the 2012 report gives.",
+    {
+        "value": Key(kinds.RATE, "The rate measured.", required=True, aliases=("goodput",)),
+        "source": Key(kinds.TEXT, "Section, figure or table.", required=True),
+        "stage": _STAGE,
+        "of": _OF,
+        "note": Key(kinds.TEXT, "What to know about it.", "", "none"),
+    },
+)
+
+REPORT = Section(
+    "report",
+    "What the 2012 report says of the experiment.",
+    {
+        "section": Key(kinds.TEXT, "Its section.", "", "none"),
+        "figures": Key(kinds.FIGURES, "Its figures.", (), "none"),
+        "summary": Key(kinds.TEXT, "What it found, in a sentence or two.", "", "none"),
+        "measured": Key(Rows(MEASURED), "Values it gives."),
+    },
+)
+
+POINT = Section(
+    "sweep.points",
+    "One run of a sweep.",
+    {
+        "label": Key(kinds.TEXT, "Its name in tables and figures.", required=True),
+        "set": Key(kinds.STRINGS, "What differs, as `--set` takes it.", required=True),
+        "x": Key(kinds.NUMBER, "Its place on the axis.", shown="its position"),
+        "measured": Key(Rows(MEASURED), "What the report measured at this point."),
+    },
+)
+
+SWEEP = Section(
+    "sweep",
+    "Variants of the scenario that belong in one figure; a plain run ignores them.",
+    {
+        "axis": Key(kinds.TEXT, "What the axis shows, with its unit.", "", "none"),
+        "points": Key(Rows(POINT), "The variants.", required=True),
+    },
+)
+
+_NETWORK: dict[str, Key] = {
+    "title": Key(kinds.TEXT, "One line on what it is.", "", "none"),
+    "families": Key(
+        kinds.FAMILIES,
+        "Address families every interface gets; families it has no address of are derived.",
+        shown='"ipv4" where an interface has none',
+        aliases=("family",),
+    ),
+    "hosts": Key(Tables(HOST, "host", listed=True), "The hosts."),
+    "switches": Key(Tables(SWITCH, "switch", listed=True), "Switches."),
+    "links": Key(Tables(LINK, "link"), "The links."),
+}
+
+TOPOLOGY = Section(
+    "topology file", "A network that scenarios refer to by `topology`.", dict(_NETWORK)
+)
+
+SCENARIO = Section(
+    "scenario file",
+    "One experiment: a network, what flows over it and what happens to it.",
+    {
+        "title": _NETWORK["title"],
+        "question": Key(kinds.TEXT, "The question that the run answers.", "", "none"),
+        "duration": Key(
+            kinds.POSITIVE_DURATION,
+            "How long the run lasts.",
+            shown="until the last flow stops, where each has a `stop`",
+            aliases=("time", "length"),
+        ),
+        "interval": Key(
+            kinds.POSITIVE_DURATION,
+            "Time between samples, 10 ms at least.",
+            1_000_000_000,
+            '"1s"',
+        ),
+        "seed": Key(kinds.integer(0, 2**63 - 1), "Of everything random.", 1),
+        "repetitions": Key(
+            kinds.integer(1, 1000), "Runs that a comparison makes, each with the next seed.", 1
+        ),
+        "captures": Key(
+            kinds.NAMES,
+            'Interfaces to capture on, as "host:interface".',
+            (),
+            "none",
+            aliases=("capture",),
+        ),
+        "snaplen": Key(kinds.size(64, 262_144), "Bytes kept of each captured packet.", 128),
+        "topology": Key(
+            kinds.TEXT,
+            'The network: "report" (the 2012 testbed) or a topology file, relative to this file.',
+            shown="this file's hosts and links alone",
+        ),
+        "use": Key(
+            kinds.NAMES,
+            "The links to build, of all that topology and file declare.",
+            shown="all",
+            aliases=("use_links",),
+        ),
+        "families": _NETWORK["families"],
+        "hosts": _NETWORK["hosts"],
+        "switches": _NETWORK["switches"],
+        "links": _NETWORK["links"],
+        "tunables": Key(Table(TUNABLES), "Tunables of all hosts."),
+        "flows": Key(Tables(FLOW, "flow"), "The traffic."),
+        "timeline": Key(Rows(ACTION), "What happens when."),
+        "expect": Key(Rows(EXPECT), "What the verdict holds the run against."),
+        "report": Key(Table(REPORT), "What the 2012 report measured."),
+        "sweep": Key(Table(SWEEP), "Variants for one figure."),
+    },
+)
+
+
+def sections() -> Iterator[Section]:
+    """Yield every section of a scenario file, each once, outer ones first."""
+    seen: list[str] = []
+    waiting = [SCENARIO]
+    while waiting:
+        section = waiting.pop(0)
+        if section.name in seen:
+            continue
+        seen.append(section.name)
+        yield section
+        waiting += [
+            key.kind.section
+            for key in section.keys.values()
+            if isinstance(key.kind, Table | Tables | Rows)
+        ]

@@ -1,0 +1,220 @@
+"""From parsed rows to actions, and what they make of links and flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from mptcplab.network.topology import InterfaceEnd, Topology
+from mptcplab.scenario.errors import Path, Problems, nearest
+from mptcplab.scenario.model import Action, Flow
+from mptcplab.units import format_duration, format_rate
+
+Values = dict[str, Any]
+_VERBS = ("up", "down", "change", "start", "stop")
+_CHANGES = {"rate": "rate_bps", "delay": "delay_ns", "jitter": "jitter_ns", "loss": "loss"}
+
+
+def build_timeline(
+    rows: list[Values],
+    topology: Topology,
+    flows: tuple[Flow, ...],
+    duration_ns: int,
+    problems: Problems,
+) -> tuple[tuple[Action, ...], tuple[Flow, ...]]:
+    """Return the actions in order of time, and the flows with started and stopped ones settled."""
+    actions: list[tuple[Action, Path]] = []
+    for index, row in enumerate(rows):
+        path = ("timeline", str(index))
+        if row["at"] is None:
+            continue
+        if row["at"] >= duration_ns:
+            problems.add(
+                (*path, "at"),
+                f"{format_duration(row['at'])} is not before the end",
+                f"less than the duration of {format_duration(duration_ns)}",
+            )
+        actions += _row(row, path, topology, flows, problems)
+    actions.sort(key=lambda pair: pair[0].at_ns)
+    _check_conflicts(actions, problems)
+    settled = tuple(_settled(flow, actions, problems) for flow in flows)
+    timeline = tuple(action for action, _ in actions)
+    _check_first_links(settled, topology, timeline, problems)
+    return timeline, settled
+
+
+def _row(
+    row: Values, path: Path, topology: Topology, flows: tuple[Flow, ...], problems: Problems
+) -> list[tuple[Action, Path]]:
+    changes = _changes(row, path, problems)
+    verbs = [verb for verb in _VERBS if row[verb]]
+    if not verbs:
+        problems.add(path, "does nothing", f"one of {', '.join(_VERBS)}")
+    found = []
+    for verb in verbs:
+        for target in row[verb]:
+            here = (*path, verb)
+            kind = _target_kind(verb, target, here, topology, flows, problems)
+            if kind:
+                label = row["label"] or _label(verb, target, changes)
+                action = Action(
+                    row["at"],
+                    "set" if verb == "change" else verb,
+                    target,
+                    kind,
+                    changes if verb == "change" else (),
+                    row["direction"] if verb == "change" else "both",
+                    label,
+                )
+                found.append((action, here))
+    return found
+
+
+def _changes(row: Values, path: Path, problems: Problems) -> tuple[tuple[str, int | float], ...]:
+    found: list[tuple[str, int | float]] = [
+        (field, row[key]) for key, field in _CHANGES.items() if row[key] is not None
+    ]
+    if row["rtt"] is not None:
+        if row["delay"] is not None or row["direction"] != "both":
+            problems.add(
+                (*path, "rtt"),
+                "stands beside delay or a direction",
+                "delay, one way, instead of rtt",
+            )
+        found.append(("delay_ns", row["rtt"] // 2))
+    if row["change"] and not found:
+        problems.add((*path, "change"), "changes nothing", "rate, delay, rtt, jitter or loss")
+    if found and not row["change"]:
+        problems.add(path, "sets values of no link", 'change = "LINK" beside them')
+    return tuple(found)
+
+
+def _target_kind(
+    verb: str,
+    target: str,
+    path: Path,
+    topology: Topology,
+    flows: tuple[Flow, ...],
+    problems: Problems,
+) -> str:
+    """Return "link", "nic" or "flow"; empty, and noted, where the target does not exist."""
+    if verb in ("start", "stop"):
+        kind, known = "flow", [flow.name for flow in flows]
+    elif ":" in target and verb != "change":
+        kind = "nic"
+        known = [f"{host.name}:{nic.name}" for host in topology.hosts for nic in host.nics]
+    else:
+        kind, known = "link", [link.name for link in topology.links]
+    if target in known:
+        return kind
+    hint = nearest(target, known)
+    host, _, interface = target.partition(":")
+    for link in topology.links:
+        if kind == "nic" and InterfaceEnd(host, interface) in (link.a, link.b):
+            hint = f"its link is {link.name}"
+    problems.add(
+        path,
+        f'there is no {kind} "{target}" among those built',
+        f"one of {', '.join(known)}" if known else f"a {kind}",
+        hint,
+    )
+    return ""
+
+
+def _label(verb: str, target: str, changes: tuple[tuple[str, int | float], ...]) -> str:
+    if verb != "change":
+        return f"{target} {'starts' if verb == 'start' else 'stops' if verb == 'stop' else verb}"
+    shown = {
+        "rate_bps": lambda value: format_rate(value),
+        "delay_ns": lambda value: f"delay {format_duration(value)}",
+        "jitter_ns": lambda value: f"jitter {format_duration(value)}",
+        "loss": lambda value: f"loss {value:.3g}",
+    }
+    return f"{target}: {', '.join(shown[key](value) for key, value in changes)}"
+
+
+def _check_conflicts(actions: list[tuple[Action, Path]], problems: Problems) -> None:
+    seen: dict[tuple[int, str], str] = {}
+    for action, path in actions:
+        if action.verb not in ("up", "down"):
+            continue
+        other = seen.setdefault((action.at_ns, action.target), action.verb)
+        if other != action.verb:
+            problems.add(
+                path,
+                f"{action.target} goes up and down at {format_duration(action.at_ns)}",
+                "one of the two, or another time",
+            )
+
+
+def _settled(flow: Flow, actions: list[tuple[Action, Path]], problems: Problems) -> Flow:
+    """Return the flow with what the timeline says of its start and stop."""
+    times: dict[str, int] = {}
+    for action, path in actions:
+        if action.target_kind != "flow" or action.target != flow.name:
+            continue
+        own = flow.start_ns if action.verb == "start" else flow.stop_ns
+        if own or action.verb in times:
+            problems.add(
+                path,
+                f"the {action.verb} of {flow.name} is given twice",
+                f"one {action.verb} for each flow, in [flows.{flow.name}] or in the timeline",
+            )
+        times[action.verb] = action.at_ns
+    settled = replace(
+        flow,
+        start_ns=times.get("start", flow.start_ns),
+        stop_ns=times.get("stop", flow.stop_ns),
+    )
+    if settled.stop_ns is not None and settled.stop_ns <= settled.start_ns and times:
+        problems.add(
+            ("flows", flow.name),
+            f"stops at {format_duration(settled.stop_ns)}, before it starts "
+            f"at {format_duration(settled.start_ns)}",
+            "a stop after the start",
+        )
+    return settled
+
+
+def links_up(topology: Topology, timeline: Iterable[Action], at_ns: int) -> frozenset[str]:
+    """Return the names of the links that are up after the actions at ``at_ns``.
+
+    A link is down while it was taken down itself or a NIC at one of its ends was.
+    """
+    state = {link.name: link.up for link in topology.links}
+    nics: set[str] = set()
+    for action in timeline:
+        if action.at_ns > at_ns or action.verb not in ("up", "down"):
+            continue
+        if action.target_kind == "link":
+            state[action.target] = action.verb == "up"
+        elif action.verb == "down":
+            nics.add(action.target)
+        else:
+            nics.discard(action.target)
+    for link in topology.links:
+        for end in (link.a, link.b):
+            if isinstance(end, InterfaceEnd):
+                nic = topology.interface_at(end).nic
+                state[link.name] = state[link.name] and f"{end.host}:{nic}" not in nics
+    return frozenset(name for name, up in state.items() if up)
+
+
+def _check_first_links(
+    flows: tuple[Flow, ...], topology: Topology, timeline: tuple[Action, ...], problems: Problems
+) -> None:
+    """Note a flow whose first link is down when it starts: no connection could be opened."""
+    for flow in flows:
+        if not flow.links:
+            continue
+        up = links_up(topology, timeline, flow.start_ns)
+        first = flow.links[0]
+        if first not in up:
+            ready = [link for link in flow.links if link in up]
+            problems.add(
+                ("flows", flow.name, "links"),
+                f"{first}, which carries the initial subflow, is down when the flow starts at "
+                f"{format_duration(flow.start_ns)}",
+                f"a link that is up then ({', '.join(ready) or 'none is'}) in the first place",
+            )
