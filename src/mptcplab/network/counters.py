@@ -1,0 +1,93 @@
+"""What one direction of a link has done so far."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COUNTER_NAMES: Final = (
+    "offered_packets",
+    "offered_bytes",
+    "sent_packets",
+    "sent_bytes",
+    "delivered_packets",
+    "delivered_bytes",
+    "queue_drop_packets",
+    "queue_drop_bytes",
+    "loss_packets",
+    "loss_bytes",
+    "down_packets",
+    "down_bytes",
+    "queued_packets",
+    "queued_bytes",
+    "queue_peak_packets",
+    "queue_peak_bytes",
+    "busy_ns",
+)
+"""The counters in the order in which `ChannelCounters.values` gives them."""
+
+
+class ChannelCounters:
+    """Counters of a channel. Packets are those on the wire, however they were offered; bytes are
+    bytes of frames, without `overhead_bytes`.
+
+    offered: what came in at the near end
+    sent: what the transmitter has put on the wire, lost packets included
+    delivered: what came out at the far end
+    queue_drop: turned away by the queue
+    loss: lost on the wire, by the loss model
+    down: lost because the link was or went down
+    queued: waiting or being sent at this moment; queue_peak: the most of it since the last reset
+    busy_ns: how long the transmitter has been sending
+
+    Every packet offered is delivered, or counted under queue_drop, loss or down, or still inside.
+    """
+
+    __slots__ = COUNTER_NAMES
+
+    def __init__(self) -> None:
+        self.offered_packets = 0
+        self.offered_bytes = 0
+        self.sent_packets = 0
+        self.sent_bytes = 0
+        self.delivered_packets = 0
+        self.delivered_bytes = 0
+        self.queue_drop_packets = 0
+        self.queue_drop_bytes = 0
+        self.loss_packets = 0
+        self.loss_bytes = 0
+        self.down_packets = 0
+        self.down_bytes = 0
+        self.queued_packets = 0
+        self.queued_bytes = 0
+        self.queue_peak_packets = 0
+        self.queue_peak_bytes = 0
+        self.busy_ns = 0
+
+    def values(self) -> tuple[int, ...]:
+        """All counters, in the order of `COUNTER_NAMES`."""
+        return (
+            self.offered_packets,
+            self.offered_bytes,
+            self.sent_packets,
+            self.sent_bytes,
+            self.delivered_packets,
+            self.delivered_bytes,
+            self.queue_drop_packets,
+            self.queue_drop_bytes,
+            self.loss_packets,
+            self.loss_bytes,
+            self.down_packets,
+            self.down_bytes,
+            self.queued_packets,
+            self.queued_bytes,
+            self.queue_peak_packets,
+            self.queue_peak_bytes,
+            self.busy_ns,
+        )
+
+    def copy(self) -> ChannelCounters:
+        """The same values, which no longer change."""
+        counters = ChannelCounters()
+        for name in COUNTER_NAMES:
+            setattr(counters, name, getattr(self, name))
+        return counters

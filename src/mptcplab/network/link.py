@@ -1,0 +1,555 @@
+"""One direction of a link: a queue, a transmitter, a wire.
+
+A channel is pure bookkeeping: it is told what is offered and when, and says what comes out at the
+other end and when. It owns no clock; the simulator runs it in virtual time, the TAP emulator in
+real time.
+
+What is offered is a *train*: n packets that arrive together, as hosts with segmentation offload
+hand them over; a single packet is a train of one. For a FIFO link the fate of a packet is known
+when it is offered: the transmitter is busy until a known time, the packet follows, and so do its
+departure and its arrival. So the work grows with trains, not with packets.
+
+A train leaves in *pieces* of at most `piece_ns` of wire time and at least one packet. A piece is
+delivered when its last bit arrives, so a packet is late by at most `piece_ns` against a link that
+delivers packet by packet, and never early. At the default, 100 us, this is what the interrupt
+coalescing of common network cards adds; 64 KiB at 10 Gb/s (52 us) stay in one piece, and at
+100 Mb/s and below every packet of 1,500 bytes goes by itself.
+
+Arithmetic is exact: times are nanoseconds rounded up, and the fraction of a nanosecond that
+rounding adds is carried on to the next packet, in *nanobits* (1 ns at 1 bit/s), so rates do not
+drift. A packet occupies the queue from its arrival until its last bit is sent.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from random import Random
+from typing import Final
+
+from mptcplab.network.counters import ChannelCounters
+from mptcplab.network.loss import loss_model
+from mptcplab.network.parameters import CapacityTrace, ChannelParameters, JitterDistribution
+
+NEVER: Final = 1 << 62
+"""A time that does not come (ns)."""
+
+NO_LIMIT: Final = 1 << 60
+
+PIECE_NS: Final = 100_000
+"""The default length of a piece: the coalescing delay of common cards (Intel ixgbe: 8,000 to
+20,000 interrupts a second in bulk)."""
+
+_NANOBITS_PER_BYTE: Final = 8_000_000_000
+_UNLIMITED: Final = -1
+
+
+class Piece:
+    """Consecutive packets of a train that travel together.
+
+    `item` is what was offered; the piece holds its packets `first` to `first + packets - 1`, in
+    sum `frame_bytes`. `end_ns` is when its last bit is sent, `arrival_ns` when that bit arrives.
+    """
+
+    __slots__ = (
+        "arrival_ns",
+        "backlog",
+        "credit",
+        "end_ns",
+        "first",
+        "frame_bytes",
+        "item",
+        "jitter_ns",
+        "lost",
+        "packet_bytes",
+        "packets",
+        "wire_bytes",
+    )
+
+    def __init__(
+        self,
+        item: object,
+        first: int,
+        packets: int,
+        packet_bytes: int,
+        frame_bytes: int,
+        overhead_bytes: int,
+    ) -> None:
+        self.item = item
+        self.first = first
+        self.packets = packets
+        self.packet_bytes = packet_bytes
+        self.frame_bytes = frame_bytes
+        self.wire_bytes = frame_bytes + packets * overhead_bytes
+        self.lost = False
+        self.jitter_ns = 0
+        self.end_ns = 0
+        self.arrival_ns = 0
+        self.credit = 0  # nanobits by which end_ns is rounded up
+        self.backlog = 0  # nanobits from now to the piece's end; while the rate is 0
+
+
+class Channel:
+    """One direction of a link; see the module's description.
+
+    All methods want a `now_ns` that never decreases. `random` draws loss and jitter; two channels
+    of equal parameters, seed and offers behave identically.
+    """
+
+    __slots__ = (
+        "_busy_ns",
+        "_credit",
+        "_flight",
+        "_free_ns",
+        "_gap",
+        "_last_arrival_ns",
+        "_limit_bytes",
+        "_limit_packets",
+        "_loss",
+        "_overhead_bytes",
+        "_piece_ns",
+        "_random",
+        "_rate_bps",
+        "_step",
+        "_step_ns",
+        "_trace_start_ns",
+        "_unsent",
+        "counters",
+        "parameters",
+    )
+
+    def __init__(
+        self,
+        parameters: ChannelParameters,
+        random: Random,
+        now_ns: int = 0,
+        piece_ns: int = PIECE_NS,
+    ) -> None:
+        self.counters = ChannelCounters()
+        self.parameters = parameters
+        self._random = random
+        self._piece_ns = piece_ns
+        self._flight: deque[Piece] = deque()  # what will arrive, in order of arrival
+        self._unsent: deque[Piece] = deque()  # what is not yet on the wire, in order of sending
+        self._free_ns = now_ns  # when the transmitter becomes free, rounded up,
+        self._credit = 0  # and by how many nanobits
+        self._busy_ns = 0  # time spent sending, up to _free_ns
+        self._last_arrival_ns = 0
+        self._rate_bps = _UNLIMITED
+        self._step = 0
+        self._step_ns = NEVER
+        self._trace_start_ns = now_ns
+        self._loss = loss_model(parameters, random)
+        self._gap = self._loss.next_gap()
+        self._overhead_bytes = parameters.overhead_bytes
+        self._limit_bytes = _limit(parameters.queue_bytes)
+        self._limit_packets = _limit(parameters.queue_packets)
+        self._start_rate(now_ns, None)
+
+    # What the link holds
+
+    def next_deadline_ns(self) -> int:
+        """When to call `take` next; `NEVER` when nothing is under way."""
+        if self._flight:
+            return min(self._flight[0].arrival_ns, self._step_ns)
+        return self._step_ns if self._unsent else NEVER
+
+    def backlog_ns(self, now_ns: int) -> int:
+        """How long a packet offered now would wait before it is sent (`NEVER` at rate 0)."""
+        self._advance(now_ns)
+        return max(0, self._free_ns - now_ns)
+
+    def read_counters(self, now_ns: int, *, reset_peak: bool = False) -> ChannelCounters:
+        """The counters as of now; optionally let the queue's peak start anew afterwards."""
+        self._advance(now_ns)
+        counters = self.counters
+        packets, frame_bytes = self._occupancy(now_ns)
+        head_packets = counters.queued_packets - packets
+        head_bytes = counters.queued_bytes - frame_bytes
+        snapshot = counters.copy()
+        snapshot.queued_packets = packets
+        snapshot.queued_bytes = frame_bytes
+        snapshot.sent_packets += head_packets
+        snapshot.sent_bytes += head_bytes
+        ahead_ns = max(0, self._free_ns - now_ns) if self._rate_bps > 0 else 0
+        snapshot.busy_ns = self._busy_ns - ahead_ns
+        if reset_peak:
+            counters.queue_peak_packets = packets
+            counters.queue_peak_bytes = frame_bytes
+        return snapshot
+
+    # What goes in and what comes out
+
+    def offer(
+        self, item: object, packets: int, packet_bytes: int, last_bytes: int, now_ns: int
+    ) -> int:
+        """A train reaches the queue: `packets` packets of `packet_bytes` each, the last one of
+        `last_bytes` (frames, all headers included; equal to `packet_bytes` for a train of one).
+
+        Returns how many of them the queue took; the others, the train's tail, are dropped. Ask
+        `next_deadline_ns` afterwards.
+        """
+        if now_ns >= self._step_ns:
+            self._follow_trace(now_ns)
+        counters = self.counters
+        frame_bytes = (packets - 1) * packet_bytes + last_bytes
+        counters.offered_packets += packets
+        counters.offered_bytes += frame_bytes
+        if not self.parameters.up:
+            counters.down_packets += packets
+            counters.down_bytes += frame_bytes
+            return 0
+        if self._rate_bps == _UNLIMITED:
+            counters.sent_packets += packets
+            counters.sent_bytes += frame_bytes
+            self._transmit(item, packets, packet_bytes, last_bytes, now_ns)
+            return packets
+        self._release(now_ns)
+        taken = packets
+        if (
+            counters.queued_bytes + frame_bytes > self._limit_bytes
+            or counters.queued_packets + packets > self._limit_packets
+        ):
+            taken = self._room(packets, packet_bytes, last_bytes, now_ns)
+            if taken < packets:
+                counters.queue_drop_packets += packets - taken
+                counters.queue_drop_bytes += (packets - taken - 1) * packet_bytes + last_bytes
+                if taken == 0:
+                    return 0
+                last_bytes = packet_bytes
+                frame_bytes = taken * packet_bytes
+        counters.queued_packets += taken
+        counters.queued_bytes += frame_bytes
+        self._transmit(item, taken, packet_bytes, last_bytes, now_ns)
+        if (
+            counters.queued_bytes > counters.queue_peak_bytes
+            or counters.queued_packets > counters.queue_peak_packets
+        ):
+            self._note_peak(now_ns)
+        return taken
+
+    def take(self, now_ns: int) -> Piece | None:
+        """The next piece that has arrived by now, or None. Call until it returns None."""
+        if now_ns >= self._step_ns:
+            self._follow_trace(now_ns)
+        flight = self._flight
+        if not flight:
+            return None
+        piece = flight[0]
+        if piece.arrival_ns > now_ns:
+            return None
+        flight.popleft()
+        counters = self.counters
+        counters.delivered_packets += piece.packets
+        counters.delivered_bytes += piece.frame_bytes
+        return piece
+
+    def configure(self, parameters: ChannelParameters, now_ns: int) -> None:
+        """Live change. What is under way stays under way:
+
+        A new rate holds from now on, also for the bits not yet sent of the packet being sent. A
+        new delay and jitter hold for packets that leave the transmitter after now; unless
+        reordering is allowed they do not arrive before those that left earlier. A smaller queue
+        turns newcomers away until it has drained. New loss and overhead hold for packets offered
+        from now on. A link that goes down loses what it holds; what has arrived by now is still
+        there to take. A capacity trace starts now.
+        """
+        self._advance(now_ns)
+        old = self.parameters
+        self.parameters = parameters
+        self._overhead_bytes = parameters.overhead_bytes
+        self._limit_bytes = _limit(parameters.queue_bytes)
+        self._limit_packets = _limit(parameters.queue_packets)
+        if (parameters.loss, parameters.burst_loss) != (old.loss, old.burst_loss):
+            self._loss = loss_model(parameters, self._random)
+            self._gap = self._loss.next_gap()
+        if not parameters.up:
+            self._cut(now_ns)
+        if (parameters.delay_ns, parameters.jitter_ns) != (old.delay_ns, old.jitter_ns):
+            for piece in self._unsent:
+                piece.jitter_ns = self._draw_jitter()
+        self._start_rate(now_ns, old.trace)
+        self._reschedule(sort=old.reorder or parameters.reorder)
+
+    # The queue
+
+    def _advance(self, now_ns: int) -> None:
+        if now_ns >= self._step_ns:
+            self._follow_trace(now_ns)
+        self._release(now_ns)
+
+    def _release(self, now_ns: int) -> None:
+        """Let go of the pieces that are on the wire by now."""
+        unsent = self._unsent
+        counters = self.counters
+        while unsent:
+            piece = unsent[0]
+            if piece.end_ns > now_ns:
+                return
+            unsent.popleft()
+            counters.queued_packets -= piece.packets
+            counters.queued_bytes -= piece.frame_bytes
+            counters.sent_packets += piece.packets
+            counters.sent_bytes += piece.frame_bytes
+
+    def _occupancy(self, now_ns: int) -> tuple[int, int]:
+        """Packets and bytes in the queue: of the piece being sent, the packets not yet sent."""
+        counters = self.counters
+        packets = counters.queued_packets
+        frame_bytes = counters.queued_bytes
+        if self._unsent:
+            head = self._unsent[0]
+            if head.packets > 1:
+                sent = head.packets - self._unsent_packets(head, now_ns)
+                packets -= sent
+                frame_bytes -= sent * head.packet_bytes
+        return packets, frame_bytes
+
+    def _unsent_packets(self, head: Piece, now_ns: int) -> int:
+        """How many packets of the piece being sent have not been sent whole."""
+        overhead_bytes = (head.wire_bytes - head.frame_bytes) // head.packets
+        full = (head.packet_bytes + overhead_bytes) * _NANOBITS_PER_BYTE
+        last = head.wire_bytes * _NANOBITS_PER_BYTE - (head.packets - 1) * full
+        left = self._backlog(head, now_ns)
+        if left <= last or full <= 0:
+            return 1
+        return min(head.packets, 1 + (left - last + full - 1) // full)
+
+    def _room(self, packets: int, packet_bytes: int, last_bytes: int, now_ns: int) -> int:
+        """How many packets of a train fit into the queue."""
+        queued_packets, queued_bytes = self._occupancy(now_ns)
+        free_bytes = self._limit_bytes - queued_bytes
+        if (packets - 1) * packet_bytes + last_bytes <= free_bytes:
+            room = packets
+        else:
+            room = max(0, min(packets - 1, free_bytes // packet_bytes))
+        return max(0, min(room, self._limit_packets - queued_packets))
+
+    def _note_peak(self, now_ns: int) -> None:
+        counters = self.counters
+        packets, frame_bytes = self._occupancy(now_ns)
+        counters.queue_peak_packets = max(counters.queue_peak_packets, packets)
+        counters.queue_peak_bytes = max(counters.queue_peak_bytes, frame_bytes)
+
+    # The transmitter
+
+    def _transmit(
+        self, item: object, packets: int, packet_bytes: int, last_bytes: int, now_ns: int
+    ) -> None:
+        """Send a train after what is being sent, in pieces; draw what gets lost."""
+        overhead_bytes = self._overhead_bytes
+        most = self._piece_packets(packet_bytes + overhead_bytes)
+        if self._free_ns <= now_ns:
+            self._free_ns = now_ns
+            self._credit = 0
+        start_ns = self._free_ns
+        first = 0
+        while first < packets:
+            count = packets - first
+            if count > most:
+                count = most
+            lost = False
+            if self._gap >= count:
+                self._gap -= count
+            elif self._gap > 0:
+                count = self._gap
+                self._gap = 0
+            else:
+                count = 1
+                lost = True
+                self._gap = self._loss.next_gap()
+            frame_bytes = count * packet_bytes
+            if first + count == packets:
+                frame_bytes += last_bytes - packet_bytes
+            piece = Piece(item, first, count, packet_bytes, frame_bytes, overhead_bytes)
+            self._send(piece, now_ns)
+            if lost:
+                self._lose(piece)
+            else:
+                self._fly(piece)
+            first += count
+        if self._rate_bps > 0:
+            self._busy_ns += self._free_ns - start_ns
+
+    def _piece_packets(self, wire_bytes: int) -> int:
+        """How many packets of this length on the wire make a piece."""
+        if self._rate_bps <= 0 or wire_bytes <= 0:
+            return NO_LIMIT
+        return max(1, self._piece_ns * self._rate_bps // (wire_bytes * _NANOBITS_PER_BYTE))
+
+    def _send(self, piece: Piece, now_ns: int) -> None:
+        """Let the transmitter send a piece once it has sent all the others."""
+        rate_bps = self._rate_bps
+        if rate_bps == _UNLIMITED:
+            piece.end_ns = now_ns
+            return
+        work = piece.wire_bytes * _NANOBITS_PER_BYTE
+        if rate_bps == 0:
+            self._credit += work
+            piece.backlog = self._credit
+            piece.end_ns = NEVER
+        else:
+            work -= self._credit
+            duration_ns = (work + rate_bps - 1) // rate_bps
+            self._credit = duration_ns * rate_bps - work
+            self._free_ns += duration_ns
+            piece.end_ns = self._free_ns
+            piece.credit = self._credit
+        self._unsent.append(piece)
+
+    def _backlog(self, piece: Piece, now_ns: int) -> int:
+        """Nanobits to be sent until the end of an unsent piece."""
+        if self._rate_bps == 0:
+            return piece.backlog
+        return (piece.end_ns - now_ns) * self._rate_bps - piece.credit
+
+    def _set_rate(self, rate_bps: int, now_ns: int) -> None:
+        """Send what is unsent at another rate from now on; the bits sent so far stay sent."""
+        if rate_bps == self._rate_bps:
+            return
+        unsent = self._unsent
+        backlogs = [self._backlog(piece, now_ns) for piece in unsent]
+        if self._rate_bps > 0:
+            self._busy_ns -= max(0, self._free_ns - now_ns)
+        self._rate_bps = rate_bps
+        self._free_ns = NEVER if rate_bps == 0 else now_ns
+        self._credit = 0
+        for piece, backlog in zip(unsent, backlogs, strict=True):
+            if rate_bps == 0:
+                piece.backlog = backlog
+                piece.end_ns = NEVER
+                self._credit = backlog
+                continue
+            duration_ns = 0
+            if rate_bps > 0:
+                duration_ns = (backlog + rate_bps - 1) // rate_bps
+                self._credit = duration_ns * rate_bps - backlog
+            self._free_ns = now_ns + duration_ns
+            piece.end_ns = self._free_ns
+            piece.credit = self._credit
+        if rate_bps > 0:
+            self._busy_ns += self._free_ns - now_ns
+
+    # The wire
+
+    def _fly(self, piece: Piece) -> None:
+        """Let a piece arrive, in its turn, a delay after its last bit is sent."""
+        if self.parameters.jitter_ns:
+            piece.jitter_ns = self._draw_jitter()
+        arrival_ns = self._arrival_ns(piece)
+        flight = self._flight
+        if self.parameters.reorder:
+            piece.arrival_ns = arrival_ns
+            place = len(flight)
+            while place and flight[place - 1].arrival_ns > arrival_ns:
+                place -= 1
+            flight.insert(place, piece)
+            return
+        if arrival_ns < self._last_arrival_ns:
+            arrival_ns = self._last_arrival_ns
+        self._last_arrival_ns = arrival_ns
+        piece.arrival_ns = arrival_ns
+        flight.append(piece)
+
+    def _arrival_ns(self, piece: Piece) -> int:
+        if piece.end_ns == NEVER:
+            return NEVER
+        return piece.end_ns + max(0, self.parameters.delay_ns + piece.jitter_ns)
+
+    def _lose(self, piece: Piece) -> None:
+        piece.lost = True
+        self.counters.loss_packets += piece.packets
+        self.counters.loss_bytes += piece.frame_bytes
+
+    def _draw_jitter(self) -> int:
+        jitter_ns = self.parameters.jitter_ns
+        if self.parameters.jitter_distribution is JitterDistribution.NORMAL:
+            return round(self._random.gauss(0.0, jitter_ns))
+        return round(self._random.uniform(-jitter_ns, jitter_ns))
+
+    def _reschedule(self, *, sort: bool) -> None:
+        """Work out anew when what is unsent will arrive."""
+        reorder = self.parameters.reorder
+        for piece in self._unsent:
+            piece.arrival_ns = -1
+        last_ns = 0
+        for piece in reversed(self._flight):
+            if piece.arrival_ns >= 0:
+                last_ns = piece.arrival_ns
+                break
+        for piece in self._unsent:
+            if not piece.lost:
+                arrival_ns = self._arrival_ns(piece)
+                piece.arrival_ns = arrival_ns if reorder else max(arrival_ns, last_ns)
+                last_ns = max(last_ns, piece.arrival_ns)
+        self._last_arrival_ns = last_ns
+        if sort:
+            by_arrival = sorted(self._flight, key=_arrival_order)
+            self._flight = deque(by_arrival)
+
+    def _cut(self, now_ns: int) -> None:
+        """Lose everything that has not arrived."""
+        counters = self.counters
+        flight = self._flight
+        while flight and flight[-1].arrival_ns > now_ns:
+            piece = flight.pop()
+            counters.down_packets += piece.packets
+            counters.down_bytes += piece.frame_bytes
+        self._unsent.clear()
+        counters.queued_packets = 0
+        counters.queued_bytes = 0
+        self._credit = 0
+        if self._rate_bps > 0 and self._free_ns > now_ns:
+            self._busy_ns -= self._free_ns - now_ns
+            self._free_ns = now_ns
+        self._last_arrival_ns = now_ns
+
+    # The rate and its trace
+
+    def _start_rate(self, now_ns: int, trace: CapacityTrace | None) -> None:
+        """Begin to send at the parameters' rate; `trace` is the one that has run so far."""
+        parameters = self.parameters
+        if parameters.trace is None:
+            self._step_ns = NEVER
+            rate_bps = parameters.rate_bps
+            self._set_rate(_UNLIMITED if rate_bps is None else rate_bps, now_ns)
+        elif parameters.trace != trace:
+            self._trace_start_ns = now_ns
+            self._seek(parameters.trace, now_ns)
+
+    def _follow_trace(self, now_ns: int) -> None:
+        """Make the changes of rate that were due by now, each at its time."""
+        trace = self.parameters.trace
+        while trace is not None and self._step_ns <= now_ns:
+            at_ns = self._step_ns
+            self._release(at_ns)
+            if not self._unsent:  # nothing is being sent: what happened meanwhile is of no matter
+                at_ns = now_ns
+            self._seek(trace, at_ns)
+            self._reschedule(sort=self.parameters.reorder)
+
+    def _seek(self, trace: CapacityTrace, now_ns: int) -> None:
+        """Take the rate that the trace has now, and note when it changes."""
+        elapsed_ns = now_ns - self._trace_start_ns
+        phase_ns = elapsed_ns % trace.period_ns if trace.period_ns else elapsed_ns
+        steps = trace.steps
+        following = bisect_right(steps, phase_ns, key=_step_time)
+        if following < len(steps):
+            self._step_ns = now_ns - phase_ns + steps[following][0]
+        elif trace.period_ns:
+            self._step_ns = now_ns - phase_ns + trace.period_ns
+        else:
+            self._step_ns = NEVER
+        self._set_rate(steps[following - 1][1], now_ns)
+
+
+def _limit(value: int | None) -> int:
+    return NO_LIMIT if value is None else value
+
+
+def _step_time(step: tuple[int, int]) -> int:
+    return step[0]
+
+
+def _arrival_order(piece: Piece) -> tuple[int, int]:
+    return piece.arrival_ns, piece.end_ns
