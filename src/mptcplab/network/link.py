@@ -89,7 +89,7 @@ class Piece:
         self.backlog = 0  # nanobits from now to the piece's end; while the rate is 0
 
 
-class Channel:
+class ChannelModel:
     """One direction of a link; see the module's description.
 
     All methods want a `now_ns` that never decreases. `random` draws loss and jitter; two channels

@@ -13,8 +13,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import Final
 
-ETHERNET_HEADER_BYTES: Final = 14
-"""Destination, source, type (IEEE 802.3, clause 3)."""
+from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel
 
 ETHERNET_WIRE_OVERHEAD_BYTES: Final = 24
 """Preamble and start delimiter 8, frame check sequence 4, gap 12 (IEEE 802.3, clauses 3 and 4)."""
@@ -110,6 +109,20 @@ class ChannelParameters:
     """Takes the place of `rate_bps`."""
     up: bool = True
     """A link that is down loses what it holds and what it is offered, as a cut cable does."""
+
+    @classmethod
+    def of(cls, channel: Channel, *, up: bool = True) -> ChannelParameters:
+        """What a topology declares of one direction of a link."""
+        return cls(
+            rate_bps=channel.rate_bps,
+            delay_ns=channel.delay_ns,
+            jitter_ns=channel.jitter_ns,
+            loss=channel.loss,
+            queue_bytes=channel.queue.limit_bytes,
+            queue_packets=channel.queue.limit_packets,
+            overhead_bytes=channel.overhead_bytes,
+            up=up,
+        )
 
     def __post_init__(self) -> None:
         if self.rate_bps is not None and self.rate_bps < 0:

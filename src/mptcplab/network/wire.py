@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mptcplab.loop import Loop, Timer
-from mptcplab.network.link import Channel, Piece
+from mptcplab.network.link import ChannelModel, Piece
 from mptcplab.network.parameters import ChannelParameters
 
 
 class Wire(Timer):
-    """Runs a `Channel` with one timer, however many pieces are under way.
+    """Runs a `ChannelModel` with one timer, however many pieces are under way.
 
     `deliver` is called with each piece when it arrives.
     """
 
     __slots__ = ("channel", "deliver")
 
-    def __init__(self, loop: Loop, channel: Channel, deliver: Callable[[Piece], None]) -> None:
+    def __init__(self, loop: Loop, channel: ChannelModel, deliver: Callable[[Piece], None]) -> None:
         super().__init__(loop)
         self.channel = channel
         self.deliver = deliver
 
     def offer(self, item: object, packets: int, packet_bytes: int, last_bytes: int) -> int:
-        """`Channel.offer` at the present; returns how many packets the queue took."""
+        """`ChannelModel.offer` at the present; returns how many packets the queue took."""
         taken = self.channel.offer(item, packets, packet_bytes, last_bytes, self.loop.now_ns)
         self.set(self.channel.next_deadline_ns())
         return taken
 
     def configure(self, parameters: ChannelParameters) -> None:
-        """`Channel.configure` at the present."""
+        """`ChannelModel.configure` at the present."""
         self.channel.configure(parameters, self.loop.now_ns)
         self.set(self.channel.next_deadline_ns())
 

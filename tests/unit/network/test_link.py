@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from mptcplab.network.link import NEVER, Channel, Piece
+from mptcplab.network.link import NEVER, ChannelModel, Piece
 from mptcplab.network.parameters import (
     CapacityTrace,
     ChannelParameters,
@@ -20,11 +20,13 @@ MS = 1_000_000
 FRAME = 1514
 
 
-def channel(parameters: ChannelParameters, *, seed: int = 1, piece_ns: int = 100_000) -> Channel:
-    return Channel(parameters, Random(seed), piece_ns=piece_ns)
+def channel(
+    parameters: ChannelParameters, *, seed: int = 1, piece_ns: int = 100_000
+) -> ChannelModel:
+    return ChannelModel(parameters, Random(seed), piece_ns=piece_ns)
 
 
-def drain(link: Channel, now_ns: int = NEVER - 1) -> list[Piece]:
+def drain(link: ChannelModel, now_ns: int = NEVER - 1) -> list[Piece]:
     pieces = []
     while (piece := link.take(now_ns)) is not None:
         pieces.append(piece)
