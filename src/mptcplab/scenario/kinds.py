@@ -148,6 +148,8 @@ def choice(*names: str, classes: bool = False) -> Kind:
     own = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
     def parse(value: Any) -> str:
+        if isinstance(value, int) and str(value) in names:  # --set hosts.*.cpu=2012
+            return str(value)
         if isinstance(value, str) and (value in names or (classes and re.match(own, value))):
             return value
         hint = nearest(value, names) if isinstance(value, str) else ""

@@ -47,6 +47,10 @@ class Source:
             {key: self._topology[key] for key in _SHARED if key in self._topology}, own
         )
 
+    def fresh(self) -> Source:
+        """Return the same files without any override."""
+        return Source(self.file, self._own, self._topology_file, self._topology)
+
     def origin(self, path: Path) -> str:
         """Return the file or ``--set`` argument that the value at ``path``, or its table, is from.
 

@@ -1,0 +1,98 @@
+"""What was measured in 2012, what a verdict expects, and the points of a sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mptcplab.scenario.errors import Path, Problems, nearest
+from mptcplab.scenario.model import Expectation, Measured, Report, Scenario, Sweep, SweepPoint
+
+Values = dict[str, Any]
+
+
+def _check_reference(row: Values, path: Path, scenario: Scenario, problems: Problems) -> None:
+    stages = len(scenario.stages())
+    if row["stage"] is not None and row["stage"] >= stages:
+        problems.add(
+            (*path, "stage"),
+            f"{row['stage']} is no stage: the timeline makes {stages}",
+            f"0 to {stages - 1}",
+        )
+    known = [
+        "total",
+        *(flow.name for flow in scenario.flows),
+        *(link.name for link in scenario.topology.links),
+    ]
+    if row["of"] not in known:
+        problems.add(
+            (*path, "of"),
+            f'there is no flow or link "{row["of"]}"',
+            f"one of {', '.join(known)}",
+            nearest(row["of"], known),
+        )
+
+
+def _measured(
+    rows: list[Values], path: Path, scenario: Scenario, problems: Problems
+) -> tuple[Measured, ...]:
+    for index, row in enumerate(rows):
+        _check_reference(row, (*path, str(index)), scenario, problems)
+    return tuple(
+        Measured(row["value"], row["source"], row["stage"], row["of"], row["note"]) for row in rows
+    )
+
+
+def build_report(values: Values | None, scenario: Scenario, problems: Problems) -> Report:
+    if values is None:
+        return Report()
+    measured = _measured(values["measured"], ("report", "measured"), scenario, problems)
+    return Report(values["section"], values["figures"], measured, values["summary"])
+
+
+def build_expectations(
+    rows: list[Values], scenario: Scenario, problems: Problems
+) -> tuple[Expectation, ...]:
+    found = []
+    for index, row in enumerate(rows):
+        path = ("expect", str(index))
+        _check_reference(row, path, scenario, problems)
+        if (row["goodput"] is None) == (row["at_least"] is None):
+            problems.add(path, "has not exactly one value", "goodput or at_least")
+        at_least = row["at_least"] is not None
+        found.append(
+            Expectation(
+                row["at_least"] if at_least else row["goodput"] or 0,
+                row["tolerance"],
+                row["stage"],
+                row["of"],
+                at_least,
+                row["settle"],
+                row["source"],
+            )
+        )
+    return tuple(found)
+
+
+def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -> Sweep:
+    if values is None:
+        return Sweep()
+    points = []
+    for index, row in enumerate(values["points"] or []):
+        path = ("sweep", "points", str(index), "measured")
+        points.append(
+            SweepPoint(
+                row["label"],
+                row["set"],
+                float(index) if row["x"] is None else row["x"],
+                _measured(row["measured"], path, scenario, problems),
+            )
+        )
+    labels = [point.label for point in points]
+    for index, label in enumerate(labels):
+        if labels.index(label) != index:
+            problems.add(
+                ("sweep", "points", str(index), "label"),
+                f'"{label}" stands there twice',
+                "a label for each point",
+            )
+    return Sweep(values["axis"], tuple(points))

@@ -1,0 +1,62 @@
+"""A run made shorter or longer without changing its shape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from mptcplab.scenario.errors import ScenarioError
+from mptcplab.scenario.model import Action, Expectation, Flow, Scenario
+
+
+def scaled(scenario: Scenario, duration_ns: int | None, time_scale: float | None) -> Scenario:
+    if duration_ns is not None and time_scale is not None:
+        raise ScenarioError(
+            "--duration and --time-scale", "", "both say how long the run is", "one of them"
+        )
+    scale = Fraction(1)
+    if duration_ns is not None:
+        if duration_ns <= 0:
+            raise ScenarioError("--duration", "", "is nothing", 'a time such as "20s"')
+        scale = Fraction(duration_ns, scenario.duration_ns)
+    elif time_scale is not None:
+        if not 0 < time_scale < float("inf"):
+            raise ScenarioError("--time-scale", "", f"{time_scale} is no factor", "such as 0.05")
+        scale = Fraction(str(time_scale))
+    if scale == 1:
+        return _settle_within(scenario)
+    return _settle_within(
+        replace(
+            scenario,
+            duration_ns=_times(scenario.duration_ns, scale),
+            flows=tuple(_scaled_flow(flow, scale) for flow in scenario.flows),
+            timeline=tuple(_scaled_action(action, scale) for action in scenario.timeline),
+            time_scale=float(scale),
+        )
+    )
+
+
+def _times(time_ns: int, scale: Fraction) -> int:
+    return round(time_ns * scale)
+
+
+def _scaled_flow(flow: Flow, scale: Fraction) -> Flow:
+    stop_ns = None if flow.stop_ns is None else _times(flow.stop_ns, scale)
+    return replace(flow, start_ns=_times(flow.start_ns, scale), stop_ns=stop_ns)
+
+
+def _scaled_action(action: Action, scale: Fraction) -> Action:
+    return replace(action, at_ns=_times(action.at_ns, scale))
+
+
+def _settle_within(scenario: Scenario) -> Scenario:
+    """Return the scenario with no settling time longer than half of its stage."""
+    stages = scenario.stages()
+
+    def limit(expectation: Expectation) -> Expectation:
+        start_ns, end_ns = (
+            (0, scenario.duration_ns) if expectation.stage is None else stages[expectation.stage]
+        )
+        return replace(expectation, settle_ns=min(expectation.settle_ns, (end_ns - start_ns) // 2))
+
+    return replace(scenario, expectations=tuple(map(limit, scenario.expectations)))
