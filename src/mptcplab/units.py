@@ -28,6 +28,8 @@ _NUMBER_UNIT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A
 class UnitError(ValueError):
     """A quantity that cannot be read; the text says what was expected."""
 
+    exit_status = 2  # bad input
+
 
 def _split(text: object, what: str, example: str) -> tuple[Decimal, str]:
     if isinstance(text, bool) or not isinstance(text, int | float | str):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class RunError(ValueError):
     """A folder that is not a run that this version can read; the text says what to do."""
 
+    exit_status = 2  # bad input
+
 
 class Run:
     """A finished run: its metadata, and its tables on demand."""

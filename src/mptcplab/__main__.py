@@ -1,0 +1,5 @@
+"""``python -m mptcplab`` is ``mptcplab``."""
+
+from mptcplab.cli.main import entry
+
+entry()

@@ -1,0 +1,80 @@
+"""The ``mptcplab`` command: its sub-commands, and how errors and interrupts end it.
+
+Exit status: 0 done and valid, 1 an invalid run, 2 bad input, 3 this machine cannot, 130 and 143
+after SIGINT and SIGTERM.  Nothing heavy is imported until a sub-command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import Final
+
+from mptcplab import __version__
+
+INVALID_RUN: Final = 1
+BAD_INPUT: Final = 2
+MACHINE_CANNOT: Final = 3
+INTERRUPTED: Final = 130
+
+# in the order that --help lists them; each module adds its own parser
+COMMANDS: Final = (
+    "run",
+    "show",
+    "check",
+    "experiments",
+    "doctor",
+    "monitor",
+    "lab",
+    "inspect",
+    "schema",
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with every sub-command that this version has."""
+    parser = argparse.ArgumentParser(
+        prog="mptcplab",
+        description="A laboratory for Multipath TCP: describe hosts, links, flows and a timeline "
+        "in one file, run it, and see what happened on every subflow.",
+        epilog="Start with `mptcplab experiments`, then `mptcplab run A`.",
+    )
+    parser.add_argument("--version", action="version", version=f"mptcplab {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"mptcplab.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line and return its exit status."""
+    args = build_parser().parse_args(arguments)
+    try:
+        status: int = args.run(args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has seen enough; keep Python from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        message, status = _explain(error)
+        if message is None:
+            raise
+        print(f"mptcplab: {message}", file=sys.stderr)
+    return status
+
+
+def _explain(error: Exception) -> tuple[str | None, int]:
+    """Return the message and exit status of an error that a user can cause."""
+    status = getattr(error, "exit_status", None)
+    if status is not None:
+        return str(error), int(status)
+    return None, INVALID_RUN
+
+
+def entry() -> None:
+    """Start the command from the shell."""
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""A finished run as text: what it came to, stage by stage, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mptcplab.report.verdict import checks, comparisons
+from mptcplab.results.run import Run
+from mptcplab.results.summary import summarise
+from mptcplab.units import format_rate, format_size
+
+
+def columns(rows: Sequence[Sequence[str]], *, left: int = 1, indent: str = "  ") -> str:
+    """Return rows as aligned text, the first ``left`` columns flush left, the others right."""
+    if not rows:
+        return ""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)
+
+
+def describe(run: Run) -> str:
+    """Return everything worth printing about a run, the folder and figure apart."""
+    summary = summarise(run)
+    parts = [
+        _heading(run, summary),
+        "Flows\n" + columns(_flow_rows(summary), left=2),
+        "Links\n" + columns(_link_rows(summary), left=2),
+    ]
+    if len(summary["stages"]) > 1:
+        parts.append("Stages\n" + columns(_stage_rows(run, summary)))
+    parts.extend(part for part in (_comparison(run), _verdict(run), _notes(run)) if part)
+    return "\n\n".join(parts)
+
+
+def _heading(run: Run, summary: dict[str, Any]) -> str:
+    scenario = run.scenario
+    lines = [
+        f"{scenario['name']}: {scenario['title']}",
+        f"{summary['duration_s']:g} s on {summary['testbed']}, "
+        f"{summary['wall_s']:.1f} s in all, seed {scenario['seed']}",
+    ]
+    if scenario["time_scale"] != 1:
+        lines.append(f"times scaled by {scenario['time_scale']:g}")
+    if summary["valid"]:
+        lines.append("valid: the run is what the scenario asked for")
+    else:
+        lines.append("NOT VALID:")
+        lines.extend(f"  {reason}" for reason in summary["invalid_reasons"])
+    return "\n".join(lines)
+
+
+def _flow_rows(summary: dict[str, Any]) -> list[list[str]]:
+    rows = [["flow", "protocol", "goodput", "bytes", "intact"]]
+    for flow in summary["flows"]:
+        intact = {True: "every byte", False: "NO", None: "not checked"}[flow["intact"]]
+        rows.append(
+            [
+                flow["name"],
+                flow["protocol"],
+                format_rate(flow["goodput_bps"]),
+                format_size(flow["bytes"]),
+                intact,
+            ]
+        )
+    return rows
+
+
+def _link_rows(summary: dict[str, Any]) -> list[list[str]]:
+    rows = [["link", "driver", "configured", "mean"]]
+    for link in summary["links"]:
+        configured = link["configured_bps"]
+        rows.append(
+            [
+                link["name"],
+                link["driver"] or "not built",
+                "unlimited" if configured is None else format_rate(configured),
+                format_rate(link["mean_bps"]),
+            ]
+        )
+    return rows
+
+
+def _stage_rows(run: Run, summary: dict[str, Any]) -> list[list[str]]:
+    names = [link["name"] for link in summary["links"]]
+    actions: dict[float, list[str]] = {}
+    for action in run.scenario["timeline"]:
+        text = action["label"] or f"{action['target']} {action['verb']}"
+        actions.setdefault(action["at_ns"] / 1e9, []).append(text)
+    rows = [["from", "to", "goodput", *names, "after"]]
+    for stage in summary["stages"]:
+        rows.append(
+            [
+                f"{stage['start_s']:g} s",
+                f"{stage['end_s']:g} s",
+                format_rate(stage["goodput_bps"]),
+                *(format_rate(stage["links"].get(name, 0.0)) for name in names),
+                ", ".join(actions.get(stage["start_s"], [])),
+            ]
+        )
+    return rows
+
+
+def _comparison(run: Run) -> str:
+    rows = [["", "this run", "2012", "where"]]
+    for item in comparisons(run):
+        measured = "" if item.measured_bps is None else format_rate(item.measured_bps)
+        rows.append([item.what, measured, format_rate(item.report_bps), item.source])
+    return "Beside the 2012 report\n" + columns(rows) if len(rows) > 1 else ""
+
+
+def _verdict(run: Run) -> str:
+    found = checks(run)
+    if not found:
+        return ""
+    missed = [check for check in found if check.outcome != "met"]
+    head = (
+        f"Verdict: all {len(found)} expectations met"
+        if not missed
+        else f"Verdict: {len(missed)} of {len(found)} expectations not met"
+    )
+    return "\n".join([head, *(f"  {check.text}" for check in found)])
+
+
+def _notes(run: Run) -> str:
+    notes = run.metadata.get("notes", [])
+    return "\n".join(["Notes", *(f"  {note}" for note in notes)]) if notes else ""

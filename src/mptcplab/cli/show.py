@@ -1,0 +1,36 @@
+"""``mptcplab show``: a finished run again, as text, JSON or figure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = subparsers.add_parser(
+        "show",
+        help="show a finished run again",
+        description="Print the table and verdict of a finished run and draw its figure anew.",
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder that `run` printed")
+    parser.add_argument("--json", action="store_true", help="print the JSON object of `run --json`")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show it; 0 where the run is valid, 1 where it is not, 2 where the folder is no run."""
+    from mptcplab.report.figure import draw_throughput
+    from mptcplab.results.run import Run
+    from mptcplab.results.summary import summarise
+
+    finished = Run(args.folder)
+    if args.json:
+        print(json.dumps(summarise(finished)))
+    else:
+        from mptcplab.cli.render import describe
+
+        print(describe(finished))
+        print(f"\nFigure  {draw_throughput(finished, finished.folder / 'throughput')[0]}")
+    return 0 if finished.metadata["valid"] else 1

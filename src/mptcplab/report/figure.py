@@ -1,0 +1,177 @@
+"""Throughput over time, per link and in sum, as the report's figures 13, 14 and 20 show it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mptcplab.results.run import Run
+from mptcplab.results.summary import stages
+from mptcplab.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MEGABIT = 1e6
+
+# Okabe and Ito's palette, which readers with any colour vision tell apart
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+INK = "#222222"
+MUTED = "#777777"
+
+
+def draw_throughput(run: Run, stem: Path) -> list[Path]:
+    """Draw the run's links and goodput over time; return the PNG and SVG written at ``stem``."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
+        figure, axes = plt.subplots(figsize=(10, 5.2), layout="constrained")
+        highest = _plot_links(run, axes)
+        _plot_report(run, axes)
+        _mark_actions(run, axes, highest)
+        _finish(run, axes)
+        written = []
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            path = stem.with_suffix(f".{suffix}")
+            figure.savefig(path, dpi=130, metadata=metadata)
+            written.append(path)
+        plt.close(figure)
+    return written
+
+
+def _series(run: Run) -> dict[str, list[tuple[float, float]]]:
+    """Return each link's busier direction as (seconds at mid-interval, Mb/s)."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for row in run.rows("links"):
+        middle = (row["time_ns"] - row["interval_ns"] / 2) / NANOSECONDS
+        points[row["link"], row["direction"]].append((middle, row["bps"] / MEGABIT))
+    busier = {}
+    for link in run.scenario["topology"]["links"]:
+        both = [points.get((link["name"], way), []) for way in ("forward", "backward")]
+        busier[link["name"]] = max(both, key=lambda series: sum(rate for _, rate in series))
+    return {name: series for name, series in busier.items() if any(rate for _, rate in series)}
+
+
+def _plot_links(run: Run, axes: Axes) -> float:
+    series = _series(run)
+    total: dict[float, float] = defaultdict(float)
+    for index, (name, points) in enumerate(series.items()):
+        for at, rate in points:
+            total[at] += rate
+        axes.plot(
+            *zip(*points, strict=True),
+            color=COLOURS[index % len(COLOURS)],
+            linewidth=1.5 + 1.2 * (len(series) - 1 - index),  # links that run level stay visible
+            drawstyle="steps-mid",
+            label=name,
+        )
+    if len(series) > 1:
+        times = sorted(total)
+        axes.plot(
+            times,
+            [total[at] for at in times],
+            color=INK,
+            linewidth=1.8,
+            drawstyle="steps-mid",
+            label="sum of the links",
+        )
+    goodput: dict[float, float] = defaultdict(float)
+    for row in run.rows("flows"):
+        middle = (row["time_ns"] - row["interval_ns"] / 2) / NANOSECONDS
+        goodput[middle] += row["goodput_bps"] / MEGABIT
+    times = sorted(goodput)
+    axes.plot(
+        times,
+        [goodput[at] for at in times],
+        color=MUTED,
+        linewidth=1.1,
+        linestyle=(0, (4, 2)),
+        drawstyle="steps-mid",
+        label="goodput of the flows",
+    )
+    return max([*total.values(), *goodput.values()], default=1.0)
+
+
+def _plot_report(run: Run, axes: Axes) -> None:
+    """Draw what the report measured in sum, stage by stage or over the whole run."""
+    cuts = stages(run)
+    label = "2012 report, in sum"
+    for item in run.scenario["report"]["measured"]:
+        if item["of"] != "total":
+            continue
+        if item["stage"] is None:
+            start_ns, end_ns = 0, run.metadata["measured_ns"]
+        elif item["stage"] < len(cuts):
+            start_ns, end_ns = cuts[item["stage"]]
+        else:
+            continue
+        axes.hlines(
+            item["value_bps"] / MEGABIT,
+            start_ns / NANOSECONDS,
+            end_ns / NANOSECONDS,
+            color="#D55E00",
+            linewidth=5,
+            alpha=0.25,
+            label=label,
+            zorder=0,
+        )
+        label = "_again"
+
+
+def _mark_actions(run: Run, axes: Axes, highest: float) -> None:
+    by_time: dict[int, list[str]] = defaultdict(list)
+    for action in run.scenario["timeline"]:
+        by_time[action["at_ns"]].append(_caption(action))
+    axes.set_ylim(0, highest * (1.32 if by_time else 1.15))
+    for at_ns, captions in sorted(by_time.items()):
+        at = at_ns / NANOSECONDS
+        axes.axvline(at, color=MUTED, linewidth=0.8, linestyle=":")
+        axes.text(
+            at,
+            highest * 1.3,
+            " " + "\n ".join(captions),
+            rotation=90,
+            fontsize=8,
+            color=INK,
+            va="top",
+            ha="right",
+        )
+
+
+def _caption(action: dict[str, Any]) -> str:
+    if action["label"]:
+        return str(action["label"])
+    changes = ", ".join(f"{key} {value}" for key, value in action["changes"])
+    return " ".join(part for part in (action["target"], action["verb"], changes) if part)
+
+
+def _finish(run: Run, axes: Axes) -> None:
+    scenario, metadata = run.scenario, run.metadata
+    axes.set_xlim(0, max(run.metadata["measured_ns"], 1) / NANOSECONDS)
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("throughput (Mb/s)")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    scale = "" if scenario["time_scale"] == 1 else f", time scale {scenario['time_scale']:.3g}"
+    axes.set_title(
+        f"{scenario['name']}: {scenario['title']} (on {metadata['testbed']}{scale})",
+        loc="left",
+        fontsize=11,
+    )
+    if not metadata["valid"]:
+        axes.text(
+            0.5,
+            0.5,
+            "NOT VALID",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            fontsize=48,
+            color="#D55E00",
+            alpha=0.18,
+        )
+    axes.figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)

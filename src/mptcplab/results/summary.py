@@ -1,0 +1,148 @@
+"""What a run comes to: flows, links and stages in a few numbers, as ``--json`` prints them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from mptcplab.results.run import Run
+from mptcplab.units import NANOSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Bytes moved in the interval that ends at ``end_ns``, by one thing with a name."""
+
+    end_ns: int
+    interval_ns: int
+    name: str
+    size_bytes: int
+
+    def within(self, start_ns: int, end_ns: int) -> float:
+        """Return the bytes that fall between two instants, taking the interval as even."""
+        overlap = min(self.end_ns, end_ns) - max(self.end_ns - self.interval_ns, start_ns)
+        if overlap <= 0 or self.interval_ns <= 0:
+            return 0.0
+        return self.size_bytes * overlap / self.interval_ns
+
+
+class Rates:
+    """The rates of a run's flows and links over any stretch of time."""
+
+    def __init__(self, run: Run) -> None:
+        """Read the two tables that hold rates."""
+        self._flows = [
+            Sample(row["time_ns"], row["interval_ns"], row["flow"], row["bytes"])
+            for row in run.rows("flows")
+        ]
+        self._links: dict[str, list[Sample]] = {"forward": [], "backward": []}
+        for row in run.rows("links"):
+            sample = Sample(row["time_ns"], row["interval_ns"], row["link"], row["tx_bytes"])
+            self._links[row["direction"]].append(sample)
+
+    @property
+    def end_ns(self) -> int:
+        """The end of the last interval measured, 0 where there is none."""
+        every = (sample.end_ns for sample in [*self._flows, *self._links["forward"]])
+        return max(every, default=0)
+
+    def flows_bps(self, start_ns: int, end_ns: int) -> dict[str, float]:
+        """Return the goodput of each flow between two instants."""
+        return _mean_bps(self._flows, start_ns, end_ns)
+
+    def links_bps(self, start_ns: int, end_ns: int) -> dict[str, float]:
+        """Return the rate of each link between two instants, in its busier direction."""
+        forward = _mean_bps(self._links["forward"], start_ns, end_ns)
+        backward = _mean_bps(self._links["backward"], start_ns, end_ns)
+        return {name: max(bps, backward.get(name, 0.0)) for name, bps in forward.items()}
+
+    def of(self, name: str, start_ns: int, end_ns: int) -> float | None:
+        """Return the rate of "total", of a flow or of a link; None for a name never seen."""
+        flows = self.flows_bps(start_ns, end_ns)
+        if name == "total":
+            return sum(flows.values())
+        return flows.get(name, self.links_bps(start_ns, end_ns).get(name))
+
+
+def _mean_bps(samples: Iterable[Sample], start_ns: int, end_ns: int) -> dict[str, float]:
+    total: dict[str, float] = defaultdict(float)
+    for sample in samples:
+        total[sample.name] += sample.within(start_ns, end_ns)
+    length_ns = max(end_ns - start_ns, 1)
+    return {name: size * 8 * NANOSECONDS / length_ns for name, size in total.items()}
+
+
+def stages(run: Run) -> list[tuple[int, int]]:
+    """Return (start_ns, end_ns) of each stretch between timeline actions that was measured."""
+    scenario = run.scenario
+    end_ns = min(scenario["duration_ns"], run.metadata["measured_ns"])
+    instants = {0, end_ns, *(action["at_ns"] for action in scenario["timeline"])}
+    cuts = sorted(at for at in instants if 0 <= at <= end_ns)
+    return list(pairwise(cuts))
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """Return the object that ``mptcplab run --json`` prints; see ``docs/results.md``."""
+    rates = Rates(run)
+    scenario, metadata = run.scenario, run.metadata
+    end_ns = metadata["measured_ns"]
+    link_rates = rates.links_bps(0, end_ns)
+    return {
+        "run": str(run.folder),
+        "scenario": scenario["name"],
+        "testbed": metadata["testbed"],
+        "valid": metadata["valid"],
+        "invalid_reasons": metadata["invalid_reasons"],
+        "duration_s": end_ns / NANOSECONDS,
+        "wall_s": metadata["wall_s"],
+        "flows": _flows(run, rates),
+        "links": [
+            {
+                "name": link["name"],
+                "configured_bps": link["forward"]["rate_bps"],
+                "mean_bps": link_rates.get(link["name"], 0.0),
+                "driver": metadata["drivers"].get(link["name"]),
+            }
+            for link in scenario["topology"]["links"]
+        ],
+        "stages": [
+            {
+                "start_s": start_ns / NANOSECONDS,
+                "end_s": stop_ns / NANOSECONDS,
+                "goodput_bps": sum(rates.flows_bps(start_ns, stop_ns).values()),
+                "links": rates.links_bps(start_ns, stop_ns),
+            }
+            for start_ns, stop_ns in stages(run)
+        ],
+        "report": scenario["report"],
+    }
+
+
+def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
+    """Sum up each flow over its own active time, from what the receivers reported at the end."""
+    ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for end in run.metadata["flows"]:
+        ends[end["flow"]].append(end)
+    summary = []
+    for flow in run.scenario["flows"]:
+        reported = ends[flow["name"]]
+        start_ns = flow["start_ns"]
+        stop_ns = flow["stop_ns"] or run.metadata["measured_ns"]
+        last_ns = max((end.get("end_ns") or 0 for end in reported), default=0)
+        if flow["size_bytes"] and last_ns:
+            stop_ns = last_ns
+        verdicts = [end["intact"] for end in reported]
+        protocols = {end["protocol"] for end in reported}
+        summary.append(
+            {
+                "name": flow["name"],
+                "protocol": protocols.pop() if len(protocols) == 1 else flow["protocol"],
+                "goodput_bps": rates.flows_bps(start_ns, stop_ns).get(flow["name"], 0.0),
+                "bytes": sum(end["bytes"] for end in reported),
+                "intact": None if None in verdicts or not verdicts else all(verdicts),
+            }
+        )
+    return summary

@@ -1,0 +1,30 @@
+"""The figure shows what the run holds."""
+
+from pathlib import Path
+
+from mptcplab.report.figure import draw_throughput
+from mptcplab.results.run import Run
+
+
+def test_png_and_svg_are_drawn_and_name_links_and_actions(run: Run, tmp_path: Path) -> None:
+    png, svg = draw_throughput(run, tmp_path / "throughput")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    text = svg.read_text()
+    for words in ("two returns", "two down", "sum of the links", "time (s)"):
+        assert f"<!-- {words}" in text or words in text
+
+
+def test_the_same_run_draws_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    first = draw_throughput(run, tmp_path / "a")
+    second = draw_throughput(run, tmp_path / "b")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_run_without_traffic_still_draws(run: Run, tmp_path: Path) -> None:
+    (run.folder / "flows.parquet").unlink()
+    (run.folder / "links.parquet").unlink()
+    from mptcplab.results.writer import RunWriter
+
+    empty = Run(RunWriter(tmp_path / "empty").finish(valid=True))
+    empty.metadata.update(run.metadata)
+    assert draw_throughput(empty, tmp_path / "throughput")[0].exists()

@@ -1,0 +1,50 @@
+"""Expectations against a run whose numbers are known."""
+
+from mptcplab.report.verdict import checks, comparisons
+from mptcplab.results.run import Run
+from mptcplab.results.summary import summarise
+
+
+def test_each_expectation_is_held_against_its_own_stage(run: Run) -> None:
+    found = checks(run)
+    assert [check.outcome for check in found] == ["met", "met", "met", "missed"]
+    assert [check.measured_bps for check in found] == [16e6, 8e6, 16e6, 13.6e6]
+
+
+def test_a_stage_that_has_not_settled_misses(run: Run) -> None:
+    run.scenario["expectations"][2]["settle_ns"] = 0
+    check = checks(run)[2]
+    assert check.outcome == "missed"
+    assert check.measured_bps == 14e6
+    assert "stage 3 (6 to 10 s): 14 Mb/s (-12.5%)" in check.text
+
+
+def test_what_was_cut_short_is_not_measured(run: Run) -> None:
+    run.metadata["measured_ns"] = 5_000_000_000
+    assert [check.outcome for check in checks(run)] == ["met", "met", "not measured", "met"]
+
+
+def test_the_report_stands_beside_the_run(run: Run) -> None:
+    (item,) = comparisons(run)
+    assert (item.measured_bps, item.report_bps, item.source) == (16e6, 16_000_000, "table 2")
+
+
+def test_the_summary_has_the_fields_that_scripts_read(run: Run) -> None:
+    summary = summarise(run)
+    assert summary["flows"] == [
+        {
+            "name": "main",
+            "protocol": "mptcp",
+            "goodput_bps": 13.6e6,
+            "bytes": 17_000_000,
+            "intact": True,
+        }
+    ]
+    assert summary["links"][1] == {
+        "name": "two",
+        "configured_bps": 8_000_000,
+        "mean_bps": 5.6e6,
+        "driver": "tap",
+    }
+    assert [stage["start_s"] for stage in summary["stages"]] == [0, 4, 6]
+    assert summary["stages"][1]["links"] == {"one": 8e6, "two": 0}
