@@ -20,17 +20,7 @@ MACHINE_CANNOT: Final = 3
 INTERRUPTED: Final = 130
 
 # in the order that --help lists them; each module adds its own parser
-COMMANDS: Final = (
-    "run",
-    "show",
-    "check",
-    "experiments",
-    "doctor",
-    "monitor",
-    "lab",
-    "inspect",
-    "schema",
-)
+COMMANDS: Final = ("run", "show")
 
 
 def build_parser() -> argparse.ArgumentParser:
