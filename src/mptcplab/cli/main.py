@@ -19,12 +19,15 @@ BAD_INPUT: Final = 2
 MACHINE_CANNOT: Final = 3
 INTERRUPTED: Final = 130
 
-# in the order that --help lists them; each module adds its own parser
-COMMANDS: Final = ("run", "show")
+# What --help lists, in its order.  Only the module of the command that is asked for is imported.
+COMMANDS: Final = {
+    "run": "run a scenario and show what came out",
+    "show": "show a finished run again",
+}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with every sub-command that this version has."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser; of the sub-commands only ``command`` gets its arguments."""
     parser = argparse.ArgumentParser(
         prog="mptcplab",
         description="A laboratory for Multipath TCP: describe hosts, links, flows and a timeline "
@@ -33,14 +36,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mptcplab {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        importlib.import_module(f"mptcplab.cli.{name}").add_parser(subparsers)
+    for name, summary in COMMANDS.items():
+        if name == command:
+            importlib.import_module(f"mptcplab.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit status."""
-    args = build_parser().parse_args(arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    args = build_parser(command).parse_args(arguments)
     try:
         status: int = args.run(args)
     except KeyboardInterrupt:

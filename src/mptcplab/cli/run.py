@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import sys
 import time
 from pathlib import Path
@@ -96,5 +95,7 @@ def _load(args: argparse.Namespace) -> Scenario:
 
 
 def _fresh_folder(scenario: str, testbed: str) -> Path:
+    import secrets
+
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{stamp}-{scenario}-{testbed}-{secrets.token_hex(2)}"

@@ -16,6 +16,8 @@ class ScenarioError(ValueError):
     ``errors`` holds the single errors; this class is one of its own.
     """
 
+    exit_status = 2  # bad input
+
     def __init__(
         self, file: str, key: str, problem: str, expected: str = "", hint: str = ""
     ) -> None:

@@ -1,0 +1,52 @@
+"""The command as a whole."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+import pytest
+
+from mptcplab.cli.main import COMMANDS, build_parser, main
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_of_a_command_what_its_module_says(command: str) -> None:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    importlib.import_module(f"mptcplab.cli.{command}").add_parser(subparsers)
+    (choice,) = subparsers._choices_actions
+    assert (choice.dest, choice.help) == (command, COMMANDS[command])
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"    {command} " in text for command in COMMANDS)
+
+
+def test_an_unknown_command_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["runn"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'runn'" in capsys.readouterr().err
+
+
+def test_an_unknown_experiment_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "Z9"]) == 2
+    error = capsys.readouterr().err
+    assert "Z9" in error
+    assert "Traceback" not in error
+
+
+def test_a_folder_that_exists_is_not_overwritten(
+    tmp_path: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "A", "--out", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_only_the_command_asked_for_has_arguments() -> None:
+    assert build_parser("run").parse_args(["run", "A", "--seed", "7"]).seed == 7
