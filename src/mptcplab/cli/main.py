@@ -22,6 +22,7 @@ INTERRUPTED: Final = 130
 # What --help lists, in its order.  Only the module of the command that is asked for is imported.
 COMMANDS: Final = {
     "run": "run a scenario and show what came out",
+    "reproduce": "run experiments with their sweeps and sum them up",
     "show": "show a finished run again",
 }
 

@@ -12,6 +12,7 @@ from mptcplab.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MEGABIT = 1e6
 
@@ -34,12 +35,18 @@ def draw_throughput(run: Run, stem: Path) -> list[Path]:
         _plot_report(run, axes)
         _mark_actions(run, axes, highest)
         _finish(run, axes)
-        written = []
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            path = stem.with_suffix(f".{suffix}")
-            figure.savefig(path, dpi=130, metadata=metadata)
-            written.append(path)
+        written = save(figure, stem)
         plt.close(figure)
+    return written
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as PNG and SVG, the same bytes for the same figure; return the two paths."""
+    written = []
+    for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        path = stem.with_suffix(f".{suffix}")
+        figure.savefig(path, dpi=130, metadata=metadata)
+        written.append(path)
     return written
 
 
