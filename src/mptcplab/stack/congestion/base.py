@@ -90,6 +90,8 @@ class CongestionControl(ABC):
         "_round_left_bytes",
         "_undo_cwnd_bytes",
         "_undo_ssthresh_bytes",
+        "_was_full",
+        "_was_full_before",
         "cwnd_bytes",
         "group",
         "mss_bytes",
@@ -114,6 +116,8 @@ class CongestionControl(ABC):
         self._round_left_bytes: int = 0
         self._flight_peak_bytes: int = 0
         self._flight_peak_before_bytes: int = 0
+        self._was_full: bool = False
+        self._was_full_before: bool = False
         self._undo_cwnd_bytes: int = 0
         self._undo_ssthresh_bytes: int = 0
         group.members.append(self)
@@ -136,13 +140,14 @@ class CongestionControl(ABC):
     def window_was_used(self) -> bool:
         """Say whether the window, not the application or a peer's window, held sending back.
 
-        A window that was not needed must not grow (RFC 7661; as Linux's tcp_is_cwnd_limited: in
-        slow start half of it in flight suffices).
+        A window that was not needed must not grow (RFC 7661). As Linux's tcp_is_cwnd_limited,
+        over this round trip and the one before: in slow start half the window in flight suffices,
+        beyond it the window must have been full, to within one segment, after some transmission.
         """
-        peak_bytes = max(self._flight_peak_bytes, self._flight_peak_before_bytes)
         if self.cwnd_bytes < self.ssthresh_bytes:
+            peak_bytes = max(self._flight_peak_bytes, self._flight_peak_before_bytes)
             return self.cwnd_bytes < 2 * peak_bytes
-        return self.cwnd_bytes < peak_bytes + self.mss_bytes
+        return self._was_full or self._was_full_before
 
     def grow(self, increase_bytes: float) -> None:
         """Open the window by ``increase_bytes``, keeping the fraction for later."""
@@ -155,6 +160,8 @@ class CongestionControl(ABC):
         """Note that ``in_flight_bytes`` are now in flight."""
         if in_flight_bytes > self._flight_peak_bytes:
             self._flight_peak_bytes = in_flight_bytes
+        if in_flight_bytes + self.mss_bytes > self.cwnd_bytes:
+            self._was_full = True
 
     def on_ack(self, ack: AckSample) -> None:
         """Take account of an ACK: slow start up to ssthresh, ``avoid_congestion`` beyond it."""
@@ -236,4 +243,6 @@ class CongestionControl(ABC):
             self.rounds += 1
             self._round_left_bytes = ack.in_flight_bytes
             self._flight_peak_before_bytes = self._flight_peak_bytes
-            self._flight_peak_bytes = ack.in_flight_bytes
+            self._flight_peak_bytes = ack.in_flight_bytes + ack.acked_bytes
+            self._was_full_before = self._was_full
+            self._was_full = self._flight_peak_bytes + self.mss_bytes > self.cwnd_bytes

@@ -121,7 +121,9 @@ class WVegas(CongestionControl):
             cwnd += 1
         if self.least_queueing_ns == 0 or self.least_queueing_ns > queueing_ns:
             self.least_queueing_ns = queueing_ns
-        if queueing_ns >= 2 * self.least_queueing_ns:
+        # DEVIATION: the kernel drains also when there is no queueing at all (0 >= 2 * 0), which
+        # only its clock's granularity keeps from happening in every round.
+        if queueing_ns > 0 and queueing_ns >= 2 * self.least_queueing_ns:
             cwnd = cwnd * self.base_rtt_ns // (2 * rtt_ns)
             self.least_queueing_ns = 0
         self.cwnd_bytes = cwnd * mss_bytes

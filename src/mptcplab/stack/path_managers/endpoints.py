@@ -188,10 +188,13 @@ class Endpoints(PathManager):
             EndpointFlag.SUBFLOW in endpoint.flags for endpoint in self.endpoints
         )
 
-    def _use_endpoints(self, view: PathView) -> list[Command]:
-        """Announce and open from what was not used yet (the kernel marks it used by trying)."""
+    def _use_endpoints(self, view: PathView, opening: int = 0) -> list[Command]:
+        """Announce and open from what was not used yet (the kernel marks it used by trying).
+
+        ``opening`` subflows are about to be opened besides.
+        """
         commands: list[Command] = []
-        room = self._room(view)
+        room = self._room(view) - opening
         unused = [one for one in self._usable(view) if one.address_id not in self._used]
         for endpoint in unused:
             if EndpointFlag.SIGNAL in endpoint.flags:

@@ -42,7 +42,7 @@ class LinkAwareEndpoints(Endpoints):
             path for path in self._closed_with_link if path[0] != local.address
         ]
         commands = commands[: max(self._room(view), 0)]
-        return commands + self._use_endpoints(view)
+        return commands + self._use_endpoints(view, opening=len(commands))
 
     def on_local_down(self, view: PathView, local: LocalAddress) -> list[Command]:
         """Withdraw the endpoints of the address and close all subflows from it."""

@@ -30,20 +30,21 @@ def pacing_rate(control: CongestionControl) -> float:
 class LinuxDefault(Scheduler):
     """Shortest time to drain what is queued; queues beyond the congestion window."""
 
-    __slots__ = ("_mean_rate",)
+    __slots__ = ("mean_rate",)
 
     def __init__(self) -> None:
-        self._mean_rate: dict[int, float] = {}
+        self.mean_rate: dict[int, float] = {}
+        """Pacing rate per subflow id, averaged over the bursts queued; bytes per nanosecond."""
 
     def select(self, usable: list[SubflowView], view: ConnectionView) -> SubflowView | None:
         """Return the subflow that would drain first if its buffer has room, else None."""
         best: SubflowView | None = None
         shortest_ns = 0.0
         for subflow in usable:
-            rate = self._mean_rate.get(subflow.subflow_id) or pacing_rate(subflow.congestion)
+            rate = self.mean_rate.get(subflow.subflow_id) or pacing_rate(subflow.congestion)
             if rate == 0.0:
                 continue
-            self._mean_rate[subflow.subflow_id] = rate
+            self.mean_rate[subflow.subflow_id] = rate
             linger_ns = (subflow.in_flight_bytes + subflow.queued_bytes) / rate
             if best is None or linger_ns < shortest_ns:
                 best = subflow
@@ -60,12 +61,12 @@ class LinuxDefault(Scheduler):
             burst_bytes -= burst_bytes % subflow.congestion.mss_bytes
         if burst_bytes > 0:
             queued_bytes = subflow.in_flight_bytes + subflow.queued_bytes
-            mean_rate = self._mean_rate[subflow.subflow_id]
+            mean_rate = self.mean_rate[subflow.subflow_id]
             rate = pacing_rate(subflow.congestion)
             weighted = mean_rate * queued_bytes + rate * burst_bytes
-            self._mean_rate[subflow.subflow_id] = weighted / (queued_bytes + burst_bytes)
+            self.mean_rate[subflow.subflow_id] = weighted / (queued_bytes + burst_bytes)
         return burst_bytes
 
     def on_subflow_closed(self, subflow_id: int) -> None:
         """Forget its rate."""
-        self._mean_rate.pop(subflow_id, None)
+        self.mean_rate.pop(subflow_id, None)
