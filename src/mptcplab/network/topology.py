@@ -204,6 +204,21 @@ class Topology:
                             found.append(Path(start, here, end, there, reached[end]))
         return tuple(found)
 
+    def directions(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """Return (link, "forward" or "backward") for each link of a path, from local to remote."""
+        at: InterfaceEnd | SwitchEnd = path.local
+        found = []
+        for name in path.links:
+            link = self.link(name)
+            if at not in (link.a, link.b):  # plugged straight into the switch at the link's end
+                at = self._switch_of(at)
+            found.append((name, "forward" if at == link.a else "backward"))
+            at = link.b if at == link.a else link.a
+        return tuple(found)
+
+    def _switch_of(self, end: InterfaceEnd | SwitchEnd) -> SwitchEnd:
+        return next(SwitchEnd(switch.name) for switch in self.switches if end in switch.ports)
+
     def _reachable(self, start: InterfaceEnd) -> dict[InterfaceEnd, tuple[str, ...]]:
         """Walk links and switches breadth first: interface end -> names of the links on the way."""
         reached: dict[InterfaceEnd, tuple[str, ...]] = {}

@@ -1,7 +1,7 @@
 """From a TOML file to a validated, fully resolved Scenario."""
 
 from mptcplab.scenario.errors import CombinedScenarioError, ScenarioError
-from mptcplab.scenario.load import Summary, experiments, load, load_topology
+from mptcplab.scenario.load import Summary, experiments, is_topology, load, load_topology
 from mptcplab.scenario.model import Scenario
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "ScenarioError",
     "Summary",
     "experiments",
+    "is_topology",
     "load",
     "load_topology",
 ]

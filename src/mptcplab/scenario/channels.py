@@ -29,10 +29,6 @@ def resolve_channels(
 ) -> tuple[Channel, Channel]:
     """Return a link's forward and backward channel from its parsed table."""
     path = ("links", name)
-    if values["delay"] is not None and values["rtt"] is not None:
-        problems.add(
-            (*path, "rtt"), "stands beside delay", "one of the two: delay is one way, rtt both"
-        )
     half = (values["rtt"] or 0) // 2
     delays = []
     for direction, share in (("forward", (values["rtt"] or 0) - half), ("backward", half)):

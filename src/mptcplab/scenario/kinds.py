@@ -189,7 +189,7 @@ NAMES = Kind(
             },
         ]
     },
-    '["fast", "slow"]',
+    "",
 )
 
 
@@ -320,7 +320,7 @@ FAMILIES = Kind(
     '"ipv4", "ipv6" or a list of both',
     _families,
     {"anyOf": [_FAMILY_JSON, {"type": "array", "items": _FAMILY_JSON, "minItems": 1}]},
-    '["ipv4", "ipv6"]',
+    "",
 )
 
 

@@ -74,17 +74,11 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
 
     ``overrides`` as in :func:`load`; of a scenario, the links it does not use are left out.
     """
-    name = str(path_or_name)
-    known = built_in("topologies")
-    if not FilePath(name).is_file() and name.lower() in built_in("experiments"):
-        known = built_in("experiments")
-    path = known.get(name.lower()) if not FilePath(name).is_file() else None
-    path = path or locate(name, "topologies", "topology")
-    raw = read_toml(path)
-    if any(key in raw for key in SCENARIO.keys if key not in TOPOLOGY.keys):
-        source, section = open_source(path), SCENARIO
+    path = _network_file(str(path_or_name))
+    if is_topology(path):
+        source, section = Source(str(path), normalised(TOPOLOGY, read_toml(path))), TOPOLOGY
     else:
-        source, section = Source(str(path), normalised(TOPOLOGY, raw)), TOPOLOGY
+        source, section = open_source(path), SCENARIO
     for override in overrides:
         source.apply(override, section)
     problems = Problems(source.origin)
@@ -92,6 +86,21 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
     problems.raise_any()
     topology = build_topology(path.stem, values, problems)
     return chosen(topology, values.get("use"), ("use",), problems)
+
+
+def _network_file(name: str) -> FilePath:
+    if not FilePath(name).is_file() and name.lower() in built_in("experiments"):
+        return built_in("experiments")[name.lower()]
+    return locate(name, "topologies", "topology")
+
+
+def is_topology(path_or_name: str | FilePath) -> bool:
+    """Return whether a file, or a built-in name, holds a network alone and no scenario."""
+    name = str(path_or_name)
+    if not FilePath(name).is_file():
+        return name.lower() in built_in("topologies")
+    raw = read_toml(FilePath(name))
+    return bool(raw) and not any(key not in TOPOLOGY.keys for key in raw)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mptcplab.scenario.errors import Path, Problems
+from mptcplab.scenario.errors import Path, Problems, dotted
 from mptcplab.scenario.kinds import Kind, found
-from mptcplab.scenario.schema import Key, Rows, Section, Settings, Table, Tables
+from mptcplab.scenario.schema import SCENARIO, Key, Rows, Section, Settings, Table, Tables
 from mptcplab.scenario.source import suggestion
 from mptcplab.units import UnitError
 
@@ -19,10 +19,19 @@ def read_section(section: Section, raw: Any, path: Path, problems: Problems) -> 
     if not isinstance(raw, dict):
         problems.add(path, f"{found(raw)} is not a table", f"the keys {', '.join(section.keys)}")
         raw = {}
+    where = dotted(path) or f"a {section.name}"
     for name in raw:
         if name not in section.keys:
             hint = suggestion(name, section.keys)
-            problems.add((*path, name), f'unknown key "{name}"', "a key of the schema", hint)
+            if path and name in SCENARIO.keys:  # TOML: it fell into the table above it
+                hint = f'"{name}" of the whole file stands above the first [table]'
+            problems.add((*path, name), f'unknown key "{name}"', f"a key of {where}", hint)
+    for rule in section.rules:
+        present = [name for name in rule.keys if name in raw]
+        if len(present) > rule.most:
+            problems.add((*path, present[1]), f"stands beside {present[0]}", str(rule))
+        elif len(present) < rule.least:
+            problems.add(path, f"has none of {', '.join(rule.keys)}", str(rule))
     values: Values = {}
     for name, key in section.keys.items():
         here = (*path, name)

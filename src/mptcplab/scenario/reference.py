@@ -56,8 +56,6 @@ def build_expectations(
     for index, row in enumerate(rows):
         path = ("expect", str(index))
         _check_reference(row, path, scenario, problems)
-        if (row["goodput"] is None) == (row["at_least"] is None):
-            problems.add(path, "has not exactly one value", "goodput or at_least")
         at_least = row["at_least"] is not None
         found.append(
             Expectation(

@@ -14,12 +14,28 @@ from mptcplab.scenario.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """How many of some keys may stand in one table: ``least`` to ``most``."""
+
+    keys: tuple[str, ...]
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        count = "one" if self.most == 1 else "at least one"
+        if not self.least:
+            count = "only one"
+        return f"{count} of {', '.join(f'`{key}`' for key in self.keys)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """A table of the file: its name in the documentation and its keys."""
+    """A table of the file: its name in the documentation, its keys, and rules between them."""
 
     name: str
     doc: str
     keys: dict[str, Key]
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +322,7 @@ LINK = Section(
         "forward": Key(Table(DIRECTION), "What differs from first to second end."),
         "backward": Key(Table(DIRECTION), "What differs from second to first end."),
     },
+    (Rule(("delay", "rtt"), 0, 1),),
 )
 
 FLOW = Section(
@@ -408,6 +425,7 @@ ACTION = Section(
         ),
         "label": Key(kinds.TEXT, "What figures print.", "", "made from the action"),
     },
+    (Rule(("up", "down", "change", "start", "stop"), 1, 5), Rule(("delay", "rtt"), 0, 1)),
 )
 
 _OF = Key(kinds.TEXT, '"total", a flow or a link.', "total")
@@ -436,6 +454,7 @@ EXPECT = Section(
         ),
         "source": Key(kinds.TEXT, "Why this value.", "", "none"),
     },
+    (Rule(("goodput", "at_least"), 1, 1),),
 )
 
 MEASURED = Section(

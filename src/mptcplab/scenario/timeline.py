@@ -49,8 +49,6 @@ def _row(
 ) -> list[tuple[Action, Path]]:
     changes = _changes(row, path, problems)
     verbs = [verb for verb in _VERBS if row[verb]]
-    if not verbs:
-        problems.add(path, "does nothing", f"one of {', '.join(_VERBS)}")
     found = []
     for verb in verbs:
         for target in row[verb]:
@@ -76,10 +74,10 @@ def _changes(row: Values, path: Path, problems: Problems) -> tuple[tuple[str, in
         (field, row[key]) for key, field in _CHANGES.items() if row[key] is not None
     ]
     if row["rtt"] is not None:
-        if row["delay"] is not None or row["direction"] != "both":
+        if row["direction"] != "both":
             problems.add(
                 (*path, "rtt"),
-                "stands beside delay or a direction",
+                "stands beside a direction",
                 "delay, one way, instead of rtt",
             )
         found.append(("delay_ns", row["rtt"] // 2))

@@ -1,0 +1,348 @@
+"""A scenario or topology in words: plain text that reads well in 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from textwrap import wrap
+
+from mptcplab.network.topology import (
+    Channel,
+    Host,
+    InterfaceEnd,
+    Link,
+    SwitchEnd,
+    Topology,
+)
+from mptcplab.scenario.buffers import buffer_needs
+from mptcplab.scenario.channels import bdp_bytes
+from mptcplab.scenario.model import Expectation, Flow, Measured, Scenario, Tunables
+from mptcplab.scenario.timeline import links_up
+from mptcplab.units import format_duration, format_rate, format_size
+
+WIDTH = 100
+
+
+def describe(scenario: Scenario) -> str:
+    """Return what a run of the scenario would build and do."""
+    lines = [f"{scenario.name}: {scenario.title}" if scenario.title else scenario.name]
+    lines += wrap(scenario.question, WIDTH)
+    scaled = f" (times scaled by {scenario.time_scale:.4g})" if scenario.time_scale != 1 else ""
+    lines.append(
+        f"{format_duration(scenario.duration_ns)}{scaled}, a sample every "
+        f"{format_duration(scenario.interval_ns)}, seed {scenario.seed}"
+    )
+    lines.append(scenario.source)
+    lines += [f"with --set {override}" for override in scenario.overrides]
+    lines += ["", *describe_network(scenario.topology)]
+    lines += ["", "Tunables", *_tunables(scenario)]
+    lines += ["", "Flows", *_flows(scenario)]
+    if scenario.timeline:
+        lines += ["", "Timeline", *_timeline(scenario)]
+    lines += ["", "Stages", *_stages(scenario)]
+    if scenario.sweep.points:
+        lines += ["", f"Sweep over {scenario.sweep.axis or 'its points'}", *_sweep(scenario)]
+    remarks = list(notes(scenario))
+    if remarks:
+        lines.append("")
+        for remark in remarks:
+            lines += wrap(f"Note: {remark}", WIDTH, subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def describe_network(topology: Topology) -> list[str]:
+    """Return the lines on hosts, switches and links."""
+    lines = ["Hosts"]
+    for host in topology.hosts:
+        lines += _host(host, topology)
+    if topology.switches:
+        lines += ["", "Switches"]
+        lines += [f"  {line}" for line in _switches(topology)]
+    lines += ["", "Links"]
+    lines += _columns(
+        [("name", "from", "to", "rate", "delay", "queue", "BDP", "")]
+        + [row for link in topology.links for row in _link(link)]
+    )
+    return lines
+
+
+def _columns(rows: Sequence[Sequence[str]], indent: int = 2) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        (
+            " " * indent
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _host(host: Host, topology: Topology) -> list[str]:
+    stack = "the kernel's TCP" if host.stack == "kernel" else "our TCP"
+    cpu = "" if host.cpu == "none" else f", CPU of {host.cpu} in simulation"
+    rates = {nic.name: nic.rate_bps for nic in host.nics}
+    rows = []
+    for interface in host.interfaces:
+        rate_bps = rates[interface.nic]
+        nic = f"VLAN {interface.vlan} on {interface.nic}" if interface.vlan else "NIC"
+        if rate_bps is not None:
+            nic += f", {format_rate(rate_bps)}"
+        attached = _attached(topology, InterfaceEnd(host.name, interface.name))
+        off = "" if interface.multipath else ", multipath off"
+        first, *more = [str(address) for address in interface.addresses] or [""]
+        rows.append((interface.name, nic, first, f"MTU {interface.mtu}", attached + off))
+        rows += [("", "", address, "", "") for address in more]
+    return [f"  {host.name} ({stack}{cpu})", *_columns(rows, 4)]
+
+
+def _attached(topology: Topology, end: InterfaceEnd) -> str:
+    for link in topology.links:
+        if end in (link.a, link.b):
+            return link.name
+    return next(
+        (f"on {switch.name}" for switch in topology.switches if end in switch.ports), "unconnected"
+    )
+
+
+def _switches(topology: Topology) -> Iterator[str]:
+    for switch in topology.switches:
+        joined = [str(port) for port in switch.ports]
+        joined += [
+            link.name for link in topology.links if SwitchEnd(switch.name) in (link.a, link.b)
+        ]
+        yield f"{switch.name}: {', '.join(joined)}"
+
+
+def _link(link: Link) -> list[tuple[str, ...]]:
+    remarks = [link.environment.upper()] if link.environment else []
+    if link.driver != "auto":
+        remarks.append(f"driver {link.driver}")
+    if not link.up:
+        remarks.append("down at first")
+    if link.forward == link.backward:
+        shown = _channel(link.forward, link.rtt_ns)
+        return [(link.name, str(link.a), str(link.b), *shown, ", ".join(remarks))]
+    there, back = _channel(link.forward, link.rtt_ns), _channel(link.backward, link.rtt_ns)
+    return [
+        (link.name, str(link.a), str(link.b), *there, ", ".join(remarks)),
+        ("", str(link.b), str(link.a), *back, ""),
+    ]
+
+
+def _channel(channel: Channel, rtt_ns: int) -> tuple[str, str, str, str]:
+    rate = "unlimited" if channel.rate_bps is None else format_rate(channel.rate_bps)
+    delay = format_duration(channel.delay_ns) if channel.delay_ns else "none"
+    if channel.jitter_ns:
+        delay += f" ± {format_duration(channel.jitter_ns)}"
+    if channel.loss:
+        delay += f", loss {channel.loss * 100:.4g} %"
+    limits = []
+    if channel.queue.limit_packets is not None:
+        limits.append(f"{channel.queue.limit_packets} packets")
+    if channel.queue.limit_bytes is not None:
+        limit = format_size(channel.queue.limit_bytes)
+        if channel.rate_bps:
+            filled_ns = channel.queue.limit_bytes * 8 * 10**9 // channel.rate_bps
+            limit += f" ({format_duration(filled_ns)})"
+        limits.append(limit)
+    bdp = format_size(bdp_bytes(channel.rate_bps, rtt_ns)) if channel.rate_bps and rtt_ns else "-"
+    return rate, delay, " or ".join(limits) or "unlimited", bdp
+
+
+def _tunables(scenario: Scenario) -> list[str]:
+    shown = {host: _tunables_of(tunables) for host, tunables in scenario.tunables.items()}
+    if len(set(shown.values())) == 1:
+        return wrap(next(iter(shown.values())), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    lines = []
+    for host, text in shown.items():
+        lines += wrap(f"{host}: {text}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return lines
+
+
+def _tunables_of(tunables: Tunables) -> str:
+    if not tunables.enabled:
+        return "MPTCP off"
+    parts = [
+        f"MSS {tunables.mss or 'from the MTU'}",
+        f"checksum {'on' if tunables.checksum else 'off'}",
+        f"ndiffports {tunables.ndiffports}",
+        f"path manager {tunables.path_manager}",
+        f"scheduler {tunables.scheduler}",
+    ]
+    if tunables.receive_buffer_max_bytes:
+        parts.append(f"receive buffer up to {format_size(tunables.receive_buffer_max_bytes)}")
+    if tunables.send_buffer_max_bytes:
+        parts.append(f"send buffer up to {format_size(tunables.send_buffer_max_bytes)}")
+    for name in (
+        "rto_max_ms",
+        "retries2",
+        "stale_loss_cnt",
+        "close_timeout_s",
+        "add_addr_timeout_s",
+    ):
+        value = getattr(tunables, name)
+        if value is not None:
+            parts.append(f"{name} {value}")
+    parts += [f"{name} = {value}" for name, value in tunables.sysctls]
+    return ", ".join(parts)
+
+
+def _flows(scenario: Scenario) -> list[str]:
+    lines = []
+    for flow in scenario.flows:
+        lines += wrap(_flow(flow, scenario), WIDTH, initial_indent="  ", subsequent_indent="    ")
+        subflows = scenario.expected_subflows(flow)
+        if flow.application == "striped":
+            subflows = scenario.paths(flow)
+        what = "subflow" if flow.protocol == "mptcp" and len(subflows) > 1 else "path"
+        rows = [
+            (
+                f"{what} {number}",
+                f"{path.local_address.ip} > {path.remote_address.ip}",
+                f"over {' + '.join(path.links) or 'a switch alone'}",
+            )
+            for number, path in enumerate(subflows, start=1)
+        ]
+        lines += _columns(rows, 4) if rows else []
+    return lines
+
+
+def _flow(flow: Flow, scenario: Scenario) -> str:
+    end_ns = scenario.duration_ns if flow.stop_ns is None else flow.stop_ns
+    parts = [f"{flow.protocol}, {flow.application}, {flow.congestion}"]
+    if flow.connections > 1:
+        parts.append(f"{flow.connections} connections")
+    parts.append(f"{_moment(flow.start_ns)} to {_moment(end_ns)}")
+    if flow.size_bytes:
+        parts.append(f"{format_size(flow.size_bytes)} at most")
+    parts.append(_buffers(flow))
+    parts.append(f"writes of {format_size(flow.write_bytes)}")
+    if flow.client != flow.source:
+        parts.append(f"opened by {flow.client}")
+    return f"{flow.name}: {flow.source} > {flow.destination}, {', '.join(parts)}"
+
+
+def _buffers(flow: Flow) -> str:
+    sizes = (flow.send_buffer_bytes, flow.receive_buffer_bytes)
+    if sizes == (None, None):
+        return "buffers autotuned"
+    if sizes[0] == sizes[1]:
+        return f"buffers of {format_size(sizes[0] or 0)}"
+    shown = [format_size(size) if size else "autotuned" for size in sizes]
+    return f"send buffer {shown[0]}, receive buffer {shown[1]}"
+
+
+def _moment(time_ns: int) -> str:
+    return f"{time_ns / 1e9:g} s"
+
+
+def _timeline(scenario: Scenario) -> list[str]:
+    rows = []
+    for action in scenario.timeline:
+        what = f"{action.verb} {action.target}"
+        if action.direction != "both":
+            what += f", {action.direction}"
+        rows.append((_moment(action.at_ns), what, action.label))
+    return _columns(rows)
+
+
+def stage_links(scenario: Scenario) -> Iterator[tuple[tuple[int, int], tuple[str, ...]]]:
+    """Yield each stage's (start_ns, end_ns) and the links that are up in it."""
+    for start_ns, end_ns in scenario.stages():
+        up = links_up(scenario.topology, scenario.timeline, start_ns)
+        yield (
+            (start_ns, end_ns),
+            tuple(link.name for link in scenario.topology.links if link.name in up),
+        )
+
+
+def _stages(scenario: Scenario) -> list[str]:
+    rows = []
+    for number, ((start_ns, end_ns), links) in enumerate(stage_links(scenario)):
+        rows.append(
+            (
+                str(number),
+                f"{_moment(start_ns)} to {_moment(end_ns)}",
+                f"up: {', '.join(links) or 'none'}",
+                _expected(scenario.expectations, number),
+                _measured(scenario.report.measured, number),
+            )
+        )
+    lines = _columns(rows)
+    expected = _expected(scenario.expectations, None)
+    measured = _measured(scenario.report.measured, None)
+    for whole in filter(None, (expected, measured)):
+        lines += wrap(f"whole run, {whole}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return lines
+
+
+def _expected(expectations: Iterable[Expectation], stage: int | None) -> str:
+    parts = []
+    for item in expectations:
+        if item.stage == stage:
+            of = "" if item.of == "total" else f"{item.of} "
+            rate = format_rate(item.value_bps)
+            limit = (
+                f"at least {rate}" if item.at_least else f"{rate} ± {item.tolerance * 100:.3g} %"
+            )
+            parts.append(of + limit)
+    return f"expected: {', '.join(parts)}" if parts else ""
+
+
+def _measured(measured: Iterable[Measured], stage: int | None) -> str:
+    parts = [
+        ("" if item.of == "total" else f"{item.of} ") + format_rate(item.value_bps)
+        for item in measured
+        if item.stage == stage
+    ]
+    return f"2012: {', '.join(parts)}" if parts else ""
+
+
+def _sweep(scenario: Scenario) -> list[str]:
+    lines = []
+    for point in scenario.sweep.points:
+        parts = ["; ".join(point.overrides) or "as it is"]
+        parts += filter(None, [_measured(point.measured, None)])
+        lines += wrap(
+            f"{point.label}: {'; '.join(parts)}",
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+        )
+    return lines
+
+
+def notes(scenario: Scenario) -> Iterator[str]:
+    """Yield what a reader should know before a run: short buffers, what a testbed ignores."""
+    for need in buffer_needs(scenario):
+        wanted = (
+            f"equation {need.equation} asks for {format_size(need.needed_bytes)} "
+            f"({format_rate(need.rate_bps)} at {format_duration(need.rtt_ns)})"
+        )
+        if need.given_bytes is None:
+            yield f"{need.flow}: {wanted}; its buffers are autotuned."
+        elif need.short:
+            yield (
+                f"{need.flow}: buffers of {format_size(need.given_bytes)} are short: {wanted}. "
+                "The buffer, not the links, will bound the goodput."
+            )
+        else:
+            yield f"{need.flow}: buffers of {format_size(need.given_bytes)} suffice; {wanted}."
+    off = [host for host, tunables in scenario.tunables.items() if not tunables.enabled]
+    for flow in scenario.flows:
+        ends = [host for host in (flow.source, flow.destination) if host in off]
+        if flow.protocol == "mptcp" and ends:
+            yield f"{flow.name} will be plain TCP: MPTCP is off on {' and '.join(ends)}."
+    cpus = sorted({host.cpu for host in scenario.topology.hosts} - {"none"})
+    if cpus:
+        yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
+    coupled = [
+        flow.name
+        for flow in scenario.flows
+        if flow.congestion in ("lia", "olia", "balia", "wvegas")
+        and scenario.topology.host(flow.source).stack == "kernel"
+    ]
+    if coupled:
+        yield (
+            f"{', '.join(coupled)}: upstream kernels have no coupled congestion control; on Linux "
+            'the sender needs stack = "ours".'
+        )
