@@ -11,7 +11,7 @@ from mptcplab.scenario.schema import Key, Rows, Section, Settings, Tables, secti
 _BEFORE = """\
 # The scenario file
 
-<!-- Written by `mptcplab schema --documentation -o docs/scenario.md`: change scenario/schema.py. -->
+<!-- Written by `mptcplab schema --documentation -o docs/scenario.md`. -->
 
 A scenario is one TOML file: a network, what flows over it, and what happens to it. Everything in it
 is checked before anything is built; `mptcplab check FILE` prints what would be. An error names the
@@ -39,8 +39,8 @@ A `delay` is one way and holds for each direction; an `rtt` is both ways togethe
 ## Changing a file from the command line
 
 `--set KEY=VALUE` changes one key before the file is checked. The key is dotted, `*` stands for
-every name, entries of an array count from 0, names with a dot are quoted; the value is TOML, or bare
-words:
+every name, entries of an array count from 0, names with a dot are quoted; the value is TOML, or
+bare words:
 
     mptcplab run A --set flows.*.buffer=115MB --set 'links.*.queue=1 BDP'
     mptcplab run B --set tunables.path_manager=kernel --set timeline.0.at=60s
