@@ -1,0 +1,149 @@
+"""The process of an emulated link, from the fork to its end."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from time import monotonic_ns, process_time_ns
+from typing import Final, NoReturn
+
+from mptcplab.linux.emulator.engine import Direction, Engine
+from mptcplab.linux.emulator.reading import LinkReading
+from mptcplab.network.link import ChannelModel
+from mptcplab.network.parameters import ChannelParameters
+
+REALTIME_PRIORITY: Final = 10
+"""Of SCHED_FIFO: before everything of the default policy, and low among real-time processes."""
+
+_PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_BYTES: Final = 1 << 30
+
+_RESET_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def run_child(
+    control: Connection,
+    parent: int,
+    fds: tuple[int, int],
+    parameters: tuple[ChannelParameters, ChannelParameters],
+    seed: int,
+    piece_ns: int,
+) -> NoReturn:
+    """Carry frames until the control connection says stop or closes. For a forked process only:
+    it ends here, and runs nothing that its parent has prepared for its own end.
+    """
+    status = 1
+    try:
+        _detach(parent, keep={0, 1, 2, control.fileno(), *fds})
+        realtime = _prefer_this_process()
+        _keep_memory()
+        directions = _directions(fds, parameters, seed, piece_ns)
+        control.send(realtime)
+        engine = Engine(directions, control.fileno(), _Commands(control, directions).handle)
+        engine.run()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+class _Commands:
+    """What the parent may ask for."""
+
+    __slots__ = ("_control", "_directions")
+
+    def __init__(self, control: Connection, directions: tuple[Direction, Direction]) -> None:
+        self._control = control
+        self._directions = directions
+
+    def handle(self) -> bool:
+        """Answer one command; False when there will be none any more."""
+        try:
+            command, argument = self._control.recv()
+            now_ns = monotonic_ns()
+            if command == "configure":
+                for direction, parameters in zip(self._directions, argument, strict=True):
+                    if parameters != direction.channel.parameters:
+                        direction.channel.configure(parameters, now_ns)
+                self._control.send(now_ns)
+            else:
+                self._control.send(self._reading(now_ns, reset_peak=argument))
+        except (EOFError, OSError):
+            return False
+        return True
+
+    def _reading(self, now_ns: int, *, reset_peak: bool) -> LinkReading:
+        forward, backward = (
+            direction.reading(now_ns, reset_peak=reset_peak) for direction in self._directions
+        )
+        return LinkReading(now_ns, forward, backward, process_time_ns(), _wait_ns())
+
+
+def _directions(
+    fds: tuple[int, int],
+    parameters: tuple[ChannelParameters, ChannelParameters],
+    seed: int,
+    piece_ns: int,
+) -> tuple[Direction, Direction]:
+    a_fd, b_fd = fds
+    now_ns = monotonic_ns()
+    forward, backward = (
+        ChannelModel(side, Random(f"{seed} {way}"), now_ns, piece_ns)
+        for side, way in zip(parameters, ("forward", "backward"), strict=True)
+    )
+    return Direction(a_fd, b_fd, forward), Direction(b_fd, a_fd, backward)
+
+
+def _detach(parent: int, keep: set[int]) -> None:
+    """Die with the parent; leave its signals, and all its descriptors but these, alone."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before it was asked to tell
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    for number in _RESET_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                continue  # the descriptor that listed the others
+
+
+def _prefer_this_process() -> bool:
+    """Run before other processes where that is allowed; whether it is."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
+    except OSError:
+        return False
+    return True
+
+
+def _keep_memory() -> None:
+    """Do not collect garbage (there are no cycles), nor give freed frames back to the kernel,
+    which would only hand them out again, zeroed, a moment later.
+    """
+    gc.freeze()
+    gc.disable()
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _wait_ns() -> int:
+    """How long this process was ready and not running (0 where the kernel does not count it)."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0

@@ -1,0 +1,140 @@
+"""An emulated link's process, seen from the process that started it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from dataclasses import replace
+from multiprocessing.connection import Connection, Pipe
+from typing import Any, Final
+
+from mptcplab.linux.emulator.child import run_child
+from mptcplab.linux.emulator.reading import LinkReading
+from mptcplab.network.link import PIECE_NS
+from mptcplab.network.parameters import ChannelParameters
+
+ANSWER_TIMEOUT_S: Final = 5.0
+
+
+class EmulatorError(RuntimeError):
+    """The process of an emulated link has died or does not answer."""
+
+
+class EmulatedLink:
+    """One link between two TAP devices, run by a process of its own.
+
+    The process dies with the thread that started it (`PR_SET_PDEATHSIG`), and when its control
+    connection closes; so start links from the thread that stays. It holds copies of the two
+    descriptors: close yours, and the devices end with the link.
+    """
+
+    def __init__(self, name: str, pid: int, control: Connection) -> None:
+        self.name = name
+        self.pid = pid
+        self.forward = ChannelParameters()
+        self.backward = ChannelParameters()
+        self._control = control
+        self._realtime: bool | None = None
+        self._status: int | None = None
+
+    @classmethod
+    def start(
+        cls,
+        name: str,
+        a_fd: int,
+        b_fd: int,
+        forward: ChannelParameters,
+        backward: ChannelParameters,
+        *,
+        seed: int = 0,
+        piece_ns: int = PIECE_NS,
+    ) -> EmulatedLink:
+        """Fork a process that carries frames between two TAP devices (see `open_tap`).
+
+        `forward` applies from a to b, `backward` from b to a. Loss and jitter are drawn from
+        `seed`, of which each direction has its own stream. Returns at once: start all links of
+        a testbed before you ask any of them something.
+        """
+        ours, theirs = Pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            run_child(theirs, parent, (a_fd, b_fd), (forward, backward), seed, piece_ns)
+        theirs.close()
+        link = cls(name, pid, ours)
+        link.forward, link.backward = forward, backward
+        return link
+
+    @property
+    def realtime(self) -> bool:
+        """Whether the process runs before all ordinary ones (waits until it runs at all).
+
+        Without that privilege, other programs make it late. Raises `EmulatorError`.
+        """
+        if self._realtime is None:
+            self._realtime = bool(self._receive())
+        return self._realtime
+
+    def configure(
+        self,
+        forward: ChannelParameters | None = None,
+        backward: ChannelParameters | None = None,
+    ) -> int:
+        """Change one or both directions in place; see `ChannelModel.configure`.
+
+        Returns when that took effect (ns of the monotonic clock). Raises `EmulatorError`.
+        """
+        self.forward = forward or self.forward
+        self.backward = backward or self.backward
+        return int(self._ask("configure", (self.forward, self.backward)))
+
+    def set_up(self, up: bool) -> int:
+        """Plug the cable in or out, in both directions. Returns when (ns, monotonic clock)."""
+        return self.configure(replace(self.forward, up=up), replace(self.backward, up=up))
+
+    def read(self, *, reset_peak: bool = False) -> LinkReading:
+        """Counters, lateness and CPU time of this moment. Raises `EmulatorError`."""
+        reading = self._ask("read", reset_peak)
+        assert isinstance(reading, LinkReading)
+        return reading
+
+    def is_alive(self) -> bool:
+        """Whether the process is still there."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = status
+        return self._status is None
+
+    def stop(self) -> None:
+        """End the process; does nothing when it has ended."""
+        self._control.close()
+        if not self.is_alive():
+            return
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            ended, _, _ = select.select([pidfd], [], [], ANSWER_TIMEOUT_S)
+            if not ended:
+                os.kill(self.pid, signal.SIGKILL)
+            _, self._status = os.waitpid(self.pid, 0)
+        finally:
+            os.close(pidfd)
+
+    def _ask(self, what: str, argument: object) -> Any:
+        _ = self.realtime  # the process's first message says that it runs
+        try:
+            self._control.send((what, argument))
+        except OSError as error:
+            raise EmulatorError(f"link {self.name}: the emulator has ended") from error
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            if not self._control.poll(ANSWER_TIMEOUT_S):
+                raise EmulatorError(
+                    f"link {self.name}: no answer from the emulator in {ANSWER_TIMEOUT_S:g} s"
+                )
+            return self._control.recv()
+        except (EOFError, OSError) as error:
+            raise EmulatorError(f"link {self.name}: the emulator has ended") from error
