@@ -132,13 +132,15 @@ class Split(Middlebox):
 class Merge(Middlebox):
     """Joins packets of a flow that follow one another, keeping the options of the first.
 
-    Data that lose their DSS this way have no mapping unless the first one's covers them.
+    Packets whose MPTCP options differ stay apart, as receive offload has it, unless the box is
+    ``blind``: then data lose their mapping, and the subflow cannot survive it.
     """
 
-    __slots__ = ("max_bytes", "merged")
+    __slots__ = ("blind", "max_bytes", "merged")
 
-    def __init__(self, max_bytes: int = MAX_TRAIN_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_TRAIN_BYTES, *, blind: bool = False) -> None:
         self.max_bytes = max_bytes
+        self.blind = blind
         self.merged = 0
         """How many packets vanished into the one before them."""
 
@@ -169,6 +171,7 @@ class Merge(Middlebox):
             and last.payload_bytes + segment.payload_bytes <= self.max_bytes
             and not (last.flags | segment.flags) & (SYN | RST)
             and segment.seq == seq_add(last.seq, last.payload_bytes)
+            and (self.blind or last.mptcp == segment.mptcp)
             and (last.src, last.src_port, last.dst, last.dst_port)
             == (segment.src, segment.src_port, segment.dst, segment.dst_port)
         )

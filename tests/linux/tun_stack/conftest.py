@@ -5,17 +5,22 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import socket
+import select
+import socket as sockets
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from mptcplab.linux.middlebox import Middlebox, Relay
 from mptcplab.linux.tun import TunDevice
+from mptcplab.loop import RealTimeLoop
 
 IPPROTO_MPTCP = 262
 SOL_MPTCP = 284
@@ -57,6 +62,10 @@ HEALTHY = frozenset(
 )
 
 
+class Closeable(Protocol):
+    def close(self) -> None: ...
+
+
 class Namespace:
     """A network namespace of the test's own, gone with the descriptor."""
 
@@ -75,7 +84,7 @@ class Namespace:
         self.sysctl("net.ipv4.conf.all.rp_filter", 0)
         self.sysctl("net.ipv4.conf.default.rp_filter", 0)
         self.sysctl("net.ipv6.conf.default.accept_dad", 0)
-        self.sysctl("net.ipv4.tcp_congestion_control", "cubic")
+        self.sysctl("net.ipv4.tcp_congestion_control", "reno")  # no host restricts it
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -112,17 +121,17 @@ class Namespace:
         self.ip("link", "set", name, "mtu", str(mtu), "up")
         return device
 
-    def socket(self, family: int = socket.AF_INET, mptcp: bool = True) -> socket.socket:
-        protocol = IPPROTO_MPTCP if mptcp else socket.IPPROTO_TCP
+    def socket(self, family: int = sockets.AF_INET, mptcp: bool = True) -> sockets.socket:
+        protocol = IPPROTO_MPTCP if mptcp else sockets.IPPROTO_TCP
         with self.entered():
-            made = socket.socket(family, socket.SOCK_STREAM, protocol)
+            made = sockets.socket(family, sockets.SOCK_STREAM, protocol)
         made.settimeout(30)
         return made
 
-    def listener(self, address: str, port: int = 5001, mptcp: bool = True) -> socket.socket:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    def listener(self, address: str, port: int = 5001, mptcp: bool = True) -> sockets.socket:
+        family = sockets.AF_INET6 if ":" in address else sockets.AF_INET
         made = self.socket(family, mptcp)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         made.bind((address, port))
         made.listen(8)
         return made
@@ -146,9 +155,12 @@ class Namespace:
         os.close(self.fd)
 
 
-def mptcp_info(sock: socket.socket) -> dict[str, int]:
-    """Fields of struct mptcp_info that tests look at."""
-    raw = sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 96)
+def mptcp_info(sock: sockets.socket) -> dict[str, int]:
+    """Fields of struct mptcp_info that tests look at; a socket that became TCP has none."""
+    try:
+        raw = sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 96)
+    except OSError:
+        return {"fallback": 1}
     fields = struct.unpack_from("8BIIQQQ", raw)
     return {
         "subflows": fields[0],
@@ -185,22 +197,31 @@ class Worker:
         return self._result
 
 
+def eventually(holds: Callable[[], bool], what: str, timeout: float = 10) -> None:
+    """Wait until something holds of the kernel, which tells nobody."""
+    deadline = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        select.select([], [], [], 0.005)
+
+
 def pattern(size: int, seed: int = 0) -> bytes:
     """Bytes that differ everywhere, cheap to make."""
     block = b"".join(
-        hashlib.sha256(struct.pack("<QQ", seed, i)).digest() for i in range(min(size, 65536) // 32 + 1)
+        hashlib.sha256(struct.pack("<QQ", seed, i)).digest()
+        for i in range(min(size, 65536) // 32 + 1)
     )
     return (block * (size // len(block) + 1))[:size]
 
 
-def send_all(sock: socket.socket, data: bytes) -> str:
+def send_all(sock: sockets.socket, data: bytes) -> str:
     """Send, finish the direction, and return the digest of what was sent."""
     sock.sendall(data)
-    sock.shutdown(socket.SHUT_WR)
+    sock.shutdown(sockets.SHUT_WR)
     return hashlib.sha256(data).hexdigest()
 
 
-def receive_all(sock: socket.socket) -> str:
+def receive_all(sock: sockets.socket) -> str:
     """Return the digest of everything up to the end of the stream."""
     digest = hashlib.sha256()
     while chunk := sock.recv(1 << 18):
@@ -208,20 +229,77 @@ def receive_all(sock: socket.socket) -> str:
     return digest.hexdigest()
 
 
+class Relayed:
+    """Two kernels with one or more links between them, and a box on each link.
+
+    ``left`` and ``right`` have the addresses 10.N.0.1 and 10.N.0.2 (and fd00:N::1, ::2) on link N.
+    """
+
+    def __init__(self, lab: Lab, boxes: list[Middlebox]) -> None:
+        self.left, self.right = lab.namespace(), lab.namespace()
+        self._loop = RealTimeLoop()
+        self._devices: list[TunDevice] = []
+        for number, box in enumerate(boxes, 1):
+            left = self.left.tun(f"l{number}", f"10.{number}.0.1/24", f"fd00:{number}::1/64")
+            right = self.right.tun(f"r{number}", f"10.{number}.0.2/24", f"fd00:{number}::2/64")
+            self._devices += [left, right]
+            Relay(self._loop, left, right, box)
+        self._wake = os.eventfd(0)
+        self._loop.add_reader(self._wake, self._loop.stop)
+        self._thread = Worker(self._loop.run)
+
+    def close(self) -> None:
+        os.eventfd_write(self._wake, 1)
+        self._thread.result()
+        self._loop.close()
+        os.close(self._wake)
+        for device in self._devices:
+            device.close()
+
+
+class Lab:
+    """What the tests of this folder work with; everything it makes is gone afterwards."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.bulk_bytes = int(os.environ.get("MPTCPLAB_BULK_BYTES", 20_000_000))
+        """Size of the bulk transfers; 200 MB in the long version."""
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def namespace(self, mptcp: bool = True) -> Namespace:
+        made = Namespace(mptcp)
+        self._stack.callback(made.close)
+        return made
+
+    def relayed(self, *boxes: Middlebox) -> Relayed:
+        made = Relayed(self, list(boxes))
+        self._stack.callback(made.close)
+        return made
+
+    def closing(self, thing: Closeable) -> None:
+        """Close something when the test is over."""
+        self._stack.callback(thing.close)
+
+    eventually = staticmethod(eventually)
+    pattern = staticmethod(pattern)
+    info = staticmethod(mptcp_info)
+
+    def worker(self, work: Callable[[], object]) -> Worker:
+        return Worker(work)
+
+    def transfer(
+        self, sender: sockets.socket, receiver: sockets.socket, data: bytes, timeout: float = 60
+    ) -> None:
+        """Stream data from one kernel socket to the other and compare digests."""
+        receiving = Worker(lambda: receive_all(receiver))
+        sending = Worker(lambda: send_all(sender, data))
+        assert receiving.result(timeout) == sending.result(timeout)
+
+
 @pytest.fixture
-def namespaces() -> Iterator[Callable[..., Namespace]]:
-    made: list[Namespace] = []
-
-    def create(**options: bool) -> Namespace:
-        try:
-            made.append(Namespace(**options))
-        except OSError as error:
-            if os.environ.get("CI") == "true":
-                raise
-            pytest.skip(f"no network namespaces here: {error}")
-        return made[-1]
-
-    yield create
-    for namespace in made:
-        with suppress(OSError):
-            namespace.close()
+def lab() -> Iterator[Lab]:
+    made = Lab()
+    yield made
+    made.close()
