@@ -22,8 +22,11 @@ INTERRUPTED: Final = 130
 # What --help lists, in its order.  Only the module of the command that is asked for is imported.
 COMMANDS: Final = {
     "run": "run a scenario and show what came out",
+    "check": "validate a scenario or topology and print what it would build",
+    "experiments": "list the built-in scenarios and the question each asks",
     "reproduce": "run experiments with their sweeps and sum them up",
     "show": "show a finished run again",
+    "schema": "print the scenario file's JSON Schema, for editors",
 }
 
 

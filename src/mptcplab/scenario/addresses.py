@@ -113,15 +113,16 @@ def _check_neighbours(
     given: dict[InterfaceEnd, tuple[Address, ...]],
     problems: Problems,
 ) -> None:
-    """Note an interface that shares no subnet with any other on its segment."""
-    for end in segment.ends:
+    """Note an interface, if not the first, that shares no subnet with any other on its segment."""
+    for position, end in enumerate(segment.ends):
         for address in given[end]:
             others = {
                 network
                 for network, other in networks
                 if other != end and network.version == address.version
             }
-            if others and address.network not in others:
+            before = {each.version for other in segment.ends[:position] for each in given[other]}
+            if address.version in before and address.network not in others:
                 nearest_network = ", ".join(sorted(map(str, others)))
                 problems.add(
                     address_path(end),

@@ -18,6 +18,10 @@ from mptcplab.units import UnitError, parse_duration, parse_fraction, parse_rate
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
 INTERFACE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"  # IFNAMSIZ is 16 with the final zero
 _NUMBER = r"\s*\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
+_FRACTION = (
+    r"^\s*\+?((100(\.0*)?|\d{1,2}(\.\d*)?|\.\d+)\s*%"
+    r"|0?\.\d+|[01](\.0*)?|\d(\.\d*)?[eE]-\d+)\s*$"
+)
 _BYTES = r"([kKMGT]|[kKMGT]i)?B?"
 _TIME = r"(ns|us|µs|ms|s|min|h)"
 _QUEUE = re.compile(rf"({_NUMBER})(packets?|BDP|bdp)\s*")
@@ -87,7 +91,7 @@ FRACTION = Kind(
     parse_fraction,
     {
         "anyOf": [
-            {"type": "string", "pattern": rf"^{_NUMBER}%?\s*$"},
+            {"type": "string", "pattern": _FRACTION},
             {"type": "number", "minimum": 0, "maximum": 1},
         ]
     },

@@ -134,8 +134,9 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
     if not values["hosts"]:
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or topology = ...')
-    duration_ns = _duration(values, problems)
+    duration_ns = 1 if "duration" in source.tree else _duration(values, problems)
     problems.raise_any()
+    duration_ns = values["duration"] or duration_ns
     whole = build_topology(values["topology"] or path.stem, values, problems)
     topology = chosen(whole, values["use"], ("use",), problems)
     flows = build_flows(values["flows"], topology, duration_ns, problems)
@@ -172,8 +173,6 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
 
 
 def _duration(values: Values, problems: Problems) -> int:
-    if values["duration"] is not None:
-        return int(values["duration"])
     stops = [flow["stop"] for flow in values["flows"].values()]
     if stops and all(stops):
         return int(max(stops))
@@ -211,6 +210,7 @@ def _check_sweep(
             _resolved(path, source, (*overrides, *point.overrides))
         except ScenarioError as error:
             first = error.errors[0]
+            problem = f'"{point.label}" gives: {first.file}: {first.key}: {first.problem}'
             raise ScenarioError(
-                str(path), f"sweep.points.{index}.set", f'"{point.label}" gives: {first}'
+                str(path), f"sweep.points.{index}.set", problem, first.expected, first.hint
             ) from error

@@ -33,6 +33,7 @@ def build_topology(name: str, values: Values, problems: Problems) -> Topology:
     """
     plan = _Plan(values, problems)
     plan.find_ends()
+    problems.raise_any()
     plan.complete_interfaces()
     problems.raise_any()
     return plan.topology(name)

@@ -113,5 +113,5 @@ def _parsed(kind: Kind, raw: Any, path: Path, problems: Problems, default: Any) 
         return kind.parse(raw)
     except UnitError as error:
         problem, _, expected = str(error).partition("; expected ")
-        problems.add(path, problem, expected or kind.name)
+        problems.add(path, problem, expected or f"a {kind.name} such as {kind.example}")
         return default

@@ -147,24 +147,22 @@ def _links(
             "a link between interfaces of both, or through a switch, in one subnet",
         )
         return ()
+    allowed = [each for each in paths if named is None or set(each.links) <= set(named)]
+    if flow.family and not any(each.local_address.version == flow.family for each in allowed):
+        problems.add(
+            (*path, "family"),
+            f"no path of the flow has IPv{flow.family} addresses",
+            f'families = ["ipv{flow.family}"] in the scenario',
+        )
     on_paths = {link for each in paths for link in each.links}
     if named is None:
         return tuple(link for link in built if link in on_paths)
-    usable = [each.links for each in paths if set(each.links) <= set(named)]
     for name in named:
-        if not any(name in links for links in usable):
+        if not any(name in each.links for each in allowed):
             whole = sorted({" + ".join(each.links) for each in paths})
             problems.add(
                 here,
                 f"{name} joins no interfaces of {flow.source} and {flow.destination}",
                 f"links of these paths: {', '.join(whole)}",
             )
-    if flow.family and not any(
-        each.local_address.version == flow.family for each in paths if each.links in usable
-    ):
-        problems.add(
-            (*path, "family"),
-            f"no path of the flow has IPv{flow.family} addresses",
-            f'families = ["ipv{flow.family}"] in the scenario',
-        )
     return named

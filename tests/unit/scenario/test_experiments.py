@@ -1,0 +1,147 @@
+"""The report's testbed and experiments, against the report."""
+
+import pytest
+
+from mptcplab.network.topology import InterfaceEnd
+from mptcplab.scenario import experiments, load, load_topology
+from mptcplab.scenario.timeline import links_up
+
+TABLE_1 = """\
+bliksem eth0 145.100.37.131 0 MAN 1Gb
+bliksem eth8.1001 192.168.11.1 1 LAN 10Gb
+bliksem eth5.514 192.168.138.2 2 WAN 10Gb
+bliksem eth5.1000 192.168.12.1 3 LAN 10Gb
+bliksem eth2.2000 192.168.13.1 4 LAN 10Gb
+bliksem eth8.520 192.168.21.1 5 LAN 1Gb
+bliksem eth2.522 192.168.22.1 6 LAN 1Gb
+bliksem eth8.516 192.168.23.1 7 WAN 1Gb
+bliksem eth2.518 192.168.24.1 8 WAN 300Mb
+donder eth0 145.100.37.132 0 MAN 1Gb
+donder eth3.1001 192.168.11.2 1 LAN 10Gb
+donder eth2.515 192.168.138.18 2 WAN 10Gb
+donder eth2.1000 192.168.12.2 3 LAN 10Gb
+donder eth1.2000 192.168.13.2 4 LAN 10Gb
+donder eth3.521 192.168.21.2 5 LAN 1Gb
+donder eth1.523 192.168.22.2 6 LAN 1Gb
+donder eth3.517 192.168.23.2 7 WAN 1Gb
+donder eth1.519 192.168.24.2 8 WAN 300Mb
+rainbow em2 192.168.22.3 9 LAN 1Gb"""
+
+
+@pytest.mark.parametrize("row", TABLE_1.splitlines())
+def test_table_1(row: str) -> None:
+    host, name, address, link_id, environment, speed = row.split()
+    topology = load_topology("report")
+    interface = topology.host(host).interface(name)
+    assert [str(each.ip) for each in interface.addresses] == [address]
+    assert interface.multipath == (name != "eth0")
+    nic, _, vlan = name.partition(".")
+    assert (interface.nic, interface.vlan) == (nic, int(vlan) if vlan else None)
+    link = topology.link(f"link{link_id}")
+    end = InterfaceEnd(host, name)
+    assert end in (link.a, link.b) or end in topology.switches[0].ports
+    assert link.environment.upper() == environment
+    rate = {"1Gb": 10**9, "10Gb": 10**10, "300Mb": 3 * 10**8}[speed]
+    assert link.forward.rate_bps == link.backward.rate_bps == rate
+
+
+def test_the_testbed_is_table_1_and_no_more() -> None:
+    topology = load_topology("report")
+    assert sum(len(host.interfaces) for host in topology.hosts) == len(TABLE_1.splitlines())
+    assert [link.name for link in topology.links] == [f"link{number}" for number in range(10)]
+    rtts = {link.name: link.rtt_ns for link in topology.links if link.rtt_ns}
+    assert rtts == {"link2": 202_000_000, "link7": 33_300_000, "link8": 33_300_000}
+    nics = {(host.name, nic.name): nic.rate_bps for host in topology.hosts for nic in host.nics}
+    assert nics[("bliksem", "eth8")] == nics[("donder", "eth1")] == 10**10
+    assert nics[("rainbow", "em2")] == 10**9
+
+
+def test_management_is_no_path() -> None:
+    paths = load_topology("report").paths("bliksem", "donder")
+    assert sorted(path.links for path in paths) == [(f"link{n}",) for n in range(1, 9)]
+
+
+def test_rainbow_is_behind_the_loop() -> None:
+    topology = load_topology("report")
+    (path,) = topology.paths("bliksem", "rainbow")
+    assert path.links == ("link6", "link9")
+    assert topology.directions(path) == (("link6", "forward"), ("link9", "backward"))
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "links", "first"),
+    [
+        ("A", "3.3.1", ["link6", "link5"], "192.168.22.1"),
+        ("B", "3.3.2", ["link6", "link5"], "192.168.22.1"),
+        ("C", "3.3.3", ["link1", "link3"], "192.168.11.1"),
+        ("D", "3.3.4", ["link6", "link5", "link3"], "192.168.22.1"),
+        ("E", "3.3.5", ["link6", "link5", "link3"], "192.168.22.1"),
+        ("F", "3.3.6", ["link7", "link8"], "192.168.23.1"),
+        ("G", "3.3.7", ["link7", "link8", "link2"], "192.168.23.1"),
+        ("H", "3.3.8", ["link6", "link7"], "192.168.22.1"),
+        ("I", "3.3.9", ["link6"], "192.168.22.1"),
+    ],
+)
+def test_subflows(name: str, section: str, links: list[str], first: str) -> None:
+    scenario = load(name)
+    subflows = scenario.expected_subflows(scenario.flows[0])
+    assert [path.links for path in subflows] == [(link,) for link in links]
+    assert str(subflows[0].local_address.ip) == first
+    assert scenario.report.section == section
+    assert scenario.report.figures
+    assert scenario.report.measured
+    assert scenario.expectations
+    assert scenario.question.endswith("?")
+
+
+def test_tcp_to_rainbow_shares_the_loop() -> None:
+    scenario = load("I")
+    tcp = scenario.flows[1]
+    assert tcp.protocol == "tcp"
+    assert [path.links for path in scenario.expected_subflows(tcp)] == [("link6", "link9")]
+
+
+def stage_table(name: str) -> list[tuple[int, int, int]]:
+    """Return start in s, rate in Mb/s and link count of each stage, as Tables 2 and 3 do."""
+    scenario = load(name)
+    rates = {item.stage: item.value_bps // 10**6 for item in scenario.report.measured}
+    return [
+        (start // 10**9, rates[number], len(links_up(scenario.topology, scenario.timeline, start)))
+        for number, (start, _) in enumerate(scenario.stages())
+    ]
+
+
+def test_table_2() -> None:
+    assert stage_table("B") == [(0, 960, 1), (120, 1920, 2), (420, 960, 1), (540, 1920, 2)]
+    assert load("B").duration_ns == 900 * 10**9
+
+
+def test_table_3() -> None:
+    assert stage_table("E") == [
+        (0, 960, 1), (30, 1920, 2), (280, 960, 1), (310, 10560, 2), (610, 9600, 1),
+        (640, 10560, 2), (670, 960, 1), (700, 1920, 2), (880, 11520, 3),
+    ]  # fmt: skip
+    assert load("E").duration_ns == 1000 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("name", "megabytes"), [("A", 3), ("C", 10), ("D", 8), ("E", 8), ("F", 5), ("G", 6), ("H", 5)]
+)
+def test_buffers_are_what_iperf_doubles(name: str, megabytes: int) -> None:
+    flow = load(name).flows[0]
+    assert flow.send_buffer_bytes == flow.receive_buffer_bytes == 2 * megabytes * 2**20
+    assert flow.write_bytes == 65536
+
+
+@pytest.mark.parametrize("name", "CDEFGI")
+def test_sweeps(name: str) -> None:
+    scenario = load(name)
+    for point in scenario.sweep.points:
+        variant = load(name, overrides=point.overrides)
+        assert (variant == scenario) == (not point.overrides)
+
+
+def test_the_list() -> None:
+    assert [item.name for item in experiments()] == list("ABCDEFGHI")
+    assert all(item.question and item.title and item.section for item in experiments())
+    assert load("a") == load("A")
