@@ -1,0 +1,1 @@
+"""One TCP subflow: states, timers, round-trip times, loss recovery, reassembly (RFC 9293)."""

@@ -1,0 +1,183 @@
+"""The receiving half of a subflow: what arrived, what is missing, and when an ACK is due.
+
+Sequence numbers are relative to the peer's initial one and never wrap: its SYN is 0, its first
+payload byte 1.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mptcplab.stack.reassembly import Chunk, Reassembly
+
+NEVER_NS: Final = 1 << 61
+"""A deadline that does not come."""
+
+DELAYED_ACK_NS: Final = 40_000_000
+"""Linux's TCP_DELACK_MIN; RFC 9293 section 3.8.6.3 allows up to 0.5 seconds."""
+
+ACK_EVERY_SEGMENTS: Final = 2
+"""RFC 5681 section 4.2: an ACK for at least every second full-sized segment."""
+
+PAWS_IDLE_NS: Final = 24 * 86_400 * 1_000_000_000
+"""RFC 7323 section 5.5: a TS.Recent older than 24 days is no longer valid."""
+
+
+class Receiver:
+    """Receive state of one subflow."""
+
+    __slots__ = (
+        "_ranges",
+        "_unacked_bytes",
+        "ack_deadline_ns",
+        "ack_now",
+        "duplicate_bytes",
+        "duplicate_range",
+        "fin_seq",
+        "irs",
+        "last_ack_sent",
+        "mss_bytes",
+        "received_bytes",
+        "received_trains",
+        "rcv_nxt",
+        "reassembly",
+        "ts_recent",
+        "ts_recent_age_ns",
+    )
+
+    def __init__(self) -> None:
+        self.irs: int = 0
+        """The peer's initial sequence number, as on the wire."""
+        self.rcv_nxt: int = 0
+        self.reassembly = Reassembly()
+        self.fin_seq: int = -1
+        """Where the peer's FIN stands, -1 while unknown."""
+        self.mss_bytes: int = 536
+        """The largest payload per packet seen or agreed, for "every second segment"."""
+        self.ack_now: bool = False
+        self.ack_deadline_ns: int = NEVER_NS
+        self.last_ack_sent: int = 0
+        self.duplicate_range: tuple[int, int] | None = None
+        """What arrived again, to be reported in a D-SACK (RFC 2883)."""
+        self.ts_recent: int = 0
+        self.ts_recent_age_ns: int = 0
+        self.received_bytes: int = 0
+        self.received_trains: int = 0
+        self.duplicate_bytes: int = 0
+        self._unacked_bytes: int = 0
+        self._ranges: list[tuple[int, int]] = []
+
+    def open_at(self, irs: int) -> None:
+        """Take in the peer's SYN."""
+        self.irs = irs
+        self.rcv_nxt = 1
+        self.last_ack_sent = 1
+
+    def unwrap(self, seq: int) -> int:
+        """Return the relative form of the peer's sequence number ``seq``."""
+        near = self.rcv_nxt
+        distance = (seq - self.irs - near) & 0xFFFF_FFFF
+        if distance >= 0x8000_0000:
+            distance -= 0x1_0000_0000
+        return near + distance
+
+    def accept(self, seq: int, end: int, payload: bytes | None, now_ns: int) -> list[Chunk] | None:
+        """Take payload in, the part at or after ``rcv_nxt``; return what is now in order.
+
+        ``None`` means that the train in hand was itself next and alone: the usual case. The
+        caller then delivers ``seq`` to ``end`` as it came.
+        """
+        self.received_trains += 1
+        rcv_nxt = self.rcv_nxt
+        if seq == rcv_nxt and not self._ranges:
+            size = end - seq
+            self.received_bytes += size
+            self.rcv_nxt = end
+            self._unacked_bytes += size
+            if self._unacked_bytes >= ACK_EVERY_SEGMENTS * self.mss_bytes:
+                self.ack_now = True
+            elif self.ack_deadline_ns == NEVER_NS:
+                self.ack_deadline_ns = now_ns + DELAYED_ACK_NS
+            return None
+        self.ack_now = True  # RFC 5681 section 4.2: out of order, or filling a gap
+        if end <= rcv_nxt:
+            self.note_duplicate(seq, end)
+            return []
+        if seq < rcv_nxt:
+            self.note_duplicate(seq, rcv_nxt)
+            if payload is not None:
+                payload = payload[rcv_nxt - seq :]
+            seq = rcv_nxt
+        size = end - seq
+        added = self.reassembly.insert(seq, end, payload)
+        if added < size:
+            self.note_duplicate(seq, end)
+        self.received_bytes += added
+        if seq > rcv_nxt:
+            self._add_range(seq, end)
+            return []
+        ready = self.reassembly.take_from(rcv_nxt)
+        self.rcv_nxt = rcv_nxt = ready[-1][1]
+        if self._ranges:
+            self._ranges = [item for item in self._ranges if item[1] > rcv_nxt]
+        return ready
+
+    def note_duplicate(self, seq: int, end: int) -> None:
+        """Remember a range that arrived again."""
+        self.duplicate_bytes += end - seq
+        if end - seq > 0:
+            self.duplicate_range = (seq, end)
+
+    def sack_blocks(self, room: int) -> tuple[tuple[int, int], ...]:
+        """Return up to ``room`` SACK blocks as wire numbers, a D-SACK first (RFC 2018, 2883)."""
+        irs = self.irs
+        duplicate = self.duplicate_range
+        blocks: list[tuple[int, int]] = []
+        if duplicate is not None:
+            self.duplicate_range = None
+            blocks.append(((duplicate[0] + irs) & 0xFFFF_FFFF, (duplicate[1] + irs) & 0xFFFF_FFFF))
+        for left, right in self._ranges:
+            if len(blocks) >= room:
+                break
+            blocks.append(((left + irs) & 0xFFFF_FFFF, (right + irs) & 0xFFFF_FFFF))
+        return tuple(blocks)
+
+    def has_sacks(self) -> bool:
+        """Say whether there is something for a SACK option."""
+        return bool(self._ranges) or self.duplicate_range is not None
+
+    def ack_sent(self) -> None:
+        """An acknowledgment of everything up to ``rcv_nxt`` leaves."""
+        self.ack_now = False
+        self.ack_deadline_ns = NEVER_NS
+        self._unacked_bytes = 0
+        self.last_ack_sent = self.rcv_nxt
+
+    def paws_rejects(self, ts_val: int, now_ns: int) -> bool:
+        """Say whether a timestamp is older than TS.Recent (RFC 7323 section 5.3, R1)."""
+        if ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000:
+            return False
+        return now_ns - self.ts_recent_age_ns < PAWS_IDLE_NS
+
+    def note_timestamp(self, seq: int, ts_val: int, now_ns: int) -> None:
+        """Update TS.Recent from a segment that starts at ``seq`` (RFC 7323 section 4.3)."""
+        if (
+            seq <= self.last_ack_sent
+            and ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000
+        ) or now_ns - self.ts_recent_age_ns >= PAWS_IDLE_NS:
+            self.ts_recent = ts_val
+            self.ts_recent_age_ns = now_ns
+
+    def _add_range(self, left: int, right: int) -> None:
+        """Merge a range with those that touch it, and put it first: RFC 2018 section 4."""
+        kept: list[tuple[int, int]] = []
+        for item in self._ranges:
+            if item[1] < left or item[0] > right:
+                kept.append(item)
+            else:
+                if item[0] < left:
+                    left = item[0]
+                if item[1] > right:
+                    right = item[1]
+        kept.insert(0, (left, right))
+        self._ranges = kept

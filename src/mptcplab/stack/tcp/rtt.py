@@ -1,0 +1,107 @@
+"""Round-trip time estimation and the retransmission timeout (RFC 6298)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLOCK_GRANULARITY_NS: Final = 1_000_000
+"""G of RFC 6298: Linux's tick at 1000 Hz, so that an idle path's RTO is not its RTT itself."""
+
+INITIAL_RTO_NS: Final = 1_000_000_000
+"""RFC 6298 (2.1): "the sender SHOULD set RTO <- 1 second"."""
+
+MIN_RTO_NS: Final = 200_000_000
+"""DEVIATION: RFC 6298 (2.4) asks for at least 1 second; Linux's TCP_RTO_MIN is 200 ms."""
+
+MAX_RTO_NS: Final = 120_000_000_000
+"""Linux's TCP_RTO_MAX; RFC 6298 (2.5) allows a maximum of at least 60 seconds."""
+
+MIN_RTT_WINDOW_NS: Final = 300_000_000_000
+"""How long a minimum stands; Linux's tcp_min_rtt_wlen, 300 seconds."""
+
+
+class RttEstimator:
+    """Smoothed RTT, its variation, the RTO with its backoff, and the windowed minimum RTT.
+
+    All times are nanoseconds; ``srtt_ns`` is 0 until the first sample.
+    """
+
+    __slots__ = (
+        "_base_rto_ns",
+        "_max_rto_ns",
+        "_min_rto_ns",
+        "_min_since_ns",
+        "backoff",
+        "latest_ns",
+        "min_rtt_ns",
+        "rto_ns",
+        "rttvar_ns",
+        "srtt_ns",
+    )
+
+    def __init__(
+        self,
+        initial_rto_ns: int = INITIAL_RTO_NS,
+        min_rto_ns: int = MIN_RTO_NS,
+        max_rto_ns: int = MAX_RTO_NS,
+    ) -> None:
+        self._min_rto_ns = min_rto_ns
+        self._max_rto_ns = max_rto_ns
+        self._base_rto_ns = initial_rto_ns
+        self._min_since_ns = 0
+        self.rto_ns = initial_rto_ns
+        self.srtt_ns = 0
+        self.rttvar_ns = 0
+        self.min_rtt_ns = 0
+        self.latest_ns = 0
+        self.backoff = 0
+        """How often the RTO has been doubled since the last sample."""
+
+    def add_sample(self, rtt_ns: int, now_ns: int) -> None:
+        """Take one measurement in; it also undoes the backoff (RFC 6298 section 5)."""
+        if rtt_ns <= 0:
+            rtt_ns = 1
+        self.latest_ns = rtt_ns
+        if (
+            rtt_ns <= self.min_rtt_ns
+            or self.min_rtt_ns == 0
+            or now_ns - self._min_since_ns > MIN_RTT_WINDOW_NS
+        ):
+            self.min_rtt_ns = rtt_ns
+            self._min_since_ns = now_ns
+        srtt = self.srtt_ns
+        if srtt == 0:  # RFC 6298 (2.2)
+            srtt = rtt_ns
+            rttvar = rtt_ns >> 1
+        else:  # RFC 6298 (2.3), alpha = 1/8 and beta = 1/4
+            error = srtt - rtt_ns
+            rttvar = self.rttvar_ns
+            rttvar += ((error if error >= 0 else -error) - rttvar) >> 2
+            srtt -= error >> 3
+        self.srtt_ns = srtt
+        self.rttvar_ns = rttvar
+        # Linux keeps 4 * RTTVAR at no less than the minimum RTO (tcp_rtt_estimator), so that the
+        # RTO stays that much above the RTT on a path without jitter.
+        spread = 4 * rttvar
+        rto = srtt + (spread if spread > self._min_rto_ns else self._min_rto_ns)
+        if rto > self._max_rto_ns:
+            rto = self._max_rto_ns
+        self._base_rto_ns = rto
+        self.rto_ns = rto
+        self.backoff = 0
+
+    def back_off(self) -> None:
+        """Double the RTO after a timeout (RFC 6298 (5.5))."""
+        self.backoff += 1
+        doubled = self.rto_ns * 2
+        self.rto_ns = doubled if doubled < self._max_rto_ns else self._max_rto_ns
+
+    def reset_backoff(self) -> None:
+        """Return to the unbacked-off RTO: progress was made though no sample could be taken.
+
+        DEVIATION: RFC 6298 keeps the backed-off RTO until a new sample; Linux resets it on any
+        acknowledgment of new data (tcp_ack), which is what makes a revived path usable at once.
+        """
+        if self.backoff:
+            self.backoff = 0
+            self.rto_ns = self._base_rto_ns
