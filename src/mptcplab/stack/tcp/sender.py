@@ -313,6 +313,38 @@ class Sender:
         self.reorder_deadline_ns = NEVER_NS
         self.rto_deadline_ns = now_ns + self.rtt.rto_ns
 
+    def handle_syn_timeout(self, now_ns: int, again: bool) -> None:
+        """Send our SYN once more: the timer expired, or (``again``) the peer repeated its own.
+
+        RFC 6298 section 5 applies, but the windows stay: nothing is known of the path yet.
+        """
+        if not again:
+            self.timeouts += 1
+            self.rtt.back_off()
+            self.rto_deadline_ns = now_ns + self.rtt.rto_ns
+        self.queue.mark_all_lost()
+        self.force_one = True
+
+    def handle_syn_acked(self, now_ns: int) -> None:
+        """Our SYN was acknowledged; sample the RTT unless it was sent twice (Karn)."""
+        queue = self.queue
+        queue.begin_ack()
+        queue.acknowledge(1)
+        self.snd_una = 1
+        if queue.sample_sent_ns >= 0:
+            self.rtt.add_sample(now_ns - queue.sample_sent_ns, now_ns)
+        else:
+            self.rtt.reset_backoff()
+        self.congestion.srtt_ns = self.rtt.srtt_ns
+        self.force_one = False
+        queue.lost_queue.clear()
+        self.stop()
+        self.sent_bytes = 0
+        self.sent_trains = 0
+        self.resent_bytes = 0
+        self.resent_segments = 0
+        self.timeouts = 0
+
     def take_probe(self, now_ns: int) -> Sent | None:
         """Return the segment of a tail loss probe (RFC 8985 section 7.3), or None.
 

@@ -1,0 +1,91 @@
+"""What can be set on a stack, with defaults as a Linux host has them unless noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mptcplab.stack.congestion.base import CongestionControl, CongestionGroup
+from mptcplab.stack.path_managers.base import PathManager
+from mptcplab.stack.schedulers.base import Scheduler
+from mptcplab.stack.tcp.rtt import INITIAL_RTO_NS, MAX_RTO_NS, MIN_RTO_NS
+
+CongestionFactory = Callable[[int, CongestionGroup], CongestionControl]
+"""Makes a congestion control for segments of so many bytes, in the group of its connection."""
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class StackConfig:
+    """The tunables of a stack; sizes in bytes, times in nanoseconds.
+
+    One object may serve many connections; change it with ``dataclasses.replace``.
+    """
+
+    congestion: CongestionFactory
+    scheduler: Callable[[], Scheduler]
+    path_manager: Callable[[], PathManager]
+
+    mptcp: bool = True
+    """Offer and accept MPTCP; without it every connection is plain TCP."""
+    version: int = 1
+    """MPTCP version offered, 0 or 1; a listener accepts this one only."""
+    checksum: bool = False
+    """Require the DSS checksum (flag A of MP_CAPABLE)."""
+    allow_join_initial: bool = True
+    """Without it we set flag C: no joins to the initial address and port (RFC 8684 3.1)."""
+    max_subflows: int = 8
+    """Most subflows of one connection at a time, joins beyond it are refused."""
+
+    mtu_bytes: int = 1500
+    mss_bytes: int = 0
+    """MSS we announce and keep to; 0 takes what the MTU leaves after fixed headers."""
+    train_bytes: int = 65_483
+    """Most payload of one segment (train); ``mss_bytes`` makes it a stack without offload."""
+    train_time_ns: int = 1_000_000
+    """A train holds at most what the subflow sends in this time (Linux's tcp_tso_autosize), but
+    two segments; 0 for trains as large as the window allows."""
+
+    sack: bool = True
+    timestamps: bool = True
+    window_scaling: bool = True
+    nagle: bool = False
+    pacing: bool = False
+
+    send_buffer_bytes: int = 87_380
+    """Initial and, with ``send_buffer_max_bytes`` 0, fixed size (Linux's tcp_wmem)."""
+    send_buffer_max_bytes: int = 4_194_304
+    receive_buffer_bytes: int = 131_072
+    """Initial and, with ``receive_buffer_max_bytes`` 0, fixed size (Linux's tcp_rmem). It counts
+    payload only, where Linux also counts the memory around it."""
+    receive_buffer_max_bytes: int = 6_291_456
+
+    opportunistic_retransmission: bool = True
+    penalisation: bool = True
+
+    initial_rto_ns: int = INITIAL_RTO_NS
+    min_rto_ns: int = MIN_RTO_NS
+    max_rto_ns: int = MAX_RTO_NS
+    syn_retries: int = 6
+    """tcp_syn_retries."""
+    syn_mptcp_retries: int = 2
+    """Retransmitted SYNs that still offer MPTCP (syn_retrans_before_tcp_fallback)."""
+    synack_retries: int = 5
+    """tcp_synack_retries."""
+    retries: int = 15
+    """Timeouts in a row that end a subflow (tcp_retries2)."""
+    user_timeout_ns: int = 0
+    """Time without progress that ends a subflow (RFC 9293 3.8.3, TCP_USER_TIMEOUT); 0: none."""
+    keepalive_ns: int = 0
+    """Idle time before the first keepalive probe (RFC 9293 3.8.4); 0: none."""
+    keepalive_interval_ns: int = 75 * SECOND_NS
+    keepalive_probes: int = 9
+    time_wait_ns: int = 60 * SECOND_NS
+    """TCP_TIMEWAIT_LEN; RFC 9293 says 2 MSL, 4 minutes."""
+    close_timeout_ns: int = 60 * SECOND_NS
+    """How long a connection waits without a subflow (net.mptcp.close_timeout)."""
+    add_addr_timeout_ns: int = 120 * SECOND_NS
+    """Longest wait before an unechoed ADD_ADDR is sent again; 0: never again."""
+    stale_loss_count: int = 4
+    """Timeouts in a row after which a subflow is stale (stale_loss_cnt); 0: never."""

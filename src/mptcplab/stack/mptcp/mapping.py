@@ -1,0 +1,120 @@
+"""Data sequence mappings received on one subflow (RFC 8684 section 3.3.1).
+
+A mapping says which stream offsets a run of subflow sequence numbers stands for. It may span many
+segments, be repeated on each, or arrive before its data; bytes that no mapping covers wait for
+one. Where the checksum is in use a mapping's bytes are held until all of them are there.
+"""
+
+from __future__ import annotations
+
+from mptcplab.wire.checksum import add_sums, dss_checksum, ones_sum
+
+
+class Mapping:
+    """Subflow sequence numbers ``ssn`` to ``end`` stand for the stream from ``offset`` on."""
+
+    __slots__ = ("checksum", "data_fin", "dsn", "end", "held", "offset", "ssn", "sum", "summed")
+
+    def __init__(
+        self, ssn: int, end: int, offset: int, dsn: int, checksum: int, data_fin: bool
+    ) -> None:
+        self.ssn: int = ssn
+        self.end: int = end
+        self.offset: int = offset
+        self.dsn: int = dsn
+        """As on the wire, 64 bits, for the checksum."""
+        self.checksum: int = checksum
+        """-1 for none."""
+        self.data_fin: bool = data_fin
+        self.held: list[tuple[int, int, bytes | None]] = []
+        self.sum: int = 0
+        self.summed: int = 0
+
+    def hold(self, start: int, end: int, payload: bytes | None) -> None:
+        """Keep bytes, which come in order, until the mapping is complete."""
+        self.held.append((start, end, payload))
+        if payload is not None:
+            self.sum = add_sums(self.sum, ones_sum(payload), odd=self.summed % 2 == 1)
+        self.summed += end - start
+
+    def checksum_holds(self) -> bool:
+        """Verify the checksum of the complete mapping; content without bytes always passes."""
+        if any(payload is None for _, _, payload in self.held):
+            return True
+        length = self.end - self.ssn + (1 if self.data_fin else 0)
+        return dss_checksum(self.dsn, self.ssn, length, self.sum) == self.checksum
+
+
+class MappingTable:
+    """The mappings of one subflow that are not yet used up, in subflow order."""
+
+    __slots__ = ("_mappings", "last_end", "last_offset", "last_ssn")
+
+    def __init__(self) -> None:
+        self._mappings: list[Mapping] = []
+        self.last_ssn: int = -1
+        self.last_end: int = -1
+        self.last_offset: int = -1
+
+    def __len__(self) -> int:
+        return len(self._mappings)
+
+    def add(self, mapping: Mapping) -> bool:
+        """Take a mapping in; ``False`` if it contradicts one that is already known.
+
+        RFC 8684 section 3.3.1: a mapping is "immutable once declared" in effect: the same subflow
+        number may be repeated with the same meaning only.
+        """
+        self.last_ssn = mapping.ssn
+        self.last_end = mapping.end
+        self.last_offset = mapping.offset
+        mappings = self._mappings
+        if not mappings or mapping.ssn >= mappings[-1].end:
+            mappings.append(mapping)
+            return True
+        shift = mapping.offset - mapping.ssn
+        index = len(mappings)
+        while index > 0 and mappings[index - 1].ssn >= mapping.end:
+            index -= 1
+        first = index
+        while first > 0 and mappings[first - 1].end > mapping.ssn:
+            first -= 1
+            if mappings[first].offset - mappings[first].ssn != shift:
+                return False
+        if first < index:
+            # It repeats, or with some stack in the path re-cuts, what is known: fill the gaps only.
+            self._fill(mapping, first, index)
+        else:
+            mappings.insert(index, mapping)
+        return True
+
+    def find(self, ssn: int) -> Mapping | None:
+        """Return the mapping that covers ``ssn``, forgetting those wholly before it."""
+        mappings = self._mappings
+        while mappings:
+            mapping = mappings[0]
+            if mapping.end <= ssn:
+                del mappings[0]
+                continue
+            return mapping if mapping.ssn <= ssn else None
+        return None
+
+    def _fill(self, mapping: Mapping, first: int, last: int) -> None:
+        if mapping.checksum >= 0:
+            return  # pieces of a checksummed mapping cannot be verified: the known ones stand
+        known = self._mappings[first:last]
+        position = mapping.ssn
+        pieces: list[Mapping] = []
+        for other in known:
+            if other.ssn > position:
+                pieces.append(self._piece(mapping, position, other.ssn))
+            pieces.append(other)
+            position = max(position, other.end)
+        if position < mapping.end:
+            pieces.append(self._piece(mapping, position, mapping.end))
+        self._mappings[first:last] = pieces
+
+    @staticmethod
+    def _piece(mapping: Mapping, start: int, end: int) -> Mapping:
+        offset = mapping.offset + start - mapping.ssn
+        return Mapping(start, end, offset, 0, -1, False)

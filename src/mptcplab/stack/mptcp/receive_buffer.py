@@ -1,0 +1,169 @@
+"""The receive buffer that all subflows of a connection share, and the window it allows.
+
+RFC 8684 section 3.3.4: one window for the connection, relative to the DATA_ACK; its right edge
+never moves back. The buffer holds what is in order and unread and what waits behind a gap; both
+lie between what was read and the right edge, so head-of-line blocking closes the window by itself:
+the edge stays at ``read + size`` while the gap lasts.
+
+The size is fixed, or grows with what the application reads in a round trip (dynamic right-sizing
+as in Linux's tcp_rcv_space_adjust and mptcp_rcv_space_adjust).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mptcplab.stack.reassembly import Reassembly
+
+GROWTH_SEGMENTS: Final = 16
+"""tcp_rcv_space_adjust: two windows and 16 segments of slack."""
+
+
+class ReceiveBuffer:
+    """In-order and out-of-order bytes of the stream; positions are stream offsets."""
+
+    __slots__ = (
+        "_content",
+        "_measured_from_ns",
+        "_measured_read",
+        "_space_bytes",
+        "counting",
+        "duplicate_bytes",
+        "edge_offset",
+        "max_bytes",
+        "outside_bytes",
+        "rcv_nxt",
+        "read_offset",
+        "reassembly",
+        "size_bytes",
+    )
+
+    def __init__(self, size_bytes: int, max_bytes: int) -> None:
+        self.size_bytes: int = size_bytes
+        self.max_bytes: int = max_bytes
+        """Size up to which it may grow; 0 for a fixed size."""
+        self.rcv_nxt: int = 0
+        self.read_offset: int = 0
+        self.edge_offset: int = 0
+        """Right edge of the window as advertised."""
+        self.reassembly = Reassembly()
+        self.duplicate_bytes: int = 0
+        """Bytes that arrived more than once at this level (reinjections that were not needed)."""
+        self.outside_bytes: int = 0
+        """Bytes beyond the window, not taken."""
+        self.counting: bool = False
+        """Some of the unread content came as mere lengths."""
+        self._content = bytearray()
+        self._measured_from_ns: int = 0
+        self._measured_read: int = 0
+        self._space_bytes: int = 0
+
+    def largest_bytes(self) -> int:
+        """Return the size that it may reach."""
+        return self.max_bytes if self.max_bytes > self.size_bytes else self.size_bytes
+
+    def readable_bytes(self) -> int:
+        """Return what is in order and unread."""
+        return self.rcv_nxt - self.read_offset
+
+    def out_of_order_bytes(self) -> int:
+        """Return what waits behind a gap."""
+        return self.reassembly.held_bytes
+
+    def window(self, shift: int) -> int:
+        """Return the window to advertise with a scale of ``shift``, and remember its edge.
+
+        It is rounded so that the edge neither retreats nor passes the buffer by rounding.
+        """
+        size = self.size_bytes
+        if shift == 0 and self.read_offset + size - self.rcv_nxt > 0xFFFF:
+            window = 0xFFFF
+        else:
+            window = (self.read_offset + size - self.rcv_nxt) >> shift << shift
+        edge = self.rcv_nxt + window
+        if edge < self.edge_offset:
+            unit = (1 << shift) - 1
+            return (self.edge_offset - self.rcv_nxt + unit) >> shift << shift
+        self.edge_offset = edge
+        return window
+
+    def insert(self, offset: int, end: int, payload: bytes | None) -> int:
+        """Take bytes of the stream in; return how many became readable."""
+        rcv_nxt = self.rcv_nxt
+        limit = self.read_offset + self.size_bytes
+        if limit < self.edge_offset:
+            limit = self.edge_offset
+        if end > limit:
+            self.outside_bytes += end - (limit if limit > offset else offset)
+            if offset >= limit:
+                return 0
+            if payload is not None:
+                payload = payload[: limit - offset]
+            end = limit
+        if offset < rcv_nxt:
+            if end <= rcv_nxt:
+                self.duplicate_bytes += end - offset
+                return 0
+            self.duplicate_bytes += rcv_nxt - offset
+            if payload is not None:
+                payload = payload[rcv_nxt - offset :]
+            offset = rcv_nxt
+        if offset > rcv_nxt:
+            added = self.reassembly.insert(offset, end, payload)
+            self.duplicate_bytes += end - offset - added
+            return 0
+        self._append(end - offset, payload)
+        if self.reassembly.held_bytes:
+            held_before = self.reassembly.held_bytes
+            ready = self.reassembly.take_from(end)
+            used = 0
+            for start, stop, part in ready:
+                self._append(stop - start, part)
+                used += stop - start
+            self.duplicate_bytes += held_before - self.reassembly.held_bytes - used
+        return self.rcv_nxt - rcv_nxt
+
+    def read(self, limit: int) -> bytes:
+        """Take out up to ``limit`` bytes. ``ValueError`` if their content is not known."""
+        if self.counting:
+            raise ValueError("the peer sent lengths without content: use read_length")
+        size = min(limit, self.rcv_nxt - self.read_offset)
+        content = bytes(self._content[:size])
+        del self._content[:size]
+        self.read_offset += size
+        return content
+
+    def read_length(self, limit: int) -> int:
+        """Take out up to ``limit`` bytes and return how many."""
+        size = self.rcv_nxt - self.read_offset
+        if size > limit:
+            size = limit
+        if self._content:
+            del self._content[:size]
+        self.read_offset += size
+        return size
+
+    def adjust(self, rtt_ns: int, mss_bytes: int, now_ns: int) -> None:
+        """Once per round trip: grow to twice what was read in the last one, and some slack."""
+        if self.max_bytes <= self.size_bytes or rtt_ns <= 0:
+            return
+        if now_ns - self._measured_from_ns < rtt_ns:
+            return
+        copied = self.read_offset - self._measured_read
+        if copied > self._space_bytes:
+            wanted = 2 * copied + GROWTH_SEGMENTS * mss_bytes
+            if self._space_bytes:
+                # Leave room for a sender in slow start (Linux's "grow" term).
+                wanted += 2 * wanted * (copied - self._space_bytes) // self._space_bytes
+            self._space_bytes = copied
+            if wanted > self.size_bytes:
+                self.size_bytes = wanted if wanted < self.max_bytes else self.max_bytes
+        self._measured_from_ns = now_ns
+        self._measured_read = self.read_offset
+
+    def _append(self, size: int, payload: bytes | None) -> None:
+        self.rcv_nxt += size
+        if payload is None:
+            self.counting = True
+        elif not self.counting:
+            self._content += payload

@@ -1,0 +1,53 @@
+"""The stream as the application wrote it, from the oldest unacknowledged byte on.
+
+Positions are stream offsets: how many bytes of the stream come before. Content is optional: an
+application that writes lengths gets a buffer that only counts.
+"""
+
+from __future__ import annotations
+
+
+class SendBuffer:
+    """What was written and is not yet acknowledged at the data level."""
+
+    __slots__ = ("_bytes", "_counting", "acked_offset", "written_offset")
+
+    def __init__(self) -> None:
+        self.acked_offset: int = 0
+        self.written_offset: int = 0
+        self._bytes = bytearray()
+        self._counting: bool = True
+
+    def held_bytes(self) -> int:
+        """Return how many bytes wait or are unacknowledged."""
+        return self.written_offset - self.acked_offset
+
+    def append(self, content: bytes | memoryview) -> None:
+        """Add bytes. Raises ``ValueError`` after lengths were written."""
+        if self._counting:
+            if self.written_offset:
+                raise ValueError("this stream was written as lengths: bytes cannot follow")
+            self._counting = False
+        self._bytes += content
+        self.written_offset += len(content)
+
+    def append_length(self, length: int) -> None:
+        """Add ``length`` bytes without content. Raises ``ValueError`` after bytes were written."""
+        if not self._counting:
+            raise ValueError("this stream was written as bytes: lengths cannot follow")
+        self.written_offset += length
+
+    def content(self, offset: int, end_offset: int) -> bytes | None:
+        """Return the bytes between two offsets, or ``None`` where only lengths were written."""
+        if self._counting:
+            return None
+        base = self.acked_offset
+        return bytes(self._bytes[offset - base : end_offset - base])
+
+    def release(self, offset: int) -> None:
+        """Drop everything before ``offset``: it is acknowledged."""
+        if offset <= self.acked_offset:
+            return
+        if not self._counting:
+            del self._bytes[: offset - self.acked_offset]
+        self.acked_offset = offset

@@ -1,0 +1,500 @@
+"""A subflow of a connection: TCP below, and its share of the Multipath TCP signals.
+
+The initial subflow negotiates MP_CAPABLE and may fall back to TCP; a joined one proves itself with
+MP_JOIN and never falls back (RFC 8684 sections 3.1, 3.2, 3.7). With MPTCP off, or after a
+fallback, the one subflow's sequence numbers are the stream.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from mptcplab.stack.config import StackConfig
+from mptcplab.stack.events import CloseReason
+from mptcplab.stack.mptcp import handshake
+from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
+from mptcplab.stack.schedulers.base import SubflowView
+from mptcplab.stack.tcp.receiver import NEVER_NS
+from mptcplab.stack.tcp.sender import Sender
+from mptcplab.stack.tcp.sent import Sent
+from mptcplab.stack.tcp.state import CAN_SEND, ESTABLISHED, SYN_SENT
+from mptcplab.stack.tcp.subflow import TIMESTAMP_BYTES, Subflow
+from mptcplab.wire.mptcp import (
+    RST_MIDDLEBOX,
+    RST_MPTCP_ERROR,
+    RST_UNSPECIFIED,
+    Dss,
+    MpCapable,
+    MpFastclose,
+    MpTcpRst,
+    MptcpOption,
+)
+from mptcplab.wire.segment import RST, Segment
+
+if TYPE_CHECKING:
+    from mptcplab.stack.mptcp.connection import Connection
+
+MASK32: Final = 0xFFFF_FFFF
+MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+DSS_BYTES: Final = 28
+"""A DSS with 8-byte DATA_ACK and DSN is 26 bytes, 28 with checksum or padding."""
+
+UNMAPPED_LIMIT_BYTES: Final = 65_536
+"""Least data without a mapping after which a subflow counts as broken (RFC 8684 3.3.1 says: the
+receive window)."""
+
+
+class MptcpSubflow(Subflow):
+    """One subflow of a :class:`~mptcplab.stack.mptcp.connection.Connection`."""
+
+    __slots__ = (
+        "_established_options",
+        "_unmapped",
+        "_unmapped_bytes",
+        "backup_local",
+        "backup_remote",
+        "confirmed",
+        "connection",
+        "duplicate_mapping_bytes",
+        "initial",
+        "join_ack_deadline_ns",
+        "join_hmac",
+        "join_retries",
+        "local_id",
+        "local_nonce",
+        "mappings",
+        "penalised_ns",
+        "remote_id",
+        "remote_nonce",
+        "reset_option",
+        "rx_delta",
+        "saw_option",
+        "subflow_id",
+        "tx_delta",
+        "view",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        subflow_id: int,
+        config: StackConfig,
+        local: bytes,
+        local_port: int,
+        remote: bytes,
+        remote_port: int,
+        sender: Sender,
+        outbox: deque[Segment],
+        active: bool,
+        ts_offset: int,
+        mss_bytes: int,
+    ) -> None:
+        super().__init__(
+            config,
+            local,
+            local_port,
+            remote,
+            remote_port,
+            sender,
+            outbox,
+            active,
+            ts_offset,
+            mss_bytes,
+        )
+        self.connection: Connection = connection
+        self.subflow_id: int = subflow_id
+        """Number in its connection, in the order of creation; 0 is the initial subflow."""
+        self.initial: bool = subflow_id == 0
+        self.local_id: int = 0
+        """Address identifiers of MP_JOIN (RFC 8684 section 3.2)."""
+        self.remote_id: int = 0
+        self.local_nonce: int = 0
+        self.remote_nonce: int = 0
+        self.join_hmac: bytes = b""
+        self.join_ack_deadline_ns: int = NEVER_NS
+        self.join_retries: int = 0
+        self.confirmed: bool = False
+        """The peer is known to know that the subflow is established: data may be sent."""
+        self.saw_option: bool = False
+        """The peer's MPTCP options arrive on this subflow."""
+        self.backup_local: bool = False
+        """We ask the peer to treat it as a backup."""
+        self.backup_remote: bool = False
+        """The peer asks us."""
+        self.mappings = MappingTable()
+        self.view = SubflowView(subflow_id, sender.congestion)
+        self.tx_delta: int = -1
+        """After a fallback: stream offset less subflow sequence number."""
+        self.rx_delta: int = -1
+        self.penalised_ns: int = 0
+        self.reset_option: MptcpOption | None = None
+        """What our RST is to say."""
+        self.duplicate_mapping_bytes: int = 0
+        self._unmapped: list[tuple[int, int, bytes | None]] = []
+        self._unmapped_bytes: int = 0
+        self._established_options: tuple[MptcpOption, ...] = ()
+
+    # State for others.
+
+    @property
+    def backup(self) -> bool:
+        """Whether either side asked for it to be a backup."""
+        return self.backup_local or self.backup_remote
+
+    def can_carry(self) -> bool:
+        """Say whether new data may be given to it."""
+        return self.confirmed and self.state in CAN_SEND and not self.fin_pending
+
+    def refresh_view(self) -> None:
+        """Bring the scheduler's view up to date."""
+        view = self.view
+        sender = self.sender
+        view.in_flight_bytes = sender.in_flight_bytes()
+        view.in_recovery = sender.in_recovery
+        view.timed_out = sender.in_loss
+        view.rttvar_ns = sender.rtt.rttvar_ns
+        view.queue_room_bytes = self._room_bytes(view.in_flight_bytes)
+
+    def _room_bytes(self, in_flight_bytes: int) -> int:
+        """Return what one train may hold now; 0 to wait for a better filled one.
+
+        As Linux's tcp_tso_should_defer: with an ACK to come, a third of the window or a whole
+        train is waited for, so that trains do not crumble.
+        """
+        sender = self.sender
+        congestion = sender.congestion
+        cwnd = congestion.cwnd_bytes
+        mss = sender.mss_bytes
+        target = self.config.train_bytes
+        train_time_ns = self.config.train_time_ns
+        srtt_ns = sender.rtt.srtt_ns
+        if train_time_ns and srtt_ns:
+            rate = 2 if cwnd < congestion.ssthresh_bytes else 1
+            paced = rate * cwnd * train_time_ns // srtt_ns
+            if paced < 2 * mss:
+                paced = 2 * mss
+            if paced < target:
+                target = paced
+        room = cwnd - in_flight_bytes
+        if in_flight_bytes > 0 and room < target and room * 3 < cwnd and not sender.in_recovery:
+            congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
+            return 0
+        return target
+
+    # Building segments.
+
+    def on_window(self) -> int:
+        return self.connection.receive_buffer.window(
+            0 if self.state is SYN_SENT else self.rcv_wscale
+        )
+
+    def on_largest_window(self) -> int:
+        return self.connection.receive_buffer.largest_bytes()
+
+    def on_acceptance_edge(self) -> int:
+        # RFC 8684 section 3.3.4: the window is the connection's; each subflow may use all of it.
+        buffer = self.connection.receive_buffer
+        return self.receiver.rcv_nxt + buffer.edge_offset - buffer.rcv_nxt + 1
+
+    def on_syn_options(self) -> tuple[MptcpOption, ...]:
+        return handshake.syn_options(self)
+
+    def on_ack_options(self) -> tuple[MptcpOption, ...]:
+        connection = self.connection
+        if not connection.mptcp:
+            return ()
+        if self._established_options and not self._handshake_confirmed():
+            return self._established_options
+        if connection.infinite_from >= 0 or not connection.peer_key_known:
+            return ()
+        fin = connection.data_fin_option(self)
+        if fin is not None:
+            return (fin,)
+        return (Dss(connection.data_ack_wire(), connection.ack_8),)
+
+    def on_data_options(self, record: Sent) -> tuple[MptcpOption, ...]:
+        connection = self.connection
+        if not connection.mptcp:
+            return ()
+        if record.fin or record.map_ssn == 0:
+            return self.on_ack_options()
+        dsn = (connection.tx_base + record.offset) & MASK64
+        if self._established_options and not self._handshake_confirmed():
+            if self.initial and connection.version == 1 and record.map_ssn == 1:
+                return (
+                    MpCapable(
+                        1,
+                        connection.capable_flags(),
+                        connection.local_key,
+                        connection.peer_key,
+                        record.map_length,
+                        record.checksum if record.checksum >= 0 else None,
+                    ),
+                )
+        return (
+            Dss(
+                connection.data_ack_wire(),
+                connection.ack_8,
+                dsn,
+                True,
+                record.map_ssn,
+                record.map_length,
+                record.checksum if record.checksum >= 0 else None,
+            ),
+        )
+
+    def on_reset_options(self) -> tuple[MptcpOption, ...]:
+        connection = self.connection
+        if not connection.mptcp or connection.infinite_from >= 0:
+            return ()
+        if self.reset_option is not None:
+            if isinstance(self.reset_option, MpTcpRst) or connection.version == 0:
+                return (self.reset_option,)
+            return (self.reset_option, MpTcpRst(RST_UNSPECIFIED))
+        return () if connection.version == 0 else (MpTcpRst(RST_UNSPECIFIED),)
+
+    def _handshake_confirmed(self) -> bool:
+        return self.connection.fully_established if self.initial else self.confirmed
+
+    def reset_for(self, reset_code: int, reason: CloseReason, now_ns: int) -> None:
+        """Reset the subflow and say why with MP_TCPRST (RFC 8684 section 3.6; version 1 only)."""
+        if self.connection.version != 0:
+            self.reset_option = MpTcpRst(reset_code)
+        self.reset(reason, now_ns)
+
+    # Handshake.
+
+    def on_agreed_mss(self, mss_bytes: int) -> None:
+        taken = TIMESTAMP_BYTES if self.ts_enabled else 0
+        if self.connection.mptcp:
+            taken += DSS_BYTES
+        self.connection.set_subflow_mss(self, mss_bytes - taken)
+
+    def on_syn_ack(self, segment: Segment, now_ns: int) -> bool:
+        accepted = handshake.judge_syn_ack(self, segment, now_ns)
+        if accepted and not self.connection.mptcp:
+            self.on_agreed_mss(self.receiver.mss_bytes)
+        return accepted
+
+    def on_handshake_ack(self, segment: Segment, now_ns: int) -> bool:
+        accepted = handshake.judge_ack(self, segment, now_ns)
+        if accepted and self.initial and not self.connection.mptcp:
+            self.on_agreed_mss(self.receiver.mss_bytes)
+        return accepted
+
+    def on_established(self, now_ns: int) -> None:
+        connection = self.connection
+        if connection.mptcp and self.active:
+            self._established_options = handshake.ack_options(self)
+        if self.initial:
+            self.confirmed = True
+        elif self.active:
+            self.join_ack_deadline_ns = now_ns + self.sender.rtt.rto_ns
+        else:
+            self.confirmed = True
+            self.receiver.ack_now = True  # the fourth packet, which lets the peer send
+        connection.on_subflow_established(self, now_ns)
+
+    def _confirm_join(self, now_ns: int) -> None:
+        self.confirmed = True
+        self._established_options = ()
+        self.join_ack_deadline_ns = NEVER_NS
+        self.connection.on_subflow_confirmed(self, now_ns)
+
+    # Arriving segments.
+
+    def on_segment(self, segment: Segment, seq: int, now_ns: int) -> bool:
+        connection = self.connection
+        if not connection.mptcp:
+            self._plain_window(segment, now_ns)
+            return True
+        if segment.flags & RST:
+            self._take_reset(segment, now_ns)
+            return True
+        if not self.confirmed and not self.initial and self.state is ESTABLISHED:
+            self._confirm_join(now_ns)
+        dss: Dss | None = None
+        for option in segment.mptcp:
+            if isinstance(option, Dss):
+                dss = option
+            elif not connection.handle_option(self, option, segment, now_ns):
+                return False
+        if self.initial and not connection.settle_establishment(self, segment, dss, now_ns):
+            return not connection.mptcp and self.on_segment(segment, seq, now_ns)
+        if dss is None:
+            return True
+        self.saw_option = True
+        if dss.data_ack is not None:
+            connection.handle_data_ack(
+                dss.data_ack, dss.data_ack_8, segment.window << self.snd_wscale, now_ns
+            )
+        if dss.dsn is not None:
+            return self._take_mapping(dss, segment, now_ns)
+        return True
+
+    def _plain_window(self, segment: Segment, now_ns: int) -> None:
+        sender = self.sender
+        ack = sender.unwrap(segment.ack)
+        if ack >= sender.snd_una:
+            edge = ack + self.tx_delta + (segment.window << self.snd_wscale)
+            self.connection.handle_window(edge, now_ns)
+
+    def _take_reset(self, segment: Segment, now_ns: int) -> None:
+        connection = self.connection
+        for option in segment.mptcp:
+            if isinstance(option, MpTcpRst):
+                self.reset_reason = option.reason
+            elif isinstance(option, MpFastclose):
+                connection.handle_option(self, option, segment, now_ns)
+
+    def _take_mapping(self, dss: Dss, segment: Segment, now_ns: int) -> bool:
+        connection = self.connection
+        dsn = dss.dsn
+        assert dsn is not None
+        offset = connection.unwrap_dsn(dsn, dss.dsn_8)
+        if dss.infinite:
+            return connection.handle_infinite_mapping(self, offset, dss.ssn, now_ns)
+        if dss.dsn_8:
+            connection.ack_8 = True
+        if (dss.checksum is not None) is not connection.checksum:
+            # RFC 8684 section 3.3.1: the checksum is there exactly if it was negotiated.
+            return self._break(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
+        length = dss.data_length
+        if dss.data_fin:
+            length -= 1
+            connection.handle_data_fin(offset + length, now_ns)
+            if length == 0:
+                self.receiver.ack_now = True
+                return True
+        ssn = self._unwrap_ssn(dss.ssn)
+        return self.add_mapping(
+            ssn, length, offset, -1 if dss.checksum is None else dss.checksum, dss.data_fin, now_ns
+        )
+
+    def add_mapping(
+        self, ssn: int, length: int, offset: int, checksum: int, data_fin: bool, now_ns: int
+    ) -> bool:
+        """Take in a mapping; ``False`` after the subflow was reset for it."""
+        table = self.mappings
+        end = ssn + length
+        if ssn == table.last_ssn and end == table.last_end and offset == table.last_offset:
+            return True
+        if end <= self.receiver.rcv_nxt and not self._unmapped:
+            return True
+        dsn = (self.connection.rx_base + offset) & MASK64
+        if not table.add(Mapping(ssn, end, offset, dsn, checksum, data_fin)):
+            return self._break(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
+        if self._unmapped:
+            waiting = self._unmapped
+            self._unmapped = []
+            self._unmapped_bytes = 0
+            for start, stop, payload in waiting:
+                self.on_payload(start, stop, payload, now_ns)
+        return True
+
+    def _unwrap_ssn(self, ssn: int) -> int:
+        near = self.receiver.rcv_nxt
+        distance = (ssn - near) & MASK32
+        if distance >= 0x8000_0000:
+            distance -= 0x1_0000_0000
+        return near + distance
+
+    def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: int) -> None:
+        connection = self.connection
+        if not connection.mptcp or connection.rx_infinite:
+            if connection.rx_infinite and self.rx_delta < 0 and connection.mptcp:
+                return  # between MP_FAIL and the infinite mapping: refused at the data level
+            connection.handle_data(seq + self.rx_delta, end + self.rx_delta, payload, now_ns)
+            return
+        position = seq
+        while position < end:
+            mapping = self.mappings.find(position)
+            if mapping is None:
+                rest = payload if payload is None else payload[position - seq :]
+                self._keep_unmapped(position, end, rest, now_ns)
+                return
+            stop = end if end < mapping.end else mapping.end
+            part = payload
+            if part is not None and (position > seq or stop < end):
+                part = part[position - seq : stop - seq]
+            if mapping.checksum >= 0:
+                mapping.hold(position, stop, part)
+                if stop == mapping.end and not self._deliver_checked(mapping, now_ns):
+                    return
+            else:
+                offset = mapping.offset + position - mapping.ssn
+                connection.handle_data(offset, offset + stop - position, part, now_ns)
+            position = stop
+
+    def _deliver_checked(self, mapping: Mapping, now_ns: int) -> bool:
+        connection = self.connection
+        if not mapping.checksum_holds():
+            connection.handle_bad_checksum(self, mapping, now_ns)
+            return False
+        for start, stop, part in mapping.held:
+            offset = mapping.offset + start - mapping.ssn
+            connection.handle_data(offset, offset + stop - start, part, now_ns)
+        mapping.held = []
+        return True
+
+    def _keep_unmapped(self, start: int, end: int, payload: bytes | None, now_ns: int) -> None:
+        """Bytes without a mapping: fall back if the RFC allows, else wait for one, not for ever."""
+        connection = self.connection
+        if connection.may_fall_back(self):
+            connection.fall_back_receiving(self, start, "data without a mapping", now_ns)
+            self.on_payload(start, end, payload, now_ns)
+            return
+        self._unmapped.append((start, end, payload))
+        self._unmapped_bytes += end - start
+        limit = max(UNMAPPED_LIMIT_BYTES, connection.receive_buffer.size_bytes)
+        if self._unmapped_bytes > limit:
+            self._break(RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
+
+    def _break(self, reset_code: int, reason: CloseReason, now_ns: int) -> bool:
+        self.reset_for(reset_code, reason, now_ns)
+        return False
+
+    # Changes for the connection.
+
+    def on_acked(self, now_ns: int) -> None:
+        if self.view.stale:
+            self.connection.on_subflow_recovered(self, now_ns)
+        if not self.connection.mptcp or self.connection.tx_infinite:
+            self.connection.handle_plain_ack(self, now_ns)
+
+    def on_fin(self, now_ns: int) -> None:
+        self.connection.on_subflow_fin(self, now_ns)
+
+    def on_timeout(self, now_ns: int) -> None:
+        self.connection.on_subflow_timeout(self, now_ns)
+
+    def on_closed(self, now_ns: int) -> None:
+        self.join_ack_deadline_ns = NEVER_NS
+        self.connection.on_subflow_closed(self, now_ns)
+
+    # The third packet of MP_JOIN.
+
+    def next_deadline_ns(self) -> int:
+        deadline = super().next_deadline_ns()
+        return deadline if deadline < self.join_ack_deadline_ns else self.join_ack_deadline_ns
+
+    def handle_timeout(self, now_ns: int) -> None:
+        if self.join_ack_deadline_ns <= now_ns:
+            self._resend_join_ack(now_ns)
+        super().handle_timeout(now_ns)
+
+    def _resend_join_ack(self, now_ns: int) -> None:
+        """RFC 8684 section 3.2: the ACK with the HMAC is retransmitted until it is answered."""
+        if self.join_retries >= self.config.synack_retries:
+            self.reset_for(RST_UNSPECIFIED, CloseReason.TIMEOUT, now_ns)
+            return
+        self.join_retries += 1
+        self.join_ack_deadline_ns = now_ns + (self.sender.rtt.rto_ns << self.join_retries)
+        self.receiver.ack_now = True
+
+    def held_bytes(self) -> int:
+        """Return what waits on this subflow: out of order, or for a mapping."""
+        return self.receiver.reassembly.held_bytes + self._unmapped_bytes
+
