@@ -61,9 +61,6 @@ class StackConfig:
     payload only, where Linux also counts the memory around it."""
     receive_buffer_max_bytes: int = 6_291_456
 
-    opportunistic_retransmission: bool = True
-    penalisation: bool = True
-
     initial_rto_ns: int = INITIAL_RTO_NS
     min_rto_ns: int = MIN_RTO_NS
     max_rto_ns: int = MAX_RTO_NS

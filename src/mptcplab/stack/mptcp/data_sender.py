@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
 from mptcplab.stack.mptcp.send_buffer import SendBuffer
-from mptcplab.stack.schedulers.base import Allotment, ConnectionView, Scheduler, has_room
+from mptcplab.stack.schedulers.base import Allotment, ConnectionView, Scheduler
 from mptcplab.stack.tcp.receiver import NEVER_NS
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_MAPPING_BYTES: Final = 65_535
 """The data-level length has 16 bits (RFC 8684 section 3.3.1)."""
+
+MAX_PERSIST_BACKOFF: Final = 10
+"""Doublings of the interval between window probes, which the longest RTO limits as well."""
 
 MAX_DATA_BACKOFF: Final = 6
 """Doublings of the data-level retransmission timer."""
@@ -33,11 +36,13 @@ class DataSender:
         "buffer",
         "config",
         "deadline_ns",
+        "delivered_told",
         "fin_acked",
         "fin_sent",
         "finished",
         "outstanding",
-        "penalties",
+        "persist_backoff",
+        "persist_ns",
         "reinject",
         "reinjected_bytes",
         "scheduler",
@@ -64,13 +69,16 @@ class DataSender:
         """The application writes no more."""
         self.fin_sent: bool = False
         self.fin_acked: bool = False
+        self.delivered_told: bool = False
         self.write_short: bool = False
         """A write found no room; the application waits to be told."""
         self.reinjected_bytes: int = 0
-        self.penalties: int = 0
         self.deadline_ns: int = NEVER_NS
         """Data-level retransmission timer."""
         self._backoff: int = 0
+        self.persist_ns: int = NEVER_NS
+        """When the peer's closed window is probed."""
+        self.persist_backoff: int = 0
 
     # The application's side.
 
@@ -100,7 +108,7 @@ class DataSender:
 
     # Acknowledgments.
 
-    def acknowledge(self, offset: int, now_ns: int) -> None:
+    def acknowledge(self, offset: int) -> None:
         """Everything before ``offset`` is acknowledged at the data level."""
         written = self.buffer.written_offset
         if offset > written:
@@ -136,7 +144,7 @@ class DataSender:
             longest_ns = self.config.initial_rto_ns
         self.deadline_ns = now_ns + (longest_ns << self._backoff)
 
-    def handle_timeout(self, subflows: list[MptcpSubflow], now_ns: int) -> None:
+    def handle_timeout(self, subflows: list[MptcpSubflow]) -> None:
         """No DATA_ACK came: queue the oldest piece again, for a subflow with nothing in flight.
 
         One that still has data in flight retransmits itself; a second copy behind them on the
@@ -153,6 +161,40 @@ class DataSender:
                 end = min(head.end, head.start + self.view.train_bytes)
                 self.reinject.add(head.start, end)
                 return
+
+    # The peer's window.
+
+    def open_window(self, edge: int) -> None:
+        """The peer takes data up to offset ``edge``; edges never move back (RFC 8684 3.3.4)."""
+        if edge > self.window_end:
+            self.window_end = edge
+            self.persist_ns = NEVER_NS
+            self.persist_backoff = 0
+
+    def arm_persist(self, usable: list[MptcpSubflow], now_ns: int) -> None:
+        """A closed window and nothing in flight: probe it (RFC 9293 section 3.8.6.1)."""
+        if (
+            self.persist_ns != NEVER_NS
+            or self.window_end > self.sent_offset
+            or self.all_sent()
+            or not usable
+        ):
+            return
+        for subflow in usable:
+            if subflow.sender.queue.out_bytes:
+                return
+        rto_ns = usable[0].sender.rtt.rto_ns << self.persist_backoff
+        self.persist_ns = now_ns + min(rto_ns, self.config.max_rto_ns)
+
+    def probe_window(self, usable: list[MptcpSubflow], now_ns: int) -> None:
+        """Send a probe on every subflow, and the next one later."""
+        self.persist_ns = NEVER_NS
+        if self.all_sent() or not usable:
+            return
+        self.persist_backoff = min(self.persist_backoff + 1, MAX_PERSIST_BACKOFF)
+        for subflow in usable:
+            subflow.send_window_probe(now_ns)
+        self.arm_persist(usable, now_ns)
 
     # Scheduling.
 
@@ -179,17 +221,16 @@ class DataSender:
 
     def next_allotment(self, usable: list[MptcpSubflow], now_ns: int) -> Allotment | None:
         """Ask the scheduler what to send now on which subflow."""
-        buffer = self.buffer
-        if not self.reinject:
-            blocked = self.sent_offset >= self.window_end
-            if self.sent_offset >= buffer.written_offset or blocked:
-                if not self._is_stuck(blocked):
-                    return self._repeat(usable, now_ns) if usable else None
-                return self._opportunity(usable, now_ns)
-            if self.config.nagle and self._nagle_holds(usable):
-                return None
         if not usable:
             return None
+        buffer = self.buffer
+        if not self.reinject:
+            if self.sent_offset >= buffer.written_offset or self.sent_offset >= self.window_end:
+                # Nothing may be sent for the first time; a scheduler may want to repeat something.
+                if len(usable) < 2 or buffer.acked_offset >= self.sent_offset:
+                    return None
+            elif self.config.nagle and self._nagle_holds(usable):
+                return None
         view = self._refresh(usable, now_ns)
         if self.reinject:
             start, end = self.reinject.first()
@@ -243,65 +284,3 @@ class DataSender:
         if self.finished or self.sent_offset == self.buffer.acked_offset or not usable:
             return False
         return pending < usable[0].sender.mss_bytes
-
-    def _is_stuck(self, blocked: bool) -> bool:
-        """Say whether the peer's window or our full buffer keeps idle subflows from sending."""
-        if not self.config.opportunistic_retransmission or not self.waiting():
-            return False
-        return (blocked and self.sent_offset < self.buffer.written_offset) or self.write_short
-
-    def _repeat(self, usable: list[MptcpSubflow], now_ns: int) -> Allotment | None:
-        """Nothing is pending, but a scheduler that sends data more than once may want to."""
-        if not self.scheduler.sends_copies:
-            return None
-        view = self._refresh(usable, now_ns)
-        view.pending_offset = self.sent_offset
-        view.pending_end_offset = self.buffer.written_offset
-        view.pending_is_new = True
-        view.pending_carriers = 0
-        return self.scheduler.next_allotment(view)
-
-    def _opportunity(self, usable: list[MptcpSubflow], now_ns: int) -> Allotment | None:
-        """Opportunistic retransmission and penalisation.
-
-        Raiciu et al., "How Hard Can It Be?" (NSDI 2012), sections 4.1 and 4.2: when the oldest
-        data, carried by a slower subflow, hold everything up, a subflow that could send carries
-        them again, and the slower one's window is halved, once per its round trip.
-        """
-        head = self.outstanding.head()
-        if head is None or len(usable) < 2:
-            return self._repeat(usable, now_ns) if usable else None
-        view = self._refresh(usable, now_ns)
-        fastest: MptcpSubflow | None = None
-        for subflow in usable:
-            if head.carriers >> subflow.subflow_id & 1 or subflow.view.stale or subflow.backup:
-                continue
-            if has_room(subflow.view) and (
-                fastest is None or subflow.sender.rtt.srtt_ns < fastest.sender.rtt.srtt_ns
-            ):
-                fastest = subflow
-        if fastest is None:
-            return None
-        slower = False
-        for subflow in usable:
-            if not head.carriers >> subflow.subflow_id & 1:
-                continue
-            if subflow.sender.rtt.srtt_ns > fastest.sender.rtt.srtt_ns:
-                slower = True
-                self._penalise(subflow, now_ns)
-        if not slower:
-            return None
-        view.pending_offset = head.start
-        view.pending_end_offset = head.end
-        view.pending_is_new = False
-        view.pending_carriers = head.carriers
-        return self.scheduler.next_allotment(view)
-
-    def _penalise(self, subflow: MptcpSubflow, now_ns: int) -> None:
-        if not self.config.penalisation:
-            return
-        if now_ns - subflow.penalised_ns < subflow.sender.rtt.srtt_ns:
-            return
-        subflow.penalised_ns = now_ns
-        self.penalties += 1
-        subflow.sender.congestion.penalise(now_ns)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcplab.stack.events import CloseReason
+from mptcplab.stack.mptcp import fallback
 from mptcplab.stack.tcp.state import SYN_RECEIVED
 from mptcplab.wire.keys import join_hmac
 from mptcplab.wire.mptcp import (
@@ -127,7 +128,7 @@ def judge_syn_ack(subflow: MptcpSubflow, segment: Segment, now_ns: int) -> bool:
             or option.sender_key is None
             or not subflow.on_syn_options()
         ):
-            connection.fall_back("SYN/ACK without a usable MP_CAPABLE", now_ns)
+            fallback.to_tcp(connection, "SYN/ACK without a usable MP_CAPABLE", now_ns)
             return True
         connection.set_peer_key(option.sender_key, option.flags)
         return True
@@ -172,9 +173,11 @@ def _judge_initial_ack(connection: Connection, segment: Segment, now_ns: int) ->
         if option.receiver_key == connection.local_key and option.version == connection.version:
             connection.set_peer_key(option.sender_key, option.flags)
             return True
-    elif connection.version == 0 and any(isinstance(item, Dss) for item in segment.mptcp):
-        return True  # the third packet was lost, but version 0 had the key in the SYN
-    connection.fall_back("ACK of the handshake without MP_CAPABLE", now_ns)
+    elif any(isinstance(item, Dss) for item in segment.mptcp):
+        # The third packet was lost, or overtaken. Version 0 had the key in the SYN; version 1 has
+        # to wait for the packet that carries it.
+        return connection.version == 0
+    fallback.to_tcp(connection, "ACK of the handshake without MP_CAPABLE", now_ns)
     return True
 
 

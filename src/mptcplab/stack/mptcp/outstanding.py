@@ -75,6 +75,15 @@ class Outstanding:
         for index in range(self._head, len(self._pieces)):
             self._pieces[index].carriers &= ~carrier
 
+    def rewind(self, offset: int) -> None:
+        """Forget everything from ``offset`` on: it will be sent anew."""
+        pieces = self._pieces
+        while self._head < len(pieces) and pieces[-1].end > offset:
+            if pieces[-1].start < offset:
+                pieces[-1].end = offset
+                break
+            pieces.pop()
+
     def release(self, offset: int) -> None:
         """Forget everything before ``offset``."""
         pieces = self._pieces

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
-from mptcplab.stack.mptcp import handshake
+from mptcplab.stack.mptcp import fallback, handshake, options
 from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.schedulers.base import SubflowView
 from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.sender import Sender
 from mptcplab.stack.tcp.sent import Sent
 from mptcplab.stack.tcp.state import CAN_SEND, ESTABLISHED, SYN_SENT
-from mptcplab.stack.tcp.subflow import TIMESTAMP_BYTES, Subflow
+from mptcplab.stack.tcp.subflow import Subflow
+from mptcplab.stack.tcp.subflow_base import TIMESTAMP_BYTES
 from mptcplab.wire.mptcp import (
     RST_MIDDLEBOX,
     RST_MPTCP_ERROR,
@@ -27,8 +28,8 @@ from mptcplab.wire.mptcp import (
     Dss,
     MpCapable,
     MpFastclose,
-    MpTcpRst,
     MptcpOption,
+    MpTcpRst,
 )
 from mptcplab.wire.segment import RST, Segment
 
@@ -53,11 +54,12 @@ class MptcpSubflow(Subflow):
         "_established_options",
         "_unmapped",
         "_unmapped_bytes",
+        "awaiting_infinite",
         "backup_local",
         "backup_remote",
         "confirmed",
         "connection",
-        "duplicate_mapping_bytes",
+        "data_fin_due",
         "initial",
         "join_ack_deadline_ns",
         "join_hmac",
@@ -65,7 +67,6 @@ class MptcpSubflow(Subflow):
         "local_id",
         "local_nonce",
         "mappings",
-        "penalised_ns",
         "remote_id",
         "remote_nonce",
         "reset_option",
@@ -128,10 +129,11 @@ class MptcpSubflow(Subflow):
         self.tx_delta: int = -1
         """After a fallback: stream offset less subflow sequence number."""
         self.rx_delta: int = -1
-        self.penalised_ns: int = 0
+        self.awaiting_infinite: bool = False
+        """After our MP_FAIL: nothing is taken before the infinite mapping."""
+        self.data_fin_due: bool = False
         self.reset_option: MptcpOption | None = None
         """What our RST is to say."""
-        self.duplicate_mapping_bytes: int = 0
         self._unmapped: list[tuple[int, int, bytes | None]] = []
         self._unmapped_bytes: int = 0
         self._established_options: tuple[MptcpOption, ...] = ()
@@ -147,7 +149,7 @@ class MptcpSubflow(Subflow):
         """Say whether new data may be given to it."""
         return self.confirmed and self.state in CAN_SEND and not self.fin_pending
 
-    def refresh_view(self) -> None:
+    def refresh_view(self, now_ns: int) -> None:
         """Bring the scheduler's view up to date."""
         view = self.view
         sender = self.sender
@@ -155,7 +157,10 @@ class MptcpSubflow(Subflow):
         view.in_recovery = sender.in_recovery
         view.timed_out = sender.in_loss
         view.rttvar_ns = sender.rtt.rttvar_ns
-        view.queue_room_bytes = self._room_bytes(view.in_flight_bytes)
+        if sender.pacing and now_ns < sender.next_send_ns:
+            view.queue_room_bytes = 0
+        else:
+            view.queue_room_bytes = self._room_bytes(view.in_flight_bytes)
 
     def _room_bytes(self, in_flight_bytes: int) -> int:
         """Return what one train may hold now; 0 to wait for a better filled one.
@@ -207,11 +212,13 @@ class MptcpSubflow(Subflow):
             return ()
         if self._established_options and not self._handshake_confirmed():
             return self._established_options
-        if connection.infinite_from >= 0 or not connection.peer_key_known:
+        if connection.tx_infinite or not connection.peer_key_known:
             return ()
-        fin = connection.data_fin_option(self)
-        if fin is not None:
-            return (fin,)
+        if self.data_fin_due:
+            self.data_fin_due = False
+            fin = options.data_fin(connection)
+            if fin is not None:
+                return (fin,)
         return (Dss(connection.data_ack_wire(), connection.ack_8),)
 
     def on_data_options(self, record: Sent) -> tuple[MptcpOption, ...]:
@@ -221,18 +228,25 @@ class MptcpSubflow(Subflow):
         if record.fin or record.map_ssn == 0:
             return self.on_ack_options()
         dsn = (connection.tx_base + record.offset) & MASK64
-        if self._established_options and not self._handshake_confirmed():
-            if self.initial and connection.version == 1 and record.map_ssn == 1:
-                return (
-                    MpCapable(
-                        1,
-                        connection.capable_flags(),
-                        connection.local_key,
-                        connection.peer_key,
-                        record.map_length,
-                        record.checksum if record.checksum >= 0 else None,
-                    ),
-                )
+        if connection.tx_infinite:
+            return fallback.infinite_options(connection, record, dsn)
+        if (
+            record.map_ssn == 1
+            and self.initial
+            and self.active
+            and connection.version == 1
+            and not connection.fully_established
+        ):
+            return (
+                MpCapable(
+                    1,
+                    connection.capable_flags(),
+                    connection.local_key,
+                    connection.peer_key,
+                    record.map_length,
+                    record.checksum if record.checksum >= 0 else None,
+                ),
+            )
         return (
             Dss(
                 connection.data_ack_wire(),
@@ -247,7 +261,7 @@ class MptcpSubflow(Subflow):
 
     def on_reset_options(self) -> tuple[MptcpOption, ...]:
         connection = self.connection
-        if not connection.mptcp or connection.infinite_from >= 0:
+        if not connection.mptcp or connection.tx_infinite:
             return ()
         if self.reset_option is not None:
             if isinstance(self.reset_option, MpTcpRst) or connection.version == 0:
@@ -270,19 +284,30 @@ class MptcpSubflow(Subflow):
         taken = TIMESTAMP_BYTES if self.ts_enabled else 0
         if self.connection.mptcp:
             taken += DSS_BYTES
+        self.receiver.mss_bytes = mss_bytes - taken
         self.connection.set_subflow_mss(self, mss_bytes - taken)
 
     def on_syn_ack(self, segment: Segment, now_ns: int) -> bool:
+        offered = self.connection.mptcp
         accepted = handshake.judge_syn_ack(self, segment, now_ns)
-        if accepted and not self.connection.mptcp:
-            self.on_agreed_mss(self.receiver.mss_bytes)
+        if self.initial:
+            self.connection.send.open_window(segment.window)
+            if offered and not self.connection.mptcp:
+                self._regain_option_space()
         return accepted
 
     def on_handshake_ack(self, segment: Segment, now_ns: int) -> bool:
+        offered = self.connection.mptcp
         accepted = handshake.judge_ack(self, segment, now_ns)
-        if accepted and self.initial and not self.connection.mptcp:
-            self.on_agreed_mss(self.receiver.mss_bytes)
+        if offered and not self.connection.mptcp:
+            self._regain_option_space()
         return accepted
+
+    def _regain_option_space(self) -> None:
+        """After a fallback in the handshake: no DSS will take room from the payload."""
+        self.on_agreed_mss(
+            self.sender.mss_bytes + DSS_BYTES + (TIMESTAMP_BYTES if self.ts_enabled else 0)
+        )
 
     def on_established(self, now_ns: int) -> None:
         connection = self.connection
@@ -305,10 +330,10 @@ class MptcpSubflow(Subflow):
 
     # Arriving segments.
 
-    def on_segment(self, segment: Segment, seq: int, now_ns: int) -> bool:
+    def on_segment(self, segment: Segment, now_ns: int) -> bool:
         connection = self.connection
         if not connection.mptcp:
-            self._plain_window(segment, now_ns)
+            self._plain_window(segment)
             return True
         if segment.flags & RST:
             self._take_reset(segment, now_ns)
@@ -319,10 +344,13 @@ class MptcpSubflow(Subflow):
         for option in segment.mptcp:
             if isinstance(option, Dss):
                 dss = option
-            elif not connection.handle_option(self, option, segment, now_ns):
+            elif not options.take(connection, self, option, segment, now_ns):
                 return False
-        if self.initial and not connection.settle_establishment(self, segment, dss, now_ns):
-            return not connection.mptcp and self.on_segment(segment, seq, now_ns)
+        if self.initial and not fallback.settle_establishment(
+            connection, self, segment, dss, now_ns
+        ):
+            self._plain_window(segment)
+            return True
         if dss is None:
             return True
         self.saw_option = True
@@ -331,15 +359,15 @@ class MptcpSubflow(Subflow):
                 dss.data_ack, dss.data_ack_8, segment.window << self.snd_wscale, now_ns
             )
         if dss.dsn is not None:
-            return self._take_mapping(dss, segment, now_ns)
+            return self._take_mapping(dss, now_ns)
         return True
 
-    def _plain_window(self, segment: Segment, now_ns: int) -> None:
+    def _plain_window(self, segment: Segment) -> None:
         sender = self.sender
         ack = sender.unwrap(segment.ack)
         if ack >= sender.snd_una:
             edge = ack + self.tx_delta + (segment.window << self.snd_wscale)
-            self.connection.handle_window(edge, now_ns)
+            self.connection.send.open_window(edge)
 
     def _take_reset(self, segment: Segment, now_ns: int) -> None:
         connection = self.connection
@@ -347,15 +375,15 @@ class MptcpSubflow(Subflow):
             if isinstance(option, MpTcpRst):
                 self.reset_reason = option.reason
             elif isinstance(option, MpFastclose):
-                connection.handle_option(self, option, segment, now_ns)
+                options.take(connection, self, option, segment, now_ns)
 
-    def _take_mapping(self, dss: Dss, segment: Segment, now_ns: int) -> bool:
+    def _take_mapping(self, dss: Dss, now_ns: int) -> bool:
         connection = self.connection
         dsn = dss.dsn
         assert dsn is not None
         offset = connection.unwrap_dsn(dsn, dss.dsn_8)
         if dss.infinite:
-            return connection.handle_infinite_mapping(self, offset, dss.ssn, now_ns)
+            return fallback.handle_infinite(connection, self, offset, dss.ssn, now_ns)
         if dss.dsn_8:
             connection.ack_8 = True
         if (dss.checksum is not None) is not connection.checksum:
@@ -403,9 +431,9 @@ class MptcpSubflow(Subflow):
 
     def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: int) -> None:
         connection = self.connection
+        if self.awaiting_infinite:
+            return
         if not connection.mptcp or connection.rx_infinite:
-            if connection.rx_infinite and self.rx_delta < 0 and connection.mptcp:
-                return  # between MP_FAIL and the infinite mapping: refused at the data level
             connection.handle_data(seq + self.rx_delta, end + self.rx_delta, payload, now_ns)
             return
         position = seq
@@ -431,7 +459,7 @@ class MptcpSubflow(Subflow):
     def _deliver_checked(self, mapping: Mapping, now_ns: int) -> bool:
         connection = self.connection
         if not mapping.checksum_holds():
-            connection.handle_bad_checksum(self, mapping, now_ns)
+            fallback.handle_bad_checksum(connection, self, mapping, now_ns)
             return False
         for start, stop, part in mapping.held:
             offset = mapping.offset + start - mapping.ssn
@@ -442,8 +470,8 @@ class MptcpSubflow(Subflow):
     def _keep_unmapped(self, start: int, end: int, payload: bytes | None, now_ns: int) -> None:
         """Bytes without a mapping: fall back if the RFC allows, else wait for one, not for ever."""
         connection = self.connection
-        if connection.may_fall_back(self):
-            connection.fall_back_receiving(self, start, "data without a mapping", now_ns)
+        if fallback.allowed(connection, self):
+            fallback.receive_unmapped(connection, self, start, "data without a mapping")
             self.on_payload(start, end, payload, now_ns)
             return
         self._unmapped.append((start, end, payload))
@@ -460,15 +488,18 @@ class MptcpSubflow(Subflow):
 
     def on_acked(self, now_ns: int) -> None:
         if self.view.stale:
-            self.connection.on_subflow_recovered(self, now_ns)
+            self.connection.on_subflow_recovered(self)
         if not self.connection.mptcp or self.connection.tx_infinite:
             self.connection.handle_plain_ack(self, now_ns)
 
     def on_fin(self, now_ns: int) -> None:
         self.connection.on_subflow_fin(self, now_ns)
 
-    def on_timeout(self, now_ns: int) -> None:
-        self.connection.on_subflow_timeout(self, now_ns)
+    def on_timeout(self) -> None:
+        self.connection.on_subflow_timeout(self)
+
+    def on_time_wait(self) -> None:
+        self.connection.on_subflow_time_wait()
 
     def on_closed(self, now_ns: int) -> None:
         self.join_ack_deadline_ns = NEVER_NS
@@ -497,4 +528,3 @@ class MptcpSubflow(Subflow):
     def held_bytes(self) -> int:
         """Return what waits on this subflow: out of order, or for a mapping."""
         return self.receiver.reassembly.held_bytes + self._unmapped_bytes
-

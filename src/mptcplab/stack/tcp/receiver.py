@@ -37,10 +37,10 @@ class Receiver:
         "irs",
         "last_ack_sent",
         "mss_bytes",
-        "received_bytes",
-        "received_trains",
         "rcv_nxt",
         "reassembly",
+        "received_bytes",
+        "received_trains",
         "ts_recent",
         "ts_recent_age_ns",
     )
@@ -162,8 +162,7 @@ class Receiver:
     def note_timestamp(self, seq: int, ts_val: int, now_ns: int) -> None:
         """Update TS.Recent from a segment that starts at ``seq`` (RFC 7323 section 4.3)."""
         if (
-            seq <= self.last_ack_sent
-            and ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000
+            seq <= self.last_ack_sent and ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000
         ) or now_ns - self.ts_recent_age_ns >= PAWS_IDLE_NS:
             self.ts_recent = ts_val
             self.ts_recent_age_ns = now_ns

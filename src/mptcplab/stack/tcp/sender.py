@@ -61,13 +61,13 @@ class Sender:
         "queue",
         "recovery_point",
         "reorder_deadline_ns",
+        "resent_bytes",
+        "resent_segments",
         "rto_deadline_ns",
         "rtt",
         "sack_enabled",
         "sent_bytes",
         "sent_trains",
-        "resent_bytes",
-        "resent_segments",
         "snd_nxt",
         "snd_una",
         "stalled_since_ns",
@@ -208,7 +208,12 @@ class Sender:
     # Acknowledgments.
 
     def handle_ack(
-        self, ack: int, blocks: list[tuple[int, int]], echoed_sent_ns: int, duplicate: bool, now_ns: int
+        self,
+        ack: int,
+        blocks: list[tuple[int, int]],
+        echoed_sent_ns: int,
+        duplicate: bool,
+        now_ns: int,
     ) -> None:
         """Take in an acceptable ACK (``snd_una <= ack <= snd_nxt``).
 
@@ -426,14 +431,12 @@ class Sender:
             self._reorder_multiplier += 1
             self._reorder_persist = REORDER_PERSIST
 
-    def _while_recovering(
-        self, ack: int, progress: bool, echoed_sent_ns: int, now_ns: int
-    ) -> None:
+    def _while_recovering(self, ack: int, progress: bool, echoed_sent_ns: int, now_ns: int) -> None:
         # Eifel detection (RFC 3522): an ACK for the original, sent before the retransmission
         # was, shows that the loss did not happen. Timestamps tick in milliseconds.
         if (
             progress
-            and 0 <= echoed_sent_ns
+            and echoed_sent_ns >= 0
             and self._undo_stamp >= 0
             and echoed_sent_ns + 1_000_000 <= self._undo_stamp
         ):
@@ -480,9 +483,7 @@ class Sender:
         """Return RACK.reo_wnd (RFC 8985 section 6.2, step 4)."""
         queue = self.queue
         if not queue.reordered and (
-            self.in_recovery
-            or self.in_loss
-            or queue.sacked_bytes >= DUP_THRESHOLD * self.mss_bytes
+            self.in_recovery or self.in_loss or queue.sacked_bytes >= DUP_THRESHOLD * self.mss_bytes
         ):
             return 0
         window_ns = self._reorder_multiplier * self.rtt.min_rtt_ns // 4

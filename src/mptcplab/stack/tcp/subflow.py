@@ -10,20 +10,12 @@ opens is for the subclass in ``mptcplab.stack.mptcp``. Methods sort by name: ``h
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections import deque
-from typing import Final
-
-from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
-from mptcplab.stack.tcp.receiver import NEVER_NS, Receiver
-from mptcplab.stack.tcp.sender import Sender
-from mptcplab.stack.tcp.sent import Sent
+from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.state import (
     CAN_RECEIVE,
     CLOSED,
     CLOSING,
-    ESTABLISHED,
     FIN_WAIT_1,
     LAST_ACK,
     SYN_RECEIVED,
@@ -31,167 +23,26 @@ from mptcplab.stack.tcp.state import (
     SYNCHRONIZED,
     TIME_WAIT,
     Change,
-    State,
     next_state,
 )
-from mptcplab.wire.mptcp import MptcpOption
-from mptcplab.wire.segment import ACK, FIN, MAX_OPTION_BYTES, PSH, RST, SYN, Segment
-
-MASK32: Final = 0xFFFF_FFFF
-TICK_NS: Final = 1_000_000
-"""Our timestamp clock: 1 ms, the rate RFC 7323 section 5.4 allows and Linux uses."""
-
-TIMESTAMP_BYTES: Final = 12
-"""Timestamps option, aligned (RFC 7323 appendix A)."""
-
-MAX_WINDOW_SHIFT: Final = 14
-"""RFC 7323 section 2.3."""
-
-DEFAULT_MSS_BYTES: Final = 536
-"""RFC 9293 section 3.7.1: the MSS of an IPv4 peer that announces none (IPv6: 1220)."""
-DEFAULT_MSS_IPV6_BYTES: Final = 1220
-
-CHALLENGE_INTERVAL_NS: Final = 500_000_000
-"""At most one ACK per half second for unacceptable segments (RFC 5961 section 7; Linux's
-tcp_invalid_ratelimit)."""
-
-MIN_MSS_BYTES: Final = 88
-"""Smaller announcements are raised to this: 48 is Linux's TCP_MIN_SND_MSS, and 40 are options."""
+from mptcplab.stack.tcp.subflow_base import (
+    CHALLENGE_INTERVAL_NS,
+    DEFAULT_MSS_BYTES,
+    DEFAULT_MSS_IPV6_BYTES,
+    MASK32,
+    MAX_WINDOW_SHIFT,
+    MIN_MSS_BYTES,
+    TICK_NS,
+    SubflowBase,
+    window_shift,
+)
+from mptcplab.wire.segment import ACK, FIN, RST, SYN, Segment
 
 
-class Subflow(ABC):
-    """State machine, timers and segments of one subflow."""
+class Subflow(SubflowBase):
+    """State machine and timers of one subflow."""
 
-    __slots__ = (
-        "_challenge_allowed_ns",
-        "_keepalives_sent",
-        "_last_window",
-        "active",
-        "close_reason",
-        "config",
-        "fin_pending",
-        "fin_seq",
-        "last_receive_ns",
-        "local",
-        "local_port",
-        "outbox",
-        "probe_due",
-        "rcv_wscale",
-        "receiver",
-        "remote",
-        "remote_port",
-        "reset_reason",
-        "sender",
-        "snd_wscale",
-        "state",
-        "syn_mss_bytes",
-        "syn_timeouts",
-        "time_wait_ns",
-        "ts_enabled",
-        "ts_offset",
-    )
-
-    def __init__(
-        self,
-        config: StackConfig,
-        local: bytes,
-        local_port: int,
-        remote: bytes,
-        remote_port: int,
-        sender: Sender,
-        outbox: deque[Segment],
-        active: bool,
-        ts_offset: int,
-        mss_bytes: int,
-    ) -> None:
-        self.config: StackConfig = config
-        self.local: bytes = local
-        self.local_port: int = local_port
-        self.remote: bytes = remote
-        self.remote_port: int = remote_port
-        self.sender: Sender = sender
-        self.receiver = Receiver()
-        self.outbox: deque[Segment] = outbox
-        """Where segments go that must leave whatever becomes of this subflow."""
-        self.active: bool = active
-        """Whether we opened it."""
-        self.state: State = CLOSED
-        self.close_reason: CloseReason | None = None
-        self.reset_reason: int = -1
-        """Code of the MP_TCPRST that closed it, -1 for none."""
-        self.ts_enabled: bool = config.timestamps
-        self.ts_offset: int = ts_offset
-        self.rcv_wscale: int = 0
-        self.snd_wscale: int = 0
-        self.syn_mss_bytes: int = mss_bytes
-        """The MSS that our SYN announces."""
-        self.syn_timeouts: int = 0
-        self.fin_pending: bool = False
-        self.fin_seq: int = -1
-        self.probe_due: bool = False
-        self.time_wait_ns: int = NEVER_NS
-        self.last_receive_ns: int = 0
-        self._keepalives_sent: int = 0
-        self._challenge_allowed_ns: int = 0
-        self._last_window: int = -1
-
-    # Hooks.
-
-    @abstractmethod
-    def on_window(self) -> int:
-        """Return the window to advertise in bytes; it is then taken as advertised."""
-
-    @abstractmethod
-    def on_acceptance_edge(self) -> int:
-        """Return the sequence number up to which payload is taken."""
-
-    @abstractmethod
-    def on_syn_options(self) -> tuple[MptcpOption, ...]:
-        """Return the MPTCP options of our SYN or SYN/ACK."""
-
-    @abstractmethod
-    def on_ack_options(self) -> tuple[MptcpOption, ...]:
-        """Return the MPTCP options of an ACK without payload."""
-
-    @abstractmethod
-    def on_data_options(self, record: Sent) -> tuple[MptcpOption, ...]:
-        """Return the MPTCP options that go with a train."""
-
-    @abstractmethod
-    def on_syn_ack(self, segment: Segment, now_ns: int) -> bool:
-        """Judge the peer's SYN/ACK; ``False`` if the subflow was reset for it."""
-
-    @abstractmethod
-    def on_handshake_ack(self, segment: Segment, now_ns: int) -> bool:
-        """Judge the ACK that ends a passive open; ``False`` to ignore it or after a reset."""
-
-    @abstractmethod
-    def on_established(self, now_ns: int) -> None:
-        """The handshake is done."""
-
-    @abstractmethod
-    def on_segment(self, segment: Segment, seq: int, now_ns: int) -> bool:
-        """Take in the options and the window; ``False`` to ignore the rest of the segment."""
-
-    @abstractmethod
-    def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: int) -> None:
-        """Payload is there in order."""
-
-    @abstractmethod
-    def on_acked(self, now_ns: int) -> None:
-        """``sender.snd_una`` moved."""
-
-    @abstractmethod
-    def on_fin(self, now_ns: int) -> None:
-        """The peer's FIN is there, in order."""
-
-    @abstractmethod
-    def on_timeout(self, now_ns: int) -> None:
-        """The retransmission timer expired."""
-
-    @abstractmethod
-    def on_closed(self, now_ns: int) -> None:
-        """The subflow is CLOSED, for ``close_reason``."""
+    __slots__ = ()
 
     # Opening.
 
@@ -214,6 +65,7 @@ class Subflow(ABC):
         self.sender.queue.lost_bytes += 1
         self.sender.queue.lost_queue.append(record)
         record.sends = 0
+        self.sender.probe_deadline_ns = NEVER_NS
 
     def _take_syn_options(self, segment: Segment, window: int, now_ns: int) -> None:
         config = self.config
@@ -234,12 +86,7 @@ class Subflow(ABC):
             self.snd_wscale = 0
             self.rcv_wscale = 0
         self.sender.sack_enabled = config.sack and segment.sack_permitted
-        self.receiver.mss_bytes = agreed
         self.on_agreed_mss(agreed)
-
-    @abstractmethod
-    def on_agreed_mss(self, mss_bytes: int) -> None:
-        """The smaller of both MSS is known, before options are taken off."""
 
     # Input.
 
@@ -280,7 +127,7 @@ class Subflow(ABC):
             return
         if not self._receive_ack(segment, now_ns):
             return
-        if not self.on_segment(segment, seq, now_ns) or self.state is CLOSED:
+        if not self.on_segment(segment, now_ns) or self.state is CLOSED:
             return
         if size:
             self._receive_payload(segment, seq, seq + size, now_ns)
@@ -298,7 +145,7 @@ class Subflow(ABC):
         if flags & RST:
             # RFC 5961 section 3.2: only the exact next sequence number resets.
             if seq == receiver.rcv_nxt:
-                self.on_segment(segment, seq, now_ns)
+                self.on_segment(segment, now_ns)
                 self._become_closed(
                     CloseReason.REFUSED if self.state is SYN_RECEIVED else CloseReason.RESET, now_ns
                 )
@@ -328,7 +175,7 @@ class Subflow(ABC):
             return
         if flags & RST:
             if acceptable:
-                self.on_segment(segment, 0, now_ns)
+                self.on_segment(segment, now_ns)
                 self._become_closed(CloseReason.REFUSED, now_ns)
             return
         if not flags & SYN:
@@ -344,10 +191,6 @@ class Subflow(ABC):
         self.state = next_state(self.state, Change.SYN_ACK)
         self.receiver.ack_now = True
         self.on_established(now_ns)
-
-    @abstractmethod
-    def on_largest_window(self) -> int:
-        """Return the largest window that we may ever advertise, in bytes."""
 
     def _finish_passive_open(self, segment: Segment, now_ns: int) -> bool:
         if self.sender.unwrap(segment.ack) != 1:
@@ -425,9 +268,9 @@ class Subflow(ABC):
             return
         receiver.rcv_nxt += 1
         self.state = next_state(self.state, Change.FIN)
+        self.on_fin(now_ns)
         if self.state is TIME_WAIT:
             self._enter_time_wait(now_ns)
-        self.on_fin(now_ns)
 
     def _fin_acked(self, now_ns: int) -> None:
         if self.state not in (FIN_WAIT_1, CLOSING, LAST_ACK):
@@ -441,6 +284,7 @@ class Subflow(ABC):
     def _enter_time_wait(self, now_ns: int) -> None:
         self.sender.stop()
         self.time_wait_ns = now_ns + self.config.time_wait_ns
+        self.on_time_wait()
 
     def _become_closed(self, reason: CloseReason, now_ns: int) -> None:
         if self.close_reason is not None:
@@ -521,7 +365,7 @@ class Subflow(ABC):
             self.reset(CloseReason.TIMEOUT, now_ns)
             return
         sender.handle_rto(now_ns)
-        self.on_timeout(now_ns)
+        self.on_timeout()
 
     def _keepalive_deadline_ns(self) -> int:
         sent = self._keepalives_sent
@@ -540,169 +384,22 @@ class Subflow(ABC):
         self._keepalives_sent += 1
         self.send_window_probe(now_ns)
 
-    # Output.
+    # Ending.
 
-    def poll_transmit(self, now_ns: int) -> Segment | None:
-        """Return a segment that is due whatever new data there are: SYN, resent data, FIN."""
-        sender = self.sender
-        if sender.queue.lost_queue and (
-            not sender.pacing or now_ns >= sender.next_send_ns or self.state is SYN_SENT
-        ):
-            record = sender.next_retransmission(now_ns)
-            if record is not None:
-                return self._make_train(record, now_ns)
-        if self.probe_due:
-            self.probe_due = False
-            record = sender.take_probe(now_ns)
-            if record is not None:
-                return self._make_train(record, now_ns)
-        if self.fin_pending and self.state is not SYN_SENT and self.state is not SYN_RECEIVED:
-            self.fin_pending = False
-            self.fin_seq = sender.snd_nxt
-            record = sender.record_new(
-                self.fin_seq + 1, None, sender.in_flight_bytes(), now_ns
-            )
-            record.fin = True
-            self.state = next_state(self.state, Change.FIN_SENT)
-            return self._make_train(record, now_ns)
-        return None
-
-    def poll_ack(self, now_ns: int) -> Segment | None:
-        """Return an ACK if one is due and nothing else carried it."""
-        if self.receiver.ack_now and self.state is not CLOSED and self.state is not SYN_SENT:
-            return self.make_ack(now_ns)
-        return None
-
-    def make_data(self, record: Sent, now_ns: int) -> Segment:
-        """Return the segment for a train that leaves for the first time."""
-        return self._make_train(record, now_ns)
-
-    def finish(self) -> None:
-        """Close our direction: send FIN once everything sent so far left."""
-        if self.fin_seq < 0 and self.state in (ESTABLISHED, State.CLOSE_WAIT, SYN_RECEIVED):
-            self.fin_pending = True
+    def gives_way_to(self, syn: Segment, now_ns: int) -> bool:
+        """Leave TIME-WAIT for a new SYN of the same pair (RFC 9293 section 3.6.1, MAY-2)."""
+        if self.state is not TIME_WAIT or syn.flags & ACK:
+            return False
+        newer = self.receiver.unwrap(syn.seq) > self.receiver.rcv_nxt
+        if self.ts_enabled and syn.ts_val is not None:  # RFC 6191
+            newer = newer or not self.receiver.paws_rejects(syn.ts_val - 1, now_ns)
+        if newer:
+            self._become_closed(CloseReason.FINISHED, now_ns)
+        return newer
 
     def reset(self, reason: CloseReason, now_ns: int) -> None:
         """Abort: send RST where there is someone to send it to, and be CLOSED."""
-        if self.state in SYNCHRONIZED or self.state is SYN_RECEIVED:
-            if self.state is not TIME_WAIT:
-                self.outbox.append(self.make_reset())
+        state = self.state
+        if (state in SYNCHRONIZED or state is SYN_RECEIVED) and state is not TIME_WAIT:
+            self.outbox.append(self.make_reset())
         self._become_closed(reason, now_ns)
-
-    @abstractmethod
-    def on_reset_options(self) -> tuple[MptcpOption, ...]:
-        """Return the MPTCP options of our RST."""
-
-    def make_reset(self) -> Segment:
-        """Return our RST."""
-        segment = self.make_bare(
-            RST | ACK,
-            (self.sender.iss + self.sender.snd_nxt) & MASK32,
-            (self.receiver.irs + self.receiver.rcv_nxt) & MASK32,
-        )
-        segment.mptcp = self.on_reset_options()
-        return segment
-
-    def make_bare(self, flags: int, seq: int, ack: int) -> Segment:
-        """Return a segment without options and window."""
-        return Segment(
-            self.local,
-            self.local_port,
-            self.remote,
-            self.remote_port,
-            seq=seq,
-            ack=ack,
-            flags=flags,
-        )
-
-    def send_window_probe(self, now_ns: int) -> None:
-        """Ask for the peer's window: an old sequence number that must be answered (RFC 9293 3.8.6.1).
-
-        As Linux's tcp_xmit_probe_skb: no payload, one before ``snd_una``.
-        """
-        probe = self.make_ack(now_ns)
-        probe.seq = (self.sender.iss + self.sender.snd_una - 1) & MASK32
-        self.outbox.append(probe)
-
-    def make_ack(self, now_ns: int, options: tuple[MptcpOption, ...] | None = None) -> Segment:
-        """Return an ACK without payload; ``options`` replace its usual MPTCP options."""
-        receiver = self.receiver
-        sender = self.sender
-        if options is None:
-            options = self.on_ack_options()
-        segment = Segment(
-            self.local,
-            self.local_port,
-            self.remote,
-            self.remote_port,
-            seq=(sender.iss + sender.snd_nxt) & MASK32,
-            ack=(receiver.irs + receiver.rcv_nxt) & MASK32,
-            flags=ACK,
-            window=self.on_window() >> self.rcv_wscale,
-            mptcp=options,
-        )
-        if self.ts_enabled:
-            segment.ts_val = (now_ns // TICK_NS + self.ts_offset) & MASK32
-            segment.ts_ecr = receiver.ts_recent
-        if sender.sack_enabled and receiver.has_sacks():
-            room = MAX_OPTION_BYTES - segment.option_bytes
-            if room >= 12:
-                segment.sack = receiver.sack_blocks((room - 2) >> 3)
-        receiver.ack_sent()
-        return segment
-
-    def _make_train(self, record: Sent, now_ns: int) -> Segment:
-        if record.syn:
-            return self._make_syn(now_ns)
-        receiver = self.receiver
-        size = record.end - record.seq
-        flags = ACK | PSH
-        if record.fin:
-            size -= 1
-            flags = ACK | FIN
-        mss = self.sender.mss_bytes
-        segment = Segment(
-            self.local,
-            self.local_port,
-            self.remote,
-            self.remote_port,
-            seq=(self.sender.iss + record.seq) & MASK32,
-            ack=(receiver.irs + receiver.rcv_nxt) & MASK32,
-            flags=flags,
-            window=self.on_window() >> self.rcv_wscale,
-            payload_bytes=size,
-            payload=record.payload,
-            segment_size_bytes=mss if size > mss else 0,
-            mptcp=self.on_data_options(record),
-        )
-        if self.ts_enabled:
-            segment.ts_val = (now_ns // TICK_NS + self.ts_offset) & MASK32
-            segment.ts_ecr = receiver.ts_recent
-        receiver.ack_sent()
-        return segment
-
-    def _make_syn(self, now_ns: int) -> Segment:
-        config = self.config
-        passive = self.state is SYN_RECEIVED
-        segment = self.make_bare(SYN | ACK if passive else SYN, self.sender.iss, 0)
-        segment.window = min(self.on_window(), 0xFFFF)
-        segment.mss = self.syn_mss_bytes
-        segment.sack_permitted = self.sender.sack_enabled if passive else config.sack
-        if config.window_scaling and (not passive or self.rcv_wscale or self.snd_wscale):
-            segment.wscale = self.rcv_wscale
-        if self.ts_enabled:
-            segment.ts_val = (now_ns // TICK_NS + self.ts_offset) & MASK32
-        if passive:
-            segment.ack = (self.receiver.irs + 1) & MASK32
-            segment.ts_ecr = self.receiver.ts_recent
-            self.receiver.ack_sent()
-        segment.mptcp = self.on_syn_options()
-        return segment
-
-
-def window_shift(window: int) -> int:
-    """Return the smallest shift that lets ``window`` fit the window field (RFC 7323 section 2)."""
-    shift = 0
-    while shift < MAX_WINDOW_SHIFT and window >> shift > 0xFFFF:
-        shift += 1
-    return shift

@@ -1,0 +1,20 @@
+"""Data sequence numbers of the wire and stream offsets (RFC 8684 section 3.3.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MASK32: Final = 0xFFFF_FFFF
+MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
+HALF64: Final = 0x8000_0000_0000_0000
+
+
+def unwrap(number: int, base: int, near: int, is_8: bool) -> int:
+    """Return the offset from ``base`` that ``number`` means, the one closest to ``near``."""
+    if is_8:
+        offset = (number - base) & MASK64
+        return offset if offset < HALF64 else offset - (MASK64 + 1)
+    distance = (number - base - near) & MASK32
+    if distance >= 0x8000_0000:
+        distance -= 0x1_0000_0000
+    return near + distance

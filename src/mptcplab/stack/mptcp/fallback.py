@@ -1,0 +1,209 @@
+"""Falling back to plain TCP, where RFC 8684 section 3.7 allows it, and MP_FAIL.
+
+There are three stages. During the handshake the options are simply absent. Until a DATA_ACK or a
+mapping came from the peer, their lack shows that a box removes them. Later, with one subflow only,
+a failed checksum or lost mappings lead to the infinite mapping. With more subflows, or on a joined
+one, the subflow is reset instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mptcplab.stack import events
+from mptcplab.stack.events import CloseReason
+from mptcplab.stack.mptcp.mapping import Mapping
+from mptcplab.stack.tcp.receiver import NEVER_NS
+from mptcplab.stack.tcp.sent import Sent
+from mptcplab.wire.mptcp import RST_MIDDLEBOX, RST_MPTCP_ERROR, Dss, MpCapable, MpFail, MptcpOption
+from mptcplab.wire.segment import Segment
+
+if TYPE_CHECKING:
+    from mptcplab.stack.mptcp.connection import Connection
+    from mptcplab.stack.mptcp.subflow import MptcpSubflow
+
+MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def allowed(connection: Connection, subflow: MptcpSubflow) -> bool:
+    """Say whether the connection may go on over ``subflow`` as plain TCP.
+
+    Only if it is the one that ever was: all data of the stream are in its order.
+    """
+    return (
+        subflow.initial
+        and connection.next_subflow_id == 1
+        and connection.receive_buffer.out_of_order_bytes() == 0
+    )
+
+
+def to_tcp(connection: Connection, why: str, now_ns: int) -> None:
+    """Be plain TCP from now on."""
+    if not connection.mptcp:
+        return
+    connection.mptcp = False
+    connection.fallback_reason = why
+    connection.emit(events.FellBack(connection, why))
+    connection.stack.forget_token(connection)
+    send = connection.send
+    send.reinject.clear()
+    send.deadline_ns = NEVER_NS
+    if send.fin_sent and not send.fin_acked:
+        send.fin_sent = False  # the end of the stream is the subflow's FIN now
+    for subflow in connection.subflows:
+        connection.handle_plain_ack(subflow, now_ns)
+
+
+def in_mid_connection(connection: Connection, subflow: MptcpSubflow, why: str) -> None:
+    """Mapped data stand as they are; from here on the subflow's order is the stream's."""
+    subflow.awaiting_infinite = False
+    connection.rx_infinite = True
+    _send_infinitely(connection, subflow, connection.send.sent_offset, why)
+
+
+def settle_establishment(
+    connection: Connection,
+    subflow: MptcpSubflow,
+    segment: Segment,
+    dss: Dss | None,
+    now_ns: int,
+) -> bool:
+    """See whether the peer still speaks MPTCP; ``False`` after a fallback for lack of it."""
+    if not connection.fully_established:
+        return _judge_first_segments(connection, subflow, segment, dss, now_ns)
+    if dss is None and not segment.mptcp and not segment.payload_bytes:
+        judge_bare_ack(connection, subflow)
+    return True
+
+
+def _judge_first_segments(
+    connection: Connection,
+    subflow: MptcpSubflow,
+    segment: Segment,
+    dss: Dss | None,
+    now_ns: int,
+) -> bool:
+    """Judge the peer's first segments; ``False`` if they made us fall back.
+
+    RFC 8684 section 3.7: "If a host receives data packets with no mapping ... or ACKs without a
+    DATA_ACK" at the start, options are being removed.
+    """
+    if dss is not None and dss.data_ack is not None:
+        connection.settle_fully(now_ns)
+        return True
+    if connection.is_client:
+        if segment.mptcp or (not segment.payload_bytes and subflow.sender.snd_una <= 1):
+            return True
+    else:
+        option = None
+        for item in segment.mptcp:
+            if isinstance(item, MpCapable):
+                option = item
+        if option is not None:
+            window = segment.window << subflow.snd_wscale
+            connection.send.open_window(connection.send.buffer.acked_offset + window)
+            if option.data_length is not None and segment.payload_bytes:
+                connection.settle_fully(now_ns)
+            return True
+        if segment.mptcp:
+            return True
+    to_tcp(connection, "first segments without MPTCP options", now_ns)
+    return False
+
+
+def receive_unmapped(connection: Connection, subflow: MptcpSubflow, ssn: int, why: str) -> None:
+    """Unmapped data came: from ``ssn`` on the subflow's order is the stream's."""
+    subflow.rx_delta = connection.receive_buffer.rcv_nxt - ssn
+    in_mid_connection(connection, subflow, why)
+
+
+def infinite_options(connection: Connection, record: Sent, dsn: int) -> tuple[MptcpOption, ...]:
+    """Return the infinite mapping for the first data after a fallback, nothing later."""
+    if record.seq != connection.infinite_ssn:
+        return ()
+    checksum = 0 if connection.checksum else None
+    return (
+        Dss(connection.data_ack_wire(), connection.ack_8, dsn, True, record.map_ssn, 0, checksum),
+    )
+
+
+def judge_bare_ack(connection: Connection, subflow: MptcpSubflow) -> None:
+    """An ACK without options came in mid-connection.
+
+    If it acknowledges data on the only subflow, a box on the path began to remove options.
+    """
+    if connection.tx_infinite or not allowed(connection, subflow):
+        return
+    sender = subflow.sender
+    if sender.snd_una + subflow.tx_delta <= connection.send.buffer.acked_offset:
+        return
+    if subflow.fin_seq >= 0 and sender.snd_una > subflow.fin_seq:
+        return
+    subflow.rx_delta = connection.receive_buffer.rcv_nxt - subflow.receiver.rcv_nxt
+    in_mid_connection(connection, subflow, "acknowledgments without DATA_ACK")
+
+
+def handle_infinite(
+    connection: Connection, subflow: MptcpSubflow, offset: int, ssn: int, now_ns: int
+) -> bool:
+    """The peer sent an infinite mapping; ``False`` if the subflow was reset for it."""
+    if connection.rx_infinite and not subflow.awaiting_infinite:
+        return True
+    if not subflow.initial or connection.next_subflow_id > 1:
+        subflow.reset_for(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
+        return False
+    near = subflow.receiver.rcv_nxt
+    distance = (ssn - near) & 0xFFFF_FFFF
+    if distance >= 0x8000_0000:
+        distance -= 0x1_0000_0000
+    subflow.rx_delta = offset - (near + distance)
+    in_mid_connection(connection, subflow, "infinite mapping received")
+    return True
+
+
+def handle_fail(connection: Connection, subflow: MptcpSubflow, offset: int) -> None:
+    """The peer found a bad checksum at ``offset`` (RFC 8684 section 3.7).
+
+    With one subflow: send everything from there again under an infinite mapping. Otherwise the
+    peer closes the subflow with the RST that carried this.
+    """
+    if connection.tx_infinite or not allowed(connection, subflow):
+        return
+    connection.rx_infinite = False
+    restart = max(offset, connection.send.buffer.acked_offset)
+    if restart > connection.send.sent_offset:
+        return
+    _send_infinitely(connection, subflow, restart, "MP_FAIL received")
+
+
+def handle_bad_checksum(
+    connection: Connection, subflow: MptcpSubflow, mapping: Mapping, now_ns: int
+) -> None:
+    """A mapping's checksum failed: MP_FAIL, and either wait for the infinite mapping or reset."""
+    connection.emit(events.ChecksumFailed(connection, subflow.subflow_id))
+    dsn = (connection.rx_base + mapping.offset) & MASK64
+    if allowed(connection, subflow):
+        subflow.awaiting_infinite = True
+        connection.rx_infinite = True
+        connection.paths.signals.append((subflow, MpFail(dsn)))
+        return
+    subflow.reset_option = MpFail(dsn)
+    subflow.reset_reason = RST_MIDDLEBOX
+    subflow.reset(CloseReason.CHECKSUM, now_ns)
+
+
+def _send_infinitely(connection: Connection, subflow: MptcpSubflow, restart: int, why: str) -> None:
+    if connection.tx_infinite:
+        return
+    send = connection.send
+    connection.tx_infinite = True
+    connection.fallback_reason = why
+    send.reinject.clear()
+    if restart < send.sent_offset:
+        send.outstanding.rewind(restart)
+        send.sent_offset = restart
+    subflow.tx_delta = restart - subflow.sender.snd_nxt
+    if send.fin_sent and not send.fin_acked:
+        send.fin_sent = False  # the end of the stream is the subflow's FIN now
+    connection.emit(events.FellBack(connection, why))
+    connection.stack.forget_token(connection)

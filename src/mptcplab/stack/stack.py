@@ -1,0 +1,388 @@
+"""The engine of one host: listeners, connections, and which segment belongs to whom.
+
+Sans-IO: it owns no socket, clock, thread or random source. Put segments in with ``receive``, call
+``handle_timeout`` when ``poll_timeout`` says so (early calls change nothing), and after each take
+segments out with ``poll_transmit`` and events with ``poll_event`` until both give ``None``.
+
+Times are nanoseconds of any clock that does not go back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import Final
+
+from mptcplab.stack import events
+from mptcplab.stack.config import StackConfig
+from mptcplab.stack.mptcp import handshake, options
+from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.mptcp.subflow import MptcpSubflow
+from mptcplab.stack.path_managers.base import LocalAddress, RemoteAddress
+from mptcplab.stack.tcp.receiver import NEVER_NS
+from mptcplab.wire.keys import token_and_idsn
+from mptcplab.wire.mptcp import (
+    RST_MPTCP_ERROR,
+    RST_PROHIBITED,
+    MpFastclose,
+    MpJoinSyn,
+    MptcpOption,
+    MpTcpRst,
+)
+from mptcplab.wire.segment import ACK, FIN, RST, SYN, Segment
+
+EPHEMERAL_FIRST: Final = 32_768
+"""Linux's ip_local_port_range; RFC 6056 asks for random choice within a range."""
+EPHEMERAL_LAST: Final = 60_999
+
+IPV4_FIXED_BYTES: Final = 40
+IPV6_FIXED_BYTES: Final = 60
+
+Key = tuple[bytes, int, bytes, int]
+
+
+class Listener:
+    """Accepts connections to a port, on one address or (``address`` empty) on all."""
+
+    __slots__ = ("address", "config", "port")
+
+    def __init__(self, address: bytes, port: int, config: StackConfig) -> None:
+        self.address: bytes = address
+        self.port: int = port
+        self.config: StackConfig = config
+
+
+class Stack:
+    """The MPTCP and TCP of one host."""
+
+    __slots__ = (
+        "_by_token",
+        "_listeners",
+        "_pending",
+        "_segments",
+        "_touched",
+        "config",
+        "connections",
+        "events",
+        "local_addresses",
+        "mtu_of",
+        "outbox",
+        "random",
+    )
+
+    def __init__(self, config: StackConfig, random: Random) -> None:
+        """Take the default configuration of connections and the seeded source of randomness."""
+        self.config: StackConfig = config
+        self.random: Random = random
+        self.local_addresses: list[LocalAddress] = []
+        self.mtu_of: dict[bytes, int] = {}
+        """MTU of the interfaces of addresses that differ from the configuration's."""
+        self.connections: list[Connection] = []
+        self.events: deque[events.Event] = deque()
+        self.outbox: deque[Segment] = deque()
+        self._segments: dict[Key, MptcpSubflow] = {}
+        self._by_token: dict[int, Connection] = {}
+        self._listeners: list[Listener] = []
+        self._pending: deque[Connection] = deque()
+        self._touched: set[Connection] = set()
+
+    # Addresses.
+
+    def add_address(
+        self, address: bytes, address_id: int, interface: str = "", mtu_bytes: int = 0
+    ) -> LocalAddress:
+        """Give the host an address before it is used; ``address_id`` 1 to 255 is unique to it."""
+        local = LocalAddress(address, address_id, True, interface)
+        self.local_addresses.append(local)
+        if mtu_bytes:
+            self.mtu_of[address] = mtu_bytes
+        return local
+
+    def address_up(self, address: bytes, now_ns: int) -> None:
+        """The link of one of our addresses works (again)."""
+        self._set_address(address, True, now_ns)
+
+    def address_down(self, address: bytes, now_ns: int) -> None:
+        """The link of one of our addresses is down, or the address is gone."""
+        self._set_address(address, False, now_ns)
+
+    def _set_address(self, address: bytes, up: bool, now_ns: int) -> None:
+        for local in self.local_addresses:
+            if local.address == address and local.up is not up:
+                local.up = up
+                for connection in list(self.connections):
+                    connection.paths.handle_local(local, now_ns)
+                    self.touch(connection)
+
+    def source_for(self, remote: bytes) -> bytes:
+        """Return our first address of the same family whose link is up; empty if there is none."""
+        for local in self.local_addresses:
+            if len(local.address) == len(remote) and local.up:
+                return local.address
+        return b""
+
+    def mss_for(self, local: bytes) -> int:
+        """Return the MSS that we announce from an address (RFC 9293 section 3.7.1)."""
+        mtu = self.mtu_of.get(local, self.config.mtu_bytes)
+        mss = mtu - (IPV4_FIXED_BYTES if len(local) == 4 else IPV6_FIXED_BYTES)
+        limit = self.config.mss_bytes
+        return mss if limit == 0 or mss < limit else limit
+
+    # Opening.
+
+    def listen(
+        self, port: int, address: bytes = b"", config: StackConfig | None = None
+    ) -> Listener:
+        """Accept connections to ``port``; ``ConnectionAccepted`` tells of each."""
+        listener = Listener(address, port, config or self.config)
+        self._listeners.append(listener)
+        return listener
+
+    def stop_listening(self, listener: Listener) -> None:
+        """Accept no more; connections that were accepted stay."""
+        self._listeners.remove(listener)
+
+    def connect(
+        self,
+        local: bytes,
+        remote: bytes,
+        remote_port: int,
+        now_ns: int,
+        local_port: int = 0,
+        config: StackConfig | None = None,
+    ) -> Connection:
+        """Open a connection. Raises ``ValueError`` if the port is taken or none is free."""
+        port = self.local_port(local, local_port, remote, remote_port)
+        if port == 0:
+            raise ValueError(f"no free local port towards port {remote_port}")
+        connection = Connection(
+            self,
+            config or self.config,
+            True,
+            local,
+            RemoteAddress(0, remote, remote_port),
+        )
+        self.connections.append(connection)
+        self._give_key(connection)
+        subflow = connection.add_subflow(local, port, remote, remote_port, active=True)
+        subflow.open(connection.receive_buffer.largest_bytes(), now_ns)
+        self.touch(connection)
+        return connection
+
+    def local_port(self, local: bytes, wanted: int, remote: bytes, remote_port: int) -> int:
+        """Return ``wanted``, or a free ephemeral port for 0; 0 if it is taken or none is free."""
+        if wanted:
+            return 0 if (local, wanted, remote, remote_port) in self._segments else wanted
+        for _ in range(EPHEMERAL_LAST - EPHEMERAL_FIRST + 1):
+            port = self.random.randint(EPHEMERAL_FIRST, EPHEMERAL_LAST)
+            if (local, port, remote, remote_port) not in self._segments:
+                return port
+        return 0
+
+    def _give_key(self, connection: Connection) -> None:
+        """Choose a key whose token no other connection has (RFC 8684 section 3.1)."""
+        if not connection.mptcp:
+            return
+        while True:
+            key = self.random.getrandbits(64)
+            token, idsn = token_and_idsn(key, connection.version)
+            if token not in self._by_token and idsn:
+                break
+        connection.set_local_key(key)
+        self._by_token[connection.local_token] = connection
+
+    # In.
+
+    def receive(self, segment: Segment, now_ns: int) -> None:
+        """Take in a segment that arrived for one of our addresses."""
+        subflow = self._segments.get((segment.dst, segment.dst_port, segment.src, segment.src_port))
+        if subflow is not None:
+            if segment.flags & SYN and self._reuses_time_wait(subflow, segment, now_ns):
+                self._receive_unknown(segment, now_ns)
+                return
+            subflow.receive(segment, now_ns)
+            self.touch(subflow.connection)
+            return
+        self._receive_unknown(segment, now_ns)
+
+    def handle_timeout(self, now_ns: int) -> None:
+        """Do what is due; nothing if nothing is."""
+        for connection in list(self.connections):
+            if connection.next_deadline_ns() <= now_ns:
+                connection.handle_timeout(now_ns)
+                self.touch(connection)
+
+    # Out.
+
+    def poll_transmit(self, now_ns: int) -> Segment | None:
+        """Return the next segment to send, or ``None``."""
+        while True:
+            if self.outbox:
+                return self.outbox.popleft()
+            if not self._pending:
+                return None
+            connection = self._pending[0]
+            segment = connection.poll_transmit(now_ns)
+            if segment is not None:
+                return segment
+            self._pending.popleft()
+            self._touched.discard(connection)
+            if connection.closed_for is not None and not connection.subflows:
+                self._drop(connection)
+
+    def poll_timeout(self) -> int | None:
+        """Return when ``handle_timeout`` is due, or ``None``."""
+        deadline = NEVER_NS
+        for connection in self.connections:
+            connection_deadline = connection.next_deadline_ns()
+            if connection_deadline < deadline:
+                deadline = connection_deadline
+        return None if deadline == NEVER_NS else deadline
+
+    def poll_event(self) -> events.Event | None:
+        """Return the next event, or ``None``."""
+        return self.events.popleft() if self.events else None
+
+    # For connections.
+
+    def touch(self, connection: Connection) -> None:
+        """Note that a connection may have something to send."""
+        if connection not in self._touched:
+            self._touched.add(connection)
+            self._pending.append(connection)
+
+    def register(self, subflow: MptcpSubflow) -> None:
+        """Send segments of its address pairs to a subflow."""
+        key = (subflow.local, subflow.local_port, subflow.remote, subflow.remote_port)
+        self._segments[key] = subflow
+
+    def unregister(self, subflow: MptcpSubflow) -> None:
+        """Forget a subflow."""
+        key = (subflow.local, subflow.local_port, subflow.remote, subflow.remote_port)
+        if self._segments.get(key) is subflow:
+            del self._segments[key]
+
+    def forget_token(self, connection: Connection) -> None:
+        """Take no more joins for a connection."""
+        if self._by_token.get(connection.local_token) is connection:
+            del self._by_token[connection.local_token]
+
+    def _drop(self, connection: Connection) -> None:
+        self.forget_token(connection)
+        if connection in self.connections:
+            self.connections.remove(connection)
+
+    # Segments of no subflow.
+
+    def _receive_unknown(self, segment: Segment, now_ns: int) -> None:
+        flags = segment.flags
+        if flags & RST:
+            return
+        if flags & (SYN | ACK | FIN) == SYN:
+            join = handshake.find_join_syn(segment)
+            if join is not None and self.config.mptcp:
+                self._accept_join(segment, join, now_ns)
+                return
+            listener = self._listener_for(segment)
+            if listener is not None:
+                self._accept(segment, listener, now_ns)
+                return
+        self._fast_close_by_key(segment, now_ns)
+        self._refuse(segment, ())
+
+    def _accept(self, syn: Segment, listener: Listener, now_ns: int) -> None:
+        config = listener.config
+        connection = Connection(
+            self,
+            config,
+            False,
+            syn.dst,
+            RemoteAddress(0, syn.src, syn.src_port),
+        )
+        option = handshake.find_capable(syn)
+        if (
+            not config.mptcp
+            or option is None
+            or not handshake.usable_capable(option, config.version)
+            or (config.version == 0) != (option.sender_key is not None)
+        ):
+            connection.mptcp = False
+        self.connections.append(connection)
+        self._give_key(connection)
+        if connection.mptcp and option is not None:
+            if option.sender_key is not None:
+                connection.set_peer_key(option.sender_key, option.flags)
+            else:
+                connection.take_flags(option.flags)
+        subflow = connection.add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
+        self.events.append(events.ConnectionAccepted(connection))
+        subflow.accept(syn, connection.receive_buffer.largest_bytes(), now_ns)
+        self.touch(connection)
+
+    def _accept_join(self, syn: Segment, join: MpJoinSyn, now_ns: int) -> None:
+        """RFC 8684 section 3.2: an unknown token is answered with RST."""
+        connection = self._by_token.get(join.token)
+        if connection is None or connection.closed_for is not None:
+            self._refuse(syn, (MpTcpRst(RST_MPTCP_ERROR),))
+            return
+        if not self._may_join(connection, syn, now_ns):
+            self._refuse(syn, (MpTcpRst(RST_PROHIBITED),) if connection.version else ())
+            return
+        subflow = connection.add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
+        subflow.remote_id = join.address_id
+        subflow.local_id = connection.local_id_of(syn.dst)
+        subflow.remote_nonce = join.nonce
+        subflow.local_nonce = self.random.getrandbits(32)
+        subflow.backup_remote = join.backup
+        connection.emit(events.SubflowOpening(connection, subflow.subflow_id))
+        subflow.accept(syn, connection.receive_buffer.largest_bytes(), now_ns)
+        self.touch(connection)
+
+    def _may_join(self, connection: Connection, syn: Segment, now_ns: int) -> bool:
+        config = connection.config
+        if not connection.mptcp or not connection.fully_established:
+            return False
+        if len(connection.subflows) >= config.max_subflows:
+            return False
+        if (
+            not config.allow_join_initial
+            and syn.dst == connection.initial_local
+            and not connection.is_client
+        ):
+            return False
+        return connection.paths.manager.accepts(connection.paths.view(now_ns))
+
+    def _listener_for(self, segment: Segment) -> Listener | None:
+        for listener in self._listeners:
+            if listener.port == segment.dst_port and (
+                not listener.address or listener.address == segment.dst
+            ):
+                return listener
+        return None
+
+    def _reuses_time_wait(self, subflow: MptcpSubflow, syn: Segment, now_ns: int) -> bool:
+        """RFC 9293 section 3.6.1, MAY-2: a later SYN takes the pair over from TIME-WAIT."""
+        return subflow.gives_way_to(syn, now_ns)
+
+    def _fast_close_by_key(self, segment: Segment, now_ns: int) -> None:
+        """An MP_FASTCLOSE on a subflow that we no longer know still ends its connection."""
+        for option in segment.mptcp:
+            if isinstance(option, MpFastclose):
+                token, _ = token_and_idsn(option.receiver_key)
+                connection = self._by_token.get(token)
+                if connection is not None and connection.local_key == option.receiver_key:
+                    subflows = connection.subflows
+                    if subflows:
+                        options.take(connection, subflows[0], option, segment, now_ns)
+                        self.touch(connection)
+
+    def _refuse(self, segment: Segment, said: tuple[MptcpOption, ...]) -> None:
+        """Answer a segment of no connection with RST (RFC 9293 section 3.10.7.1)."""
+        reply = Segment(segment.dst, segment.dst_port, segment.src, segment.src_port, flags=RST)
+        if segment.flags & ACK:
+            reply.seq = segment.ack
+        else:
+            reply.flags = RST | ACK
+            reply.ack = (segment.seq + segment.sequence_length) & 0xFFFF_FFFF
+        reply.mptcp = said
+        self.outbox.append(reply)
