@@ -7,12 +7,9 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
 from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
-
-if TYPE_CHECKING:
-    from mptcplab.scenario.model import Scenario
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,24 +21,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "there is one, and the path of its figure.",
         epilog="Exit status: 0 the run is valid, 1 it is not, 2 bad input, 3 this machine cannot.",
     )
-    parser.add_argument("scenario", help="a file, or the name of a built-in experiment such as A")
+    add_scenario_arguments(parser)
     parser.add_argument(
         "--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed (default: %(default)s)"
     )
-    parser.add_argument("--duration", metavar="T", help='shrink or stretch the run to T ("20s")')
-    parser.add_argument(
-        "--time-scale", type=float, metavar="X", help="multiply every time in the scenario by X"
-    )
-    parser.add_argument("--interval", metavar="T", help='sample every T ("100ms"; default 1 s)')
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help='change a value of the scenario, such as flows.*.buffer="10MB"; may be repeated',
-    )
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, made anew")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
@@ -55,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.results.run import Run
     from mptcplab.results.summary import summarise
 
-    scenario = _load(args)
+    scenario = load_scenario(args)
     folder = args.out or _fresh_folder(scenario.name, args.on)
     if folder.exists():
         print(
@@ -78,20 +61,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nRun     {finished.folder}")
         print(f"Figure  {figures[0]}")
     return 0 if finished.metadata["valid"] else 1
-
-
-def _load(args: argparse.Namespace) -> Scenario:
-    from mptcplab.scenario import load
-    from mptcplab.units import parse_duration
-
-    return load(
-        args.scenario,
-        duration_ns=None if args.duration is None else parse_duration(args.duration),
-        time_scale=args.time_scale,
-        interval_ns=None if args.interval is None else parse_duration(args.interval),
-        overrides=tuple(args.overrides),
-        seed=args.seed,
-    )
 
 
 def _fresh_folder(scenario: str, testbed: str) -> Path:

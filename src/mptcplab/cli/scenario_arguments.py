@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mptcplab.scenario import Scenario
-
-T = TypeVar("T")
 
 
 def add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,53 +25,36 @@ def add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--time-scale",
+        type=float,
         metavar="X",
         help="multiply all times of timeline and flows, as in 0.05; links stay as they are",
     )
     parser.add_argument("--interval", metavar="T", help="time between samples (1s)")
-    parser.add_argument("--seed", metavar="N", help="seed of everything random")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random")
 
 
 def load_scenario(args: argparse.Namespace) -> Scenario:
     """Return the scenario that the arguments name; ScenarioError for what is wrong with them."""
     from mptcplab.scenario import load
-    from mptcplab.units import parse_duration
 
     return load(
         args.scenario,
-        duration_ns=_parsed("--duration", args.duration, parse_duration),
-        time_scale=_parsed("--time-scale", args.time_scale, _factor),
-        interval_ns=_parsed("--interval", args.interval, parse_duration),
+        duration_ns=_duration("--duration", args.duration),
+        time_scale=args.time_scale,
+        interval_ns=_duration("--interval", args.interval),
         overrides=tuple(args.overrides),
-        seed=_parsed("--seed", args.seed, _seed),
+        seed=args.seed,
     )
 
 
-def _parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:
+def _duration(option: str, text: str | None) -> int | None:
     from mptcplab.scenario import ScenarioError
-    from mptcplab.units import UnitError
+    from mptcplab.units import UnitError, parse_duration
 
     if text is None:
         return None
     try:
-        return parse(text)
+        return parse_duration(text)
     except UnitError as error:
         problem, _, expected = str(error).partition("; expected ")
         raise ScenarioError(option, "", problem, expected) from error
-
-
-def _factor(text: str) -> float:
-    from mptcplab.units import UnitError
-
-    try:
-        return float(text)
-    except ValueError as error:
-        raise UnitError(f"{text!r} is not a number; expected a factor such as 0.05") from error
-
-
-def _seed(text: str) -> int:
-    from mptcplab.units import UnitError
-
-    if not text.isdecimal():
-        raise UnitError(f"{text!r} is not a whole number; expected a seed such as 1")
-    return int(text)

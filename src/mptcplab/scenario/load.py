@@ -51,6 +51,8 @@ def load(
     source = open_source(path)
     scenario = _resolved(path, source, overrides)
     scenario = scaled(scenario, duration_ns, time_scale)
+    if seed is not None and seed < 0:
+        raise ScenarioError("--seed", "seed", f"{seed} is negative", "a number from 0")
     if interval_ns is not None or seed is not None:
         scenario = replace(
             scenario,

@@ -62,7 +62,7 @@ def test_check_json_of_a_topology(capsys: pytest.CaptureFixture[str]) -> None:
         ("check", "A", "--set", "flows.*.bufer=1MB"),
         ("check", "A", "--duration", "soon"),
         ("check", "A", "--duration", "10s", "--time-scale", "0.5"),
-        ("check", "A", "--time-scale", "half"),
+        ("check", "A", "--time-scale", "0"),
         ("check", "A", "--interval", "1ns"),
         ("check", "A", "--seed", "-1"),
         ("schema", "-o", "/nonexistent/file"),
