@@ -1,0 +1,95 @@
+"""The pcap format (draft-ietf-opsawg-pcap): byte orders, micro- and nanoseconds, Kuznetzov's."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.chain import RecordFormat
+from mptcplab.trace.gather import Bytes, Ints, Mask
+from mptcplab.trace.records import CaptureError
+
+FILE_HEADER_BYTES: Final = 24
+MAX_CAPTURED_BYTES: Final = 262_144
+"""libpcap's MAXIMUM_SNAPLEN; a record that claims more than this and its snap length is damage."""
+
+# magic (as read in the file's own byte order) -> (nanoseconds per unit, record header bytes)
+_MAGICS: Final = {0xA1B2C3D4: (1000, 16), 0xA1B23C4D: (1, 16), 0xA1B2CD34: (1000, 24)}
+_TIME_SPREAD_S: Final = 86_400  # a guessed record is from within a day of the block's first
+
+
+def is_pcap(head: bytes) -> bool:
+    """Tell whether a file that starts with ``head`` is pcap."""
+    return any(int.from_bytes(head[:4], order) in _MAGICS for order in ("big", "little"))
+
+
+class PcapFormat(RecordFormat):
+    """The records of one pcap file."""
+
+    alignment = 1
+
+    def __init__(self, header: bytes) -> None:
+        """Read the file's header; raises ``CaptureError`` where it is cut short or unknown."""
+        if len(header) < FILE_HEADER_BYTES or not is_pcap(header):
+            raise CaptureError("the pcap file header is cut short")
+        self.order = ">" if int.from_bytes(header[:4], "big") in _MAGICS else "<"
+        magic, major, minor, _, _, snap, network = struct.unpack(self.order + "IHHiIII", header)
+        self.unit_ns, self.header_bytes = _MAGICS[magic]
+        if (major, minor) < (2, 3):
+            raise CaptureError(
+                f"pcap version {major}.{minor} swaps its length fields, expected 2.4: "
+                "convert the file with 'editcap IN OUT'"
+            )
+        self.link_type = network & 0xFFFF  # the upper bits say whether frames end in an FCS
+        self.limit = max(MAX_CAPTURED_BYTES, snap if snap < 1 << 26 else 0)
+        self.unpack = struct.Struct(self.order + "I").unpack_from
+        self.word = np.dtype(self.order + "u4")
+        self.reference_s = 0
+
+    def _words(self, data: Bytes, at: Ints) -> NDArray[np.int64]:
+        view = np.ndarray((data.size - 3,), "V4", data.data, strides=(1,))
+        return view[at].view(self.word).astype(np.int64)
+
+    def sizes(self, data: Bytes, at: Ints) -> Ints:
+        captured = self._words(data, at + 8)
+        captured += self.header_bytes
+        captured[captured > self.limit + self.header_bytes] = -1
+        return captured
+
+    def size(self, data: memoryview, at: int) -> int:
+        captured: int = self.unpack(data, at + 8)[0]
+        return captured + self.header_bytes if captured <= self.limit else -1
+
+    def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
+        step = int(bases[1] - bases[0])
+        seconds = np.ndarray(
+            (bases.size, span), self.word, data.data, offset=int(bases[0]), strides=(step, 1)
+        )
+        low = max(0, self.reference_s - _TIME_SPREAD_S)
+        near = (seconds - np.uint32(low)) < 2 * _TIME_SPREAD_S  # unsigned: earlier wraps high
+        segment, within = np.nonzero(near)
+        at = bases[segment] + within
+        good = self.plausible(data, at)
+        return segment[good], at[good]
+
+    def plausible(self, data: Bytes, at: Ints) -> Mask:
+        captured = self._words(data, at + 8)
+        original = self._words(data, at + 12)
+        fraction = self._words(data, at + 4)
+        return (
+            (captured > 0)
+            & (captured <= original)
+            & (original <= self.limit)
+            & (fraction * self.unit_ns < 1_000_000_000)
+        )
+
+    def times_ns(self, data: Bytes, at: Ints) -> Ints:
+        """Return the capture time of each record."""
+        return self._words(data, at) * 1_000_000_000 + self._words(data, at + 4) * self.unit_ns
+
+    def lengths(self, data: Bytes, at: Ints) -> tuple[Ints, Ints]:
+        """Return (captured, original) bytes of each record."""
+        return self._words(data, at + 8), self._words(data, at + 12)

@@ -1,0 +1,129 @@
+"""The pcapng format (draft-ietf-opsawg-pcapng): sections, interfaces, packet blocks."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.chain import RecordFormat
+from mptcplab.trace.gather import Bytes, Ints, Mask
+from mptcplab.trace.records import CaptureError
+
+SECTION_HEADER: Final = 0x0A0D0D0A
+INTERFACE_DESCRIPTION: Final = 1
+PACKET: Final = 2  # obsolete, still written by old tools
+SIMPLE_PACKET: Final = 3
+ENHANCED_PACKET: Final = 6
+
+_BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
+_MAX_BLOCK_BYTES: Final = 1 << 26
+_MAX_GUESSED_BYTES: Final = 1 << 20
+_OPTION_TSRESOL: Final = 9
+_OPTION_TSOFFSET: Final = 14
+
+
+def is_pcapng(head: bytes) -> bool:
+    """Tell whether a file that starts with ``head`` is pcapng."""
+    return head[:4] == SECTION_HEADER.to_bytes(4, "big")
+
+
+@dataclass(slots=True)
+class Interface:
+    """What an interface description block says."""
+
+    link_type: int
+    snap_bytes: int
+    units_per_s: int = 1_000_000
+    offset_s: int = 0
+
+    def time_ns(self, units: NDArray[np.uint64]) -> Ints:
+        """Convert this interface's timestamps to nanoseconds since 1970."""
+        per_s = np.uint64(self.units_per_s)
+        seconds = (units // per_s).astype(np.int64) + self.offset_s
+        fraction = units % per_s
+        if self.units_per_s <= 1_000_000_000 and 1_000_000_000 % self.units_per_s == 0:
+            part = fraction * np.uint64(1_000_000_000 // self.units_per_s)
+        else:  # powers of two, or finer than a nanosecond
+            part = (fraction.astype(np.float64) / self.units_per_s * 1e9).astype(np.uint64)
+        limit = 9_000_000_000  # seconds that still fit in 64 bits as nanoseconds
+        return np.clip(seconds, -limit, limit) * 1_000_000_000 + part.astype(np.int64)
+
+
+class PcapngFormat(RecordFormat):
+    """The blocks of one pcapng section."""
+
+    alignment = 4
+    header_bytes = 8
+
+    def __init__(self, header: bytes) -> None:
+        """Take the byte order from a section header block's first 12 bytes."""
+        for order in ("<", ">"):
+            if len(header) >= 12 and struct.unpack_from(order + "I", header, 8)[0] == (
+                _BYTE_ORDER_MAGIC
+            ):
+                self.order = order
+                break
+        else:
+            raise CaptureError("the pcapng section header holds no byte-order magic")
+        self.unpack = struct.Struct(self.order + "I").unpack_from
+        self.word = np.dtype(self.order + "u4")
+        self.interfaces: list[Interface] = []
+
+    def words(self, data: Bytes, at: Ints) -> Ints:
+        """Return the 32-bit number in the section's byte order at each position."""
+        view = np.ndarray((data.size - 3,), "V4", data.data, strides=(1,))
+        return view[at].view(self.word).astype(np.int64)
+
+    def sizes(self, data: Bytes, at: Ints) -> Ints:
+        size = self.words(data, at + 4)
+        size[(size < 12) | (size > _MAX_BLOCK_BYTES) | (size % 4 != 0)] = -1
+        return size
+
+    def size(self, data: memoryview, at: int) -> int:
+        size: int = self.unpack(data, at + 4)[0]
+        return size if 12 <= size <= _MAX_BLOCK_BYTES and size % 4 == 0 else -1
+
+    def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
+        step = int(bases[1] - bases[0])
+        count = span // 4
+        types = np.ndarray(
+            (bases.size, count), self.word, data.data, offset=int(bases[0]), strides=(step, 4)
+        )
+        segment, within = np.nonzero(types == ENHANCED_PACKET)
+        at = bases[segment] + 4 * within
+        good = self.plausible(data, at)
+        return segment[good], at[good]
+
+    def plausible(self, data: Bytes, at: Ints) -> Mask:
+        size = self.words(data, at + 4)
+        good = (size >= 32) & (size <= _MAX_GUESSED_BYTES) & (size % 4 == 0)
+        good &= at + size + 4 <= data.size
+        trailer = self.words(data, np.where(good, at + size - 4, at))
+        good &= trailer == size
+        return good & (self.words(data, at) == ENHANCED_PACKET)
+
+    def add_interface(self, body: bytes) -> None:
+        """Note an interface from the bytes between an IDB's length fields."""
+        if len(body) < 8:
+            raise CaptureError("an interface description block is cut short")
+        link_type, _, snap = struct.unpack_from(self.order + "HHI", body)
+        interface = Interface(link_type, snap)
+        at = 8
+        while at + 4 <= len(body):
+            code, size = struct.unpack_from(self.order + "HH", body, at)
+            value = body[at + 4 : at + 4 + size]
+            if code == 0:
+                break
+            if code == _OPTION_TSRESOL and len(value) == 1:
+                exponent = value[0] & 0x7F
+                base = 2 if value[0] & 0x80 else 10
+                if base**exponent < 1 << 63:
+                    interface.units_per_s = base**exponent
+            elif code == _OPTION_TSOFFSET and len(value) == 8:
+                interface.offset_s = struct.unpack(self.order + "q", value)[0]
+            at += 4 + size + (-size % 4)
+        self.interfaces.append(interface)
