@@ -1,0 +1,108 @@
+"""Numbering distinct keys (addresses, address pairs with ports) of whole batches at once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.gather import Ints, Mask
+
+_FIRST_SLOTS: Final = 1 << 12
+_MULTIPLIERS: Final = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
+
+Words = NDArray[np.uint64]
+
+
+class Interner:
+    """An open-addressing hash table whose every operation takes many keys.
+
+    A key is a row of ``width`` 64-bit words; its number is the order in which keys came.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.count = 0
+        self.keys: list[Words] = [np.zeros(1024, dtype=np.uint64) for _ in range(width)]
+        self._slots: NDArray[np.int32] = np.full(_FIRST_SLOTS, -1, dtype=np.int32)
+
+    def find(self, words: list[Words], insert: Mask | None = None) -> Ints:
+        """Return each key's number, -1 for one that is unknown.
+
+        Unknown keys of the rows that ``insert`` marks get a number (all where it is None).
+        """
+        size = words[0].size
+        found: Ints = np.full(size, -1, dtype=np.int64)
+        pending: Ints = np.arange(size, dtype=np.int64)
+        if insert is None:
+            insert = np.ones(size, dtype=bool)
+        probe = 0
+        home = self._home(words)
+        while pending.size:
+            slot = (home[pending] + np.uint64(probe)) & np.uint64(self._slots.size - 1)
+            number = self._slots[slot.astype(np.int64)].astype(np.int64)
+            empty = number < 0
+            same = ~empty
+            for key, word in zip(self.keys, words, strict=True):
+                same &= key[number] == word[pending]
+            found[pending[same]] = number[same]
+            new = empty & insert[pending]
+            if new.any():
+                self._insert(words, pending[new], slot[new].astype(np.int64), found)
+                if self.count * 2 > self._slots.size:
+                    self._grow()
+                    home = self._home(words)
+                    pending = pending[~same & (~empty | new)]
+                    pending = pending[found[pending] < 0]
+                    probe = 0
+                    continue
+                # Rows whose slot another key has just taken look at it again.
+                again = pending[new & (found[pending] < 0)]
+                if again.size:
+                    slot_again = (home[again] + np.uint64(probe)) & np.uint64(
+                        self._slots.size - 1
+                    )
+                    number = self._slots[slot_again.astype(np.int64)].astype(np.int64)
+                    same_now = np.ones(again.size, dtype=bool)
+                    for key, word in zip(self.keys, words, strict=True):
+                        same_now &= key[number] == word[again]
+                    found[again[same_now]] = number[same_now]
+            pending = pending[~same & (~empty | new)]
+            pending = pending[found[pending] < 0]
+            probe += 1
+        return found
+
+    def _home(self, words: list[Words]) -> Words:
+        value = np.zeros(words[0].size, dtype=np.uint64)
+        for word, multiplier in zip(words, _MULTIPLIERS, strict=False):
+            value = (value ^ word) * np.uint64(multiplier)
+            value ^= value >> np.uint64(29)
+        return value * np.uint64(_MULTIPLIERS[0]) >> np.uint64(20)
+
+    def _insert(self, words: list[Words], chosen: Ints, slot: Ints, found: Ints) -> None:
+        """Give each empty slot to the first of the rows that want it."""
+        self._slots[slot[::-1]] = chosen[::-1]  # of equal slots, the last assignment stays
+        won = self._slots[slot] == chosen
+        winners = chosen[won]
+        number = self.count + np.arange(winners.size, dtype=np.int64)
+        self.count += winners.size
+        while self.count > self.keys[0].size:
+            self.keys = [np.concatenate((key, np.zeros_like(key))) for key in self.keys]
+        for key, word in zip(self.keys, words, strict=True):
+            key[number] = word[winners]
+        self._slots[slot[won]] = number
+        found[winners] = number
+
+    def _grow(self) -> None:
+        self._slots = np.full(self._slots.size * 4, -1, dtype=np.int32)
+        pending: Ints = np.arange(self.count, dtype=np.int64)
+        home = self._home([key[: self.count] for key in self.keys])
+        probe = 0
+        while pending.size:
+            slot = (home[pending] + np.uint64(probe)) & np.uint64(self._slots.size - 1)
+            slot_i = slot.astype(np.int64)
+            free = self._slots[slot_i] < 0
+            self._slots[slot_i[free]] = pending[free]
+            pending = pending[self._slots[slot_i] != pending]
+            probe += 1
