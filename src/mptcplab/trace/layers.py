@@ -36,14 +36,14 @@ _GTP_PORT: Final = 2152  # 3GPP TS 29.281
 
 _SHORT: Final = "the packet ends within its {} header"
 
-Fragment = Callable[[int, tuple[int, ...], int, bool, bytes], bytes | None]
+Fragment = Callable[[tuple[int, ...], int, bool, bytes], bytes | None]
+"""Given (datagram, offset, more, bytes) of a fragment; returns the datagram it completes."""
 
 
 class Layers:
     """The walk of one batch from its link layer to TCP."""
 
     def __init__(self, batch: Batch, book: AddressBook, reassemble: Fragment) -> None:
-        """``reassemble`` is given (row, datagram, offset, more, bytes) and returns a datagram."""
         self.data: Bytes = batch.data
         self.book = book
         self._reassemble = reassemble
@@ -131,7 +131,7 @@ class Layers:
                 continue
             self.kind[row] = NOT_TCP
             payload = self.data[at:end].tobytes()
-            datagram = self._reassemble(row, key, start, not last, payload)
+            datagram = self._reassemble(key, start, not last, payload)
             if datagram is not None:
                 self.replace(row, datagram, kind)
 

@@ -1,0 +1,287 @@
+"""TCP headers and options of a batch as columns (RFC 9293 section 3.1, RFC 7323, RFC 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.addresses import AddressBook
+from mptcplab.trace.dss import DssColumns, decode_dss
+from mptcplab.trace.fragments import Reassembly
+from mptcplab.trace.gather import Bytes, Ints, Mask, column, rows
+from mptcplab.trace.layers import Layers
+from mptcplab.trace.records import Batch, Damage
+from mptcplab.wire.mptcp import DSS, MPTCP_KIND, MptcpOption
+from mptcplab.wire.mptcp_decode import decode_mptcp
+
+FIN: Final = 0x01
+SYN: Final = 0x02
+RST: Final = 0x04
+PSH: Final = 0x08
+ACK: Final = 0x10
+
+_ROW_BYTES: Final = 64  # the longest TCP header is 60 bytes
+_TIMESTAMPS_FIRST: Final = 0x0101080A  # NOP, NOP, timestamps: how nearly every header starts
+
+
+@dataclass(slots=True)
+class Segments:
+    """The TCP segments of a batch, well-formed ones only; one element of each column a segment."""
+
+    row: Ints
+    """The packet's row in the batch."""
+    number: Ints
+    time_ns: Ints
+    source: Ints
+    """Address codes, see ``AddressBook``."""
+    destination: Ints
+    ports: Ints
+    """Source port * 65536 + destination port."""
+    seq: Ints
+    ack: Ints
+    flags: NDArray[np.uint8]
+    window: Ints
+    """As on the wire, unscaled."""
+    payload_bytes: Ints
+    payload_at: Ints
+    """Where the payload starts in ``data``."""
+    payload_captured: Ints
+    data: Bytes
+    window_scale: NDArray[np.int8]
+    """The shift of a window scale option, -1 where there is none."""
+    mss: Ints
+    """Of an MSS option, 0 where there is none."""
+    sack_blocks: NDArray[np.int8]
+    timestamp: Ints
+    """TSval, -1 where there is no timestamps option."""
+    timestamp_echo: Ints
+    dss: DssColumns
+    options: list[tuple[int, MptcpOption]]
+    """(element, option) of every MPTCP option but DSS, in order."""
+    is_mptcp: Mask
+    """Whether the segment has any MPTCP option."""
+
+    def __len__(self) -> int:
+        return self.row.size
+
+    @property
+    def source_port(self) -> Ints:
+        """The source port of each segment."""
+        return self.ports >> 16
+
+    @property
+    def destination_port(self) -> Ints:
+        """The destination port of each segment."""
+        return self.ports & 0xFFFF
+
+
+class Decoder:
+    """Decodes the batches of a capture, in order."""
+
+    def __init__(self) -> None:
+        self.book = AddressBook()
+        self.malformed: list[Damage] = []
+        self._reassembly = Reassembly()
+
+    def decode(self, batch: Batch) -> Segments:
+        """Return the TCP segments of a batch; what is malformed goes to ``malformed``."""
+        layers = Layers(batch, self.book, self._reassembly.add)
+        located = layers.run()
+        table = _OptionTable(layers, located)
+        malformed = dict(layers.malformed)
+        for element, reason in table.malformed:
+            malformed.setdefault(int(located[element]), reason)
+        dss, bad_dss = decode_dss(table.headers, table.dss_element, table.dss_at, table.dss_length)
+        for element, reason in bad_dss:
+            malformed.setdefault(int(located[element]), reason)
+        self.malformed.extend(
+            Damage(int(batch.number[row]), malformed[row]) for row in sorted(malformed)
+        )
+        segments = _columns(batch, layers, located, table, dss)
+        bad = np.isin(located, np.fromiter(malformed, dtype=np.int64)) if malformed else None
+        return segments if bad is None or not bad.any() else _without(segments, ~bad)
+
+
+def _columns(
+    batch: Batch, layers: Layers, located: Ints, table: _OptionTable, dss: DssColumns
+) -> Segments:
+    headers = table.headers
+    payload_at = layers.at[located] + table.header_bytes
+    is_mptcp = dss.flags >= 0
+    is_mptcp[[element for element, _ in table.options]] = True
+    return Segments(
+        row=located,
+        number=batch.number[located],
+        time_ns=batch.time_ns[located],
+        source=layers.source[located],
+        destination=layers.destination[located],
+        ports=column(headers, 0, ">u4").astype(np.int64),
+        seq=column(headers, 4, ">u4").astype(np.int64),
+        ack=column(headers, 8, ">u4").astype(np.int64),
+        flags=headers[:, 13].copy(),
+        window=column(headers, 14, ">u2").astype(np.int64),
+        payload_bytes=np.maximum(layers.limit[located] - payload_at, 0),
+        payload_at=payload_at,
+        payload_captured=np.maximum(layers.end[located] - payload_at, 0),
+        data=layers.data,
+        window_scale=table.window_scale,
+        mss=table.mss,
+        sack_blocks=table.sack_blocks,
+        timestamp=table.timestamp,
+        timestamp_echo=table.timestamp_echo,
+        dss=dss,
+        options=table.options,
+        is_mptcp=is_mptcp,
+    )
+
+
+def _without(segments: Segments, kept: Mask) -> Segments:
+    """Leave out the elements that are not ``kept``."""
+    renumbered = np.cumsum(kept) - 1
+    values = {
+        name: value[kept] if isinstance(value, np.ndarray) and name != "data" else value
+        for name in Segments.__slots__
+        for value in (getattr(segments, name),)
+    }
+    values["dss"] = segments.dss.take(kept)
+    values["options"] = [
+        (int(renumbered[element]), option) for element, option in segments.options if kept[element]
+    ]
+    return Segments(**values)
+
+
+class _OptionTable:
+    """One pass over the TCP options of all segments, an option of each at a time."""
+
+    def __init__(self, layers: Layers, located: Ints) -> None:
+        at = layers.at[located]
+        available = layers.end[located] - at
+        cut = layers.cut[located]
+        self.headers = rows(layers.data, at, _ROW_BYTES)
+        self.malformed: list[tuple[int, str]] = []
+        self.options: list[tuple[int, MptcpOption]] = []
+        size = located.size
+        self.header_bytes: Ints = (self.headers[:, 12] >> 4).astype(np.int64) * 4
+        self.window_scale = np.full(size, -1, dtype=np.int8)
+        self.mss: Ints = np.zeros(size, dtype=np.int64)
+        self.sack_blocks = np.zeros(size, dtype=np.int8)
+        self.timestamp: Ints = np.full(size, -1, dtype=np.int64)
+        self.timestamp_echo: Ints = np.full(size, -1, dtype=np.int64)
+        self._dss: list[tuple[Ints, Ints, Ints]] = []
+        self._flat = self.headers.ravel()
+        whole = self._check_headers(available, cut)
+        # What the snap length cut off is not there to be decoded, but is no fault either.
+        self._limit = np.where(whole, self.header_bytes, 0)
+        self._end = np.minimum(self._limit, available)
+        self._walk()
+        self._decode_mptcp()
+
+    def _check_headers(self, available: Ints, cut: Mask) -> Mask:
+        short = available < 20
+        self._reject(np.flatnonzero(short & ~cut), "the packet ends within its TCP header")
+        # With fewer than 20 bytes, ports and sequence number are all that may be there.
+        wrong = ~short & (self.header_bytes < 20)
+        self._reject(np.flatnonzero(wrong), "the TCP header states a length below 20 bytes")
+        beyond = ~short & ~wrong & ~cut & (self.header_bytes > available)
+        self._reject(np.flatnonzero(beyond), "the TCP header is longer than the packet")
+        self.cut_header = short & cut
+        self._reject(np.flatnonzero(self.cut_header), "")
+        return ~(short | wrong | beyond)
+
+    def _reject(self, elements: Ints, reason: str) -> None:
+        self.malformed.extend((element, reason) for element in elements.tolist())
+
+    def _walk(self) -> None:
+        element: Ints = np.flatnonzero(self._end > 20)
+        if element.size == 0:
+            return
+        position = np.full(element.size, 20, dtype=np.int64)
+        usual = column(self.headers, 20, ">u4")[element] == _TIMESTAMPS_FIRST
+        usual &= self._end[element] >= 32
+        if usual.any():
+            self._timestamps(element[usual], 22)
+            position[usual] = 32
+        for _ in range(40):  # options are at most 40 bytes, each at least one
+            live = position < self._end[element]
+            if not live.all():
+                element, position = element[live], position[live]
+            if element.size == 0:
+                return
+            element, position = self._step(element, position)
+
+    def _step(self, element: Ints, position: Ints) -> tuple[Ints, Ints]:
+        """Take the option at each position; returns where the next ones are."""
+        base = element * _ROW_BYTES + position
+        kind = self._flat[base]
+        single = kind <= 1
+        length = self._flat[base + 1].astype(np.int64)
+        over = ~single & (position + np.maximum(length, 2) > self._end[element])
+        bad = ~single & ((length < 2) | over)
+        if bad.any():
+            self._cut_option(element[bad], position[bad], length[bad])
+        if (kind == 0).any():
+            position = np.where(kind == 0, 60, position)
+        plain = ~single & ~bad
+        for code in np.unique(kind[plain]).tolist():
+            rows_of = plain & (kind == code)
+            self._take(code, element[rows_of], position[rows_of], length[rows_of])
+        return element, position + np.where(single, 1, np.where(bad, 60, length))
+
+    def _cut_option(self, element: Ints, position: Ints, length: Ints) -> None:
+        limit = self._limit[element]
+        snapped = self._end[element] < limit
+        fits = (length >= 2) & (position + length <= limit)
+        unknown = position + 1 >= self._end[element]  # the length byte itself is cut off
+        wrong = ~(snapped & (fits | unknown))
+        for one, size in zip(element[wrong].tolist(), length[wrong].tolist(), strict=True):
+            kind = "a TCP option"
+            self.malformed.append((one, f"{kind} of {size} bytes does not fit in its header"))
+
+    def _take(self, code: int, element: Ints, position: Ints, length: Ints) -> None:
+        if code == MPTCP_KIND:
+            self._dss.append((element, position, length))
+        elif code == 8:
+            usable = length == 10
+            self._timestamps(element[usable], position[usable])
+        elif code == 2:
+            usable = length == 4
+            at = element[usable] * _ROW_BYTES + position[usable]
+            high = self._flat[at + 2].astype(np.int64)
+            self.mss[element[usable]] = high << 8 | self._flat[at + 3]
+        elif code == 3:
+            usable = length == 3
+            shift = self._flat[element[usable] * _ROW_BYTES + position[usable] + 2]
+            self.window_scale[element[usable]] = np.minimum(shift, 14)  # RFC 7323 section 2.3
+        elif code == 5:
+            self.sack_blocks[element] = (length - 2) // 8
+
+    def _timestamps(self, element: Ints, position: Ints | int) -> None:
+        at = element * _ROW_BYTES + position
+        words = np.ndarray((self._flat.size - 7,), "V8", self._flat.data, strides=(1,))
+        both = words[at + 2].view(">u4").astype(np.int64).reshape(-1, 2)
+        self.timestamp[element] = both[:, 0]
+        self.timestamp_echo[element] = both[:, 1]
+
+    def _decode_mptcp(self) -> None:
+        empty = np.zeros(0, dtype=np.int64)
+        parts = self._dss or [(empty, empty, empty)]
+        element, position, length = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if len(parts) > 1:
+            order = np.lexsort((position, element))
+            element, position, length = element[order], position[order], length[order]
+        at = element * _ROW_BYTES + position
+        is_dss = (self._flat[at + 2] >> 4 == DSS) & (length >= 4)
+        self.dss_element, self.dss_at = element[is_dss], at[is_dss]
+        self.dss_length = length[is_dss]
+        rare = ~is_dss
+        for one, start, size in zip(
+            element[rare].tolist(), at[rare].tolist(), length[rare].tolist(), strict=True
+        ):
+            option = decode_mptcp(self._flat[start : start + size].tobytes())
+            if isinstance(option, str):
+                self.malformed.append((one, option))
+            else:
+                self.options.append((one, option))
