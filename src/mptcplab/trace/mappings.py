@@ -53,6 +53,8 @@ _MAP: Final = np.dtype(
 )
 
 _ENDLESS: Final = 1 << 41
+_MAX_LATER: Final = 1 << 18
+_HALF_SHIFT: Final = 44
 
 
 class Mappings:
@@ -68,11 +70,24 @@ class Mappings:
         """By (half, DSN after which it ends): (time, packet, kind)."""
         self._pieces: list[NDArray[Any]] = []
         self._rows = 0
+        # Mappings of more than one segment, and payload that came after its mapping was replaced:
+        # what is sent again may have no option of its own.
+        self._long: list[NDArray[Any]] = []
+        self._later: list[NDArray[Any]] = []
+        self._later_rows = 0
 
     def add(
-        self, segments: Segments, followed: Followed, by_half: Groups, resolution_ns: int
+        self,
+        segments: Segments,
+        followed: Followed,
+        by_half: Groups,
+        isn_known: Mask,
+        resolution_ns: int,
     ) -> None:
-        """Take a batch; ``by_half`` groups its columns by half."""
+        """Take a batch; ``by_half`` groups its columns by half.
+
+        ``isn_known`` tells of every half whether its SYN was seen.
+        """
         self.maps = grown(self.maps, int(by_half.ids[-1]) + 1)
         order = by_half.order
         element = followed.element[order]
@@ -83,8 +98,9 @@ class Mappings:
             self._unmapped(half, followed.new_bytes[order])
             return
         seq = followed.seq[order]
-        self._shifts(half, announces, seq, ssn, followed)
+        self._shifts(half, announces, seq, ssn, isn_known)
         self._notes(segments, element, half, followed, order, announces)
+        self._keep_long(followed, order, half, announces, (kind, dsn, ssn, size))
         place = by_half.last_where(kind > 0)
         new = np.flatnonzero(followed.new_bytes[order] > 0)
         self._place(followed, order[new], half[new], place[new], (kind, dsn, ssn, size),
@@ -124,7 +140,7 @@ class Mappings:
         return kind, dsn, ssn, size
 
     def _shifts(
-        self, half: Ints, announces: Ints, seq: Ints, ssn: Ints, followed: Followed
+        self, half: Ints, announces: Ints, seq: Ints, ssn: Ints, isn_known: Mask
     ) -> None:
         """Where a SYN was not seen, find the initial sequence number by the first mappings.
 
@@ -139,13 +155,8 @@ class Mappings:
         least = np.full(ids.size, np.iinfo(np.int64).max)
         distance = near(seq[rows] - ssn[rows], np.zeros_like(rows), np.zeros_like(rows))
         np.minimum.at(least, inverse, distance)
-        known = self.isn_known[ids]
-        self.maps["shift"][ids] = np.where(known, 0, least)
+        self.maps["shift"][ids] = np.where(isn_known[ids], 0, least)
         self.maps["shifted"][ids] = True
-
-    def use_halves(self, isn_known: Mask) -> None:
-        """Tell which halves' initial sequence numbers were seen."""
-        self.isn_known = isn_known
 
     def _notes(
         self,
@@ -196,21 +207,77 @@ class Mappings:
         first = near(ssn + carried["shift"], np.zeros_like(ssn), start)
         offset = start - first
         good = (kind > 0) & (offset >= 0) & (offset < size)
-        if not good.all():
-            self._unmapped(half[~good], count[~good])
-        count = np.minimum(count, size - offset)
-        dsn = dsn + offset.astype(np.uint64)
         time = followed.time_ns[rows]
-        pieces = [half, kind, time, time, number, start, dsn, count]
-        table = np.zeros(int(good.sum()), dtype=EXTENT)
+        pieces = [half, kind, time, time, number, start, dsn + offset.astype(np.uint64), count]
+        table = np.zeros(rows.size, dtype=EXTENT)
         for name, column in zip(EXTENT.names or (), pieces, strict=True):
-            table[name] = column[good]
+            table[name] = column
+        if not good.all():
+            self._keep_later(table[~good])
+            table, room = table[good], (size - offset)[good]
+        else:
+            room = size - offset
+        table["bytes"] = np.minimum(table["bytes"], room)
         table = _coalesced(table, resolution_ns)
         self._pieces.append(table)
         self._rows += table.size
         if self._rows > MAX_EXTENTS:
             self._pieces = [_coalesced(self.extents(), 4 * resolution_ns)]
             self._rows = self._pieces[0].size
+
+    def _keep_long(
+        self,
+        followed: Followed,
+        order: Ints,
+        half: Ints,
+        announces: Ints,
+        announced: tuple[Ints, Words, Ints, Ints],
+    ) -> None:
+        kind, dsn, ssn, size = (column[announces] for column in announced)
+        owner = half[announces]
+        fresh = np.ones(announces.size, dtype=bool)
+        fresh[1:] = (dsn[1:] != dsn[:-1]) | (ssn[1:] != ssn[:-1]) | (owner[1:] != owner[:-1])
+        fresh &= (size > followed.payload_bytes[order][announces]) & (size < _ENDLESS)
+        if not fresh.any():
+            return
+        table = np.zeros(int(fresh.sum()), dtype=EXTENT)
+        seq = followed.seq[order][announces]
+        first = near(ssn + self.maps["shift"][owner], np.zeros_like(ssn), seq)
+        for name, column in (
+            ("half", owner), ("kind", kind), ("seq", first), ("dsn", dsn), ("bytes", size),
+        ):  # fmt: skip
+            table[name] = column[fresh]
+        self._long.append(table)
+
+    def _keep_later(self, table: NDArray[Any]) -> None:
+        if self._later_rows < _MAX_LATER:
+            self._later.append(table)
+            self._later_rows += table.size
+        else:
+            self._unmapped(table["half"], table["bytes"])
+
+    def _settle(self) -> None:
+        """Place what came after its mapping was replaced by the mappings known by now."""
+        if not self._later:
+            return
+        later = np.concatenate(self._later)
+        self._later, self._later_rows = [], 0
+        good = np.zeros(later.size, dtype=bool)
+        if self._long:
+            known = np.concatenate(self._long)
+            key = (known["half"].astype(np.int64) << _HALF_SHIFT) + np.maximum(known["seq"], 0)
+            order = np.argsort(key, kind="stable")
+            known, key = known[order], key[order]
+            asked = (later["half"].astype(np.int64) << _HALF_SHIFT) + np.maximum(later["seq"], 0)
+            found = known[np.maximum(np.searchsorted(key, asked, side="right") - 1, 0)]
+            offset = later["seq"] - found["seq"]
+            good = (found["half"] == later["half"]) & (offset >= 0) & (offset < found["bytes"])
+            later["kind"][good] = found["kind"][good]
+            later["dsn"][good] = found["dsn"][good] + offset[good].astype(np.uint64)
+            room = found["bytes"][good] - offset[good]
+            later["bytes"][good] = np.minimum(later["bytes"][good], room)
+        self._pieces.append(later[good])
+        self._unmapped(later["half"][~good], later["bytes"][~good])
 
     def _unmapped(self, half: Ints, count: Ints) -> None:
         for one in np.unique(half[count > 0]).tolist():
@@ -219,6 +286,7 @@ class Mappings:
 
     def extents(self) -> NDArray[Any]:
         """Return all extents by half and time."""
+        self._settle()
         if not self._pieces:
             return np.zeros(0, dtype=EXTENT)
         table = np.concatenate(self._pieces)

@@ -1,0 +1,239 @@
+"""From flows to MPTCP connections: handshakes, tokens, joins.
+
+A connection starts with MP_CAPABLE; a subflow joins it with the token of one of its sides.  Where
+the start is missing, flows that name the same token belong together, and flows that only carry data
+are brought together in ``inference``.
+"""
+
+from __future__ import annotations
+
+from mptcplab.trace.inference import infer
+from mptcplab.trace.model import BY_CAPABLE, BY_TOKEN, INFERRED, Connection, Subflow
+from mptcplab.trace.reading import Note, Reading
+from mptcplab.trace.segments import ACK, SYN
+from mptcplab.wire.keys import join_hmac, token_and_idsn
+from mptcplab.wire.mptcp import (
+    AddAddr,
+    MpCapable,
+    MpJoinAck,
+    MpJoinSyn,
+    MpJoinSynAck,
+)
+
+
+class _Builder:
+    """Goes through the options of a capture in order."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.connections: list[Connection] = []
+        self.of_flow: dict[int, Connection] = {}
+        self.subflows: dict[int, Subflow] = {}
+        self.by_token: dict[int, tuple[Connection, int]] = {}
+
+    def subflow(self, flow: int, joined_by: str) -> Subflow:
+        """Return the flow's subflow, made where it is new."""
+        known = self.subflows.get(flow)
+        if known is not None:
+            return known
+        row = self.reading.follower.table.flows[flow]
+        book = self.reading.decoder.book
+        made = Subflow(
+            flow=flow,
+            source=book.text(int(row["source"])),
+            destination=book.text(int(row["destination"])),
+            source_port=int(row["source_port"]),
+            destination_port=int(row["destination_port"]),
+            joined_by=joined_by,
+            first_number=int(row["first_number"]),
+            start_ns=int(row["first_ns"]),
+        )
+        self.subflows[flow] = made
+        return made
+
+    def add(self, connection: Connection, subflow: Subflow) -> None:
+        """Make a flow part of a connection."""
+        connection.subflows.append(subflow)
+        self.of_flow[subflow.flow] = connection
+
+    def new(self, subflow: Subflow) -> Connection:
+        """Start a connection with its first subflow."""
+        connection = Connection()
+        self.connections.append(connection)
+        self.add(connection, subflow)
+        return connection
+
+    def take(self, note: Note) -> None:
+        """Handle an option."""
+        flow = note.half >> 1
+        option = note.option
+        if isinstance(option, MpCapable):
+            self._capable(flow, note, option)
+        elif isinstance(option, MpJoinSyn | MpJoinSynAck | MpJoinAck):
+            self._join(flow, note, option)
+
+    def _capable(self, flow: int, note: Note, option: MpCapable) -> None:
+        connection = self.of_flow.get(flow)
+        if connection is None:
+            subflow = self.subflow(flow, BY_CAPABLE)
+            connection = self.new(subflow)
+            subflow.address_ids = [0, 0]  # RFC 8684 section 3.2
+        side = note.half & 1
+        handshake = note.flags & (SYN | ACK)
+        if handshake == SYN:
+            connection.saw_syn = True
+        elif handshake == SYN | ACK:
+            connection.saw_syn_ack = True
+            connection.version = option.version  # the listener's choice counts
+        else:
+            connection.saw_ack |= side == 0
+        if connection.version is None:
+            connection.version = option.version
+        connection.capable_flags[side] = option.flags
+        self._key(connection, side, option.sender_key)
+        self._key(connection, side ^ 1, option.receiver_key)
+
+    def _key(self, connection: Connection, side: int, key: int | None) -> None:
+        """Learn a side's key; the first one seen counts."""
+        if key is None or connection.keys[side] is not None:
+            return
+        connection.keys[side] = key
+        token, idsn = token_and_idsn(key, connection.version or 0)
+        connection.tokens[side] = token
+        connection.idsns[side] = idsn
+        self.by_token[token] = (connection, side)
+
+    def _join(
+        self, flow: int, note: Note, option: MpJoinSyn | MpJoinSynAck | MpJoinAck
+    ) -> None:
+        subflow = self.subflow(flow, BY_TOKEN)
+        side = note.half & 1
+        match option:
+            case MpJoinSyn():
+                subflow.token = option.token
+                subflow.nonces[side] = option.nonce
+                subflow.address_ids[side] = option.address_id
+                subflow.backup[side] = option.backup
+                if flow not in self.of_flow and option.token in self.by_token:
+                    connection, receiver = self.by_token[option.token]
+                    subflow.opened_by = receiver ^ 1
+                    self.add(connection, subflow)
+            case MpJoinSynAck():
+                subflow.nonces[side] = option.nonce
+                subflow.address_ids[side] = option.address_id
+                subflow.backup[side] = option.backup
+                subflow.hmacs[side] = option.hmac
+            case MpJoinAck():
+                subflow.hmacs[side] = option.hmac
+
+    def join_late(self) -> None:
+        """Place joins whose connection came later in the capture, and those that have none."""
+        for flow, subflow in self.subflows.items():
+            if flow in self.of_flow or subflow.token is None:
+                continue
+            if subflow.token in self.by_token:
+                connection, receiver = self.by_token[subflow.token]
+                subflow.opened_by = receiver ^ 1
+                self.add(connection, subflow)
+                continue
+            # Nobody saw this connection start: the first to name the token stands for it.
+            connection = self.new(subflow)
+            connection.tokens[1] = subflow.token
+            self.by_token[subflow.token] = (connection, 1)
+
+    def place_rest(self) -> None:
+        """Give flows without a handshake of their own connections, for ``infer`` to join."""
+        for flow in range(self.reading.follower.table.count):
+            if flow not in self.of_flow:
+                subflow = self.subflow(flow, INFERRED)
+                subflow.joined_by = INFERRED
+                self.new(subflow)
+
+
+def _verify(connection: Connection) -> None:
+    """Check the HMACs of joins where both keys are known (RFC 8684 section 3.2)."""
+    for subflow in connection.subflows:
+        keys = [connection.keys[subflow.opened_by], connection.keys[subflow.opened_by ^ 1]]
+        results = []
+        for side in (0, 1):
+            seen = subflow.hmacs[side]
+            mine, theirs = keys[side], keys[side ^ 1]
+            nonce, other = subflow.nonces[side], subflow.nonces[side ^ 1]
+            if seen is None or mine is None or theirs is None or nonce is None or other is None:
+                continue
+            right = join_hmac(mine, theirs, nonce, other, connection.version or 0)
+            results.append(right[: len(seen)] == seen)
+        subflow.hmac_ok = all(results) if results else None
+
+
+def _fallback(connection: Connection, reading: Reading) -> None:
+    """Find out whether, why and when a connection went on as plain TCP."""
+    first = connection.subflows[0]
+    halves = reading.follower.halves
+    if connection.saw_syn and not connection.saw_syn_ack:
+        answered = int(halves["syn_ack_ns"][2 * first.flow + 1])
+        if answered and first.joined_by == BY_CAPABLE:
+            connection.fallback_reason = "the SYN/ACK carried no MP_CAPABLE"
+            connection.fallback_ns = answered
+            return
+    for subflow in connection.subflows:
+        for side in (0, 1):
+            seen = reading.mappings.infinite.get(2 * subflow.flow + side)
+            if seen and (not connection.fallback or seen[0] < connection.fallback_ns):
+                connection.fallback_reason = "an infinite mapping was announced"
+                connection.fallback_ns, connection.fallback_number = seen
+    if connection.fallback or len(connection.subflows) > 1:
+        return
+    if connection.complete_handshake and _no_dss_after_handshake(first, reading):
+        connection.fallback_reason = "no data sequence signal followed the handshake"
+        connection.fallback_ns = int(halves["established_ns"][2 * first.flow])
+
+
+def _no_dss_after_handshake(subflow: Subflow, reading: Reading) -> bool:
+    """Whether data went both unmapped and unacknowledged at the data level."""
+    numbers = (2 * subflow.flow, 2 * subflow.flow + 1)
+    unmapped = sum(reading.mappings.unmapped_bytes.get(number, 0) for number in numbers)
+    if not unmapped:
+        return False
+    rows = reading.samples.table()
+    mine = (rows["half"] == numbers[0]) | (rows["half"] == numbers[1])
+    mapped = bool(reading.mappings.maps["kind"][list(numbers)].any())
+    return not mapped and not bool((rows["data_ack_bits"][mine] > 0).any())
+
+
+def _version_from_options(connection: Connection) -> None:
+    """Where no MP_CAPABLE was seen, an ADD_ADDR's shape tells the version; so does MP_TCPRST."""
+    if connection.version is None:
+        for _, _, _, option in connection.options:
+            if isinstance(option, AddAddr) and not option.echo:
+                connection.version = option.version
+            elif option.subtype == 8:
+                connection.version = 1
+
+
+def build(reading: Reading) -> list[Connection]:
+    """Reconstruct the connections of a capture, in order of their first packets."""
+    builder = _Builder(reading)
+    for note in reading.notes:
+        builder.take(note)
+    builder.join_late()
+    builder.place_rest()
+    connections = infer(builder.connections, reading)
+    of_flow = {
+        subflow.flow: connection for connection in connections for subflow in connection.subflows
+    }
+    for note in reading.notes:
+        of_flow[note.half >> 1].options.append(
+            (note.number, note.time_ns, note.half, note.option)
+        )
+    for connection in connections:
+        connection.subflows.sort(key=lambda subflow: subflow.first_number)
+        for number, subflow in enumerate(connection.subflows):
+            subflow.number = number
+        _verify(connection)
+        _fallback(connection, reading)
+        _version_from_options(connection)
+    connections.sort(key=lambda connection: connection.subflows[0].first_number)
+    for number, connection in enumerate(connections):
+        connection.number = number
+    return connections
