@@ -27,6 +27,7 @@ FLOW: Final = np.dtype(
         ("destination_port", "i4"),
         ("initiator_is_high", "?"),  # of the two ends in the order of the flow's key
         ("syn_seq", "i8"),  # of the initiator's SYN, -1 where it was not seen
+        ("first_seq", "i8"),
         ("first_number", "i8"),
         ("first_ns", "i8"),
     ]
@@ -109,6 +110,7 @@ class FlowTable:
         table["syn_seq"][number] = np.where(
             is_syn, np.where(by_sender, segments.seq[rows], acked), -1
         )
+        table["first_seq"][number] = segments.seq[rows]
         table["first_number"][number] = segments.number[rows]
         table["first_ns"][number] = segments.time_ns[rows]
         self._current[pair[rows]] = number
@@ -121,7 +123,11 @@ class FlowTable:
         for row in rows.tolist():
             current = int(self._current[pair[row]])
             old = self.flows[current]
-            if int(old["syn_seq"]) == int(segments.seq[row]) or self.count >= MAX_FLOWS:
+            seq = int(segments.seq[row])
+            if int(old["syn_seq"]) == seq or self.count >= MAX_FLOWS:
+                continue
+            if int(old["syn_seq"]) < 0 and int(old["first_seq"]) - seq in (0, 1):
+                old["syn_seq"] = seq  # strays of this very flow came before its SYN
                 continue
             self._open(segments, np.array([row]), pair, from_high)
             later = np.flatnonzero(pair[row:] == pair[row]) + row

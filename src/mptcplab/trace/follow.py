@@ -44,8 +44,10 @@ HALF: Final = np.dtype(
         ("syn_ack_ns", "i8"),
         ("established_ns", "i8"),
         ("fin_ns", "i8"),
+        ("fin_number", "i8"),  # packets
         ("fin_seq", "i8"),
         ("rst_ns", "i8"),
+        ("rst_number", "i8"),
         ("last_ns", "i8"),
         ("last_number", "i8"),
         ("last_data_ns", "i8"),
@@ -222,13 +224,12 @@ class _Batch:
                 row["mss"] = self.mss[k]
                 shift = int(self.scale[k])
                 row["scale"] = NO_SCALE if shift < 0 else 2 + shift
-                if not row["based"][0]:
+                if not row["isn_known"][0]:
                     row["based"], row["isn_known"] = True, True
-                    row["base"] = self.raw_seq[k]
-            if flags & FIN:
-                row["fin_ns"] = row["fin_ns"][0] or now
-            if flags & RST:
-                row["rst_ns"] = row["rst_ns"][0] or now
+                    row["base"], row["next"] = self.raw_seq[k], 0
+            for bit, name in ((FIN, "fin"), (RST, "rst")):
+                if flags & bit and not row[name + "_ns"][0]:
+                    row[name + "_ns"], row[name + "_number"] = now, self.number[k]
 
     def _bases(self) -> None:
         """Choose where sequence numbers of halves without a SYN start."""
@@ -359,7 +360,8 @@ class _Batch:
         """When the initiator first acknowledged the other side's SYN."""
         halves = self.halves
         waiting = (halves["established_ns"][self.half] == 0) & self.acks & ~self.syn
-        waiting &= self.forward
+        waiting &= self.forward & (halves["syn_ns"][self.half] > 0)
+        waiting &= self.time > halves["syn_ns"][self.half]
         rows = np.flatnonzero(waiting)
         if rows.size:
             unique, first = np.unique(self.half[rows], return_index=True)

@@ -48,13 +48,18 @@ class Half:
     syn_ns: int = 0
     established_ns: int = 0
     fin_ns: int = 0
+    fin_number: int = 0
     rst_ns: int = 0
+    rst_number: int = 0
     last_ns: int = 0
     last_number: int = 0
     last_data_ns: int = 0
     last_data_number: int = 0
     samples: NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=SAMPLE))
     extents: NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=EXTENT))
+    again_seq: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    again_bytes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Where on the subflow data lies that was sent before, and how much of it."""
     data_rel: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Relative data sequence number of each extent, the first byte of the connection being 1."""
 

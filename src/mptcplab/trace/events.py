@@ -1,0 +1,285 @@
+"""What happened on a connection, told in sentences: the content of the old kernel's debug log."""
+
+from __future__ import annotations
+
+from mptcplab.trace.model import Connection, Event, Subflow, endpoint
+from mptcplab.trace.reading import Reading
+from mptcplab.trace.silence import Silence, find_silences
+from mptcplab.trace.words import address_text, bytes_text, reason_text, time_text
+from mptcplab.wire.keys import add_addr_hmac
+from mptcplab.wire.mptcp import (
+    AddAddr,
+    MpFail,
+    MpFastclose,
+    MpPrio,
+    MptcpOption,
+    MpTcpRst,
+    RemoveAddr,
+)
+
+START = "connection starts"
+ESTABLISHED = "first subflow"
+JOIN = "join"
+NEW_ADDRESS = "new interface"
+RETURNED = "interface returns"
+REFUSED = "join refused"
+LOST = "subflow lost"
+IDLE = "subflow idle"
+RESUMED = "subflow returns"
+CLOSING = "data ends"
+CLOSED = "connection closes"
+SUBFLOW_CLOSED = "subflow closed"
+FALLBACK = "fallback"
+ADDRESS = "address"
+
+STAGES = (START, ESTABLISHED, NEW_ADDRESS, LOST, RESUMED, RETURNED, CLOSED)
+"""Events that divide a connection's life as Table 4 of the report does."""
+
+
+def tell(connection: Connection, reading: Reading) -> None:
+    """Fill in the connection's events, in order of time."""
+    teller = _Teller(connection, reading)
+    teller.start()
+    for subflow in connection.subflows:
+        teller.joined(subflow)
+        teller.closed(subflow)
+    silences = [silence for side in (0, 1) for silence in find_silences(connection, side)]
+    for silence in silences:
+        teller.silent(silence)
+    for number, time_ns, half, option in connection.options:
+        teller.said(number, time_ns, half, option)
+    teller.end()
+    connection.events = sorted(
+        teller.events, key=lambda event: (event.time_ns, event.kind != START, event.number)
+    )
+
+
+class _Teller:
+    def __init__(self, connection: Connection, reading: Reading) -> None:
+        self.connection = connection
+        self.reading = reading
+        self.events: list[Event] = []
+        self.of_flow = {subflow.flow: subflow for subflow in connection.subflows}
+
+    def add(
+        self,
+        time_ns: int,
+        number: int,
+        kind: str,
+        text: str,
+        subflow: Subflow | None = None,
+        side: int | None = None,
+    ) -> None:
+        self.events.append(
+            Event(time_ns, number, kind, text, None if subflow is None else subflow.number, side)
+        )
+
+    def start(self) -> None:
+        """The first packet, the first subflow, fallback."""
+        connection = self.connection
+        first = connection.subflows[0]
+        source, destination = first.ends
+        version = "" if connection.version is None else f", version {connection.version}"
+        if connection.saw_syn:
+            text = f"{source} opens an MPTCP connection to {destination}{version}"
+        else:
+            text = f"the capture meets the connection of {source} and {destination} under way"
+            text += version
+        tokens = [f"0x{token:08x}" for token in connection.tokens if token is not None]
+        if tokens:
+            text += f", token{'s' if len(tokens) > 1 else ''} {' and '.join(tokens)}"
+        self.add(first.start_ns, first.first_number, START, text, first)
+        established = first.halves[0].established_ns
+        if established and connection.saw_syn and connection.saw_syn_ack:
+            text = f"subflow 0 is established after {time_text(first.handshake_ns)}"
+            self.add(established, 0, ESTABLISHED, text, first)
+        elif connection.saw_syn and not first.halves[1].syn_ns:
+            self.add(first.end_ns, 0, REFUSED, _unanswered("the SYN", first), first)
+        if connection.fallback_reason:
+            self.add(
+                connection.fallback_ns,
+                connection.fallback_number,
+                FALLBACK,
+                f"the connection goes on as plain TCP: {connection.fallback_reason}",
+                first,
+            )
+
+    def joined(self, subflow: Subflow) -> None:
+        """A further subflow: tried, established, refused."""
+        connection = self.connection
+        if subflow is connection.subflows[0]:
+            return
+        source, destination = subflow.ends
+        how = "" if subflow.joined_by == "token" else " (inferred: its handshake was not captured)"
+        before = connection.subflows[: subflow.number]
+        address = subflow.source
+        fresh = all(address not in (one.source, one.destination) for one in before)
+        gone = [one for one in before if address == one.source and _is_over(one, subflow.start_ns)]
+        established = subflow.halves[0].established_ns
+        answered = subflow.halves[1].syn_ns
+        when = established or subflow.start_ns
+        text = f"subflow {subflow.number} joins: {source} to {destination}{how}"
+        if subflow.backup[0]:
+            text += ", as backup"
+        if subflow.hmac_ok is False:
+            text += ", WITH A WRONG HMAC"
+        if not answered and subflow.joined_by == "token" and not subflow.bytes:
+            text = f"{source} tries to join from here to {destination}: "
+            text += _unanswered("the SYN", subflow)
+            self.add(subflow.start_ns, subflow.first_number, REFUSED, text, subflow)
+            return
+        if not established and subflow.joined_by == "token" and not subflow.bytes:
+            text = f"{source} tries to join to {destination}: the third packet was not seen"
+            self.add(subflow.start_ns, subflow.first_number, REFUSED, text, subflow)
+            return
+        kind = NEW_ADDRESS if fresh else JOIN
+        if gone:
+            kind = RETURNED
+            text += f"; {address} was in use before, by subflow {gone[-1].number}"
+        if subflow.handshake_ns:
+            text += f" (handshake {time_text(subflow.handshake_ns)})"
+        self.add(when, subflow.first_number, kind, text, subflow, subflow.opened_by)
+
+    def silent(self, silence: Silence) -> None:
+        """A subflow stopped carrying data while others went on."""
+        subflow = silence.subflow
+        lost = silence.unacked_bytes > 0
+        link = " to ".join(subflow.ends)
+        text = f"subflow {subflow.number} ({link}) stops carrying data"
+        if lost:
+            text += f" with {bytes_text(silence.unacked_bytes)} unacknowledged"
+            text += f"; the connection pauses for {time_text(silence.stall_ns)}"
+        else:
+            text += ", all of it acknowledged: the sender uses the other subflows"
+        self.add(
+            silence.start_ns, silence.last_number, LOST if lost else IDLE, text, subflow,
+            silence.side,
+        )  # fmt: skip
+        if silence.resumed:
+            text = (
+                f"subflow {subflow.number} carries data again after "
+                f"{time_text(silence.end_ns - silence.start_ns)}"
+            )
+            if silence.retransmissions:
+                text += f" and {silence.retransmissions} retransmissions in vain"
+            self.add(silence.end_ns, 0, RESUMED, text, subflow, silence.side)
+
+    def closed(self, subflow: Subflow) -> None:
+        """FIN and RST of a subflow."""
+        for side, half in enumerate(subflow.halves):
+            who = subflow.ends[side]
+            if half.rst_ns:
+                text = f"{who} resets subflow {subflow.number}"
+                self._gone(half.rst_ns, half.rst_number, text, subflow, side)
+            if half.fin_ns:
+                text = f"{who} closes its direction of subflow {subflow.number} (FIN)"
+                self._gone(half.fin_ns, half.fin_number, text, subflow, side)
+
+    def _gone(self, time_ns: int, number: int, text: str, subflow: Subflow, side: int) -> None:
+        self.add(time_ns, number, SUBFLOW_CLOSED, text, subflow, side ^ subflow.opened_by)
+
+    def said(self, number: int, time_ns: int, half: int, option: MptcpOption) -> None:
+        """An option other than MP_CAPABLE, MP_JOIN and DSS."""
+        subflow = self.of_flow[half >> 1]
+        side = (half & 1) ^ subflow.opened_by
+        who = subflow.ends[half & 1]
+        match option:
+            case AddAddr():
+                text = self._address(who, side, option)
+                self.add(time_ns, number, ADDRESS, text, subflow, side)
+            case RemoveAddr():
+                ids = ", ".join(str(one) for one in option.address_ids)
+                text = f"{who} withdraws address ID {ids}"
+                self.add(time_ns, number, "address removed", text, subflow, side)
+            case MpPrio():
+                what = "a backup" if option.backup else "a regular subflow"
+                which = f"subflow {subflow.number}"
+                if option.address_id is not None:
+                    which = f"address ID {option.address_id}"
+                text = f"{who} asks that {which} be {what}"
+                self.add(time_ns, number, "priority", text, subflow, side)
+            case MpFail():
+                text = f"{who} reports a wrong checksum at data sequence number {option.dsn}"
+                self.add(time_ns, number, "checksum failure", text, subflow, side)
+            case MpFastclose():
+                key = self.connection.keys[side ^ 1]
+                proof = ""
+                if key is not None:
+                    right = key == option.receiver_key
+                    proof = " with the right key" if right else " WITH A WRONG KEY"
+                text = f"{who} aborts the connection (MP_FASTCLOSE{proof})"
+                if not any(event.kind == CLOSED for event in self.events):
+                    self.add(time_ns, number, CLOSED, text, subflow, side)
+            case MpTcpRst():
+                again = ", a retry may help" if option.transient else ""
+                text = f"{who} resets subflow {subflow.number}: {reason_text(option.reason)}{again}"
+                self.add(time_ns, number, SUBFLOW_CLOSED, text, subflow, side)
+
+    def _address(self, who: str, side: int, option: AddAddr) -> str:
+        address = address_text(option.address)
+        place = address if option.port is None else endpoint(address, option.port)
+        if option.echo:
+            return f"{who} confirms address ID {option.address_id}, {place}"
+        text = f"{who} announces {place} as address ID {option.address_id}"
+        mine, theirs = self.connection.keys[side], self.connection.keys[side ^ 1]
+        if option.hmac is not None and mine is not None and theirs is not None:
+            right = add_addr_hmac(mine, theirs, option.address_id, option.address, option.port)
+            text += "" if right == option.hmac else ", WITH A WRONG HMAC"
+        return text
+
+    def end(self) -> None:
+        """DATA_FINs and the last packet."""
+        connection = self.connection
+        closers = {}
+        for (half, _), (time_ns, number, _) in self.reading.mappings.data_fins.items():
+            subflow = self.of_flow.get(half >> 1)
+            if subflow is not None:
+                side = (half & 1) ^ subflow.opened_by
+                if side not in closers or time_ns < closers[side][0]:
+                    closers[side] = (time_ns, number, subflow)
+        for side, (time_ns, number, subflow) in closers.items():
+            text = f"{_host(connection, side)} has sent all its data (DATA_FIN)"
+            self.add(time_ns, number, CLOSING, text, subflow, side)
+        aborted = any(event.kind == CLOSED for event in self.events)
+        ended = len(closers) == 2 or connection.fallback
+        over = [_over_ns(subflow) for subflow in connection.subflows]
+        if not aborted and ended and all(over):
+            text = "the connection closes"
+            self.add(max(over), 0, CLOSED, text)
+        elif not aborted and all(over) and len(over) > 0:
+            self.add(max(over), 0, CLOSED, "the last subflow is gone")
+
+
+def _host(connection: Connection, side: int) -> str:
+    first = connection.subflows[0]
+    return first.ends[side ^ first.opened_by]
+
+
+def _over_ns(subflow: Subflow) -> int:
+    """When a subflow was over: both FINs or a RST; 0 where it was not, or never was."""
+    resets = [half.rst_ns for half in subflow.halves if half.rst_ns]
+    fins = [half.fin_ns for half in subflow.halves]
+    if resets:
+        return min(resets)
+    if all(fins):
+        return max(fins)
+    return subflow.end_ns if not subflow.halves[1].syn_ns and not subflow.bytes else 0
+
+
+def _is_over(subflow: Subflow, by_ns: int) -> bool:
+    over = _over_ns(subflow)
+    quiet = subflow.halves[0].last_data_ns or subflow.halves[1].last_data_ns
+    return 0 < over <= by_ns or (0 < quiet and quiet + 1_000_000_000 < by_ns)
+
+
+def _unanswered(what: str, subflow: Subflow) -> str:
+    if subflow.halves[1].rst_ns:
+        return f"{what} was answered by a reset"
+    again = subflow.halves[0].packets
+    return f"{what} was not answered" + (f" ({again} packets)" if again > 1 else "")
+
+
+def stage_events(connection: Connection) -> list[Event]:
+    """Return the events that mark the stages of the connection's life."""
+    return [event for event in connection.events if event.kind in STAGES]
+

@@ -1,0 +1,208 @@
+"""A reconstruction in words: what `mptcplab inspect` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from mptcplab.trace.dips import Dip, find_dips
+from mptcplab.trace.events import ADDRESS, IDLE, LOST, SUBFLOW_CLOSED, stage_events
+from mptcplab.trace.model import Connection, Event, Subflow
+from mptcplab.trace.series import Series, direction
+from mptcplab.trace.stalls import Stall, find_stalls
+from mptcplab.trace.trace import Trace
+from mptcplab.trace.words import bytes_text, rate_text, time_text
+
+_MOST_STALLS: Final = 6
+_MOST_DIPS: Final = 8
+_MOST_CONNECTIONS: Final = 50
+_MOST_MALFORMED: Final = 10
+
+
+def explanation(trace: Trace) -> Iterator[str]:
+    """Yield the lines of the explanation of a whole capture."""
+    yield from _capture(trace)
+    for connection in trace.connections[:_MOST_CONNECTIONS]:
+        yield ""
+        yield from explain_connection(trace, connection)
+    rest = len(trace.connections) - _MOST_CONNECTIONS
+    if rest > 0:
+        yield f"\nand {rest} more connections; --json lists them all"
+
+
+def _capture(trace: Trace) -> Iterator[str]:
+    names = ", ".join(path.name for path in trace.paths)
+    duration = time_text(max(0, trace.last_ns - trace.first_ns))
+    yield f"{names}: {trace.packets:,} packets in {duration}"
+    subflows = len(trace.subflows)
+    plain = trace.reading.tcp_segments
+    yield (
+        f"{_count(len(trace.connections), 'MPTCP connection')}, {_count(subflows, 'subflow')}; "
+        f"{plain:,} TCP segments in all"
+    )
+    ignored = trace.reading.follower.table.ignored_segments
+    if ignored:
+        yield f"{ignored:,} segments of further subflows were not followed: there are too many"
+    malformed = trace.malformed
+    if malformed:
+        yield f"{_count(len(malformed), 'malformed packet')}, left out:"
+        for one in malformed[:_MOST_MALFORMED]:
+            yield f"  packet {one.number}: {one.reason}"
+        if len(malformed) > _MOST_MALFORMED:
+            yield f"  and {len(malformed) - _MOST_MALFORMED} more; --json lists them all"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
+    """Yield the lines about one connection."""
+    first = connection.subflows[0]
+    source, destination = first.ends
+    version = "version unknown" if connection.version is None else f"version {connection.version}"
+    notes = [version]
+    if not connection.saw_syn:
+        notes.append("start not captured")
+    elif not connection.complete_handshake:
+        notes.append("handshake incomplete")
+    if connection.fallback:
+        notes.append("fell back to TCP")
+    if connection.checksums:
+        notes.append("DSS checksums in use")
+    yield f"Connection {connection.number}: {source} to {destination} ({', '.join(notes)})"
+    duration = max(connection.end_ns - connection.start_ns, 1)
+    for side, arrow in ((0, "sent"), (1, "received")):
+        amount = connection.side_bytes(side)
+        if amount:
+            rate = rate_text(amount * 8e9 / duration)
+            yield f"  {arrow} {bytes_text(amount)} of data, {rate} over {time_text(duration)}"
+    yield ""
+    yield from _subflow_table(connection)
+    yield ""
+    yield "  What happened"
+    for event in _told(connection):
+        mark = "*" if event in stage_events(connection) else " "
+        yield f"  {mark}{trace.seconds(event.time_ns):10.3f} s  {event.text}"
+    for side in (0, 1):
+        series = direction(connection, side)
+        if series is not None:
+            yield from _held_up(trace, connection, series)
+    lines = list(last_words(trace, connection))
+    if lines:
+        yield ""
+        yield from lines
+
+
+def _told(connection: Connection) -> list[Event]:
+    """Leave out what only repeats: confirmations of addresses, FINs after the data's end."""
+    return [
+        event
+        for event in connection.events
+        if not (event.kind == ADDRESS and " confirms " in event.text)
+        and not (event.kind == SUBFLOW_CLOSED and "(FIN)" in event.text)
+    ]
+
+
+def _subflow_table(connection: Connection) -> Iterator[str]:
+    header = ("", "source", "destination", "by", "ids", "bytes", "share", "reinj.", "retr.", "RTT")
+    rows = [header]
+    total = max(connection.bytes, 1)
+    for subflow in connection.subflows:
+        mark = "".join(("b" if any(subflow.backup) else "", "!" if subflow.hmac_ok is False else ""))
+        ids = "/".join("-" if one is None else str(one) for one in subflow.address_ids)
+        again = sum(half.retransmissions for half in subflow.halves)
+        rows.append(
+            (
+                f"{subflow.number}{mark}",
+                *subflow.ends,
+                subflow.joined_by,
+                ids,
+                bytes_text(subflow.bytes),
+                f"{(subflow.bytes - subflow.reinjected_bytes) / total:.0%}",
+                bytes_text(subflow.reinjected_bytes) if subflow.reinjected_bytes else "-",
+                str(again) if again else "-",
+                rtt_text(subflow),
+            )
+        )
+    widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if k < 5 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def rtt_text(subflow: Subflow) -> str:
+    """Return the round trip: measured on data by the busier side, else by the handshake."""
+    half = max(subflow.halves, key=lambda one: one.bytes)
+    if half.rtt_ns.size:
+        return f"{time_text(float(np.median(half.rtt_ns)))} (min {time_text(half.least_rtt_ns)})"
+    return time_text(subflow.handshake_ns) if subflow.handshake_ns else "-"
+
+
+def _held_up(trace: Trace, connection: Connection, series: Series) -> Iterator[str]:
+    sender = connection.subflows[0].ends[series.side ^ connection.subflows[0].opened_by]
+    stalls = find_stalls(connection, series)
+    if stalls:
+        yield ""
+        yield f"  What held up the data of {sender}"
+        yield from _stall_lines(trace, stalls)
+    dips = find_dips(connection, series, stalls)
+    if dips:
+        yield ""
+        yield f"  Dips in the throughput of {sender}"
+        yield from _dip_lines(trace, dips)
+
+
+def _stall_lines(trace: Trace, stalls: list[Stall]) -> Iterator[str]:
+    for kind in dict.fromkeys(stall.kind for stall in stalls):
+        those = [stall for stall in stalls if stall.kind == kind]
+        total = sum(stall.duration_ns for stall in those)
+        yield f"  {kind}: {_count(len(those), 'time')}, {time_text(total)} in all; the longest:"
+        for stall in sorted(those, key=lambda one: -one.duration_ns)[:_MOST_STALLS]:
+            held = f", {bytes_text(stall.bytes)} held back" if stall.kind.startswith("head") else ""
+            yield (
+                f"   {trace.seconds(stall.start_ns):10.3f} s  for "
+                f"{time_text(stall.duration_ns)}{held}: {stall.cause}"
+            )
+
+
+def _dip_lines(trace: Trace, dips: list[Dip]) -> Iterator[str]:
+    for dip in sorted(dips, key=lambda one: one.bps / one.usual_bps)[:_MOST_DIPS]:
+        yield (
+            f"   {trace.seconds(dip.start_ns):10.3f} s  {rate_text(dip.bps)} instead of "
+            f"{rate_text(dip.usual_bps)} for {time_text(dip.duration_ns)}: {dip.cause}"
+        )
+    if len(dips) > _MOST_DIPS:
+        yield f"  and {len(dips) - _MOST_DIPS} more"
+
+
+def last_words(trace: Trace, connection: Connection) -> Iterator[str]:
+    """Yield one line per subflow that stopped carrying data before the connection did."""
+    for event in connection.events:
+        if event.kind not in (LOST, IDLE) or event.subflow is None or event.side is None:
+            continue
+        subflow = connection.subflows[event.subflow]
+        back = any(
+            later.subflow == event.subflow
+            and later.side == event.side
+            and later.time_ns > event.time_ns
+            and later.kind == "subflow returns"
+            for later in connection.events
+        )
+        if back:
+            continue
+        half = subflow.half(event.side)
+        answer = subflow.half(event.side ^ 1)
+        last = max((half, answer), key=lambda one: one.last_ns)
+        who = subflow.ends[0 if last is subflow.halves[0] else 1]
+        said = trace.last_packet_text(last.last_number)
+        yield (
+            f"  Subflow {subflow.number} ({' to '.join(subflow.ends)}) stopped carrying data at "
+            f"{trace.seconds(event.time_ns):.3f} s (packet {event.number}); the last thing said on "
+            f"it, at {trace.seconds(last.last_ns):.3f} s by {who}: {said}"
+        )

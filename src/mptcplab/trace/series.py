@@ -1,0 +1,131 @@
+"""One direction of a connection over time: sent, acknowledged, offered, held back.
+
+All series share one axis, the slots in which anything happened.  Data sequence numbers are relative:
+the first byte is 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.gather import Ints
+from mptcplab.trace.model import Connection, Half
+from mptcplab.trace.reinjection import relative
+
+
+@dataclass(slots=True)
+class Series:
+    """What ``side`` of a connection sends, and what the other side answers."""
+
+    side: int
+    time_ns: Ints
+    sent: Ints
+    """The highest data sequence number sent, plus one."""
+    data_ack: Ints
+    """The highest DATA_ACK of the other side."""
+    edge: Ints
+    """The right edge of the shared receive window: the highest DATA_ACK plus its window."""
+    window_bytes: Ints
+    """What the other side offered last, on any subflow."""
+    arrived_bytes: Ints
+    """Data acknowledged on the subflows, each byte once (reinjections taken off)."""
+    subflow_acked: list[Ints]
+    """Relative sequence number acknowledged on each subflow."""
+    window_seen: bool
+    """Whether any window was seen at all."""
+
+    @property
+    def held_bytes(self) -> Ints:
+        """Data that has arrived but waits for an earlier byte: the out-of-order queue."""
+        return np.maximum(self.arrived_bytes - np.maximum(self.data_ack - 1, 0), 0)
+
+    @property
+    def outstanding_bytes(self) -> Ints:
+        """Sent, not yet acknowledged at the data level."""
+        return np.maximum(self.sent - self.data_ack, 0)
+
+
+def _steps(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
+    """Put a step function, given by its changes, on the axis; values only grow."""
+    if time.size == 0:
+        return np.full(axis.size, start, dtype=np.int64)
+    grown = np.maximum.accumulate(np.maximum(value, start))
+    place = np.searchsorted(time, axis, side="right") - 1
+    return np.where(place >= 0, grown[np.maximum(place, 0)], start)
+
+
+def _latest(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
+    """Put the latest of given values on the axis."""
+    if time.size == 0:
+        return np.full(axis.size, start, dtype=np.int64)
+    place = np.searchsorted(time, axis, side="right") - 1
+    return np.where(place >= 0, value[np.maximum(place, 0)], start)
+
+
+def direction(connection: Connection, side: int) -> Series | None:
+    """Return the series of what ``side`` sends, None where nothing maps to the data level."""
+    halves = [subflow.half(side) for subflow in connection.subflows]
+    answers = [subflow.half(side ^ 1) for subflow in connection.subflows]
+    base = connection.data_bases[side]
+    tables = [half.samples["time_ns"] for half in (*halves, *answers)]
+    if base is None or not any(table.size for table in tables):
+        return None
+    axis = np.unique(np.concatenate(tables))
+    sent_time, sent = _sent(halves)
+    if sent.size == 0:
+        return None
+    ack_time, ack, window = _data_acks(answers, base)
+    acked = [
+        _steps(axis, half.samples["time_ns"], half.samples["ack"], 1) for half in answers
+    ]
+    seen = window.size > 0
+    return Series(
+        side=side,
+        time_ns=axis,
+        sent=_steps(axis, sent_time, sent, 1),
+        data_ack=_steps(axis, ack_time, ack, 1),
+        edge=_steps(axis, ack_time, ack + window, 1 + (int(window[0]) if seen else 0)),
+        window_bytes=_latest(axis, ack_time, window, int(window[0]) if seen else 0),
+        arrived_bytes=_arrived(axis, halves, acked),
+        subflow_acked=acked,
+        window_seen=seen,
+    )
+
+
+def _sent(halves: list[Half]) -> tuple[Ints, Ints]:
+    time = np.concatenate([half.extents["last_ns"] for half in halves])
+    stop = np.concatenate([half.data_rel + half.extents["bytes"] for half in halves])
+    order = np.argsort(time, kind="stable")
+    return time[order], stop[order]
+
+
+def _data_acks(answers: list[Half], base: int) -> tuple[Ints, Ints, Ints]:
+    """Return (time, relative DATA_ACK, window) of all subflows, in order of time."""
+    rows = np.concatenate([half.samples for half in answers])
+    rows = rows[rows["data_ack_bits"] > 0]
+    rows = rows[np.argsort(rows["time_ns"], kind="stable")]
+    wide = rows["data_ack_bits"] == 64
+    number = relative(rows["data_ack"], wide, np.zeros(wide.size, dtype=bool), base)
+    return rows["time_ns"], number, rows["data_ack_window_bytes"]
+
+
+def _arrived(axis: Ints, halves: list[Half], acked: list[Ints]) -> Ints:
+    """Sum what the subflows acknowledged, without what an other subflow had brought before."""
+    total = np.zeros(axis.size, dtype=np.int64)
+    for half, progress in zip(halves, acked, strict=True):
+        reached = np.maximum(progress - 1, 0)
+        limit = half.bytes
+        total += np.minimum(reached, limit)
+        if half.reinjected_bytes:
+            place = np.searchsorted(half.again_seq, progress, side="left")
+            total -= np.append(0, np.cumsum(half.again_bytes))[place]
+    return total
+
+
+def bins(time_ns: Ints, amount: Ints, start_ns: int, width_ns: int, count: int) -> NDArray[np.int64]:
+    """Sum ``amount`` in ``count`` bins of ``width_ns``."""
+    place = np.clip((time_ns - start_ns) // width_ns, 0, count - 1)
+    return np.bincount(place, weights=amount, minlength=count).astype(np.int64)

@@ -1,0 +1,110 @@
+"""Subflows that stop carrying data while the connection goes on, and return or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mptcplab.trace.gather import Ints
+from mptcplab.trace.model import Connection, Half, Subflow
+
+_LEAST_NS: Final = 500_000_000
+"""A pause of half a second is more than a scheduler's choice between bursts."""
+_LEAST_IDLE_NS: Final = 2_000_000_000
+"""A subflow whose data is all acknowledged is only called idle after two seconds."""
+_ROUND_TRIPS: Final = 20
+_BUSY_SHARE: Final = 0.5
+"""Of a pause, how much of it the other subflows must have been carrying data."""
+_BUSY_SLOT_NS: Final = 100_000_000
+
+
+@dataclass(slots=True)
+class Silence:
+    """A pause of a subflow during which other subflows carried the connection's data."""
+
+    subflow: Subflow
+    side: int
+    start_ns: int
+    """When its last new data was seen."""
+    end_ns: int
+    """When new data came again; when the others stopped, where it never did."""
+    resumed: bool
+    unacked_bytes: int
+    """In flight and not acknowledged when it fell silent; 0: it was left idle."""
+    retransmissions: int
+    """Sent on it in vain during the pause."""
+    last_number: int
+    stall_ns: int
+    """How long the whole connection delivered nothing new when it fell silent."""
+
+
+def find_silences(connection: Connection, side: int) -> list[Silence]:
+    """Return the silences of what ``side`` sends, in order of time."""
+    out = []
+    halves = [subflow.half(side) for subflow in connection.subflows]
+    times = [half.samples["time_ns"][half.samples["new_bytes"] > 0] for half in halves]
+    for subflow, half, mine in zip(connection.subflows, halves, times, strict=True):
+        if mine.size == 0:
+            continue
+        others = [time for time, other in zip(times, halves, strict=True) if other is not half]
+        rest = np.sort(np.concatenate(others)) if others else mine[:0]
+        if rest.size == 0:
+            continue
+        out += _of_subflow(subflow, side, half, mine, rest)
+    return sorted(out, key=lambda silence: silence.start_ns)
+
+
+def _of_subflow(
+    subflow: Subflow, side: int, half: Half, mine: Ints, rest: Ints
+) -> list[Silence]:
+    least = max(_LEAST_NS, _ROUND_TRIPS * (half.least_rtt_ns or subflow.handshake_ns))
+    ends = np.append(mine[1:], max(int(rest[-1]), int(mine[-1])))
+    resumed = np.append(np.ones(mine.size - 1, dtype=bool), False)
+    out = []
+    for k in np.flatnonzero(ends - mine > least).tolist():
+        start, end = int(mine[k]), int(ends[k])
+        low, high = np.searchsorted(rest, (start, end))
+        busy = np.unique((rest[low:high] - start) // _BUSY_SLOT_NS).size * _BUSY_SLOT_NS
+        if busy < _BUSY_SHARE * (end - start):
+            continue
+        rows = half.samples
+        before = int(np.searchsorted(rows["time_ns"], start, side="right"))
+        sent = int(rows["next"][:before].max(initial=1))
+        answer = subflow.half(side ^ 1).samples
+        # What is acknowledged soon afterwards was not lost.
+        known = answer["ack"][answer["time_ns"] <= start + least // 2]
+        unacked = max(0, sent - int(known.max(initial=1)))
+        if not unacked and end - start < _LEAST_IDLE_NS:
+            continue
+        pause = (rows["time_ns"] > start) & (rows["time_ns"] < end)
+        after = rest[low:high]
+        out.append(
+            Silence(
+                subflow=subflow,
+                side=side,
+                start_ns=start,
+                end_ns=end,
+                resumed=bool(resumed[k]),
+                unacked_bytes=unacked,
+                retransmissions=int(rows["retransmissions"][pause].sum()),
+                last_number=int(
+                    half.extents["first_number"][
+                        max(0, int(np.searchsorted(half.extents["first_ns"], start, "right")) - 1)
+                    ]
+                )
+                if half.extents.size
+                else half.last_data_number,
+                stall_ns=_stall(after, start),
+            )
+        )
+    return out
+
+
+def _stall(after: Ints, start: int) -> int:
+    """The longest pause of all other subflows in the two seconds after one fell silent."""
+    near = after[after <= start + 2_000_000_000]
+    if near.size == 0:
+        return 0
+    return int(np.diff(np.append(start, near)).max())

@@ -1,0 +1,74 @@
+"""A capture, reconstructed: the face of this package for programs and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from mptcplab.trace.connections import build
+from mptcplab.trace.events import tell
+from mptcplab.trace.files import Progress
+from mptcplab.trace.model import Connection, Subflow
+from mptcplab.trace.reading import Reading, read
+from mptcplab.trace.records import Damage
+from mptcplab.trace.summary import summarise
+
+
+@dataclass(slots=True)
+class Trace:
+    """What is in one capture, or in several merged by time."""
+
+    paths: list[Path]
+    reading: Reading
+    connections: list[Connection]
+
+    @property
+    def subflows(self) -> list[Subflow]:
+        """The subflows of all connections."""
+        return [subflow for connection in self.connections for subflow in connection.subflows]
+
+    @property
+    def packets(self) -> int:
+        """How many packets the files hold."""
+        return self.reading.packets
+
+    @property
+    def malformed(self) -> list[Damage]:
+        """Packets that were left out, with the reason for each."""
+        return self.reading.malformed
+
+    @property
+    def first_ns(self) -> int:
+        """Time of the first packet, in nanoseconds since 1970."""
+        return self.reading.first_ns
+
+    @property
+    def last_ns(self) -> int:
+        """Time of the last packet, in nanoseconds since 1970."""
+        return self.reading.last_ns
+
+    def seconds(self, time_ns: int) -> float:
+        """Return a time as seconds since the first packet."""
+        return (time_ns - self.first_ns) / 1e9
+
+
+Path_ = str | PathLike[str]
+
+
+def open_trace(paths: Path_ | Sequence[Path_], progress: Progress | None = None) -> Trace:
+    """Read a capture, or several as one, and reconstruct its MPTCP connections.
+
+    ``progress`` is called with (bytes read, bytes in the file) from time to time.  Raises
+    ``CaptureError`` for a file that cannot be read as a capture; packets that are malformed are
+    left out and listed in ``malformed``.
+    """
+    several = [paths] if isinstance(paths, str | PathLike) else list(paths)
+    files = [Path(path) for path in several]
+    reading = read(files, progress)
+    connections = build(reading)
+    summarise(connections, reading)
+    for connection in connections:
+        tell(connection, reading)
+    return Trace(files, reading, connections)
