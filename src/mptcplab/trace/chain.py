@@ -75,7 +75,7 @@ def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
 
 
 def _walk_plainly(form: RecordFormat, data: Bytes, start: int, stop: int) -> Walk:
-    view = memoryview(data)
+    view = data.data
     size_of = form.size
     last = stop - form.header_bytes
     offsets = []
@@ -93,9 +93,7 @@ def _walk_plainly(form: RecordFormat, data: Bytes, start: int, stop: int) -> Wal
     return Walk(np.array(offsets, dtype=np.int64), at, damaged)
 
 
-def _guess_starts(
-    form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
-) -> Ints:
+def _guess_starts(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int) -> Ints:
     segment_bytes = (stop - start) // _SEGMENTS
     segment_bytes -= segment_bytes % form.alignment
     span = min(segment_bytes, _LOOK_RECORDS * mean_bytes)
@@ -165,7 +163,7 @@ def _repair(
         if again.damaged:
             break
         if at < end:  # the record reaches into the next segment
-            size = form.size(memoryview(data), at) if at + form.header_bytes <= stop else 0
+            size = form.size(data.data, at) if at + form.header_bytes <= stop else 0
             if size <= 0 or at + size > stop:
                 break
             pieces.append(np.array([at], dtype=np.int64))
@@ -181,7 +179,5 @@ def _without_incomplete(form: RecordFormat, data: Bytes, offsets: Ints, stop: in
         k = int(bad[0])
         return Walk(offsets[:k], int(offsets[k]), bool(size[k] < 0))
     end = int(offsets[-1] + size[-1])
-    damaged = (
-        end + form.header_bytes <= stop and form.size(memoryview(data), end) < 0
-    )
+    damaged = end + form.header_bytes <= stop and form.size(data.data, end) < 0
     return Walk(offsets, end, damaged)

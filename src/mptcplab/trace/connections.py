@@ -103,9 +103,7 @@ class _Builder:
         connection.idsns[side] = idsn
         self.by_token[token] = (connection, side)
 
-    def _join(
-        self, flow: int, note: Note, option: MpJoinSyn | MpJoinSynAck | MpJoinAck
-    ) -> None:
+    def _join(self, flow: int, note: Note, option: MpJoinSyn | MpJoinSynAck | MpJoinAck) -> None:
         subflow = self.subflow(flow, BY_TOKEN)
         side = note.half & 1
         match option:
@@ -223,9 +221,7 @@ def build(reading: Reading) -> list[Connection]:
         subflow.flow: connection for connection in connections for subflow in connection.subflows
     }
     for note in reading.notes:
-        of_flow[note.half >> 1].options.append(
-            (note.number, note.time_ns, note.half, note.option)
-        )
+        of_flow[note.half >> 1].options.append((note.number, note.time_ns, note.half, note.option))
     for connection in connections:
         connection.subflows.sort(key=lambda subflow: subflow.first_number)
         for number, subflow in enumerate(connection.subflows):

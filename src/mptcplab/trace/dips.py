@@ -22,6 +22,9 @@ _AROUND: Final = 10
 """Bins to each side that say what is usual."""
 
 
+_LEAST_SEGMENTS: Final = 10
+
+
 @dataclass(slots=True)
 class Dip:
     """A stretch of low throughput."""
@@ -39,7 +42,7 @@ def bin_ns(duration_ns: int) -> int:
     for power in range(7, 10):
         for step in (1, 2, 5):
             if step * 10**power >= wanted:
-                return step * 10**power
+                return int(step * 10**power)
     return _MOST_BIN_NS
 
 
@@ -73,7 +76,8 @@ def find_dips(connection: Connection, series: Series, stalls: list[Stall]) -> li
     each = [one[:count] for one in each]
     total = np.sum(each, axis=0)
     normal = usual(total)
-    low = (total < _DEEP * normal) & (normal > 0)
+    # Where a bin holds only a few segments, their spacing is chance.
+    low = (total < _DEEP * normal) & (normal * width > _LEAST_SEGMENTS * 1460 * 8e9)
     out = []
     for start, end in _runs(low):
         start_ns, end_ns = first + start * width, first + end * width

@@ -30,17 +30,17 @@ class DssColumns:
     @property
     def has_ack(self) -> Mask:
         """Whether the segment carries a DATA_ACK."""
-        return (self.flags >= 0) & (self.flags & DSS_ACK != 0)
+        return np.asarray((self.flags >= 0) & (self.flags & DSS_ACK != 0))
 
     @property
     def has_map(self) -> Mask:
         """Whether the segment carries a mapping."""
-        return (self.flags >= 0) & (self.flags & DSS_MAP != 0)
+        return np.asarray((self.flags >= 0) & (self.flags & DSS_MAP != 0))
 
     @property
     def has_fin(self) -> Mask:
         """Whether the segment carries a DATA_FIN."""
-        return (self.flags >= 0) & (self.flags & DSS_FIN != 0)
+        return np.asarray((self.flags >= 0) & (self.flags & DSS_FIN != 0))
 
     def take(self, kept: Any) -> DssColumns:
         """Return the elements that ``kept`` selects."""

@@ -230,7 +230,7 @@ class _Teller:
     def end(self) -> None:
         """DATA_FINs and the last packet."""
         connection = self.connection
-        closers = {}
+        closers: dict[int, tuple[int, int, Subflow]] = {}
         for (half, _), (time_ns, number, _) in self.reading.mappings.data_fins.items():
             subflow = self.of_flow.get(half >> 1)
             if subflow is not None:
@@ -269,7 +269,7 @@ def _over_ns(subflow: Subflow) -> int:
 def _is_over(subflow: Subflow, by_ns: int) -> bool:
     over = _over_ns(subflow)
     quiet = subflow.halves[0].last_data_ns or subflow.halves[1].last_data_ns
-    return 0 < over <= by_ns or (0 < quiet and quiet + 1_000_000_000 < by_ns)
+    return 0 < over <= by_ns or (quiet > 0 and quiet + 1_000_000_000 < by_ns)
 
 
 def _unanswered(what: str, subflow: Subflow) -> str:
@@ -282,4 +282,3 @@ def _unanswered(what: str, subflow: Subflow) -> str:
 def stage_events(connection: Connection) -> list[Event]:
     """Return the events that mark the stages of the connection's life."""
     return [event for event in connection.events if event.kind in STAGES]
-

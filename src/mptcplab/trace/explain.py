@@ -9,11 +9,12 @@ import numpy as np
 
 from mptcplab.trace.dips import Dip, find_dips
 from mptcplab.trace.events import ADDRESS, IDLE, LOST, SUBFLOW_CLOSED, stage_events
-from mptcplab.trace.model import Connection, Event, Subflow
+from mptcplab.trace.model import Connection, Event, Half, Subflow
+from mptcplab.trace.segments import ACK
 from mptcplab.trace.series import Series, direction
 from mptcplab.trace.stalls import Stall, find_stalls
 from mptcplab.trace.trace import Trace
-from mptcplab.trace.words import bytes_text, rate_text, time_text
+from mptcplab.trace.words import bytes_text, flags_text, option_text, rate_text, time_text
 
 _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
@@ -111,7 +112,9 @@ def _subflow_table(connection: Connection) -> Iterator[str]:
     rows = [header]
     total = max(connection.bytes, 1)
     for subflow in connection.subflows:
-        mark = "".join(("b" if any(subflow.backup) else "", "!" if subflow.hmac_ok is False else ""))
+        mark = "".join(
+            ("b" if any(subflow.backup) else "", "!" if subflow.hmac_ok is False else "")
+        )
         ids = "/".join("-" if one is None else str(one) for one in subflow.address_ids)
         again = sum(half.retransmissions for half in subflow.halves)
         rows.append(
@@ -200,9 +203,28 @@ def last_words(trace: Trace, connection: Connection) -> Iterator[str]:
         answer = subflow.half(event.side ^ 1)
         last = max((half, answer), key=lambda one: one.last_ns)
         who = subflow.ends[0 if last is subflow.halves[0] else 1]
-        said = trace.last_packet_text(last.last_number)
+        said = said_text(trace, connection, last)
         yield (
             f"  Subflow {subflow.number} ({' to '.join(subflow.ends)}) stopped carrying data at "
             f"{trace.seconds(event.time_ns):.3f} s (packet {event.number}); the last thing said on "
             f"it, at {trace.seconds(last.last_ns):.3f} s by {who}: {said}"
         )
+
+
+def said_text(trace: Trace, connection: Connection, half: Half) -> str:
+    """Return the last packet of a half in tcpdump's manner."""
+    row = trace.reading.follower.halves[half.number]
+    seq, size = int(row["last_seq"]), int(row["last_payload_bytes"])
+    text = f"[{flags_text(int(row['last_flags']))}] seq {seq}"
+    text += f":{seq + size}, length {size}" if size else ""
+    if int(row["last_flags"]) & ACK:
+        text += f", ack {int(row['last_ack'])}"
+    rows = half.samples[half.samples["data_ack_bits"] > 0]
+    if rows.size and int(rows["time_ns"][-1]) == half.last_ns:
+        text += f", data ack {int(rows['data_ack'][-1])}"
+    options = [
+        option_text(option)
+        for number, _, _, option in connection.options
+        if number == half.last_number
+    ]
+    return ", ".join([text, *options])

@@ -11,15 +11,13 @@ from mptcplab.trace.trace import Trace
 def to_json(trace: Trace) -> dict[str, Any]:
     """Return the reconstruction as one JSON object.
 
-    Times are seconds since the capture's first packet, bytes are payload, tokens and address IDs are
-    numbers (of the side that opened the connection or subflow, then of the other); what the capture
-    does not tell is null.
+    Times are seconds since the capture's first packet, bytes are payload, tokens and address IDs
+    are numbers (of the side that opened the connection or subflow, then of the other); what the
+    capture does not tell is null.
     """
     return {
         "packets": trace.packets,
-        "malformed": [
-            {"packet": one.number, "reason": one.reason} for one in trace.malformed
-        ],
+        "malformed": [{"packet": one.number, "reason": one.reason} for one in trace.malformed],
         "connections": [_connection(trace, one) for one in trace.connections],
     }
 

@@ -8,7 +8,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,11 @@ Progress = Callable[[int, int], None]
 """Called with (bytes read, bytes in the file) of the file as it is on disk."""
 
 
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes."""
+
+
 class CaptureFile:
     """One capture file, read from start to end; ``damage`` fills while it is read."""
 
@@ -53,7 +58,7 @@ class CaptureFile:
             self._size = path.stat().st_size
         except OSError as error:
             raise CaptureError(f"{path}: {error.strerror or error}") from None
-        self._stream = _decompress(self._raw)
+        self._stream: _Readable = _decompress(self._raw)
         head = self._read_some(FILE_HEADER_BYTES)
         self._head = head
         if not is_pcap(head) and not is_pcapng(head):
@@ -152,15 +157,16 @@ class CaptureFile:
     def _pcapng(self) -> Iterator[Batch]:
         head = self._head
         while True:
+            opening = 1  # the section header that the first block starts with
             form = PcapngFormat(head)
             following: bytes | None = None
             for data, at in self._blocks(form, head):
                 types = form.words(data, at)
                 sections = np.flatnonzero(types == SECTION_HEADER)
-                later = sections[sections > 0] if head is not None else sections
+                later = sections[sections >= opening]
+                opening = 0
                 cut = int(later[0]) if later.size else at.size
                 yield from self._pcapng_packets(form, data, at[:cut], types[:cut])
-                head = None  # type: ignore[assignment]
                 if later.size:
                     # The rest belongs to a section that may have another byte order.
                     following = data[int(at[cut]) : data.size - PADDING].tobytes()
@@ -177,7 +183,7 @@ class CaptureFile:
         for k in np.flatnonzero(types == INTERFACE_DESCRIPTION).tolist():
             yield from self._pcapng_run(form, data, at[start:k], types[start:k])
             first = int(at[k])
-            size = form.size(memoryview(data), first)
+            size = form.size(data.data, first)
             form.add_interface(data[first + 8 : first + size - 4].tobytes())
             start = k + 1
         yield from self._pcapng_run(form, data, at[start:], types[start:])
@@ -225,7 +231,7 @@ class CaptureFile:
         yield from self._batch(data, at + header, (captured, original), time_ns, link_type)
 
 
-def _decompress(raw: IO[bytes]) -> IO[bytes]:
+def _decompress(raw: IO[bytes]) -> _Readable:
     magic = raw.read(4)
     raw.seek(0)
     if magic.startswith(_GZIP_MAGIC):
@@ -233,9 +239,7 @@ def _decompress(raw: IO[bytes]) -> IO[bytes]:
     if magic == _ZSTD_MAGIC:
         import zstandard
 
-        reader: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(
-            raw, read_across_frames=True
-        )
+        reader: _Readable = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         return reader
     return raw
 

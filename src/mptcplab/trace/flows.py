@@ -64,9 +64,9 @@ class FlowTable:
         words = [
             np.where(from_high, segments.destination, segments.source).astype(np.uint64),
             np.where(from_high, segments.source, segments.destination).astype(np.uint64),
-            np.where(
-                from_high, destination_port << 16 | source_port, segments.ports
-            ).astype(np.uint64),
+            np.where(from_high, destination_port << 16 | source_port, segments.ports).astype(
+                np.uint64
+            ),
         ]
         insert = segments.is_mptcp
         if self.count >= MAX_FLOWS:

@@ -38,8 +38,8 @@ HALF: Final = np.dtype(
         ("dup_acks", "i8"),
         ("missing_bytes", "i8"),  # acknowledged, but never seen in the capture
         ("retransmitted_ns", "i8"),  # when this side last sent something again
-        ("last_ack", "i8"),  # acknowledgement and window of the last pure ACK, for duplicates
-        ("last_ack_window", "i8"),
+        ("pure_ack", "i8"),  # acknowledgement and window of the last pure ACK, for duplicates
+        ("pure_ack_window", "i8"),
         ("syn_ns", "i8"),
         ("syn_ack_ns", "i8"),
         ("established_ns", "i8"),
@@ -50,6 +50,10 @@ HALF: Final = np.dtype(
         ("rst_number", "i8"),
         ("last_ns", "i8"),
         ("last_number", "i8"),
+        ("last_flags", "u1"),
+        ("last_seq", "i8"),
+        ("last_ack", "i8"),
+        ("last_payload_bytes", "i8"),
         ("last_data_ns", "i8"),
         ("last_data_number", "i8"),
     ]
@@ -170,7 +174,7 @@ class _Batch:
             groups, self.half, self.time, new_from + new_bytes, new_bytes > 0, again > 0,
             ack, advances, halves,
         )  # fmt: skip
-        self._remember(groups, sent, acked, window, fin, stop)
+        self._remember(groups, sent, acked, window, fin, seq, ack)
         return Followed(
             element=self.element,
             flow=self.flow,
@@ -306,12 +310,12 @@ class _Batch:
         same[1:] = (number[1:] == number[:-1]) & (offered[1:] == offered[:-1])
         first = groups.starts
         row = half[first]
-        same[first] = (number[first] == self.halves["last_ack"][row]) & (
-            offered[first] == self.halves["last_ack_window"][row]
+        same[first] = (number[first] == self.halves["pure_ack"][row]) & (
+            offered[first] == self.halves["pure_ack_window"][row]
         )
         last = groups.ends
-        self.halves["last_ack"][half[last]] = number[last]
-        self.halves["last_ack_window"][half[last]] = offered[last]
+        self.halves["pure_ack"][half[last]] = number[last]
+        self.halves["pure_ack_window"][half[last]] = offered[last]
         same &= ~advances[place]
         # Without data in flight the same acknowledgement again is a window probe's or keep-alive's.
         peer = half ^ 1
@@ -327,10 +331,19 @@ class _Batch:
         acked: tuple[Ints, Ints],
         window: Ints,
         fin: Ints,
-        stop: Ints,
+        seq: Ints,
+        ack: Ints,
     ) -> None:
         """Carry the state at the batch's end over to the next."""
         halves = self.halves
+        latest = (
+            ("last_ns", self.time),
+            ("last_number", self.number),
+            ("last_flags", self.flags),
+            ("last_seq", seq),
+            ("last_ack", ack),
+            ("last_payload_bytes", self.payload),
+        )
         for direction in (0, 1):
             half = 2 * groups.ids + direction
             halves["next"][half] = sent[direction][groups.ends]
@@ -338,12 +351,12 @@ class _Batch:
             mine = self.forward if direction == 0 else ~self.forward
             for mask, pairs in (
                 (self.acks & mine, (("window", window),)),
-                (mine, (("last_ns", self.time), ("last_number", self.number))),
+                (mine, latest),
                 (
                     mine & (self.payload > 0),
                     (("last_data_ns", self.time), ("last_data_number", self.number)),
                 ),
-                (mine & (fin > 0), (("fin_seq", stop),)),
+                (mine & (fin > 0), (("fin_seq", seq + self.payload),)),
             ):
                 place = groups.last_where(mask)[groups.ends]
                 if (place < 0).all():

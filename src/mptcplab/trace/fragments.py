@@ -34,9 +34,7 @@ class Reassembly:
     def __init__(self) -> None:
         self._waiting: dict[tuple[int, ...], _Datagram] = {}
 
-    def add(
-        self, key: tuple[int, ...], start: int, more: bool, payload: bytes
-    ) -> bytes | None:
+    def add(self, key: tuple[int, ...], start: int, more: bool, payload: bytes) -> bytes | None:
         """Take a fragment that starts at byte ``start``; returns the datagram it completes."""
         if start + len(payload) > _MAX_BYTES:
             return None

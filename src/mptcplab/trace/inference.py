@@ -28,7 +28,7 @@ _MAX_UNPLACED: Final = 2048
 
 @dataclass(slots=True)
 class _Signs:
-    """The data sequence numbers that one half sends, and those of the other that it acknowledges."""
+    """Numbers of one half's data: those it sends, and the DATA_ACKs that the other answers."""
 
     time_ns: Ints
     number: NDArray[np.uint64]
@@ -87,9 +87,7 @@ def _distance(one: _Signs, other: _Signs) -> int | None:
     return least
 
 
-def _same_stream(
-    one: Subflow, other: Subflow, numbers: _Numbers, reversed_: bool
-) -> bool | None:
+def _same_stream(one: Subflow, other: Subflow, numbers: _Numbers, reversed_: bool) -> bool | None:
     """Whether two flows carry the same connection; None where nothing tells."""
     verdicts = []
     for side in (0, 1):
@@ -167,9 +165,9 @@ def _home(
                 same = _same_stream(mine, theirs, numbers, reversed_)
                 if same:
                     return other, swapped
-                if same is None and not reversed_ and _ends(mine) & _ends(theirs):
-                    if _alive_together(mine, theirs, reading):
-                        by_address.append((other, swapped))
+                shared = same is None and not reversed_ and _ends(mine) & _ends(theirs)
+                if shared and _alive_together(mine, theirs, reading):
+                    by_address.append((other, swapped))
     homes = {id(other) for other, _ in by_address}
     return by_address[0] if len(homes) == 1 else (None, False)
 

@@ -60,9 +60,7 @@ class Interner:
                 # Rows whose slot another key has just taken look at it again.
                 again = pending[new & (found[pending] < 0)]
                 if again.size:
-                    slot_again = (home[again] + np.uint64(probe)) & np.uint64(
-                        self._slots.size - 1
-                    )
+                    slot_again = (home[again] + np.uint64(probe)) & np.uint64(self._slots.size - 1)
                     number = self._slots[slot_again.astype(np.int64)].astype(np.int64)
                     same_now = np.ones(again.size, dtype=bool)
                     for key, word in zip(self.keys, words, strict=True):

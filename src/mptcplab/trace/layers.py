@@ -116,9 +116,7 @@ class Layers:
         self.cut[row] = False
         self.kind[row] = kind
 
-    def fragment(
-        self, chosen: Ints, offset: Ints, more: Mask, keys: list[tuple[int, ...]]
-    ) -> None:
+    def fragment(self, chosen: Ints, offset: Ints, more: Mask, keys: list[tuple[int, ...]]) -> None:
         """Hand over fragments; ``kind`` and ``at`` already are those of their payload."""
         for row, start, last, key in zip(
             chosen.tolist(), offset.tolist(), (~more).tolist(), keys, strict=True

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.follow import Followed
 from mptcplab.trace.flows import grown
+from mptcplab.trace.follow import Followed
 from mptcplab.trace.gather import Ints, Mask
 from mptcplab.trace.interning import Words
 from mptcplab.trace.running import Groups, near
@@ -139,9 +139,7 @@ class Mappings:
                     kind[k], dsn[k], ssn[k], size[k] = FROM_IDSN, 1, 1, data_length
         return kind, dsn, ssn, size
 
-    def _shifts(
-        self, half: Ints, announces: Ints, seq: Ints, ssn: Ints, isn_known: Mask
-    ) -> None:
+    def _shifts(self, half: Ints, announces: Ints, seq: Ints, ssn: Ints, isn_known: Mask) -> None:
         """Where a SYN was not seen, find the initial sequence number by the first mappings.
 
         A mapping is announced on its first byte or later, so the least difference is the one.
@@ -170,9 +168,7 @@ class Mappings:
         """Note infinite mappings and DATA_FINs, each once."""
         dss = segments.dss
         time = followed.time_ns[order]
-        endless = announces[
-            dss.has_map[element[announces]] & (dss.length[element[announces]] == 0)
-        ]
+        endless = announces[dss.has_map[element[announces]] & (dss.length[element[announces]] == 0)]
         for k in endless.tolist():
             number = int(segments.number[element[k]])
             self.infinite.setdefault(int(half[k]), (int(time[k]), number))
@@ -310,7 +306,7 @@ def _coalesced(table: NDArray[Any], resolution_ns: int) -> NDArray[Any]:
     )
     starts = np.append(0, np.flatnonzero(~joined) + 1)
     ends = np.append(starts[1:], table.size) - 1
-    out = table[starts]
+    out: NDArray[Any] = table[starts]
     out["last_ns"] = table["last_ns"][ends]
     out["bytes"] = np.add.reduceat(size, starts)
     return out

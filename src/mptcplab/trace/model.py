@@ -13,7 +13,7 @@ from mptcplab.trace.samples import SAMPLE
 from mptcplab.wire.mptcp import MptcpOption
 
 BY_CAPABLE: Final = "MP_CAPABLE"
-BY_TOKEN: Final = "token"
+BY_TOKEN: Final = "token"  # noqa: S105  (how a subflow joined, no secret)
 INFERRED: Final = "inferred"
 
 

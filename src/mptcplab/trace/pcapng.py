@@ -104,7 +104,8 @@ class PcapngFormat(RecordFormat):
         good &= at + size + 4 <= data.size
         trailer = self.words(data, np.where(good, at + size - 4, at))
         good &= trailer == size
-        return good & (self.words(data, at) == ENHANCED_PACKET)
+        good &= self.words(data, at) == ENHANCED_PACKET
+        return np.asarray(good)
 
     def add_interface(self, body: bytes) -> None:
         """Note an interface from the bytes between an IDB's length fields."""

@@ -157,13 +157,12 @@ class Samples:
 
     def _merged(self) -> NDArray[Any]:
         rows = np.concatenate(self._pieces)
-        slot = rows["time_ns"] // self.resolution_ns
         rows = rows[np.lexsort((rows["time_ns"], rows["half"]))]
         slot = rows["time_ns"] // self.resolution_ns
         change = (rows["half"][1:] != rows["half"][:-1]) | (slot[1:] != slot[:-1])
         edges = np.flatnonzero(change) + 1
         starts, ends = np.append(0, edges), np.append(edges, rows.size) - 1
-        out = rows[ends]
+        out: NDArray[Any] = rows[ends]
         for names, merge in ((_SUMS, np.add), (_MAXIMA, np.maximum), (_MINIMA, np.minimum)):
             for name in names:
                 out[name] = merge.reduceat(rows[name], starts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -141,16 +141,15 @@ def _columns(
 def _without(segments: Segments, kept: Mask) -> Segments:
     """Leave out the elements that are not ``kept``."""
     renumbered = np.cumsum(kept) - 1
-    values = {
-        name: value[kept] if isinstance(value, np.ndarray) and name != "data" else value
+    columns = {
+        name: value[kept]
         for name in Segments.__slots__
-        for value in (getattr(segments, name),)
+        if name != "data" and isinstance(value := getattr(segments, name), np.ndarray)
     }
-    values["dss"] = segments.dss.take(kept)
-    values["options"] = [
+    options = [
         (int(renumbered[element]), option) for element, option in segments.options if kept[element]
     ]
-    return Segments(**values)
+    return replace(segments, **columns, dss=segments.dss.take(kept), options=options)
 
 
 class _OptionTable:

@@ -1,7 +1,7 @@
 """One direction of a connection over time: sent, acknowledged, offered, held back.
 
-All series share one axis, the slots in which anything happened.  Data sequence numbers are relative:
-the first byte is 1.
+All series share one axis, the slots in which anything happened.  Data sequence numbers are
+relative: the first byte is 1.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Series:
     @property
     def held_bytes(self) -> Ints:
         """Data that has arrived but waits for an earlier byte: the out-of-order queue."""
-        return np.maximum(self.arrived_bytes - np.maximum(self.data_ack - 1, 0), 0)
+        return np.asarray(np.maximum(self.arrived_bytes - np.maximum(self.data_ack - 1, 0), 0))
 
     @property
     def outstanding_bytes(self) -> Ints:
         """Sent, not yet acknowledged at the data level."""
-        return np.maximum(self.sent - self.data_ack, 0)
+        return np.asarray(np.maximum(self.sent - self.data_ack, 0))
 
 
 def _steps(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
@@ -54,7 +54,7 @@ def _steps(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
         return np.full(axis.size, start, dtype=np.int64)
     grown = np.maximum.accumulate(np.maximum(value, start))
     place = np.searchsorted(time, axis, side="right") - 1
-    return np.where(place >= 0, grown[np.maximum(place, 0)], start)
+    return np.asarray(np.where(place >= 0, grown[np.maximum(place, 0)], start))
 
 
 def _latest(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
@@ -62,7 +62,7 @@ def _latest(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
     if time.size == 0:
         return np.full(axis.size, start, dtype=np.int64)
     place = np.searchsorted(time, axis, side="right") - 1
-    return np.where(place >= 0, value[np.maximum(place, 0)], start)
+    return np.asarray(np.where(place >= 0, value[np.maximum(place, 0)], start))
 
 
 def direction(connection: Connection, side: int) -> Series | None:
@@ -78,9 +78,7 @@ def direction(connection: Connection, side: int) -> Series | None:
     if sent.size == 0:
         return None
     ack_time, ack, window = _data_acks(answers, base)
-    acked = [
-        _steps(axis, half.samples["time_ns"], half.samples["ack"], 1) for half in answers
-    ]
+    acked = [_steps(axis, half.samples["time_ns"], half.samples["ack"], 1) for half in answers]
     seen = window.size > 0
     return Series(
         side=side,
@@ -125,7 +123,9 @@ def _arrived(axis: Ints, halves: list[Half], acked: list[Ints]) -> Ints:
     return total
 
 
-def bins(time_ns: Ints, amount: Ints, start_ns: int, width_ns: int, count: int) -> NDArray[np.int64]:
+def bins(
+    time_ns: Ints, amount: Ints, start_ns: int, width_ns: int, count: int
+) -> NDArray[np.int64]:
     """Sum ``amount`` in ``count`` bins of ``width_ns``."""
     place = np.clip((time_ns - start_ns) // width_ns, 0, count - 1)
     return np.bincount(place, weights=amount, minlength=count).astype(np.int64)

@@ -14,6 +14,8 @@ _LEAST_NS: Final = 500_000_000
 """A pause of half a second is more than a scheduler's choice between bursts."""
 _LEAST_IDLE_NS: Final = 2_000_000_000
 """A subflow whose data is all acknowledged is only called idle after two seconds."""
+_LEAST_BYTES: Final = 30_000
+"""A subflow that carries less has nothing to be idle from."""
 _ROUND_TRIPS: Final = 20
 _BUSY_SHARE: Final = 0.5
 """Of a pause, how much of it the other subflows must have been carrying data."""
@@ -56,9 +58,7 @@ def find_silences(connection: Connection, side: int) -> list[Silence]:
     return sorted(out, key=lambda silence: silence.start_ns)
 
 
-def _of_subflow(
-    subflow: Subflow, side: int, half: Half, mine: Ints, rest: Ints
-) -> list[Silence]:
+def _of_subflow(subflow: Subflow, side: int, half: Half, mine: Ints, rest: Ints) -> list[Silence]:
     least = max(_LEAST_NS, _ROUND_TRIPS * (half.least_rtt_ns or subflow.handshake_ns))
     ends = np.append(mine[1:], max(int(rest[-1]), int(mine[-1])))
     resumed = np.append(np.ones(mine.size - 1, dtype=bool), False)
@@ -76,7 +76,7 @@ def _of_subflow(
         # What is acknowledged soon afterwards was not lost.
         known = answer["ack"][answer["time_ns"] <= start + least // 2]
         unacked = max(0, sent - int(known.max(initial=1)))
-        if not unacked and end - start < _LEAST_IDLE_NS:
+        if not unacked and (end - start < _LEAST_IDLE_NS or half.bytes < _LEAST_BYTES):
             continue
         pause = (rows["time_ns"] > start) & (rows["time_ns"] < end)
         after = rest[low:high]

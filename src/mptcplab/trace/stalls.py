@@ -55,7 +55,7 @@ def find_stalls(connection: Connection, series: Series) -> list[Stall]:
     """Return the stalls of one direction in order of time."""
     mss = _mss(connection, series.side)
     blocked = _blocked(connection, series, mss)
-    out = blocked + _window_limited(connection, series, mss, blocked)
+    out = blocked + _window_limited(series, mss, blocked)
     out += _send_limited(series, mss, out)
     return sorted(out, key=lambda stall: (stall.start_ns, stall.kind))
 
@@ -101,9 +101,7 @@ def _blocked(connection: Connection, series: Series, mss: int) -> list[Stall]:
             continue
         subflow, cause = _gap(connection, series, int(ack[first]), start_ns, end_ns)
         out.append(
-            Stall(
-                HEAD_OF_LINE, series.side, start_ns, end_ns, int(waiting.max()), subflow, cause
-            )
+            Stall(HEAD_OF_LINE, series.side, start_ns, end_ns, int(waiting.max()), subflow, cause)
         )
     return out
 
@@ -144,9 +142,7 @@ def _ago(now_ns: int, then_ns: int) -> str:
     return f"{milliseconds:.0f} ms before" if milliseconds >= 1 else "just before"
 
 
-def _window_limited(
-    connection: Connection, series: Series, mss: int, blocked: list[Stall]
-) -> list[Stall]:
+def _window_limited(series: Series, mss: int, blocked: list[Stall]) -> list[Stall]:
     """Stretches in which less than a segment of the shared window was left."""
     if not series.window_seen:
         return []
@@ -165,9 +161,7 @@ def _window_limited(
             cause = f"out-of-order data ({held} bytes) fills the receive buffer"
             if guilty:
                 cause += f": {guilty.cause}"
-            out.append(
-                Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, subflow, cause)
-            )
+            out.append(Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, subflow, cause))
         elif window < usual / 2:
             cause = (
                 f"the window fell to {window} bytes with nothing out of order: "
@@ -181,9 +175,7 @@ def _window_limited(
 
 
 def _overlapping(stalls: list[Stall], start_ns: int, end_ns: int) -> Stall | None:
-    return next(
-        (one for one in stalls if one.start_ns <= end_ns and start_ns <= one.end_ns), None
-    )
+    return next((one for one in stalls if one.start_ns <= end_ns and start_ns <= one.end_ns), None)
 
 
 def _send_limited(series: Series, mss: int, others: list[Stall]) -> list[Stall]:

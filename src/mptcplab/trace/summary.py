@@ -31,9 +31,7 @@ def _rows(table: NDArray[Any], half: int) -> NDArray[Any]:
     return table[low:high]
 
 
-def _half(
-    number: int, reading: Reading, samples: NDArray[Any], extents: NDArray[Any]
-) -> Half:
+def _half(number: int, reading: Reading, samples: NDArray[Any], extents: NDArray[Any]) -> Half:
     state = reading.follower.halves[number]
     rows = _rows(samples, number)
     peer = _rows(samples, number ^ 1)

@@ -33,7 +33,11 @@ def bytes_text(count: float) -> str:
     """Return a size with a decimal unit: 1.17 GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
-            return f"{count / size:.3g} {unit}" if count < 999.5 * size else f"{count / size:.0f} {unit}"
+            return (
+                f"{count / size:.3g} {unit}"
+                if count < 999.5 * size
+                else f"{count / size:.0f} {unit}"
+            )
     return f"{count:.0f} B"
 
 
@@ -92,8 +96,9 @@ def option_text(option: MptcpOption) -> str:
         case AddAddr():
             port = f":{option.port}" if option.port is not None else ""
             echo = " echo" if option.echo else ""
+            address = address_text(option.address) + port
             hmac = f" hmac 0x{option.hmac.hex()}" if option.hmac else ""
-            return f"mp add-addr{echo} id {option.address_id} {address_text(option.address)}{port}{hmac}"
+            return f"mp add-addr{echo} id {option.address_id} {address}{hmac}"
         case RemoveAddr():
             return "mp rem-addr id " + " ".join(str(one) for one in option.address_ids)
         case MpPrio():

@@ -1,0 +1,278 @@
+"""The packets of a reconstructed capture, one by one: a second pass that knows the connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.filters import Test, Values
+from mptcplab.trace.follow import Followed
+from mptcplab.trace.gather import Ints, Mask
+from mptcplab.trace.reading import Reading, open_batches
+from mptcplab.trace.running import near
+from mptcplab.trace.segments import FIN, PSH, RST, SYN, Segments
+from mptcplab.trace.trace import Trace
+from mptcplab.trace.words import flags_text, option_text
+from mptcplab.wire.mptcp import (
+    AddAddr,
+    MpCapable,
+    MpFastclose,
+    MpJoinSyn,
+    MpJoinSynAck,
+    MpPrio,
+    MptcpOption,
+    RemoveAddr,
+)
+
+_TCP_FLAGS: Final = {"syn": SYN, "fin": FIN, "rst": RST, "psh": PSH}
+
+
+class PacketBatch:
+    """TCP segments with what the reconstruction knows of each."""
+
+    def __init__(self, trace: Trace, labels: _Labels, segments: Segments, follow: Followed | None):
+        self.trace = trace
+        self.segments = segments
+        size = len(segments)
+        self.half: Ints = np.full(size, -1, dtype=np.int64)
+        self.seq = segments.seq.copy()
+        self.ack = segments.ack.copy()
+        self.window = segments.window.copy()
+        self.in_flight: Ints = np.zeros(size, dtype=np.int64)
+        self.rtt_ns: Ints = np.zeros(size, dtype=np.int64)
+        self.retransmission: Mask = np.zeros(size, dtype=bool)
+        self.out_of_order: Mask = np.zeros(size, dtype=bool)
+        self.duplicate_ack: Mask = np.zeros(size, dtype=bool)
+        if follow is not None:
+            at = follow.element
+            self.half[at] = follow.half
+            self.seq[at], self.ack[at], self.window[at] = (
+                follow.seq,
+                follow.ack,
+                follow.window_bytes,
+            )
+            self.in_flight[at], self.rtt_ns[at] = follow.in_flight_bytes, follow.rtt_ns
+            self.retransmission[at] = follow.retransmitted_bytes > 0
+            self.out_of_order[at] = follow.out_of_order
+            self.duplicate_ack[at] = follow.duplicate_ack
+        flow = np.where(self.half >= 0, self.half >> 1, labels.connection.size - 1)
+        self.connection = labels.connection[flow]
+        self.subflow = labels.subflow[flow]
+        self.side = np.where(self.half >= 0, (self.half & 1) ^ labels.opened_by[flow], -1)
+        self.dsn, self.data_ack = labels.data_numbers(self)
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def flag(self, name: str) -> Mask:
+        """Return a flag of ``filters.FLAGS``."""
+        if name in _TCP_FLAGS:
+            return np.asarray(self.segments.flags & _TCP_FLAGS[name] != 0)
+        if name == "mptcp":
+            return np.asarray(self.segments.is_mptcp)
+        if name == "data_fin":
+            return self.segments.dss.has_fin
+        if name == "backup":
+            mask = np.zeros(len(self), dtype=bool)
+            for element, option in self.segments.options:
+                mask[element] |= bool(getattr(option, "backup", False))
+            return mask
+        return np.asarray(getattr(self, name))
+
+    def values(self, name: str) -> Values:
+        """Return the packets that have a field, and its values."""
+        every = np.arange(len(self), dtype=np.int64)
+        segments = self.segments
+        if name in ("subtype", "token", "key", "address_id"):
+            return self._of_options(name)
+        if name == "time":
+            return every, (segments.time_ns - self.trace.first_ns) / 1e9
+        if name == "rtt":
+            rows = np.flatnonzero(self.rtt_ns > 0)
+            return rows, self.rtt_ns[rows] / 1e9
+        if name in ("port", "addr"):
+            pair = ("source_port", "destination_port") if name == "port" else (
+                "source", "destination",
+            )  # fmt: skip
+            return np.tile(every, 2), np.concatenate([getattr(segments, one) for one in pair])
+        plain: dict[str, Ints] = {
+            "packet": segments.number,
+            "sport": segments.source_port,
+            "dport": segments.destination_port,
+            "src": segments.source,
+            "dst": segments.destination,
+            "seq": self.seq,
+            "ack": self.ack,
+            "len": segments.payload_bytes,
+            "window": self.window,
+            "in_flight": self.in_flight,
+        }
+        if name in plain:
+            return every, plain[name]
+        if name in ("connection", "subflow", "side"):
+            column = getattr(self, name)
+            rows = np.flatnonzero(column >= 0)
+            return rows, column[rows]
+        dss = segments.dss
+        rows = np.flatnonzero(dss.has_ack if name == "data_ack" else dss.has_map)
+        column = {
+            "dsn": self.dsn, "data_ack": self.data_ack, "ssn": dss.ssn, "dlen": dss.length,
+        }[name]  # fmt: skip
+        return rows, column[rows]
+
+    def _of_options(self, name: str) -> Values:
+        pairs = [
+            (element, value)
+            for element, option in self.segments.options
+            for value in _option_values(name, option)
+        ]
+        rows = np.array([row for row, _ in pairs], dtype=np.int64)
+        values = np.array([value for _, value in pairs], dtype=np.uint64)
+        if name == "subtype":
+            dss = np.flatnonzero(self.segments.dss.flags >= 0)
+            rows = np.concatenate((rows, dss))
+            values = np.concatenate((values, np.full(dss.size, 2, dtype=np.uint64)))
+        return rows, values
+
+    def address(self, text: str) -> int:
+        """Return the number that stands for an address."""
+        import ipaddress
+
+        return self.trace.reading.decoder.book.code(ipaddress.ip_address(text).packed)
+
+    def lines(self, chosen: Ints) -> Iterator[str]:
+        """Yield the chosen packets in tcpdump's manner."""
+        options: dict[int, list[str]] = {}
+        for element, option in self.segments.options:
+            options.setdefault(element, []).append(option_text(option))
+        for k in chosen.tolist():
+            yield self._line(k, options.get(k, []))
+
+    def _line(self, k: int, options: list[str]) -> str:
+        segments, book = self.segments, self.trace.reading.decoder.book
+        seconds = self.trace.seconds(int(segments.time_ns[k]))
+        label = ""
+        if self.connection[k] >= 0:
+            label = f" c{self.connection[k]} s{self.subflow[k]}"
+        size = int(segments.payload_bytes[k])
+        flags = int(segments.flags[k])
+        seq = int(self.seq[k])
+        text = (
+            f"{int(segments.number[k])} {seconds:.6f}{label} "
+            f"{book.text(int(segments.source[k]))}.{int(segments.source_port[k])} > "
+            f"{book.text(int(segments.destination[k]))}.{int(segments.destination_port[k])}: "
+            f"Flags [{flags_text(flags)}], seq {seq}" + (f":{seq + size}" if size else "")
+        )
+        if flags & 0x10:
+            text += f", ack {int(self.ack[k])}"
+        text += f", win {int(self.window[k])}"
+        options = options + self._dss(k)
+        if options:
+            text += f", options [{', '.join(options)}]"
+        marks = [
+            mark.replace("_", " ")
+            for mark in ("retransmission", "out_of_order", "duplicate_ack")
+            if getattr(self, mark)[k]
+        ]
+        return f"{text}, length {size}" + (f" ({', '.join(marks)})" if marks else "")
+
+    def _dss(self, k: int) -> list[str]:
+        dss = self.segments.dss
+        if dss.flags[k] < 0:
+            return []
+        text = "mp dss"
+        if dss.has_fin[k]:
+            text += " fin"
+        if dss.has_ack[k]:
+            text += f" ack {int(self.data_ack[k])}"
+        if dss.has_map[k]:
+            start, size = int(self.dsn[k]), int(dss.length[k])
+            text += f" seq {start}:{start + size} subseq {int(dss.ssn[k])} len {size}"
+            if dss.checksum[k] >= 0:
+                text += f" csum 0x{int(dss.checksum[k]):04x}"
+        return [text]
+
+
+def _option_values(name: str, option: MptcpOption) -> list[int]:
+    """Return an option's values of a field: its subtype, tokens, keys or address IDs."""
+    if name == "subtype":
+        return [option.subtype]
+    values: tuple[int | None, ...] = ()
+    match name, option:
+        case "token", MpJoinSyn():
+            values = (option.token,)
+        case "key", MpCapable():
+            values = (option.sender_key, option.receiver_key)
+        case "key", MpFastclose():
+            values = (option.receiver_key,)
+        case "address_id", RemoveAddr():
+            values = option.address_ids
+        case "address_id", AddAddr() | MpJoinSyn() | MpJoinSynAck() | MpPrio():
+            values = (option.address_id,)
+    return [value for value in values if value is not None]
+
+
+class _Labels:
+    """The connection and subflow of every flow; the last row stands for none."""
+
+    def __init__(self, trace: Trace) -> None:
+        count = trace.reading.follower.table.count + 1
+        self.connection: Ints = np.full(count, -1, dtype=np.int64)
+        self.subflow: Ints = np.full(count, -1, dtype=np.int64)
+        self.opened_by: Ints = np.zeros(count, dtype=np.int64)
+        self.bases = np.zeros((len(trace.connections) + 1, 2), dtype=np.uint64)
+        self._reference = np.zeros((len(trace.connections) + 1, 2), dtype=np.int64)
+        for connection in trace.connections:
+            for side, base in enumerate(connection.data_bases):
+                self.bases[connection.number, side] = (base or 0) & (1 << 64) - 1
+            for subflow in connection.subflows:
+                self.connection[subflow.flow] = connection.number
+                self.subflow[subflow.flow] = subflow.number
+                self.opened_by[subflow.flow] = subflow.opened_by
+
+    def data_numbers(self, batch: PacketBatch) -> tuple[Ints, Ints]:
+        """Return relative data sequence numbers and DATA_ACKs, 0 where a packet has none."""
+        dss = batch.segments.dss
+        dsn = np.zeros(len(batch), dtype=np.int64)
+        data_ack = np.zeros(len(batch), dtype=np.int64)
+        acks = np.flatnonzero(dss.has_ack & (batch.connection >= 0))
+        maps = np.flatnonzero(dss.has_map & (batch.connection >= 0))
+        if maps.size:
+            dsn[maps] = self._relative(batch, maps, dss.dsn[maps], dss.flags[maps] & 8 != 0, 0)
+        if acks.size:
+            wide = dss.flags[acks] & 2 != 0
+            data_ack[acks] = self._relative(batch, acks, dss.data_ack[acks], wide, 1)
+        return dsn, data_ack
+
+    def _relative(
+        self, batch: PacketBatch, rows: Ints, number: NDArray[Any], wide: Mask, other: int
+    ) -> Ints:
+        connection, side = batch.connection[rows], batch.side[rows] ^ other
+        base = self.bases[connection, side]
+        exact = (number - base).view(np.int64)
+        low = ((number - base) & np.uint64(0xFFFF_FFFF)).astype(np.int64)
+        reference = self._reference[connection, side]
+        out = np.where(wide, exact, near(low, np.zeros_like(low), reference))
+        np.maximum.at(self._reference, (connection, side), out)
+        return out
+
+
+def packet_batches(trace: Trace) -> Iterator[PacketBatch]:
+    """Read the capture again and yield its TCP segments, batch by batch."""
+    reading = Reading()
+    reading.decoder.book = trace.reading.decoder.book
+    labels = _Labels(trace)
+    for batch in open_batches(trace.paths, []):
+        segments = reading.decoder.decode(batch)
+        if len(segments):
+            yield PacketBatch(trace, labels, segments, reading.follower.follow(segments))
+
+
+def packet_lines(trace: Trace, test: Test | None) -> Iterator[str]:
+    """Yield the packets that pass the filter (all TCP segments without one) as text."""
+    for batch in packet_batches(trace):
+        chosen = np.arange(len(batch)) if test is None else np.flatnonzero(test(batch))
+        yield from batch.lines(chosen)
