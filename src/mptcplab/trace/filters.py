@@ -26,7 +26,8 @@ SUBTYPES: Final = {
 
 NUMBERS: Final = (
     "packet", "time", "connection", "subflow", "side", "sport", "dport", "port", "seq", "ack",
-    "len", "window", "dsn", "data_ack", "ssn", "dlen", "in_flight", "rtt", "token", "key", "address_id",
+    "len", "window", "dsn", "data_ack", "ssn", "dlen", "in_flight", "rtt", "token", "key",
+    "address_id",
 )  # fmt: skip
 FLAGS: Final = (
     "syn", "fin", "rst", "psh", "mptcp", "data_fin", "retransmission", "out_of_order",
