@@ -191,7 +191,7 @@ class Topology:
         found = []
         for local in self.host(local_host).interfaces:
             start = InterfaceEnd(local_host, local.name)
-            reached = self._reachable(start)
+            reached = self.reachable(start)
             for remote in self.host(remote_host).interfaces:
                 end = InterfaceEnd(remote_host, remote.name)
                 if end not in reached:
@@ -219,7 +219,7 @@ class Topology:
     def _switch_of(self, end: InterfaceEnd | SwitchEnd) -> SwitchEnd:
         return next(SwitchEnd(switch.name) for switch in self.switches if end in switch.ports)
 
-    def _reachable(self, start: InterfaceEnd) -> dict[InterfaceEnd, tuple[str, ...]]:
+    def reachable(self, start: InterfaceEnd) -> dict[InterfaceEnd, tuple[str, ...]]:
         """Walk links and switches breadth first: interface end -> names of the links on the way."""
         reached: dict[InterfaceEnd, tuple[str, ...]] = {}
         seen: set[InterfaceEnd | SwitchEnd] = {start}

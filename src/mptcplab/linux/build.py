@@ -1,0 +1,243 @@
+"""From a topology to namespaces, interfaces, links, addresses and endpoints."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mptcplab.linux import addressing, rtnl
+from mptcplab.linux.drivers.choose import choose_driver
+from mptcplab.linux.drivers.driver import Attachment, LinkDriver
+from mptcplab.linux.drivers.kernel import KernelDriver, frame_limit_bytes
+from mptcplab.linux.endpoints import HostPlan, plan
+from mptcplab.linux.mptcp_pm import ENDPOINTS_MAX, PathManager
+from mptcplab.linux.namespaces import NetNamespace, write_sysctl
+from mptcplab.linux.netlink import Request
+from mptcplab.linux.supervisor import MachineCannotError
+from mptcplab.linux.tunables import host_sysctls, optional_sysctls
+from mptcplab.network.topology import (
+    ETHERNET_HEADER_BYTES,
+    Channel,
+    Host,
+    InterfaceEnd,
+    Link,
+    Queue,
+    Switch,
+    SwitchEnd,
+    Topology,
+)
+from mptcplab.scenario.model import Action, Flow, Tunables
+
+_PORT_QUEUE_PACKETS: Final = 1000  # of a switch's port: Linux's own txqueuelen
+
+
+@dataclass
+class Plumbing:
+    """All that a lab is made of."""
+
+    wire: NetNamespace
+    hosts: dict[str, NetNamespace] = field(default_factory=dict)
+    switches: dict[str, NetNamespace] = field(default_factory=dict)
+    drivers: dict[str, LinkDriver] = field(default_factory=dict)
+    ports: list[KernelDriver] = field(default_factory=list)
+    plans: dict[str, HostPlan] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Take it down; what is already gone is passed over."""
+        for driver in self.drivers.values():
+            with contextlib.suppress(OSError):
+                driver.close()
+        for space in (*self.hosts.values(), *self.switches.values(), self.wire):
+            with contextlib.suppress(OSError):
+                space.close()
+        self.drivers, self.hosts, self.switches = {}, {}, {}
+
+
+def build(
+    topology: Topology,
+    tunables: Mapping[str, Tunables],
+    flows: Sequence[Flow] | None,
+    timeline: Sequence[Action],
+    seed: int,
+) -> Plumbing:
+    """Build a topology; whatever was made is taken down again where something fails."""
+    _check_names(topology)
+    plans = plan(topology, tunables, flows, ENDPOINTS_MAX)
+    kinds = {link.name: choose_driver(link, timeline) for link in topology.links}
+    plumbing = Plumbing(NetNamespace.create("the wire"), plans=plans)
+    try:
+        _make_namespaces(plumbing, topology, tunables)
+        _make_devices(plumbing, topology, kinds, seed)
+        _make_switches(plumbing, topology)
+        for host in topology.hosts:
+            _configure_host(plumbing, topology, host, tunables.get(host.name, Tunables()))
+        for driver in plumbing.drivers.values():
+            driver.start()
+    except BaseException:
+        plumbing.close()
+        raise
+    return plumbing
+
+
+def _check_names(topology: Topology) -> None:
+    for host in topology.hosts:
+        for interface in host.interfaces:
+            if len(interface.name.encode()) > rtnl.INTERFACE_NAME_MAX:
+                raise MachineCannotError(
+                    f"interface {interface.name} of {host.name}: Linux takes names of at most "
+                    f"{rtnl.INTERFACE_NAME_MAX} bytes"
+                )
+
+
+def _make_namespaces(
+    plumbing: Plumbing, topology: Topology, tunables: Mapping[str, Tunables]
+) -> None:
+    plumbing.wire.write_sysctls(_NO_IPV6)
+    for switch in topology.switches:
+        space = plumbing.switches[switch.name] = NetNamespace.create(switch.name)
+        space.write_sysctls(_NO_IPV6)
+    for host in topology.hosts:
+        space = plumbing.hosts[host.name] = NetNamespace.create(host.name)
+        settings = tunables.get(host.name, Tunables())
+        with space.entered():
+            for name, value in host_sysctls(host, settings).items():
+                write_sysctl(name, value)
+            for name, value in optional_sysctls().items():
+                try:
+                    write_sysctl(name, value)
+                except OSError as error:
+                    plumbing.notes.append(f"{host.name}: {error.strerror}")
+
+
+_NO_IPV6: Final = {"net.ipv6.conf.default.disable_ipv6": "1"}
+
+
+def _make_devices(
+    plumbing: Plumbing, topology: Topology, kinds: Mapping[str, str], seed: int
+) -> None:
+    """Make both ends of every link, and of every port of a switch, and shape what lies between."""
+    shaped: list[tuple[KernelDriver, bool]] = []
+    for number, link in enumerate(topology.links):
+        ends = (_attach(plumbing, topology, link, 0), _attach(plumbing, topology, link, 1))
+        channels = (link.forward, link.backward)
+        if kinds[link.name] == "tap":
+            plumbing.drivers[link.name] = _tap_driver(link, ends, seed + number)
+            continue
+        driver = KernelDriver(
+            plumbing.wire,
+            f"w{number}",
+            ends,
+            channels,
+            link.mtu,
+            netem=kinds[link.name] == "netem",
+        )
+        plumbing.drivers[link.name] = driver
+        shaped.append((driver, link.up))
+    for number, (switch, end) in enumerate(_ports(topology)):
+        driver = _port_driver(plumbing, topology, switch, end, number)
+        plumbing.ports.append(driver)
+        shaped.append((driver, True))
+    routing = plumbing.wire.routing
+    routing.batch(request for driver, _ in shaped for request in driver.device_requests())
+    devices = rtnl.devices(routing)
+    routing.batch(request for driver, up in shaped for request in driver.wire_requests(devices, up))
+
+
+def _ports(topology: Topology) -> Iterator[tuple[Switch, InterfaceEnd]]:
+    for switch in topology.switches:
+        for end in switch.ports:
+            yield switch, end
+
+
+def _tap_driver(link: Link, ends: tuple[Attachment, Attachment], seed: int) -> LinkDriver:
+    raise NotImplementedError
+
+
+def _port_driver(
+    plumbing: Plumbing, topology: Topology, switch: Switch, end: InterfaceEnd, number: int
+) -> KernelDriver:
+    """A cable from a host's interface straight into a switch: at its NIC's rate, without delay."""
+    interface = topology.interface_at(end)
+    rate = next(nic.rate_bps for nic in topology.host(end.host).nics if nic.name == interface.nic)
+    frame = interface.mtu + ETHERNET_HEADER_BYTES
+    channel = Channel(rate_bps=rate, queue=Queue(limit_bytes=_PORT_QUEUE_PACKETS * frame))
+    here = Attachment(
+        plumbing.hosts[end.host],
+        interface.name,
+        interface.mtu,
+        _frame_limit(topology, end, interface.mtu),
+    )
+    there = Attachment(plumbing.switches[switch.name], f"p{number}", interface.mtu)
+    return KernelDriver(
+        plumbing.wire, f"p{number}", (here, there), (channel, channel), interface.mtu
+    )
+
+
+def _attach(plumbing: Plumbing, topology: Topology, link: Link, which: int) -> Attachment:
+    end = (link.a, link.b)[which]
+    if isinstance(end, SwitchEnd):
+        number = topology.links.index(link)
+        return Attachment(plumbing.switches[end.switch], f"l{number}{'ab'[which]}", link.mtu)
+    interface = topology.interface_at(end)
+    return Attachment(
+        plumbing.hosts[end.host],
+        interface.name,
+        interface.mtu,
+        _frame_limit(topology, end, interface.mtu),
+    )
+
+
+def _frame_limit(topology: Topology, end: InterfaceEnd, mtu: int) -> int | None:
+    """Return the largest frame that an interface may hand over, for all links that it reaches."""
+    names = {name for links in topology.reachable(end).values() for name in links}
+    channels = [
+        channel
+        for name in names
+        for channel in (topology.link(name).forward, topology.link(name).backward)
+    ]
+    return frame_limit_bytes(channels, mtu)
+
+
+def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
+    for switch in topology.switches:
+        channel = plumbing.switches[switch.name].routing
+        channel.request(rtnl.add_bridge(switch.name[: rtnl.INTERFACE_NAME_MAX]))
+        devices = rtnl.devices(channel)
+        bridge = devices[switch.name[: rtnl.INTERFACE_NAME_MAX]].index
+        ports = [d.index for d in devices.values() if d.name != "lo" and d.index != bridge]
+        channel.batch(
+            [
+                *(rtnl.set_link(index, up=True, master=bridge) for index in ports),
+                rtnl.set_link(bridge, up=True),
+            ]
+        )
+
+
+def _configure_host(plumbing: Plumbing, topology: Topology, host: Host, settings: Tunables) -> None:
+    space = plumbing.hosts[host.name]
+    devices = rtnl.devices(space.routing)
+    _check_plugged(topology, host, devices)
+    requests: list[Request] = [rtnl.set_link(devices["lo"].index, up=True)]
+    requests += addressing.address_requests(host, devices)
+    for interface in host.interfaces:
+        index = devices[interface.name].index
+        requests.append(rtnl.set_link(index, up=True))
+        requests += addressing.route_requests(host, interface, index, settings.mss)
+    space.routing.batch(requests)
+    wanted = plumbing.plans[host.name]
+    if wanted.endpoints or wanted.subflows:
+        manager = PathManager(lambda: space.generic)
+        manager.set_limits(wanted.limits)
+        manager.add_all(wanted.endpoints)
+
+
+def _check_plugged(topology: Topology, host: Host, devices: Mapping[str, rtnl.Device]) -> None:
+    for interface in host.interfaces:
+        if interface.name not in devices:
+            raise MachineCannotError(
+                f"{topology.name}: interface {interface.name} of {host.name} is plugged into "
+                "nothing: give it a link or a switch's port"
+            )

@@ -1,0 +1,1 @@
+"""Link drivers: what carries frames from one end of an emulated link to the other."""

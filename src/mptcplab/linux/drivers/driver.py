@@ -1,0 +1,74 @@
+"""What every link driver does, and what it counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Final
+
+from mptcplab.linux.namespaces import NetNamespace
+from mptcplab.network.topology import Channel
+
+DIRECTIONS: Final = ("forward", "backward")
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where a link's end goes: the interface it makes, in a host's or a switch's namespace.
+
+    ``gso_max_bytes`` bounds the frames that the host's own stack hands over in one piece.
+    """
+
+    namespace: NetNamespace
+    interface: str
+    mtu: int
+    gso_max_bytes: int | None = None
+    gso_max_segments: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReading:
+    """What a link counted so far in one direction, packets as they are on the wire.
+
+    ``tx_*`` left the queue onto the wire; ``queue_*`` waits now; None is what a driver cannot tell.
+    """
+
+    tx_bytes: int
+    tx_packets: int
+    queue_bytes: int | None = None
+    queue_packets: int | None = None
+    queue_peak_bytes: int | None = None
+    drops_queue: int | None = None
+    drops_loss: int | None = None
+    drops_down: int | None = None
+
+
+class LinkDriver(ABC):
+    """One link, carried.  Every method may raise OSError, with what the kernel refused."""
+
+    name: str
+    """"kernel", "netem" or "tap"."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Let the link carry frames, now that the interfaces at its ends are there."""
+
+    @abstractmethod
+    def set_carrier(self, up: bool) -> None:
+        """Plug the cable in, or pull it: both ends lose carrier, what is under way is lost."""
+
+    @abstractmethod
+    def configure(self, direction: str, channel: Channel) -> None:
+        """Change one direction in place; ValueError for what the driver cannot do."""
+
+    @abstractmethod
+    def configured(self, direction: str) -> Channel:
+        """Return one direction as whatever carries it says that it is set, not as it was asked."""
+
+    @abstractmethod
+    def readings(self) -> dict[str, LinkReading]:
+        """Return the counters of both directions."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what carries the link."""

@@ -1,0 +1,239 @@
+"""A link in the kernel: two veth pairs, joined and shaped in a namespace between the hosts.
+
+    host a                    wire                       host b
+    eth8.520 ====== w5a  <- copies + tbf ->  w5b ====== eth3.521
+
+What enters the wire at one side is copied out of the other, through that side's qdisc: tbf with the
+declared queue, under netem where the link has delay, jitter or loss and the kernel has netem.  So
+the queue is in the network and not in the sender, whose own back-pressure (TCP small queues) ends
+at the copy: see :func:`mptcplab.linux.tc.forward_copies`.
+
+Frames cross the wire as large as the sender's stack made them.  tbf charges their bytes as packets
+on the wire, and tells their number; the queue takes or refuses such a frame whole, which is why
+:func:`frame_limit_bytes` keeps frames small against the link's rate and queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mptcplab.linux import rtnl, tc
+from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
+from mptcplab.linux.namespaces import NetNamespace
+from mptcplab.linux.netlink import Request
+from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel
+from mptcplab.units import NANOSECONDS
+
+GSO_MAX_BYTES: Final = 65536  # include/linux/netdevice.h, GSO_LEGACY_MAX_SIZE
+_TIMER_SLACK_NS: Final = 5_000_000
+"""For how long tbf may be late and still make up for it, from its burst: the wait of a softirq on
+a busy machine without preemption; measured with bench/link_fidelity.py."""
+_FRAME_TIME_NS: Final = 500_000
+_QUEUE_SHARE: Final = 8
+_FRAME_HEADERS_BYTES: Final = 120  # Ethernet, IPv6, TCP with all its options
+_UNLIMITED_BPS: Final = 1_000_000_000_000  # stands for "no rate", which tbf does not have
+_NO_LIMIT_BYTES: Final = 0xFFFFFFFF
+_NETEM_LIMIT_PACKETS: Final = 1_000_000
+
+
+def frame_limit_bytes(channels: list[Channel], mtu: int) -> int | None:
+    """Return how large a frame may be that a host hands over in one piece; None is no bound.
+
+    A frame is sent, queued and dropped as a whole, so it is to take no more than half a millisecond
+    of any link it meets and an eighth of its queue, and never needs to be less than two packets.
+    """
+    largest = GSO_MAX_BYTES
+    for channel in channels:
+        if channel.rate_bps is not None:
+            largest = min(largest, channel.rate_bps * _FRAME_TIME_NS // (8 * NANOSECONDS))
+        if channel.queue.limit_bytes is not None:
+            largest = min(largest, channel.queue.limit_bytes // _QUEUE_SHARE)
+    return None if largest >= GSO_MAX_BYTES else max(largest, 2 * mtu)
+
+
+def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
+    """Return tbf's parameters for one direction of a link."""
+    rate = _UNLIMITED_BPS if channel.rate_bps is None else channel.rate_bps
+    slack = rate * _TIMER_SLACK_NS // (8 * NANOSECONDS)
+    packets = GSO_MAX_BYTES // (mtu - _FRAME_HEADERS_BYTES) + 1
+    largest = GSO_MAX_BYTES + packets * (_FRAME_HEADERS_BYTES + max(channel.overhead_bytes, 0))
+    limit = channel.queue.limit_bytes
+    return tc.TokenBucket(
+        rate_bps=rate,
+        limit_bytes=_NO_LIMIT_BYTES if limit is None else limit,
+        burst_bytes=min(largest + slack, _NO_LIMIT_BYTES),
+        overhead_bytes=channel.overhead_bytes,
+    )
+
+
+@dataclass
+class _Side:
+    """The wire's interface at one end: index, and what its egress (towards that end) is set to."""
+
+    name: str
+    channel: Channel
+    index: int = 0
+
+
+class KernelDriver(LinkDriver):
+    """A link shaped by tbf, and by netem above it where it was told to use that."""
+
+    def __init__(
+        self,
+        wire: NetNamespace,
+        prefix: str,
+        ends: tuple[Attachment, Attachment],
+        channels: tuple[Channel, Channel],
+        mtu: int,
+        *,
+        netem: bool = False,
+    ) -> None:
+        """Take the ends a and b and the channels forward and backward; ``prefix`` names devices."""
+        self.name = "netem" if netem else "kernel"
+        self._wire = wire
+        self._ends = ends
+        self._mtu = mtu
+        self._netem = netem
+        forward, backward = channels
+        # what goes forward leaves at b
+        self._a = _Side(prefix + "a", backward)
+        self._b = _Side(prefix + "b", forward)
+        self._drops = dict.fromkeys(DIRECTIONS, 0)
+
+    def device_requests(self) -> list[Request]:
+        """Return what makes the two veth pairs."""
+        return [
+            rtnl.add_veth(
+                rtnl.VethEnd(side.name, self._wire.descriptor, self._mtu),
+                rtnl.VethEnd(
+                    end.interface,
+                    end.namespace.descriptor,
+                    end.mtu,
+                    end.gso_max_bytes,
+                    end.gso_max_segments,
+                ),
+            )
+            for side, end in zip((self._a, self._b), self._ends, strict=True)
+        ]
+
+    def wire_requests(self, devices: dict[str, rtnl.Device], up: bool) -> list[Request]:
+        """Return what joins and shapes the two sides, once their devices are there."""
+        found: list[Request] = []
+        for side in (self._a, self._b):
+            side.index = devices[side.name].index
+            found += self._shape(side, change=False)
+            found.append(tc.classifier_hooks(side.index))
+        found.append(tc.forward_copies(self._a.index, self._b.index))
+        found.append(tc.forward_copies(self._b.index, self._a.index))
+        if up:
+            found += [rtnl.set_link(side.index, up=True) for side in (self._a, self._b)]
+        return found
+
+    def _shape(self, side: _Side, *, change: bool) -> list[Request]:
+        parameters = shaper(side.channel, self._mtu)
+        if not self._netem:
+            return [tc.token_bucket(side.index, parameters, change=change)]
+        channel = side.channel
+        netem = tc.Impairment(
+            channel.delay_ns, channel.jitter_ns, channel.loss, _NETEM_LIMIT_PACKETS
+        )
+        return [
+            tc.impairment(side.index, netem, change=change),
+            tc.token_bucket(side.index, parameters, parent=tc.IMPAIRMENT_CLASS, change=change),
+        ]
+
+    def start(self) -> None:
+        """Do nothing: the kernel carries frames since the devices are up."""
+
+    def set_carrier(self, up: bool) -> None:
+        """Set the wire's interfaces up or down: their peers gain or lose carrier."""
+        self._wire.routing.batch(
+            rtnl.set_link(side.index, up=up, what=f"set {side.name} {'up' if up else 'down'}")
+            for side in (self._a, self._b)
+        )
+
+    def configure(self, direction: str, channel: Channel) -> None:
+        """Change tbf's (and netem's) parameters; the queue keeps what it holds."""
+        problem = unsupported(channel, netem=self._netem)
+        if problem:
+            raise ValueError(problem)
+        side = self._side(direction)
+        before, side.channel = side.channel, channel
+        try:
+            self._wire.routing.batch(self._shape(side, change=True))
+        except OSError:
+            side.channel = before
+            raise
+
+    def configured(self, direction: str) -> Channel:
+        """Read the qdiscs' parameters back from the kernel."""
+        side = self._side(direction)
+        rate, limit = tc.parse_token_bucket(self._qdisc(side, tc.SHAPER_HANDLE).options)
+        delay_ns, jitter_ns, loss = 0, 0, 0.0
+        if self._netem:
+            found = tc.parse_impairment(self._qdisc(side, tc.IMPAIRMENT_HANDLE).options)
+            delay_ns, jitter_ns = found.delay_ns, found.jitter_ns
+            loss = round(found.loss, 9)
+        asked = side.channel
+        queue = asked.queue
+        if limit != (_NO_LIMIT_BYTES if queue.limit_bytes is None else queue.limit_bytes):
+            queue = type(queue)(limit_bytes=limit, limit_packets=queue.limit_packets)
+        return Channel(
+            rate_bps=None if rate == _UNLIMITED_BPS else rate,
+            delay_ns=delay_ns,
+            jitter_ns=jitter_ns,
+            loss=loss,
+            queue=queue,
+            overhead_bytes=asked.overhead_bytes,
+        )
+
+    def _qdisc(self, side: _Side, handle: int) -> tc.QdiscStatistics:
+        return tc.qdisc(self._wire.routing, side.index, handle)
+
+    def _side(self, direction: str) -> _Side:
+        return self._b if direction == "forward" else self._a
+
+    def readings(self) -> dict[str, LinkReading]:
+        """Read what tbf counted; its refusals are counted in packets from what came in."""
+        return {
+            "forward": self._reading("forward", self._a, self._b),
+            "backward": self._reading("backward", self._b, self._a),
+        }
+
+    def _reading(self, direction: str, entered: _Side, left: _Side) -> LinkReading:
+        shaped = self._qdisc(left, tc.SHAPER_HANDLE)
+        _, offered = tc.filter_statistics(self._wire.routing, entered.index, tc.INGRESS_HOOK)
+        # frames that wait are counted as packets by their bytes: all but the last are full ones
+        full = self._mtu + ETHERNET_HEADER_BYTES
+        waiting = max(shaped.backlog_frames, -(-shaped.backlog_bytes // full))
+        lost: int | None = None
+        refused = offered - shaped.sent_packets - waiting
+        if self._netem:
+            impaired = self._qdisc(left, tc.IMPAIRMENT_HANDLE)
+            lost, refused = impaired.drops, shaped.drops
+            waiting = shaped.backlog_frames
+        self._drops[direction] = max(self._drops[direction], refused if shaped.drops else 0)
+        return LinkReading(
+            tx_bytes=shaped.sent_bytes,
+            tx_packets=shaped.sent_packets,
+            queue_bytes=shaped.backlog_bytes,
+            queue_packets=waiting,
+            drops_queue=self._drops[direction],
+            drops_loss=lost if self._netem else 0,
+        )
+
+    def close(self) -> None:
+        """Do nothing: the devices go with their namespaces."""
+
+
+def unsupported(channel: Channel, *, netem: bool) -> str:
+    """Return what a channel asks for that this driver does not do, empty if nothing."""
+    if channel.queue.limit_packets is not None:
+        return "the kernel driver limits queues in bytes, not in packets; use the tap driver"
+    if not netem and (channel.delay_ns or channel.jitter_ns or channel.loss):
+        return (
+            "the kernel driver shapes rate alone on a kernel without netem; delay, jitter and loss "
+            "need the tap driver (or CONFIG_NET_SCH_NETEM)"
+        )
+    return ""

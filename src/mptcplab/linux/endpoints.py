@@ -1,0 +1,148 @@
+"""Which MPTCP endpoints and limits let exactly the scenario's subflows come up.
+
+The server announces its addresses (``signal``) and the client, which accepts them, joins each from
+the address that routing chooses: the one of the same network.  So there is one subflow for each of
+the server's addresses, on the pair of addresses that share a network, and none across networks, as
+``subflow`` and ``fullmesh`` endpoints would try.  A further address of the client in the network of
+the initial subflow is a ``subflow`` endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mptcplab.linux.mptcp_pm import Address, Endpoint, Flags, Limits
+from mptcplab.linux.supervisor import MachineCannotError
+from mptcplab.network.topology import Path, Topology
+from mptcplab.scenario.model import Flow, Tunables
+
+NDIFFPORTS_FIRST_PORT: Final = 40001
+"""Where the kernel listens for the further subflows of ndiffports."""
+
+
+@dataclass
+class HostPlan:
+    """One host's endpoints, in the order in which they are added, and limits."""
+
+    endpoints: list[Endpoint] = field(default_factory=list)
+    subflows: int = 0
+    add_addr_accepted: int = 0
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Add an endpoint, once; the flags of one address add up."""
+        for index, known in enumerate(self.endpoints):
+            if (known.address, known.port) == (endpoint.address, endpoint.port):
+                self.endpoints[index] = Endpoint(
+                    known.address, known.flags | endpoint.flags, port=known.port
+                )
+                return
+        self.endpoints.append(endpoint)
+
+    def allow(self, *, subflows: int, addresses: int) -> None:
+        """Raise the limits to at least these."""
+        self.subflows = max(self.subflows, subflows)
+        self.add_addr_accepted = max(self.add_addr_accepted, addresses)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits as the kernel takes them."""
+        return Limits(self.subflows, self.add_addr_accepted)
+
+
+def roles(flow: Flow) -> tuple[str, str]:
+    """Return the client and the server of a flow."""
+    client = flow.client or flow.source
+    return client, flow.destination if client == flow.source else flow.source
+
+
+def flow_paths(topology: Topology, flow: Flow) -> tuple[Path, ...]:
+    """Return the paths that a flow may use, from client to server."""
+    paths = topology.paths(*roles(flow))
+    if flow.links:
+        paths = tuple(path for path in paths if set(path.links) <= set(flow.links))
+    return paths
+
+
+def plan(
+    topology: Topology,
+    tunables: Mapping[str, Tunables],
+    flows: Sequence[Flow] | None,
+    endpoints_max: int,
+) -> dict[str, HostPlan]:
+    """Return every host's plan; without flows each host may be the other's client or server.
+
+    Raises MachineCannotError, before anything is made, where the kernel has no room for it, or one
+    set of endpoints a host cannot express it.
+    """
+    plans = {host.name: HostPlan() for host in topology.hosts}
+    if flows is None:
+        for client in plans:
+            for server in plans:
+                if client != server:
+                    _multipath(plans, client, server, topology.paths(client, server))
+    else:
+        wanted: dict[tuple[str, str], tuple[str, set[Path]]] = {}
+        for flow in flows:
+            client, server = roles(flow)
+            settings = tunables.get(client, Tunables())
+            if flow.protocol != "mptcp" or not settings.enabled or not settings.ndiffports:
+                continue
+            paths = flow_paths(topology, flow)
+            first, known = wanted.setdefault((client, server), (flow.name, set(paths)))
+            if known != set(paths):
+                raise MachineCannotError(
+                    f"flows {first} and {flow.name}, both from {client} to {server}, may use "
+                    "different links, but the kernel's path manager has one set of endpoints for "
+                    "all connections of a host; give both the same links, or use other hosts"
+                )
+            if settings.ndiffports > 1:
+                _different_ports(plans, client, server, paths, settings.ndiffports)
+            else:
+                _multipath(plans, client, server, paths)
+    _check(plans, endpoints_max)
+    return plans
+
+
+def _multipath(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:
+    extra = len(paths) - 1
+    if extra < 1:
+        return
+    by_remote: dict[Address, list[Address]] = {}
+    for path in paths:
+        by_remote.setdefault(path.remote_address.ip, []).append(path.local_address.ip)
+    if len(by_remote) > 1:
+        for remote in by_remote:
+            plans[server].add(Endpoint(remote, Flags.SIGNAL))
+    for locals_ in by_remote.values():
+        for local in locals_[1:]:
+            plans[client].add(Endpoint(local, Flags.SUBFLOW))
+    plans[client].allow(subflows=extra, addresses=len(by_remote) - 1)
+    plans[server].allow(subflows=extra, addresses=0)
+
+
+def _different_ports(
+    plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path], count: int
+) -> None:
+    """n subflows on the initial pair of addresses: the server listens on n - 1 more ports."""
+    if not paths:
+        return
+    remote = paths[0].remote_address.ip
+    for port in range(NDIFFPORTS_FIRST_PORT, NDIFFPORTS_FIRST_PORT + count - 1):
+        plans[server].add(Endpoint(remote, Flags.SIGNAL, port=port))
+    plans[client].allow(subflows=count - 1, addresses=count - 1)
+    plans[server].allow(subflows=count - 1, addresses=0)
+
+
+def _check(plans: Mapping[str, HostPlan], endpoints_max: int) -> None:
+    for host, wanted in plans.items():
+        for found, what in (
+            (len(wanted.endpoints), "MPTCP endpoints"),
+            (wanted.subflows, "subflows beyond the first in a connection"),
+        ):
+            if found > endpoints_max:
+                raise MachineCannotError(
+                    f"{host} needs {found} {what}, and this kernel takes {endpoints_max} at most; "
+                    'leave links out of the flow, or set "multipath" to false on interfaces'
+                )

@@ -1,0 +1,315 @@
+"""Routing netlink: interfaces, addresses, routes and rules as requests, and reading them back.
+
+Layouts and numbers: include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h, fib_rules.h.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from typing import Final
+
+from mptcplab.linux.netlink import (
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NetlinkSocket,
+    Request,
+    attribute,
+    attributes,
+    nested,
+    string,
+    u16,
+    u32,
+)
+
+Network = IPv4Network | IPv6Network
+InterfaceAddress = IPv4Interface | IPv6Interface
+
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_GETLINK: Final = 18
+RTM_SETLINK: Final = 19
+_RTM_NEWADDR: Final = 20
+_RTM_NEWROUTE: Final = 24
+_RTM_NEWRULE: Final = 32
+
+IFF_UP: Final = 1
+IFF_RUNNING: Final = 0x40
+
+_IFLA_ADDRESS: Final = 1
+_IFLA_IFNAME: Final = 3
+_IFLA_MTU: Final = 4
+_IFLA_MASTER: Final = 10
+_IFLA_LINKINFO: Final = 18
+_IFLA_NET_NS_FD: Final = 28
+_IFLA_IFALIAS: Final = 20
+_IFLA_STATS64: Final = 23
+_IFLA_GSO_MAX_SEGS: Final = 40
+_IFLA_GSO_MAX_SIZE: Final = 41
+_IFLA_CARRIER: Final = 33
+_IFLA_LINK: Final = 5
+_IFLA_INFO_KIND: Final = 1
+_IFLA_INFO_DATA: Final = 2
+_VETH_INFO_PEER: Final = 1
+_IFLA_VLAN_ID: Final = 1
+_IFLA_BR_FORWARD_DELAY: Final = 1
+_IFLA_BR_STP_STATE: Final = 5
+_IFLA_BR_MCAST_SNOOPING: Final = 23
+
+_IFA_ADDRESS: Final = 1
+_IFA_LOCAL: Final = 2
+_IFA_F_NODAD: Final = 0x02
+
+_RTA_DST: Final = 1
+_RTA_OIF: Final = 4
+_RTA_PREFSRC: Final = 7
+_RTA_METRICS: Final = 8
+_RTA_TABLE: Final = 15
+_RTAX_ADVMSS: Final = 8
+_RTPROT_STATIC: Final = 4
+_RTPROT_KERNEL: Final = 2
+_RT_SCOPE_LINK: Final = 253
+_RT_SCOPE_UNIVERSE: Final = 0
+_RTN_UNICAST: Final = 1
+MAIN_TABLE: Final = 254
+
+_FRA_SRC: Final = 2
+_FRA_PRIORITY: Final = 6
+_FRA_TABLE: Final = 15
+_FR_ACT_TO_TBL: Final = 1
+
+_IFINFO: Final = struct.Struct("=BxHiII")
+_IFADDR: Final = struct.Struct("=BBBBI")
+_RTMSG: Final = struct.Struct("=BBBBBBBBI")
+
+INTERFACE_NAME_MAX: Final = 15  # IFNAMSIZ less the terminating zero
+
+
+@dataclass(frozen=True, slots=True)
+class VethEnd:
+    """One end of a veth pair: its name and the namespace (a descriptor) it is made in."""
+
+    name: str
+    namespace: int
+    mtu: int = 1500
+    gso_max_bytes: int | None = None
+    gso_max_segments: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An interface as the kernel describes it."""
+
+    index: int
+    name: str
+    flags: int
+    mtu: int
+    mac: bytes
+    statistics: tuple[int, ...]  # struct rtnl_link_stats64
+
+    @property
+    def up(self) -> bool:
+        """Whether it is set up, whatever its carrier."""
+        return bool(self.flags & IFF_UP)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a carrier."""
+        return bool(self.flags & IFF_RUNNING)
+
+
+def _ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    return _IFINFO.pack(socket.AF_UNSPEC, 0, index, flags, change)
+
+
+def _link_info(kind: str, *data: bytes) -> bytes:
+    parts = [string(_IFLA_INFO_KIND, kind)]
+    if data:
+        parts.append(nested(_IFLA_INFO_DATA, *data))
+    return nested(_IFLA_LINKINFO, *parts)
+
+
+def _veth_end(end: VethEnd) -> bytes:
+    parts = [string(_IFLA_IFNAME, end.name), u32(_IFLA_MTU, end.mtu)]
+    if end.gso_max_bytes is not None:
+        parts.append(u32(_IFLA_GSO_MAX_SIZE, end.gso_max_bytes))
+    if end.gso_max_segments is not None:
+        parts.append(u32(_IFLA_GSO_MAX_SEGS, end.gso_max_segments))
+    parts.append(u32(_IFLA_NET_NS_FD, end.namespace))
+    return b"".join(parts)
+
+
+def add_veth(one: VethEnd, other: VethEnd) -> Request:
+    """Make a veth pair, each end in its namespace from the start (drivers/net/veth.c)."""
+    peer = attribute(_VETH_INFO_PEER, _ifinfo() + _veth_end(other))
+    return Request(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _ifinfo() + _veth_end(one) + _link_info("veth", peer),
+        f"make interface {one.name}",
+    )
+
+
+def add_bridge(name: str) -> Request:
+    """Make a learning bridge that forwards at once: no spanning tree, no multicast snooping."""
+    data = (
+        u32(_IFLA_BR_FORWARD_DELAY, 0),
+        u32(_IFLA_BR_STP_STATE, 0),
+        attribute(_IFLA_BR_MCAST_SNOOPING, b"\0"),
+    )
+    return Request(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _ifinfo() + string(_IFLA_IFNAME, name) + _link_info("bridge", *data),
+        f"make switch {name}",
+    )
+
+
+def add_vlan(name: str, parent: int, vlan: int, mtu: int) -> Request:
+    """Make an 802.1Q interface on the interface with index ``parent`` (net/8021q)."""
+    body = (
+        _ifinfo()
+        + string(_IFLA_IFNAME, name)
+        + u32(_IFLA_LINK, parent)
+        + u32(_IFLA_MTU, mtu)
+        + _link_info("vlan", u16(_IFLA_VLAN_ID, vlan))
+    )
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make VLAN interface {name}")
+
+
+def add_ifb(name: str, mtu: int) -> Request:
+    """Make an intermediate functional block device (drivers/net/ifb.c)."""
+    body = _ifinfo() + string(_IFLA_IFNAME, name) + u32(_IFLA_MTU, mtu) + _link_info("ifb")
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make interface {name}")
+
+
+def set_link(
+    index: int,
+    *,
+    up: bool | None = None,
+    master: int | None = None,
+    mtu: int | None = None,
+    alias: str | None = None,
+    gso_max_bytes: int | None = None,
+    what: str = "",
+) -> Request:
+    """Change an interface: administrative state, bridge it belongs to, MTU, alias."""
+    change = 0 if up is None else IFF_UP
+    body = _ifinfo(index, IFF_UP if up else 0, change)
+    if master is not None:
+        body += u32(_IFLA_MASTER, master)
+    if mtu is not None:
+        body += u32(_IFLA_MTU, mtu)
+    if alias is not None:
+        body += string(_IFLA_IFALIAS, alias)
+    if gso_max_bytes is not None:
+        body += u32(_IFLA_GSO_MAX_SIZE, gso_max_bytes)
+    return Request(RTM_SETLINK, 0, body, what or f"change interface {index}")
+
+
+def set_carrier(index: int, up: bool) -> Request:
+    """Give a TAP interface a carrier or take it away (tun_net_change_carrier)."""
+    body = _ifinfo(index) + attribute(_IFLA_CARRIER, bytes([up]))
+    return Request(RTM_SETLINK, 0, body, f"set the carrier of interface {index}")
+
+
+def devices(channel: NetlinkSocket) -> dict[str, Device]:
+    """Return every interface of the socket's namespace by name."""
+    dump = Request(RTM_GETLINK, NLM_F_DUMP, _ifinfo(), "list interfaces")
+    found = (parse_device(message.body) for message in channel.query(dump))
+    return {device.name: device for device in found}
+
+
+def parse_device(body: bytes) -> Device:
+    """Return the interface that an RTM_NEWLINK message describes."""
+    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+    values = attributes(body[_IFINFO.size :])
+    statistics = values.get(_IFLA_STATS64, b"")
+    return Device(
+        index=index,
+        name=values[_IFLA_IFNAME].rstrip(b"\0").decode(),
+        flags=flags,
+        mtu=struct.unpack("=I", values[_IFLA_MTU])[0],
+        mac=values.get(_IFLA_ADDRESS, b""),
+        statistics=struct.unpack(f"={len(statistics) // 8}Q", statistics),
+    )
+
+
+def _family(version: int) -> int:
+    return socket.AF_INET6 if version == 6 else socket.AF_INET
+
+
+def add_address(index: int, address: InterfaceAddress) -> Request:
+    """Give an interface an address; an IPv6 one is usable at once (no duplicate detection)."""
+    flags = _IFA_F_NODAD if address.version == 6 else 0
+    packed = address.ip.packed
+    body = (
+        _IFADDR.pack(_family(address.version), address.network.prefixlen, flags, 0, index)
+        + attribute(_IFA_LOCAL, packed)
+        + attribute(_IFA_ADDRESS, packed)
+    )
+    return Request(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"add address {address}")
+
+
+def add_route(
+    network: Network,
+    index: int,
+    *,
+    table: int = MAIN_TABLE,
+    source: InterfaceAddress | None = None,
+    advertised_mss: int | None = None,
+    kernel: bool = False,
+) -> Request:
+    """Make (or replace) the route to an on-link network, or to everything, over an interface.
+
+    ``advertised_mss`` is what our SYNs put into their MSS option; ``kernel`` marks a route as one
+    that came with its address, which this one then replaces.
+    """
+    scope = _RT_SCOPE_LINK if network.version == 4 else _RT_SCOPE_UNIVERSE
+    body = _RTMSG.pack(
+        _family(network.version),
+        network.prefixlen,
+        0,
+        0,
+        table if table < 256 else 0,
+        _RTPROT_KERNEL if kernel else _RTPROT_STATIC,
+        scope,
+        _RTN_UNICAST,
+        0,
+    )
+    if network.prefixlen:
+        body += attribute(_RTA_DST, network.network_address.packed)
+    body += u32(_RTA_OIF, index) + u32(_RTA_TABLE, table)
+    if source is not None:
+        body += attribute(_RTA_PREFSRC, source.ip.packed)
+    if advertised_mss is not None:
+        body += nested(_RTA_METRICS, u32(_RTAX_ADVMSS, advertised_mss))
+    what = f"route {network} in table {table}"
+    return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)
+
+
+def add_rule(source: InterfaceAddress, table: int, priority: int) -> Request:
+    """Make what comes from an address look into a table: ``ip rule add from ADDRESS table N``."""
+    body = (
+        _RTMSG.pack(
+            _family(source.version),
+            0,
+            source.ip.max_prefixlen,
+            0,
+            table if table < 256 else 0,
+            0,
+            0,
+            _FR_ACT_TO_TBL,
+            0,
+        )
+        + attribute(_FRA_SRC, source.ip.packed)
+        + u32(_FRA_PRIORITY, priority)
+        + u32(_FRA_TABLE, table)
+    )
+    return Request(
+        _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, f"rule from {source.ip} table {table}"
+    )

@@ -1,0 +1,101 @@
+"""Labs on the running kernel: what is built, what it carries, what is left afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mptcplab.linux.lab import Lab, open_lab
+from mptcplab.linux.supervisor import run_supervised
+from mptcplab.network.topology import Topology
+from mptcplab.scenario.model import Flow, Tunables
+
+pytestmark = pytest.mark.kernel
+
+_RECEIVE = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+s.bind(("0.0.0.0", 5001)); s.listen(); print("ready", flush=True)
+c, _ = s.accept(); n = 0
+while data := c.recv(1 << 20): n += len(data)
+print(n)
+"""
+_SEND = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+s.connect((sys.argv[1], 5001))
+for _ in range(int(sys.argv[2])): s.sendall(bytes(1 << 20))
+print(s.getsockopt(284, 1, 96)[0])
+"""
+
+
+def in_lab(topology: Topology, work: Callable[[Lab], Any], **options: Any) -> Any:
+    """Run ``work`` on a lab in a supervisor of its own."""
+
+    def run(send: object) -> Any:
+        with open_lab(topology, **options) as lab:
+            return work(lab)
+
+    return run_supervised(run)
+
+
+def output(lab: Lab, host: str, *argv: str) -> str:
+    """Run a program on a host and return what it says."""
+    process = lab.spawn(host, argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return process.communicate(timeout=60)[0].decode()
+
+
+def transfer(lab: Lab, source: str, destination: str, address: str, mebibytes: int) -> int:
+    """Send over MPTCP, check what arrived, return how many subflows there were beyond the first."""
+    receiver = lab.spawn(destination, [sys.executable, "-c", _RECEIVE], stdout=subprocess.PIPE)
+    assert receiver.stdout is not None
+    assert receiver.stdout.readline() == b"ready\n"
+    sent = output(lab, source, sys.executable, "-c", _SEND, address, str(mebibytes))
+    assert receiver.communicate(timeout=60)[0] == b"%d\n" % (mebibytes << 20)
+    return int(sent)
+
+
+def test_the_reports_testbed_stands_with_its_names(report_topology: Topology) -> None:
+    def look(lab: Lab) -> tuple[list[str], str, dict[str, str]]:
+        names = output(lab, "bliksem", "ls", "/sys/class/net").split()
+        name = output(lab, "donder", "uname", "-n").strip()
+        return names, name, {link.name: link.driver for link in lab.links.values()}
+
+    names, name, drivers = in_lab(report_topology, look)
+    expected = {i.name for i in report_topology.host("bliksem").interfaces}
+    assert set(names) == expected | {"lo"}
+    assert name == "donder"
+    assert drivers == {link.name: "kernel" for link in report_topology.links}
+
+
+def test_exactly_the_subflows_of_the_flow_come_up(report_topology: Topology) -> None:
+    flow = Flow("main", "bliksem", "donder", links=("link5", "link6"))
+
+    def work(lab: Lab) -> tuple[int, list[str]]:
+        extra = transfer(lab, "bliksem", "donder", "192.168.21.2", 8)
+        carried = [
+            name
+            for name, link in lab.links.items()
+            if link.readings()["forward"].tx_bytes > 1 << 20
+        ]
+        return extra, carried
+
+    extra, carried = in_lab(report_topology, work, flows=[flow])
+    assert extra == 1
+    assert carried == ["link5", "link6"]
+
+
+def test_mss_is_what_the_tunable_says(two_links: Topology) -> None:
+    tunables = {"left": Tunables(mss=1000), "right": Tunables(mss=1000)}
+
+    def work(lab: Lab) -> tuple[int, int]:
+        transfer(lab, "left", "right", "10.0.1.2", 1)
+        reading = lab.link("lan1").readings()["forward"]
+        return reading.tx_bytes, reading.tx_packets
+
+    tx_bytes, tx_packets = in_lab(two_links, work, tunables=tunables)
+    assert tx_bytes / tx_packets < 1000 + 14 + 20 + 20 + 1
