@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_interface
 
 import pytest
+
 from mptcplab.network.topology import (
     Channel,
     Host,

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mptcplab.linux.lab import Lab, open_lab
+
+from mptcplab.linux.lab import Lab, open_lab, open_scenario
 from mptcplab.linux.supervisor import run_supervised
 from mptcplab.network.topology import Topology
-from mptcplab.scenario.model import Flow, Tunables
+from mptcplab.scenario.load import load
+from mptcplab.scenario.model import Flow, Scenario, Tunables
 
 pytestmark = pytest.mark.kernel
 
@@ -33,11 +35,18 @@ print(s.getsockopt(284, 1, 96)[0])
 """
 
 
-def in_lab(topology: Topology, work: Callable[[Lab], Any], **options: Any) -> Any:
+def in_lab(
+    network: Topology | Scenario,
+    work: Callable[[Lab], Any],
+    tunables: dict[str, Tunables] | None = None,
+) -> Any:
     """Run ``work`` on a lab in a supervisor of its own."""
 
     def run(send: object) -> Any:
-        with open_lab(topology, **options) as lab:
+        lab = (
+            open_scenario(network) if isinstance(network, Scenario) else open_lab(network, tunables)
+        )
+        with lab:
             return work(lab)
 
     return run_supervised(run)
@@ -73,7 +82,8 @@ def test_the_reports_testbed_stands_with_its_names(report_topology: Topology) ->
 
 
 def test_exactly_the_subflows_of_the_flow_come_up(report_topology: Topology) -> None:
-    flow = Flow("main", "bliksem", "donder", links=("link5", "link6"))
+    flow = Flow("main", "bliksem", "donder", client="bliksem", links=("link5", "link6"))
+    scenario = Scenario("s", "", "", 1_000_000_000, report_topology, (flow,))
 
     def work(lab: Lab) -> tuple[int, list[str]]:
         extra = transfer(lab, "bliksem", "donder", "192.168.21.2", 8)
@@ -84,7 +94,7 @@ def test_exactly_the_subflows_of_the_flow_come_up(report_topology: Topology) -> 
         ]
         return extra, carried
 
-    extra, carried = in_lab(report_topology, work, flows=[flow])
+    extra, carried = in_lab(scenario, work)
     assert extra == 1
     assert carried == ["link5", "link6"]
 
@@ -97,5 +107,21 @@ def test_mss_is_what_the_tunable_says(two_links: Topology) -> None:
         reading = lab.link("lan1").readings()["forward"]
         return reading.tx_bytes, reading.tx_packets
 
-    tx_bytes, tx_packets = in_lab(two_links, work, tunables=tunables)
+    tx_bytes, tx_packets = in_lab(two_links, work, tunables)
     assert tx_bytes / tx_packets < 1000 + 14 + 20 + 20 + 1
+
+
+@pytest.mark.parametrize("name", ["A", "B", "E", "F", "G", "H"])
+def test_every_experiment_of_the_report_can_be_built(name: str) -> None:
+    scenario = load(name)
+
+    def look(lab: Lab) -> dict[str, str]:
+        for link in lab.links.values():
+            for direction in ("forward", "backward"):
+                assert link.configured(direction) == link.channel(direction)
+        return {link.name: link.driver for link in lab.links.values()}
+
+    drivers = in_lab(scenario, look)
+    for link in scenario.topology.links:
+        delayed = bool(link.rtt_ns)
+        assert drivers[link.name] in (("netem", "tap") if delayed else ("kernel",))

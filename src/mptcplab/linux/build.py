@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mptcplab.linux import addressing, rtnl
+from mptcplab.linux.capabilities import endpoints_max
 from mptcplab.linux.drivers.choose import choose_driver
 from mptcplab.linux.drivers.driver import Attachment, LinkDriver
 from mptcplab.linux.drivers.kernel import KernelDriver, frame_limit_bytes
-from mptcplab.linux.endpoints import HostPlan, plan
-from mptcplab.linux.mptcp_pm import ENDPOINTS_MAX, PathManager
+from mptcplab.linux.drivers.tap import TapDriver
+from mptcplab.linux.endpoints import HostPlan, Traffic, plan
+from mptcplab.linux.mptcp_pm import PathManager
 from mptcplab.linux.namespaces import NetNamespace, write_sysctl
 from mptcplab.linux.netlink import Request
 from mptcplab.linux.supervisor import MachineCannotError
@@ -28,7 +30,7 @@ from mptcplab.network.topology import (
     SwitchEnd,
     Topology,
 )
-from mptcplab.scenario.model import Action, Flow, Tunables
+from mptcplab.scenario.model import Action, Tunables
 
 _PORT_QUEUE_PACKETS: Final = 1000  # of a switch's port: Linux's own txqueuelen
 
@@ -59,13 +61,13 @@ class Plumbing:
 def build(
     topology: Topology,
     tunables: Mapping[str, Tunables],
-    flows: Sequence[Flow] | None,
+    traffic: Traffic | None,
     timeline: Sequence[Action],
     seed: int,
 ) -> Plumbing:
     """Build a topology; whatever was made is taken down again where something fails."""
     _check_names(topology)
-    plans = plan(topology, tunables, flows, ENDPOINTS_MAX)
+    plans = plan(topology, tunables, traffic, endpoints_max())
     kinds = {link.name: choose_driver(link, timeline) for link in topology.links}
     plumbing = Plumbing(NetNamespace.create("the wire"), plans=plans)
     try:
@@ -73,7 +75,7 @@ def build(
         _make_devices(plumbing, topology, kinds, seed)
         _make_switches(plumbing, topology)
         for host in topology.hosts:
-            _configure_host(plumbing, topology, host, tunables.get(host.name, Tunables()))
+            _configure_host(plumbing, host, tunables.get(host.name, Tunables()))
         for driver in plumbing.drivers.values():
             driver.start()
     except BaseException:
@@ -118,13 +120,15 @@ _NO_IPV6: Final = {"net.ipv6.conf.default.disable_ipv6": "1"}
 def _make_devices(
     plumbing: Plumbing, topology: Topology, kinds: Mapping[str, str], seed: int
 ) -> None:
-    """Make both ends of every link, and of every port of a switch, and shape what lies between."""
+    """Make both ends of every link and of every port of a switch; shape what lies between."""
     shaped: list[tuple[KernelDriver, bool]] = []
     for number, link in enumerate(topology.links):
         ends = (_attach(plumbing, topology, link, 0), _attach(plumbing, topology, link, 1))
         channels = (link.forward, link.backward)
         if kinds[link.name] == "tap":
-            plumbing.drivers[link.name] = _tap_driver(link, ends, seed + number)
+            plumbing.drivers[link.name] = TapDriver(
+                link.name, ends, channels, seed=seed + number, up=link.up
+            )
             continue
         driver = KernelDriver(
             plumbing.wire,
@@ -142,18 +146,31 @@ def _make_devices(
         shaped.append((driver, True))
     routing = plumbing.wire.routing
     routing.batch(request for driver, _ in shaped for request in driver.device_requests())
+    routing.batch(_unplugged(plumbing, topology))
     devices = rtnl.devices(routing)
     routing.batch(request for driver, up in shaped for request in driver.wire_requests(devices, up))
+
+
+def _unplugged(plumbing: Plumbing, topology: Topology) -> Iterator[Request]:
+    """Yield what makes the interfaces that no cable goes to: they never get a carrier."""
+    plugged = {end for link in topology.links for end in (link.a, link.b)}
+    plugged |= {end for _, end in _ports(topology)}
+    number = 0
+    for host in topology.hosts:
+        for interface in host.interfaces:
+            if InterfaceEnd(host.name, interface.name) not in plugged:
+                space = plumbing.hosts[host.name].descriptor
+                yield rtnl.add_veth(
+                    rtnl.VethEnd(f"u{number}", plumbing.wire.descriptor),
+                    rtnl.VethEnd(interface.name, space, interface.mtu),
+                )
+                number += 1
 
 
 def _ports(topology: Topology) -> Iterator[tuple[Switch, InterfaceEnd]]:
     for switch in topology.switches:
         for end in switch.ports:
             yield switch, end
-
-
-def _tap_driver(link: Link, ends: tuple[Attachment, Attachment], seed: int) -> LinkDriver:
-    raise NotImplementedError
 
 
 def _port_driver(
@@ -216,10 +233,9 @@ def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
         )
 
 
-def _configure_host(plumbing: Plumbing, topology: Topology, host: Host, settings: Tunables) -> None:
+def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:
     space = plumbing.hosts[host.name]
     devices = rtnl.devices(space.routing)
-    _check_plugged(topology, host, devices)
     requests: list[Request] = [rtnl.set_link(devices["lo"].index, up=True)]
     requests += addressing.address_requests(host, devices)
     for interface in host.interfaces:
@@ -232,12 +248,3 @@ def _configure_host(plumbing: Plumbing, topology: Topology, host: Host, settings
         manager = PathManager(lambda: space.generic)
         manager.set_limits(wanted.limits)
         manager.add_all(wanted.endpoints)
-
-
-def _check_plugged(topology: Topology, host: Host, devices: Mapping[str, rtnl.Device]) -> None:
-    for interface in host.interfaces:
-        if interface.name not in devices:
-            raise MachineCannotError(
-                f"{topology.name}: interface {interface.name} of {host.name} is plugged into "
-                "nothing: give it a link or a switch's port"
-            )

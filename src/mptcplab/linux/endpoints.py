@@ -16,7 +16,7 @@ from typing import Final
 from mptcplab.linux.mptcp_pm import Address, Endpoint, Flags, Limits
 from mptcplab.linux.supervisor import MachineCannotError
 from mptcplab.network.topology import Path, Topology
-from mptcplab.scenario.model import Flow, Tunables
+from mptcplab.scenario.model import Flow, Scenario, Tunables
 
 NDIFFPORTS_FIRST_PORT: Final = 40001
 """Where the kernel listens for the further subflows of ndiffports."""
@@ -51,58 +51,62 @@ class HostPlan:
         return Limits(self.subflows, self.add_addr_accepted)
 
 
-def roles(flow: Flow) -> tuple[str, str]:
-    """Return the client and the server of a flow."""
-    client = flow.client or flow.source
-    return client, flow.destination if client == flow.source else flow.source
+Traffic = Sequence[tuple[Flow, tuple[Path, ...]]]
+"""The flows of a scenario and the paths that each may use, from its client's side."""
 
 
-def flow_paths(topology: Topology, flow: Flow) -> tuple[Path, ...]:
-    """Return the paths that a flow may use, from client to server."""
-    paths = topology.paths(*roles(flow))
-    if flow.links:
-        paths = tuple(path for path in paths if set(path.links) <= set(flow.links))
-    return paths
+def scenario_traffic(scenario: Scenario) -> Traffic:
+    """Return the flows of a scenario with their paths."""
+    return [(flow, scenario.paths(flow)) for flow in scenario.flows]
 
 
 def plan(
     topology: Topology,
     tunables: Mapping[str, Tunables],
-    flows: Sequence[Flow] | None,
+    traffic: Traffic | None,
     endpoints_max: int,
 ) -> dict[str, HostPlan]:
-    """Return every host's plan; without flows each host may be the other's client or server.
+    """Return every host's plan; without traffic each host may be the other's client or server.
 
     Raises MachineCannotError, before anything is made, where the kernel has no room for it, or one
     set of endpoints a host cannot express it.
     """
     plans = {host.name: HostPlan() for host in topology.hosts}
-    if flows is None:
+    if traffic is None:
         for client in plans:
             for server in plans:
                 if client != server:
                     _multipath(plans, client, server, topology.paths(client, server))
     else:
-        wanted: dict[tuple[str, str], tuple[str, set[Path]]] = {}
-        for flow in flows:
-            client, server = roles(flow)
-            settings = tunables.get(client, Tunables())
-            if flow.protocol != "mptcp" or not settings.enabled or not settings.ndiffports:
-                continue
-            paths = flow_paths(topology, flow)
-            first, known = wanted.setdefault((client, server), (flow.name, set(paths)))
-            if known != set(paths):
-                raise MachineCannotError(
-                    f"flows {first} and {flow.name}, both from {client} to {server}, may use "
-                    "different links, but the kernel's path manager has one set of endpoints for "
-                    "all connections of a host; give both the same links, or use other hosts"
-                )
-            if settings.ndiffports > 1:
-                _different_ports(plans, client, server, paths, settings.ndiffports)
-            else:
-                _multipath(plans, client, server, paths)
+        _plan_flows(plans, tunables, traffic)
     _check(plans, endpoints_max)
     return plans
+
+
+def _plan_flows(
+    plans: dict[str, HostPlan], tunables: Mapping[str, Tunables], traffic: Traffic
+) -> None:
+    wanted: dict[tuple[str, str], tuple[str, set[Path]]] = {}
+    for flow, paths in traffic:
+        client = flow.client or flow.source
+        server = flow.destination if client == flow.source else flow.source
+        settings = tunables.get(client, Tunables())
+        ends = [tunables.get(host, Tunables()) for host in (client, server)]
+        if flow.protocol != "mptcp" or not all(end.enabled for end in ends):
+            continue
+        if settings.ndiffports == 0:
+            continue
+        if settings.ndiffports > 1:
+            _different_ports(plans, client, server, paths, settings.ndiffports)
+            continue
+        first, known = wanted.setdefault((client, server), (flow.name, set(paths)))
+        if known != set(paths):
+            raise MachineCannotError(
+                f"flows {first} and {flow.name}, both from {client} to {server}, may use "
+                "different links, but the kernel's path manager has one set of endpoints for all "
+                "connections of a host; give both the same links, or use other hosts"
+            )
+        _multipath(plans, client, server, paths)
 
 
 def _multipath(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:

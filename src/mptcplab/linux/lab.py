@@ -9,19 +9,20 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from mptcplab.linux import addressing, rtnl
 from mptcplab.linux.build import Plumbing, build
 from mptcplab.linux.drivers.driver import LinkDriver, LinkReading
-from mptcplab.linux.endpoints import HostPlan
+from mptcplab.linux.endpoints import HostPlan, scenario_traffic
 from mptcplab.linux.mptcp_pm import PathManager
 from mptcplab.linux.namespaces import NetNamespace
-from mptcplab.linux.netlink import Request
+from mptcplab.linux.netlink import NetlinkSocket, Request
 from mptcplab.linux.processes import start_on
-from mptcplab.network.topology import Channel, Host, Link, Topology
-from mptcplab.scenario.model import Action, Flow, Tunables
+from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Topology
+from mptcplab.scenario.model import Scenario, Tunables
 
 
 class LabLink:
@@ -77,6 +78,10 @@ class LabLink:
         return self._driver.readings()
 
 
+def _generic_channel(space: NetNamespace) -> NetlinkSocket:
+    return space.generic
+
+
 class Lab:
     """A standing topology; a context manager that takes it down."""
 
@@ -94,7 +99,7 @@ class Lab:
             for link in topology.links
         }
         self._path_managers = {
-            name: PathManager(lambda space=space: space.generic)  # type: ignore[misc]
+            name: PathManager(partial(_generic_channel, space))
             for name, space in plumbing.hosts.items()
         }
 
@@ -110,7 +115,7 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """Take everything down; a program still running holds its host's namespace until it ends."""
+        """Take everything down; programs still running hold their namespaces until they end."""
         self._plumbing.close()
 
     @property
@@ -159,10 +164,10 @@ class Lab:
 
     def _restore_link_routes(self, link: Link) -> None:
         for end in (link.a, link.b):
-            host = getattr(end, "host", None)
-            if host is not None:
-                devices = rtnl.devices(self.namespace(host).routing)
-                self._restore_routes(self.topology.host(host), end.interface, devices)  # type: ignore[union-attr]
+            if isinstance(end, InterfaceEnd):
+                devices = rtnl.devices(self.namespace(end.host).routing)
+                if devices[end.interface].up:  # one that is set down gets its routes with its NIC
+                    self._restore_routes(self.topology.host(end.host), end.interface, devices)
 
     def _restore_routes(self, host: Host, name: str, devices: dict[str, rtnl.Device]) -> None:
         mss = self._tunables.get(host.name, Tunables()).mss
@@ -173,19 +178,26 @@ class Lab:
 
 
 def open_lab(
-    topology: Topology,
-    tunables: Mapping[str, Tunables] | None = None,
-    *,
-    flows: Sequence[Flow] | None = None,
-    timeline: Sequence[Action] = (),
-    seed: int = 1,
+    topology: Topology, tunables: Mapping[str, Tunables] | None = None, *, seed: int = 1
 ) -> Lab:
-    """Build a topology and return it standing.
+    """Build a topology and return it standing, every host ready to talk MPTCP to every other.
 
-    ``flows`` decide who announces which addresses; None lets every host talk to every other.  The
-    timeline tells what a link must be able to become, which its driver must be able to do.  Raises
-    MachineCannotError before anything is made where this machine lacks something, OSError where the
-    kernel refuses.
+    Raises MachineCannotError, before anything is made, where this machine lacks something, and
+    OSError where the kernel refuses.
     """
-    tunables = dict(tunables or {})
-    return Lab(topology, tunables, build(topology, tunables, flows, timeline, seed))
+    settings = dict(tunables or {})
+    return Lab(topology, settings, build(topology, settings, None, (), seed))
+
+
+def open_scenario(scenario: Scenario) -> Lab:
+    """Build what a scenario needs: its flows decide who announces which addresses, its timeline
+    what a link must be able to become.  Raises as :func:`open_lab` does.
+    """
+    plumbing = build(
+        scenario.topology,
+        scenario.tunables,
+        scenario_traffic(scenario),
+        scenario.timeline,
+        scenario.seed,
+    )
+    return Lab(scenario.topology, scenario.tunables, plumbing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mptcplab.linux.capabilities import netem_works, tap_works
 from mptcplab.linux.drivers.kernel import unsupported
 from mptcplab.linux.supervisor import MachineCannotError
 from mptcplab.network.topology import Channel, Link
@@ -25,9 +26,29 @@ def demands(link: Link, timeline: Sequence[Action]) -> list[Channel]:
 
 
 def choose_driver(link: Link, timeline: Sequence[Action]) -> str:
-    """Return "kernel", "netem" or "tap"; MachineCannotError where none can do it here."""
+    """Return "kernel", "netem" or "tap"; MachineCannotError where none can do it here.
+
+    "auto" takes the kernel's own shaping where that is enough, then netem, then the emulator.
+    """
     channels = demands(link, timeline)
-    problems = [text for c in channels if (text := unsupported(c, netem=False))]
-    if not problems and link.driver in ("auto", "kernel"):
+    plain = [text for channel in channels if (text := unsupported(channel, netem=False))]
+    impaired = [text for channel in channels if (text := unsupported(channel, netem=True))]
+    if link.driver == "kernel" and plain:
+        raise MachineCannotError(f"link {link.name}: {plain[0]}")
+    if link.driver == "netem" and impaired:
+        raise MachineCannotError(f"link {link.name}: {impaired[0]}")
+    if link.driver in ("auto", "kernel") and not plain:
         return "kernel"
-    raise MachineCannotError(f"link {link.name}: {problems[0] if problems else link.driver}")
+    if link.driver in ("auto", "netem") and not impaired and netem_works():
+        return "netem"
+    if link.driver == "netem":
+        raise MachineCannotError(
+            f"link {link.name}: this kernel has no netem (CONFIG_NET_SCH_NETEM); leave the driver "
+            'to "auto", or use "tap"'
+        )
+    if tap_works():
+        return "tap"
+    raise MachineCannotError(
+        f"link {link.name} needs the TAP emulator, and /dev/net/tun cannot be opened: load the tun "
+        "module, give the container the device, or use a kernel with netem"
+    )

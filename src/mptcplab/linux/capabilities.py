@@ -1,0 +1,150 @@
+"""What this machine's kernel can do for a lab, found out by trying it in a throw-away namespace."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from mptcplab.linux import rtnl, tc
+from mptcplab.linux.emulator import open_tap
+from mptcplab.linux.mptcp_pm import ENDPOINTS_MAX
+from mptcplab.linux.namespaces import NetNamespace, sysctl_path
+from mptcplab.linux.netlink import Request
+
+_ENDPOINTS_MAX_7: Final = 255
+_LOOPBACK: Final = 1  # the interface index of lo in every namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a lab may use here."""
+
+    kernel: str
+    mptcp: bool
+    veth: bool
+    bridge: bool
+    tbf: bool
+    redirect: bool
+    """clsact, u32 and mirred: what joins the two halves of a shaped link."""
+    netem: bool
+    vlan: bool
+    ifb: bool
+    tap: bool
+    sysfs: bool
+    """A fresh /sys for each host."""
+    congestion_controls: tuple[str, ...]
+    congestion_control_by_name: bool
+    """Whether a namespace may make cubic its default."""
+    endpoints_max: int
+
+
+def _works(space: NetNamespace, *requests: Request) -> bool:
+    try:
+        for request in requests:
+            space.routing.request(request)
+    except OSError:
+        return False
+    return True
+
+
+def _tap_works(space: NetNamespace) -> bool:
+    try:
+        with space.entered():
+            os.close(open_tap("probe-tap"))
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def netem_works() -> bool:
+    """Return whether the kernel has netem."""
+    return _probe(_netem_works)
+
+
+@cache
+def tap_works() -> bool:
+    """Return whether TAP devices can be made (/dev/net/tun)."""
+    return _probe(_tap_works)
+
+
+@cache
+def vlan_works() -> bool:
+    """Return whether the kernel has 802.1Q interfaces."""
+    return _probe(_vlan_works)
+
+
+def _netem_works(space: NetNamespace) -> bool:
+    return _works(space, tc.impairment(_LOOPBACK, tc.Impairment(1_000_000, 0, 0.0, 10)))
+
+
+def _vlan_works(space: NetNamespace) -> bool:
+    peer = rtnl.VethEnd("probe-w", space.descriptor)
+    if not _works(space, rtnl.add_veth(rtnl.VethEnd("probe-v", space.descriptor), peer)):
+        return False
+    parent = rtnl.devices(space.routing)["probe-v"].index
+    return _works(space, rtnl.add_vlan("probe-v.5", parent, 5, 1500))
+
+
+def _probe(test: Callable[[NetNamespace], bool]) -> bool:
+    space = NetNamespace.create("a probe")
+    try:
+        return test(space)
+    finally:
+        space.close()
+
+
+def probe() -> Capabilities:
+    """Try everything; to be called where namespaces may be made, in a supervisor."""
+    space = NetNamespace.create("a probe")
+    try:
+        veth = _works(
+            space,
+            rtnl.add_veth(
+                rtnl.VethEnd("probe0", space.descriptor), rtnl.VethEnd("probe1", space.descriptor)
+            ),
+        )
+        index = rtnl.devices(space.routing)["probe0"].index if veth else _LOOPBACK
+        return Capabilities(
+            kernel=platform.release(),
+            mptcp=Path("/proc/sys/net/mptcp/enabled").exists(),
+            veth=veth,
+            bridge=_works(space, rtnl.add_bridge("probe-br")),
+            tbf=_works(space, tc.token_bucket(index, tc.TokenBucket(10**6, 10**5, 10**5))),
+            redirect=_works(space, tc.classifier_hooks(index), tc.forward_copies(index, _LOOPBACK)),
+            netem=netem_works(),
+            vlan=vlan_works(),
+            ifb=_works(space, rtnl.add_ifb("probe-ifb", 1500)),
+            tap=tap_works(),
+            sysfs=Path("/sys/class/net").exists(),
+            congestion_controls=_congestion_controls(space),
+            congestion_control_by_name=_may_choose_cubic(space),
+            endpoints_max=endpoints_max(),
+        )
+    finally:
+        space.close()
+
+
+def _congestion_controls(space: NetNamespace) -> tuple[str, ...]:
+    with space.entered():
+        text = sysctl_path("net.ipv4.tcp_available_congestion_control").read_text()
+    return tuple(text.split())
+
+
+def _may_choose_cubic(space: NetNamespace) -> bool:
+    try:
+        space.write_sysctls({"net.ipv4.tcp_congestion_control": "cubic"})
+    except OSError:
+        return False
+    return True
+
+
+def endpoints_max() -> int:
+    """Return how many endpoints a namespace takes (255 from Linux 7.0 on)."""
+    major = platform.release().split(".", 1)[0]
+    return _ENDPOINTS_MAX_7 if major.isdigit() and int(major) >= 7 else ENDPOINTS_MAX

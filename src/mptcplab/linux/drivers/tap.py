@@ -1,0 +1,137 @@
+"""A link through the TAP emulator: the link model of the simulator, in real time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from mptcplab.linux import rtnl
+from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
+from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
+from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.topology import Channel
+
+
+def parameters(channel: Channel, *, up: bool) -> ChannelParameters:
+    """Return the link model's parameters for one direction."""
+    return ChannelParameters(
+        rate_bps=channel.rate_bps,
+        delay_ns=channel.delay_ns,
+        jitter_ns=channel.jitter_ns,
+        loss=channel.loss,
+        queue_bytes=channel.queue.limit_bytes,
+        queue_packets=channel.queue.limit_packets,
+        overhead_bytes=channel.overhead_bytes,
+        up=up,
+    )
+
+
+class TapDriver(LinkDriver):
+    """Two TAP devices, one at each end, and the emulator's process between them."""
+
+    def __init__(
+        self,
+        link: str,
+        ends: tuple[Attachment, Attachment],
+        channels: tuple[Channel, Channel],
+        *,
+        seed: int,
+        up: bool,
+    ) -> None:
+        """Make the two devices, in their namespaces; frames pass once :meth:`start` is called."""
+        self.name = "tap"
+        self._link = link
+        self._ends = ends
+        self._channels = dict(zip(DIRECTIONS, channels, strict=True))
+        self._seed = seed
+        self._up = up
+        self._emulator: EmulatedLink | None = None
+        self._descriptors: list[int] = []
+        for end in ends:
+            with end.namespace.entered():
+                self._descriptors.append(open_tap(end.interface))
+
+    @property
+    def emulator(self) -> EmulatedLink:
+        """The emulated link, for its lateness and CPU time; RuntimeError before the start."""
+        if self._emulator is None:
+            raise RuntimeError(f"link {self._link} has not been started")
+        return self._emulator
+
+    def start(self) -> None:
+        """Start the emulator's process, which takes the two devices over."""
+        forward, backward = (parameters(self._channels[d], up=self._up) for d in DIRECTIONS)
+        a, b = self._descriptors
+        self._emulator = EmulatedLink.start(self._link, a, b, forward, backward, seed=self._seed)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
+        if not self._up:
+            self._set_interfaces_carrier(up=False)
+
+    def set_carrier(self, up: bool) -> None:
+        """Plug in or pull: the model loses what it holds, and both devices change carrier."""
+        self._up = up
+        if up:
+            self._set_interfaces_carrier(up=True)
+        self.emulator.set_up(up)
+        if not up:
+            self._set_interfaces_carrier(up=False)
+
+    def _set_interfaces_carrier(self, *, up: bool) -> None:
+        for end in self._ends:
+            channel = end.namespace.routing
+            index = rtnl.devices(channel)[end.interface].index
+            channel.request(rtnl.set_carrier(index, up))
+
+    def configure(self, direction: str, channel: Channel) -> None:
+        """Change the model's parameters; what is under way keeps its time of arrival."""
+        wanted = parameters(channel, up=self._up)
+        if direction == "forward":
+            self.emulator.configure(forward=wanted)
+        else:
+            self.emulator.configure(backward=wanted)
+        self._channels[direction] = channel
+
+    def configured(self, direction: str) -> Channel:
+        """Return what the emulator was last told and has confirmed."""
+        found = getattr(self.emulator, direction)
+        asked = self._channels[direction]
+        return replace(
+            asked,
+            rate_bps=found.rate_bps,
+            delay_ns=found.delay_ns,
+            jitter_ns=found.jitter_ns,
+            loss=found.loss,
+            queue=replace(
+                asked.queue, limit_bytes=found.queue_bytes, limit_packets=found.queue_packets
+            ),
+            overhead_bytes=found.overhead_bytes,
+        )
+
+    def readings(self) -> dict[str, LinkReading]:
+        """Ask the emulator for its counters."""
+        reading = self.emulator.read()
+        return {direction: _translate(getattr(reading, direction)) for direction in DIRECTIONS}
+
+    def close(self) -> None:
+        """End the emulator's process, and the devices with it."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
+        if self._emulator is not None:
+            self._emulator.stop()
+            self._emulator = None
+
+
+def _translate(direction: DirectionReading) -> LinkReading:
+    return LinkReading(
+        tx_bytes=direction.counters["sent_bytes"],
+        tx_packets=direction.counters["sent_packets"],
+        queue_bytes=direction.counters["queued_bytes"],
+        queue_packets=direction.counters["queued_packets"],
+        queue_peak_bytes=direction.counters["queue_peak_bytes"],
+        drops_queue=direction.counters["queue_drop_packets"],
+        drops_loss=direction.counters["loss_packets"],
+        drops_down=direction.counters["down_packets"],
+    )
