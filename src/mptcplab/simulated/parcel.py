@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES
 from mptcplab.wire.segment import FIN, PSH, Segment
 
-__all__ = ["ETHERNET_HEADER_BYTES", "VLAN_TAG_BYTES", "Parcel", "part_of"]
+if TYPE_CHECKING:
+    from mptcplab.simulated.fabric import Route
 
 _LAST_ONLY: Final = FIN | PSH  # flags that belong to the last packet of a train
 
 
 class Parcel:
-    """A segment on its way; ``header_bytes`` is what each of its packets carries besides payload.
+    """A segment on its way.
 
-    ``hop`` counts the links that it has passed.
+    ``header_bytes`` is what each of its packets carries besides payload, Ethernet included; ``hop``
+    counts the links that it has passed.
     """
 
-    __slots__ = ("header_bytes", "hop", "route", "segment")
+    __slots__ = ("header_bytes", "hop", "packets", "route", "segment")
 
-    def __init__(self, segment: Segment, route: object, header_bytes: int) -> None:
+    def __init__(self, segment: Segment, route: Route, header_bytes: int) -> None:
         self.segment = segment
         self.route = route
         self.header_bytes = header_bytes
+        self.packets = segment.packets
         self.hop = 0
 
     def cut(self, first: int, packets: int) -> Parcel:
-        """Return the parcel that holds only some of this one's packets."""
+        """Return the parcel that holds only ``packets`` of this one's, from the ``first`` on."""
         part = Parcel(part_of(self.segment, first, packets), self.route, self.header_bytes)
         part.hop = self.hop
         return part
