@@ -48,7 +48,15 @@ class Transfer:
 class Writer:
     """The sending end."""
 
-    __slots__ = ("_busy", "closing", "connection", "host", "left_bytes", "transfer", "written_bytes")
+    __slots__ = (
+        "_busy",
+        "closing",
+        "connection",
+        "host",
+        "left_bytes",
+        "transfer",
+        "written_bytes",
+    )
 
     def __init__(self, transfer: Transfer, host: Host) -> None:
         self.transfer = transfer

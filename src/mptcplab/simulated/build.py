@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from mptcplab.loop import VirtualLoop
@@ -38,7 +38,6 @@ class Network:
     loop: VirtualLoop
     hosts: dict[str, Host]
     conduits: dict[tuple[str, str], Conduit]
-    interface_of: dict[tuple[str, bytes], InterfaceEnd] = field(default_factory=dict)
 
 
 def build(scenario: Scenario, seed: int) -> Network:
@@ -52,18 +51,14 @@ def build(scenario: Scenario, seed: int) -> Network:
             loop, host.name, base_config(tunables), PROFILES[host.cpu], Random(random.random())
         )
         network.hosts[host.name] = built
-        for number, (interface, address) in enumerate(
-            (
-                (interface, address)
-                for interface in host.interfaces
-                for address in interface.addresses
-                if interface.multipath
-            ),
-            1,
-        ):
-            packed = address.ip.packed
+        addresses = [
+            (interface, address.ip.packed)
+            for interface in host.interfaces
+            for address in interface.addresses
+            if interface.multipath
+        ]
+        for number, (interface, packed) in enumerate(addresses, 1):
             built.stack.add_address(packed, number, interface.name, interface.mtu)
-            network.interface_of[host.name, packed] = InterfaceEnd(host.name, interface.name)
     for link in scenario.topology.links:
         for direction, channel in (("forward", link.forward), ("backward", link.backward)):
             network.conduits[link.name, direction] = Conduit(

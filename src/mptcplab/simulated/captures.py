@@ -9,6 +9,7 @@ from typing import BinaryIO
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.scenario.model import Scenario
 from mptcplab.simulated.build import Network
+from mptcplab.simulated.host import Watcher
 from mptcplab.wire.pcap import PcapngWriter
 from mptcplab.wire.segment import Segment
 
@@ -26,10 +27,12 @@ class Captures:
             stream = (folder / f"{name}.pcapng").open("wb")
             self._streams.append(stream)
             writer = PcapngWriter(
-                stream, snap_bytes=scenario.snaplen_bytes, split_trains=True
+                stream,
+                [end.interface for end in ends],
+                snap_bytes=scenario.snaplen_bytes,
+                split_trains=True,
             )
-            for end in ends:
-                number = writer.add_interface(end.interface)
+            for number, end in enumerate(ends):
                 for address in scenario.topology.interface_at(end).addresses:
                     network.hosts[name].watchers[address.ip.packed] = _watch(writer, number)
 
@@ -40,7 +43,7 @@ class Captures:
         self._streams = []
 
 
-def _watch(writer: PcapngWriter, interface: int):  # type: ignore[no-untyped-def]
+def _watch(writer: PcapngWriter, interface: int) -> Watcher:
     def see(now_ns: int, segment: Segment) -> None:
         writer.write_segment(now_ns, segment, interface)
 

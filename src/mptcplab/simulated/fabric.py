@@ -1,8 +1,8 @@
 """The simulated network: wires chained into routes between interfaces.
 
-A :class:`Conduit` is one direction of a link; a :class:`Route` is the conduits from one interface to
-another, through any switches on the way.  Switches forward at once: what queues is the link behind
-them.
+A :class:`Conduit` is one direction of a link; a :class:`Route` is the conduits from one interface
+to another, through any switches on the way.  Switches forward at once: what queues is the link
+behind them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mptcplab.simulated.parcel import Parcel
 
 PIECE_NS: Final = 1_000_000
 """How much wire time a train may keep together (ns).  A train of 64 KiB at 1 Gb/s takes 524 us and
-stays whole, as hosts with segmentation offload see it; on slower links it is taken apart, so that no
-packet is late by more than this."""
+stays whole, as hosts with segmentation offload see it; on slower links it is taken apart, so that
+no packet is late by more than this."""
 
 
 class Conduit(Wire):

@@ -1,4 +1,4 @@
-"""What travels through the simulated network: a segment, the way it goes, and how far it has got."""
+"""What travels through the simulated network: a segment, its way, and how far it has got."""
 
 from __future__ import annotations
 

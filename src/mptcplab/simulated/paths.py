@@ -24,7 +24,7 @@ Pairs = frozenset[tuple[bytes, bytes]]
 
 
 class RoutedMesh(FullMesh):
-    """A full mesh of the address pairs that links join; deaf to link state unless told otherwise."""
+    """A full mesh of the address pairs that links join; heeds link state only if told to."""
 
     def __init__(self, pairs: Pairs, link_aware: bool) -> None:
         """Take (local, remote) pairs, and whether links that go and return are acted on."""

@@ -67,9 +67,7 @@ class Sampler(Timer):
                     self._sample_connection(transfer, end.host.name, end.connection, now_ns)
         self._tell(now_ns, flows, links)
 
-    def _tell(
-        self, now_ns: int, flows: list[dict[str, Any]], links: list[dict[str, Any]]
-    ) -> None:
+    def _tell(self, now_ns: int, flows: list[dict[str, Any]], links: list[dict[str, Any]]) -> None:
         rates: dict[str, float] = {}
         for row in flows:
             rates[row["flow"]] = rates.get(row["flow"], 0.0) + row["goodput_bps"]
@@ -187,7 +185,7 @@ class Sampler(Timer):
             "local": _socket(local, subflow.local_port),
             "remote": _socket(subflow.remote, subflow.remote_port),
             "link": self._link_of.get((host, local, subflow.remote)),
-            "state": subflow.state_name(),
+            "state": subflow.state.value,
             "backup": subflow.backup_local or subflow.backup_remote,
             "cwnd_bytes": int(congestion.cwnd_bytes),
             "ssthresh_bytes": None if ssthresh >= INFINITE_SSTHRESH_BYTES else int(ssthresh),

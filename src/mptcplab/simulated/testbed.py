@@ -16,7 +16,7 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.plain import as_plain
 from mptcplab.simulated.applications import Transfer
-from mptcplab.simulated.build import Network, build, flow_config
+from mptcplab.simulated.build import build, flow_config
 from mptcplab.simulated.captures import Captures
 from mptcplab.simulated.sampling import Sampler
 from mptcplab.simulated.timeline import Timeline
@@ -109,9 +109,7 @@ class Simulation:
             self._prepare(flow)
         self._all = [item for several in self._transfers.values() for item in several]
         self._sampler = Sampler(self._network, scenario, self._all, writer, observer)
-        self._timeline = Timeline(
-            self._network, scenario, self._start, self._stop, self._note_action
-        )
+        self._timeline = Timeline(self._network, scenario, self._note_action)
         self._captures = Captures(self._network, scenario, writer.workspace)
 
     # Flows.
@@ -127,13 +125,7 @@ class Simulation:
             self._transfers[flow.name].append(transfer)
             hosts[server].stack.listen(port, config=flow_config(self._scenario, flow, server))
         loop = self._network.loop
-        moved = {
-            action.target
-            for action in self._scenario.timeline
-            if action.target_kind == "flow" and action.verb == "start"
-        }
-        if flow.name not in moved:
-            loop.call_at(flow.start_ns, lambda: self._start(flow.name))
+        loop.call_at(flow.start_ns, lambda: self._start(flow.name))
         if flow.stop_ns is not None:
             loop.call_at(flow.stop_ns, lambda: self._stop(flow.name))
 
@@ -241,7 +233,7 @@ class Simulation:
         self._sampler.cancel()
         self.measured_ns = self._network.loop.now_ns
 
-    def _interrupt(self, number: int, frame: object) -> None:
+    def _interrupt(self, number: int, _frame: object) -> None:
         self._stopped_by = signal.Signals(number).name
         self._network.loop.stop()
 
@@ -289,8 +281,8 @@ class Simulation:
                 found.append(f"{name}: ended early: {transfer.failed}")
             elif transfer.writer.connection is not None and not transfer.intact:
                 found.append(
-                    f"{name}: {transfer.writer.written_bytes} bytes written, "
-                    f"{transfer.delivered_bytes} delivered {DRAIN_NS // NANOSECONDS} s after the end"
+                    f"{name}: of {transfer.writer.written_bytes} bytes written, "
+                    f"{transfer.delivered_bytes} arrived within {DRAIN_NS // NANOSECONDS} s"
                 )
             elif transfer.protocol == "fallback":
                 found.append(f"{name}: MPTCP was asked for and the connection fell back to TCP")
@@ -301,5 +293,7 @@ class Simulation:
         found = []
         for host in self._network.hosts.values():
             if host.ring_drops:
-                found.append(f"{host.name}: {host.ring_drops} packets found the ring of a core full")
+                found.append(
+                    f"{host.name}: {host.ring_drops} packets found the ring of a core full"
+                )
         return found

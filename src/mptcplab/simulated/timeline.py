@@ -1,33 +1,26 @@
-"""The scenario's timeline in virtual time: links and NICs go and return, links change, flows move."""
+"""The scenario's timeline in virtual time: links and NICs go and return, links change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.scenario.model import Action, Scenario, Tunables
 from mptcplab.simulated.build import Network
-
-Start = Callable[[str], None]
 
 
 class Timeline:
     """Does each action at its time and says so."""
 
     def __init__(
-        self,
-        network: Network,
-        scenario: Scenario,
-        start_flow: Start,
-        stop_flow: Start,
-        note: Callable[[Action], None],
+        self, network: Network, scenario: Scenario, note: Callable[[Action], None]
     ) -> None:
-        """Take what starts and stops a flow by name, and what hears of each action done."""
+        """Take what hears of each action done."""
         self._network = network
         self._scenario = scenario
-        self._start_flow = start_flow
-        self._stop_flow = stop_flow
         self._note = note
         self._cable_up = {link.name: link.up for link in scenario.topology.links}
         self._nics_down: set[tuple[str, str]] = set()
@@ -36,19 +29,17 @@ class Timeline:
         """Set every action's timer, and begin with the links that start down."""
         self._settle()
         for action in self._scenario.timeline:
-            self._network.loop.call_at(action.at_ns, lambda action=action: self._do(action))
+            self._network.loop.call_at(action.at_ns, partial(self._do, action))
 
     def _do(self, action: Action) -> None:
-        if action.target_kind == "flow":
-            (self._start_flow if action.verb == "start" else self._stop_flow)(action.target)
-        elif action.verb == "set":
+        if action.verb == "set":
             self._change(action)
         elif action.target_kind == "nic":
             host, _, nic = action.target.partition(":")
             change = self._nics_down.discard if action.verb == "up" else self._nics_down.add
             change((host, nic))
             self._settle()
-        else:
+        elif action.target_kind == "link":
             self._cable_up[action.target] = action.verb == "up"
             self._settle()
         self._note(action)
@@ -57,7 +48,8 @@ class Timeline:
         for direction in ("forward", "backward"):
             if action.direction in ("both", direction):
                 conduit = self._network.conduits[action.target, direction]
-                conduit.configure(replace(conduit.channel.parameters, **dict(action.changes)))
+                changes: dict[str, Any] = dict(action.changes)
+                conduit.configure(replace(conduit.channel.parameters, **changes))
 
     def _settle(self) -> None:
         """Bring every link, and what hosts see of it, to the state that cables and NICs give it."""
