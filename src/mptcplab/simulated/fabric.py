@@ -12,8 +12,9 @@ from random import Random
 from typing import Final
 
 from mptcplab.loop import Loop
-from mptcplab.network.link import ChannelModel, Piece
+from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.piece import Piece
 from mptcplab.network.wire import Wire
 from mptcplab.simulated.parcel import Parcel
 
