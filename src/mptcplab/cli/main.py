@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "experiments": "list the built-in scenarios and the question each asks",
     "reproduce": "run experiments with their sweeps and sum them up",
     "show": "show a finished run again",
+    "monitor": "watch the rates and round trips of interfaces",
     "schema": "print the scenario file's JSON Schema, for editors",
 }
 

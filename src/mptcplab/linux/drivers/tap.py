@@ -50,6 +50,9 @@ class TapDriver(LinkDriver):
         for end in ends:
             with end.namespace.entered():
                 self._descriptors.append(open_tap(end.interface))
+            channel = end.namespace.routing
+            index = rtnl.devices(channel)[end.interface].index
+            channel.request(rtnl.set_link(index, mtu=end.mtu, what=f"MTU of {end.interface}"))
 
     @property
     def emulator(self) -> EmulatedLink:

@@ -1,30 +1,28 @@
 """The emulator's loop: frames out of one TAP device, through the model, into the other.
 
 Both directions run in one thread: under the interpreter's lock a second one gains nothing. The
-loop waits for both devices, the control connection and the next delivery at once.
+loop waits on a timerfd and both devices at once.
 """
 
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
-from select import select
 from time import monotonic_ns
 from typing import Final
 
 from mptcplab.linux.emulator.frames import READ_BYTES, FrameError, OffloadedFrame
 from mptcplab.linux.emulator.reading import DirectionReading, Lateness
-from mptcplab.loop.timers import NEVER
+from mptcplab.loop.timerfd import TimerFd
 from mptcplab.network.counters import COUNTER_NAMES
-from mptcplab.network.link import ChannelModel
-from mptcplab.network.piece import Piece
+from mptcplab.network.link import NEVER, ChannelModel, Piece
 
 READS_PER_TURN: Final = 16
 """Frames read from one device before the other has its turn."""
 
-LONG_WAIT_NS: Final = 500_000
-EARLY_NS: Final = 250_000
-"""By how much a long wait ends early; more than a CPU takes to wake from deep sleep."""
+NEAR_NS: Final = 20_000
+"""So close to a deadline it does not pay to sleep (a wake-up takes about as long)."""
 
 
 class Direction:
@@ -115,55 +113,58 @@ class Direction:
 class Engine:
     """Runs both directions until told to stop.
 
-    `handle` is called when the descriptor `control` is readable; it may change the channels'
-    parameters, and says whether to go on.
-
-    The loop waits with `select`, whose timeout is exact to the microsecond where epoll's is a
-    millisecond, and which takes two thirds of the CPU time of epoll with a timerfd here. A CPU
-    that has slept for long takes long to wake (150 us in a virtual machine, against 10 us after
-    100 us of sleep), so a long wait ends a little early and is followed by a short one.
+    `handle_control` is called when the descriptor `control` is readable; it may change the
+    channels' parameters, and says whether to go on.
     """
 
-    __slots__ = ("_control", "_handle", "directions")
+    __slots__ = ("_armed_ns", "_control", "_epoll", "_handle_control", "_timer", "directions")
 
     def __init__(
         self, directions: tuple[Direction, Direction], control: int, handle: Callable[[], bool]
     ) -> None:
         self.directions = directions
         self._control = control
-        self._handle = handle
+        self._handle_control = handle
+        self._timer = TimerFd()
+        self._armed_ns = NEVER
+        self._epoll = select.epoll()
+        self._epoll.register(self._timer.fd, select.EPOLLIN | select.EPOLLET)
+        self._epoll.register(control, select.EPOLLIN)
+        for direction in directions:
+            self._epoll.register(direction.source, select.EPOLLIN)
 
     def run(self) -> None:
         """Carry frames."""
         forward, backward = self.directions
         sources = {forward.source: forward, backward.source: backward}
-        watched = [forward.source, backward.source, self._control]
-        none: list[int] = []
+        poll = self._epoll.poll
         while True:
             now_ns = monotonic_ns()
             if forward.deadline_ns <= now_ns:
                 forward.deliver()
             if backward.deadline_ns <= now_ns:
                 backward.deliver()
-            deadline_ns = min(forward.deadline_ns, backward.deadline_ns)
-            if deadline_ns == NEVER:
-                ready, _, _ = select(watched, none, none)
-            else:
-                ready, _, _ = select(watched, none, none, _timeout_s(deadline_ns))
-            for fd in ready:
+            for fd, _ in poll(self._timeout(), 4):
                 direction = sources.get(fd)
                 if direction is not None:
                     direction.read(READS_PER_TURN)
-                elif not self._handle():
-                    return
+                elif fd == self._control:
+                    if not self._handle_control():
+                        return
+                    for changed in self.directions:
+                        changed.deadline_ns = changed.channel.next_deadline_ns()
                 else:
-                    forward.deadline_ns = forward.channel.next_deadline_ns()
-                    backward.deadline_ns = backward.channel.next_deadline_ns()
+                    self._armed_ns = NEVER
 
-
-def _timeout_s(deadline_ns: int) -> float:
-    """How long to wait for a frame until a delivery is due."""
-    wait_ns = deadline_ns - monotonic_ns()
-    if wait_ns > LONG_WAIT_NS:
-        wait_ns -= EARLY_NS
-    return wait_ns * 1e-9 if wait_ns > 0 else 0.0
+    def _timeout(self) -> int:
+        """How long to wait for a frame: not at all when a delivery is close, else until the timer
+        goes off."""
+        deadline_ns = min(self.directions[0].deadline_ns, self.directions[1].deadline_ns)
+        if deadline_ns == NEVER:
+            return -1
+        if deadline_ns - monotonic_ns() <= NEAR_NS:
+            return 0
+        if deadline_ns != self._armed_ns:
+            self._armed_ns = deadline_ns
+            self._timer.arm(deadline_ns)
+        return -1

@@ -1,0 +1,147 @@
+"""The run's ``events`` table: what happened, when, on whom; and who is told while it happens."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mptcplab.linux.identity import Identities
+from mptcplab.linux.path_manager import Change
+from mptcplab.linux.probes.pm_events import PathManagerEvent
+from mptcplab.linux.sampler import socket_name
+from mptcplab.linux.timeline import describe
+from mptcplab.linux.traffic.flow import Connection
+from mptcplab.results.observer import Observer
+from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.model import Action
+
+_ANNOUNCED = ("subflow-established", "subflow-closed")
+
+
+class EventLog:
+    """Gathers events; their times count from ``origin_ns``, the run's start on that clock."""
+
+    def __init__(self, writer: RunWriter, observer: Observer, identities: Identities) -> None:
+        self.origin_ns = 0
+        self._writer = writer
+        self._observer = observer
+        self._identities = identities
+
+    def add(
+        self,
+        monotonic_ns: int,
+        source: str,
+        event: str,
+        *,
+        announce: str = "",
+        **columns: str | int | None,
+    ) -> None:
+        """Write one event down; ``announce`` is what the observer hears of it."""
+        time_ns = monotonic_ns - self.origin_ns
+        row: dict[str, Any] = {"time_ns": time_ns, "source": source, "event": event, **columns}
+        self._writer.append("events", [row])
+        if announce:
+            self._observer.event(time_ns, announce)
+
+    def action(self, action: Action, monotonic_ns: int, problem: str) -> None:
+        """Note an action of the timeline, done or failed."""
+        late_ms = (monotonic_ns - self.origin_ns - action.at_ns) / 1e6
+        detail = f"{describe(action)}; {late_ms:.3f} ms after its time"
+        announce = action.label or describe(action)
+        if problem:
+            detail += f"; failed: {problem}"
+            announce += f": failed: {problem}"
+        self.add(
+            monotonic_ns,
+            "timeline",
+            action.verb,
+            announce=announce,
+            link=action.target if action.target_kind == "link" else None,
+            flow=action.target if action.target_kind == "flow" else None,
+            host=action.target.partition(":")[0] if action.target_kind == "nic" else None,
+            detail=detail,
+        )
+
+    def endpoint(self, monotonic_ns: int, change: Change) -> None:
+        """Note what the link-aware path manager did."""
+        verb = "endpoint-added" if change.added else "endpoint-deleted"
+        detail = change.address + (f": {change.problem}" if change.problem else "")
+        self.add(monotonic_ns, "path-manager", verb, host=change.host, detail=detail)
+
+    def path_manager_event(self, host: str, event: PathManagerEvent) -> None:
+        """Note an event of the kernel's path manager, with the flow it concerns where known."""
+        columns: dict[str, str | int | None] = {"host": host}
+        connection = self._connection(host, event)
+        if connection is not None:
+            columns |= {"flow": connection.flow.name, "connection": connection.index}
+        local, remote = (
+            _name(event.local_address, event.local_port),
+            _name(event.remote_address, event.remote_port),
+        )
+        if connection is not None and local and remote and "subflow" in event.name:
+            assert event.local_address is not None
+            assert event.remote_address is not None
+            is_client = event.remote_port == connection.port
+            subflow = self._identities.subflow(
+                connection,
+                is_client,
+                (event.local_address, event.local_port or 0),
+                (event.remote_address, event.remote_port or 0),
+            )
+            columns |= {"subflow": subflow.index, "link": subflow.link}
+        details = [f"{local} {remote}".strip()]
+        if event.remote_id is not None:
+            details.append(f"address ids {event.local_id or 0} and {event.remote_id}")
+        if event.error:
+            name = errno.errorcode.get(event.error, str(event.error))
+            details.append(f"{name}: {os.strerror(event.error)}")
+        if event.reset_reason:
+            details.append(f"reset reason {event.reset_reason}")
+        columns["detail"] = "; ".join(part for part in details if part)
+        announce = ""
+        if (
+            event.name in _ANNOUNCED
+            and connection is not None
+            and event.remote_port == connection.port
+        ):
+            where = f" on {columns['link']}" if columns.get("link") else ""
+            announce = f"{connection.flow.name}: {event.name.replace('-', ' ')}{where}"
+        self.add(event.monotonic_ns, "mptcp", event.name, announce=announce, **columns)
+
+    def answer(self, connection: Connection, role: str, answer: Mapping[str, Any]) -> None:
+        """Note what a process of a flow said of its connection."""
+        event = str(answer["event"])
+        columns: dict[str, str | int | None] = {
+            "flow": connection.flow.name,
+            "connection": connection.index,
+            "host": connection.flow.source if role == "sender" else connection.flow.destination,
+        }
+        announce = ""
+        if event == "connected":
+            columns["detail"] = (
+                f"{answer['local']} to {answer['remote']}, {answer['protocol']}, buffers "
+                f"{answer['send_buffer_bytes']} (send) {answer['receive_buffer_bytes']} (receive)"
+            )
+        elif event in ("failed", "corrupt"):
+            columns["detail"] = str(answer.get("text", ""))
+            announce = f"{connection.flow.name}: {role} {event}: {columns['detail']}"
+        elif event == "done":
+            columns["detail"] = f"{answer.get('bytes', 0)} bytes"
+        if event in ("connected", "failed", "corrupt", "done"):
+            at_ns = int(answer.get("monotonic_ns", 0)) or self.origin_ns
+            self.add(at_ns, "testbed", f"{role}-{event}", announce=announce, **columns)
+
+    def _connection(self, host: str, event: PathManagerEvent) -> Connection | None:
+        if event.local_port is not None and event.remote_port is not None:
+            found = self._identities.connection(host, event.local_port, event.remote_port)
+            if found is not None:
+                if event.token is not None:
+                    self._identities.remember_token(host, event.token, found[0].port)
+                return found[0]
+        return None if event.token is None else self._identities.by_token(host, event.token)
+
+
+def _name(address: str | None, port: int | None) -> str:
+    return "" if address is None else socket_name(address, port or 0)

@@ -1,0 +1,110 @@
+"""Which flow, connection, subflow and link a socket of the kernel's belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mptcplab.linux.traffic.flow import Connection
+from mptcplab.linux.traffic.plan import client_and_server
+from mptcplab.network.topology import Path, Topology
+
+FourTuple = tuple[str, int, str, int]
+"""Client address and port, server address and port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subflow:
+    """A subflow, by the names that the run's tables use; ``link`` None is on no declared path."""
+
+    flow: str
+    connection: int
+    index: int
+    link: str | None
+
+
+class Identities:
+    """Remembers every subflow seen, so that samples and events of both hosts agree on its number.
+
+    Every connection listens on a port of its own, which is how its sockets are told apart.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._connections: dict[int, Connection] = {}
+        self._hosts: dict[int, tuple[str, str]] = {}
+        self._links: dict[tuple[str, str], str] = {}
+        self._subflows: dict[FourTuple, Subflow] = {}
+        self._tokens: dict[tuple[str, int], int] = {}
+
+    def add(self, connections: Iterable[Connection]) -> None:
+        """Make connections known."""
+        for connection in connections:
+            client, server = client_and_server(connection.flow)
+            self._connections[connection.port] = connection
+            self._hosts[connection.port] = (client, server)
+            for path in self._topology.paths(client, server, multipath=False):
+                key = (str(path.local_address.ip), str(path.remote_address.ip))
+                self._links[key] = bottleneck(self._topology, path)
+
+    def connection(
+        self, host: str, local_port: int, remote_port: int
+    ) -> tuple[Connection, bool] | None:
+        """Return the connection that a socket on a host is part of, and whether it is the client.
+
+        None for sockets that are no flow's.
+        """
+        for port, is_client in ((remote_port, True), (local_port, False)):
+            hosts = self._hosts.get(port)
+            if hosts is not None and host == hosts[0 if is_client else 1]:
+                return self._connections[port], is_client
+        return None
+
+    def subflow(
+        self,
+        connection: Connection,
+        is_client: bool,
+        local: tuple[str, int],
+        remote: tuple[str, int],
+    ) -> Subflow:
+        """Return the subflow between two socket names, numbered when it is first seen."""
+        client, server = (local, remote) if is_client else (remote, local)
+        key: FourTuple = (*client, *server)
+        known = self._subflows.get(key)
+        if known is None:
+            index = sum(other[3] == connection.port for other in self._subflows)
+            known = Subflow(
+                connection.flow.name,
+                connection.index,
+                index,
+                self._links.get((client[0], server[0])),
+            )
+            self._subflows[key] = known
+        return known
+
+    def link_of(self, path: Path) -> str:
+        """Return the link that a path is named by."""
+        return bottleneck(self._topology, path)
+
+    def remember_token(self, host: str, token: int, port: int) -> None:
+        """Note which connection a host's token stands for."""
+        self._tokens[host, token] = port
+
+    def by_token(self, host: str, token: int) -> Connection | None:
+        """Return the connection that a host's token stands for, where it is known."""
+        port = self._tokens.get((host, token))
+        return None if port is None else self._connections[port]
+
+
+def bottleneck(topology: Topology, path: Path) -> str:
+    """Return the link that names a path: its slowest, the first one where several are."""
+
+    def rate(name: str) -> float:
+        rates = [
+            channel.rate_bps
+            for channel in (topology.link(name).forward, topology.link(name).backward)
+            if channel.rate_bps is not None
+        ]
+        return min(rates, default=float("inf"))
+
+    return min(path.links, key=rate) if path.links else f"{path.local}-{path.remote}"

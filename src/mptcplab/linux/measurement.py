@@ -1,0 +1,305 @@
+"""One run on a lab that stands: traffic, timeline and samples on one loop, in real time."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from mptcplab.linux.drivers.driver import DIRECTIONS
+from mptcplab.linux.event_log import EventLog
+from mptcplab.linux.identity import Identities
+from mptcplab.linux.lab import Lab
+from mptcplab.linux.links import Links
+from mptcplab.linux.path_manager import Change, LinkAwarePathManager
+from mptcplab.linux.probes import cpu, mib
+from mptcplab.linux.probes.diag import DiagSocket
+from mptcplab.linux.probes.link_state import LinkWatch
+from mptcplab.linux.probes.pm_events import PathManagerEvents
+from mptcplab.linux.probes.rtt import RttProber
+from mptcplab.linux.recovery import ReturnWatch
+from mptcplab.linux.sampler import (
+    FlowSampler,
+    LinkSampler,
+    RttSampler,
+    SocketSampler,
+    hosts_of,
+    receiving_host,
+)
+from mptcplab.linux.timeline import Timeline
+from mptcplab.linux.traffic.flow import Traffic
+from mptcplab.linux.traffic.flows import Flows
+from mptcplab.linux.verify import BusyInterval
+from mptcplab.loop import RealTimeLoop
+from mptcplab.results.observer import Observer
+from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.model import Action, Scenario, Tunables
+
+_HEAD_START_NS: Final = 50_000_000  # between setting the timers and scenario time 0
+
+
+class Measurement:
+    """Runs a scenario's flows and timeline and fills the tables; use once, then close."""
+
+    def __init__(self, scenario: Scenario, lab: Lab, writer: RunWriter, observer: Observer) -> None:
+        self._scenario, self._lab = scenario, lab
+        self._writer, self._observer = writer, observer
+        self.loop = RealTimeLoop()
+        self.identities = Identities(scenario.topology)
+        self.log = EventLog(writer, observer, self.identities)
+        self.links = Links(lab, scenario.topology)
+        self.flows = Flows(scenario, self.loop, self._spawn, writer.workspace, self.log.answer)
+        self.identities.add(self.flows.connections())
+        self.hosts = hosts_of(self.flows.connections())
+        self.timeline = Timeline(scenario.timeline, self.loop, self._perform, self._acted)
+        self._returns = ReturnWatch(self.loop, self.links.sent_bytes, self._returned)
+        self._closing: list[Any] = []
+        self._manager: LinkAwarePathManager | None = None
+        self.stop_reason = ""
+        self.origin_ns = self.end_ns = 0
+        self.busy: list[BusyInterval] = []
+        self.rows: dict[str, list[dict[str, Any]]] = {
+            "flows": [],
+            "links": [],
+            "subflows": [],
+            "connections": [],
+        }
+
+    def prepare(self) -> None:
+        """Open every probe, start every process, and put each link in its first state."""
+        self._open_probes()
+        self.flows.prepare()
+        for link in self._scenario.topology.links:
+            if not link.up:
+                self.links.set_up(link.name, up=False)
+        if self._link_aware():
+            tables = {host: self._lab.pm(host) for host in self.hosts}
+            self._manager = LinkAwarePathManager(
+                self._scenario.topology, self.links.states, tables, self._endpoint_changed
+            )
+            self._manager.update()
+
+    def run(self) -> None:
+        """Measure from scenario time 0 to the end, or to a request to stop; then let it drain."""
+        counters = {host: self._counters(host) for host in self.hosts}
+        self.origin_ns = time.monotonic_ns() + _HEAD_START_NS
+        self.log.origin_ns = self.origin_ns
+        self.flows.schedule(self.origin_ns)
+        self.timeline.start(self.origin_ns)
+        self.loop.call_at(self.origin_ns, self._first_tick)
+        self.loop.run(self.origin_ns + self._scenario.duration_ns)
+        if self.end_ns < self.origin_ns + self._scenario.duration_ns:
+            self._tick()
+        self._note_waiting()
+        self._observer.phase("draining")
+        self.flows.drain(lambda: not self.stop_reason)
+        for host in self.hosts:
+            self._write_counters(host, counters[host], self._counters(host))
+        for table, rows in self.rows.items():
+            self._writer.append(table, rows)
+
+    def stop(self, reason: str) -> None:
+        """End the measurement early, in order; safe to call from a signal handler."""
+        self.stop_reason = self.stop_reason or reason
+        self.loop.stop()
+
+    @property
+    def measured_ns(self) -> int:
+        """How long was measured."""
+        return max(0, self.end_ns - self.origin_ns)
+
+    def close(self) -> None:
+        """End every process and give every probe back."""
+        self.flows.close()
+        for probe in self._closing:
+            probe.close()
+        self.loop.close()
+
+    # -- setting up
+
+    def _spawn(self, host: str, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        return self._lab.spawn(
+            host, argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def _link_aware(self) -> bool:
+        tunables = (self._scenario.tunables.get(host, Tunables()) for host in self.hosts)
+        return any(each.enabled and each.path_manager == "link-aware" for each in tunables)
+
+    def _open_probes(self) -> None:
+        self._sockets: list[SocketSampler] = []
+        for host in self.hosts:
+            with self._lab.enter(host):
+                diag, events, watch = DiagSocket(), PathManagerEvents(), LinkWatch()
+            self._closing += [diag, events, watch]
+            self._sockets.append(SocketSampler(host, diag, self.identities))
+            self.loop.add_reader(events.fileno(), partial(self._pm_events, host, events))
+            self.loop.add_reader(watch.fileno(), partial(self._interfaces, host, watch))
+        probers: dict[str, RttProber] = {}
+        for flow in self._scenario.flows:
+            for path in self._scenario.paths(flow):
+                link = self.identities.link_of(path)
+                if link not in probers:
+                    with self._lab.enter(path.local.host):
+                        probers[link] = RttProber(
+                            path.local.interface,
+                            str(path.local_address.ip),
+                            str(path.remote_address.ip),
+                        )
+        self._closing += probers.values()
+        self._rtt = RttSampler(probers, self.links.is_up)
+        self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
+
+    # -- on the loop
+
+    def _first_tick(self) -> None:
+        self._stat = cpu.read_stat()
+        self.end_ns = time.monotonic_ns()
+        self._ticks = 0
+        self._sample_links(0, {})
+        self._rtt.sample()
+        self._next_tick()
+
+    def _next_tick(self) -> None:
+        self._ticks += 1
+        at_ns = self.origin_ns + self._ticks * self._scenario.interval_ns
+        if at_ns <= self.origin_ns + self._scenario.duration_ns:
+            self.loop.call_at(at_ns, self._tick)
+
+    def _tick(self) -> None:
+        """Take every sample of one interval; what must be simultaneous comes first."""
+        now_ns = time.monotonic_ns()
+        time_ns, since_ns = now_ns - self.origin_ns, self.end_ns - self.origin_ns
+        delivered = {traffic.flow.name: traffic.delivered_bytes() for traffic in self.flows.traffic}
+        rtts = self._rtt.sample()
+        link_rates = self._sample_links(time_ns, rtts)
+        received: dict[tuple[str, int], int] = {}
+        for sampler in self._sockets:
+            subflows, connections, counts = sampler.sample(time_ns)
+            self.rows["subflows"] += subflows
+            self.rows["connections"] += connections
+            received |= {(sampler.host, port): count for port, count in counts.items()}
+        flow_rates = {
+            traffic.flow.name: self._sample_flow(
+                time_ns, traffic, delivered[traffic.flow.name], received
+            )
+            for traffic in self.flows.traffic
+        }
+        stat = cpu.read_stat()
+        self.busy.append(BusyInterval(since_ns, time_ns, cpu.use_between(self._stat, stat).machine))
+        self._stat, self.end_ns = stat, now_ns
+        self._observer.tick(time_ns, flow_rates, link_rates, rtts)
+        if all(traffic.finished for traffic in self.flows.traffic) and self.timeline.over:
+            self.loop.stop()
+        else:
+            self._next_tick()
+
+    def _sample_flow(
+        self,
+        time_ns: int,
+        traffic: Traffic,
+        delivered: list[int] | None,
+        received: dict[tuple[str, int], int],
+    ) -> float:
+        if time_ns <= traffic.flow.start_ns:
+            return 0.0
+        if delivered is None:
+            delivered = [
+                received.get((receiving_host(connection), connection.port), 0)
+                for connection in traffic.connections
+            ]
+        rows, goodput_bps = self._flow_sampler.sample(
+            time_ns, traffic, delivered, traffic.flow.start_ns
+        )
+        self.rows["flows"] += rows
+        return goodput_bps
+
+    def _sample_links(
+        self, time_ns: int, rtts: dict[str, int | None]
+    ) -> dict[str, tuple[float, float]]:
+        rates: dict[str, tuple[float, float]] = {}
+        for link in self._scenario.topology.links:
+            readings = self.links.readings(link.name)
+            both = []
+            for direction in DIRECTIONS:
+                row = self._link_sampler.sample(
+                    time_ns,
+                    link.name,
+                    direction,
+                    readings[direction],
+                    self.links.is_up(link.name),
+                    self.links.channels[link.name, direction].rate_bps,
+                )
+                both.append(0.0 if row is None else row["bps"])
+                if row is not None:
+                    row["rtt_ns"] = rtts.get(link.name) if direction == "forward" else None
+                    self.rows["links"].append(row)
+            rates[link.name] = (both[0], both[1])
+        return rates
+
+    def _perform(self, action: Action) -> None:
+        if action.target_kind == "flow":
+            return  # the flow's own times already say so
+        self.links.perform(action)
+        for link in self.links.touched_by(action):
+            if action.verb == "down":
+                self._returns.went_down(link)
+            elif self.links.states.is_ordered_up(link):
+                self._returns.came_up(link, self.links.rate_bps(link))
+        if self._manager is not None:
+            self._manager.update()
+
+    def _acted(self, action: Action, loop_ns: int, problem: str) -> None:
+        self.log.action(action, loop_ns, problem)
+
+    def _pm_events(self, host: str, events: PathManagerEvents) -> None:
+        for event in events.read():
+            self.log.path_manager_event(host, event)
+
+    def _interfaces(self, host: str, watch: LinkWatch) -> None:
+        news = [self.links.states.set_interface(host, *change) for change in watch.changes()]
+        if any(news) and self._manager is not None:
+            self._manager.update()
+
+    def _endpoint_changed(self, change: Change) -> None:
+        self.log.endpoint(time.monotonic_ns(), change)
+
+    def _returned(self, link: str, up_ns: int, since_ns: int) -> None:
+        waited_s = max(0, since_ns - up_ns) / 1e9
+        self.log.add(
+            time.monotonic_ns(),
+            "testbed",
+            "link-carries",
+            link=link,
+            detail=f"{waited_s:.2f} s after it came up",
+            announce=f"{link} carries data {waited_s:.2f} s after it came up",
+        )
+
+    # -- at the end
+
+    def _note_waiting(self) -> None:
+        for link, up_ns in self._returns.waiting.items():
+            waited_s = (self.end_ns - up_ns) / 1e9
+            self.log.add(
+                self.end_ns,
+                "testbed",
+                "link-idle",
+                link=link,
+                detail=f"has carried nothing in the {waited_s:.2f} s since it came up",
+                announce=f"{link} has carried nothing in the {waited_s:.2f} s since it came up",
+            )
+
+    def _counters(self, host: str) -> dict[str, int]:
+        with self._lab.enter(host):
+            return mib.read_counters()
+
+    def _write_counters(self, host: str, before: dict[str, int], after: dict[str, int]) -> None:
+        self._writer.append(
+            "counters",
+            [
+                {"host": host, "counter": name, "before": old, "after": new}
+                for name, (old, new) in mib.moved(before, after).items()
+            ],
+        )

@@ -1,0 +1,1 @@
+"""Looking at hosts and links from outside, without touching the data path."""

@@ -1,0 +1,274 @@
+"""The testbed's side of a flow: its processes, what they answer, what has arrived."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mptcplab.linux.traffic.plan import client_and_server, socket_plans
+from mptcplab.linux.traffic.worker import BYTES_SLOT, Progress
+from mptcplab.network.topology import Path as NetworkPath
+from mptcplab.scenario.model import Flow, Scenario
+
+Spawn = Callable[[str, Sequence[str]], "subprocess.Popen[bytes]"]
+"""Starts a program on a host, with pipes for its standard input and output."""
+
+Answer = Callable[["Connection", str, Mapping[str, Any]], None]
+"""Told of a connection, the role that answered ("sender", "receiver") and the answer."""
+
+
+@dataclass
+class Connection:
+    """One connection of a flow: what is known of it so far."""
+
+    flow: Flow
+    index: int
+    port: int
+    protocol: str | None = None  # None until it is connected
+    local: str = ""  # of the client
+    remote: str = ""
+    bytes_sent: int | None = None  # None until the sender has finished
+    bytes_received: int | None = None  # None until the receiver has seen the end of the stream
+    end_monotonic_ns: int | None = None  # when it saw it
+    errors: list[str] = field(default_factory=list)
+    checked: bool = True  # whether every byte is compared
+
+    @property
+    def intact(self) -> bool | None:
+        """Whether every byte arrived as it was sent; None where that is not known."""
+        if self.errors:
+            return False
+        if not self.checked or self.bytes_sent is None or self.bytes_received is None:
+            return None
+        return self.bytes_sent == self.bytes_received
+
+
+class Traffic(ABC):
+    """One flow's traffic over one window of time."""
+
+    flow: Flow
+    connections: list[Connection]
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Start the processes; they do nothing yet."""
+
+    @abstractmethod
+    def descriptors(self) -> Mapping[int, Callable[[], bool]]:
+        """Return what to call when a descriptor is readable; False from it: nothing more comes."""
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether :meth:`start` would act at once."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Let the connections open and the data flow."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Let the senders finish: what is in their buffers still arrives."""
+
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether nothing more will come."""
+
+    @abstractmethod
+    def delivered_bytes(self) -> list[int] | None:
+        """Return the bytes received so far of each connection; None where only the kernel knows."""
+
+    @abstractmethod
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """Return the processes that carry the traffic."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the processes, whatever they are doing."""
+
+
+class Worker:
+    """A sender or receiver process: orders in, answers out."""
+
+    def __init__(self, process: subprocess.Popen[bytes], progress: Progress) -> None:
+        self.process = process
+        self.progress = progress
+        self.ready = False
+        self.over = False  # it has answered for the last time
+        self.ended = False  # its pipe is closed
+        self._text = b""
+        assert process.stdout is not None
+        self.descriptor = process.stdout.fileno()
+        os.set_blocking(self.descriptor, False)
+
+    def order(self, text: str) -> None:
+        """Send an order; one to a process that has ended is lost."""
+        stdin = self.process.stdin
+        assert stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(text.encode() + b"\n")
+            stdin.flush()
+
+    def answers(self) -> Iterator[dict[str, Any]]:
+        """Yield the answers that have come; a death without one reads as a failure."""
+        while True:
+            try:
+                data = os.read(self.descriptor, 1 << 16)
+            except BlockingIOError:
+                return
+            if not data:
+                self.ended = True
+                if not self.over:
+                    self.over = True
+                    yield {"event": "failed", "text": "its process ended unexpectedly"}
+                return
+            *lines, self._text = (self._text + data).split(b"\n")
+            for line in lines:
+                answer = json.loads(line)
+                self.ready = self.ready or answer["event"] == "ready"
+                self.over = self.over or answer["event"] in ("done", "failed")
+                yield answer
+
+    def close(self) -> None:
+        """Kill the process if it runs, and give everything back."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self.progress.close()
+
+
+class BulkTraffic(Traffic):
+    """The built-in generator: a sending and a receiving process for each connection."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        flow: Flow,
+        path: NetworkPath,
+        first_port: int,
+        spawn: Spawn,
+        workspace: Path,
+        on_answer: Answer,
+    ) -> None:
+        self.flow = flow
+        self._scenario, self._path = scenario, path
+        self._spawn, self._workspace, self._on_answer = spawn, workspace, on_answer
+        self.connections = [
+            Connection(flow, index, first_port + index, checked=flow.verify)
+            for index in range(flow.connections)
+        ]
+        self._senders: list[Worker] = []
+        self._receivers: list[Worker] = []
+
+    def prepare(self) -> None:
+        """Start two processes for each connection."""
+        for connection in self.connections:
+            sending, receiving = socket_plans(
+                self._scenario, self.flow, self._path, connection.port
+            )
+            order: dict[str, Any] = {
+                "stream": connection.port,
+                "socket": receiving.to_json(),
+                "verify": self.flow.verify,
+            }
+            self._receivers.append(self._start("receiver", connection, order))
+            order = {
+                "stream": connection.port,
+                "socket": sending.to_json(),
+                "write_bytes": self.flow.write_bytes,
+                "size_bytes": self._share_of_size(connection.index),
+            }
+            self._senders.append(self._start("sender", connection, order))
+
+    def _start(self, role: str, connection: Connection, order: dict[str, Any]) -> Worker:
+        path = self._workspace / f"progress-{connection.port}-{role}"
+        progress = Progress.create(path)
+        order["progress"] = str(path)
+        host = self.flow.source if role == "sender" else self.flow.destination
+        argv = [sys.executable, "-m", f"mptcplab.linux.traffic.{role}", json.dumps(order)]
+        return Worker(self._spawn(host, argv), progress)
+
+    def _share_of_size(self, index: int) -> int | None:
+        if self.flow.size_bytes is None:
+            return None
+        share, rest = divmod(self.flow.size_bytes, self.flow.connections)
+        return share + (index < rest)
+
+    def descriptors(self) -> Mapping[int, Callable[[], bool]]:
+        """Return the processes' answer pipes."""
+        found: dict[int, Callable[[], bool]] = {}
+        for role, workers in (("sender", self._senders), ("receiver", self._receivers)):
+            for connection, worker in zip(self.connections, workers, strict=True):
+                found[worker.descriptor] = self._reader(connection, role, worker)
+        return found
+
+    def _reader(self, connection: Connection, role: str, worker: Worker) -> Callable[[], bool]:
+        def read() -> bool:
+            for answer in worker.answers():
+                self._note(connection, role, answer)
+                self._on_answer(connection, role, answer)
+            return not worker.ended
+
+        return read
+
+    def _note(self, connection: Connection, role: str, answer: Mapping[str, Any]) -> None:
+        event = answer["event"]
+        client = client_and_server(self.flow)[0]
+        if event == "connected" and (role == "sender") == (client == self.flow.source):
+            connection.local, connection.remote = answer["local"], answer["remote"]
+        if event in ("connected", "done"):
+            connection.protocol = answer["protocol"]
+        if event == "failed":
+            connection.errors.append(f"{role}: {answer['text']}")
+        elif event == "corrupt":
+            connection.errors.append(answer["text"])
+        elif event == "sent":
+            connection.bytes_sent = answer["bytes"]
+        elif event == "done" and role == "receiver":
+            connection.bytes_received = answer["bytes"]
+            connection.end_monotonic_ns = answer["monotonic_ns"]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every process has said so."""
+        return all(worker.ready for worker in (*self._senders, *self._receivers))
+
+    def start(self) -> None:
+        """Let the clients connect."""
+        for worker in (*self._senders, *self._receivers):
+            worker.order("go")
+
+    def stop(self) -> None:
+        """Let the senders close their half."""
+        for worker in self._senders:
+            worker.order("stop")
+
+    @property
+    def finished(self) -> bool:
+        """Whether every process has given its last answer."""
+        return all(worker.over for worker in (*self._senders, *self._receivers))
+
+    def delivered_bytes(self) -> list[int]:
+        """Return what the receivers have checked so far."""
+        return [worker.progress.slots[BYTES_SLOT] for worker in self._receivers]
+
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """Return senders, then receivers."""
+        return [worker.process for worker in (*self._senders, *self._receivers)]
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for worker in (*self._senders, *self._receivers):
+            worker.close()

@@ -1,0 +1,162 @@
+"""All the flows of a run: prepared, started and stopped at their times, and summed up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, Traffic
+from mptcplab.linux.traffic.iperf3 import Iperf3Traffic
+from mptcplab.linux.traffic.plan import FIRST_PORT, FlowError
+from mptcplab.loop import RealTimeLoop
+from mptcplab.scenario.model import Flow, Scenario
+
+_READY_WITHIN_NS: Final = 20_000_000_000
+_LOOK_EVERY_NS: Final = 10_000_000
+_DRAIN_LEAST_NS: Final = 5_000_000_000
+
+
+class Flows:
+    """Every flow's traffic; each connection listens on a port of its own, on whatever host."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        loop: RealTimeLoop,
+        spawn: Spawn,
+        workspace: Path,
+        on_answer: Answer,
+    ) -> None:
+        """Make the traffic of every flow; FlowError where this machine lacks the application."""
+        self._scenario = scenario
+        self._loop = loop
+        self._watched: set[int] = set()
+        self.traffic: list[Traffic] = []
+        port = FIRST_PORT
+        for flow in scenario.flows:
+            self.traffic.append(_make(scenario, flow, port, spawn, workspace, on_answer))
+            port += flow.connections
+        self._by_flow = {traffic.flow.name: traffic for traffic in self.traffic}
+
+    def connections(self) -> Iterator[Connection]:
+        """Yield every connection of every flow."""
+        for traffic in self.traffic:
+            yield from traffic.connections
+
+    def of(self, flow: str) -> Traffic:
+        """Return a flow's traffic."""
+        return self._by_flow[flow]
+
+    def prepare(self) -> None:
+        """Start every process and wait until all are ready; FlowError for one that is not."""
+        for traffic in self.traffic:
+            traffic.prepare()
+            self._watch(traffic)
+        deadline_ns = time.monotonic_ns() + _READY_WITHIN_NS
+        while not all(traffic.ready for traffic in self.traffic):
+            self._raise_failures()
+            if time.monotonic_ns() > deadline_ns:
+                waiting = [item.flow.name for item in self.traffic if not item.ready]
+                raise FlowError(
+                    f"flow {', '.join(waiting)}: its processes were not ready within 20 s; "
+                    "the machine is too busy"
+                )
+            self._loop.run(time.monotonic_ns() + _LOOK_EVERY_NS)
+
+    def schedule(self, origin_ns: int) -> None:
+        """Set timers for each flow's start and stop; scenario time 0 is ``origin_ns``."""
+        for traffic in self.traffic:
+            flow = traffic.flow
+            self._loop.call_at(origin_ns + flow.start_ns, partial(self._start, traffic))
+            if flow.stop_ns is not None and flow.stop_ns < self._scenario.duration_ns:
+                self._loop.call_at(origin_ns + flow.stop_ns, traffic.stop)
+
+    def drain(self, keep_going: Callable[[], bool]) -> None:
+        """Stop every sender and let what is on its way arrive, for as long as that may take."""
+        for traffic in self.traffic:
+            traffic.stop()
+        deadline_ns = time.monotonic_ns() + self._drain_ns()
+        while not all(traffic.finished for traffic in self.traffic):
+            if time.monotonic_ns() > deadline_ns or not keep_going():
+                return
+            self._loop.run(time.monotonic_ns() + _LOOK_EVERY_NS)
+
+    def summary(self, origin_ns: int) -> list[dict[str, Any]]:
+        """Return what ``run.json`` says of each connection; times count from ``origin_ns``."""
+        found = []
+        for traffic in self.traffic:
+            delivered = traffic.delivered_bytes()
+            for position, connection in enumerate(traffic.connections):
+                received = connection.bytes_received
+                ended_ns = connection.end_monotonic_ns
+                if received is None:
+                    received = delivered[position] if delivered is not None else 0
+                found.append(
+                    {
+                        "flow": connection.flow.name,
+                        "connection": connection.index,
+                        "protocol": connection.protocol or connection.flow.protocol,
+                        "bytes": received,
+                        "intact": connection.intact,
+                        "end_ns": ended_ns and ended_ns - origin_ns,
+                        "errors": connection.errors,
+                    }
+                )
+        return found
+
+    def close(self) -> None:
+        """End every process."""
+        for descriptor in self._watched:
+            self._loop.remove_reader(descriptor)
+        self._watched.clear()
+        for traffic in self.traffic:
+            traffic.close()
+
+    def _start(self, traffic: Traffic) -> None:
+        traffic.start()
+        self._watch(traffic)
+
+    def _watch(self, traffic: Traffic) -> None:
+        for descriptor, read in traffic.descriptors().items():
+            if descriptor not in self._watched:
+                self._watched.add(descriptor)
+                self._loop.add_reader(descriptor, partial(self._read, descriptor, read))
+
+    def _read(self, descriptor: int, read: Callable[[], bool]) -> None:
+        if not read():
+            self._loop.remove_reader(descriptor)
+            self._watched.discard(descriptor)
+
+    def _raise_failures(self) -> None:
+        for connection in self.connections():
+            if connection.errors:
+                raise FlowError(f"flow {connection.flow.name}: {connection.errors[0]}")
+
+    def _drain_ns(self) -> int:
+        """Return how long full buffers may take over the slowest link of any flow."""
+        longest = 0.0
+        for flow in self._scenario.flows:
+            rates = [
+                channel.rate_bps
+                for name in flow.links
+                for link in (self._scenario.topology.link(name),)
+                for channel in (link.forward, link.backward)
+                if channel.rate_bps
+            ]
+            size = (flow.send_buffer_bytes or 4 << 20) * flow.connections
+            longest = max(longest, size * 8e9 / min(rates, default=10**9))
+        return _DRAIN_LEAST_NS + round(2 * longest)
+
+
+def _make(
+    scenario: Scenario, flow: Flow, port: int, spawn: Spawn, workspace: Path, on_answer: Answer
+) -> Traffic:
+    paths = scenario.paths(flow)
+    if not paths:
+        raise FlowError(f"flow {flow.name}: no path between its hosts over the links it may use")
+    if flow.application == "iperf3":
+        return Iperf3Traffic(flow, paths[0], port, spawn, on_answer)
+    return BulkTraffic(scenario, flow, paths[0], port, spawn, workspace, on_answer)

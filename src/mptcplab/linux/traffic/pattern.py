@@ -1,0 +1,107 @@
+"""The byte stream that the generator sends: any piece of it can be made, and checked, on its own.
+
+The stream is a sequence of blocks.  A block opens with its number and the number of its stream; the
+rest is a stretch of one pseudo-random table, at a place that depends on both.  A changed byte never
+compares equal, and bytes out of place do only if they are away by a whole number of rounds (1 MiB)
+plus that round's own odd shift, in pieces without a header; what they overwrote is then missed
+where it was.  Comparing is memcmp (``bytes.startswith``), some microseconds for a block, so that
+checking does not limit the flow.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+BLOCK_BYTES: Final = 65536
+_HEADER: Final = struct.Struct("!QQ")
+HEADER_BYTES: Final = _HEADER.size
+BODY_BYTES: Final = BLOCK_BYTES - HEADER_BYTES
+_ROUND_BLOCKS: Final = 16  # blocks that have no stretch of the table in common
+_SHIFT_PERIOD: Final = 4093  # prime, as are the shifts: no multiple of a segment's size
+_ROUND_SHIFT: Final = 521
+_STREAM_SHIFT: Final = 1019
+
+
+class Pattern:
+    """The stream with a given number; two with the same number are the same stream."""
+
+    def __init__(self, stream: int = 0) -> None:
+        self.stream = stream
+        self._table = random.Random("mptcplab").randbytes(
+            _ROUND_BLOCKS * BODY_BYTES + _SHIFT_PERIOD
+        )
+        self._view = memoryview(self._table)
+
+    def pieces(self, position: int, count: int) -> list[memoryview | bytes]:
+        """Return the ``count`` bytes from ``position`` on as buffers, without copying bodies."""
+        found: list[memoryview | bytes] = []
+        for header, body_start, length in self._stretches(position, count):
+            if header is None:
+                found.append(self._view[body_start : body_start + length])
+            else:
+                found.append(header)
+        return found
+
+    def mismatch(self, position: int, received: memoryview) -> int | None:
+        """Return the stream position of the first wrong byte, None where all are right.
+
+        ``received`` is taken to be what belongs at ``position``.
+        """
+        done = 0
+        table = self._table
+        for header, body_start, length in self._stretches(position, len(received)):
+            piece = received[done : done + length]
+            if header is None:
+                if not table.startswith(piece, body_start):
+                    right = table[body_start : body_start + length]
+                    return position + done + _first_difference(right, bytes(piece))
+            elif header != piece:
+                return position + done + _first_difference(header, bytes(piece))
+            done += length
+        return None
+
+    def block(self, number: int) -> list[memoryview | bytes]:
+        """Return block ``number`` as buffers."""
+        return self.pieces(number * BLOCK_BYTES, BLOCK_BYTES)
+
+    def _stretches(self, position: int, count: int) -> Iterator[tuple[bytes | None, int, int]]:
+        """Split a range into header parts (their bytes) and body parts (their place in the table).
+
+        Yields (header bytes or None, start in the table, length).
+        """
+        while count > 0:
+            number, offset = divmod(position, BLOCK_BYTES)
+            if offset < HEADER_BYTES:
+                header = _HEADER.pack(number, self.stream)[offset : offset + count]
+                length = len(header)
+                yield header, 0, length
+            else:
+                length = min(count, BLOCK_BYTES - offset)
+                round_number, turn = divmod(number, _ROUND_BLOCKS)
+                shift = round_number * _ROUND_SHIFT + self.stream * _STREAM_SHIFT
+                place = turn * BODY_BYTES + shift % _SHIFT_PERIOD
+                yield None, place + offset - HEADER_BYTES, length
+            position += length
+            count -= length
+
+
+def describe(position: int, wrong: bytes) -> str:
+    """Say where in the stream a wrong byte is, and what a block header found there would mean."""
+    number, offset = divmod(position, BLOCK_BYTES)
+    text = f"byte {position} (block {number}, offset {offset}) is wrong"
+    if offset < HEADER_BYTES and len(wrong) >= HEADER_BYTES - offset:
+        found, stream = _HEADER.unpack(
+            _HEADER.pack(number, 0)[:offset] + wrong[: HEADER_BYTES - offset]
+        )
+        text += f": found the number {found} of stream {stream}"
+    return text
+
+
+def _first_difference(right: bytes, received: bytes) -> int:
+    for index, (expected, found) in enumerate(zip(right, received, strict=True)):
+        if expected != found:
+            return index
+    raise AssertionError("equal bytes compared as different")

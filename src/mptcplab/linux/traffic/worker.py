@@ -1,0 +1,81 @@
+"""What a sender and a receiver process share: their orders, their answers, their progress.
+
+A worker reads orders as lines on standard input ("go", "stop"), and ends when its input ends, that
+is when its testbed has died.  It answers with one JSON object a line on standard output.  Its
+progress is a row of 64-bit counters in a file that both sides map: looking costs it nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+BYTES_SLOT: Final = 0  # sent, or received and checked
+SLOTS: Final = 8
+PROGRESS_BYTES: Final = SLOTS * 8
+
+
+class Progress:
+    """Counters of one worker, in a mapped file; each store and load is one machine word."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), PROGRESS_BYTES)
+        self.slots = memoryview(self._map).cast("q")
+
+    @staticmethod
+    def create(path: Path) -> Progress:
+        """Make the file, all counters zero, and map it."""
+        path.write_bytes(bytes(PROGRESS_BYTES))
+        return Progress(path)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self.slots.release()
+        self._map.close()
+
+
+def answer(event: str, **values: Any) -> None:
+    """Send one answer to the testbed."""
+    line = json.dumps({"event": event, "monotonic_ns": time.monotonic_ns(), **values}) + "\n"
+    os.write(1, line.encode())
+
+
+def fail(text: str) -> NoReturn:
+    """Send the reason and end this process."""
+    answer("failed", text=text)
+    os._exit(1)
+
+
+class Orders:
+    """Listens to the testbed on a thread of its own, asleep but when an order comes."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.stop = threading.Event()
+        self._on_stop: Callable[[], None] | None = None
+        threading.Thread(target=self._listen, daemon=True, name="orders").start()
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` (on the listening thread) when "stop" comes, or now if it has come."""
+        self._on_stop = callback
+        if self.stop.is_set():
+            callback()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            if line == "go\n":
+                self.go.set()
+            elif line == "stop\n":
+                self.stop.set()
+                if self._on_stop is not None:
+                    self._on_stop()
+                self.go.set()
+        os._exit(2)  # the testbed has gone

@@ -1,0 +1,195 @@
+"""Whether the testbed is what the scenario says, before, while and after it measures.
+
+Every check gives reasons: sentences for the run's metadata, each naming what was asked for and what
+was found.  No reason means nothing was found wrong.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mptcplab.network.topology import Channel, Path, Topology
+from mptcplab.scenario.model import Expectation, Flow
+from mptcplab.units import format_duration, format_rate
+
+RTT_TOLERANCE_NS: Final = 500_000
+RTT_TOLERANCE: Final = 0.02  # of the configured round trip, where that is more
+RATE_TOLERANCE: Final = 0.03  # of a check that lasts a tenth of a second
+OVERSHOOT_TOLERANCE: Final = 0.02  # a link that delivers more than this above its rate is broken
+LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
+PROBES: Final = 5
+BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
+EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
+
+
+@dataclass(frozen=True, slots=True)
+class PathCheck:
+    """The round trips (ns) of the echoes that came back on one path before the run."""
+
+    flow: str
+    path: Path
+    rtts_ns: tuple[int, ...]
+
+
+def configured_rtt_ns(topology: Topology, path: Path) -> tuple[int, int]:
+    """Return the round trip that a path's links are set to, and how far jitter may move it (ns)."""
+    links = [topology.link(name) for name in path.links]
+    jitter = sum(link.forward.jitter_ns + link.backward.jitter_ns for link in links)
+    return sum(link.rtt_ns for link in links), jitter
+
+
+def check_rtt(topology: Topology, check: PathCheck) -> str | None:
+    """Return what is wrong with a path's round trip, None if it is as configured."""
+    asked_ns, jitter_ns = configured_rtt_ns(topology, check.path)
+    where = (
+        f"{'+'.join(check.path.links) or 'the path'} ({check.path.local} to {check.path.remote})"
+    )
+    if not check.rtts_ns:
+        return (
+            f"{where}: nothing answers {check.path.remote_address.ip} from "
+            f"{check.path.local_address.ip}, so flow {check.flow} cannot use it"
+        )
+    # without jitter the fastest echo is the link and what is above it is this machine's scheduling
+    found_ns = statistics.median(check.rtts_ns) if jitter_ns else min(check.rtts_ns)
+    tolerance_ns = max(RTT_TOLERANCE_NS, asked_ns * RTT_TOLERANCE) + jitter_ns
+    if abs(found_ns - asked_ns) <= tolerance_ns:
+        return None
+    return (
+        f"{where}: round trip {format_duration(found_ns)}, {format_duration(asked_ns)} asked for "
+        f"(tolerance {format_duration(tolerance_ns)})"
+    )
+
+
+def check_rate(link: str, direction: str, asked_bps: int, found_bps: float) -> str | None:
+    """Return what is wrong with the rate that a burst got through a link, None if it is right."""
+    if abs(found_bps - asked_bps) <= asked_bps * RATE_TOLERANCE:
+        return None
+    return (
+        f"{link} {direction}: {format_rate(found_bps)} went through, {format_rate(asked_bps)} "
+        f"asked for (tolerance {RATE_TOLERANCE:.0%})"
+    )
+
+
+def check_channel(link: str, direction: str, asked: Channel, found: Channel) -> list[str]:
+    """Return how a driver's settings, read back, differ from what the scenario asks for."""
+    reasons = [
+        f"{link} {direction}: {name} is {getattr(found, name)}, {getattr(asked, name)} asked for"
+        for name in ("rate_bps", "delay_ns", "jitter_ns", "queue")
+        if getattr(asked, name) != getattr(found, name)
+    ]
+    if abs(found.loss - asked.loss) > LOSS_RESOLUTION:
+        reasons.append(f"{link} {direction}: loss is {found.loss:.6f}, {asked.loss:.6f} asked for")
+    return reasons
+
+
+def check_overshoot(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the links that delivered more than their rate over a second or more."""
+    worst: dict[tuple[str, str], tuple[float, int]] = {}
+    window: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["rate_bps"] is None:
+            continue
+        key = (row["link"], row["direction"])
+        recent = window.setdefault(key, [])
+        if recent and recent[-1]["rate_bps"] != row["rate_bps"]:
+            recent.clear()
+            continue  # the interval holds a change of rate
+        recent.append(row)
+        length_ns = sum(item["interval_ns"] for item in recent)
+        while len(recent) > 1 and length_ns - recent[0]["interval_ns"] >= 1_000_000_000:
+            length_ns -= recent.pop(0)["interval_ns"]
+        if length_ns < 900_000_000:
+            continue
+        found_bps = sum(item["tx_bytes"] for item in recent) * 8e9 / length_ns
+        if found_bps > worst.get(key, (0.0, 0))[0]:
+            worst[key] = (found_bps, row["rate_bps"])
+    return [
+        f"{link} {direction}: delivered {format_rate(found)} over a second, above its rate of "
+        f"{format_rate(asked)}"
+        for (link, direction), (found, asked) in worst.items()
+        if found > asked * (1 + OVERSHOOT_TOLERANCE)
+    ]
+
+
+def check_subflows(
+    flow: Flow, expected_links: Iterable[str], rows: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return the links on which a flow should have had a subflow that carried bytes and had none.
+
+    ``rows`` are those of the ``subflows`` table.
+    """
+    carried: dict[str | None, int] = {}
+    for row in rows:
+        if row["flow"] == flow.name:
+            moved = max(row["bytes_acked"], row["bytes_received"])
+            carried[row["link"]] = max(carried.get(row["link"], 0), moved)
+    reasons = []
+    for link in expected_links:
+        if link not in carried:
+            reasons.append(f"flow {flow.name}: no subflow on {link}, where one should be")
+        elif carried[link] < 2:  # the SYN counts as one acknowledged byte
+            reasons.append(f"flow {flow.name}: its subflow on {link} carried no data")
+    if None in carried:
+        reasons.append(f"flow {flow.name}: a subflow is on an address pair that is no path")
+    return reasons
+
+
+@dataclass(frozen=True, slots=True)
+class BusyInterval:
+    """How busy the machine was in one interval of the run (0 to 1, all CPUs together)."""
+
+    start_ns: int
+    end_ns: int
+    busy: float
+
+
+def cpu_limited_links(
+    busy: Sequence[BusyInterval], rows: Iterable[Mapping[str, Any]]
+) -> dict[str, int]:
+    """Return, by link, how many intervals it stayed unfilled while the machine was fully busy."""
+    ends = {interval.end_ns for interval in busy if interval.busy >= BUSY}
+    best: dict[tuple[str, int], float] = {}
+    for row in rows:
+        if row["time_ns"] in ends and row["up"] and row["rate_bps"]:
+            key = (row["link"], row["time_ns"])
+            best[key] = max(best.get(key, 0.0), row["bps"] / row["rate_bps"])
+    found: dict[str, int] = {}
+    for (link, _), fill in best.items():
+        if fill < EXPECTED_FILL:
+            found[link] = found.get(link, 0) + 1
+    return found
+
+
+def check_cpu(
+    busy: Sequence[BusyInterval],
+    expectations: Iterable[Expectation],
+    stages: Sequence[tuple[int, int]],
+    rates: Mapping[tuple[int | None, str], float],
+) -> list[str]:
+    """Return the expectations that were missed where the machine was the limit.
+
+    ``rates`` holds what was found for each expectation's (stage, of).
+    """
+    reasons = []
+    for expectation in expectations:
+        found = rates.get((expectation.stage, expectation.of))
+        low = expectation.value_bps * (1 if expectation.at_least else 1 - expectation.tolerance)
+        if found is None or found >= low:
+            continue
+        start_ns, end_ns = (
+            (stages[0][0], stages[-1][1])
+            if expectation.stage is None
+            else stages[expectation.stage]
+        )
+        inside = [b for b in busy if b.start_ns >= start_ns and b.end_ns <= end_ns]
+        full = sum(interval.busy >= BUSY for interval in inside)
+        if inside and full * 10 >= len(inside):
+            stage = "" if expectation.stage is None else f" in stage {expectation.stage + 1}"
+            reasons.append(
+                f"the CPU was the limit{stage}: fully busy in {full} of {len(inside)} intervals, "
+                f"{format_rate(found)} where {format_rate(expectation.value_bps)} is expected"
+            )
+    return reasons
