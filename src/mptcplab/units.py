@@ -112,7 +112,7 @@ def parse_fraction(text: int | float | str) -> float:
 
 def _scaled(value: float, steps: list[tuple[float, str]]) -> str:
     for scale, unit in steps:
-        if abs(value) >= scale:
+        if abs(value) >= scale * 0.99995:  # what four digits round up to the next unit
             return f"{value / scale:.4g} {unit}"
     return f"{value / steps[-1][0]:.4g} {steps[-1][1]}"
 

@@ -1,6 +1,8 @@
 """Whatever a file holds, it loads or is refused with a ScenarioError; what loads is sound."""
 
 import json
+import os
+from collections.abc import Iterator
 from copy import deepcopy
 from itertools import combinations
 from pathlib import Path
@@ -66,8 +68,11 @@ VALUES = st.one_of(
     st.builds(dict),
     st.builds(lambda: [{}]),
 )
+EXAMPLES = int(os.environ.get("MPTCPLAB_EXAMPLES", "150"))
 SLOWLY = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
@@ -96,23 +101,31 @@ def loaded_or_error(path: Path, **arguments: Any) -> Scenario | ScenarioError:
         return error
 
 
-def tables_of(tree: Any) -> list[Any]:
-    """Return every table and array in a tree."""
-    below = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    own = [tree] if isinstance(tree, dict | list) else []
-    return own + [table for item in below for table in tables_of(item)]
+def tables_of(tree: Any, section: Section) -> Iterator[tuple[dict[str, Any], Section]]:
+    """Yield every table of a tree with its section of the schema."""
+    if not isinstance(tree, dict):
+        return
+    yield tree, section
+    for name, key in section.keys.items():
+        below = tree.get(name)
+        if isinstance(key.kind, Table):
+            yield from tables_of(below, key.kind.section)
+        elif isinstance(key.kind, Tables) and isinstance(below, dict):
+            for entry in below.values():
+                yield from tables_of(entry, key.kind.section)
+        elif isinstance(key.kind, Rows) and isinstance(below, list):
+            for row in below:
+                yield from tables_of(row, key.kind.section)
 
 
 @st.composite
 def edited(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw the sound scenario with one to three edits anywhere."""
+    """Draw the sound scenario with one to three edits anywhere, most of them of known keys."""
     tree = deepcopy(SOUND)
     for _ in range(draw(st.integers(1, 3))):
-        table = draw(st.sampled_from(tables_of(tree)))
-        if isinstance(table, list):
-            table.append(draw(VALUES))
-            continue
-        key = draw(st.sampled_from(sorted({*table, *KEYS})))
+        tables = list(tables_of(tree, SCENARIO))
+        table, section = tables[draw(st.integers(0, len(tables) - 1))]
+        key = draw(st.sampled_from(sorted({*table, *section.keys, "xyz"})))
         if key in table and draw(st.booleans()):
             del table[key]
         else:

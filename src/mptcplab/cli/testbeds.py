@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mptcplab.scenario.model import Scenario
 
 # name -> module with a function run(scenario, folder, observer) -> Path
-TESTBEDS: Final = {"linux": "mptcplab.linux.testbed"}
+TESTBEDS: Final = {"linux": "mptcplab.linux.testbed", "simulated": "mptcplab.simulated.testbed"}
 DEFAULT: Final = "linux"
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Final
 
-NEVER: Final = 1 << 62
-"""A time that does not come: the deadline of a timer that is not set (nanoseconds)."""
+NEVER: Final = 1 << 61
+"""A time that does not come: the deadline of a timer that is not set (nanoseconds; 73 years, and
+within the integers that a compiled build handles without allocation)."""
 
 
 class Loop(ABC):

@@ -22,17 +22,16 @@ drift. A packet occupies the queue from its arrival until its last bit is sent.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from random import Random
 from typing import Final
 
+from mptcplab.loop.timers import NEVER
+from mptcplab.network.capacity import UNLIMITED, Capacity
 from mptcplab.network.counters import ChannelCounters
 from mptcplab.network.loss import loss_model
-from mptcplab.network.parameters import CapacityTrace, ChannelParameters, JitterDistribution
-
-NEVER: Final = 1 << 62
-"""A time that does not come (ns)."""
+from mptcplab.network.parameters import ChannelParameters, JitterDistribution
+from mptcplab.network.piece import Piece
 
 NO_LIMIT: Final = 1 << 60
 
@@ -41,52 +40,6 @@ PIECE_NS: Final = 100_000
 20,000 interrupts a second in bulk)."""
 
 _NANOBITS_PER_BYTE: Final = 8_000_000_000
-_UNLIMITED: Final = -1
-
-
-class Piece:
-    """Consecutive packets of a train that travel together.
-
-    `item` is what was offered; the piece holds its packets `first` to `first + packets - 1`, in
-    sum `frame_bytes`. `end_ns` is when its last bit is sent, `arrival_ns` when that bit arrives.
-    """
-
-    __slots__ = (
-        "arrival_ns",
-        "backlog",
-        "credit",
-        "end_ns",
-        "first",
-        "frame_bytes",
-        "item",
-        "jitter_ns",
-        "lost",
-        "packet_bytes",
-        "packets",
-        "wire_bytes",
-    )
-
-    def __init__(
-        self,
-        item: object,
-        first: int,
-        packets: int,
-        packet_bytes: int,
-        frame_bytes: int,
-        overhead_bytes: int,
-    ) -> None:
-        self.item = item
-        self.first = first
-        self.packets = packets
-        self.packet_bytes = packet_bytes
-        self.frame_bytes = frame_bytes
-        self.wire_bytes = frame_bytes + packets * overhead_bytes
-        self.lost = False
-        self.jitter_ns = 0
-        self.end_ns = 0
-        self.arrival_ns = 0
-        self.credit = 0  # nanobits by which end_ns is rounded up
-        self.backlog = 0  # nanobits from now to the piece's end; while the rate is 0
 
 
 class ChannelModel:
@@ -98,7 +51,8 @@ class ChannelModel:
 
     __slots__ = (
         "_busy_ns",
-        "_credit",
+        "_capacity",
+        "_delay_ns",
         "_flight",
         "_free_ns",
         "_gap",
@@ -108,11 +62,10 @@ class ChannelModel:
         "_loss",
         "_overhead_bytes",
         "_piece_ns",
+        "_plain",
         "_random",
         "_rate_bps",
-        "_step",
-        "_step_ns",
-        "_trace_start_ns",
+        "_rest",
         "_unsent",
         "counters",
         "parameters",
@@ -132,27 +85,28 @@ class ChannelModel:
         self._flight: deque[Piece] = deque()  # what will arrive, in order of arrival
         self._unsent: deque[Piece] = deque()  # what is not yet on the wire, in order of sending
         self._free_ns = now_ns  # when the transmitter becomes free, rounded up,
-        self._credit = 0  # and by how many nanobits
+        self._rest = 0  # and by how many nanobits
         self._busy_ns = 0  # time spent sending, up to _free_ns
         self._last_arrival_ns = 0
-        self._rate_bps = _UNLIMITED
-        self._step = 0
-        self._step_ns = NEVER
-        self._trace_start_ns = now_ns
+        self._rate_bps = UNLIMITED
+        self._capacity = Capacity()
         self._loss = loss_model(parameters, random)
         self._gap = self._loss.next_gap()
+        self._delay_ns = parameters.delay_ns
         self._overhead_bytes = parameters.overhead_bytes
         self._limit_bytes = _limit(parameters.queue_bytes)
         self._limit_packets = _limit(parameters.queue_packets)
-        self._start_rate(now_ns, None)
+        self._capacity.configure(parameters, now_ns)
+        self._set_rate(self._capacity.rate_bps, now_ns)
+        self._plain = self._is_plain()
 
     # What the link holds
 
     def next_deadline_ns(self) -> int:
         """When to call `take` next; `NEVER` when nothing is under way."""
         if self._flight:
-            return min(self._flight[0].arrival_ns, self._step_ns)
-        return self._step_ns if self._unsent else NEVER
+            return min(self._flight[0].arrival_ns, self._capacity.next_ns)
+        return self._capacity.next_ns if self._unsent else NEVER
 
     def backlog_ns(self, now_ns: int) -> int:
         """How long a packet offered now would wait before it is sent (`NEVER` at rate 0)."""
@@ -189,7 +143,7 @@ class ChannelModel:
         Returns how many of them the queue took; the others, the train's tail, are dropped. Ask
         `next_deadline_ns` afterwards.
         """
-        if now_ns >= self._step_ns:
+        if now_ns >= self._capacity.next_ns:
             self._follow_trace(now_ns)
         counters = self.counters
         frame_bytes = (packets - 1) * packet_bytes + last_bytes
@@ -199,7 +153,7 @@ class ChannelModel:
             counters.down_packets += packets
             counters.down_bytes += frame_bytes
             return 0
-        if self._rate_bps == _UNLIMITED:
+        if self._rate_bps == UNLIMITED:
             counters.sent_packets += packets
             counters.sent_bytes += frame_bytes
             self._transmit(item, packets, packet_bytes, last_bytes, now_ns)
@@ -230,7 +184,7 @@ class ChannelModel:
 
     def take(self, now_ns: int) -> Piece | None:
         """The next piece that has arrived by now, or None. Call until it returns None."""
-        if now_ns >= self._step_ns:
+        if now_ns >= self._capacity.next_ns:
             self._follow_trace(now_ns)
         flight = self._flight
         if not flight:
@@ -257,6 +211,7 @@ class ChannelModel:
         self._advance(now_ns)
         old = self.parameters
         self.parameters = parameters
+        self._delay_ns = parameters.delay_ns
         self._overhead_bytes = parameters.overhead_bytes
         self._limit_bytes = _limit(parameters.queue_bytes)
         self._limit_packets = _limit(parameters.queue_packets)
@@ -268,15 +223,30 @@ class ChannelModel:
         if (parameters.delay_ns, parameters.jitter_ns) != (old.delay_ns, old.jitter_ns):
             for piece in self._unsent:
                 piece.jitter_ns = self._draw_jitter()
-        self._start_rate(now_ns, old.trace)
+        self._capacity.configure(parameters, now_ns)
+        self._set_rate(self._capacity.rate_bps, now_ns)
+        self._plain = self._is_plain()
         self._reschedule(sort=old.reorder or parameters.reorder)
 
     # The queue
 
     def _advance(self, now_ns: int) -> None:
-        if now_ns >= self._step_ns:
+        if now_ns >= self._capacity.next_ns:
             self._follow_trace(now_ns)
         self._release(now_ns)
+
+    def _follow_trace(self, now_ns: int) -> None:
+        """Make the changes of rate that were due by now, each at its time."""
+        capacity = self._capacity
+        while capacity.next_ns <= now_ns:
+            at_ns = capacity.next_ns
+            self._release(at_ns)
+            if not self._unsent:  # nothing is being sent: what happened meanwhile is of no matter
+                at_ns = now_ns
+            capacity.seek(at_ns)
+            self._set_rate(capacity.rate_bps, at_ns)
+            self._plain = self._is_plain()
+            self._reschedule(sort=self.parameters.reorder)
 
     def _release(self, now_ns: int) -> None:
         """Let go of the pieces that are on the wire by now."""
@@ -307,9 +277,9 @@ class ChannelModel:
 
     def _unsent_packets(self, head: Piece, now_ns: int) -> int:
         """How many packets of the piece being sent have not been sent whole."""
-        overhead_bytes = (head.wire_bytes - head.frame_bytes) // head.packets
-        full = (head.packet_bytes + overhead_bytes) * _NANOBITS_PER_BYTE
-        last = head.wire_bytes * _NANOBITS_PER_BYTE - (head.packets - 1) * full
+        full = (head.packet_bytes + head.overhead_bytes) * _NANOBITS_PER_BYTE
+        longer = head.packets * head.packet_bytes - head.frame_bytes
+        last = full - longer * _NANOBITS_PER_BYTE
         left = self._backlog(head, now_ns)
         if left <= last or full <= 0:
             return 1
@@ -341,8 +311,9 @@ class ChannelModel:
         most = self._piece_packets(packet_bytes + overhead_bytes)
         if self._free_ns <= now_ns:
             self._free_ns = now_ns
-            self._credit = 0
+            self._rest = 0
         start_ns = self._free_ns
+        plain = self._plain
         first = 0
         while first < packets:
             count = packets - first
@@ -365,11 +336,23 @@ class ChannelModel:
             self._send(piece, now_ns)
             if lost:
                 self._lose(piece)
+            elif plain:
+                arrival_ns = piece.end_ns + self._delay_ns
+                if arrival_ns < self._last_arrival_ns:
+                    arrival_ns = self._last_arrival_ns
+                self._last_arrival_ns = arrival_ns
+                piece.arrival_ns = arrival_ns
+                self._flight.append(piece)
             else:
                 self._fly(piece)
             first += count
         if self._rate_bps > 0:
             self._busy_ns += self._free_ns - start_ns
+
+    def _is_plain(self) -> bool:
+        """Whether arrivals follow departures by the delay alone."""
+        parameters = self.parameters
+        return self._rate_bps != 0 and not parameters.jitter_ns and not parameters.reorder
 
     def _piece_packets(self, wire_bytes: int) -> int:
         """How many packets of this length on the wire make a piece."""
@@ -380,28 +363,27 @@ class ChannelModel:
     def _send(self, piece: Piece, now_ns: int) -> None:
         """Let the transmitter send a piece once it has sent all the others."""
         rate_bps = self._rate_bps
-        if rate_bps == _UNLIMITED:
+        if rate_bps == UNLIMITED:
             piece.end_ns = now_ns
             return
-        work = piece.wire_bytes * _NANOBITS_PER_BYTE
+        work = (piece.frame_bytes + piece.packets * piece.overhead_bytes) * _NANOBITS_PER_BYTE
         if rate_bps == 0:
-            self._credit += work
-            piece.backlog = self._credit
+            self._rest += work
+            piece.rest = self._rest
             piece.end_ns = NEVER
         else:
-            work -= self._credit
+            work -= self._rest
             duration_ns = (work + rate_bps - 1) // rate_bps
-            self._credit = duration_ns * rate_bps - work
+            self._rest = piece.rest = duration_ns * rate_bps - work
             self._free_ns += duration_ns
             piece.end_ns = self._free_ns
-            piece.credit = self._credit
         self._unsent.append(piece)
 
     def _backlog(self, piece: Piece, now_ns: int) -> int:
         """Nanobits to be sent until the end of an unsent piece."""
         if self._rate_bps == 0:
-            return piece.backlog
-        return (piece.end_ns - now_ns) * self._rate_bps - piece.credit
+            return piece.rest
+        return (piece.end_ns - now_ns) * self._rate_bps - piece.rest
 
     def _set_rate(self, rate_bps: int, now_ns: int) -> None:
         """Send what is unsent at another rate from now on; the bits sent so far stay sent."""
@@ -413,20 +395,20 @@ class ChannelModel:
             self._busy_ns -= max(0, self._free_ns - now_ns)
         self._rate_bps = rate_bps
         self._free_ns = NEVER if rate_bps == 0 else now_ns
-        self._credit = 0
+        self._rest = 0
         for piece, backlog in zip(unsent, backlogs, strict=True):
             if rate_bps == 0:
-                piece.backlog = backlog
+                piece.rest = backlog
                 piece.end_ns = NEVER
-                self._credit = backlog
+                self._rest = backlog
                 continue
             duration_ns = 0
             if rate_bps > 0:
                 duration_ns = (backlog + rate_bps - 1) // rate_bps
-                self._credit = duration_ns * rate_bps - backlog
+                self._rest = duration_ns * rate_bps - backlog
             self._free_ns = now_ns + duration_ns
             piece.end_ns = self._free_ns
-            piece.credit = self._credit
+            piece.rest = self._rest
         if rate_bps > 0:
             self._busy_ns += self._free_ns - now_ns
 
@@ -498,57 +480,15 @@ class ChannelModel:
         self._unsent.clear()
         counters.queued_packets = 0
         counters.queued_bytes = 0
-        self._credit = 0
+        self._rest = 0
         if self._rate_bps > 0 and self._free_ns > now_ns:
             self._busy_ns -= self._free_ns - now_ns
             self._free_ns = now_ns
         self._last_arrival_ns = now_ns
 
-    # The rate and its trace
-
-    def _start_rate(self, now_ns: int, trace: CapacityTrace | None) -> None:
-        """Begin to send at the parameters' rate; `trace` is the one that has run so far."""
-        parameters = self.parameters
-        if parameters.trace is None:
-            self._step_ns = NEVER
-            rate_bps = parameters.rate_bps
-            self._set_rate(_UNLIMITED if rate_bps is None else rate_bps, now_ns)
-        elif parameters.trace != trace:
-            self._trace_start_ns = now_ns
-            self._seek(parameters.trace, now_ns)
-
-    def _follow_trace(self, now_ns: int) -> None:
-        """Make the changes of rate that were due by now, each at its time."""
-        trace = self.parameters.trace
-        while trace is not None and self._step_ns <= now_ns:
-            at_ns = self._step_ns
-            self._release(at_ns)
-            if not self._unsent:  # nothing is being sent: what happened meanwhile is of no matter
-                at_ns = now_ns
-            self._seek(trace, at_ns)
-            self._reschedule(sort=self.parameters.reorder)
-
-    def _seek(self, trace: CapacityTrace, now_ns: int) -> None:
-        """Take the rate that the trace has now, and note when it changes."""
-        elapsed_ns = now_ns - self._trace_start_ns
-        phase_ns = elapsed_ns % trace.period_ns if trace.period_ns else elapsed_ns
-        steps = trace.steps
-        following = bisect_right(steps, phase_ns, key=_step_time)
-        if following < len(steps):
-            self._step_ns = now_ns - phase_ns + steps[following][0]
-        elif trace.period_ns:
-            self._step_ns = now_ns - phase_ns + trace.period_ns
-        else:
-            self._step_ns = NEVER
-        self._set_rate(steps[following - 1][1], now_ns)
-
 
 def _limit(value: int | None) -> int:
     return NO_LIMIT if value is None else value
-
-
-def _step_time(step: tuple[int, int]) -> int:
-    return step[0]
 
 
 def _arrival_order(piece: Piece) -> tuple[int, int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mptcplab.loop import Loop, Timer
-from mptcplab.network.link import ChannelModel, Piece
+from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.piece import Piece
 
 
 class Wire(Timer):

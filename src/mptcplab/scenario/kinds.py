@@ -314,7 +314,7 @@ def _families(value: Any) -> tuple[int, ...]:
     if not listed:
         raise UnitError('the list is empty; expected "ipv4", "ipv6" or both')
     for item in listed:
-        if item not in known:
+        if not isinstance(item, str) or item not in known:
             raise UnitError(f'{found(item)} is not an address family; expected "ipv4" or "ipv6"')
     return tuple(dict.fromkeys(known[item] for item in listed))
 

@@ -162,7 +162,7 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
         captures=_captures(values["captures"], topology, problems),
         snaplen_bytes=values["snaplen"],
     )
-    check_mss(scenario, problems)
+    check_mss(scenario, values, problems)
     check_subflows(scenario, problems)
     scenario = replace(
         scenario,

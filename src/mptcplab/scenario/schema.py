@@ -98,8 +98,7 @@ CONGESTION = (
 
 TUNABLES = Section(
     "tunables",
-    "What the report set with sysctl, and what today's kernels add: for all hosts in `[tunables]`, "
-    "for one in `[hosts.NAME.tunables]`.",
+    "What the report set with sysctl, and what today's kernels add, for all hosts.",
     {
         "enabled": Key(kinds.BOOLEAN, "Whether MPTCP is used; off, a flow is plain TCP.", True),
         "checksum": Key(kinds.BOOLEAN, "The DSS checksum (RFC 8684 section 3.3.1).", False),
@@ -173,6 +172,15 @@ TUNABLES = Section(
     },
 )
 
+HOST_TUNABLES = Section(
+    "hosts.NAME.tunables",
+    "The tunables of one host, where they differ from those of all.",
+    {
+        name: replace(key, default=None, shown="as in `tunables`")
+        for name, key in TUNABLES.keys.items()
+    },
+)
+
 NIC = Section(
     "hosts.NAME.nics",
     'The NICs of a host, for those whose rate matters: `nics = { eth8 = "10Gb/s" }`.',
@@ -228,7 +236,7 @@ HOST = Section(
             Tables(INTERFACE, "interface", kinds.INTERFACE_NAME, shorthand="addresses"),
             "Interfaces by name.",
         ),
-        "tunables": Key(Table(TUNABLES), "Tunables of this host, over those of `[tunables]`."),
+        "tunables": Key(Table(HOST_TUNABLES), "Tunables of this host alone."),
     },
 )
 

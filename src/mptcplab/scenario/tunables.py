@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
+from mptcplab.network.topology import Path as NetworkPath
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.errors import Path, Problems
 from mptcplab.scenario.model import Scenario, Tunables
@@ -12,10 +12,12 @@ from mptcplab.scenario.schema import TUNABLES
 from mptcplab.units import format_duration
 
 Values = dict[str, Any]
-IPV4_TCP_HEADER_BYTES = 40  # RFC 9293 section 3.7.1: MSS is the MTU less the fixed headers
-IPV6_TCP_HEADER_BYTES = 60
+HEADER_BYTES = {4: 40, 6: 60}  # RFC 9293 section 3.7.1: MSS is the MTU less the fixed headers
 MAX_SUBFLOWS = 9  # the initial one and the 8 more that Linux up to 6.18 takes
 
+_DEFAULTS: Values = {
+    name: {} if name == "sysctls" else key.default for name, key in TUNABLES.keys.items()
+}
 _FIELDS = {
     "receive_buffer_max": "receive_buffer_max_bytes",
     "send_buffer_max": "send_buffer_max_bytes",
@@ -41,85 +43,88 @@ _NAMED_SYSCTLS = {
 
 
 def build_tunables(values: Values, topology: Topology, problems: Problems) -> dict[str, Tunables]:
-    given = values["tunables"] or {}
+    """Return the tunables of each host: its own over those of all hosts over the defaults."""
     result = {}
     for host in topology.hosts:
-        own = values["hosts"].get(host.name, {}).get("tunables")
-        path: Path = ("hosts", host.name, "tunables") if own else ("tunables",)
-        result[host.name] = _tunables_of(_overlaid(given, own or {}), path, problems)
-        if result[host.name].sysctls and host.stack == "ours":
-            problems.add(
-                (*path, "sysctls"),
-                f"{host.name} runs our stack, which knows no sysctls",
-                'stack = "kernel", or the named tunables',
-            )
+        overlaid = dict(values["tunables"] or _DEFAULTS)
+        paths: dict[str, Path] = {name: ("tunables", name) for name in overlaid}
+        for name, value in _own(values, host.name).items():
+            paths[name] = ("hosts", host.name, "tunables", name)
+            overlaid[name] = {**overlaid["sysctls"], **value} if name == "sysctls" else value
+        if host.stack == "ours":
+            if paths["sysctls"][0] == "hosts":
+                problems.add(
+                    paths["sysctls"],
+                    f"{host.name} runs our stack, which knows no sysctls",
+                    'stack = "kernel", or the named tunables',
+                )
+            overlaid["sysctls"] = {}
+        result[host.name] = _tunables_of(overlaid, paths, problems)
     return result
 
 
-def _overlaid(common: Values, own: Values) -> Values:
-    defaults = {name: key.default for name, key in TUNABLES.keys.items()}
-    result = {**defaults, **common}
-    for name, value in own.items():
-        if name == "sysctls":
-            result[name] = {**(common.get(name) or {}), **value}
-        elif value is not None:
-            result[name] = value
-    return result
+def _own(values: Values, host: str) -> Values:
+    """Return what the file says of one host's tunables."""
+    table = values["hosts"][host]["tunables"] or {}
+    return {name: value for name, value in table.items() if value not in (None, {})}
 
 
-def _tunables_of(values: Values, path: Path, problems: Problems) -> Tunables:
+def _tunables_of(values: Values, paths: dict[str, Path], problems: Problems) -> Tunables:
     arguments: Values = {}
     for name, value in values.items():
         if name in ("close_timeout", "add_addr_timeout") and value is not None:
             if value % 1_000_000_000:
                 problems.add(
-                    (*path, name), f"{format_duration(value)} is not whole seconds", 'such as "60s"'
+                    paths[name], f"{format_duration(value)} is not whole seconds", 'such as "60s"'
                 )
             arguments[_FIELDS[name]] = value // 1_000_000_000
         else:
             arguments[_FIELDS.get(name, name)] = value
-    sysctls = values.get("sysctls") or {}
-    for name in sysctls:
+    for name in values["sysctls"]:
         if name in _NAMED_SYSCTLS:
             problems.add(
-                (*path, "sysctls", name),
+                (*paths["sysctls"], name),
                 "has a name of its own here",
                 f"tunables.{_NAMED_SYSCTLS[name]}",
             )
-    arguments["sysctls"] = tuple(sorted(sysctls.items()))
-    known = {field.name for field in fields(Tunables)}
-    return Tunables(**{name: value for name, value in arguments.items() if name in known})
+    arguments["sysctls"] = tuple(sorted(values["sysctls"].items()))
+    return Tunables(**arguments)
 
 
-def check_mss(scenario: Scenario, problems: Problems) -> None:
+def check_mss(scenario: Scenario, values: Values, problems: Problems) -> None:
     """Note a host whose MSS does not fit the MTU of a path that its flows use."""
     for flow in scenario.flows:
         for path in scenario.paths(flow):
-            mtus = {name: scenario.topology.link(name).mtu for name in path.links}
-            for end in (path.local, path.remote):
-                mtus[str(end)] = scenario.topology.interface_at(end).mtu
-            narrow = min(mtus, key=lambda name: mtus[name])
-            version = path.local_address.version
-            headers = IPV4_TCP_HEADER_BYTES if version == 4 else IPV6_TCP_HEADER_BYTES
+            mtu, narrow = _narrowest(path, scenario.topology)
+            headers = HEADER_BYTES[path.local_address.version]
             for host in (path.local.host, path.remote.host):
                 mss = scenario.tunables[host].mss
-                if mss is not None and mss + headers > mtus[narrow]:
+                if mss is not None and mss + headers > mtu:
+                    own = "mss" in _own(values, host)
                     problems.add(
-                        ("tunables", "mss"),
-                        f"{mss} does not fit the MTU of {mtus[narrow]} on {narrow}",
-                        f"{mtus[narrow] - headers} at most (the MTU less {headers} bytes of "
-                        f"headers), or a larger mtu",
+                        ("hosts", host, "tunables", "mss") if own else ("tunables", "mss"),
+                        f"{mss} does not fit the MTU of {mtu} on {narrow}",
+                        f"{mtu - headers} at most (the MTU less {headers} bytes of headers), "
+                        "or a larger mtu",
                     )
                     return
 
 
+def _narrowest(path: NetworkPath, topology: Topology) -> tuple[int, str]:
+    """Return the smallest MTU on a path, and where it is."""
+    mtus = [(topology.link(name).mtu, name) for name in path.links]
+    mtus += [(topology.interface_at(end).mtu, str(end)) for end in (path.local, path.remote)]
+    return min(mtus, key=lambda pair: pair[0])
+
+
 def check_subflows(scenario: Scenario, problems: Problems) -> None:
+    """Note a flow with more subflows than the kernel at its far end takes."""
     for flow in scenario.flows:
         subflows = len(scenario.expected_subflows(flow))
         kernel = scenario.topology.host(flow.destination).stack == "kernel"
-        if kernel and subflows > 9:
+        if kernel and subflows > MAX_SUBFLOWS:
             problems.add(
                 ("flows", flow.name),
                 f"{subflows} subflows for each connection",
-                "at most 9: the initial one and the 8 more that Linux up to 6.18 takes",
+                f"at most {MAX_SUBFLOWS}: the initial one and what Linux up to 6.18 adds",
             )

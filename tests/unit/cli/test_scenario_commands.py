@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mptcplab.cli import check, experiments, schema
+from mptcplab.cli.main import main
 from mptcplab.scenario import ScenarioError
 
 
@@ -71,6 +72,23 @@ def test_check_json_of_a_topology(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_arguments(argv: tuple[str, ...]) -> None:
     with pytest.raises(ScenarioError):
         called(*argv)
+
+
+def test_a_broken_scenario_ends_with_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text('duration = "1s"\nhosts = ["a"]\n[links.x]\nbetween = ["a", "b"]\n')
+    before = sorted(tmp_path.iterdir())
+    for command in (["check"], ["run", "--out", str(tmp_path / "out")]):
+        assert main([*command, str(path)]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err == (
+            f'mptcplab: {path}: links.x.between: there is no host or switch "b"; '
+            "expected one of a\n"
+        )
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_experiments(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,15 @@ from random import Random
 
 import pytest
 
-from mptcplab.network.link import NEVER, ChannelModel, Piece
+from mptcplab.loop import NEVER
+from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import (
     CapacityTrace,
     ChannelParameters,
     GilbertElliott,
     JitterDistribution,
 )
+from mptcplab.network.piece import Piece
 
 MS = 1_000_000
 FRAME = 1514

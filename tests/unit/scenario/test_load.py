@@ -6,7 +6,7 @@ import pytest
 
 from mptcplab.network.topology import InterfaceEnd, Queue, SwitchEnd
 from mptcplab.scenario import Scenario, is_topology, load, load_topology
-from mptcplab.scenario.model import Action
+from mptcplab.scenario.model import Action, Tunables
 
 SHORT = """\
 duration = "20s"
@@ -216,6 +216,21 @@ def test_overrides(tmp_path: Path) -> None:
     assert {host.cpu for host in scenario.topology.hosts} == {"2012"}
     assert len(scenario.expected_subflows(flow)) == 3
     assert scenario.overrides[0] == "flows.*.buffer=115MB"
+
+
+def test_tunables_of_one_host_lie_over_those_of_all(tmp_path: Path) -> None:
+    text = SHORT.replace('hosts = ["alice", "bob"]\n', "") + (
+        "[tunables]\nchecksum = true\nndiffports = 2\nclose_timeout = 30\n"
+        '[tunables.sysctls]\n"net.ipv4.tcp_sack" = 0\n"net.ipv4.tcp_ecn" = 1\n'
+        '[hosts.alice.tunables]\nndiffports = 0\nsysctls = { "net.ipv4.tcp_ecn" = 0 }\n'
+        '[hosts.bob]\nstack = "ours"\ntunables = { checksum = false, tcp_retries2 = 5 }\n'
+    )
+    tunables = loaded(tmp_path, text).tunables
+    assert tunables["alice"] == Tunables(
+        checksum=True, ndiffports=0, close_timeout_s=30,
+        sysctls=(("net.ipv4.tcp_ecn", "0"), ("net.ipv4.tcp_sack", "0")),
+    )  # fmt: skip
+    assert tunables["bob"] == Tunables(ndiffports=2, close_timeout_s=30, retries2=5)
 
 
 def test_buffers_apart(tmp_path: Path) -> None:

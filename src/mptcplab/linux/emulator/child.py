@@ -43,6 +43,9 @@ def run_child(
     status = 1
     try:
         _detach(parent, keep={0, 1, 2, control.fileno(), *fds})
+        # small numbers: select takes none above 1,023
+        fds = os.dup(fds[0]), os.dup(fds[1])
+        control = Connection(os.dup(control.fileno()))
         realtime = _prefer_this_process()
         _keep_memory()
         directions = _directions(fds, parameters, seed, piece_ns)

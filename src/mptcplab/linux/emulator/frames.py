@@ -24,13 +24,18 @@ _VNET: Final = struct.Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, c
 _NEEDS_CSUM: Final = 1
 _GSO_NONE: Final = 0
 _GSO_UDP_L4: Final = 5
-_GSO_ECN: Final = 0x80
 
 _TAG_TYPES: Final = (0x8100, 0x88A8)  # IEEE 802.1Q, 802.1ad
 _TYPE_IPV4: Final = 0x0800
 _TYPE_IPV6: Final = 0x86DD
 
+_IPV6_HEADER_BYTES: Final = 40
+_TCP_HEADER_BYTES: Final = 20
 _UDP_HEADER_BYTES: Final = 8
+_UINT16: Final = struct.Struct("!H")
+_IPV4_MIDDLE: Final = struct.Struct("!HHHHH")  # length, id, fragment, TTL and protocol, checksum
+_TCP_MIDDLE: Final = struct.Struct("!IIBBHH")  # seq, ack, offset, flags, window, checksum
+_UDP_TAIL: Final = struct.Struct("!HH")  # length, checksum
 _FIN_PSH: Final = 0x09
 _CWR: Final = 0x80
 
@@ -46,14 +51,9 @@ class OffloadedFrame:
     """
 
     __slots__ = (
-        "_gso_type",
-        "_headers",
-        "_is_udp",
-        "_network",
+        "_cutter",
         "_payload",
         "_segment_bytes",
-        "_transport",
-        "_vnet",
         "frame",
         "last_bytes",
         "packet_bytes",
@@ -61,105 +61,161 @@ class OffloadedFrame:
     )
 
     def __init__(self, frame: bytes) -> None:
-        flags, gso_type, _, segment_bytes, csum_start, csum_offset = _VNET.unpack_from(frame)
+        flags, gso_type, _, segment_bytes, csum_start, _ = _VNET.unpack_from(frame)
         if not flags & _NEEDS_CSUM or not segment_bytes:
             raise FrameError("segmentation offload without checksum offload")
-        self.frame = frame
-        self._vnet = (flags, csum_start, csum_offset)
-        self._gso_type = gso_type
-        self._segment_bytes = segment_bytes
-        self._is_udp = gso_type & ~_GSO_ECN == _GSO_UDP_L4
-        self._transport = VNET_HEADER_BYTES + csum_start
-        if len(frame) < self._transport + 20:
+        transport = VNET_HEADER_BYTES + csum_start
+        if len(frame) < transport + _TCP_HEADER_BYTES:
             raise FrameError("frame ends within its headers")
-        if self._is_udp:
-            transport_bytes = _UDP_HEADER_BYTES
+        if gso_type == _GSO_UDP_L4:
+            payload = transport + _UDP_HEADER_BYTES
         else:
-            transport_bytes = (frame[self._transport + 12] >> 4) * 4
-        self._payload = self._transport + transport_bytes
-        header_bytes = self._payload - VNET_HEADER_BYTES
-        payload_bytes = len(frame) - self._payload
+            payload = transport + (frame[transport + 12] >> 4) * 4
+        header_bytes = payload - VNET_HEADER_BYTES
+        payload_bytes = len(frame) - payload
+        self.frame = frame
         self.packets = max(1, -(-payload_bytes // segment_bytes))
         self.packet_bytes = header_bytes + segment_bytes
         self.last_bytes = header_bytes + payload_bytes - (self.packets - 1) * segment_bytes
-        self._network = 0
-        self._headers = b""
+        self._payload = payload
+        self._segment_bytes = segment_bytes
+        self._cutter: _Cutter | None = None
 
     def cut(self, first: int, packets: int) -> tuple[bytearray, memoryview]:
         """The frame that holds `packets` of the packets from number `first` on: its virtio and
         protocol headers, and its payload; write one after the other.
+
+        Raises `FrameError` when it is neither IPv4 nor IPv6.
         """
-        if not self._headers:
-            self._find_network()
+        cutter = self._cutter
+        if cutter is None:
+            cutter = self._cutter = _Cutter(self.frame, self._payload)
         start = self._payload + first * self._segment_bytes
         payload = memoryview(self.frame)[start : start + packets * self._segment_bytes]
-        headers = bytearray(self._headers)
-        transport_bytes = self._payload - self._transport + len(payload)
-        self._fit_vnet(headers, packets)
-        self._fit_network(headers, first, transport_bytes)
-        if self._is_udp:
-            struct.pack_into("!H", headers, self._transport + 4, transport_bytes)
-            checksum = self._transport + 6
-        else:
-            self._fit_tcp(headers, first, first + packets == self.packets)
-            checksum = self._transport + 16
-        old_bytes = len(self.frame) - self._transport
-        (partial,) = struct.unpack_from("!H", headers, checksum)
-        partial = _fold(partial + (~old_bytes & 0xFFFF) + transport_bytes)
-        struct.pack_into("!H", headers, checksum, partial)
-        return headers, payload
+        last = first + packets == self.packets
+        return cutter.headers(first, packets, len(payload), last=last), payload
 
-    def _find_network(self) -> None:
-        """Where the IP header is: behind the Ethernet header and any tags."""
-        frame = self.frame
-        at = VNET_HEADER_BYTES + 12
-        while int.from_bytes(frame[at : at + 2]) in _TAG_TYPES:
-            at += 4
-        kind = int.from_bytes(frame[at : at + 2])
-        if kind not in (_TYPE_IPV4, _TYPE_IPV6):
-            raise FrameError(f"segmentation offload of Ethernet type {kind:#06x}")
-        self._network = at + 2
-        self._headers = frame[: self._payload]
 
-    def _fit_vnet(self, headers: bytearray, packets: int) -> None:
-        flags, csum_start, csum_offset = self._vnet
-        single = packets == 1
+class _Cutter:
+    """Makes the headers of the parts of one frame.
+
+    What all parts have in common is worked out once: the headers as a template, and the checksums
+    without the fields that differ.
+    """
+
+    __slots__ = (
+        "_identification",
+        "_ip_fields",
+        "_ip_sum",
+        "_is_ipv4",
+        "_is_udp",
+        "_network",
+        "_partial",
+        "_segment_bytes",
+        "_sequence",
+        "_tcp_fields",
+        "_template",
+        "_transport",
+    )
+
+    def __init__(self, frame: bytes, payload: int) -> None:
+        flags, gso_type, _, segment_bytes, csum_start, csum_offset = _VNET.unpack_from(frame)
+        template = bytearray(frame[:payload])
+        header_bytes = payload - VNET_HEADER_BYTES
         _VNET.pack_into(
-            headers,
-            0,
-            flags,
-            _GSO_NONE if single else self._gso_type,
-            self._payload - VNET_HEADER_BYTES,
-            0 if single else self._segment_bytes,
-            csum_start,
-            csum_offset,
+            template, 0, flags, gso_type, header_bytes, segment_bytes, csum_start, csum_offset
         )
+        self._template = template
+        self._segment_bytes = segment_bytes
+        self._is_udp = gso_type == _GSO_UDP_L4
+        self._transport = VNET_HEADER_BYTES + csum_start
+        self._network = _network_header(frame)
+        self._is_ipv4 = template[self._network] >> 4 == 4
+        self._read_network()
+        self._read_transport(len(frame))
 
-    def _fit_network(self, headers: bytearray, first: int, transport_bytes: int) -> None:
-        at = self._network
-        if headers[at] >> 4 == 6:
-            extensions = self._transport - at - 40
-            struct.pack_into("!H", headers, at + 4, extensions + transport_bytes)
-            return
-        total, identification = struct.unpack_from("!HH", headers, at + 2)
-        (checksum,) = struct.unpack_from("!H", headers, at + 10)
-        new_total = self._transport - at + transport_bytes
-        new_identification = (identification + first) & 0xFFFF
-        struct.pack_into("!HH", headers, at + 2, new_total, new_identification)
-        # RFC 1624, equation 3
-        changed = (~checksum & 0xFFFF) + (~total & 0xFFFF) + new_total
-        changed += (~identification & 0xFFFF) + new_identification
-        struct.pack_into("!H", headers, at + 10, ~_fold(changed) & 0xFFFF)
+    def headers(self, first: int, packets: int, payload_bytes: int, *, last: bool) -> bytearray:
+        """Virtio and protocol headers of a part; `last` when it holds the train's last packet."""
+        headers = self._template[:]
+        transport_bytes = len(headers) - self._transport + payload_bytes
+        if packets == 1:
+            headers[1] = _GSO_NONE
+            headers[4] = headers[5] = 0  # gso_size
+        ip_bytes = self._transport - self._network + transport_bytes
+        if self._is_ipv4:
+            identification = (self._identification + first) & 0xFFFF
+            checksum = ~_fold(self._ip_sum + ip_bytes + identification) & 0xFFFF
+            fragment, ttl_protocol = self._ip_fields
+            _IPV4_MIDDLE.pack_into(
+                headers,
+                self._network + 2,
+                ip_bytes,
+                identification,
+                fragment,
+                ttl_protocol,
+                checksum,
+            )
+        else:
+            _UINT16.pack_into(headers, self._network + 4, ip_bytes - _IPV6_HEADER_BYTES)
+        partial = _fold(self._partial + transport_bytes)
+        if self._is_udp:
+            _UDP_TAIL.pack_into(headers, self._transport + 4, transport_bytes, partial)
+        else:
+            acknowledgement, offset, flags, window = self._tcp_fields
+            if not last:
+                flags &= ~_FIN_PSH
+            if first:
+                flags &= ~_CWR
+            sequence = (self._sequence + first * self._segment_bytes) & 0xFFFF_FFFF
+            _TCP_MIDDLE.pack_into(
+                headers,
+                self._transport + 4,
+                sequence,
+                acknowledgement,
+                offset,
+                flags,
+                window,
+                partial,
+            )
+        return headers
 
-    def _fit_tcp(self, headers: bytearray, first: int, last: bool) -> None:
-        at = self._transport
-        (sequence,) = struct.unpack_from("!I", headers, at + 4)
-        sequence = (sequence + first * self._segment_bytes) & 0xFFFF_FFFF
-        struct.pack_into("!I", headers, at + 4, sequence)
-        if not last:
-            headers[at + 13] &= ~_FIN_PSH
-        if first:
-            headers[at + 13] &= ~_CWR
+    def _read_network(self) -> None:
+        """The fields of an IPv4 header, and its checksum without length and identification
+        (RFC 1624, equation 3)."""
+        self._ip_fields = (0, 0)
+        self._ip_sum = self._identification = 0
+        if self._is_ipv4:
+            total, self._identification, fragment, ttl_protocol, checksum = (
+                _IPV4_MIDDLE.unpack_from(self._template, self._network + 2)
+            )
+            self._ip_fields = (fragment, ttl_protocol)
+            self._ip_sum = (~checksum & 0xFFFF) + (~total & 0xFFFF)
+            self._ip_sum += ~self._identification & 0xFFFF
+
+    def _read_transport(self, frame_bytes: int) -> None:
+        """The fields of the transport header, and its partial checksum without the length."""
+        self._tcp_fields = (0, 0, 0, 0)
+        self._sequence = 0
+        at = self._transport + 4
+        if self._is_udp:
+            _, partial = _UDP_TAIL.unpack_from(self._template, at)
+        else:
+            self._sequence, acknowledgement, offset, flags, window, partial = (
+                _TCP_MIDDLE.unpack_from(self._template, at)
+            )
+            self._tcp_fields = (acknowledgement, offset, flags, window)
+        self._partial = partial + (~(frame_bytes - self._transport) & 0xFFFF)
+
+
+def _network_header(frame: bytes) -> int:
+    """Where the IP header is: behind the Ethernet header and any tags."""
+    at = VNET_HEADER_BYTES + 12
+    while int.from_bytes(frame[at : at + 2]) in _TAG_TYPES:
+        at += 4
+    kind = int.from_bytes(frame[at : at + 2])
+    if kind not in (_TYPE_IPV4, _TYPE_IPV6):
+        raise FrameError(f"segmentation offload of Ethernet type {kind:#06x}")
+    return at + 2
 
 
 def _fold(total: int) -> int:

@@ -1,0 +1,164 @@
+"""The applications at both ends of a connection: one writes without end, one reads all there is.
+
+Payload is a length: what is checked is that every byte written is read once and in order, which the
+receiving stack's data sequence guarantees and the counts at both ends confirm.
+"""
+
+from __future__ import annotations
+
+from mptcplab.scenario.model import Flow
+from mptcplab.simulated.host import Host
+from mptcplab.stack import events
+from mptcplab.stack.mptcp.connection import Connection
+
+READ_BYTES = 65_536
+"""What one read takes where reading costs time, as iperf's -l 64KB did."""
+
+UNLIMITED_BYTES = 1 << 60
+
+
+class Transfer:
+    """One connection of a flow: its two ends, and what has come through."""
+
+    __slots__ = ("delivered_bytes", "end_ns", "failed", "flow", "index", "reader", "writer")
+
+    def __init__(self, flow: Flow, index: int, sender: Host, receiver: Host) -> None:
+        self.flow = flow
+        self.index = index
+        self.writer = Writer(self, sender)
+        self.reader = Reader(self, receiver)
+        self.delivered_bytes = 0
+        self.end_ns: int | None = None
+        self.failed = ""
+
+    @property
+    def protocol(self) -> str:
+        """What the connection turned out to be: "mptcp", "tcp" or "fallback"."""
+        connection = self.writer.connection or self.reader.connection
+        if self.flow.protocol == "tcp":
+            return "tcp"
+        return "mptcp" if connection is not None and connection.mptcp else "fallback"
+
+    @property
+    def intact(self) -> bool:
+        """Whether every byte written was read, and the stream ended in order."""
+        return self.end_ns is not None and self.delivered_bytes == self.writer.written_bytes
+
+
+class Writer:
+    """The sending end."""
+
+    __slots__ = (
+        "_busy",
+        "closing",
+        "connection",
+        "host",
+        "left_bytes",
+        "transfer",
+        "written_bytes",
+    )
+
+    def __init__(self, transfer: Transfer, host: Host) -> None:
+        self.transfer = transfer
+        self.host = host
+        self.connection: Connection | None = None
+        self.written_bytes = 0
+        self.left_bytes = transfer.flow.size_bytes or UNLIMITED_BYTES
+        self.closing = False
+        self._busy = False
+
+    def handle(self, event: events.Event) -> None:
+        """Act on what the stack tells of the connection."""
+        if isinstance(event, events.ConnectionEstablished | events.DataWritable):
+            self._write()
+        elif isinstance(event, events.ConnectionClosed) and not self.closing:
+            self.transfer.failed = event.reason.value
+
+    def close(self) -> None:
+        """Write no more; what was written is still delivered."""
+        self.closing = True
+        if self.connection is not None:
+            self.connection.close()
+            self.host.wake()
+
+    def _write(self) -> None:
+        if self._busy or self.closing or self.connection is None:
+            return
+        if not self.host.copies_cost:
+            self._write_up_to(self.left_bytes)
+            return
+        room = min(self.connection.send.room_bytes(), self.left_bytes, READ_BYTES)
+        if room <= 0:
+            self._write_up_to(self.left_bytes)
+            return
+        self._busy = True
+        self.host.copy(self.connection, room, lambda: self._copied(room))
+
+    def _copied(self, size_bytes: int) -> None:
+        self._busy = False
+        if self.connection is None or self.closing:
+            return
+        self._write_up_to(size_bytes)
+        self._write()
+        self.host.wake()
+
+    def _write_up_to(self, size_bytes: int) -> None:
+        assert self.connection is not None
+        taken = self.connection.write_length(size_bytes)
+        self.written_bytes += taken
+        self.left_bytes -= taken
+        if self.left_bytes == 0:
+            self.closing = True
+            self.connection.close()
+
+
+class Reader:
+    """The receiving end."""
+
+    __slots__ = ("_busy", "connection", "host", "transfer")
+
+    def __init__(self, transfer: Transfer, host: Host) -> None:
+        self.transfer = transfer
+        self.host = host
+        self.connection: Connection | None = None
+        self._busy = False
+
+    def handle(self, event: events.Event) -> None:
+        """Act on what the stack tells of the connection."""
+        if isinstance(event, events.DataReadable):
+            self._read()
+        elif isinstance(event, events.PeerFinished):
+            self._read()
+            self._finish()
+        elif isinstance(event, events.ConnectionClosed):
+            self._finish()
+
+    def _read(self) -> None:
+        connection = self.connection
+        if connection is None or self._busy:
+            return
+        if not self.host.copies_cost:
+            self.transfer.delivered_bytes += connection.read_length()
+            return
+        waiting = min(connection.receive_buffer.readable_bytes(), READ_BYTES)
+        if waiting > 0:
+            self._busy = True
+            self.host.copy(connection, waiting, lambda: self._copied(waiting))
+
+    def _copied(self, size_bytes: int) -> None:
+        self._busy = False
+        connection = self.connection
+        assert connection is not None
+        self.transfer.delivered_bytes += connection.read_length(size_bytes)
+        self._read()
+        self._finish()
+        self.host.wake()
+
+    def _finish(self) -> None:
+        """Answer the peer's end with ours once everything is read."""
+        connection = self.connection
+        if connection is None or self.transfer.end_ns is not None:
+            return
+        if connection.peer_finished and connection.receive_buffer.readable_bytes() == 0:
+            self.transfer.end_ns = self.host.loop.now_ns
+            connection.close()

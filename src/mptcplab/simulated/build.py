@@ -1,0 +1,157 @@
+"""From a scenario to hosts, conduits and routes in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from mptcplab.loop import VirtualLoop
+from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.topology import (
+    ETHERNET_HEADER_BYTES,
+    VLAN_TAG_BYTES,
+    InterfaceEnd,
+    Path,
+    SwitchEnd,
+    Topology,
+)
+from mptcplab.scenario.model import Flow, Scenario, Tunables
+from mptcplab.simulated.cpu import PROFILES
+from mptcplab.simulated.fabric import Conduit, Route
+from mptcplab.simulated.host import Host
+from mptcplab.simulated.paths import path_manager_for
+from mptcplab.stack.config import StackConfig
+from mptcplab.stack.congestion import CONGESTION_CONTROLS
+from mptcplab.stack.congestion.newreno import NewReno
+from mptcplab.stack.path_managers import InitialOnly
+from mptcplab.stack.schedulers import SCHEDULERS
+from mptcplab.stack.schedulers.linux_default import LinuxDefault
+
+MILLISECOND_NS = 1_000_000
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Network:
+    """The built scenario: hosts by name, conduits by (link, direction)."""
+
+    loop: VirtualLoop
+    hosts: dict[str, Host]
+    conduits: dict[tuple[str, str], Conduit]
+
+
+def build(scenario: Scenario, seed: int) -> Network:
+    """Build every host and link of the scenario; ``seed`` decides all that is random."""
+    loop = VirtualLoop()
+    random = Random(seed)
+    network = Network(loop, {}, {})
+    for host in scenario.topology.hosts:
+        tunables = scenario.tunables.get(host.name, Tunables())
+        built = Host(
+            loop, host.name, base_config(tunables), PROFILES[host.cpu], Random(random.random())
+        )
+        network.hosts[host.name] = built
+        addresses = [
+            (interface, address.ip.packed)
+            for interface in host.interfaces
+            for address in interface.addresses
+            if interface.multipath
+        ]
+        for number, (interface, packed) in enumerate(addresses, 1):
+            built.stack.add_address(packed, number, interface.name, interface.mtu)
+    for link in scenario.topology.links:
+        for direction, channel in (("forward", link.forward), ("backward", link.backward)):
+            network.conduits[link.name, direction] = Conduit(
+                loop,
+                link.name,
+                direction,
+                ChannelParameters.of(channel, up=link.up),
+                Random(random.random()),
+            )
+    _connect(scenario.topology, network)
+    return network
+
+
+def _connect(topology: Topology, network: Network) -> None:
+    """Give every host its routes to every address that links lead to."""
+    for here in topology.hosts:
+        for there in topology.hosts:
+            if here.name == there.name:
+                continue
+            for path in topology.paths(here.name, there.name, multipath=False):
+                key = (path.local_address.ip.packed, path.remote_address.ip.packed)
+                network.hosts[here.name].routes[key] = Route(
+                    tuple(network.conduits[step] for step in directions(topology, path)),
+                    _frame_header_bytes(topology, path),
+                    network.hosts[there.name].arrive,
+                )
+
+
+def directions(topology: Topology, path: Path) -> list[tuple[str, str]]:
+    """Return (link, direction) of each link on a path, walked from its local end."""
+    steps = []
+    at: InterfaceEnd | SwitchEnd = path.local
+    for name in path.links:
+        link = topology.link(name)
+        is_forward = _leads_from(topology, link.a, at)
+        steps.append((name, "forward" if is_forward else "backward"))
+        at = link.b if is_forward else link.a
+    return steps
+
+
+def _leads_from(
+    topology: Topology, end: InterfaceEnd | SwitchEnd, at: InterfaceEnd | SwitchEnd
+) -> bool:
+    """Say whether a link's end is where the walk is: the same end, or the switch of that port."""
+    if end == at:
+        return True
+    for switch in topology.switches:
+        attached: set[InterfaceEnd | SwitchEnd] = {SwitchEnd(switch.name), *switch.ports}
+        if end in attached and at in attached:
+            return True
+    return False
+
+
+def _frame_header_bytes(topology: Topology, path: Path) -> int:
+    tagged = topology.interface_at(path.local).vlan is not None
+    return ETHERNET_HEADER_BYTES + (VLAN_TAG_BYTES if tagged else 0)
+
+
+def base_config(tunables: Tunables) -> StackConfig:
+    """Return what a host's tunables make of the stack's configuration."""
+    config = StackConfig(
+        congestion=NewReno, scheduler=LinuxDefault, path_manager=InitialOnly, mptcp=tunables.enabled
+    )
+    config.checksum = tunables.checksum
+    config.mss_bytes = tunables.mss or 0
+    if tunables.scheduler != "default":
+        config.scheduler = SCHEDULERS[tunables.scheduler]
+    if tunables.receive_buffer_max_bytes is not None:
+        config.receive_buffer_max_bytes = tunables.receive_buffer_max_bytes
+    if tunables.send_buffer_max_bytes is not None:
+        config.send_buffer_max_bytes = tunables.send_buffer_max_bytes
+    if tunables.rto_max_ms is not None:
+        config.max_rto_ns = tunables.rto_max_ms * MILLISECOND_NS
+    if tunables.retries2 is not None:
+        config.retries = tunables.retries2
+    if tunables.stale_loss_cnt is not None:
+        config.stale_loss_count = tunables.stale_loss_cnt
+    if tunables.close_timeout_s is not None:
+        config.close_timeout_ns = tunables.close_timeout_s * SECOND_NS
+    if tunables.add_addr_timeout_s is not None:
+        config.add_addr_timeout_ns = tunables.add_addr_timeout_s * SECOND_NS
+    return config
+
+
+def flow_config(scenario: Scenario, flow: Flow, host: str) -> StackConfig:
+    """Return the configuration of a flow's connections at one of its hosts."""
+    config = base_config(scenario.tunables.get(host, Tunables()))
+    config.mptcp = config.mptcp and flow.protocol == "mptcp"
+    config.congestion = CONGESTION_CONTROLS[flow.congestion]
+    config.path_manager = path_manager_for(scenario, flow, host)
+    config.max_subflows = max(8, len(scenario.expected_subflows(flow)) + 1)
+    if flow.send_buffer_bytes is not None:
+        config.send_buffer_bytes, config.send_buffer_max_bytes = flow.send_buffer_bytes, 0
+    if flow.receive_buffer_bytes is not None:
+        config.receive_buffer_bytes, config.receive_buffer_max_bytes = flow.receive_buffer_bytes, 0
+    return config

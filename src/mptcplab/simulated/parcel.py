@@ -1,0 +1,67 @@
+"""What travels through the simulated network: a segment, its way, and how far it has got."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mptcplab.wire.segment import FIN, PSH, Segment
+
+if TYPE_CHECKING:
+    from mptcplab.simulated.fabric import Route
+
+_LAST_ONLY: Final = FIN | PSH  # flags that belong to the last packet of a train
+
+
+class Parcel:
+    """A segment on its way.
+
+    ``header_bytes`` is what each of its packets carries besides payload, Ethernet included; ``hop``
+    counts the links that it has passed.
+    """
+
+    __slots__ = ("header_bytes", "hop", "packets", "route", "segment")
+
+    def __init__(self, segment: Segment, route: Route, header_bytes: int) -> None:
+        self.segment = segment
+        self.route = route
+        self.header_bytes = header_bytes
+        self.packets = segment.packets
+        self.hop = 0
+
+    def cut(self, first: int, packets: int) -> Parcel:
+        """Return the parcel that holds only ``packets`` of this one's, from the ``first`` on."""
+        part = Parcel(part_of(self.segment, first, packets), self.route, self.header_bytes)
+        part.hop = self.hop
+        return part
+
+
+def part_of(train: Segment, first: int, packets: int) -> Segment:
+    """Return the segment that stands for ``packets`` packets of a train, from the ``first`` on.
+
+    What belongs to the last packet of the train (FIN, PSH) stays with it.
+    """
+    size = train.segment_size_bytes
+    start = first * size
+    end = min(start + packets * size, train.payload_bytes)
+    is_last = end == train.payload_bytes
+    payload = train.payload
+    part = Segment(
+        train.src,
+        train.src_port,
+        train.dst,
+        train.dst_port,
+        seq=(train.seq + start) & 0xFFFFFFFF,
+        ack=train.ack,
+        flags=train.flags if is_last else train.flags & ~_LAST_ONLY,
+        window=train.window,
+        payload_bytes=end - start,
+        payload=None if payload is None else memoryview(payload)[start:end],
+        segment_size_bytes=size,
+        sack=train.sack,
+        ts_val=train.ts_val,
+        ts_ecr=train.ts_ecr,
+        mptcp=train.mptcp,
+        ecn=train.ecn,
+    )
+    part.raw_options = train.raw_options
+    return part

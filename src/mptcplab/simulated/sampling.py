@@ -1,0 +1,229 @@
+"""Reading the simulated network at each interval, into the rows of the run's tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mptcplab.loop import Timer
+from mptcplab.network.counters import ChannelCounters
+from mptcplab.results.observer import Observer
+from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.model import Scenario
+from mptcplab.simulated.applications import Transfer
+from mptcplab.simulated.build import Network
+from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.mptcp.subflow import MptcpSubflow
+from mptcplab.units import NANOSECONDS
+from mptcplab.wire.ip import format_address
+
+INFINITE_SSTHRESH_BYTES = 1 << 40
+"""Above any window that a path could fill: still infinite."""
+
+
+class Sampler(Timer):
+    """Writes one row per flow, link, subflow and connection at every interval."""
+
+    def __init__(
+        self,
+        network: Network,
+        scenario: Scenario,
+        transfers: list[Transfer],
+        writer: RunWriter,
+        observer: Observer,
+    ) -> None:
+        super().__init__(network.loop)
+        self._network = network
+        self._scenario = scenario
+        self._transfers = transfers
+        self._writer = writer
+        self._observer = observer
+        self._last_ns = 0
+        self._delivered = [0] * len(transfers)
+        self._counters = {key: ChannelCounters() for key in network.conduits}
+        self._link_of = _links_by_address(scenario)
+        self.set(scenario.interval_ns)
+
+    def expire(self) -> None:
+        """Take a sample and wait for the next."""
+        self.sample()
+        now_ns = self.loop.now_ns
+        if now_ns < self._scenario.duration_ns:
+            self.set(min(now_ns + self._scenario.interval_ns, self._scenario.duration_ns))
+
+    def sample(self) -> None:
+        """Write what happened since the last sample."""
+        now_ns = self.loop.now_ns
+        interval_ns = now_ns - self._last_ns
+        if interval_ns <= 0:
+            return
+        self._last_ns = now_ns
+        flows = self._flow_rows(now_ns, interval_ns)
+        links = self._link_rows(now_ns, interval_ns)
+        self._writer.append("flows", flows)
+        self._writer.append("links", links)
+        for transfer in self._transfers:
+            for end in (transfer.writer, transfer.reader):
+                if end.connection is not None:
+                    self._sample_connection(transfer, end.host.name, end.connection, now_ns)
+        self._tell(now_ns, flows, links)
+
+    def _tell(self, now_ns: int, flows: list[dict[str, Any]], links: list[dict[str, Any]]) -> None:
+        rates: dict[str, float] = {}
+        for row in flows:
+            rates[row["flow"]] = rates.get(row["flow"], 0.0) + row["goodput_bps"]
+        both: dict[str, tuple[float, float]] = {}
+        rtts: dict[str, int | None] = {}
+        for forward, backward in zip(links[::2], links[1::2], strict=True):
+            both[forward["link"]] = (forward["bps"], backward["bps"])
+            rtts[forward["link"]] = forward["rtt_ns"]
+        self._observer.tick(now_ns, rates, both, rtts)
+
+    def _flow_rows(self, now_ns: int, interval_ns: int) -> list[dict[str, Any]]:
+        rows = []
+        for place, transfer in enumerate(self._transfers):
+            size_bytes = transfer.delivered_bytes - self._delivered[place]
+            self._delivered[place] = transfer.delivered_bytes
+            rows.append(
+                {
+                    "time_ns": now_ns,
+                    "interval_ns": interval_ns,
+                    "flow": transfer.flow.name,
+                    "connection": transfer.index,
+                    "protocol": transfer.protocol,
+                    "bytes": size_bytes,
+                    "goodput_bps": size_bytes * 8 * NANOSECONDS / interval_ns,
+                }
+            )
+        return rows
+
+    def _link_rows(self, now_ns: int, interval_ns: int) -> list[dict[str, Any]]:
+        rows = []
+        for link in self._scenario.topology.links:
+            rtt_ns = 0
+            pair = []
+            for direction in ("forward", "backward"):
+                conduit = self._network.conduits[link.name, direction]
+                channel = conduit.channel
+                parameters = channel.parameters
+                rtt_ns += parameters.delay_ns + channel.backlog_ns(now_ns)
+                now = channel.read_counters(now_ns)
+                before = self._counters[link.name, direction]
+                self._counters[link.name, direction] = now
+                size_bytes = now.sent_bytes - before.sent_bytes
+                pair.append(
+                    {
+                        "time_ns": now_ns,
+                        "interval_ns": interval_ns,
+                        "link": link.name,
+                        "direction": direction,
+                        "up": parameters.up,
+                        "rate_bps": parameters.rate_bps,
+                        "tx_bytes": size_bytes,
+                        "tx_packets": now.sent_packets - before.sent_packets,
+                        "bps": size_bytes * 8 * NANOSECONDS / interval_ns,
+                        "queue_bytes": now.queued_bytes,
+                        "queue_packets": now.queued_packets,
+                        "drops_queue": now.queue_drop_packets - before.queue_drop_packets,
+                        "drops_loss": now.loss_packets - before.loss_packets,
+                        "drops_down": now.down_packets - before.down_packets,
+                        "rtt_ns": None,
+                    }
+                )
+            if pair[0]["up"]:
+                pair[0]["rtt_ns"] = rtt_ns
+            rows += pair
+        return rows
+
+    def _sample_connection(
+        self, transfer: Transfer, host: str, connection: Connection, now_ns: int
+    ) -> None:
+        shared = {
+            "time_ns": now_ns,
+            "host": host,
+            "flow": transfer.flow.name,
+            "connection": transfer.index,
+        }
+        self._writer.append(
+            "subflows",
+            [
+                shared | self._subflow_columns(host, connection, subflow)
+                for subflow in connection.subflows
+            ],
+        )
+        buffer, send = connection.receive_buffer, connection.send
+        self._writer.append(
+            "connections",
+            [
+                shared
+                | {
+                    "token": connection.local_token,
+                    "protocol": transfer.protocol,
+                    "subflows": len(connection.subflows),
+                    "send_buffer_bytes": send.size_bytes,
+                    "receive_buffer_bytes": buffer.size_bytes,
+                    "unacked_bytes": send.sent_offset - connection.data_acked_bytes(),
+                    "out_of_order_bytes": connection.out_of_order_bytes(),
+                    "bytes_sent": send.sent_offset,
+                    "bytes_acked": connection.data_acked_bytes(),
+                    "bytes_received": buffer.rcv_nxt,
+                    "bytes_reinjected": send.reinjected_bytes,
+                    "bytes_duplicate": buffer.duplicate_bytes,
+                    "receive_window_bytes": buffer.edge_offset - buffer.rcv_nxt,
+                }
+            ],
+        )
+
+    def _subflow_columns(
+        self, host: str, connection: Connection, subflow: MptcpSubflow
+    ) -> dict[str, Any]:
+        sender, receiver = subflow.sender, subflow.receiver
+        congestion, rtt = sender.congestion, sender.rtt
+        ssthresh = congestion.ssthresh_bytes
+        local = subflow.local
+        return {
+            "subflow": subflow.subflow_id,
+            "local": _socket(local, subflow.local_port),
+            "remote": _socket(subflow.remote, subflow.remote_port),
+            "link": self._link_of.get((host, local, subflow.remote)),
+            "state": subflow.state.value,
+            "backup": subflow.backup_local or subflow.backup_remote,
+            "cwnd_bytes": int(congestion.cwnd_bytes),
+            "ssthresh_bytes": None if ssthresh >= INFINITE_SSTHRESH_BYTES else int(ssthresh),
+            "srtt_ns": rtt.srtt_ns or None,
+            "rttvar_ns": rtt.rttvar_ns or None,
+            "rto_ns": rtt.rto_ns,
+            "mss_bytes": sender.mss_bytes,
+            "in_flight_bytes": sender.snd_nxt - sender.snd_una,
+            "send_window_bytes": connection.send.window_end - connection.send.sent_offset,
+            "receive_window_bytes": connection.receive_buffer.edge_offset
+            - connection.receive_buffer.rcv_nxt,
+            "bytes_sent": sender.sent_bytes,
+            "bytes_acked": sender.snd_una,
+            "bytes_received": receiver.received_bytes,
+            "bytes_retransmitted": sender.resent_bytes,
+            "retransmissions": sender.resent_segments,
+            "lost_packets": None,
+        }
+
+
+def _socket(address: bytes, port: int) -> str:
+    text = format_address(address)
+    return f"[{text}]:{port}" if len(address) == 16 else f"{text}:{port}"
+
+
+def _links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
+    """Return the first link on the way from one address to another, by host and address pair."""
+    topology = scenario.topology
+    found = {}
+    for here in topology.hosts:
+        for there in topology.hosts:
+            if here.name != there.name:
+                for path in topology.paths(here.name, there.name, multipath=False):
+                    if path.links:
+                        key = (
+                            here.name,
+                            path.local_address.ip.packed,
+                            path.remote_address.ip.packed,
+                        )
+                        found[key] = path.links[0]
+    return found

@@ -1,0 +1,299 @@
+"""The simulated testbed: a scenario on our own stack, in virtual time, on any machine."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mptcplab
+from mptcplab.results.observer import Observer
+from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.model import Action, Flow, Scenario
+from mptcplab.scenario.plain import as_plain
+from mptcplab.simulated.applications import Transfer
+from mptcplab.simulated.build import build, flow_config
+from mptcplab.simulated.captures import Captures
+from mptcplab.simulated.sampling import Sampler
+from mptcplab.simulated.timeline import Timeline
+from mptcplab.stack import events
+from mptcplab.stack.congestion import CONGESTION_CONTROLS
+from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.units import NANOSECONDS
+
+FIRST_PORT = 5001  # iperf's, as the report used
+DRAIN_NS = 120 * NANOSECONDS
+"""How long after the end what was written may take to arrive, before a flow counts as broken."""
+
+
+class UnsupportedError(ValueError):
+    """A scenario asks for what this testbed cannot do; the text says what to change."""
+
+    exit_status = 2  # bad input
+
+
+def run(scenario: Scenario, folder: Path, observer: Observer) -> Path:
+    """Run a scenario and return its folder. Raises UnsupportedError before anything starts."""
+    _check(scenario)
+    started, wall = datetime.now(UTC), time.monotonic()
+    writer = RunWriter(folder)
+    try:
+        simulation = Simulation(scenario, writer, observer)
+        observer.phase("measuring")
+        simulation.measure()
+        observer.phase("draining")
+        simulation.drain()
+    except BaseException:
+        writer.abandon()
+        raise
+    reasons = simulation.reasons()
+    writer.metadata(
+        {
+            "scenario": as_plain(scenario),
+            "testbed": "simulated",
+            "measured_ns": simulation.measured_ns,
+            "wall_s": round(time.monotonic() - wall, 3),
+            "started": started.isoformat(timespec="seconds"),
+            "drivers": {link.name: "model" for link in scenario.topology.links},
+            "flows": simulation.flow_ends(),
+            "path_manager": {
+                host: tunables.path_manager for host, tunables in scenario.tunables.items()
+            },
+            "versions": {
+                "mptcplab": mptcplab.__version__,
+                "python": platform.python_version(),
+                "kernel": None,
+            },
+            "notes": simulation.notes(),
+        }
+    )
+    return writer.finish(valid=not reasons, reasons=reasons)
+
+
+def _check(scenario: Scenario) -> None:
+    """Refuse what a simulated stack has no counterpart of."""
+    for flow in scenario.flows:
+        if flow.congestion not in CONGESTION_CONTROLS:
+            raise UnsupportedError(
+                f'flows.{flow.name}.congestion: "{flow.congestion}" is a kernel module; the '
+                f"simulated testbed has {', '.join(CONGESTION_CONTROLS)}"
+            )
+        if flow.application == "iperf3":
+            raise UnsupportedError(
+                f"flows.{flow.name}.application: iperf3 is a program; the simulated testbed has "
+                'its own traffic: use "bulk", or --on linux'
+            )
+
+
+class Simulation:
+    """One run: the network, its flows, and what is written of them."""
+
+    def __init__(self, scenario: Scenario, writer: RunWriter, observer: Observer) -> None:
+        self._scenario = scenario
+        self._writer = writer
+        self._observer = observer
+        observer.phase("building")
+        self._network = build(scenario, scenario.seed)
+        self.measured_ns = 0
+        self._stopped_by = ""
+        self._transfers: dict[str, list[Transfer]] = {flow.name: [] for flow in scenario.flows}
+        self._by_port: dict[int, Transfer] = {}
+        self._ends: dict[Connection, tuple[Transfer, Callable[[events.Event], None]]] = {}
+        for name, host in self._network.hosts.items():
+            host.on_event = lambda event, name=name: self._handle(name, event)
+        for flow in scenario.flows:
+            self._prepare(flow)
+        self._all = [item for several in self._transfers.values() for item in several]
+        self._sampler = Sampler(self._network, scenario, self._all, writer, observer)
+        self._timeline = Timeline(self._network, scenario, self._note_action)
+        self._captures = Captures(self._network, scenario, writer.workspace)
+
+    # Flows.
+
+    def _prepare(self, flow: Flow) -> None:
+        """Let the flow's server listen, a port for each connection, and plan start and stop."""
+        hosts = self._network.hosts
+        server = flow.destination if flow.client == flow.source else flow.source
+        for index in range(flow.connections):
+            port = FIRST_PORT + len(self._by_port)
+            transfer = Transfer(flow, index, hosts[flow.source], hosts[flow.destination])
+            self._by_port[port] = transfer
+            self._transfers[flow.name].append(transfer)
+            hosts[server].stack.listen(port, config=flow_config(self._scenario, flow, server))
+        loop = self._network.loop
+        loop.call_at(flow.start_ns, lambda: self._start(flow.name))
+        if flow.stop_ns is not None:
+            loop.call_at(flow.stop_ns, lambda: self._stop(flow.name))
+
+    def _start(self, name: str) -> None:
+        for port, transfer in self._by_port.items():
+            flow = transfer.flow
+            if flow.name != name:
+                continue
+            paths = self._scenario.paths(flow)
+            path = paths[transfer.index % len(paths) if flow.application == "striped" else 0]
+            host = self._network.hosts[flow.client]
+            connection = host.stack.connect(
+                path.local_address.ip.packed,
+                path.remote_address.ip.packed,
+                port,
+                self._network.loop.now_ns,
+                config=flow_config(self._scenario, flow, flow.client),
+            )
+            self._attach(connection, transfer, flow.client == flow.source)
+            host.wake()
+
+    def _stop(self, name: str) -> None:
+        for transfer in self._transfers[name]:
+            transfer.writer.close()
+
+    def _attach(self, connection: Connection, transfer: Transfer, writes: bool) -> None:
+        if writes:
+            transfer.writer.connection = connection
+            self._ends[connection] = (transfer, transfer.writer.handle)
+        else:
+            transfer.reader.connection = connection
+            self._ends[connection] = (transfer, transfer.reader.handle)
+
+    # What happens.
+
+    def _handle(self, host: str, event: events.Event) -> None:
+        connection = event.connection
+        if isinstance(event, events.ConnectionAccepted):
+            transfer = self._by_port[connection.subflows[0].local_port]
+            self._attach(connection, transfer, host == transfer.flow.source)
+        transfer, handler = self._ends[connection]
+        handler(event)
+        if not isinstance(event, events.DataReadable | events.DataWritable):
+            self._write_event(host, transfer, event)
+
+    def _write_event(self, host: str, transfer: Transfer, event: events.Event) -> None:
+        subflow = getattr(event, "subflow_id", None)
+        details = [
+            f"{name} {getattr(value, 'value', value)}"
+            for name in ("why", "reason", "backup", "by_peer", "address_id", "stale", "mptcp")
+            if (value := getattr(event, name, None)) is not None
+        ]
+        now_ns = self._network.loop.now_ns
+        self._writer.append(
+            "events",
+            [
+                {
+                    "time_ns": now_ns,
+                    "source": "mptcp" if event.connection.mptcp else "tcp",
+                    "event": event.kind,
+                    "host": host,
+                    "flow": transfer.flow.name,
+                    "connection": transfer.index,
+                    "subflow": subflow,
+                    "detail": ", ".join(details) or None,
+                }
+            ],
+        )
+        if subflow is not None and host == transfer.flow.source:
+            self._observer.event(now_ns, f"{host}: {event.kind} {subflow} {', '.join(details)}")
+
+    def _note_action(self, action: Action) -> None:
+        changes = ", ".join(f"{key}={value}" for key, value in action.changes)
+        self._writer.append(
+            "events",
+            [
+                {
+                    "time_ns": self._network.loop.now_ns,
+                    "source": "timeline",
+                    "event": action.verb,
+                    "link": action.target if action.target_kind == "link" else None,
+                    "flow": action.target if action.target_kind == "flow" else None,
+                    "host": action.target.split(":")[0] if action.target_kind == "nic" else None,
+                    "detail": ", ".join(part for part in (action.label, changes) if part) or None,
+                }
+            ],
+        )
+        self._observer.event(action.at_ns, action.label or f"{action.target} {action.verb}")
+
+    # The run.
+
+    def measure(self) -> None:
+        """Let the scenario's time pass; SIGINT and SIGTERM end it early, with what was measured."""
+        self._timeline.arm()
+        before = {
+            number: signal.signal(number, self._interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            self._network.loop.run(self._scenario.duration_ns)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._sampler.sample()
+        self._sampler.cancel()
+        self.measured_ns = self._network.loop.now_ns
+
+    def _interrupt(self, number: int, _frame: object) -> None:
+        self._stopped_by = signal.Signals(number).name
+        self._network.loop.stop()
+
+    def drain(self) -> None:
+        """Close every flow and let what was written arrive, so that the counts can be compared."""
+        self._captures.close()
+        for transfer in self._all:
+            transfer.writer.close()
+        loop = self._network.loop
+        limit_ns = loop.now_ns + DRAIN_NS
+        while loop.now_ns < limit_ns and not self._drained():
+            loop.run(min(loop.now_ns + NANOSECONDS // 10, limit_ns))
+
+    def _drained(self) -> bool:
+        return all(
+            transfer.end_ns is not None or transfer.writer.connection is None or transfer.failed
+            for transfer in self._all
+        )
+
+    # What came out.
+
+    def flow_ends(self) -> list[dict[str, Any]]:
+        """Return what ``run.json`` says of each connection."""
+        return [
+            {
+                "flow": transfer.flow.name,
+                "connection": transfer.index,
+                "protocol": transfer.protocol,
+                "bytes": transfer.delivered_bytes,
+                "intact": transfer.intact,
+                "end_ns": transfer.end_ns,
+            }
+            for transfer in self._all
+        ]
+
+    def reasons(self) -> list[str]:
+        """Return why the run is not what was asked for; nothing where it is."""
+        found = []
+        if self._stopped_by:
+            stopped_s = self.measured_ns / NANOSECONDS
+            found.append(f"stopped by {self._stopped_by} at {stopped_s:g} s of the scenario")
+        for transfer in self._all:
+            name = f"flow {transfer.flow.name}, connection {transfer.index}"
+            if transfer.failed:
+                found.append(f"{name}: ended early: {transfer.failed}")
+            elif transfer.writer.connection is not None and not transfer.intact:
+                found.append(
+                    f"{name}: of {transfer.writer.written_bytes} bytes written, "
+                    f"{transfer.delivered_bytes} arrived within {DRAIN_NS // NANOSECONDS} s"
+                )
+            elif transfer.protocol == "fallback":
+                found.append(f"{name}: MPTCP was asked for and the connection fell back to TCP")
+        return found
+
+    def notes(self) -> list[str]:
+        """Return what a reader should know besides."""
+        found = []
+        for host in self._network.hosts.values():
+            if host.ring_drops:
+                found.append(
+                    f"{host.name}: {host.ring_drops} packets found the ring of a core full"
+                )
+        return found

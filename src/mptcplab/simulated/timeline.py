@@ -1,0 +1,85 @@
+"""The scenario's timeline in virtual time: links and NICs go and return, links change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mptcplab.network.topology import InterfaceEnd
+from mptcplab.scenario.model import Action, Scenario, Tunables
+from mptcplab.simulated.build import Network
+
+
+class Timeline:
+    """Does each action at its time and says so."""
+
+    def __init__(
+        self, network: Network, scenario: Scenario, note: Callable[[Action], None]
+    ) -> None:
+        """Take what hears of each action done."""
+        self._network = network
+        self._scenario = scenario
+        self._note = note
+        self._cable_up = {link.name: link.up for link in scenario.topology.links}
+        self._nics_down: set[tuple[str, str]] = set()
+
+    def arm(self) -> None:
+        """Set every action's timer, and begin with the links that start down."""
+        self._settle()
+        for action in self._scenario.timeline:
+            self._network.loop.call_at(action.at_ns, partial(self._do, action))
+
+    def _do(self, action: Action) -> None:
+        if action.verb == "set":
+            self._change(action)
+        elif action.target_kind == "nic":
+            host, _, nic = action.target.partition(":")
+            change = self._nics_down.discard if action.verb == "up" else self._nics_down.add
+            change((host, nic))
+            self._settle()
+        elif action.target_kind == "link":
+            self._cable_up[action.target] = action.verb == "up"
+            self._settle()
+        self._note(action)
+
+    def _change(self, action: Action) -> None:
+        for direction in ("forward", "backward"):
+            if action.direction in ("both", direction):
+                conduit = self._network.conduits[action.target, direction]
+                changes: dict[str, Any] = dict(action.changes)
+                conduit.configure(replace(conduit.channel.parameters, **changes))
+
+    def _settle(self) -> None:
+        """Bring every link, and what hosts see of it, to the state that cables and NICs give it."""
+        for link in self._scenario.topology.links:
+            ends = [end for end in (link.a, link.b) if isinstance(end, InterfaceEnd)]
+            works = self._cable_up[link.name] and not any(map(self._nic_is_down, ends))
+            for direction in ("forward", "backward"):
+                conduit = self._network.conduits[link.name, direction]
+                if conduit.channel.parameters.up != works:
+                    conduit.configure(replace(conduit.channel.parameters, up=works))
+            for end in ends:
+                self._tell_host(end, self._cable_up[link.name] and not self._nic_is_down(end))
+        for switch in self._scenario.topology.switches:
+            for port in switch.ports:
+                self._tell_host(port, not self._nic_is_down(port))
+
+    def _nic_is_down(self, end: InterfaceEnd) -> bool:
+        nic = self._scenario.topology.interface_at(end).nic
+        return (end.host, nic) in self._nics_down
+
+    def _tell_host(self, end: InterfaceEnd, up: bool) -> None:
+        """Tell a host's stack of its interface, where its path manager watches links."""
+        tunables = self._scenario.tunables.get(end.host, Tunables())
+        if tunables.path_manager != "link-aware":
+            return
+        host = self._network.hosts[end.host]
+        now_ns = self._network.loop.now_ns
+        for address in self._scenario.topology.interface_at(end).addresses:
+            if up:
+                host.stack.address_up(address.ip.packed, now_ns)
+            else:
+                host.stack.address_down(address.ip.packed, now_ns)
+        host.wake()
