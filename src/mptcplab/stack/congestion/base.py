@@ -189,7 +189,7 @@ class CongestionControl(ABC):
     def on_loss_event(self, now_ns: int, flight_size_bytes: int) -> None:
         """Enter fast recovery with ``flight_size_bytes`` unacknowledged (RFC 5681, section 3.2)."""
         self._remember()
-        self.ssthresh_bytes = self.ssthresh_after_loss(min(flight_size_bytes, self.cwnd_bytes))
+        self.ssthresh_bytes = self.ssthresh_after_loss(self._used_bytes(flight_size_bytes))
         self.cwnd_bytes = self.ssthresh_bytes
         self._carry_bytes = 0.0
 
@@ -203,7 +203,7 @@ class CongestionControl(ABC):
         """
         if first:
             self._remember()
-            self.ssthresh_bytes = self.ssthresh_after_loss(min(flight_size_bytes, self.cwnd_bytes))
+            self.ssthresh_bytes = self.ssthresh_after_loss(self._used_bytes(flight_size_bytes))
         self.cwnd_bytes = self.mss_bytes
         self._carry_bytes = 0.0
 
@@ -230,6 +230,16 @@ class CongestionControl(ABC):
         """Leave the group. A second call changes nothing."""
         if self in self.group.members:
             self.group.members.remove(self)
+
+    def _used_bytes(self, flight_size_bytes: int) -> int:
+        """Return what of the window was in use when a loss is noticed.
+
+        DEVIATION: RFC 5681 takes FlightSize at that moment. An ACK for a train empties a large
+        part of the window in one step, so the moment says little; here it is the most that was in
+        flight in this round trip and the one before, and never more than the window.
+        """
+        used_bytes = max(flight_size_bytes, self._flight_peak_bytes, self._flight_peak_before_bytes)
+        return min(used_bytes, self.cwnd_bytes)
 
     def _remember(self) -> None:
         self._undo_cwnd_bytes = self.cwnd_bytes

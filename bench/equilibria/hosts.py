@@ -1,0 +1,134 @@
+"""Two hosts with our stack and the link model between them, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from mptcplab.stack.config import StackConfig
+from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.stack import Stack
+
+from mptcplab.loop.timers import NEVER, Timer
+from mptcplab.loop.virtual import VirtualLoop
+from mptcplab.network.link import ChannelModel, Piece
+from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.wire import Wire
+from mptcplab.stack import events
+from mptcplab.wire.segment import FIN, PSH, Segment
+
+ETHERNET_BYTES = 14
+PORT = 5001
+ENDLESS_BYTES = 1 << 50
+"""What a bulk sender has to send: lengths only, so it costs nothing."""
+
+
+class Host(Timer):
+    """A stack, its timer, and its wires: by source address, else by destination."""
+
+    __slots__ = ("sources", "stack", "wires")
+
+    def __init__(self, loop: VirtualLoop, config: StackConfig, random: Random) -> None:
+        super().__init__(loop)
+        self.stack = Stack(config, random)
+        self.sources: dict[bytes, Wire] = {}
+        self.wires: dict[bytes, Wire] = {}
+
+    def expire(self) -> None:
+        """Let the stack do what is due."""
+        self.stack.handle_timeout(self.loop.now_ns)
+        self.pump()
+
+    def receive(self, segment: Segment) -> None:
+        """Take in what arrived."""
+        self.stack.receive(segment, self.loop.now_ns)
+        self.pump()
+
+    def pump(self) -> None:
+        """Serve the applications, send what is to be sent and set the timer."""
+        stack = self.stack
+        now_ns = self.loop.now_ns
+        while True:
+            while (event := stack.poll_event()) is not None:
+                if isinstance(event, events.DataReadable):
+                    event.connection.read_length()
+            segment = stack.poll_transmit(now_ns)
+            if segment is None and not stack.events:
+                break
+            if segment is not None:
+                self._send(segment)
+        deadline_ns = stack.poll_timeout()
+        self.set(NEVER if deadline_ns is None else deadline_ns)
+
+    def _send(self, segment: Segment) -> None:
+        wire = self.sources.get(segment.src) or self.wires[segment.dst]
+        header_bytes = ETHERNET_BYTES + segment.header_bytes
+        packets = segment.packets
+        size_bytes = segment.segment_size_bytes if packets > 1 else segment.payload_bytes
+        last_bytes = segment.payload_bytes - (packets - 1) * size_bytes
+        wire.offer(segment, packets, size_bytes + header_bytes, last_bytes + header_bytes)
+
+
+class Laboratory:
+    """A loop, hosts and wires; everything follows from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.loop = VirtualLoop()
+        self.random = Random(seed)
+        self.hosts: list[Host] = []
+
+    def host(self, config: StackConfig) -> Host:
+        """Add a host."""
+        host = Host(self.loop, config, Random(self.random.getrandbits(64)))
+        self.hosts.append(host)
+        return host
+
+    def wire(self, parameters: ChannelParameters) -> Wire:
+        """Add one direction of a link; what arrives goes to the host that has the address."""
+        channel = ChannelModel(parameters, Random(self.random.getrandbits(64)))
+        return Wire(self.loop, channel, self._deliver)
+
+    def _deliver(self, piece: Piece) -> None:
+        train = piece.item
+        assert isinstance(train, Segment)
+        segment = train if piece.packets == train.packets else part_of(train, piece)
+        for host in self.hosts:
+            for local in host.stack.local_addresses:
+                if local.address == segment.dst:
+                    host.receive(segment)
+                    return
+
+    def transfer(self, client: Host, server: Host, config: StackConfig) -> Connection:
+        """Open a connection between the first addresses, with endless data to send."""
+        local = client.stack.local_addresses[0].address
+        remote = server.stack.local_addresses[0].address
+        connection = client.stack.connect(
+            local, remote, PORT, self.loop.now_ns, config=replace(config)
+        )
+        connection.write_length(ENDLESS_BYTES)
+        client.pump()
+        return connection
+
+
+def part_of(train: Segment, piece: Piece) -> Segment:
+    """Return the packets of ``train`` that ``piece`` holds."""
+    size_bytes = train.segment_size_bytes
+    start = piece.first * size_bytes
+    end = min(start + piece.packets * size_bytes, train.payload_bytes)
+    last = end == train.payload_bytes
+    return Segment(
+        train.src,
+        train.src_port,
+        train.dst,
+        train.dst_port,
+        seq=(train.seq + start) & 0xFFFF_FFFF,
+        ack=train.ack,
+        flags=train.flags if last else train.flags & ~(FIN | PSH),
+        window=train.window,
+        payload_bytes=end - start,
+        segment_size_bytes=size_bytes,
+        sack=train.sack,
+        ts_val=train.ts_val,
+        ts_ecr=train.ts_ecr,
+        mptcp=train.mptcp,
+    )

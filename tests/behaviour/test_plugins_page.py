@@ -1,0 +1,57 @@
+"""The examples of docs/plugins.md, run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench.equilibria.hosts import PORT, Laboratory
+from bench.equilibria.paths import MS, SECOND, bulk_config, client_address, server_address
+
+from mptcplab.network.parameters import ChannelParameters
+
+PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
+
+
+@pytest.fixture(name="page")
+def page_names() -> dict[str, Any]:
+    """Run all code of the page in order and return what it defined."""
+    names: dict[str, Any] = {}
+    code = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(code) == 5
+    for block in code:
+        exec(block, names)
+    return names
+
+
+@pytest.mark.parametrize("congestion", ["Scalable", "Ewtcp"])
+def test_the_examples_work_together(page: dict[str, Any], congestion: str) -> None:
+    laboratory = Laboratory(seed=1)
+    config = bulk_config(
+        page[congestion], scheduler=page["MostRoom"], path_manager=page["AfterASecond"]
+    )
+    client, server = laboratory.host(config), laboratory.host(config)
+    link = ChannelParameters(rate_bps=20_000_000, delay_ns=5 * MS, queue_bytes=50_000)
+    for number in range(2):
+        forth, back = laboratory.wire(link), laboratory.wire(link)
+        client.stack.add_address(client_address(number), number + 1)
+        client.sources[client_address(number)] = forth
+        server.wires[client_address(number)] = back
+    server.stack.add_address(server_address(0), 1)
+    server.stack.listen(PORT)
+    connection = laboratory.transfer(client, server, config)
+    laboratory.loop.run(SECOND - 100 * MS)
+    assert [one.local for one in connection.subflows] == [client_address(0)]
+    laboratory.loop.run(6 * SECOND)
+    assert [one.local for one in connection.subflows] == [client_address(0), client_address(1)]
+    # Two links of 20 Mb/s for five seconds: 25 MB; one alone could carry 12.5 MB more than that.
+    assert connection.data_acked_bytes() > 20_000_000
+    assert all(type(one.sender.congestion) is page[congestion] for one in connection.subflows)
+
+
+def test_each_example_is_about_a_dozen_lines() -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE):
+        lines = [line for line in block.splitlines() if line and "import" not in line]
+        assert len(lines) <= 16
