@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+from mptcplab.loop.timers import NEVER, Timer
+from mptcplab.loop.virtual import VirtualLoop
+from mptcplab.network.link import ChannelModel
+from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.piece import Piece
+from mptcplab.network.wire import Wire
+from mptcplab.simulated.parcel import part_of
+from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.stack import Stack
-
-from mptcplab.loop.timers import NEVER, Timer
-from mptcplab.loop.virtual import VirtualLoop
-from mptcplab.network.link import ChannelModel, Piece
-from mptcplab.network.parameters import ChannelParameters
-from mptcplab.network.wire import Wire
-from mptcplab.stack import events
-from mptcplab.wire.segment import FIN, PSH, Segment
+from mptcplab.wire.segment import Segment
 
 ETHERNET_BYTES = 14
 PORT = 5001
@@ -91,7 +92,9 @@ class Laboratory:
     def _deliver(self, piece: Piece) -> None:
         train = piece.item
         assert isinstance(train, Segment)
-        segment = train if piece.packets == train.packets else part_of(train, piece)
+        segment = (
+            train if piece.packets == train.packets else part_of(train, piece.first, piece.packets)
+        )
         for host in self.hosts:
             for local in host.stack.local_addresses:
                 if local.address == segment.dst:
@@ -108,27 +111,3 @@ class Laboratory:
         connection.write_length(ENDLESS_BYTES)
         client.pump()
         return connection
-
-
-def part_of(train: Segment, piece: Piece) -> Segment:
-    """Return the packets of ``train`` that ``piece`` holds."""
-    size_bytes = train.segment_size_bytes
-    start = piece.first * size_bytes
-    end = min(start + piece.packets * size_bytes, train.payload_bytes)
-    last = end == train.payload_bytes
-    return Segment(
-        train.src,
-        train.src_port,
-        train.dst,
-        train.dst_port,
-        seq=(train.seq + start) & 0xFFFF_FFFF,
-        ack=train.ack,
-        flags=train.flags if last else train.flags & ~(FIN | PSH),
-        window=train.window,
-        payload_bytes=end - start,
-        segment_size_bytes=size_bytes,
-        sack=train.sack,
-        ts_val=train.ts_val,
-        ts_ecr=train.ts_ecr,
-        mptcp=train.mptcp,
-    )

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from bench.equilibria.closed_forms import LossyPath
 from bench.equilibria.hosts import ENDLESS_BYTES, PORT, Laboratory
-from mptcplab.stack.config import CongestionFactory, StackConfig
-from mptcplab.stack.mptcp.connection import Connection
 
 from mptcplab.network.parameters import ChannelParameters
+from mptcplab.stack.config import CongestionFactory, StackConfig
 from mptcplab.stack.congestion.lia import Lia
 from mptcplab.stack.congestion.newreno import NewReno
+from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.path_managers import InitialOnly, NdiffPorts, PathManager
 from mptcplab.stack.path_managers.base import Command, OpenSubflow, PathView, RemoteAddress
 from mptcplab.stack.schedulers.lowest_rtt import LowestRtt

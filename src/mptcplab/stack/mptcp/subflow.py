@@ -160,13 +160,14 @@ class MptcpSubflow(Subflow):
         if sender.pacing and now_ns < sender.next_send_ns:
             view.queue_room_bytes = 0
         else:
-            view.queue_room_bytes = self._room_bytes(view.in_flight_bytes)
+            view.queue_room_bytes = self._room_bytes(view.in_flight_bytes, now_ns)
 
-    def _room_bytes(self, in_flight_bytes: int) -> int:
+    def _room_bytes(self, in_flight_bytes: int, now_ns: int) -> int:
         """Return what one train may hold now; 0 to wait for a better filled one.
 
-        As Linux's tcp_tso_should_defer: with an ACK to come, a third of the window or a whole
-        train is waited for, so that trains do not crumble.
+        As Linux's tcp_tso_should_defer: with an ACK to come soon (the oldest data are out for
+        half a round trip), a third of the window or a whole train is waited for, so that trains
+        do not crumble.
         """
         sender = self.sender
         congestion = sender.congestion
@@ -184,8 +185,10 @@ class MptcpSubflow(Subflow):
                 target = paced
         room = cwnd - in_flight_bytes
         if in_flight_bytes > 0 and room < target and room * 3 < cwnd and not sender.in_recovery:
-            congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
-            return 0
+            oldest = sender.queue.first()
+            if oldest is not None and now_ns - oldest.sent_ns >= srtt_ns // 2:
+                congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
+                return 0
         return target
 
     # Building segments.
