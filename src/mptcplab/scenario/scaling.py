@@ -25,14 +25,24 @@ def scaled(scenario: Scenario, duration_ns: int | None, time_scale: float | None
         scale = Fraction(str(time_scale))
     if scale == 1:
         return _settle_within(scenario)
-    return _settle_within(
-        replace(
-            scenario,
-            duration_ns=_times(scenario.duration_ns, scale),
-            flows=tuple(_scaled_flow(flow, scale) for flow in scenario.flows),
-            timeline=tuple(_scaled_action(action, scale) for action in scenario.timeline),
-            time_scale=float(scale),
+    result = _multiplied(scenario, scale)
+    if len(result.stages()) != len(scenario.stages()):
+        raise ScenarioError(
+            "--duration" if duration_ns is not None else "--time-scale",
+            "",
+            f"a factor of {float(scale):.3g} makes actions of the timeline coincide",
+            "a longer run",
         )
+    return _settle_within(result)
+
+
+def _multiplied(scenario: Scenario, scale: Fraction) -> Scenario:
+    return replace(
+        scenario,
+        duration_ns=_times(scenario.duration_ns, scale),
+        flows=tuple(_scaled_flow(flow, scale) for flow in scenario.flows),
+        timeline=tuple(_scaled_action(action, scale) for action in scenario.timeline),
+        time_scale=float(scale),
     )
 
 

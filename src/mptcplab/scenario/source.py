@@ -70,6 +70,13 @@ class Source:
         """Apply one ``KEY=VALUE``; ScenarioError where the key names nothing."""
         label = f"--set {override}"
         parts, value = _parse_override(override, label)
+        if parts == ("topology",):
+            raise ScenarioError(
+                label,
+                "topology",
+                "cannot be set: the file's links and flows name its parts",
+                "a scenario file of its own for another topology",
+            )
         targets = _expand(self.tree, section, parts, label)
         for path in targets:
             _assign(self.tree, path, deepcopy(value))

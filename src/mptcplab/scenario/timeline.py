@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from mptcplab.network.topology import InterfaceEnd, Topology
+from mptcplab.network.topology import Channel, InterfaceEnd, Topology
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import Action, Flow
 from mptcplab.units import format_duration, format_rate
@@ -38,6 +38,7 @@ def build_timeline(
         actions += _row(row, path, topology, flows, problems)
     actions.sort(key=lambda pair: pair[0].at_ns)
     _check_conflicts(actions, problems)
+    _check_changes(actions, topology, problems)
     settled = tuple(_settled(flow, actions, problems) for flow in flows)
     timeline = tuple(action for action, _ in actions)
     _check_first_links(settled, topology, timeline, problems)
@@ -144,6 +145,39 @@ def _check_conflicts(actions: list[tuple[Action, Path]], problems: Problems) -> 
                 f"{action.target} goes up and down at {format_duration(action.at_ns)}",
                 "one of the two, or another time",
             )
+
+
+def _check_changes(
+    actions: list[tuple[Action, Path]], topology: Topology, problems: Problems
+) -> None:
+    """Note what no link could become: a rate without a queue, more jitter than delay."""
+    state: dict[tuple[str, str], Channel] = {
+        (link.name, direction): channel
+        for link in topology.links
+        for direction, channel in (("forward", link.forward), ("backward", link.backward))
+    }
+    for action, path in actions:
+        for (link, direction), channel in list(state.items()):
+            if action.verb != "set" or link != action.target:
+                continue
+            if action.direction not in ("both", direction):
+                continue
+            changes: dict[str, Any] = dict(action.changes)
+            if "rate_bps" in changes and channel.rate_bps is None:
+                problems.add(
+                    (*path[:-1], "rate"),
+                    f"{link} has no rate to change, and so no queue",
+                    f"a rate in [links.{link}] too",
+                )
+            after = replace(channel, **changes)
+            if after.jitter_ns > after.delay_ns:
+                problems.add(
+                    path,
+                    f"leaves {link} with {format_duration(after.jitter_ns)} of jitter around a "
+                    f"delay of {format_duration(after.delay_ns)}",
+                    "a jitter no larger than the delay",
+                )
+            state[link, direction] = after
 
 
 def _settled(flow: Flow, actions: list[tuple[Action, Path]], problems: Problems) -> Flow:

@@ -160,6 +160,7 @@ def test_a_key_that_fell_into_the_table_above_it(tmp_path: Path) -> None:
         ("switches.*.ports=x", "switches.*.ports", "names nothing", ""),
         ("duration.x=1", "duration.x", "duration is a value", ""),
         ("duration", "", "is not KEY=VALUE", ""),
+        ("topology=report", "topology", "cannot be set", ""),
         ("=1", "", "is not KEY=VALUE", ""),
         ("links.*.rate=1MB/s", "links.fast.rate", "is in bytes", ""),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mptcplab.network.topology import InterfaceEnd, Queue, SwitchEnd
-from mptcplab.scenario import Scenario, is_topology, load, load_topology
+from mptcplab.scenario import Scenario, ScenarioError, is_topology, load, load_topology
 from mptcplab.scenario.model import Action, Tunables
 
 SHORT = """\
@@ -190,6 +190,16 @@ def test_scaling_keeps_the_shape(arguments: dict[str, float], tmp_path: Path) ->
     assert scaled.timeline[-1].changes == whole.timeline[-1].changes
     assert whole.expectations[0].settle_ns == 2 * 10**9  # half of the first stage
     assert scaled.expectations[0].settle_ns == 200_000_000
+
+
+def test_scaling_that_loses_a_stage(tmp_path: Path) -> None:
+    text = (
+        SHORT
+        + '[[timeline]]\nat = "10s"\ndown = "slow"\n[[timeline]]\nat = "10.001s"\nup = "slow"\n'
+    )
+    assert len(loaded(tmp_path, text).stages()) == 3
+    with pytest.raises(ScenarioError, match="makes actions of the timeline coincide"):
+        loaded(tmp_path, text, "duration=10000s", time_scale=1e-7, interval_ns=10**7)
 
 
 def test_the_last_stop_is_the_duration(tmp_path: Path) -> None:
