@@ -9,6 +9,7 @@ from mptcplab.stack.congestion.base import CongestionControl, CongestionGroup
 from mptcplab.stack.path_managers.base import PathManager
 from mptcplab.stack.schedulers.base import Scheduler
 from mptcplab.stack.tcp.rtt import INITIAL_RTO_NS, MAX_RTO_NS, MIN_RTO_NS
+from mptcplab.wire.segment import MAX_TRAIN_BYTES
 
 CongestionFactory = Callable[[int, CongestionGroup], CongestionControl]
 """Makes a congestion control for segments of so many bytes, in the group of its connection."""
@@ -41,7 +42,7 @@ class StackConfig:
     mtu_bytes: int = 1500
     mss_bytes: int = 0
     """MSS we announce and keep to; 0 takes what the MTU leaves after fixed headers."""
-    train_bytes: int = 65_483
+    train_bytes: int = MAX_TRAIN_BYTES
     """Most payload of one segment (train); ``mss_bytes`` makes it a stack without offload."""
     train_time_ns: int = 1_000_000
     """A train holds at most what the subflow sends in this time (Linux's tcp_tso_autosize), but

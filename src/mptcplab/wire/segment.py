@@ -31,8 +31,8 @@ ECT_1: Final = 1
 ECT_0: Final = 2
 CE: Final = 3
 
-MAX_TRAIN_BYTES: Final = 65_483
-"""Most payload of a train on a real device: the 16-bit IPv4 length less 20 + 32 header bytes."""
+MAX_TRAIN_BYTES: Final = 65_455
+"""Most payload of a train on a real device: the 16-bit IPv4 length less 20 + 60 header bytes."""
 
 IPV4_HEADER_BYTES: Final = 20  # RFC 791 section 3.1
 IPV6_HEADER_BYTES: Final = 40  # RFC 8200 section 3

@@ -13,14 +13,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Protocol
 
 import pytest
 
-from mptcplab.linux.middlebox import Middlebox, Relay
+from mptcplab.linux.middlebox import BoxedPort, Chain, Gate, Middlebox, Relay
 from mptcplab.linux.tun import TunDevice
+from mptcplab.linux.tun_stack.blocking import ConnectionSocket, Host
+from mptcplab.linux.tun_stack.driver import Link
 from mptcplab.loop import RealTimeLoop
+from mptcplab.stack.config import StackConfig
+from mptcplab.stack.congestion import CONGESTION_CONTROLS
+from mptcplab.stack.path_managers import InitialOnly, PathManager
+from mptcplab.stack.schedulers import SCHEDULERS
+from mptcplab.stack.stack import Stack
+from mptcplab.wire.mptcp import Dss, MptcpOption
+from mptcplab.wire.segment import Segment
 
 IPPROTO_MPTCP = 262
 SOL_MPTCP = 284
@@ -60,6 +71,10 @@ HEALTHY = frozenset(
         "WinProbe",
     ]
 )
+
+
+Ends = tuple["ConnectionSocket", sockets.socket]
+"""Our end of a connection, and the kernel's."""
 
 
 class Closeable(Protocol):
@@ -221,6 +236,18 @@ def send_all(sock: sockets.socket, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def receive_exactly(receive: Callable[[int], bytes], size: int) -> str:
+    """Return the digest of the next bytes; fails when the stream ends before."""
+    digest = hashlib.sha256()
+    left = size
+    while left:
+        chunk = receive(min(left, 1 << 18))
+        assert chunk, f"the stream ended with {left} bytes missing"
+        digest.update(chunk)
+        left -= len(chunk)
+    return digest.hexdigest()
+
+
 def receive_all(sock: sockets.socket) -> str:
     """Return the digest of everything up to the end of the stream."""
     digest = hashlib.sha256()
@@ -257,12 +284,134 @@ class Relayed:
             device.close()
 
 
+class Count(Middlebox):
+    """Counts payload that passes, and remembers which MPTCP options did."""
+
+    def __init__(self) -> None:
+        self.payload_bytes = {True: 0, False: 0}
+        self.options: list[tuple[bool, MptcpOption]] = []
+
+    def forward(self, segments: list[Segment], outbound: bool) -> list[Segment]:
+        for segment in segments:
+            self.payload_bytes[outbound] += segment.payload_bytes
+            for option in segment.mptcp:
+                if not isinstance(option, Dss):
+                    self.options.append((outbound, option))
+        return segments
+
+    def saw(self, kind: type[MptcpOption], outbound: bool) -> bool:
+        """Whether an option of a kind passed in a direction (outbound: from our stack)."""
+        return any(way is outbound and isinstance(option, kind) for way, option in self.options)
+
+
+class Interop:
+    """A kernel in a namespace and a host of ours, joined by one TUN device per link.
+
+    On link N the kernel has 10.N.0.1 and fd00:N::1, our host 10.N.0.2 and fd00:N::2. Every link
+    counts, has a gate, and may have a box; *outbound* is from our host to the kernel.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        links: int,
+        boxes: tuple[Middlebox, ...],
+        path_manager: Callable[[], PathManager],
+        kernel_mptcp: bool,
+        settings: dict[str, object],
+    ) -> None:
+        self._lab = lab
+        self.kernel = lab.namespace(kernel_mptcp)
+        config = StackConfig(CONGESTION_CONTROLS["reno"], SCHEDULERS["lowest-rtt"], path_manager)
+        self.config = replace(config, **settings)  # type: ignore[arg-type]
+        self.host = Host(Stack(self.config, Random(1)))
+        self.counts: list[Count] = []
+        self.gates: list[Gate] = []
+        self.links: list[Link] = []
+        self.devices: list[TunDevice] = []
+        for number in range(1, links + 1):
+            addresses = (f"10.{number}.0.1/24", f"fd00:{number}::1/64")
+            device = self.kernel.tun(f"tun{number}", *addresses)
+            for family, address in (("-4", f"10.{number}.0.1"), ("-6", f"fd00:{number}::1")):
+                table = str(100 + number)
+                self.kernel.ip(family, "rule", "add", "from", address, "table", table)
+                self.kernel.ip(
+                    family, "route", "add", "default", "dev", device.name, "table", table
+                )
+            self.devices.append(device)
+            self.counts.append(Count())
+            self.gates.append(Gate())
+            chain = Chain(*boxes[number - 1 : number], self.gates[-1], self.counts[-1])
+            port = BoxedPort(device, chain)
+            self.links.append(self.host.add_link(port, f"10.{number}.0.2", f"fd00:{number}::2"))
+
+    def close(self) -> None:
+        self.host.close()
+        for device in self.devices:
+            device.close()
+
+    def connect(self, address: str = "10.1.0.1", mptcp: bool = True) -> Ends:
+        """We connect to the kernel."""
+        listener = self.kernel.listener("::" if ":" in address else "0.0.0.0", mptcp=mptcp)
+        self._lab.closing(listener)
+        ours = self.host.connect(address, 5001)
+        theirs, _ = listener.accept()
+        theirs.settimeout(30)
+        self._lab.closing(theirs)
+        return ours, theirs
+
+    def accept(self, address: str = "10.1.0.2", mptcp: bool = True) -> Ends:
+        """The kernel connects to us."""
+        listener = self.host.listen(5001)
+        family = sockets.AF_INET6 if ":" in address else sockets.AF_INET
+        theirs = self.kernel.socket(family, mptcp)
+        self._lab.closing(theirs)
+        theirs.connect((address, 5001))
+        return listener.accept(), theirs
+
+    def join(self, as_client: bool, address: str = "10.1.0.X", mptcp: bool = True) -> Ends:
+        """One of both, with X for the last digit of the address."""
+        if as_client:
+            return self.connect(address.replace("X", "1"), mptcp)
+        return self.accept(address.replace("X", "2"), mptcp)
+
+    def subflows(self, ours: ConnectionSocket) -> int:
+        """How many subflows are established."""
+        with self.host.lock:
+            return len(ours.connection.usable)
+
+    def exchange(self, ends: Ends, size: int, finish: bool = True) -> None:
+        """Stream both ways, one after the other, and compare digests."""
+        self.upload(ends, size, finish)
+        self.download(ends, size, finish)
+        if finish:
+            ends[0].wait_for(lambda state: state.peer_finished)
+
+    def upload(self, ends: Ends, size: int, finish: bool = False) -> None:
+        ours, theirs = ends
+        data = pattern(size, 1)
+        receiving = Worker(lambda: receive_exactly(theirs.recv, size))
+        ours.send(data)
+        if finish:
+            ours.finish()
+        assert receiving.result() == hashlib.sha256(data).hexdigest()
+
+    def download(self, ends: Ends, size: int, finish: bool = False) -> None:
+        ours, theirs = ends
+        data = pattern(size, 2)
+        sending = Worker(lambda: theirs.sendall(data))
+        assert receive_exactly(ours.recv, size) == hashlib.sha256(data).hexdigest()
+        sending.result()
+        if finish:
+            theirs.shutdown(sockets.SHUT_WR)
+
+
 class Lab:
     """What the tests of this folder work with; everything it makes is gone afterwards."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self.bulk_bytes = int(os.environ.get("MPTCPLAB_BULK_BYTES", 20_000_000))
+        self.bulk_bytes = int(os.environ.get("MPTCPLAB_BULK_BYTES", 10_000_000))
         """Size of the bulk transfers; 200 MB in the long version."""
 
     def close(self) -> None:
@@ -275,6 +424,18 @@ class Lab:
 
     def relayed(self, *boxes: Middlebox) -> Relayed:
         made = Relayed(self, list(boxes))
+        self._stack.callback(made.close)
+        return made
+
+    def interop(
+        self,
+        links: int = 1,
+        *boxes: Middlebox,
+        path_manager: Callable[[], PathManager] = InitialOnly,
+        kernel_mptcp: bool = True,
+        **settings: object,
+    ) -> Interop:
+        made = Interop(self, links, boxes, path_manager, kernel_mptcp, settings)
         self._stack.callback(made.close)
         return made
 

@@ -73,7 +73,8 @@ class ReceiveBuffer:
     def window(self, shift: int) -> int:
         """Return the window to advertise with a scale of ``shift``, and remember its edge.
 
-        It is rounded so that the edge neither retreats nor passes the buffer by rounding.
+        It is rounded down, so that the edge does not pass what ``insert`` takes. Where the edge
+        that was advertised before lies further, that one is told again, less the rounding.
         """
         size = self.size_bytes
         if shift == 0 and self.read_offset + size - self.rcv_nxt > 0xFFFF:
@@ -82,8 +83,7 @@ class ReceiveBuffer:
             window = (self.read_offset + size - self.rcv_nxt) >> shift << shift
         edge = self.rcv_nxt + window
         if edge < self.edge_offset:
-            unit = (1 << shift) - 1
-            return (self.edge_offset - self.rcv_nxt + unit) >> shift << shift
+            return (self.edge_offset - self.rcv_nxt) >> shift << shift
         self.edge_offset = edge
         return window
 
