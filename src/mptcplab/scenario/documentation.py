@@ -20,8 +20,11 @@ file, the key, what was found and what was expected.
 ```toml
 {example}```
 
-Names, interfaces (`eth0`, `eth1`, ... in the order of the links) and addresses (10.0.N.0/24 and
-fd6d:7074:6370:N::/64 for the N-th link) that a file does not give are derived, always alike.
+The 2012 testbed and its nine experiments are such files too, with NICs, VLANs, a switch and sweeps:
+`mptcplab experiments --json` says where they are.
+
+Interfaces (`eth0`, `eth1`, ... in the order of the links) and addresses (10.0.N.0/24, and
+fd6d:7074:6370:N::/64 where IPv6 is asked for) that a file does not give are derived, always alike.
 
 ## Quantities
 

@@ -228,6 +228,17 @@ def _address(value: Any) -> IPv4Interface | IPv6Interface:
         address = ip_interface(value)
     except ValueError as error:
         raise UnitError(f"{value!r} is not an address; {wanted}") from error
+    ip = address.ip
+    if (
+        ip.is_loopback
+        or ip.is_multicast
+        or ip.is_unspecified
+        or (ip.version == 6 and ip.is_link_local)
+    ):
+        raise UnitError(
+            f"{value!r} is a loopback, multicast, unspecified or link-local address; "
+            "expected one that hosts reach each other by"
+        )
     if address.network.prefixlen < address.max_prefixlen - 1 and (
         address.ip == address.network.network_address
         or (address.version == 4 and address.ip == address.network.broadcast_address)

@@ -217,7 +217,8 @@ class Scenario:
     def expected_subflows(self, flow: Flow) -> tuple[Path, ...]:
         """Return the path of each subflow that one connection of a flow should come to have.
 
-        All links taken as up; the initial subflow is the first.  One for plain TCP.
+        All links taken as up; the initial subflow is the first.  One for plain TCP, also where the
+        flow is striped: its connections take the paths of :meth:`paths` in turn.
         """
         paths = self.paths(flow)
         if not paths or flow.protocol == "tcp" or not self._mptcp(flow):

@@ -22,6 +22,8 @@ from mptcplab.scenario.errors import Path, Problems, nearest
 Values = dict[str, Any]
 End = InterfaceEnd | SwitchEnd
 
+RESERVED_NAMES = ("lo", "all", "default")  # loopback, and two folders of net.ipv4.conf
+IPV6_MIN_MTU = 1280  # RFC 8200 section 5
 MAX_ENDPOINTS = 8  # MPTCP_PM_ADDR_MAX of Linux up to 6.18 (net/mptcp/protocol.h)
 
 
@@ -244,6 +246,8 @@ class _Plan:
                 )
 
     def _place(self, end: InterfaceEnd, interface: Values, path: Path) -> None:
+        if end.interface in RESERVED_NAMES:
+            self.problems.add(path, f'"{end.interface}" means something to Linux', "another name")
         base, dot, suffix = end.interface.rpartition(".")
         tagged = bool(dot) and suffix.isdigit()
         if tagged and interface["vlan"] is None and interface["nic"] in (None, base):
@@ -312,6 +316,14 @@ class _Plan:
         segments = [segment for segment, _ in self._segments()]
         given = {end: tuple(values["addresses"]) for end, values in self.interfaces.items()}
         addresses = resolve_addresses(segments, given, list(self.hosts), self.problems)
+        for end, found in addresses.items():
+            mtu = self.interfaces[end]["mtu"]
+            if mtu < IPV6_MIN_MTU and any(address.version == 6 for address in found):
+                self.problems.add(
+                    ("hosts", end.host, "interfaces", end.interface, "mtu"),
+                    f"{mtu} is too small for the IPv6 address of {end}",
+                    f"{IPV6_MIN_MTU} at least (RFC 8200 section 5)",
+                )
         links = []
         for link, (a, b) in self.link_ends.items():
             values = self.values["links"][link]
