@@ -47,22 +47,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry the command out; returns 0, or 2 where the input cannot be used."""
-    from mptcplab.trace.filters import FilterError, parse_filter
-    from mptcplab.trace.records import CaptureError
+    """Carry the command out; returns 0.
 
-    try:
-        test = parse_filter(args.filter) if args.filter else None
-        return _inspect(args, test)
-    except FilterError as error:
-        print(f"mptcplab inspect: --filter {error}", file=sys.stderr)
-    except CaptureError as error:
-        print(f"mptcplab inspect: {error}", file=sys.stderr)
-    except BrokenPipeError:
-        # The reader of our output has seen enough, as with "| head".
-        sys.stderr.close()
-        return 0
-    return 2
+    Raises ``CaptureError`` for files that cannot be read and ``FilterError`` for a bad filter.
+    """
+    from mptcplab.trace.filters import parse_filter
+
+    return _inspect(args, parse_filter(args.filter) if args.filter else None)
 
 
 def _inspect(args: argparse.Namespace, test: Test | None) -> int:

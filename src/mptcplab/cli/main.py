@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "reproduce": "run experiments with their sweeps and sum them up",
     "show": "show a finished run again",
     "monitor": "watch the rates and round trips of interfaces",
+    "inspect": "explain captures, or a run's captures",
     "schema": "print the scenario file's JSON Schema, for editors",
 }
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from mptcplab.trace.gather import Bytes, Ints, Mask
 
-_SEGMENTS = 512
-_LOOK_RECORDS = 6  # a guess is sought within this many records' mean length
+_SEGMENTS = 1024
+_LOOK_RECORDS = 3  # a guess is sought within this many records' mean length
 _FEWEST_RECORDS = 4096  # below this the plain walk is as fast
 
 

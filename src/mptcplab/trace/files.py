@@ -149,9 +149,9 @@ class CaptureFile:
         form = PcapFormat(self._head)
         for data, at in self._blocks(form, b""):
             link_type = np.full(at.size, form.link_type, dtype=np.int32)
-            time_ns = form.times_ns(data, at)
+            time_ns, captured, original = form.headers(data, at)
             form.reference_s = int(time_ns[-1] // 1_000_000_000)
-            lengths = form.lengths(data, at)
+            lengths = (captured, original)
             yield from self._batch(data, at + form.header_bytes, lengths, time_ns, link_type)
 
     def _pcapng(self) -> Iterator[Batch]:

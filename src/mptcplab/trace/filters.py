@@ -42,6 +42,8 @@ Values = tuple[Ints, NDArray[Any]]
 class FilterError(Exception):
     """An expression that cannot be understood: where, and what was expected."""
 
+    exit_status = 2
+
 
 class Columns(Protocol):
     """A batch of packets whose fields can be asked for."""
@@ -81,7 +83,7 @@ class _Parser:
         while text[at:].strip():
             match = _TOKENS.match(text, at)
             if match is None:
-                raise FilterError(f"{text!r}: cannot read {text[at:].strip()!r}")
+                raise FilterError(f"--filter {text!r}: cannot read {text[at:].strip()!r}")
             self.tokens.append((match.group().strip(), match.start()))
             at = match.end()
         self.at = 0
@@ -89,7 +91,7 @@ class _Parser:
 
     def parse(self) -> Test:
         if not self.tokens:
-            raise FilterError("the filter is empty; an example: subtype == join and subflow == 2")
+            raise FilterError("--filter is empty; an example: subtype == join and subflow == 2")
         test = self._or()
         if self.at < len(self.tokens):
             raise self._error("'and', 'or' or the end")
@@ -105,7 +107,7 @@ class _Parser:
 
     def _error(self, expected: str) -> FilterError:
         found = repr(self._peek()) if self._peek() else "the end"
-        return FilterError(f"{self.text!r}: found {found}, expected {expected}")
+        return FilterError(f"--filter {self.text!r}: found {found}, expected {expected}")
 
     def _or(self) -> Test:
         tests = [self._and()]
@@ -128,7 +130,7 @@ class _Parser:
     def _not(self) -> Test:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise FilterError(f"{self.text!r}: nested more than {_MAX_DEPTH} deep")
+            raise FilterError(f"--filter {self.text!r}: nested more than {_MAX_DEPTH} deep")
         try:
             if self._peek() in ("not", "!"):
                 self._next()

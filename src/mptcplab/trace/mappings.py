@@ -193,14 +193,16 @@ class Mappings:
         """Turn the new payload at ``rows`` into extents."""
         if rows.size == 0:
             return
-        carried = self.maps[half]
-        here = place >= 0
-        kind, dsn, ssn, size = (
-            np.where(here, column[place], carried[name])
-            for column, name in zip(announced, ("kind", "dsn", "ssn", "bytes"), strict=True)
-        )
+        kind, dsn, ssn, size = (column[place] for column in announced)
+        earlier = np.flatnonzero(place < 0)  # the mapping was announced in an earlier batch
+        if earlier.size:
+            carried = self.maps[half[earlier]]
+            for column, name in (
+                (kind, "kind"), (dsn, "dsn"), (ssn, "ssn"), (size, "bytes"),
+            ):  # fmt: skip
+                column[earlier] = carried[name]
         start, count = followed.new_from[rows], followed.new_bytes[rows]
-        first = near(ssn + carried["shift"], np.zeros_like(ssn), start)
+        first = near(ssn + self.maps["shift"][half], np.zeros_like(ssn), start)
         offset = start - first
         good = (kind > 0) & (offset >= 0) & (offset < size)
         time = followed.time_ns[rows]

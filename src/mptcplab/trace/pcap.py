@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.chain import RecordFormat
-from mptcplab.trace.gather import Bytes, Ints, Mask
+from mptcplab.trace.gather import Bytes, Ints, Mask, rows
 from mptcplab.trace.records import CaptureError
 
 FILE_HEADER_BYTES: Final = 24
@@ -86,10 +86,7 @@ class PcapFormat(RecordFormat):
             & (fraction * self.unit_ns < 1_000_000_000)
         )
 
-    def times_ns(self, data: Bytes, at: Ints) -> Ints:
-        """Return the capture time of each record."""
-        return self._words(data, at) * 1_000_000_000 + self._words(data, at + 4) * self.unit_ns
-
-    def lengths(self, data: Bytes, at: Ints) -> tuple[Ints, Ints]:
-        """Return (captured, original) bytes of each record."""
-        return self._words(data, at + 8), self._words(data, at + 12)
+    def headers(self, data: Bytes, at: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return (capture time in ns, captured bytes, original bytes) of each record."""
+        words = rows(data, at, 16).view(self.word).astype(np.int64)
+        return words[:, 0] * 1_000_000_000 + words[:, 1] * self.unit_ns, words[:, 2], words[:, 3]

@@ -21,6 +21,8 @@ every 32-bit sequence number can be told from its distance to one reference.
 class CaptureError(Exception):
     """A file that cannot be read as a capture: what, where, what was expected, what to do."""
 
+    exit_status = 2
+
 
 @dataclass(slots=True)
 class Damage:
