@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mptcplab.trace.files import Progress
     from mptcplab.trace.filters import Test
+    from mptcplab.trace.model import Connection
     from mptcplab.trace.trace import Trace
 
 _DESCRIPTION = """\
@@ -21,7 +22,7 @@ at the two ends of the same connections are recognised and compared.  A run's fo
 with its captures, timeline and kernel events together."""
 
 _FILTER = """\
-only these packets or events, for example: subtype == join and subflow == 2; dsn in 1..5000;
+list only these packets, for example: subtype == join and subflow == 2; dsn in 1..5000;
 retransmission and not syn"""
 
 
@@ -60,19 +61,65 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
     from mptcplab.trace import trace as traces
 
     trace = traces.open_trace(args.captures, _progress())
-    _print_all(_lines(args, trace, test))
+    connections = _chosen(args, trace)
+    if args.tables is not None:
+        _write_tables(trace, args.tables)
+    if args.figures is not None:
+        _draw(trace, connections, args.figures)
+    _print_all(_lines(args, trace, connections, test))
     return 0
 
 
-def _lines(args: argparse.Namespace, trace: Trace, test: Test | None) -> Iterable[str]:
-    from mptcplab.trace.explain import explanation
+def _chosen(args: argparse.Namespace, trace: Trace) -> list[Connection]:
+    from mptcplab.trace.records import CaptureError
+
+    if args.connection is None:
+        return trace.connections
+    if not 0 <= args.connection < len(trace.connections):
+        raise CaptureError(
+            f"--connection {args.connection}: the capture has {len(trace.connections)} "
+            "MPTCP connections, numbered from 0"
+        )
+    return [trace.connections[args.connection]]
+
+
+def _write_tables(trace: Trace, folder: Path) -> None:
+    from mptcplab.trace.records import CaptureError
+    from mptcplab.trace.tables import write_tables
+
+    try:
+        written = write_tables(trace, folder)
+    except OSError as error:
+        raise CaptureError(f"--tables {folder}: {error.strerror or error}") from None
+    print(f"wrote {len(written)} tables to {folder}", file=sys.stderr)
+
+
+def _draw(trace: Trace, connections: list[Connection], folder: Path) -> None:
+    from mptcplab.trace.figures import draw
+    from mptcplab.trace.records import CaptureError
+
+    try:
+        written = [path for one in connections for path in draw(trace, one, folder)]
+    except OSError as error:
+        raise CaptureError(f"--figures {folder}: {error.strerror or error}") from None
+    print(f"wrote {len(written)} figures to {folder}", file=sys.stderr)
+
+
+def _lines(
+    args: argparse.Namespace, trace: Trace, connections: list[Connection], test: Test | None
+) -> Iterable[str]:
+    from mptcplab.trace.explain import event_lines, explain_connection, explanation
     from mptcplab.trace.export import to_json
     from mptcplab.trace.packets import packet_lines
 
     if args.json:
         return [json.dumps(to_json(trace), indent=2)]
+    if args.events:
+        return event_lines(trace, connections)
     if args.packets or test is not None:
         return packet_lines(trace, test)
+    if args.connection is not None:
+        return explain_connection(trace, connections[0])
     return explanation(trace)
 
 

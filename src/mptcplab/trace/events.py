@@ -26,6 +26,7 @@ REFUSED = "join refused"
 LOST = "subflow lost"
 IDLE = "subflow idle"
 RESUMED = "subflow returns"
+USED_AGAIN = "subflow used again"
 CLOSING = "data ends"
 CLOSED = "connection closes"
 SUBFLOW_CLOSED = "subflow closed"
@@ -143,11 +144,14 @@ class _Teller:
     def silent(self, silence: Silence) -> None:
         """A subflow stopped carrying data while others went on."""
         subflow = silence.subflow
-        lost = silence.unacked_bytes > 0
+        lost = silence.unacked_bytes > 0 or silence.overtaken
         link = " to ".join(subflow.ends)
         text = f"subflow {subflow.number} ({link}) stops carrying data"
-        if lost:
+        if silence.unacked_bytes:
             text += f" with {bytes_text(silence.unacked_bytes)} unacknowledged"
+        elif lost:
+            text += " with data stuck in it"
+        if lost:
             text += f"; the connection pauses for {time_text(silence.stall_ns)}"
         else:
             text += ", all of it acknowledged: the sender uses the other subflows"
@@ -162,7 +166,8 @@ class _Teller:
             )
             if silence.retransmissions:
                 text += f" and {silence.retransmissions} retransmissions in vain"
-            self.add(silence.end_ns, 0, RESUMED, text, subflow, silence.side)
+            kind = RESUMED if lost else USED_AGAIN
+            self.add(silence.end_ns, 0, kind, text, subflow, silence.side)
 
     def closed(self, subflow: Subflow) -> None:
         """FIN and RST of a subflow."""

@@ -8,7 +8,15 @@ from typing import Final
 import numpy as np
 
 from mptcplab.trace.dips import Dip, find_dips
-from mptcplab.trace.events import ADDRESS, IDLE, LOST, SUBFLOW_CLOSED, stage_events
+from mptcplab.trace.events import (
+    ADDRESS,
+    IDLE,
+    LOST,
+    RESUMED,
+    SUBFLOW_CLOSED,
+    USED_AGAIN,
+    stage_events,
+)
 from mptcplab.trace.model import Connection, Event, Half, Subflow
 from mptcplab.trace.segments import ACK
 from mptcplab.trace.series import Series, direction
@@ -194,7 +202,7 @@ def last_words(trace: Trace, connection: Connection) -> Iterator[str]:
             later.subflow == event.subflow
             and later.side == event.side
             and later.time_ns > event.time_ns
-            and later.kind == "subflow returns"
+            and later.kind in (RESUMED, USED_AGAIN)
             for later in connection.events
         )
         if back:
@@ -228,3 +236,19 @@ def said_text(trace: Trace, connection: Connection, half: Half) -> str:
         if number == half.last_number
     ]
     return ", ".join([text, *options])
+
+
+def event_lines(trace: Trace, connections: list[Connection]) -> Iterator[str]:
+    """Yield everything that happened, one event a line, in order of time."""
+    events = [
+        (event.time_ns, event.number, connection.number, event)
+        for connection in connections
+        for event in connection.events
+    ]
+    for time_ns, number, connection_number, event in sorted(events, key=lambda one: one[:3]):
+        subflow = "-" if event.subflow is None else str(event.subflow)
+        packet = str(number) if number else "-"
+        yield (
+            f"{trace.seconds(time_ns):.6f} packet {packet} connection {connection_number} "
+            f"subflow {subflow} {event.kind}: {event.text}"
+        )

@@ -12,10 +12,11 @@ from mptcplab.trace.model import Connection, Half, Subflow
 
 _LEAST_NS: Final = 500_000_000
 """A pause of half a second is more than a scheduler's choice between bursts."""
-_LEAST_IDLE_NS: Final = 2_000_000_000
-"""A subflow whose data is all acknowledged is only called idle after two seconds."""
+_LEAST_SHARE: Final = 0.05
+"""A subflow that carried less than this in the second before is not missed."""
 _LEAST_BYTES: Final = 30_000
 """A subflow that carries less has nothing to be idle from."""
+_BEHIND_BYTES: Final = 1 << 16
 _ROUND_TRIPS: Final = 20
 _BUSY_SHARE: Final = 0.5
 """Of a pause, how much of it the other subflows must have been carrying data."""
@@ -35,6 +36,9 @@ class Silence:
     resumed: bool
     unacked_bytes: int
     """In flight and not acknowledged when it fell silent; 0: it was left idle."""
+    overtaken: bool
+    """Whether what it carried on its return lies far behind what the others had sent by then: it
+    had been stuck behind a dead link."""
     retransmissions: int
     """Sent on it in vain during the pause."""
     last_number: int
@@ -54,11 +58,14 @@ def find_silences(connection: Connection, side: int) -> list[Silence]:
         rest = np.sort(np.concatenate(others)) if others else mine[:0]
         if rest.size == 0:
             continue
-        out += _of_subflow(subflow, side, half, mine, rest)
+        out += _of_subflow(subflow, side, half, [one for one in halves if one is not half],
+                           mine, rest)  # fmt: skip
     return sorted(out, key=lambda silence: silence.start_ns)
 
 
-def _of_subflow(subflow: Subflow, side: int, half: Half, mine: Ints, rest: Ints) -> list[Silence]:
+def _of_subflow(
+    subflow: Subflow, side: int, half: Half, others: list[Half], mine: Ints, rest: Ints
+) -> list[Silence]:
     least = max(_LEAST_NS, _ROUND_TRIPS * (half.least_rtt_ns or subflow.handshake_ns))
     ends = np.append(mine[1:], max(int(rest[-1]), int(mine[-1])))
     resumed = np.append(np.ones(mine.size - 1, dtype=bool), False)
@@ -76,7 +83,8 @@ def _of_subflow(subflow: Subflow, side: int, half: Half, mine: Ints, rest: Ints)
         # What is acknowledged soon afterwards was not lost.
         known = answer["ack"][answer["time_ns"] <= start + least // 2]
         unacked = max(0, sent - int(known.max(initial=1)))
-        if not unacked and (end - start < _LEAST_IDLE_NS or half.bytes < _LEAST_BYTES):
+        share = _share_before(half, others, start)
+        if not unacked and (share < _LEAST_SHARE or half.bytes < _LEAST_BYTES):
             continue
         pause = (rows["time_ns"] > start) & (rows["time_ns"] < end)
         after = rest[low:high]
@@ -88,6 +96,7 @@ def _of_subflow(subflow: Subflow, side: int, half: Half, mine: Ints, rest: Ints)
                 end_ns=end,
                 resumed=bool(resumed[k]),
                 unacked_bytes=unacked,
+                overtaken=bool(resumed[k]) and _is_old(half, others, end),
                 retransmissions=int(rows["retransmissions"][pause].sum()),
                 last_number=int(
                     half.extents["first_number"][
@@ -100,6 +109,29 @@ def _of_subflow(subflow: Subflow, side: int, half: Half, mine: Ints, rest: Ints)
             )
         )
     return out
+
+
+def _share_before(half: Half, others: list[Half], start: int) -> float:
+    """The part of the connection's new data that a half carried in the second before."""
+    amounts = []
+    for one in (half, *others):
+        rows = one.samples
+        low, high = np.searchsorted(rows["time_ns"], (start - 1_000_000_000, start + 1))
+        amounts.append(int(rows["new_bytes"][low:high].sum()))
+    return amounts[0] / max(sum(amounts), 1)
+
+
+def _is_old(half: Half, others: list[Half], time_ns: int) -> bool:
+    """Whether the first data from ``time_ns`` on is behind what the others had sent by then."""
+    place = int(np.searchsorted(half.extents["first_ns"], time_ns))
+    if place == half.extents.size:
+        return False
+    reached = 0
+    for other in others:
+        before = int(np.searchsorted(other.extents["first_ns"], time_ns))
+        stop = other.data_rel[:before] + other.extents["bytes"][:before]
+        reached = max(reached, int(stop.max(initial=0)))
+    return int(half.data_rel[place]) + _BEHIND_BYTES < reached
 
 
 def _stall(after: Ints, start: int) -> int:

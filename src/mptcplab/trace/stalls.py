@@ -55,7 +55,7 @@ def find_stalls(connection: Connection, series: Series) -> list[Stall]:
     """Return the stalls of one direction in order of time."""
     mss = _mss(connection, series.side)
     blocked = _blocked(connection, series, mss)
-    out = blocked + _window_limited(series, mss, blocked)
+    out = blocked + _window_limited(connection, series, mss, blocked)
     out += _send_limited(series, mss, out)
     return sorted(out, key=lambda stall: (stall.start_ns, stall.kind))
 
@@ -126,6 +126,12 @@ def _gap(
     rows = half.samples
     during = (rows["time_ns"] >= start_ns - 1_000_000_000) & (rows["time_ns"] <= end_ns)
     again = int(rows["retransmissions"][during].sum())
+    if sent_ns > start_ns + 1_000_000:
+        data = rows["time_ns"][rows["payload_bytes"] > 0]
+        quiet = not ((data > start_ns) & (data < sent_ns)).any()
+        silent = ", which was silent until then" if quiet else ""
+        text = f"byte {missing} was only sent {(sent_ns - start_ns) / 1e6:.0f} ms later, "
+        return number, text + f"on subflow {number}{silent}"
     text = f"byte {missing} was sent on subflow {number} {_ago(start_ns, sent_ns)}"
     later = [other for when, other in carriers[1:] if other != number and when <= end_ns]
     if again:
@@ -142,7 +148,9 @@ def _ago(now_ns: int, then_ns: int) -> str:
     return f"{milliseconds:.0f} ms before" if milliseconds >= 1 else "just before"
 
 
-def _window_limited(series: Series, mss: int, blocked: list[Stall]) -> list[Stall]:
+def _window_limited(
+    connection: Connection, series: Series, mss: int, blocked: list[Stall]
+) -> list[Stall]:
     """Stretches in which less than a segment of the shared window was left."""
     if not series.window_seen:
         return []
@@ -162,6 +170,14 @@ def _window_limited(series: Series, mss: int, blocked: list[Stall]) -> list[Stal
             if guilty:
                 cause += f": {guilty.cause}"
             out.append(Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, subflow, cause))
+        elif window < usual / 2 and (losing := _losing(connection, series, start_ns, end_ns)):
+            cause = (
+                f"the window fell to {window} bytes: what followed segments lost on subflow "
+                f"{losing[0]} fills the receive buffer"
+            )
+            out.append(
+                Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, losing[0], cause)
+            )
         elif window < usual / 2:
             cause = (
                 f"the window fell to {window} bytes with nothing out of order: "
@@ -172,6 +188,20 @@ def _window_limited(series: Series, mss: int, blocked: list[Stall]) -> list[Stal
             cause = f"the receiver's window of {window} bytes is all in flight"
             out.append(Stall(WINDOW_LIMITED, series.side, start_ns, end_ns, window, None, cause))
     return out
+
+
+def _losing(connection: Connection, series: Series, start_ns: int, end_ns: int) -> list[int]:
+    """Subflows that retransmit, or get duplicate ACKs, around a stretch; the worst first."""
+    found = []
+    for subflow in connection.subflows:
+        sent, answers = subflow.half(series.side).samples, subflow.half(series.side ^ 1).samples
+        signs = 0
+        for rows, name in ((sent, "retransmissions"), (answers, "duplicate_acks")):
+            low, high = np.searchsorted(rows["time_ns"], (start_ns - 10 * _LEAST_NS, end_ns))
+            signs += int(rows[name][low:high].sum())
+        if signs:
+            found.append((-signs, subflow.number))
+    return [number for _, number in sorted(found)]
 
 
 def _overlapping(stalls: list[Stall], start_ns: int, end_ns: int) -> Stall | None:
