@@ -317,6 +317,8 @@ class Connection:
     def set_subflow_mss(self, subflow: MptcpSubflow, mss_bytes: int) -> None:
         """The payload per packet is agreed: start congestion control for it."""
         sender = subflow.sender
+        if self.send.view.train_bytes < mss_bytes:
+            self.send.view.train_bytes = mss_bytes  # a train is a segment at least
         if sender.mss_bytes == mss_bytes:
             return
         sender.congestion.close()
@@ -473,6 +475,8 @@ class Connection:
         send = self.send
         send.acknowledge(offset)
         send.tune(self.usable)
+        if self.mptcp and not self.tx_infinite:
+            send.arm(self.usable, now_ns)
         if send.write_short and send.room_bytes() * 3 >= send.size_bytes:
             send.write_short = False
             self.emit(events.DataWritable(self))

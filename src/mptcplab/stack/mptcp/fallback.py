@@ -51,6 +51,7 @@ def to_tcp(connection: Connection, why: str, now_ns: int) -> None:
     if send.fin_sent and not send.fin_acked:
         send.fin_sent = False  # the end of the stream is the subflow's FIN now
     for subflow in connection.subflows:
+        subflow.plain = True
         connection.handle_plain_ack(subflow, now_ns)
 
 
@@ -58,6 +59,7 @@ def in_mid_connection(connection: Connection, subflow: MptcpSubflow, why: str) -
     """Mapped data stand as they are; from here on the subflow's order is the stream's."""
     subflow.awaiting_infinite = False
     connection.rx_infinite = True
+    subflow.plain = True
     _send_infinitely(connection, subflow, connection.send.sent_offset, why)
 
 

@@ -73,8 +73,8 @@ class ReceiveBuffer:
     def window(self, shift: int) -> int:
         """Return the window to advertise with a scale of ``shift``, and remember its edge.
 
-        It is rounded down, so that the edge does not pass what ``insert`` takes. Where the edge
-        that was advertised before lies further, that one is told again, less the rounding.
+        It is rounded down, and where that would take the edge back, up: never shrink what was
+        offered (RFC 8684 section 3.3.4). ``insert`` takes everything before the edge.
         """
         size = self.size_bytes
         if shift == 0 and self.read_offset + size - self.rcv_nxt > 0xFFFF:
@@ -83,7 +83,10 @@ class ReceiveBuffer:
             window = (self.read_offset + size - self.rcv_nxt) >> shift << shift
         edge = self.rcv_nxt + window
         if edge < self.edge_offset:
-            return (self.edge_offset - self.rcv_nxt) >> shift << shift
+            # As Linux's tcp_select_window: round up what was promised.
+            unit = (1 << shift) - 1
+            window = (self.edge_offset - self.rcv_nxt + unit) >> shift << shift
+            edge = self.rcv_nxt + window
         self.edge_offset = edge
         return window
 

@@ -108,6 +108,7 @@ class MptcpSubflow(Subflow):
         self.subflow_id: int = subflow_id
         """Number in its connection, in the order of creation; 0 is the initial subflow."""
         self.initial: bool = subflow_id == 0
+        self.plain = not connection.mptcp
         self.local_id: int = 0
         """Address identifiers of MP_JOIN (RFC 8684 section 3.2)."""
         self.remote_id: int = 0
@@ -183,12 +184,16 @@ class MptcpSubflow(Subflow):
                 paced = 2 * mss
             if paced < target:
                 target = paced
+        if target < mss:
+            target = mss
         room = cwnd - in_flight_bytes
         if in_flight_bytes > 0 and room < target and room * 3 < cwnd and not sender.in_recovery:
             oldest = sender.queue.first()
             if oldest is not None and now_ns - oldest.sent_ns >= srtt_ns // 2:
                 congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
                 return 0
+        if room < target:
+            return room if room > 0 else 0
         return target
 
     # Building segments.
@@ -204,7 +209,7 @@ class MptcpSubflow(Subflow):
     def on_acceptance_edge(self) -> int:
         # RFC 8684 section 3.3.4: the window is the connection's; each subflow may use all of it.
         buffer = self.connection.receive_buffer
-        return self.receiver.rcv_nxt + buffer.edge_offset - buffer.rcv_nxt + 1
+        return self.receiver.rcv_nxt + buffer.edge_offset - buffer.rcv_nxt
 
     def on_syn_options(self) -> tuple[MptcpOption, ...]:
         return handshake.syn_options(self)

@@ -143,7 +143,7 @@ class Sender:
             deadline = self.probe_deadline_ns
         if self.reorder_deadline_ns < deadline:
             deadline = self.reorder_deadline_ns
-        if self.pacing and self.last_send_ns < self.next_send_ns < deadline:
+        if self.pacing and 0 < self.next_send_ns < deadline:
             deadline = self.next_send_ns
         return deadline
 
@@ -340,7 +340,8 @@ class Sender:
             self.rtt.add_sample(now_ns - queue.sample_sent_ns, now_ns)
         else:
             self.rtt.reset_backoff()
-        self.congestion.srtt_ns = self.rtt.srtt_ns
+        # Karn's rule may leave no sample; schedulers that compare times need some value.
+        self.congestion.srtt_ns = self.rtt.srtt_ns or self.rtt.rto_ns
         self.force_one = False
         queue.lost_queue.clear()
         self.stop()

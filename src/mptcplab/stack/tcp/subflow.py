@@ -251,6 +251,16 @@ class Subflow(SubflowBase):
             # The previous train's ACK was not collected yet: each gets its own.
             self.outbox.append(self.make_ack(now_ns))
         data = segment.payload
+        if self.plain:
+            # No other level sends again what we drop: take what the window allows only.
+            edge = self.on_acceptance_edge()
+            if end > edge:
+                if edge <= seq:
+                    receiver.ack_now = True
+                    return
+                end = edge
+                if data is not None:
+                    data = data[: end - seq]
         payload = data if data is None or isinstance(data, bytes) else bytes(data)
         ready = receiver.accept(seq, end, payload, now_ns)
         if ready is None:
@@ -339,6 +349,8 @@ class Subflow(SubflowBase):
         if config.user_timeout_ns and sender.stalled_since_ns + config.user_timeout_ns <= now_ns:
             self.reset(CloseReason.TIMEOUT, now_ns)
             return
+        if sender.next_send_ns <= now_ns:
+            sender.next_send_ns = 0
         if sender.reorder_deadline_ns <= now_ns:
             sender.detect_losses(sender.queue.out_bytes, now_ns)
         if sender.rto_deadline_ns <= now_ns:

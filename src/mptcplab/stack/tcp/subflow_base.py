@@ -64,6 +64,7 @@ class SubflowBase(ABC):
         "local",
         "local_port",
         "outbox",
+        "plain",
         "probe_due",
         "rcv_wscale",
         "receiver",
@@ -102,6 +103,8 @@ class SubflowBase(ABC):
         self.receiver = Receiver()
         self.outbox: deque[Segment] = outbox
         """Where segments go that must leave whatever becomes of this subflow."""
+        self.plain: bool = False
+        """Its sequence numbers are the stream's: plain TCP."""
         self.active: bool = active
         """Whether we opened it."""
         self.state: State = CLOSED

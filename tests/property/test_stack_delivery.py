@@ -1,0 +1,373 @@
+"""Whatever the paths do: every byte once, in order, and the connection ends as the RFC says.
+
+One path is bad but lives; the others may also die, with and without return. The number of cases is
+``MPTCPLAB_CASES`` (150 without it).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mptcplab.stack import events
+from mptcplab.stack.config import StackConfig
+from mptcplab.stack.congestion import CONGESTION_CONTROLS
+from mptcplab.stack.events import CloseReason
+from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.path_managers.full_mesh import FullMesh
+from mptcplab.stack.path_managers.initial_only import InitialOnly
+from mptcplab.stack.schedulers import SCHEDULERS
+from mptcplab.stack.testing import MILLISECOND_NS, Filter, Host, Pipe
+from mptcplab.wire.ip import parse_address
+from mptcplab.wire.segment import FIN, PSH, SYN, Segment
+
+CASES = int(os.environ.get("MPTCPLAB_CASES", "150"))
+HOUR_NS = 3_600_000 * MILLISECOND_NS
+
+PATHS = (("10.0.1.1", "10.0.1.2"), ("10.0.2.1", "10.0.2.2"), ("fd00::1", "fd00::2"))
+
+
+@dataclass(frozen=True)
+class Impairment:
+    loss: float
+    duplication: float
+    reordering: float
+    cutting: float
+    delay_ms: int
+    jitter_ms: int
+
+
+@dataclass(frozen=True)
+class Case:
+    seed: int
+    mptcp: bool
+    version: int
+    checksum: bool
+    sack: bool
+    timestamps: bool
+    nagle: bool
+    pacing: bool
+    real_bytes: bool
+    trains: bool
+    scheduler: str
+    congestion: str
+    path_count: int
+    living: int
+    impairments: tuple[Impairment, ...]
+    outages: tuple[tuple[int, int, int], ...]  # path, from ms, for ms (0: for good)
+    up_bytes: int
+    down_bytes: int
+    send_buffer: int
+    receive_buffer: int
+    autotune: bool
+    read_bytes: int
+    read_interval_ms: int
+
+
+impairments = st.builds(
+    Impairment,
+    loss=st.sampled_from([0.0, 0.001, 0.02, 0.1, 0.25]),
+    duplication=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
+    reordering=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
+    cutting=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
+    delay_ms=st.integers(0, 300),
+    jitter_ms=st.sampled_from([0, 0, 1, 40, 400]),
+)
+
+cases = st.builds(
+    Case,
+    seed=st.integers(0, 1 << 32),
+    mptcp=st.sampled_from([True, True, True, False]),
+    version=st.sampled_from([1, 1, 0]),
+    checksum=st.booleans(),
+    sack=st.sampled_from([True, True, False]),
+    timestamps=st.sampled_from([True, True, False]),
+    nagle=st.booleans(),
+    pacing=st.booleans(),
+    real_bytes=st.sampled_from([True, True, False]),
+    trains=st.booleans(),
+    scheduler=st.sampled_from(sorted(SCHEDULERS)),
+    congestion=st.sampled_from(sorted(CONGESTION_CONTROLS)),
+    path_count=st.integers(1, 3),
+    living=st.integers(0, 2),
+    impairments=st.tuples(impairments, impairments, impairments),
+    outages=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 5_000), st.sampled_from([0, 50, 900, 20_000])),
+        max_size=3,
+    ).map(tuple),
+    up_bytes=st.sampled_from([0, 1, 100, 5_000, 60_000, 300_000]),
+    down_bytes=st.sampled_from([0, 1, 100, 5_000, 60_000, 300_000]),
+    send_buffer=st.sampled_from([1, 1_000, 20_000, 87_380, 4_000_000]),
+    receive_buffer=st.sampled_from([600, 5_000, 40_000, 131_072, 6_000_000]),
+    autotune=st.booleans(),
+    read_bytes=st.sampled_from([1 << 40, 1 << 40, 900, 30_000]),
+    read_interval_ms=st.sampled_from([0, 0, 5, 3_000]),
+)
+
+
+def content(seed: int, size: int) -> bytes:
+    return Random(seed).randbytes(size)
+
+
+class Application:
+    """Writes a stream, reads the other, slowly if asked to, and closes."""
+
+    def __init__(self, pipe: Pipe, case: Case, host: Host, sends: int, seed: int) -> None:
+        self.pipe = pipe
+        self.case = case
+        # A thousand round trips are enough for any buffer.
+        self.stream = content(seed, min(sends, 1000 * min(case.send_buffer, case.receive_buffer)))
+        self.written = 0
+        self.received = bytearray()
+        self.received_length = 0
+        self.connection: Connection | None = None
+        self.closed: CloseReason | None = None
+        self.finished = False
+        self._reading = False
+        host.on_event = self.on_event
+
+    def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.ConnectionAccepted):
+            self.connection = event.connection
+        if event.connection is not self.connection:
+            return
+        if isinstance(event, events.DataWritable):
+            self.write()
+        elif isinstance(event, events.DataReadable):
+            self.read()
+        elif isinstance(event, events.PeerFinished):
+            self.finished = True
+        elif isinstance(event, events.ConnectionClosed):
+            assert self.closed is None
+            self.closed = event.reason
+
+    def write(self) -> None:
+        connection = self.connection
+        if connection is None or connection.send.finished or connection.closed_for is not None:
+            return
+        while self.written < len(self.stream):
+            rest = self.stream[self.written :]
+            if self.case.real_bytes:
+                taken = connection.write(rest)
+            else:
+                taken = connection.write_length(len(rest))
+            if not taken:
+                return
+            self.written += taken
+        connection.close()
+
+    def read(self) -> None:
+        if self._reading:
+            return
+        connection = self.connection
+        assert connection is not None
+        if self.case.real_bytes:
+            piece = connection.read(self.case.read_bytes)
+            self.received += piece
+            self.received_length += len(piece)
+        else:
+            self.received_length += connection.read_length(self.case.read_bytes)
+        if connection.receive_buffer.readable_bytes():
+            self._reading = True
+            self.pipe.at(self.case.read_interval_ms * MILLISECOND_NS, self.read_on)
+
+    def read_on(self) -> None:
+        self._reading = False
+        self.read()
+
+
+def impaired(impairment: Impairment, random: Random) -> Filter:
+    def carry(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
+        if random.random() < impairment.loss:
+            return []
+        pieces = [segment]
+        if segment.packets > 1 and random.random() < impairment.cutting:
+            pieces = cut(segment, random)
+        arriving = []
+        for piece in pieces:
+            extra = random.randint(0, impairment.jitter_ms) * MILLISECOND_NS
+            if random.random() < impairment.reordering:
+                extra += random.randint(1, 200) * MILLISECOND_NS
+            arriving.append((piece, extra))
+            if random.random() < impairment.duplication:
+                arriving.append((piece, extra + random.randint(0, 100) * MILLISECOND_NS))
+        return arriving
+
+    return carry
+
+
+def cut(segment: Segment, random: Random) -> list[Segment]:
+    """Split a train after some packet; perhaps lose the second part (a full queue)."""
+    at = random.randint(1, segment.packets - 1) * segment.segment_size_bytes
+    head = part(segment, 0, at)
+    if random.random() < 0.5:
+        return [head]
+    return [head, part(segment, at, segment.payload_bytes)]
+
+
+def part(segment: Segment, start: int, end: int) -> Segment:
+    last = end == segment.payload_bytes
+    payload = segment.payload
+    piece = Segment(
+        segment.src,
+        segment.src_port,
+        segment.dst,
+        segment.dst_port,
+        seq=(segment.seq + start) & 0xFFFFFFFF,
+        ack=segment.ack,
+        flags=segment.flags if last else segment.flags & ~(FIN | PSH),
+        window=segment.window,
+        payload_bytes=end - start,
+        payload=None if payload is None else payload[start:end],
+        segment_size_bytes=segment.segment_size_bytes,
+        sack=segment.sack,
+        ts_val=segment.ts_val,
+        ts_ecr=segment.ts_ecr,
+        mptcp=segment.mptcp,
+    )
+    assert not segment.flags & SYN
+    return piece
+
+
+def configuration(case: Case) -> StackConfig:
+    return StackConfig(
+        congestion=CONGESTION_CONTROLS[case.congestion],
+        scheduler=SCHEDULERS[case.scheduler],
+        path_manager=InitialOnly,
+        mptcp=case.mptcp,
+        version=case.version,
+        checksum=case.checksum,
+        sack=case.sack,
+        timestamps=case.timestamps,
+        nagle=case.nagle,
+        pacing=case.pacing,
+        train_bytes=65_483 if case.trains else 1,
+        send_buffer_bytes=case.send_buffer,
+        send_buffer_max_bytes=4_194_304 if case.autotune else 0,
+        receive_buffer_bytes=case.receive_buffer,
+        receive_buffer_max_bytes=6_291_456 if case.autotune else 0,
+        syn_retries=30,
+        synack_retries=30,
+        retries=30,
+        max_rto_ns=20_000 * MILLISECOND_NS,
+        close_timeout_ns=HOUR_NS,
+    )
+
+
+def build(case: Case) -> tuple[Pipe, Host, Host]:
+    pipe = Pipe(case.seed)
+    used = PATHS[: case.path_count]
+    client = configuration(case)
+    client.path_manager = FullMesh
+    a = pipe.add_host("a", client, *(path[0] for path in used))
+    b = pipe.add_host("b", configuration(case), *(path[1] for path in used))
+    for (left, right), impairment in zip(used, case.impairments, strict=False):
+        pipe.link(left, right, impairment.delay_ms * MILLISECOND_NS)
+        for path in pipe.both(left, right):
+            path.filter = impaired(impairment, pipe.random)
+    return pipe, a, b
+
+
+def schedule_outages(pipe: Pipe, case: Case, established: Callable[[], int]) -> None:
+    """Take paths down, but not the living one, nor the first before another works."""
+    living = case.living % case.path_count if case.mptcp else 0
+    for index, start_ms, length_ms in case.outages:
+        if index >= case.path_count or index == living:
+            continue
+        both = pipe.both(*PATHS[index])
+
+        def down(
+            both: tuple[object, ...] = both, index: int = index, length_ms: int = length_ms
+        ) -> None:
+            if index == 0 and established() < 2 and not length_ms:
+                return
+            for path in pipe.both(*PATHS[index]):
+                path.up = False
+            if length_ms:
+                pipe.at(length_ms * MILLISECOND_NS, lambda: up(index))
+
+        def up(index: int) -> None:
+            for path in pipe.both(*PATHS[index]):
+                path.up = True
+
+        pipe.at(start_ms * MILLISECOND_NS, down)
+
+
+def run(case: Case) -> None:
+    pipe, a, b = build(case)
+    sender = Application(pipe, case, a, case.up_bytes, case.seed + 1)
+    receiver = Application(pipe, case, b, case.down_bytes, case.seed + 2)
+    b.stack.listen(80)
+    connection = a.stack.connect(
+        parse_address(PATHS[0][0]), parse_address(PATHS[0][1]), 80, pipe.now_ns
+    )
+    sender.connection = connection
+    schedule_outages(pipe, case, lambda: len(connection.usable))
+    ended = pipe.run(
+        4 * HOUR_NS, lambda: sender.closed is not None and receiver.closed is not None
+    )
+    assert ended, describe(case, connection, receiver.connection, sender, receiver)
+    for writer, reader in ((sender, receiver), (receiver, sender)):
+        assert reader.received_length <= len(writer.stream)
+    pipe.run(HOUR_NS)
+    for writer, reader in ((sender, receiver), (receiver, sender)):
+        assert reader.received_length == len(writer.stream), describe(
+            case, connection, receiver.connection, sender, receiver
+        )
+        if case.real_bytes:
+            assert bytes(reader.received) == writer.stream
+        assert reader.finished
+    assert sender.closed is CloseReason.FINISHED
+    assert receiver.closed is CloseReason.FINISHED
+
+
+def describe(
+    case: Case,
+    left: Connection,
+    right: Connection | None,
+    sender: Application,
+    receiver: Application,
+) -> str:
+    lines = [f"closed {sender.closed} {receiver.closed}"]
+    for name, connection, app in (("a", left, sender), ("b", right, receiver)):
+        if connection is None:
+            continue
+        send = connection.send
+        lines.append(
+            f"{name}: mptcp {connection.mptcp} full {connection.fully_established} "
+            f"why {connection.fallback_reason!r} written {send.buffer.written_offset} "
+            f"sent {send.sent_offset} acked {send.buffer.acked_offset} edge {send.window_end} "
+            f"fin {send.finished} {send.fin_sent} {send.fin_acked} app {app.written} of "
+            f"{len(app.stream)} received {app.received_length} "
+            f"rcv_nxt {connection.receive_buffer.rcv_nxt} "
+            f"ooo {connection.receive_buffer.out_of_order_bytes()} "
+            f"peer finished {connection.peer_finished} reinject {len(send.reinject)}"
+        )
+        for subflow in connection.subflows:
+            sending = subflow.sender
+            lines.append(
+                f"  {subflow.subflow_id} {subflow.state.value} confirmed {subflow.confirmed} "
+                f"una {sending.snd_una} nxt {sending.snd_nxt} out {sending.queue.out_bytes} "
+                f"cwnd {sending.congestion.cwnd_bytes} pipe {sending.in_flight_bytes()} "
+                f"lost {sending.queue.lost_bytes} rto {sending.rto_deadline_ns} "
+                f"recovery {sending.in_recovery} {sending.in_loss} stale {subflow.view.stale} "
+                f"rcv_nxt {subflow.receiver.rcv_nxt} held {subflow.held_bytes()}"
+            )
+    return "\n".join(lines)
+
+
+@settings(
+    max_examples=CASES,
+    deadline=None,
+    derandomize=CASES == 150,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(cases)
+def test_every_byte_arrives_once_in_order(case: Case) -> None:
+    run(case)
