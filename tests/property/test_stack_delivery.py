@@ -308,9 +308,7 @@ def run(case: Case) -> None:
     )
     sender.connection = connection
     schedule_outages(pipe, case, lambda: len(connection.usable))
-    ended = pipe.run(
-        4 * HOUR_NS, lambda: sender.closed is not None and receiver.closed is not None
-    )
+    ended = pipe.run(4 * HOUR_NS, lambda: sender.closed is not None and receiver.closed is not None)
     assert ended, describe(case, connection, receiver.connection, sender, receiver)
     for writer, reader in ((sender, receiver), (receiver, sender)):
         assert reader.received_length <= len(writer.stream)

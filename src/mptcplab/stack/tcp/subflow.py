@@ -133,8 +133,11 @@ class Subflow(SubflowBase):
             self._receive_payload(segment, seq, seq + size, now_ns)
         if flags & FIN and receiver.fin_seq < 0 and self.state is not CLOSED:
             receiver.fin_seq = seq + size
-        if receiver.fin_seq >= 0 and receiver.rcv_nxt == receiver.fin_seq:
-            self._receive_fin(now_ns)
+        if receiver.fin_seq >= 0:
+            if receiver.rcv_nxt == receiver.fin_seq:
+                self._receive_fin(now_ns)
+            elif flags & FIN:
+                self._receive_fin_again(now_ns)
 
     def _receive_control(self, segment: Segment, seq: int, now_ns: int) -> bool:
         """Check a segment with SYN, FIN or RST; ``True`` to go on with it."""
@@ -146,9 +149,12 @@ class Subflow(SubflowBase):
             # RFC 5961 section 3.2: only the exact next sequence number resets.
             if seq == receiver.rcv_nxt:
                 self.on_segment(segment, now_ns)
-                self._become_closed(
-                    CloseReason.REFUSED if self.state is SYN_RECEIVED else CloseReason.RESET, now_ns
-                )
+                reason = CloseReason.RESET
+                if self.state is SYN_RECEIVED:
+                    reason = CloseReason.REFUSED
+                elif self.state in (CLOSING, LAST_ACK, TIME_WAIT):
+                    reason = CloseReason.FINISHED  # RFC 9293 section 3.10.7.4: nothing is lost
+                self._become_closed(reason, now_ns)
             elif acceptable:
                 self._challenge(now_ns)
             return False
@@ -273,14 +279,17 @@ class Subflow(SubflowBase):
         receiver = self.receiver
         receiver.ack_now = True
         if self.state not in CAN_RECEIVE:
-            if self.state is TIME_WAIT:
-                self.time_wait_ns = now_ns + self.config.time_wait_ns
             return
         receiver.rcv_nxt += 1
         self.state = next_state(self.state, Change.FIN)
         self.on_fin(now_ns)
         if self.state is TIME_WAIT:
             self._enter_time_wait(now_ns)
+
+    def _receive_fin_again(self, now_ns: int) -> None:
+        self.receiver.ack_now = True
+        if self.state is TIME_WAIT:  # RFC 9293 section 3.10.7.4: restart the 2 MSL timeout
+            self.time_wait_ns = now_ns + self.config.time_wait_ns
 
     def _fin_acked(self, now_ns: int) -> None:
         if self.state not in (FIN_WAIT_1, CLOSING, LAST_ACK):
