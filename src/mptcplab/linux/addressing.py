@@ -38,6 +38,21 @@ HOST_SYSCTLS_IPV6: Final = {
 NO_LINK_LOCAL: Final = {"net.ipv6.conf.default.addr_gen_mode": "1"}  # IN6_ADDR_GEN_MODE_NONE
 
 
+def neighbour_sysctls(host: Host) -> dict[str, str]:
+    """Return what lets a link that returns be used at once, for each interface of a host.
+
+    The first request for a neighbour may meet an end that is not up yet.  By default the kernel
+    asks again after a second, three times in all; here after 100 ms, for the same three seconds.
+    """
+    families = ("ipv4", "ipv6") if has_ipv6(host) else ("ipv4",)
+    return {
+        f"net.{family}.neigh.{interface.name.replace('.', '/')}.{name}": value
+        for family in families
+        for interface in host.interfaces
+        for name, value in (("retrans_time_ms", "100"), ("mcast_solicit", "30"))
+    }
+
+
 def has_ipv6(host: Host) -> bool:
     """Return whether any interface of a host has an IPv6 address."""
     return any(address.version == 6 for i in host.interfaces for address in i.addresses)

@@ -242,6 +242,7 @@ def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:
         index = devices[interface.name].index
         requests.append(rtnl.set_link(index, up=True))
         requests += addressing.route_requests(host, interface, index, settings.mss)
+    space.write_sysctls(addressing.neighbour_sysctls(host))
     space.routing.batch(requests)
     wanted = plumbing.plans[host.name]
     if wanted.endpoints or wanted.subflows:

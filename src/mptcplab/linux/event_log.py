@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,20 +15,19 @@ from mptcplab.linux.sampler import socket_name
 from mptcplab.linux.timeline import describe
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.results.observer import Observer
-from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action
 
 _ANNOUNCED = ("subflow-established", "subflow-closed")
 
 
 class EventLog:
-    """Gathers events; their times count from ``origin_ns``, the run's start on that clock."""
+    """Gathers events on the monotonic clock; the run's start on it, once known, makes them rows."""
 
-    def __init__(self, writer: RunWriter, observer: Observer, identities: Identities) -> None:
-        self.origin_ns = 0
-        self._writer = writer
+    def __init__(self, observer: Observer, identities: Identities) -> None:
+        self.origin_ns: int | None = None
         self._observer = observer
         self._identities = identities
+        self._events: list[tuple[int, dict[str, Any]]] = []
 
     def add(
         self,
@@ -39,15 +39,19 @@ class EventLog:
         **columns: str | int | None,
     ) -> None:
         """Write one event down; ``announce`` is what the observer hears of it."""
-        time_ns = monotonic_ns - self.origin_ns
-        row: dict[str, Any] = {"time_ns": time_ns, "source": source, "event": event, **columns}
-        self._writer.append("events", [row])
-        if announce:
-            self._observer.event(time_ns, announce)
+        self._events.append((monotonic_ns, {"source": source, "event": event, **columns}))
+        if announce and self.origin_ns is not None:
+            self._observer.event(monotonic_ns - self.origin_ns, announce)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the ``events`` table in order of time."""
+        origin_ns = self.origin_ns or 0
+        ordered = sorted(self._events, key=lambda event: event[0])
+        return [{"time_ns": at_ns - origin_ns, **columns} for at_ns, columns in ordered]
 
     def action(self, action: Action, monotonic_ns: int, problem: str) -> None:
         """Note an action of the timeline, done or failed."""
-        late_ms = (monotonic_ns - self.origin_ns - action.at_ns) / 1e6
+        late_ms = (monotonic_ns - (self.origin_ns or 0) - action.at_ns) / 1e6
         detail = f"{describe(action)}; {late_ms:.3f} ms after its time"
         announce = action.label or describe(action)
         if problem:
@@ -130,7 +134,7 @@ class EventLog:
         elif event == "done":
             columns["detail"] = f"{answer.get('bytes', 0)} bytes"
         if event in ("connected", "failed", "corrupt", "done"):
-            at_ns = int(answer.get("monotonic_ns", 0)) or self.origin_ns
+            at_ns = int(answer.get("monotonic_ns", 0)) or time.monotonic_ns()
             self.add(at_ns, "testbed", f"{role}-{event}", announce=announce, **columns)
 
     def _connection(self, host: str, event: PathManagerEvent) -> Connection | None:

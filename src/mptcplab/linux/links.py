@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from mptcplab.linux.drivers.driver import DIRECTIONS, LinkReading
+from mptcplab.linux.drivers.tap import TapDriver
+from mptcplab.linux.emulator import EmulatedLink
 from mptcplab.linux.lab import Lab
 from mptcplab.linux.path_manager import LinkStates
 from mptcplab.network.topology import Channel, InterfaceEnd, Topology
@@ -72,6 +74,15 @@ class Links:
     def sent_bytes(self, name: str) -> int:
         """Return the bytes that went over a link so far, both directions together."""
         return sum(reading.tx_bytes for reading in self.readings(name).values())
+
+    def emulators(self) -> dict[str, EmulatedLink]:
+        """Return the emulators among the links' drivers."""
+        carriers = {name: link.carrier for name, link in self._lab.links.items()}
+        return {
+            name: carrier.emulator
+            for name, carrier in carriers.items()
+            if isinstance(carrier, TapDriver)
+        }
 
     def _set(self, action: Action) -> None:
         directions = DIRECTIONS if action.direction == "both" else (action.direction,)

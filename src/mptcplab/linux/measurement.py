@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS
+from mptcplab.linux.emulator import Lateness, LinkReading
 from mptcplab.linux.event_log import EventLog
 from mptcplab.linux.identity import Identities
 from mptcplab.linux.lab import Lab
@@ -31,7 +32,7 @@ from mptcplab.linux.sampler import (
 from mptcplab.linux.timeline import Timeline
 from mptcplab.linux.traffic.flow import Traffic
 from mptcplab.linux.traffic.flows import Flows
-from mptcplab.linux.verify import BusyInterval
+from mptcplab.linux.verify import LATENESS_QUANTILE, BusyInterval
 from mptcplab.loop import RealTimeLoop
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
@@ -48,7 +49,7 @@ class Measurement:
         self._writer, self._observer = writer, observer
         self.loop = RealTimeLoop()
         self.identities = Identities(scenario.topology)
-        self.log = EventLog(writer, observer, self.identities)
+        self.log = EventLog(observer, self.identities)
         self.links = Links(lab, scenario.topology)
         self.flows = Flows(scenario, self.loop, self._spawn, writer.workspace, self.log.answer)
         self.identities.add(self.flows.connections())
@@ -60,6 +61,7 @@ class Measurement:
         self.stop_reason = ""
         self.origin_ns = self.end_ns = 0
         self.busy: list[BusyInterval] = []
+        self.lateness: dict[str, Lateness] = {}
         self.rows: dict[str, list[dict[str, Any]]] = {
             "flows": [],
             "links": [],
@@ -84,6 +86,7 @@ class Measurement:
     def run(self) -> None:
         """Measure from scenario time 0 to the end, or to a request to stop; then let it drain."""
         counters = {host: self._counters(host) for host in self.hosts}
+        emulators = {name: each.read() for name, each in self.links.emulators().items()}
         self.origin_ns = time.monotonic_ns() + _HEAD_START_NS
         self.log.origin_ns = self.origin_ns
         self.flows.schedule(self.origin_ns)
@@ -97,8 +100,13 @@ class Measurement:
         self.flows.drain(lambda: not self.stop_reason)
         for host in self.hosts:
             self._write_counters(host, counters[host], self._counters(host))
+        self.lateness = {
+            name: _lateness_since(emulator.read(), emulators[name])
+            for name, emulator in self.links.emulators().items()
+        }
         for table, rows in self.rows.items():
             self._writer.append(table, rows)
+        self._writer.append("events", self.log.rows())
 
     def stop(self, reason: str) -> None:
         """End the measurement early, in order; safe to call from a signal handler."""
@@ -303,3 +311,12 @@ class Measurement:
                 for name, (old, new) in mib.moved(before, after).items()
             ],
         )
+
+
+def _lateness_since(now: LinkReading, before: LinkReading) -> Lateness:
+    """Return how late an emulator was since an earlier reading, in its worse direction."""
+    both = [
+        now.forward.lateness.since(before.forward.lateness),
+        now.backward.lateness.since(before.backward.lateness),
+    ]
+    return max(both, key=lambda lateness: lateness.quantile_ns(LATENESS_QUANTILE))

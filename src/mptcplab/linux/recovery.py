@@ -21,7 +21,7 @@ class ReturnWatch:
         sent_bytes: Callable[[str], int],
         on_return: Callable[[str, int, int], None],
     ) -> None:
-        """``on_return`` hears the link, when it came up and since when it carries (loop times)."""
+        """``on_return`` hears the link, when it came up and when it was seen to carry."""
         self._loop = loop
         self._sent_bytes = sent_bytes
         self._on_return = on_return
@@ -52,7 +52,7 @@ class ReturnWatch:
             passed_ns = now_ns - looked_ns
             if passed_ns > 0 and (sent - before) * 8e9 / passed_ns >= rate_bps * CARRIES:
                 del self._watched[link]
-                self._on_return(link, up_ns, looked_ns)
+                self._on_return(link, up_ns, now_ns)
             else:
                 self._watched[link] = (up_ns, rate_bps, now_ns, sent)
         if self._watched:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from mptcplab import __version__
 from mptcplab.linux import verify
+from mptcplab.linux.drivers.driver import DIRECTIONS
 from mptcplab.linux.lab import Lab, open_scenario
 from mptcplab.linux.measurement import Measurement
 from mptcplab.linux.precheck import Precheck
@@ -22,7 +23,7 @@ from mptcplab.linux.relay import Relay, tell
 from mptcplab.linux.supervisor import run_supervised
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.writer import RunWriter
-from mptcplab.scenario.model import Scenario, Tunables
+from mptcplab.scenario.model import Expectation, Scenario, Tunables
 from mptcplab.scenario.plain import as_plain
 
 LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
@@ -100,6 +101,10 @@ def _run_on(
         "verified": precheck.found,
         "cpu_busy": [[each.end_ns, round(each.busy, 4)] for each in measurement.busy],
         "lateness_max_ns": measurement.loop.lateness_max_ns,
+        "emulator_lateness_p99_ns": {
+            name: lateness.quantile_ns(verify.LATENESS_QUANTILE)
+            for name, lateness in measurement.lateness.items()
+        },
         "notes": [*lab.notes, *notes],
     }
     return reasons + more, metadata
@@ -136,11 +141,44 @@ def judge(scenario: Scenario, measurement: Measurement) -> tuple[list[str], list
             f"the sampler was late by up to {late_ns / 1e6:.0f} ms, of an interval of "
             f"{scenario.interval_ns / 1e6:g} ms"
         )
+    topology = scenario.topology
+    for name, lateness in measurement.lateness.items():
+        late = verify.check_lateness(
+            topology.link(name), lateness.quantile_ns(verify.LATENESS_QUANTILE)
+        )
+        reasons += [late] if late else []
+    stages = scenario.stages()
+    rates = {each: _found_bps(rows, each, stages) for each in scenario.expectations}
+    known = {each: rate for each, rate in rates.items() if rate is not None}
+    reasons += verify.check_cpu(measurement.busy, scenario.expectations, stages, known)
     for link, count in verify.cpu_limited_links(measurement.busy, rows["links"]).items():
         notes.append(
             f"{link}: the CPU was the limit in {count} of {len(measurement.busy)} intervals"
         )
     return reasons, notes
+
+
+def _found_bps(
+    rows: Mapping[str, list[dict[str, Any]]],
+    expectation: Expectation,
+    stages: Sequence[tuple[int, int]],
+) -> float | None:
+    """Return what was measured of what an expectation is about: "total", a flow or a link."""
+    start_ns, end_ns = verify.extent(expectation, stages)
+    of = expectation.of
+    flows = [row for row in rows["flows"] if of in ("total", row["flow"])]
+    if flows:
+        return verify.mean_bps(flows, "bytes", start_ns, end_ns)
+    found = [
+        verify.mean_bps(
+            (row for row in rows["links"] if (row["link"], row["direction"]) == (of, direction)),
+            "tx_bytes",
+            start_ns,
+            end_ns,
+        )
+        for direction in DIRECTIONS
+    ]
+    return max((rate for rate in found if rate is not None), default=None)
 
 
 def _expected_links(scenario: Scenario, measurement: Measurement, flow_name: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mptcplab.network.topology import Channel, Path, Topology
+from mptcplab.network.topology import Channel, Link, Path, Topology
 from mptcplab.scenario.model import Expectation, Flow
 from mptcplab.units import format_duration, format_rate
 
@@ -20,6 +20,8 @@ RTT_TOLERANCE: Final = 0.02  # of the configured round trip, where that is more
 RATE_TOLERANCE: Final = 0.03  # of a check that lasts a tenth of a second
 OVERSHOOT_TOLERANCE: Final = 0.02  # a link that delivers more than this above its rate is broken
 LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
+LATENESS_QUANTILE: Final = 0.99
+LATENESS_TOLERANCE_NS: Final = 1_000_000  # or RTT_TOLERANCE of the round trip, where that is more
 PROBES: Final = 5
 BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
 EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
@@ -83,6 +85,17 @@ def check_channel(link: str, direction: str, asked: Channel, found: Channel) -> 
     if abs(found.loss - asked.loss) > LOSS_RESOLUTION:
         reasons.append(f"{link} {direction}: loss is {found.loss:.6f}, {asked.loss:.6f} asked for")
     return reasons
+
+
+def check_lateness(link: Link, late_ns: int) -> str | None:
+    """Return what is wrong with an emulator that was ``late_ns`` late at the 99th percentile."""
+    tolerance_ns = max(LATENESS_TOLERANCE_NS, link.rtt_ns * RTT_TOLERANCE)
+    if late_ns <= tolerance_ns:
+        return None
+    return (
+        f"{link.name}: its emulator was late by {format_duration(late_ns)} or more for one packet "
+        f"in a hundred (tolerance {format_duration(tolerance_ns)}); the machine is too busy"
+    )
 
 
 def check_overshoot(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -167,24 +180,20 @@ def check_cpu(
     busy: Sequence[BusyInterval],
     expectations: Iterable[Expectation],
     stages: Sequence[tuple[int, int]],
-    rates: Mapping[tuple[int | None, str], float],
+    rates: Mapping[Expectation, float],
 ) -> list[str]:
     """Return the expectations that were missed where the machine was the limit.
 
-    ``rates`` holds what was found for each expectation's (stage, of).
+    ``rates`` holds what was found (bit/s) for each expectation.
     """
     reasons = []
     for expectation in expectations:
-        found = rates.get((expectation.stage, expectation.of))
+        found = rates.get(expectation)
         low = expectation.value_bps * (1 if expectation.at_least else 1 - expectation.tolerance)
         if found is None or found >= low:
             continue
-        start_ns, end_ns = (
-            (stages[0][0], stages[-1][1])
-            if expectation.stage is None
-            else stages[expectation.stage]
-        )
-        inside = [b for b in busy if b.start_ns >= start_ns and b.end_ns <= end_ns]
+        start_ns, end_ns = extent(expectation, stages)
+        inside = [each for each in busy if each.start_ns >= start_ns and each.end_ns <= end_ns]
         full = sum(interval.busy >= BUSY for interval in inside)
         if inside and full * 10 >= len(inside):
             stage = "" if expectation.stage is None else f" in stage {expectation.stage + 1}"
@@ -193,3 +202,30 @@ def check_cpu(
                 f"{format_rate(found)} where {format_rate(expectation.value_bps)} is expected"
             )
     return reasons
+
+
+def extent(expectation: Expectation, stages: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the start and end (ns) of the stretch that an expectation is about, settling left out.
+
+    Times of a stage that was not reached are empty.
+    """
+    if expectation.stage is None:
+        start_ns, end_ns = stages[0][0], stages[-1][1]
+    elif expectation.stage < len(stages):
+        start_ns, end_ns = stages[expectation.stage]
+    else:
+        return 0, 0
+    return min(start_ns + expectation.settle_ns, end_ns), end_ns
+
+
+def mean_bps(
+    rows: Iterable[Mapping[str, Any]], column: str, start_ns: int, end_ns: int
+) -> float | None:
+    """Return the mean rate of a byte column over the intervals inside a stretch, None for none."""
+    total, covered = 0, {}
+    for row in rows:
+        if row["time_ns"] - row["interval_ns"] >= start_ns and row["time_ns"] <= end_ns:
+            total += row[column]
+            covered[row["time_ns"]] = row["interval_ns"]
+    length_ns = sum(covered.values())
+    return total * 8e9 / length_ns if length_ns else None

@@ -9,11 +9,14 @@ from mptcplab.linux.verify import (
     BusyInterval,
     PathCheck,
     check_cpu,
+    check_lateness,
     check_overshoot,
     check_rate,
     check_rtt,
     check_subflows,
     cpu_limited_links,
+    extent,
+    mean_bps,
 )
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Path, Topology
 from mptcplab.scenario.model import Expectation, Flow
@@ -132,9 +135,29 @@ def test_links_that_the_cpu_could_not_fill_are_found() -> None:
 def test_an_expectation_missed_on_a_full_cpu_is_a_reason() -> None:
     expectation = Expectation(10**10, stage=1)
     stages = [(0, 200 * MS), (200 * MS, 400 * MS)]
-    found: dict[tuple[int | None, str], float] = {(1, "total"): 5e9}
+    found = {expectation: 5e9}
     reasons = check_cpu(busy(0.1, 0.1, 1.0, 1.0), [expectation], stages, found)
     assert "stage 2" in reasons[0]
     assert check_cpu(busy(1.0, 1.0, 0.1, 0.1), [expectation], stages, found) == []
-    met: dict[tuple[int | None, str], float] = {(1, "total"): 9.8e9}
+    met = {expectation: 9.8e9}
     assert check_cpu(busy(1.0, 1.0, 1.0, 1.0), [expectation], stages, met) == []
+
+
+def test_settling_is_left_out_of_a_stage() -> None:
+    stages = [(0, 100 * MS), (100 * MS, 300 * MS)]
+    assert extent(Expectation(1, stage=1, settle_ns=50 * MS), stages) == (150 * MS, 300 * MS)
+    assert extent(Expectation(1), stages) == (0, 300 * MS)
+    assert extent(Expectation(1, stage=5), stages) == (0, 0)
+
+
+def test_the_mean_takes_whole_intervals_and_sums_what_is_parallel() -> None:
+    rows = [link_row(100 * k, 1e9, link=name) for k in (1, 2, 3) for name in ("lan1", "lan2")]
+    assert mean_bps(rows, "tx_bytes", 100 * MS, 300 * MS) == 2e9
+    assert mean_bps(rows, "tx_bytes", 150 * MS, 190 * MS) is None
+
+
+def test_a_late_emulator() -> None:
+    link = wan(101 * MS).link("wan")
+    assert check_lateness(link, 4 * MS) is None
+    assert "too busy" in str(check_lateness(link, 5 * MS))
+    assert check_lateness(wan(0).link("wan"), 2 * MS) is not None
