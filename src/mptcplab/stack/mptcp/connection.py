@@ -26,6 +26,7 @@ from mptcplab.stack.path_managers.base import RemoteAddress
 from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sender import Sender
+from mptcplab.stack.tcp.state import CAN_RECEIVE
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.keys import token_and_idsn
 from mptcplab.wire.mptcp import (
@@ -209,17 +210,20 @@ class Connection:
         buffer = self.receive_buffer
         if buffer.read_offset == buffer.rcv_nxt:
             self._readable_told = False
-        usable = self.usable
-        if not usable or self.peer_finished:
+        receiving = [subflow for subflow in self.subflows if subflow.state in CAN_RECEIVE]
+        if not receiving or self.peer_finished:
             return
+        mss = receiving[0].receiver.mss_bytes
+        # As Linux (mptcp_rcv_space_adjust): by the slowest subflow, when data are read.
+        rtt_ns = max(subflow.sender.rtt.srtt_ns for subflow in receiving)
+        buffer.adjust(rtt_ns, mss, max(subflow.last_receive_ns for subflow in receiving))
         # RFC 9293 section 3.8.6.2.2: open the window in steps worth a segment, and only where
         # the peer may be about to run out of it.
         size = buffer.size_bytes
         gained = buffer.read_offset + size - buffer.edge_offset
-        mss = usable[0].receiver.mss_bytes
         if gained >= min(size // 2, 2 * mss) and buffer.edge_offset - buffer.rcv_nxt < size // 2:
-            for subflow in usable:
-                if buffer.edge_offset <= buffer.rcv_nxt + mss or subflow is usable[0]:
+            for subflow in receiving:
+                if buffer.edge_offset <= buffer.rcv_nxt + mss or subflow is receiving[0]:
                     subflow.receiver.ack_now = True
             self.stack.touch(self)
 
