@@ -1,0 +1,160 @@
+"""Scenarios on the simulated testbed, on small links so that they take little time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mptcplab.results.observer import Silent
+from mptcplab.results.run import Run
+from mptcplab.results.summary import Rates, summarise
+from mptcplab.results.tables import TABLES
+from mptcplab.scenario import load
+from mptcplab.simulated.testbed import UnsupportedError, run
+
+TWO_LINKS = """
+title = "two links of 20 Mb/s"
+question = "?"
+duration = "8s"
+hosts = ["alice", "bob"]
+
+[links.one]
+between = ["alice", "bob"]
+rate = "20Mb/s"
+rtt = "10ms"
+queue = "50 packets"
+
+[links.two]
+between = ["alice", "bob"]
+rate = "20Mb/s"
+rtt = "10ms"
+queue = "50 packets"
+
+[flows.main]
+from = "alice"
+to = "bob"
+congestion = "reno"
+"""
+
+SECOND = 1_000_000_000
+
+
+def simulate(tmp_path: Path, text: str, *overrides: str, seed: int | None = None) -> Run:
+    file = tmp_path / "scenario.toml"
+    file.write_text(text)
+    scenario = load(str(file), overrides=overrides, seed=seed)
+    folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+    return Run(run(scenario, folder, Silent()))
+
+
+def test_both_links_are_filled_and_every_byte_arrives(tmp_path: Path) -> None:
+    finished = simulate(tmp_path, TWO_LINKS)
+    summary = summarise(finished)
+    assert finished.metadata["valid"], finished.metadata["invalid_reasons"]
+    assert summary["flows"][0]["intact"] is True
+    assert summary["flows"][0]["protocol"] == "mptcp"
+    # 1428 of 1514 bytes of a full frame are payload
+    assert Rates(finished).of("total", 2 * SECOND, 8 * SECOND) == pytest.approx(37.6e6, rel=0.03)
+    assert {link["driver"] for link in summary["links"]} == {"model"}
+
+
+def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
+    lossy = ("links.*.loss=0.1%", "duration=3s")
+    first, second = (simulate(tmp_path, TWO_LINKS, *lossy) for _ in range(2))
+    other = simulate(tmp_path, TWO_LINKS, *lossy, seed=2)
+    for table in TABLES:
+        name = f"{table}.parquet"
+        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+    assert first.rows("flows") != other.rows("flows")
+
+
+def test_a_link_that_fails_loses_nothing_and_is_used_again(tmp_path: Path) -> None:
+    text = (
+        TWO_LINKS + '[[timeline]]\nat = "3s"\ndown = "one"\n[[timeline]]\nat = "5s"\nup = "one"\n'
+    )
+    finished = simulate(tmp_path, text)
+    rates = Rates(finished)
+    down, back = rates.links_bps(4 * SECOND, 5 * SECOND), rates.links_bps(6 * SECOND, 8 * SECOND)
+    assert finished.metadata["valid"]
+    assert down["one"] == 0
+    assert down["two"] == pytest.approx(20e6, rel=0.02)
+    assert min(back.values()) > 18e6
+    said = [(row["source"], row["event"]) for row in finished.rows("events")]
+    assert ("timeline", "down") in said
+    assert ("mptcp", "subflow-closed") in said
+
+
+def test_the_kernels_path_manager_waits_for_a_retransmission(tmp_path: Path) -> None:
+    text = (
+        TWO_LINKS + '[[timeline]]\nat = "1s"\ndown = "one"\n[[timeline]]\nat = "5s"\nup = "one"\n'
+    )
+    finished = simulate(tmp_path, text, "tunables.path_manager=kernel", "duration=12s")
+    assert finished.metadata["valid"]
+    events = [
+        row["event"]
+        for row in finished.rows("events")
+        if row["host"] == "alice" and row["subflow"] == 0
+    ]
+    assert events.count("subflow-stale") == 2  # stale, and back in use
+    assert "subflow-closed" not in events[: events.index("subflow-stale")]
+    rates = Rates(finished)
+    assert rates.links_bps(5 * SECOND, 6 * SECOND)["one"] < 10e6  # it waits for its timer
+    assert rates.links_bps(11 * SECOND, 12 * SECOND)["one"] > 18e6
+
+
+def test_plain_tcp_takes_one_link(tmp_path: Path) -> None:
+    finished = simulate(tmp_path, TWO_LINKS, "flows.main.protocol=tcp")
+    rates = Rates(finished).links_bps(0, 8 * SECOND)
+    assert rates["two"] == 0
+    assert summarise(finished)["flows"][0]["protocol"] == "tcp"
+
+
+def test_striped_connections_share_one_size_over_all_links(tmp_path: Path) -> None:
+    finished = simulate(
+        tmp_path,
+        TWO_LINKS,
+        "flows.main.application=striped",
+        "flows.main.protocol=tcp",
+        "flows.main.connections=2",
+    )
+    assert min(Rates(finished).links_bps(2 * SECOND, 8 * SECOND).values()) > 18e6
+
+
+def test_a_download_is_the_servers_data(tmp_path: Path) -> None:
+    finished = simulate(tmp_path, TWO_LINKS, "flows.main.client=bob", "duration=4s")
+    assert finished.metadata["valid"]
+    backward = [row for row in finished.rows("links") if row["direction"] == "forward"]
+    assert sum(row["tx_bytes"] for row in backward) > 10_000_000
+
+
+def test_a_size_ends_the_flow_before_the_scenario_does(tmp_path: Path) -> None:
+    finished = simulate(tmp_path, TWO_LINKS, "flows.main.size=5MB")
+    (end,) = finished.metadata["flows"]
+    assert end["bytes"] == 5_000_000
+    assert end["intact"] is True
+    assert end["end_ns"] < 3 * SECOND
+
+
+def test_without_mptcp_at_a_host_the_run_is_not_what_was_asked_for(tmp_path: Path) -> None:
+    finished = simulate(tmp_path, TWO_LINKS, "hosts.bob.tunables.enabled=false", "duration=2s")
+    protocol = summarise(finished)["flows"][0]["protocol"]
+    assert protocol == "fallback"
+    assert finished.metadata["valid"] is False
+    assert "fell back" in finished.metadata["invalid_reasons"][0]
+
+
+def test_a_congestion_control_it_does_not_have_is_refused_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UnsupportedError, match=r"flows\.main\.congestion"):
+        simulate(tmp_path, TWO_LINKS, "flows.main.congestion=bbr")
+    assert [path.name for path in tmp_path.iterdir()] == ["scenario.toml"]
+
+
+def test_a_capture_has_every_packet_of_its_interface(tmp_path: Path) -> None:
+    finished = simulate(
+        tmp_path, TWO_LINKS, 'captures=["alice:eth0"]', "duration=1s", "flows.main.size=200kB"
+    )
+    capture = finished.folder / "alice.pcapng"
+    assert capture.stat().st_size > 10_000
