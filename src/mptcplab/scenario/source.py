@@ -215,7 +215,8 @@ def _exists(tree: Any, path: Path) -> bool:
 def _merged(below: Raw, above: Raw) -> Raw:
     """Return ``below`` with ``above`` laid over it, tables merged key by key."""
     result = deepcopy(below)
-    for key, value in above.items():
+    # plain values first: a link's own value drops what is below of its directions, not above
+    for key, value in sorted(above.items(), key=lambda item: isinstance(item[1], dict)):
         if isinstance(value, dict) and isinstance(result.get(key), dict):
             result[key] = _merged(result[key], value)
         else:

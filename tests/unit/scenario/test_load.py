@@ -305,6 +305,21 @@ def test_a_topology_of_ones_own(tmp_path: Path) -> None:
     assert [link.name for link in load_topology("B").links] == ["link6", "link5"]
 
 
+def test_a_link_of_the_topology_changed_in_one_direction(tmp_path: Path) -> None:
+    (tmp_path / "net.toml").write_text(
+        'hosts = ["a", "b"]\n[links.x]\nbetween = ["a", "b"]\nrtt = "8ms"\n'
+        'backward = { rate = "3Mb/s", loss = "1%" }\n'
+    )
+    scenario = loaded(
+        tmp_path,
+        'duration = "5s"\ntopology = "net.toml"\n[links.x]\n'
+        'forward = { rate = "2Mb/s" }\nrate = "1Mb/s"\n',
+    )
+    link = scenario.topology.link("x")
+    assert (link.forward.rate_bps, link.backward.rate_bps) == (2_000_000, 1_000_000)
+    assert (link.backward.loss, link.rtt_ns) == (0.01, 8_000_000)
+
+
 def test_ports_and_captures(tmp_path: Path) -> None:
     scenario = loaded(
         tmp_path,
