@@ -24,6 +24,8 @@ COMMANDS: Final = {
     "run": "run a scenario and show what came out",
     "check": "validate a scenario or topology and print what it would build",
     "experiments": "list the built-in scenarios and the question each asks",
+    "lab": "make a testbed that stands, and play in it",
+    "doctor": "say what this machine can do, and what to do about what it cannot",
     "reproduce": "run experiments with their sweeps and sum them up",
     "show": "show a finished run again",
     "monitor": "watch the rates and round trips of interfaces",

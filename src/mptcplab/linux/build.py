@@ -17,6 +17,7 @@ from mptcplab.linux.endpoints import HostPlan, Traffic, plan
 from mptcplab.linux.mptcp_pm import PathManager
 from mptcplab.linux.namespaces import NetNamespace, write_sysctl
 from mptcplab.linux.netlink import Request
+from mptcplab.linux.nic_sharing import device_requests, shared_nics, sharing_requests
 from mptcplab.linux.supervisor import MachineCannotError
 from mptcplab.linux.tunables import host_sysctls, optional_sysctls
 from mptcplab.network.topology import (
@@ -50,6 +51,8 @@ class Plumbing:
     def close(self) -> None:
         """Take it down; what is already gone is passed over."""
         for driver in self.drivers.values():
+            driver.interrupt()
+        for driver in self.drivers.values():
             with contextlib.suppress(OSError):
                 driver.close()
         for space in (*self.hosts.values(), *self.switches.values(), self.wire):
@@ -75,6 +78,7 @@ def build(
         _make_devices(plumbing, topology, kinds, seed)
         _make_switches(plumbing, topology)
         for host in topology.hosts:
+            _share_nics(plumbing, topology, host)
             _configure_host(plumbing, host, tunables.get(host.name, Tunables()))
         for driver in plumbing.drivers.values():
             driver.start()
@@ -111,7 +115,9 @@ def _make_namespaces(
                 try:
                     write_sysctl(name, value)
                 except OSError as error:
-                    plumbing.notes.append(f"{host.name}: {error.strerror}")
+                    note = f"programs that do not choose for themselves: {error.strerror}"
+                    if note not in plumbing.notes:
+                        plumbing.notes.append(note)
 
 
 _NO_IPV6: Final = {"net.ipv6.conf.default.disable_ipv6": "1"}
@@ -231,6 +237,15 @@ def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
                 rtnl.set_link(bridge, up=True),
             ]
         )
+
+
+def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
+    shared = shared_nics(topology, host)
+    if not shared:
+        return
+    channel = plumbing.hosts[host.name].routing
+    channel.batch(device_requests(shared))
+    channel.batch(sharing_requests(shared, rtnl.devices(channel)))
 
 
 def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:

@@ -69,6 +69,9 @@ class LinkDriver(ABC):
     def readings(self) -> dict[str, LinkReading]:
         """Return the counters of both directions."""
 
+    def interrupt(self) -> None:  # noqa: B027 - most drivers have nothing to wait for
+        """Begin to end, without waiting; :meth:`close` follows."""
+
     @abstractmethod
     def close(self) -> None:
         """End what carries the link."""

@@ -41,7 +41,7 @@ def frame_limit_bytes(channels: list[Channel], mtu: int) -> int | None:
     """Return how large a frame may be that a host hands over in one piece; None is no bound.
 
     A frame is sent, queued and dropped as a whole, so it is to take no more than half a millisecond
-    of any link it meets and an eighth of its queue, and never needs to be less than two packets.
+    of any link it meets and an eighth of its queue; one packet it may always be.
     """
     largest = GSO_MAX_BYTES
     for channel in channels:
@@ -49,20 +49,25 @@ def frame_limit_bytes(channels: list[Channel], mtu: int) -> int | None:
             largest = min(largest, channel.rate_bps * _FRAME_TIME_NS // (8 * NANOSECONDS))
         if channel.queue.limit_bytes is not None:
             largest = min(largest, channel.queue.limit_bytes // _QUEUE_SHARE)
-    return None if largest >= GSO_MAX_BYTES else max(largest, 2 * mtu)
+    return None if largest >= GSO_MAX_BYTES else max(largest, mtu)
 
 
 def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
-    """Return tbf's parameters for one direction of a link."""
+    """Return tbf's parameters for one direction of a link.
+
+    The burst is the largest frame that hosts hand over for such a link, which tbf then need not cut
+    into packets, and what the link carries while tbf is late.
+    """
     rate = _UNLIMITED_BPS if channel.rate_bps is None else channel.rate_bps
     slack = rate * _TIMER_SLACK_NS // (8 * NANOSECONDS)
-    packets = GSO_MAX_BYTES // (mtu - _FRAME_HEADERS_BYTES) + 1
-    largest = GSO_MAX_BYTES + packets * (_FRAME_HEADERS_BYTES + max(channel.overhead_bytes, 0))
+    payload = frame_limit_bytes([channel], mtu) or GSO_MAX_BYTES
+    packets = payload // max(mtu - _FRAME_HEADERS_BYTES, 1) + 1
+    frame = payload + packets * (_FRAME_HEADERS_BYTES + max(channel.overhead_bytes, 0))
     limit = channel.queue.limit_bytes
     return tc.TokenBucket(
         rate_bps=rate,
         limit_bytes=_NO_LIMIT_BYTES if limit is None else limit,
-        burst_bytes=min(largest + slack, _NO_LIMIT_BYTES),
+        burst_bytes=min(frame + slack, _NO_LIMIT_BYTES),
         overhead_bytes=channel.overhead_bytes,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 
 from mptcplab.linux import rtnl
@@ -116,6 +117,11 @@ class TapDriver(LinkDriver):
         """Ask the emulator for its counters."""
         reading = self.emulator.read()
         return {direction: _translate(getattr(reading, direction)) for direction in DIRECTIONS}
+
+    def interrupt(self) -> None:
+        """Kill the emulator's process: the kernel then takes its devices down."""
+        if self._emulator is not None and self._emulator.is_alive():
+            os.kill(self._emulator.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the emulator's process, and the devices with it."""

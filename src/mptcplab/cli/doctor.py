@@ -1,0 +1,153 @@
+"""``mptcplab doctor``: what this machine can do, and what to do about what it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mptcplab.linux.capabilities import Capabilities
+
+_MACHINE_CANNOT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    ``needed`` is whether the Linux testbed stands or falls with it; ``cost`` is what is lost
+    without it and ``remedy`` how to get it, both empty where it is there.
+    """
+
+    name: str
+    present: bool
+    needed: bool
+    cost: str = ""
+    remedy: str = ""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "doctor", help="say what this machine can do, and what to do about what it cannot"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings; 3 where the Linux testbed cannot run here."""
+    findings, kernel = examine()
+    able = all(finding.present for finding in findings if finding.needed)
+    if args.json:
+        values = {"kernel": kernel, "linux_testbed": able}
+        print(json.dumps({**values, "findings": [asdict(f) for f in findings]}, indent=2))
+    else:
+        _print(findings, kernel, able)
+    return 0 if able else _MACHINE_CANNOT
+
+
+def examine() -> tuple[list[Finding], str]:
+    """Try everything on this machine, in namespaces that are gone afterwards."""
+    import platform
+
+    from mptcplab.linux.capabilities import probe
+    from mptcplab.linux.supervisor import MachineCannotError, run_supervised
+
+    try:
+        found: Capabilities = run_supervised(lambda _: probe())
+    except MachineCannotError as error:
+        finding = Finding("namespaces", False, True, "the Linux testbed cannot run", str(error))
+        return [finding, *_programs()], platform.release()
+    return [
+        Finding("namespaces", True, True),
+        *_kernel_findings(found),
+        *_programs(),
+    ], found.kernel
+
+
+def _finding(name: str, present: bool, needed: bool, cost: str, remedy: str) -> Finding:
+    return Finding(name, present, needed, "" if present else cost, "" if present else remedy)
+
+
+def _kernel_findings(found: Capabilities) -> list[Finding]:
+    testbed = "the Linux testbed cannot run"
+    return [
+        _finding("MPTCP", found.mptcp, True, testbed, "a kernel from 5.6 on with CONFIG_MPTCP=y"),
+        _finding("veth", found.veth, True, testbed, "CONFIG_VETH"),
+        _finding(
+            "bridge",
+            found.bridge,
+            False,
+            "topologies with switches cannot be built",
+            "CONFIG_BRIDGE",
+        ),
+        _finding("tbf", found.tbf, True, testbed, "CONFIG_NET_SCH_TBF"),
+        _finding(
+            "clsact, u32, mirred",
+            found.redirect,
+            True,
+            testbed,
+            "CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED",
+        ),
+        _finding(
+            "netem",
+            found.netem,
+            False,
+            "links with delay, jitter or loss go through the TAP emulator"
+            if found.tap
+            else "links with delay, jitter or loss cannot be built",
+            "CONFIG_NET_SCH_NETEM (Debian, Ubuntu: modprobe sch_netem)",
+        ),
+        _finding(
+            "TAP",
+            found.tap,
+            False,
+            "links with queues in packets, and without netem those with delay, jitter or loss, "
+            "cannot be built",
+            "modprobe tun, and access to /dev/net/tun (containers: --device /dev/net/tun)",
+        ),
+        _finding(
+            "ifb",
+            found.ifb,
+            False,
+            "a NIC's rate cannot be shared by its VLANs",
+            "CONFIG_IFB (modprobe ifb)",
+        ),
+        _finding(
+            "cubic as a host's default",
+            found.congestion_control_by_name,
+            False,
+            "programs that do not choose their congestion control get this machine's default",
+            "sysctl net.ipv4.tcp_allowed_congestion_control='reno cubic'; flows of a scenario are "
+            "not affected",
+        ),
+    ]
+
+
+def _programs() -> list[Finding]:
+    from shutil import which
+
+    wanted = (
+        ("iperf3", 'flows with application = "iperf3" cannot run'),
+        ("mptcpize", "iperf3 before 3.19 cannot speak MPTCP"),
+        ("tshark", "captures cannot be checked against Wireshark's dissector"),
+        ("tcpdump", "runs cannot capture packets"),
+    )
+    return [
+        _finding(name, which(name) is not None, False, cost, f"install {name}")
+        for name, cost in wanted
+    ]
+
+
+def _print(findings: list[Finding], kernel: str, able: bool) -> None:
+    print(f"Linux {kernel}")
+    for finding in findings:
+        mark = "yes" if finding.present else "NO " if finding.needed else "no "
+        print(f"  {mark}  {finding.name}")
+        if not finding.present:
+            print(f"         without it: {finding.cost}")
+            print(f"         to get it:  {finding.remedy}")
+    print("The Linux testbed can run here." if able else "The Linux testbed cannot run here.")

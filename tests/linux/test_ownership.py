@@ -1,0 +1,210 @@
+"""Whatever ends a lab, nothing of it is left, and the machine is as it was.
+
+MPTCPLAB_KILLS is how many labs are killed (6 here in small; 50 and more for the long version).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mptcplab.linux.lab import Lab, open_lab
+from mptcplab.linux.standing import LabError, execute, find, labs, start, take_down
+from mptcplab.linux.supervisor import SupervisorDiedError, run_supervised
+from mptcplab.network.topology import Topology
+
+pytestmark = pytest.mark.kernel
+
+KILLS = int(os.environ.get("MPTCPLAB_KILLS", "6"))
+MARK = "MPTCPLAB_TEST_MARK"
+PATIENCE_S = 10.0
+
+_LAB = """
+import sys, time
+from mptcplab.linux.lab import open_lab
+from mptcplab.linux.supervisor import run_supervised
+from mptcplab.scenario.load import load_topology
+
+def work(send):
+    with open_lab(load_topology("report")) as lab:
+        for host in ("bliksem", "donder", "rainbow"):
+            lab.spawn(host, ["sleep", "60"])
+        send("standing")
+        time.sleep(60)
+
+run_supervised(work, lambda message: print(message, flush=True))
+"""
+
+
+def marked(mark: str) -> list[int]:
+    """Return the processes, anywhere on the machine, whose environment carries the mark."""
+    found = []
+    needle = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if needle in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def host_state() -> dict[str, object]:
+    """Return this machine's interfaces, routes, rules and network sysctls."""
+    sysctls = {}
+    for path in Path("/proc/sys/net").rglob("*"):
+        if path.is_file() and path.name != "nf_conntrack_count":
+            try:
+                sysctls[str(path)] = path.read_text()
+            except OSError:
+                continue
+    state: dict[str, object] = {
+        name: Path("/proc/net", name).read_text() for name in ("route", "ipv6_route", "fib_trie")
+    }
+    state["interfaces"] = sorted(entry.name for entry in Path("/sys/class/net").iterdir())
+    return state | {"sysctls": sysctls}
+
+
+def eventually(condition: object) -> bool:
+    """Wait, in small steps, until a condition holds; False when it does not in time."""
+    assert callable(condition)
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_a_killed_lab_leaves_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    mark = f"{os.getpid()}-{seed}"
+    before = host_state()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LAB],
+        env={**os.environ, MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        if seed % 2:
+            assert process.stdout.readline() == b"standing\n"
+        time.sleep(chance.uniform(0.0, 0.4))
+        victim = chance.choice(sorted(marked(mark)) or [process.pid])
+        number = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, number)
+        # a program on a host, or an emulator, may die without the lab's end
+        time.sleep(0.05)
+        process.terminate()
+        process.wait(timeout=PATIENCE_S)
+    assert eventually(lambda: not marked(mark)), marked(mark)
+    assert host_state() == before
+
+
+def test_the_caller_hears_that_its_supervisor_was_killed() -> None:
+    def work(send: Callable[[object], None]) -> None:
+        # the guardian is outside this PID namespace: only the caller can name it
+        send(None)
+        time.sleep(PATIENCE_S)
+
+    def on_message(_: object) -> None:
+        (guardian,) = _children(os.getpid())
+        os.kill(guardian, signal.SIGKILL)
+
+    with pytest.raises(SupervisorDiedError, match="SIGKILL"):
+        run_supervised(work, on_message)
+
+
+def _children(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children")
+    if text.exists():
+        return [int(word) for word in text.read_text().split()]
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == process:
+                found.append(int(entry.name))
+    return found
+
+
+def test_an_exception_of_the_work_reaches_the_caller() -> None:
+    def work(send: object) -> None:
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        run_supervised(work)
+
+
+def test_two_labs_stand_side_by_side(two_links: Topology) -> None:
+    def outer(send: object) -> tuple[int, int]:
+        with open_lab(two_links) as one, open_lab(two_links) as other:
+            other.link("lan1").set_up(False)
+            return _pings(one), _pings(other)
+
+    first, second = run_supervised(outer)
+    assert first == 1
+    assert second == 0
+
+
+def _pings(lab: Lab) -> int:
+    """Return whether a TCP connection is refused (a peer answers) on the first link."""
+    probe = (
+        "import socket, sys\n"
+        "s = socket.socket(); s.settimeout(1)\n"
+        "try: s.connect(('10.0.1.2', 9))\n"
+        "except ConnectionRefusedError: print(1)\n"
+        "except OSError: print(0)\n"
+    )
+    process = lab.spawn("left", [sys.executable, "-c", probe], stdout=subprocess.PIPE)
+    return int(process.communicate(timeout=30)[0])
+
+
+@pytest.fixture
+def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A registry of this test's own; labs still standing in it are taken down."""
+    monkeypatch.setattr("mptcplab.linux.standing.registry", lambda: tmp_path)
+    yield tmp_path
+    for entry in labs():
+        take_down(entry)
+
+
+def test_a_standing_lab_is_listed_entered_and_taken_down(
+    own_registry: Path, two_links: Topology, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start("play", two_links, lambda: open_lab(two_links), lambda notes: None)
+    assert [entry.name for entry in labs()] == ["play"]
+    with pytest.raises(LabError, match="stands already"):
+        start("play", two_links, lambda: open_lab(two_links), lambda notes: None)
+    child = os.fork()
+    if child == 0:  # entering a PID namespace is for good
+        os._exit(execute(find(None), "left", ["uname", "-n"]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert capfd.readouterr().out == "left\n"
+    take_down(find("play"))
+    assert labs() == []
+    assert list(own_registry.iterdir()) == []
+
+
+def test_the_entry_of_a_dead_lab_is_removed(own_registry: Path) -> None:
+    (own_registry / "old.json").write_text(json.dumps({"name": "old"}))
+    (own_registry / "old.sock").touch()
+    assert labs() == []
+    assert list(own_registry.iterdir()) == []
