@@ -199,13 +199,15 @@ class SocketSampler:
         info = sample.mptcp
         assert info is not None
         self._identities.remember_token(self.host, info.token, connection.port)
+        protocol = "fallback" if info.fallback else "mptcp"
+        connection.protocol = connection.protocol or protocol
         return {
             "time_ns": time_ns,
             "host": self.host,
             "flow": connection.flow.name,
             "connection": connection.index,
             "token": info.token,
-            "protocol": "fallback" if info.fallback else "mptcp",
+            "protocol": protocol,
             "subflows": info.subflows,
             "send_buffer_bytes": sample.send_buffer_bytes,
             "receive_buffer_bytes": sample.receive_buffer_bytes,
@@ -221,12 +223,15 @@ class SocketSampler:
     ) -> dict[str, Any]:
         tcp = sample.tcp
         assert tcp is not None
+        protocol = "tcp" if connection.flow.protocol == "tcp" else "fallback"
+        if sample.state == "ESTABLISHED":
+            connection.protocol = connection.protocol or protocol
         return {
             "time_ns": time_ns,
             "host": self.host,
             "flow": connection.flow.name,
             "connection": connection.index,
-            "protocol": "tcp" if connection.flow.protocol == "tcp" else "fallback",
+            "protocol": protocol,
             "subflows": 1,
             "send_buffer_bytes": sample.send_buffer_bytes,
             "receive_buffer_bytes": sample.receive_buffer_bytes,

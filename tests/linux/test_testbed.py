@@ -1,0 +1,267 @@
+"""Whole runs on the running kernel: short, on links of some ten Mb/s."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mptcplab.linux.drivers import kernel, tap
+from mptcplab.linux.drivers.driver import LinkDriver
+from mptcplab.linux.testbed import run
+from mptcplab.network.topology import Channel
+from mptcplab.results.run import Run
+from mptcplab.scenario.load import load
+from mptcplab.scenario.model import Scenario
+
+pytestmark = pytest.mark.kernel
+
+TWO_LINKS = """
+duration = "3s"
+interval = "250ms"
+hosts = ["alice", "bob"]
+
+[links.one]
+between = ["alice", "bob"]
+rate = "40Mb/s"
+queue = "100KB"
+
+[links.two]
+between = ["alice", "bob"]
+rate = "20Mb/s"
+queue = "100KB"
+
+[flows.main]
+from = "alice"
+to = "bob"
+buffer = "1MiB"
+"""
+OUTAGE = (
+    TWO_LINKS.replace('"3s"', '"7s"')
+    + """
+[[timeline]]
+at = "2s"
+down = "one"
+
+[[timeline]]
+at = "3.5s"
+up = "one"
+"""
+)
+
+
+def scenario(folder: Path, text: str, *overrides: str) -> Scenario:
+    file = folder / "scenario.toml"
+    file.write_text(textwrap.dedent(text))
+    return load(str(file), overrides=overrides)
+
+
+def finished(folder: Path, text: str, *overrides: str) -> Run:
+    return Run(run(scenario(folder, text, *overrides), folder / "run"))
+
+
+def by_link(finished: Run) -> dict[str, int]:
+    sent: dict[str, int] = defaultdict(int)
+    for row in finished.rows("links"):
+        sent[row["link"]] += row["tx_bytes"]
+    return sent
+
+
+def test_a_run_fills_every_table(tmp_path: Path) -> None:
+    done = finished(tmp_path, TWO_LINKS)
+    assert done.metadata["invalid_reasons"] == []
+    [flow] = done.metadata["flows"]
+    assert flow["protocol"] == "mptcp"
+    assert flow["intact"] is True
+    assert done.metadata["drivers"] == {"one": "kernel", "two": "kernel"}
+    assert flow["bytes"] * 8 / 3 > 0.85 * 60e6
+    sent = by_link(done)
+    assert sent["one"] * 8 / 3 == pytest.approx(40e6, rel=0.1)
+    assert sent["two"] * 8 / 3 == pytest.approx(20e6, rel=0.1)
+    rows = done.rows("flows")
+    assert len(rows) == 12
+    # bytes that were still on their way at the end came while it drained
+    assert 0 <= flow["bytes"] - sum(row["bytes"] for row in rows) < 3_000_000
+    subflows = done.rows("subflows")
+    assert {(row["host"], row["link"]) for row in subflows} == {
+        (host, link) for host in ("alice", "bob") for link in ("one", "two")
+    }
+    assert all(row["cwnd_bytes"] > 0 for row in subflows)
+    connections = done.rows("connections")
+    assert {row["send_buffer_bytes"] for row in connections} == {1 << 20}
+    assert {row["receive_buffer_bytes"] for row in connections} == {1 << 20}
+    names = {row["event"] for row in done.rows("events")}
+    assert {"established", "subflow-established", "receiver-done"} <= names
+    assert any(row["counter"] == "MPTcpExtMPJoinSynTx" for row in done.rows("counters"))
+    assert any(row["rtt_ns"] for row in done.rows("links"))
+
+
+def carrying_subflows(done: Run, host: str, link: str) -> list[int]:
+    """Return how many established subflows a link had, sample by sample."""
+    counts: dict[int, int] = {row["time_ns"]: 0 for row in done.rows("subflows")}
+    for row in done.rows("subflows"):
+        if (row["host"], row["link"], row["state"]) == (host, link, "ESTABLISHED"):
+            counts[row["time_ns"]] += 1
+    return list(counts.values())
+
+
+def test_the_link_aware_path_manager_uses_a_link_that_returns_at_once(tmp_path: Path) -> None:
+    done = finished(tmp_path, OUTAGE)
+    assert done.metadata["invalid_reasons"] == []
+    [event] = [row for row in done.rows("events") if row["event"] == "link-carries"]
+    assert event["link"] == "one"
+    assert 3.5e9 < event["time_ns"] < 4.5e9
+    assert max(carrying_subflows(done, "alice", "one")) == 1
+    down = [row for row in done.rows("links") if row["link"] == "one" and not row["up"]]
+    assert down
+    at_end = [row["bps"] for row in done.rows("links") if row["time_ns"] > 5.5e9]
+    assert sum(at_end) / (len(at_end) / 4) > 0.85 * 60e6
+    assert done.metadata["flows"][0]["intact"] is True
+
+
+def test_the_kernels_path_manager_is_left_alone_and_the_wait_is_shown(tmp_path: Path) -> None:
+    done = finished(tmp_path, OUTAGE, "tunables.path_manager=kernel")
+    events = done.rows("events")
+    assert not [row for row in events if row["source"] == "path-manager"]
+    [wait] = [row for row in events if row["event"] in ("link-carries", "link-idle")]
+    assert "since it came up" in wait["detail"] or "after it came up" in wait["detail"]
+    # the subflow is the one of before: nothing was closed, nothing joined
+    assert [row["event"] for row in events if row["event"] == "subflow-closed"] == []
+    assert done.metadata["path_manager"] == {"alice": "kernel", "bob": "kernel"}
+
+
+def test_downloads_and_parallel_connections(tmp_path: Path) -> None:
+    done = finished(tmp_path, TWO_LINKS, "flows.main.client=bob", "flows.main.connections=2")
+    assert done.metadata["invalid_reasons"] == []
+    assert [flow["intact"] for flow in done.metadata["flows"]] == [True, True]
+    assert {row["connection"] for row in done.rows("flows")} == {0, 1}
+
+
+def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
+    done = finished(tmp_path, TWO_LINKS, "links.two.families=ipv6")
+    assert done.metadata["invalid_reasons"] == []
+    locals_ = {row["local"] for row in done.rows("subflows") if row["host"] == "alice"}
+    assert {name.startswith("[") for name in locals_} == {True, False}
+
+
+def test_a_flow_that_is_done_ends_the_run(tmp_path: Path) -> None:
+    done = finished(tmp_path, TWO_LINKS.replace('"3s"', '"60s"'), "flows.main.size=2MB")
+    assert done.metadata["valid"]
+    assert done.metadata["flows"][0]["bytes"] == 2_000_000
+    assert done.metadata["measured_ns"] < 10e9
+
+
+@pytest.mark.program("iperf3")
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_iperf3(tmp_path: Path, protocol: str) -> None:
+    done = finished(
+        tmp_path, TWO_LINKS, "flows.main.application=iperf3", f"flows.main.protocol={protocol}"
+    )
+    assert done.metadata["invalid_reasons"] == []
+    [flow] = done.metadata["flows"]
+    assert flow["intact"] is None
+    assert flow["protocol"] == protocol
+    expected = 60e6 if protocol == "mptcp" else 40e6
+    assert sum(row["bytes"] for row in done.rows("flows")) * 8 / 3 > 0.8 * expected
+
+
+def as_asked(driver: type[LinkDriver], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a driver claim that it is set as it should be, whatever it does."""
+    monkeypatch.setattr(
+        driver, "configured", lambda self, direction: asked(self, direction), raising=True
+    )
+
+
+def asked(driver: Any, direction: str) -> Channel:
+    channel = (
+        driver._channels[direction]
+        if isinstance(driver, tap.TapDriver)
+        else driver._side(direction).channel
+    )
+    assert isinstance(channel, Channel)
+    return channel
+
+
+def test_a_delay_that_is_not_given_makes_the_run_invalid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = tap.parameters
+    monkeypatch.setattr(
+        tap,
+        "parameters",
+        lambda channel, *, up: dataclasses.replace(right(channel, up=up), delay_ns=0),
+    )
+    as_asked(tap.TapDriver, monkeypatch)
+    done = finished(tmp_path, TWO_LINKS, "links.one.rtt=20ms", "duration=1s")
+    assert not done.metadata["valid"]
+    [reason] = [each for each in done.metadata["invalid_reasons"] if "round trip" in each]
+    assert reason.startswith("one ")
+    assert "20 ms asked for" in reason
+
+
+def test_a_rate_that_is_not_given_makes_the_run_invalid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = kernel.shaper
+    monkeypatch.setattr(
+        kernel,
+        "shaper",
+        lambda channel, mtu: dataclasses.replace(right(channel, mtu), rate_bps=30_000_000),
+    )
+    as_asked(kernel.KernelDriver, monkeypatch)
+    done = finished(tmp_path, TWO_LINKS, "duration=1s")
+    reasons = done.metadata["invalid_reasons"]
+    assert any(each.startswith("one forward: ") and "40 Mb/s asked for" in each for each in reasons)
+    assert any(each.startswith("two forward: ") and "20 Mb/s asked for" in each for each in reasons)
+
+
+def test_a_setting_that_reads_back_differently_makes_the_run_invalid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = kernel.shaper
+    monkeypatch.setattr(
+        kernel,
+        "shaper",
+        lambda channel, mtu: dataclasses.replace(right(channel, mtu), limit_bytes=50_000),
+    )
+    done = finished(tmp_path, TWO_LINKS, "duration=1s")
+    assert any("queue is" in each for each in done.metadata["invalid_reasons"])
+
+
+def test_a_termination_leaves_what_was_measured(tmp_path: Path) -> None:
+    scenario(tmp_path, TWO_LINKS.replace('"3s"', '"60s"'))
+    program = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from mptcplab.linux.testbed import run
+        from mptcplab.results.observer import Silent
+        from mptcplab.scenario.load import load
+
+        class Shout(Silent):
+            def tick(self, *_):
+                print("tick", flush=True)
+
+        folder = Path(sys.argv[1])
+        run(load(str(folder / "scenario.toml")), folder / "run", Shout())
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, env=os.environ
+    )
+    assert process.stdout is not None
+    for _ in range(4):
+        assert process.stdout.readline() == b"tick\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    done = Run(tmp_path / "run")
+    assert any("stopped by SIGTERM" in each for each in done.metadata["invalid_reasons"])
+    assert len(done.rows("flows")) >= 4
