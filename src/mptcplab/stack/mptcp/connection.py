@@ -359,7 +359,7 @@ class Connection:
 
     def on_subflow_fin(self, subflow: MptcpSubflow, now_ns: int) -> None:
         """The peer closes a subflow; in plain TCP that is the end of its stream."""
-        if not self.mptcp or self.rx_infinite:
+        if not self.mptcp or self.rx_infinite or self.tx_infinite:
             self.handle_data_fin(self.receive_buffer.rcv_nxt, now_ns)
         else:
             subflow.finish()

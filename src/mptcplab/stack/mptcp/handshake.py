@@ -26,6 +26,7 @@ from mptcplab.wire.mptcp import (
     MpJoinSyn,
     MpJoinSynAck,
     MptcpOption,
+    MpTcpRst,
 )
 from mptcplab.wire.segment import Segment
 
@@ -143,7 +144,7 @@ def judge_syn_ack(subflow: MptcpSubflow, segment: Segment, now_ns: int) -> bool:
     subflow.sender.snd_una = 1
     subflow.sender.snd_nxt = 1
     if connection.version != 0:
-        subflow.reset_reason = RST_MPTCP_ERROR
+        subflow.reset_option = MpTcpRst(RST_MPTCP_ERROR)
     subflow.outbox.append(subflow.make_reset())
     subflow.reset(CloseReason.PROTOCOL, now_ns)
     return False

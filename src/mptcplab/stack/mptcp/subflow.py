@@ -360,6 +360,8 @@ class MptcpSubflow(Subflow):
             self._plain_window(segment)
             return True
         if dss is None:
+            if connection.tx_infinite:
+                self._plain_window(segment)
             return True
         self.saw_option = True
         if dss.data_ack is not None:

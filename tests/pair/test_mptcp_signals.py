@@ -1,0 +1,485 @@
+"""Multipath TCP between two stacks: fallback, addresses, priorities, failures, fast close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from mptcplab.stack.config import StackConfig
+from mptcplab.stack.events import CloseReason
+from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.path_managers.base import (
+    AnnounceAddress,
+    Command,
+    PathManager,
+    PathView,
+    RemoveAddress,
+)
+from mptcplab.stack.path_managers.full_mesh import FullMesh
+from mptcplab.stack.testing import MILLISECOND_NS, Host, Pipe, Sink, config, pump
+from mptcplab.wire.ip import parse_address
+from mptcplab.wire.mptcp import (
+    AddAddr,
+    Dss,
+    MpCapable,
+    MpFail,
+    MpFastclose,
+    MpJoinAck,
+    MpJoinSyn,
+    MpJoinSynAck,
+    MpPrio,
+    MptcpOption,
+    MpTcpRst,
+    RemoveAddr,
+)
+from mptcplab.wire.segment import RST, SYN, Segment
+
+SECOND_NS = 1_000 * MILLISECOND_NS
+CONTENT = bytes(range(251)) * 2_000
+A1, A2, B1, B2 = "10.0.1.1", "10.0.2.1", "10.0.1.2", "10.0.2.2"
+
+
+class Announcer(PathManager):
+    """Announces the second address, and withdraws it when told to."""
+
+    def on_established(self, view: PathView) -> list[Command]:
+        return [AnnounceAddress(2, parse_address(B2))]
+
+
+class Pair:
+    """Two hosts with two addresses each, every pair of addresses joined."""
+
+    def __init__(self, client: StackConfig | None = None, server: StackConfig | None = None):
+        self.pipe = Pipe()
+        self.a = self.pipe.add_host("a", client or config(), A1, A2)
+        self.b = self.pipe.add_host("b", server or config(), B1, B2)
+        for left in (A1, A2):
+            for right in (B1, B2):
+                self.pipe.link(left, right)
+        self.b.stack.listen(80)
+        self.sink = Sink(self.b, content=True)
+        self.pipe.recording = True
+        self.client: Connection = self.a.stack.connect(
+            parse_address(A1), parse_address(B1), 80, self.pipe.now_ns
+        )
+
+    @property
+    def server(self) -> Connection:
+        assert self.sink.connection is not None
+        return self.sink.connection
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        return self.pipe.run(int(seconds * SECOND_NS), until)
+
+    def finish(self, seconds: float = 300) -> None:
+        """Let everything written arrive and both sides close."""
+        done = self.run(
+            seconds,
+            lambda: self.client.closed_for is not None and self.server.closed_for is not None,
+        )
+        assert done
+        assert bytes(self.sink.content) == CONTENT
+        assert self.client.closed_for is CloseReason.FINISHED
+        assert self.server.closed_for is CloseReason.FINISHED
+
+    def options(self, kind: type[MptcpOption], host: Host | None = None) -> list[Segment]:
+        """Return the segments sent (by ``host``) with such an option."""
+        return [
+            segment
+            for _, segment in self.pipe.sent
+            if any(isinstance(option, kind) for option in segment.mptcp)
+            and (host is None or segment.src in [x.address for x in host.stack.local_addresses])
+        ]
+
+
+def strip(
+    kind: type[MptcpOption] | None, when: Callable[[Segment], bool] = lambda segment: True
+) -> Callable[[Segment, int], list[tuple[Segment, int]]]:
+    """Return a filter that removes options of a kind (``None``: all MPTCP options)."""
+
+    def carry(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
+        if when(segment):
+            segment = copy(segment)
+            segment.mptcp = tuple(
+                option
+                for option in segment.mptcp
+                if kind is not None and not isinstance(option, kind)
+            )
+        return [(segment, 0)]
+
+    return carry
+
+
+def copy(segment: Segment) -> Segment:
+    return Segment(
+        segment.src,
+        segment.src_port,
+        segment.dst,
+        segment.dst_port,
+        seq=segment.seq,
+        ack=segment.ack,
+        flags=segment.flags,
+        window=segment.window,
+        payload_bytes=segment.payload_bytes,
+        payload=segment.payload,
+        segment_size_bytes=segment.segment_size_bytes,
+        mss=segment.mss,
+        wscale=segment.wscale,
+        sack_permitted=segment.sack_permitted,
+        sack=segment.sack,
+        ts_val=segment.ts_val,
+        ts_ecr=segment.ts_ecr,
+        mptcp=segment.mptcp,
+    )
+
+
+def mesh() -> StackConfig:
+    return replace(config(), path_manager=FullMesh)
+
+
+def of_version(version: int, settings: StackConfig) -> StackConfig:
+    return replace(settings, version=version)
+
+
+# Fallback (RFC 8684 section 3.7).
+
+
+@pytest.mark.parametrize("which", ["syn", "synack", "third", "all", "server"])
+@pytest.mark.parametrize("version", [0, 1])
+def test_falls_back_when_the_handshake_loses_its_options(which: str, version: int) -> None:
+    server = config()
+    server.mptcp = which != "server"
+    pair = Pair(of_version(version, mesh()), of_version(version, server))
+    up, down = pair.pipe.both(A1, B1)
+    if which == "syn":
+        up.filter = strip(None, lambda segment: bool(segment.flags & SYN))
+    elif which == "synack":
+        down.filter = strip(None, lambda segment: bool(segment.flags & SYN))
+    elif which == "third":
+        up.filter = strip(MpCapable, lambda segment: not segment.flags & SYN)
+        if version == 0:
+            up.filter = strip(None, lambda segment: not segment.flags & SYN)
+    elif which == "all":
+        up.filter = strip(None)
+        down.filter = strip(None)
+    pump(pair.a, pair.client, CONTENT)
+    if which == "third" and version == 1:
+        up.filter = strip(None, lambda segment: not segment.flags & SYN)
+    pair.finish()
+    assert not pair.client.mptcp
+    assert not pair.server.mptcp or pair.server.tx_infinite
+    assert not pair.options(MpJoinSyn)
+    assert "fallback" in pair.a.kinds()
+
+
+def test_falls_back_when_acknowledgments_lose_the_data_ack() -> None:
+    pair = Pair()
+    pair.pipe.path(B1, A1).filter = strip(None, lambda segment: not segment.flags & SYN)
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    assert pair.client.fallback_reason
+
+
+def test_server_data_first_establishes_the_client() -> None:
+    pair = Pair()
+    pair.run(1)
+    assert not pair.client.fully_established
+    pair.server.write(b"x")
+    pair.run(1)
+    assert pair.client.fully_established
+    assert pair.client.read() == b"x"
+    assert pair.server.fully_established
+
+
+def test_lost_third_packet_is_made_good_by_the_first_data() -> None:
+    pair = Pair()
+    lost = []
+
+    def lose_first_ack(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
+        if not segment.flags & SYN and not lost:
+            lost.append(segment)
+            return []
+        return [(segment, 0)]
+
+    pair.pipe.path(A1, B1).filter = lose_first_ack
+    pair.run(0.025)
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    assert lost[0].payload_bytes == 0
+    assert pair.client.mptcp
+    assert pair.server.mptcp
+
+
+# Joins (section 3.2).
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_join_proves_itself_and_carries_data(version: int) -> None:
+    pair = Pair(of_version(version, mesh()), of_version(version, config()))
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    assert pair.options(MpJoinSyn)
+    assert pair.options(MpJoinSynAck)
+    assert pair.options(MpJoinAck)
+    join = pair.options(MpJoinSyn)[0]
+    first = next(s for _, s in pair.pipe.sent if s.src == join.src and s.payload_bytes)
+    fourth = next(
+        s
+        for _, s in pair.pipe.sent
+        if s.dst == join.src and not s.flags & SYN and s.src == join.dst
+    )
+    order = [s for _, s in pair.pipe.sent]
+    assert order.index(fourth) < order.index(first), "no data before the fourth packet"
+
+
+@pytest.mark.parametrize("kind", [MpJoinSynAck, MpJoinAck])
+def test_join_that_loses_its_option_is_reset(kind: type[MptcpOption]) -> None:
+    pair = Pair(mesh())
+    for path in (*pair.pipe.both(A2, B1), *pair.pipe.both(A2, B2)):
+        path.filter = strip(kind)
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    resets = [s for _, s in pair.pipe.sent if s.flags & RST]
+    assert resets
+    assert pair.client.mptcp
+    assert "fallback" not in pair.a.kinds()
+
+
+def test_join_with_a_wrong_hmac_is_reset() -> None:
+    pair = Pair(mesh())
+
+    def forge(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
+        segment = copy(segment)
+        segment.mptcp = tuple(
+            MpJoinSynAck(o.backup, o.address_id, bytes(8), o.nonce)
+            if isinstance(o, MpJoinSynAck)
+            else o
+            for o in segment.mptcp
+        )
+        return [(segment, 0)]
+
+    pair.pipe.path(B1, A2).filter = forge
+    pair.run(2)
+    pair.client.write(b"x")
+    pair.run(2)
+    assert len(pair.client.subflows) == 1
+    reset = next(s for _, s in pair.pipe.sent if s.flags & RST)
+    assert any(isinstance(option, MpTcpRst) and option.reason == 1 for option in reset.mptcp)
+
+
+def test_unknown_token_is_refused() -> None:
+    pair = Pair()
+    pair.run(1)
+    syn = Segment(
+        parse_address(A2),
+        5000,
+        parse_address(B1),
+        80,
+        flags=SYN,
+        mptcp=(MpJoinSyn(False, 1, 7, 7),),
+    )
+    pair.pipe.inject(syn)
+    pair.run(1)
+    assert [s for _, s in pair.pipe.sent if s.flags & RST and s.dst_port == 5000]
+
+
+def test_flag_c_refuses_joins_to_the_initial_address() -> None:
+    pair = Pair(mesh(), replace(config(), allow_join_initial=False))
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    assert pair.client.peer_denies_initial
+
+
+# Addresses (section 3.4) and priorities (section 3.3.8).
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_announced_address_is_echoed_and_joined(version: int) -> None:
+    server = replace(config(), path_manager=Announcer, version=version)
+    pair = Pair(replace(mesh(), version=version), server)
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    assert "address-announced" in pair.a.kinds()
+    echoes = [s for s in pair.options(AddAddr, pair.a) if _add_addr(s).echo]
+    assert bool(echoes) is (version == 1)
+    assert any(s.dst == parse_address(B2) for s in pair.options(MpJoinSyn))
+    for segment in pair.options(AddAddr):
+        assert len(segment.mptcp) == 1, "ADD_ADDR travels alone"
+        assert segment.payload_bytes == 0
+
+
+def _add_addr(segment: Segment) -> AddAddr:
+    option = segment.mptcp[0]
+    assert isinstance(option, AddAddr)
+    return option
+
+
+def test_announcement_is_repeated_until_echoed() -> None:
+    pair = Pair(None, replace(config(), path_manager=Announcer))
+    pair.pipe.path(A1, B1).filter = strip(AddAddr)
+    pair.client.write(b"x")
+    pair.run(20)
+    assert len(pair.options(AddAddr, pair.b)) == 4
+
+
+def test_forged_announcement_is_ignored() -> None:
+    pair = Pair(mesh(), replace(config(), path_manager=Announcer))
+
+    def forge(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
+        segment = copy(segment)
+        segment.mptcp = tuple(
+            AddAddr(o.address_id, o.address, hmac=bytes(8)) if isinstance(o, AddAddr) else o
+            for o in segment.mptcp
+        )
+        return [(segment, 0)]
+
+    pair.pipe.path(B1, A1).filter = forge
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    assert "address-announced" not in pair.a.kinds()
+
+
+def test_removed_address_closes_its_subflows() -> None:
+    pair = Pair(mesh())
+    pair.client.write(CONTENT[:1000])
+    pair.run(2)
+    assert len(pair.server.subflows) == 2
+    pair.client.paths.apply([RemoveAddress(2)], pair.pipe.now_ns)
+    pair.a.stack.touch(pair.client)
+    pair.run(2)
+    assert pair.options(RemoveAddr)
+    assert "address-removed" in pair.b.kinds()
+    assert "subflow-closed" in pair.b.kinds()
+
+
+def test_priority_moves_data_off_a_subflow() -> None:
+    pair = Pair(mesh())
+    pair.client.write(CONTENT[:1000])
+    pair.run(2)
+    pair.server.set_backup(0, True)
+    pair.run(1)
+    assert pair.options(MpPrio)
+    initial = pair.client.subflows[0]
+    before = initial.sender.sent_bytes
+    pump(pair.a, pair.client, CONTENT[1000:])
+    pair.finish()
+    assert initial.backup_remote
+    assert initial.sender.sent_bytes - before <= 1, "nothing but the FIN"
+
+
+# Failures.
+
+
+def test_survives_the_death_of_the_initial_path() -> None:
+    pair = Pair(mesh())
+    pair.client.write(CONTENT[:1000])
+    pair.run(2)
+    for path in pair.pipe.both(A1, B1):
+        path.up = False
+    pump(pair.a, pair.client, CONTENT[1000:])
+    pair.finish(2000)
+    assert pair.client.send.reinjected_bytes >= 0
+
+
+def test_break_before_make() -> None:
+    pair = Pair(mesh())
+    pair.client.write(CONTENT[:1000])
+    pair.run(2)
+    now_ns = pair.pipe.now_ns
+    for subflow in list(pair.client.subflows):
+        subflow.reset(CloseReason.LINK_DOWN, now_ns)
+    pair.a.stack.touch(pair.client)
+    pair.run(0.005)
+    assert not pair.client.usable
+    assert pair.client.closed_for is None
+    pair.a.stack.address_down(parse_address(A2), pair.pipe.now_ns)
+    pair.a.stack.address_up(parse_address(A2), pair.pipe.now_ns)
+    pump(pair.a, pair.client, CONTENT[1000:])
+    pair.finish()
+
+
+def test_connection_without_subflows_times_out() -> None:
+    pair = Pair(None, None)
+    pair.client.write(b"x")
+    pair.run(2)
+    for subflow in list(pair.client.subflows):
+        subflow.reset(CloseReason.LINK_DOWN, pair.pipe.now_ns)
+    pair.a.stack.touch(pair.client)
+    pair.run(59)
+    assert pair.client.closed_for is None
+    assert pair.server.closed_for is None
+    pair.run(3)
+    assert pair.client.closed_for is CloseReason.TIMEOUT
+    assert pair.server.closed_for is CloseReason.TIMEOUT
+    assert not pair.a.stack.connections
+
+
+def test_fast_close() -> None:
+    pair = Pair(mesh())
+    pair.client.write(CONTENT[:1000])
+    pair.run(2)
+    pair.client.abort(pair.pipe.now_ns)
+    pair.run(1)
+    assert pair.options(MpFastclose)
+    assert pair.client.closed_for is CloseReason.ABORTED
+    assert pair.server.closed_for is CloseReason.FASTCLOSE
+    assert not pair.b.stack.connections
+
+
+# Checksums (section 3.3.1) and MP_FAIL (section 3.7).
+
+
+def corrupt_once(after: int) -> Callable[[Segment, int], list[tuple[Segment, int]]]:
+    done = []
+
+    def carry(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
+        if segment.payload is not None and segment.payload_bytes > 1000:
+            done.append(segment)
+            if len(done) == after:
+                changed = copy(segment)
+                body = bytearray(segment.payload)
+                body[100] ^= 0x55
+                changed.payload = bytes(body)
+                return [(changed, 0)]
+        return [(segment, 0)]
+
+    return carry
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_checksum_protects_a_whole_transfer(version: int) -> None:
+    server = replace(config(), checksum=True, version=version)
+    pair = Pair(replace(mesh(), version=version), server)
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    assert pair.client.checksum
+    dss = [o for _, s in pair.pipe.sent for o in s.mptcp if isinstance(o, Dss) and o.dsn]
+    assert dss
+    assert all(option.checksum is not None for option in dss)
+
+
+def test_bad_checksum_on_the_only_subflow_leads_to_the_infinite_mapping() -> None:
+    pair = Pair(replace(config(), checksum=True), replace(config(), checksum=True))
+    pair.pipe.path(A1, B1).filter = corrupt_once(20)
+    pump(pair.a, pair.client, CONTENT)
+    pair.finish()
+    assert pair.options(MpFail, pair.b)
+    infinite = [o for _, s in pair.pipe.sent for o in s.mptcp if isinstance(o, Dss) and o.infinite]
+    assert infinite
+    assert "fallback" in pair.a.kinds()
+    assert "checksum-failed" in pair.b.kinds()
+
+
+def test_bad_checksum_with_a_sibling_resets_the_subflow() -> None:
+    pair = Pair(replace(mesh(), checksum=True), replace(config(), checksum=True))
+    pair.client.write(CONTENT[:1000])
+    pair.run(2)
+    pair.pipe.path(A2, B1).filter = corrupt_once(3)
+    pump(pair.a, pair.client, CONTENT[1000:])
+    pair.finish()
+    failed = pair.options(MpFail, pair.b)
+    assert failed
+    assert failed[0].flags & RST
+    assert pair.client.mptcp
