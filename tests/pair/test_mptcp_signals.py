@@ -65,6 +65,10 @@ class Pair:
             parse_address(A1), parse_address(B1), 80, self.pipe.now_ns
         )
 
+    def ends(self) -> tuple[CloseReason | None, CloseReason | None]:
+        """Return why each side ended."""
+        return self.client.closed_for, self.server.closed_for
+
     @property
     def server(self) -> Connection:
         assert self.sink.connection is not None
@@ -195,7 +199,7 @@ def test_server_data_first_establishes_the_client() -> None:
 
 def test_lost_third_packet_is_made_good_by_the_first_data() -> None:
     pair = Pair()
-    lost = []
+    lost: list[Segment] = []
 
     def lose_first_ack(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
         if not segment.flags & SYN and not lost:
@@ -408,11 +412,9 @@ def test_connection_without_subflows_times_out() -> None:
         subflow.reset(CloseReason.LINK_DOWN, pair.pipe.now_ns)
     pair.a.stack.touch(pair.client)
     pair.run(59)
-    assert pair.client.closed_for is None
-    assert pair.server.closed_for is None
+    assert pair.ends() == (None, None)
     pair.run(3)
-    assert pair.client.closed_for is CloseReason.TIMEOUT
-    assert pair.server.closed_for is CloseReason.TIMEOUT
+    assert pair.ends() == (CloseReason.TIMEOUT, CloseReason.TIMEOUT)
     assert not pair.a.stack.connections
 
 
@@ -432,7 +434,7 @@ def test_fast_close() -> None:
 
 
 def corrupt_once(after: int) -> Callable[[Segment, int], list[tuple[Segment, int]]]:
-    done = []
+    done: list[Segment] = []
 
     def carry(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
         if segment.payload is not None and segment.payload_bytes > 1000:
