@@ -152,6 +152,16 @@ def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
     assert {name.startswith("[") for name in locals_} == {True, False}
 
 
+@pytest.mark.program("tcpdump")
+def test_captures(tmp_path: Path) -> None:
+    done = finished(tmp_path, TWO_LINKS, "duration=1s", 'captures=["alice:eth0", "bob:eth1"]')
+    assert done.metadata["valid"]
+    for name in ("alice-eth0", "bob-eth1"):
+        data = (done.folder / f"{name}.pcap").read_bytes()
+        assert data[:4] in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4")
+        assert len(data) > 10_000
+
+
 def test_a_flow_that_is_done_ends_the_run(tmp_path: Path) -> None:
     done = finished(tmp_path, TWO_LINKS.replace('"3s"', '"60s"'), "flows.main.size=2MB")
     assert done.metadata["valid"]

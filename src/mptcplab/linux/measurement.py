@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+from mptcplab.linux.captures import Captures
 from mptcplab.linux.drivers.driver import DIRECTIONS
 from mptcplab.linux.emulator import Lateness, LinkReading
 from mptcplab.linux.event_log import EventLog
@@ -56,6 +57,7 @@ class Measurement:
         self.hosts = hosts_of(self.flows.connections())
         self.timeline = Timeline(scenario.timeline, self.loop, self._perform, self._acted)
         self._returns = ReturnWatch(self.loop, self.links.sent_bytes, self._returned)
+        self._captures = Captures(scenario, lab, writer.workspace)
         self._closing: list[Any] = []
         self._manager: LinkAwarePathManager | None = None
         self.stop_reason = ""
@@ -72,6 +74,7 @@ class Measurement:
     def prepare(self) -> None:
         """Open every probe, start every process, and put each link in its first state."""
         self._open_probes()
+        self._captures.start()
         self.flows.prepare()
         for link in self._scenario.topology.links:
             if not link.up:
@@ -121,6 +124,7 @@ class Measurement:
     def close(self) -> None:
         """End every process and give every probe back."""
         self.flows.close()
+        self._captures.stop()
         for probe in self._closing:
             probe.close()
         self.loop.close()
