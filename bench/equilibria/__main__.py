@@ -1,4 +1,4 @@
-"""Measure and write docs/congestion.md: ``python -m bench.equilibria [--quick] [--check]``."""
+"""Measure equilibria and write them into docs/congestion.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from mptcplab.network.parameters import ChannelParameters
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 
 PAGE = Path(__file__).parents[2] / "docs" / "congestion.md"
-BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 
 Forms = Callable[[list[LossyPath]], list[float]]
 
@@ -38,7 +37,7 @@ PAIRS = [
     [LossyPath(0.001, 10), LossyPath(0.0001, 100)],
 ]
 COUPLED: dict[str, Forms] = {"lia": lia_rates, "olia": olia_rates, "balia": balia_rates}
-LINK = ChannelParameters(rate_bps=50_000_000, delay_ns=20 * MS, queue_bytes=250_000, loss=0.0005)
+LINK = ChannelParameters(rate_bps=50_000_000, delay_ns=10 * MS, queue_bytes=125_000, loss=0.0005)
 
 
 def loss_table(replications: int, duration_s: float) -> list[str]:
@@ -115,25 +114,36 @@ def buffer_table(duration_s: float) -> list[str]:
     return rows
 
 
+def tables(quick: bool) -> dict[str, Callable[[], list[str]]]:
+    """Return what makes each table of the page."""
+    replications, duration_s = (2, 10.0) if quick else (5, 60.0)
+    return {
+        "loss": lambda: loss_table(replications, duration_s),
+        "paths": lambda: pair_table(replications, duration_s),
+        "bottleneck": lambda: bottleneck_table(replications, duration_s / 5),
+        "buffer": lambda: buffer_table(duration_s),
+    }
+
+
 def main() -> None:
-    """Measure everything and put the tables into the page."""
+    """Measure and put the tables into the page."""
     parser = argparse.ArgumentParser(prog="python -m bench.equilibria", description=__doc__)
+    parser.add_argument("table", nargs="*", help="loss, paths, bottleneck, buffer; default all")
     parser.add_argument("--quick", action="store_true", help="short runs; print, write nothing")
-    quick = parser.parse_args().quick
-    replications, duration_s = (2, 10.0) if quick else (5, 100.0)
-    sections = [
-        ("NewReno and the loss law (segments/s)", loss_table(replications, duration_s)),
-        ("Two lossy paths (segments/s)", pair_table(replications, duration_s)),
-        ("A bottleneck shared with one TCP", bottleneck_table(replications, duration_s)),
-        ("WiFi and 3G with a small receive buffer (Mb/s)", buffer_table(duration_s)),
-    ]
-    text = "\n".join(f"### {title}\n\n" + "\n".join(rows) + "\n" for title, rows in sections)
-    if quick:
-        print(text)
-        return
-    before, rest = PAGE.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    arguments = parser.parse_args()
+    known = tables(arguments.quick)
+    for name in arguments.table or known:
+        if name not in known:
+            parser.error(f"no table {name!r}: expected one of {', '.join(known)}")
+        rows = known[name]()
+        if arguments.quick:
+            print("\n".join(rows))
+            continue
+        begin, end = f"<!-- measured: {name} -->\n", f"<!-- end: {name} -->\n"
+        before, rest = PAGE.read_text().split(begin)
+        after = rest.split(end)[1]
+        PAGE.write_text(before + begin + "\n".join(rows) + "\n" + end + after)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,8 @@ from mptcplab.wire.segment import Segment
 
 ETHERNET_BYTES = 14
 PORT = 5001
+PIECE_NS = 1_000_000
+"""Wire time that packets of a train may keep together: round trips here are 10 ms and more."""
 ENDLESS_BYTES = 1 << 50
 """What a bulk sender has to send: lengths only, so it costs nothing."""
 
@@ -86,7 +88,8 @@ class Laboratory:
 
     def wire(self, parameters: ChannelParameters) -> Wire:
         """Add one direction of a link; what arrives goes to the host that has the address."""
-        channel = ChannelModel(parameters, Random(self.random.getrandbits(64)))
+        random = Random(self.random.getrandbits(64))
+        channel = ChannelModel(parameters, random, piece_ns=PIECE_NS)
         return Wire(self.loop, channel, self._deliver)
 
     def _deliver(self, piece: Piece) -> None:

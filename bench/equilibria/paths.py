@@ -8,6 +8,7 @@ from bench.equilibria.closed_forms import LossyPath
 from bench.equilibria.hosts import ENDLESS_BYTES, PORT, Laboratory
 
 from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.wire import Wire
 from mptcplab.stack.config import CongestionFactory, StackConfig
 from mptcplab.stack.congestion.lia import Lia
 from mptcplab.stack.congestion.newreno import NewReno
@@ -52,7 +53,7 @@ class OnePerPath(PathManager):
 
 
 def bulk_config(congestion: CongestionFactory, **changes: object) -> StackConfig:
-    """Return a configuration whose buffers never limit."""
+    """Return a configuration whose buffers never limit and whose trains are as large as may be."""
     config = StackConfig(congestion, LowestRtt, InitialOnly)
     config.mss_bytes = MSS
     config.send_buffer_bytes = ENDLESS_BYTES
@@ -60,6 +61,7 @@ def bulk_config(congestion: CongestionFactory, **changes: object) -> StackConfig
     config.receive_buffer_bytes = 1 << 28
     config.receive_buffer_max_bytes = 0
     config.max_subflows = 64
+    config.train_time_ns = 0
     for name, value in changes.items():
         setattr(config, name, value)
     return config
@@ -75,6 +77,9 @@ class Rates:
     """What was measured: segments per second, per subflow of each connection."""
 
     segments_per_s: list[list[float]]
+    wires: list[Wire]
+    """The wires that carried the data."""
+    segments_per_train: float
 
     def total(self, connection: int = 0) -> float:
         """Return the sum over the subflows of one connection."""
@@ -82,7 +87,11 @@ class Rates:
 
 
 def measure(
-    laboratory: Laboratory, connections: list[Connection], warm_s: float, duration_s: float
+    laboratory: Laboratory,
+    connections: list[Connection],
+    wires: list[Wire],
+    warm_s: float,
+    duration_s: float,
 ) -> Rates:
     """Run ``warm_s``, then count for ``duration_s``."""
     loop = laboratory.loop
@@ -94,7 +103,10 @@ def measure(
         segment_bytes = connection.subflows[0].sender.mss_bytes
         end = subflow_bytes(connection)
         rates.append([(end[one] - start[one]) / segment_bytes / duration_s for one in sorted(end)])
-    return Rates(rates)
+    subflows = [subflow for connection in connections for subflow in connection.subflows]
+    trains = sum(one.sender.sent_trains for one in subflows)
+    segments = sum(one.sender.sent_bytes / one.sender.mss_bytes for one in subflows)
+    return Rates(rates, wires, segments / trains)
 
 
 def lossy_paths(
@@ -103,23 +115,26 @@ def lossy_paths(
     seed: int,
     warm_s: float,
     duration_s: float,
+    **changes: object,
 ) -> Rates:
     """One connection with one subflow per path; nothing but the given loss limits it."""
     laboratory = Laboratory(seed)
     client = laboratory.host(bulk_config(congestion))
     server = laboratory.host(bulk_config(congestion))
+    wires = []
     for number, path in enumerate(paths):
         delay_ns = int(path.rtt_ms * MS / 2)
         forth = laboratory.wire(ChannelParameters(delay_ns=delay_ns, loss=path.loss))
         back = laboratory.wire(ChannelParameters(delay_ns=delay_ns))
+        wires.append(forth)
         client.wires[server_address(number)] = forth
         server.wires[client_address(number)] = back
         client.stack.add_address(client_address(number), number + 1)
         server.stack.add_address(server_address(number), number + 1)
     server.stack.listen(PORT)
-    config = bulk_config(congestion, path_manager=lambda: OnePerPath(len(paths)))
+    config = bulk_config(congestion, path_manager=lambda: OnePerPath(len(paths)), **changes)
     connection = laboratory.transfer(client, server, config)
-    return measure(laboratory, [connection], warm_s, duration_s)
+    return measure(laboratory, [connection], wires, warm_s, duration_s)
 
 
 def shared_bottleneck(
@@ -153,7 +168,7 @@ def shared_bottleneck(
         server.wires[client_address(number)] = back
         connections.append(laboratory.transfer(client, server, config))
         laboratory.loop.run(laboratory.loop.now_ns + laboratory.random.randrange(SECOND // 10))
-    return measure(laboratory, connections, warm_s, duration_s)
+    return measure(laboratory, connections, [forth], warm_s, duration_s)
 
 
 def wifi_and_3g(

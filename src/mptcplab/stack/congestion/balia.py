@@ -40,7 +40,12 @@ class Balia(CongestionControl):
         self.grow(acked_bytes * self.mss_bytes * linked * balance)
 
     def ssthresh_after_loss(self, flight_bytes: int) -> int:
-        """Take w/2 min(alpha, 1.5) off, down to one segment when there are other paths."""
+        """Take w/2 min(alpha, 1.5) off, down to two segments.
+
+        DEVIATION: the draft and mptcp_balia.c go down to one when there are other paths; with one
+        segment every acknowledgment is a delayed one and every loss a timeout, which holds the
+        path far below its equilibrium.
+        """
         if len(self.group.members) < 2 or self.srtt_ns == 0:
             return super().ssthresh_after_loss(flight_bytes)
         rate = self.cwnd_bytes / self.srtt_ns
@@ -49,4 +54,4 @@ class Balia(CongestionControl):
             if member.srtt_ns > 0:
                 best_rate = max(best_rate, member.cwnd_bytes / member.srtt_ns)
         decrease = flight_bytes / 2.0 * min(best_rate / rate, MAX_DECREASE)
-        return max(int(flight_bytes - decrease), self.mss_bytes)
+        return max(int(flight_bytes - decrease), 2 * self.mss_bytes)

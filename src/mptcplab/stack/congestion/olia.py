@@ -3,6 +3,11 @@
 The first term of the increase moves traffic to the less congested paths (as fully coupled control
 would); the second takes window from the paths that have the largest and gives it to good paths
 that have not, so that the algorithm answers to change without flapping.
+
+DEVIATION: after a loss the window is at least two segments, as in the out-of-tree kernel
+(mptcp_olia.c, tcp_reno_ssthresh), where the draft allows one when there are other paths: with one
+segment every acknowledgment is a delayed one and every loss a timeout, and a path that lost the
+more would stay there, far below its equilibrium.
 """
 
 from __future__ import annotations
@@ -73,11 +78,6 @@ class Olia(CongestionControl):
         if self.path_quality() == best:
             return 1.0 / (len(members) * collected)
         return 0.0
-
-    def ssthresh_after_loss(self, flight_bytes: int) -> int:
-        """Halve, down to one segment when there are other paths (draft, section 2)."""
-        least_bytes = self.mss_bytes if len(self.group.members) > 1 else 2 * self.mss_bytes
-        return max(flight_bytes // 2, least_bytes)
 
     def on_loss_event(self, now_ns: int, flight_size_bytes: int) -> None:
         """Start a new distance between losses and halve."""

@@ -198,7 +198,7 @@ def test_balia_against_the_kernels_form(paths: list[Path]) -> None:
         ((40, 40), 20.0),  # alpha 1: half
         ((40, 50), 40 - 40 / 2 * 1.25),  # alpha 1.25
         ((40, 100), 40 - 40 / 2 * 1.5),  # alpha 2.5, capped at 1.5
-        ((2, 100), 1.0),  # down to one segment
+        ((3, 100), 2.0),  # down to two segments
     ],
 )
 def test_balia_decrease_by_hand(windows: tuple[int, int], left: float) -> None:
@@ -207,13 +207,9 @@ def test_balia_decrease_by_hand(windows: tuple[int, int], left: float) -> None:
     assert control.cwnd_bytes == pytest.approx(left * MSS, abs=1)
 
 
-@pytest.mark.parametrize("kind", [Olia, Balia])
-def test_the_least_window_after_a_loss_is_two_segments_alone_and_one_with_others(
-    kind: type[CongestionControl],
-) -> None:
-    alone = controls(kind, [Path(2, 10)])[0]
-    alone.on_loss_event(0, 2 * MSS)
-    assert alone.cwnd_bytes == 2 * MSS
-    paired = controls(kind, [Path(2, 10), Path(2, 10)])[0]
-    paired.on_loss_event(0, 2 * MSS)
-    assert paired.cwnd_bytes == MSS
+@pytest.mark.parametrize("kind", [Lia, Olia, Balia])
+def test_the_least_window_after_a_loss_is_two_segments(kind: type[CongestionControl]) -> None:
+    for number_of_paths in (1, 2):
+        control = controls(kind, [Path(2, 10)] * number_of_paths)[0]
+        control.on_loss_event(0, 2 * MSS)
+        assert control.cwnd_bytes == 2 * MSS
