@@ -25,10 +25,13 @@ from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.congestion.newreno import NewReno
 from mptcplab.stack.path_managers import InitialOnly
 from mptcplab.stack.schedulers import SCHEDULERS
-from mptcplab.stack.schedulers.linux_default import LinuxDefault
+from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
 
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+RECEIVE_BUFFER_SHARE = 2
+"""Linux offers half of a receive buffer as window and keeps the rest for what packets take besides
+their payload (tcp_adv_win_scale 1, Documentation/networking/ip-sysctl.rst)."""
 
 
 @dataclass(slots=True)
@@ -118,9 +121,13 @@ def _frame_header_bytes(topology: Topology, path: Path) -> int:
 
 
 def base_config(tunables: Tunables) -> StackConfig:
-    """Return what a host's tunables make of the stack's configuration."""
+    """Return what a host's tunables make of the stack's configuration.
+
+    The "default" scheduler is the one of 2012, lowest RTT first with its two cures for small
+    buffers (NSDI 2012, section 4.2); Linux's own present one is "linux-default".
+    """
     config = StackConfig(
-        congestion=NewReno, scheduler=LinuxDefault, path_manager=InitialOnly, mptcp=tunables.enabled
+        congestion=NewReno, scheduler=LowestRtt, path_manager=InitialOnly, mptcp=tunables.enabled
     )
     config.checksum = tunables.checksum
     config.mss_bytes = tunables.mss or 0
@@ -153,5 +160,6 @@ def flow_config(scenario: Scenario, flow: Flow, host: str) -> StackConfig:
     if flow.send_buffer_bytes is not None:
         config.send_buffer_bytes, config.send_buffer_max_bytes = flow.send_buffer_bytes, 0
     if flow.receive_buffer_bytes is not None:
-        config.receive_buffer_bytes, config.receive_buffer_max_bytes = flow.receive_buffer_bytes, 0
+        window_bytes = flow.receive_buffer_bytes // RECEIVE_BUFFER_SHARE
+        config.receive_buffer_bytes, config.receive_buffer_max_bytes = window_bytes, 0
     return config
