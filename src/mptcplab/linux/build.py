@@ -203,7 +203,7 @@ def _attach(plumbing: Plumbing, topology: Topology, link: Link, which: int) -> A
     end = (link.a, link.b)[which]
     if isinstance(end, SwitchEnd):
         number = topology.links.index(link)
-        return Attachment(plumbing.switches[end.switch], f"l{number}{'ab'[which]}", link.mtu)
+        return Attachment(plumbing.switches[end.switch], _port_name(number, which), link.mtu)
     interface = topology.interface_at(end)
     return Attachment(
         plumbing.hosts[end.host],
@@ -211,6 +211,17 @@ def _attach(plumbing: Plumbing, topology: Topology, link: Link, which: int) -> A
         interface.mtu,
         _frame_limit(topology, end, interface.mtu),
     )
+
+
+def _port_name(number: int, which: int) -> str:
+    return f"l{number}{'ab'[which]}"
+
+
+def _ends_at(topology: Topology, switch: Switch) -> Iterator[tuple[int, int, Link]]:
+    for number, link in enumerate(topology.links):
+        for which, end in enumerate((link.a, link.b)):
+            if end == SwitchEnd(switch.name):
+                yield number, which, link
 
 
 def _frame_limit(topology: Topology, end: InterfaceEnd, mtu: int) -> int | None:
@@ -227,13 +238,19 @@ def _frame_limit(topology: Topology, end: InterfaceEnd, mtu: int) -> int | None:
 def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
     for switch in topology.switches:
         channel = plumbing.switches[switch.name].routing
-        channel.request(rtnl.add_bridge(switch.name[: rtnl.INTERFACE_NAME_MAX]))
+        name = switch.name[: rtnl.INTERFACE_NAME_MAX]
+        channel.request(rtnl.add_bridge(name))
         devices = rtnl.devices(channel)
-        bridge = devices[switch.name[: rtnl.INTERFACE_NAME_MAX]].index
-        ports = [d.index for d in devices.values() if d.name != "lo" and d.index != bridge]
+        bridge = devices[name].index
+        ports = [(d.name, d.index) for d in devices.values() if d.name not in ("lo", name)]
+        # veth ends have their MTU from the start, TAP devices get it here
+        mtus = {_port_name(n, which): link.mtu for n, which, link in _ends_at(topology, switch)}
         channel.batch(
             [
-                *(rtnl.set_link(index, up=True, master=bridge) for index in ports),
+                *(
+                    rtnl.set_link(index, up=True, master=bridge, mtu=mtus.get(name))
+                    for name, index in ports
+                ),
                 rtnl.set_link(bridge, up=True),
             ]
         )
@@ -244,7 +261,15 @@ def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
     if not shared:
         return
     channel = plumbing.hosts[host.name].routing
-    channel.batch(device_requests(shared))
+    try:
+        channel.batch(device_requests(shared))
+    except OSError:  # before any of them stands in for the NIC
+        names = ", ".join(sorted({nic.name for nic in shared}))
+        plumbing.notes.append(
+            f"{host.name}: the rate of {names} is not enforced on the sum of its links, because "
+            "this kernel has no ifb (CONFIG_IFB)"
+        )
+        return
     channel.batch(sharing_requests(shared, rtnl.devices(channel)))
 
 
@@ -255,7 +280,8 @@ def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:
     requests += addressing.address_requests(host, devices)
     for interface in host.interfaces:
         index = devices[interface.name].index
-        requests.append(rtnl.set_link(index, up=True))
+        mtu = None if devices[interface.name].mtu == interface.mtu else interface.mtu
+        requests.append(rtnl.set_link(index, up=True, mtu=mtu))
         requests += addressing.route_requests(host, interface, index, settings.mss)
     space.write_sysctls(addressing.neighbour_sysctls(host))
     space.routing.batch(requests)

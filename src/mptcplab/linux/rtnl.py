@@ -38,7 +38,6 @@ _RTM_NEWROUTE: Final = 24
 _RTM_NEWRULE: Final = 32
 
 IFF_UP: Final = 1
-IFF_RUNNING: Final = 0x40
 
 _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
@@ -109,17 +108,13 @@ class Device:
     flags: int
     mtu: int
     mac: bytes
+    carrier: bool
     statistics: tuple[int, ...]  # struct rtnl_link_stats64
 
     @property
     def up(self) -> bool:
         """Whether it is set up, whatever its carrier."""
         return bool(self.flags & IFF_UP)
-
-    @property
-    def running(self) -> bool:
-        """Whether it has a carrier."""
-        return bool(self.flags & IFF_RUNNING)
 
 
 def _ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
@@ -235,6 +230,7 @@ def parse_device(body: bytes) -> Device:
         flags=flags,
         mtu=struct.unpack("=I", values[_IFLA_MTU])[0],
         mac=values.get(_IFLA_ADDRESS, b""),
+        carrier=values.get(_IFLA_CARRIER, b"\0") != b"\0",
         statistics=struct.unpack(f"={len(statistics) // 8}Q", statistics),
     )
 
@@ -283,7 +279,9 @@ def add_route(
     )
     if network.prefixlen:
         body += attribute(_RTA_DST, network.network_address.packed)
-    body += u32(_RTA_OIF, index) + u32(_RTA_TABLE, table)
+    body += u32(_RTA_OIF, index)
+    if table >= 256:  # more than the header's field can hold
+        body += u32(_RTA_TABLE, table)
     if source is not None:
         body += attribute(_RTA_PREFSRC, source.ip.packed)
     if advertised_mss is not None:
@@ -308,8 +306,9 @@ def add_rule(source: InterfaceAddress, table: int, priority: int) -> Request:
         )
         + attribute(_FRA_SRC, source.ip.packed)
         + u32(_FRA_PRIORITY, priority)
-        + u32(_FRA_TABLE, table)
     )
+    if table >= 256:
+        body += u32(_FRA_TABLE, table)
     return Request(
         _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, f"rule from {source.ip} table {table}"
     )
