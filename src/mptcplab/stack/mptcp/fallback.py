@@ -171,7 +171,10 @@ def handle_fail(connection: Connection, subflow: MptcpSubflow, offset: int) -> N
     """
     if connection.tx_infinite or not allowed(connection, subflow):
         return
-    connection.rx_infinite = False
+    if not subflow.awaiting_infinite:
+        # Linux waits for an MP_FAIL in answer to its own, and resets if none comes.
+        dsn = (connection.rx_base + connection.receive_buffer.rcv_nxt) & MASK64
+        connection.paths.signals.append((subflow, MpFail(dsn)))
     restart = max(offset, connection.send.buffer.acked_offset)
     if restart > connection.send.sent_offset:
         return
