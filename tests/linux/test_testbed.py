@@ -102,6 +102,7 @@ def test_a_run_fills_every_table(tmp_path: Path) -> None:
     assert {"established", "subflow-established", "receiver-done"} <= names
     assert any(row["counter"] == "MPTcpExtMPJoinSynTx" for row in done.rows("counters"))
     assert any(row["rtt_ns"] for row in done.rows("links"))
+    assert {file.suffix for file in done.folder.iterdir()} == {".json", ".parquet"}
 
 
 def carrying_subflows(done: Run, host: str, link: str) -> list[int]:
@@ -150,6 +151,21 @@ def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
     assert done.metadata["invalid_reasons"] == []
     locals_ = {row["local"] for row in done.rows("subflows") if row["host"] == "alice"}
     assert {name.startswith("[") for name in locals_} == {True, False}
+
+
+def test_a_file_is_striped_over_both_links(tmp_path: Path) -> None:
+    done = finished(
+        tmp_path,
+        TWO_LINKS.replace('"3s"', '"30s"'),
+        "flows.main.application=striped",
+        "flows.main.connections=4",
+        "flows.main.size=20MB",
+    )
+    assert done.metadata["invalid_reasons"] == []
+    assert [flow["intact"] for flow in done.metadata["flows"]] == [True] * 4
+    assert sum(flow["bytes"] for flow in done.metadata["flows"]) == 20_000_000
+    sent = by_link(done)
+    assert sent["one"] == pytest.approx(2 * sent["two"], rel=0.3)
 
 
 @pytest.mark.program("tcpdump")

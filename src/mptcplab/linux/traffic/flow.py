@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mptcplab.linux.traffic.plan import client_and_server, socket_plans
+from mptcplab.linux.traffic.stripes import Dispenser
 from mptcplab.linux.traffic.worker import BYTES_SLOT, Progress
-from mptcplab.network.topology import Path as NetworkPath
 from mptcplab.scenario.model import Flow, Scenario
 
 Spawn = Callable[[str, Sequence[str]], "subprocess.Popen[bytes]"]
@@ -150,21 +150,27 @@ class Worker:
 
 
 class BulkTraffic(Traffic):
-    """The built-in generator: a sending and a receiving process for each connection."""
+    """The built-in generator: a sending and a receiving process for each connection.
+
+    With application "striped" the connections take turns over the flow's paths and share one file;
+    otherwise each has a stream of its own and begins on the first path.
+    """
 
     def __init__(
         self,
         scenario: Scenario,
         flow: Flow,
-        path: NetworkPath,
         first_port: int,
         spawn: Spawn,
         workspace: Path,
         on_answer: Answer,
     ) -> None:
         self.flow = flow
-        self._scenario, self._path = scenario, path
+        self._scenario = scenario
         self._spawn, self._workspace, self._on_answer = spawn, workspace, on_answer
+        self._stripes: Path | None = None
+        if flow.application == "striped":
+            self._stripes = workspace / f"stripes-{first_port}"
         self.connections = [
             Connection(flow, index, first_port + index, checked=flow.verify)
             for index in range(flow.connections)
@@ -174,21 +180,23 @@ class BulkTraffic(Traffic):
 
     def prepare(self) -> None:
         """Start two processes for each connection."""
+        paths = self._scenario.paths(self.flow)
+        if self._stripes is not None:
+            Dispenser.create(self._stripes)
         for connection in self.connections:
-            sending, receiving = socket_plans(
-                self._scenario, self.flow, self._path, connection.port
-            )
-            order: dict[str, Any] = {
-                "stream": connection.port,
-                "socket": receiving.to_json(),
-                "verify": self.flow.verify,
+            path = paths[connection.index % len(paths)] if self._stripes else paths[0]
+            sending, receiving = socket_plans(self._scenario, self.flow, path, connection.port)
+            common: dict[str, Any] = {
+                "stream": self.connections[0].port if self._stripes else connection.port,
+                "stripes": None if self._stripes is None else str(self._stripes),
             }
+            order = {**common, "socket": receiving.to_json(), "verify": self.flow.verify}
             self._receivers.append(self._start("receiver", connection, order))
             order = {
-                "stream": connection.port,
+                **common,
                 "socket": sending.to_json(),
                 "write_bytes": self.flow.write_bytes,
-                "size_bytes": self._share_of_size(connection.index),
+                "size_bytes": self._size(connection.index),
             }
             self._senders.append(self._start("sender", connection, order))
 
@@ -200,9 +208,10 @@ class BulkTraffic(Traffic):
         argv = [sys.executable, "-m", f"mptcplab.linux.traffic.{role}", json.dumps(order)]
         return Worker(self._spawn(host, argv), progress)
 
-    def _share_of_size(self, index: int) -> int | None:
-        if self.flow.size_bytes is None:
-            return None
+    def _size(self, index: int) -> int | None:
+        """Return the bytes of a connection's stream, or of the file that all share."""
+        if self.flow.size_bytes is None or self._stripes is not None:
+            return self.flow.size_bytes
         share, rest = divmod(self.flow.size_bytes, self.flow.connections)
         return share + (index < rest)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -34,10 +35,12 @@ class Flows:
         self._scenario = scenario
         self._loop = loop
         self._watched: set[int] = set()
+        self._shared = workspace / "shared"
+        self._shared.mkdir()
         self.traffic: list[Traffic] = []
         port = FIRST_PORT
         for flow in scenario.flows:
-            self.traffic.append(_make(scenario, flow, port, spawn, workspace, on_answer))
+            self.traffic.append(_make(scenario, flow, port, spawn, self._shared, on_answer))
             port += flow.connections
         self._by_flow = {traffic.flow.name: traffic for traffic in self.traffic}
 
@@ -51,7 +54,10 @@ class Flows:
         return self._by_flow[flow]
 
     def prepare(self) -> None:
-        """Start every process and wait until all are ready; FlowError for one that is not."""
+        """Start every process and wait until all are ready; FlowError for one that is not.
+
+        The files that they share are mapped by then and need no names any more.
+        """
         for traffic in self.traffic:
             traffic.prepare()
             self._watch(traffic)
@@ -65,6 +71,7 @@ class Flows:
                     "the machine is too busy"
                 )
             self._loop.run(time.monotonic_ns() + _LOOK_EVERY_NS)
+        shutil.rmtree(self._shared)
 
     def schedule(self, origin_ns: int) -> None:
         """Set timers for each flow's start and stop; scenario time 0 is ``origin_ns``."""
@@ -159,4 +166,4 @@ def _make(
         raise FlowError(f"flow {flow.name}: no path between its hosts over the links it may use")
     if flow.application == "iperf3":
         return Iperf3Traffic(flow, paths[0], port, spawn, on_answer)
-    return BulkTraffic(scenario, flow, paths[0], port, spawn, workspace, on_answer)
+    return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from mptcplab.linux.traffic.pattern import BLOCK_BYTES, Pattern, describe
 from mptcplab.linux.traffic.sender import CONFIRMATION, establish
 from mptcplab.linux.traffic.sockets import SocketError, SocketPlan, open_socket, protocol_in_use
+from mptcplab.linux.traffic.stripes import receive_stripes
 from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Progress, answer, fail
 
 _READ_BYTES: Final = 8 * BLOCK_BYTES
@@ -51,7 +52,8 @@ def run(order: dict[str, Any]) -> None:
     orders = Orders()
     opened = open_socket(plan)
     sock = establish(opened, plan, orders)
-    received, wrong = receive_all(sock, pattern, progress)
+    receive = receive_stripes if order.get("stripes") else receive_all
+    received, wrong = receive(sock, pattern, progress)
     sock.sendall(CONFIRMATION.pack(received))
     protocol = protocol_in_use(sock, plan.protocol)
     answer("done", bytes=received, wrong=wrong, protocol=protocol)

@@ -23,6 +23,7 @@ from mptcplab.linux.traffic.sockets import (
     open_socket,
     protocol_in_use,
 )
+from mptcplab.linux.traffic.stripes import Dispenser, send_stripes
 from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Progress, answer, fail
 
 CONFIRMATION = struct.Struct("!Q")
@@ -93,7 +94,12 @@ def run(order: dict[str, Any]) -> None:
             sock.shutdown(socket.SHUT_WR)  # wakes a send that waits for room
 
     orders.on_stop(finish)
-    sent = send_all(sock, pattern, orders, progress, order["write_bytes"], order["size_bytes"])
+    write_bytes, size_bytes = order["write_bytes"], order["size_bytes"]
+    if order.get("stripes"):
+        dispenser = Dispenser(Path(order["stripes"]), size_bytes)
+        sent = send_stripes(sock, pattern, orders, progress, write_bytes, dispenser)
+    else:
+        sent = send_all(sock, pattern, orders, progress, write_bytes, size_bytes)
     answer("sent", bytes=sent)
     finish()
     reply = sock.recv(CONFIRMATION.size, socket.MSG_WAITALL)
