@@ -85,6 +85,9 @@ def run(order: dict[str, Any]) -> None:
     """Carry out one sender's whole life."""
     plan = SocketPlan.from_json(order["socket"])
     pattern, progress = Pattern(order["stream"]), Progress(Path(order["progress"]))
+    write_bytes, size_bytes = order["write_bytes"], order["size_bytes"]
+    stripes = order.get("stripes")
+    dispenser = Dispenser(Path(stripes), size_bytes) if stripes else None
     orders = Orders()
     opened = open_socket(plan)
     sock = establish(opened, plan, orders)
@@ -94,9 +97,7 @@ def run(order: dict[str, Any]) -> None:
             sock.shutdown(socket.SHUT_WR)  # wakes a send that waits for room
 
     orders.on_stop(finish)
-    write_bytes, size_bytes = order["write_bytes"], order["size_bytes"]
-    if order.get("stripes"):
-        dispenser = Dispenser(Path(order["stripes"]), size_bytes)
+    if dispenser is not None:
         sent = send_stripes(sock, pattern, orders, progress, write_bytes, dispenser)
     else:
         sent = send_all(sock, pattern, orders, progress, write_bytes, size_bytes)
