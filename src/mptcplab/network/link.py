@@ -45,8 +45,10 @@ _NANOBITS_PER_BYTE: Final = 8_000_000_000
 class ChannelModel:
     """One direction of a link; see the module's description.
 
-    All methods want a `now_ns` that never decreases. `random` draws loss and jitter; two channels
-    of equal parameters, seed and offers behave identically.
+    All methods want a `now_ns` that never decreases, except that `offer` may be told late of an
+    arrival: it must not be before the offer before it, but may be before what else has happened.
+    `random` draws loss and jitter; two channels of equal parameters, seed and offers behave
+    identically.
     """
 
     __slots__ = (

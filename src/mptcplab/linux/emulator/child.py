@@ -13,6 +13,7 @@ from random import Random
 from time import monotonic_ns, process_time_ns
 from typing import Final, NoReturn
 
+from mptcplab.linux.emulator.arrivals import arrival_clock
 from mptcplab.linux.emulator.engine import Direction, Engine
 from mptcplab.linux.emulator.reading import LinkReading
 from mptcplab.network.link import ChannelModel
@@ -103,7 +104,10 @@ def _directions(
         ChannelModel(side, Random(f"{seed} {way}"), now_ns, piece_ns)
         for side, way in zip(parameters, ("forward", "backward"), strict=True)
     )
-    return Direction(a_fd, b_fd, forward), Direction(b_fd, a_fd, backward)
+    return (
+        Direction(a_fd, b_fd, forward, arrival_clock(a_fd)),
+        Direction(b_fd, a_fd, backward, arrival_clock(b_fd)),
+    )
 
 
 def _detach(parent: int, keep: set[int]) -> None:

@@ -12,7 +12,13 @@ from select import select
 from time import monotonic_ns
 from typing import Final
 
-from mptcplab.linux.emulator.frames import READ_BYTES, FrameError, OffloadedFrame
+from mptcplab.linux.emulator.arrivals import ArrivalClock
+from mptcplab.linux.emulator.frames import (
+    READ_BYTES,
+    VNET_HEADER_BYTES,
+    FrameError,
+    OffloadedFrame,
+)
 from mptcplab.linux.emulator.reading import DirectionReading, Lateness
 from mptcplab.loop.timers import NEVER
 from mptcplab.network.counters import COUNTER_NAMES
@@ -30,13 +36,26 @@ EARLY_NS: Final = 250_000
 class Direction:
     """One direction of the link: from a device, through the model, to the other device."""
 
-    __slots__ = ("channel", "deadline_ns", "lateness", "refused_packets", "sink", "source")
+    __slots__ = (
+        "_last_ns",
+        "channel",
+        "clock",
+        "deadline_ns",
+        "lateness",
+        "refused_packets",
+        "sink",
+        "source",
+    )
 
-    def __init__(self, source: int, sink: int, channel: ChannelModel) -> None:
+    def __init__(
+        self, source: int, sink: int, channel: ChannelModel, clock: ArrivalClock | None
+    ) -> None:
         self.source = source
         self.sink = sink
         self.channel = channel
+        self.clock = clock
         self.deadline_ns = NEVER
+        self._last_ns = 0
         self.lateness = Lateness()
         self.refused_packets = 0
 
@@ -46,19 +65,27 @@ class Direction:
         """
         channel = self.channel
         source = self.source
+        clock = self.clock
+        start_ns = monotonic_ns()
+        if clock is not None:
+            clock.begin()
         for _ in range(limit):
             try:
                 frame = os.read(source, READ_BYTES)
-            except BlockingIOError:
-                break
-            except OSError:  # the device is down
+            except OSError:  # nothing is left to read, or the device is down
+                if clock is not None:
+                    clock.forget(start_ns)
                 break
             now_ns = monotonic_ns()
+            at_ns = now_ns
+            if clock is not None:
+                at_ns = max(clock.arrival_ns(len(frame) - VNET_HEADER_BYTES, now_ns), self._last_ns)
+                self._last_ns = at_ns
             if frame[1] == 0:
-                size = len(frame) - 10
-                channel.offer(frame, 1, size, size, now_ns)
+                size = len(frame) - VNET_HEADER_BYTES
+                channel.offer(frame, 1, size, size, at_ns)
             else:
-                self._offer_train(frame, now_ns)
+                self._offer_train(frame, at_ns)
             deadline_ns = channel.next_deadline_ns()
             self.deadline_ns = deadline_ns
             if deadline_ns <= now_ns:
@@ -98,7 +125,7 @@ class Direction:
         try:
             train = OffloadedFrame(frame)
         except FrameError:
-            size = len(frame) - 10
+            size = len(frame) - VNET_HEADER_BYTES
             self.channel.offer(frame, 1, size, size, now_ns)
             return
         self.channel.offer(train, train.packets, train.packet_bytes, train.last_bytes, now_ns)
