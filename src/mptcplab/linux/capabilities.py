@@ -31,7 +31,6 @@ class Capabilities:
     redirect: bool
     """clsact, u32 and mirred: what joins the two halves of a shaped link."""
     netem: bool
-    vlan: bool
     ifb: bool
     tap: bool
     sysfs: bool
@@ -70,22 +69,8 @@ def tap_works() -> bool:
     return True
 
 
-@cache
-def vlan_works() -> bool:
-    """Return whether the kernel has 802.1Q interfaces."""
-    return _probe(_vlan_works)
-
-
 def _netem_works(space: NetNamespace) -> bool:
     return _works(space, tc.impairment(_LOOPBACK, tc.Impairment(1_000_000, 0, 0.0, 10)))
-
-
-def _vlan_works(space: NetNamespace) -> bool:
-    peer = rtnl.VethEnd("probe-w", space.descriptor)
-    if not _works(space, rtnl.add_veth(rtnl.VethEnd("probe-v", space.descriptor), peer)):
-        return False
-    parent = rtnl.devices(space.routing)["probe-v"].index
-    return _works(space, rtnl.add_vlan("probe-v.5", parent, 5, 1500))
 
 
 def _probe(test: Callable[[NetNamespace], bool]) -> bool:
@@ -115,7 +100,6 @@ def probe() -> Capabilities:
             tbf=_works(space, tc.token_bucket(index, tc.TokenBucket(10**6, 10**5, 10**5))),
             redirect=_works(space, tc.classifier_hooks(index), tc.forward_copies(index, _LOOPBACK)),
             netem=netem_works(),
-            vlan=vlan_works(),
             ifb=_works(space, rtnl.add_ifb("probe-ifb", 1500)),
             tap=tap_works(),
             sysfs=Path("/sys/class/net").exists(),

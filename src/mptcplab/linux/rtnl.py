@@ -22,7 +22,6 @@ from mptcplab.linux.netlink import (
     attributes,
     nested,
     string,
-    u16,
     u32,
 )
 
@@ -39,22 +38,16 @@ _RTM_NEWRULE: Final = 32
 
 IFF_UP: Final = 1
 
-_IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_MASTER: Final = 10
 _IFLA_LINKINFO: Final = 18
 _IFLA_NET_NS_FD: Final = 28
-_IFLA_IFALIAS: Final = 20
-_IFLA_STATS64: Final = 23
-_IFLA_GSO_MAX_SEGS: Final = 40
 _IFLA_GSO_MAX_SIZE: Final = 41
 _IFLA_CARRIER: Final = 33
-_IFLA_LINK: Final = 5
 _IFLA_INFO_KIND: Final = 1
 _IFLA_INFO_DATA: Final = 2
 _VETH_INFO_PEER: Final = 1
-_IFLA_VLAN_ID: Final = 1
 _IFLA_BR_FORWARD_DELAY: Final = 1
 _IFLA_BR_STP_STATE: Final = 5
 _IFLA_BR_MCAST_SNOOPING: Final = 23
@@ -96,7 +89,6 @@ class VethEnd:
     namespace: int
     mtu: int = 1500
     gso_max_bytes: int | None = None
-    gso_max_segments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +99,7 @@ class Device:
     name: str
     flags: int
     mtu: int
-    mac: bytes
     carrier: bool
-    statistics: tuple[int, ...]  # struct rtnl_link_stats64
 
     @property
     def up(self) -> bool:
@@ -132,8 +122,6 @@ def _veth_end(end: VethEnd) -> bytes:
     parts = [string(_IFLA_IFNAME, end.name), u32(_IFLA_MTU, end.mtu)]
     if end.gso_max_bytes is not None:
         parts.append(u32(_IFLA_GSO_MAX_SIZE, end.gso_max_bytes))
-    if end.gso_max_segments is not None:
-        parts.append(u32(_IFLA_GSO_MAX_SEGS, end.gso_max_segments))
     parts.append(u32(_IFLA_NET_NS_FD, end.namespace))
     return b"".join(parts)
 
@@ -164,18 +152,6 @@ def add_bridge(name: str) -> Request:
     )
 
 
-def add_vlan(name: str, parent: int, vlan: int, mtu: int) -> Request:
-    """Make an 802.1Q interface on the interface with index ``parent`` (net/8021q)."""
-    body = (
-        _ifinfo()
-        + string(_IFLA_IFNAME, name)
-        + u32(_IFLA_LINK, parent)
-        + u32(_IFLA_MTU, mtu)
-        + _link_info("vlan", u16(_IFLA_VLAN_ID, vlan))
-    )
-    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make VLAN interface {name}")
-
-
 def add_ifb(name: str, mtu: int) -> Request:
     """Make an intermediate functional block device (drivers/net/ifb.c)."""
     body = _ifinfo() + string(_IFLA_IFNAME, name) + u32(_IFLA_MTU, mtu) + _link_info("ifb")
@@ -188,21 +164,15 @@ def set_link(
     up: bool | None = None,
     master: int | None = None,
     mtu: int | None = None,
-    alias: str | None = None,
-    gso_max_bytes: int | None = None,
     what: str = "",
 ) -> Request:
-    """Change an interface: administrative state, bridge it belongs to, MTU, alias."""
+    """Change an interface: administrative state, bridge it belongs to, MTU."""
     change = 0 if up is None else IFF_UP
     body = _ifinfo(index, IFF_UP if up else 0, change)
     if master is not None:
         body += u32(_IFLA_MASTER, master)
     if mtu is not None:
         body += u32(_IFLA_MTU, mtu)
-    if alias is not None:
-        body += string(_IFLA_IFALIAS, alias)
-    if gso_max_bytes is not None:
-        body += u32(_IFLA_GSO_MAX_SIZE, gso_max_bytes)
     return Request(RTM_SETLINK, 0, body, what or f"change interface {index}")
 
 
@@ -223,15 +193,12 @@ def parse_device(body: bytes) -> Device:
     """Return the interface that an RTM_NEWLINK message describes."""
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     values = attributes(body[_IFINFO.size :])
-    statistics = values.get(_IFLA_STATS64, b"")
     return Device(
         index=index,
         name=values[_IFLA_IFNAME].rstrip(b"\0").decode(),
         flags=flags,
         mtu=struct.unpack("=I", values[_IFLA_MTU])[0],
-        mac=values.get(_IFLA_ADDRESS, b""),
         carrier=values.get(_IFLA_CARRIER, b"\0") != b"\0",
-        statistics=struct.unpack(f"={len(statistics) // 8}Q", statistics),
     )
 
 

@@ -84,14 +84,6 @@ def meaning(body: bytes, header_bytes: int) -> tuple[bytes, Tree | bytes]:
             id="ip route replace default dev d0 proto static scope link src ... advmss 1400",
         ),
         pytest.param(
-            rtnl.add_vlan("d0.520", 3, 520, 1500),
-            16,
-            16,
-            "0000000000000000000000000000000008000400dc05000008000500030000000b00030064302e3532"
-            "3000001800120008000100766c616e0c0002000600010008020000",
-            id="ip link add link d0 name d0.520 mtu 1500 type vlan id 520",
-        ),
-        pytest.param(
             rtnl.add_bridge("sw"),
             16,
             16,

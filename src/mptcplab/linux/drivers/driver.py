@@ -23,7 +23,6 @@ class Attachment:
     interface: str
     mtu: int
     gso_max_bytes: int | None = None
-    gso_max_segments: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,6 @@ class KernelDriver(LinkDriver):
                     end.namespace.descriptor,
                     end.mtu,
                     end.gso_max_bytes,
-                    end.gso_max_segments,
                 ),
             )
             for side, end in zip((self._a, self._b), self._ends, strict=True)
