@@ -181,4 +181,5 @@ def _finish(run: Run, axes: Axes) -> None:
             color="#D55E00",
             alpha=0.18,
         )
-    axes.figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    count = len(axes.get_legend_handles_labels()[1])
+    axes.figure.legend(loc="outside lower center", ncols=min(count, 6), frameon=False, fontsize=9)
