@@ -474,8 +474,8 @@ def test_3_7_bad_checksum_on_the_only_subflow_sends_mp_fail() -> None:
     assert isinstance(fail, MpFail)
     assert fail.dsn == peer.dsn(4)
     assert not any(segment.flags & RST for segment in replies)
-    data(peer, 4, b"MORE", data_length=0, checksum=0)
-    assert peer.read() == b"dataMORE"
+    data(peer, 8, b"MORE", data_length=0, checksum=0)
+    assert peer.read() == b"datamoreMORE", "nothing is sent again: the subflow is the stream"
 
 
 def test_3_7_mp_fail_is_answered_and_followed_by_an_infinite_mapping() -> None:

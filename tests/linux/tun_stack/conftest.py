@@ -307,8 +307,9 @@ class Count(Middlebox):
 class Interop:
     """A kernel in a namespace and a host of ours, joined by one TUN device per link.
 
-    On link N the kernel has 10.N.0.1 and fd00:N::1, our host 10.N.0.2 and fd00:N::2. Every link
-    counts, has a gate, and may have a box; *outbound* is from our host to the kernel.
+    On link N the kernel has 10.N.0.1 and fd00:N::1, our host 10.N.0.2 and fd00:N::2. Our address
+    decides which link a segment takes, both ways. Every link counts, has a gate, and may have
+    a box; *outbound* is from our host to the kernel.
     """
 
     def __init__(
@@ -332,18 +333,18 @@ class Interop:
         for number in range(1, links + 1):
             addresses = (f"10.{number}.0.1/24", f"fd00:{number}::1/64")
             device = self.kernel.tun(f"tun{number}", *addresses)
-            for family, address in (("-4", f"10.{number}.0.1"), ("-6", f"fd00:{number}::1")):
-                table = str(100 + number)
-                self.kernel.ip(family, "rule", "add", "from", address, "table", table)
-                self.kernel.ip(
-                    family, "route", "add", "default", "dev", device.name, "table", table
-                )
             self.devices.append(device)
             self.counts.append(Count())
             self.gates.append(Gate())
             chain = Chain(*boxes[number - 1 : number], self.gates[-1], self.counts[-1])
             port = BoxedPort(device, chain)
             self.links.append(self.host.add_link(port, f"10.{number}.0.2", f"fd00:{number}::2"))
+
+    def limit_rates(self, mbit: int) -> None:
+        """Let the kernel send so fast per link, so that it has a use for each."""
+        for device in self.devices:
+            rate = ("rate", f"{mbit}mbit", "burst", "128kb", "latency", "30ms")
+            self.kernel.run("tc", "qdisc", "replace", "dev", device.name, "root", "tbf", *rate)
 
     def close(self) -> None:
         self.host.close()
@@ -352,7 +353,7 @@ class Interop:
 
     def connect(self, address: str = "10.1.0.1", mptcp: bool = True) -> Ends:
         """We connect to the kernel."""
-        listener = self.kernel.listener("::" if ":" in address else "0.0.0.0", mptcp=mptcp)
+        listener = self.kernel.listener("::", mptcp=mptcp)
         self._lab.closing(listener)
         ours = self.host.connect(address, 5001)
         theirs, _ = listener.accept()
@@ -363,10 +364,9 @@ class Interop:
     def accept(self, address: str = "10.1.0.2", mptcp: bool = True) -> Ends:
         """The kernel connects to us."""
         listener = self.host.listen(5001)
-        family = sockets.AF_INET6 if ":" in address else sockets.AF_INET
-        theirs = self.kernel.socket(family, mptcp)
+        theirs = self.kernel.socket(sockets.AF_INET6, mptcp)
         self._lab.closing(theirs)
-        theirs.connect((address, 5001))
+        theirs.connect((address if ":" in address else f"::ffff:{address}", 5001))
         return listener.accept(), theirs
 
     def join(self, as_client: bool, address: str = "10.1.0.X", mptcp: bool = True) -> Ends:

@@ -19,7 +19,7 @@ from mptcplab.linux.middlebox import (
     StripMptcp,
 )
 from mptcplab.wire.ip import parse_address
-from mptcplab.wire.mptcp import DSS, MP_CAPABLE
+from mptcplab.wire.mptcp import DSS, MP_CAPABLE, MpFail
 
 if TYPE_CHECKING:
     from tests.linux.tun_stack.conftest import Lab
@@ -167,6 +167,24 @@ def test_mappings_stripped_in_mid_connection_never_corrupt(lab: Lab, as_client: 
     assert data.startswith(bytes(received))
     with suppress(OSError):
         sending.result(10)
+
+
+@ROLES
+def test_our_rewritten_payload_fails_the_kernels_checksum(lab: Lab, as_client: bool) -> None:
+    pair = lab.interop(1, RewritePayload(after_bytes=200_000), checksum=True)
+    ours, theirs = pair.join(as_client)
+    theirs.settimeout(10)
+    data = lab.pattern(SIZE, 4)
+    sending = lab.worker(lambda: ours.send(data))
+    received = bytearray()
+    while len(received) < SIZE and (chunk := theirs.recv(1 << 18)):
+        received += chunk
+    sending.result()
+    differing = sum(a != b for a, b in zip(received, data, strict=True))
+    assert differing == 1, "a single subflow goes on as TCP, with what the box made of it"
+    assert pair.counts[0].saw(MpFail, False)
+    assert ours.state.fallback
+    assert pair.kernel.counters()["DataCsumErr"] == 1
 
 
 @ROLES

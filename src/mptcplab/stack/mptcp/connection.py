@@ -409,10 +409,6 @@ class Connection:
         """Return the stream offset of one of the peer's data sequence numbers."""
         return unwrap(dsn, self.rx_base, self.receive_buffer.rcv_nxt, is_8)
 
-    def unwrap_own_dsn(self, dsn: int) -> int:
-        """Return the stream offset of one of our data sequence numbers."""
-        return unwrap(dsn, self.tx_base, self.send.buffer.acked_offset, True)
-
     def settle_fully(self, now_ns: int) -> None:
         """The peer proved to have our key: joins may start (RFC 8684 section 3.1)."""
         if not self.fully_established and self.peer_key_known:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mptcplab.stack.mptcp.connection import Connection
     from mptcplab.stack.mptcp.subflow import MptcpSubflow
 
+MASK32 = 0xFFFF_FFFF
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -57,10 +58,9 @@ def to_tcp(connection: Connection, why: str, now_ns: int) -> None:
 
 def in_mid_connection(connection: Connection, subflow: MptcpSubflow, why: str) -> None:
     """Mapped data stand as they are; from here on the subflow's order is the stream's."""
-    subflow.awaiting_infinite = False
     connection.rx_infinite = True
     subflow.plain = True
-    _send_infinitely(connection, subflow, connection.send.sent_offset, why)
+    _send_infinitely(connection, subflow, why)
 
 
 def settle_establishment(
@@ -149,7 +149,7 @@ def handle_infinite(
     connection: Connection, subflow: MptcpSubflow, offset: int, ssn: int, now_ns: int
 ) -> bool:
     """The peer sent an infinite mapping; ``False`` if the subflow was reset for it."""
-    if connection.rx_infinite and not subflow.awaiting_infinite:
+    if connection.rx_infinite:
         return True
     if not subflow.initial or connection.next_subflow_id > 1:
         subflow.reset_for(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
@@ -163,51 +163,64 @@ def handle_infinite(
     return True
 
 
-def handle_fail(connection: Connection, subflow: MptcpSubflow, offset: int) -> None:
-    """The peer found a bad checksum at ``offset`` (RFC 8684 section 3.7).
+def handle_fail(connection: Connection, subflow: MptcpSubflow) -> None:
+    """The peer found a bad checksum (RFC 8684 section 3.7).
 
-    With one subflow: send everything from there again under an infinite mapping. Otherwise the
-    peer closes the subflow with the RST that carried this.
+    With one subflow: what is on it already stands as it is, and an infinite mapping that acts
+    retroactively, from the last byte that was DATA_ACKed, covers it and all that follows. Nothing
+    is sent again. Otherwise the peer closes the subflow with the RST that carried this.
     """
     if connection.tx_infinite or not allowed(connection, subflow):
         return
-    if not subflow.awaiting_infinite:
+    signals = connection.paths.signals
+    if not connection.rx_infinite:
         # Linux waits for an MP_FAIL in answer to its own, and resets if none comes.
         dsn = (connection.rx_base + connection.receive_buffer.rcv_nxt) & MASK64
-        connection.paths.signals.append((subflow, MpFail(dsn)))
-    restart = max(offset, connection.send.buffer.acked_offset)
-    if restart > connection.send.sent_offset:
-        return
-    _send_infinitely(connection, subflow, restart, "MP_FAIL received")
+        signals.append((subflow, MpFail(dsn)))
+    acked = connection.send.buffer.acked_offset
+    _send_infinitely(connection, subflow, "MP_FAIL received")
+    option = Dss(
+        connection.data_ack_wire(),
+        connection.ack_8,
+        (connection.tx_base + acked) & MASK64,
+        True,
+        (acked - subflow.tx_delta) & MASK32,
+        0,
+        0 if connection.checksum else None,
+    )
+    signals.append((subflow, option))
 
 
-def handle_bad_checksum(
+def survives_bad_checksum(
     connection: Connection, subflow: MptcpSubflow, mapping: Mapping, now_ns: int
-) -> None:
-    """A mapping's checksum failed: MP_FAIL, and either wait for the infinite mapping or reset."""
+) -> bool:
+    """A mapping's checksum failed: MP_FAIL; ``False`` if the subflow was reset for it.
+
+    On the only subflow the stream goes on in the subflow's order, the changed bytes included: they
+    are acknowledged to TCP, so that nobody will send them again (RFC 8684 section 3.7; so does
+    Linux, which needs their DATA_ACK to go on).
+    """
     connection.emit(events.ChecksumFailed(connection, subflow.subflow_id))
     dsn = (connection.rx_base + mapping.offset) & MASK64
     if allowed(connection, subflow):
-        subflow.awaiting_infinite = True
         connection.rx_infinite = True
+        subflow.rx_delta = mapping.offset - mapping.ssn
         connection.paths.signals.append((subflow, MpFail(dsn)))
-        return
+        return True
     subflow.reset_option = MpFail(dsn)
     subflow.reset_reason = RST_MIDDLEBOX
     subflow.reset(CloseReason.CHECKSUM, now_ns)
+    return False
 
 
-def _send_infinitely(connection: Connection, subflow: MptcpSubflow, restart: int, why: str) -> None:
+def _send_infinitely(connection: Connection, subflow: MptcpSubflow, why: str) -> None:
     if connection.tx_infinite:
         return
     send = connection.send
     connection.tx_infinite = True
     connection.fallback_reason = why
     send.reinject.clear()
-    if restart < send.sent_offset:
-        send.outstanding.rewind(restart)
-        send.sent_offset = restart
-    subflow.tx_delta = restart - subflow.sender.snd_nxt
+    subflow.tx_delta = send.sent_offset - subflow.sender.snd_nxt
     if send.fin_sent and not send.fin_acked:
         send.fin_sent = False  # the end of the stream is the subflow's FIN now
     connection.emit(events.FellBack(connection, why))

@@ -48,7 +48,7 @@ def take(
     elif isinstance(option, MpPrio):
         _take_priority(connection, subflow, option)
     elif isinstance(option, MpFail):
-        fallback.handle_fail(connection, subflow, connection.unwrap_own_dsn(option.dsn))
+        fallback.handle_fail(connection, subflow)
     elif isinstance(option, MpFastclose) and option.receiver_key == connection.local_key:
         closing.abort(connection, CloseReason.FASTCLOSE, now_ns)
     return connection.closed_for is None

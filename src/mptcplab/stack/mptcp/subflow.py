@@ -54,7 +54,6 @@ class MptcpSubflow(Subflow):
         "_established_options",
         "_unmapped",
         "_unmapped_bytes",
-        "awaiting_infinite",
         "backup_local",
         "backup_remote",
         "confirmed",
@@ -130,7 +129,6 @@ class MptcpSubflow(Subflow):
         self.tx_delta: int = -1
         """After a fallback: stream offset less subflow sequence number."""
         self.rx_delta: int = -1
-        self.awaiting_infinite: bool = False
         """After our MP_FAIL: nothing is taken before the infinite mapping."""
         self.data_fin_due: bool = False
         self.reset_option: MptcpOption | None = None
@@ -441,9 +439,7 @@ class MptcpSubflow(Subflow):
 
     def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: int) -> None:
         connection = self.connection
-        if self.awaiting_infinite:
-            return
-        if not connection.mptcp or connection.rx_infinite:
+        if self._in_order_of_stream():
             connection.handle_data(seq + self.rx_delta, end + self.rx_delta, payload, now_ns)
             return
         position = seq
@@ -461,15 +457,24 @@ class MptcpSubflow(Subflow):
                 mapping.hold(position, stop, part)
                 if stop == mapping.end and not self._deliver_checked(mapping, now_ns):
                     return
+                if stop < end and self._in_order_of_stream():
+                    rest = payload if payload is None else payload[stop - seq :]
+                    self.on_payload(stop, end, rest, now_ns)
+                    return
             else:
                 offset = mapping.offset + position - mapping.ssn
                 connection.handle_data(offset, offset + stop - position, part, now_ns)
             position = stop
 
+    def _in_order_of_stream(self) -> bool:
+        """Say whether the subflow's bytes are the stream's, in order, whatever mappings say."""
+        return not self.connection.mptcp or self.connection.rx_infinite
+
     def _deliver_checked(self, mapping: Mapping, now_ns: int) -> bool:
         connection = self.connection
-        if not mapping.checksum_holds():
-            fallback.handle_bad_checksum(connection, self, mapping, now_ns)
+        if not mapping.checksum_holds() and not fallback.survives_bad_checksum(
+            connection, self, mapping, now_ns
+        ):
             return False
         for start, stop, part in mapping.held:
             offset = mapping.offset + start - mapping.ssn
