@@ -260,12 +260,14 @@ class Paths:
     def _remove(self, address_id: int) -> None:
         connection = self.connection
         self.announcements.pop(address_id, None)
-        option = RemoveAddr((address_id,))
-        for subflow in connection.usable:
-            if subflow.local_id != address_id:
-                self.signals.append((subflow, option))
-        if not any(target is not None and item is option for target, item in self.signals):
-            self.signals.append((None, option))
+        others = [subflow for subflow in connection.usable if subflow.local_id != address_id]
+        targets: list[MptcpSubflow | None] = [*others] or [None]
+        # One option for all that go at once: Linux drops one that comes while another is pending.
+        for index, (target, option) in enumerate(self.signals):
+            if isinstance(option, RemoveAddr) and target in targets:
+                self.signals[index] = (target, RemoveAddr((*option.address_ids, address_id)))
+                targets.remove(target)
+        self.signals.extend((target, RemoveAddr((address_id,))) for target in targets)
 
     def _close(self, subflow_id: int, reason: CloseReason, now_ns: int) -> None:
         subflow = self.connection.subflow(subflow_id)
