@@ -119,6 +119,13 @@ class Lab:
         self._plumbing.close()
 
     @property
+    def tunables(self) -> dict[str, Tunables]:
+        """The tunables of every host, by name."""
+        return {
+            host.name: self._tunables.get(host.name, Tunables()) for host in self.topology.hosts
+        }
+
+    @property
     def links(self) -> dict[str, LabLink]:
         """The links by name."""
         return self._links

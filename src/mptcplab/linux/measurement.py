@@ -14,11 +14,11 @@ from mptcplab.linux.emulator import Lateness, LinkReading
 from mptcplab.linux.event_log import EventLog
 from mptcplab.linux.identity import Identities
 from mptcplab.linux.lab import Lab
+from mptcplab.linux.link_awareness import LinkAwareness
 from mptcplab.linux.links import Links
-from mptcplab.linux.path_manager import Change, LinkAwarePathManager
+from mptcplab.linux.path_manager import Change
 from mptcplab.linux.probes import cpu, mib
 from mptcplab.linux.probes.diag import DiagSocket
-from mptcplab.linux.probes.link_state import LinkWatch
 from mptcplab.linux.probes.pm_events import PathManagerEvents
 from mptcplab.linux.probes.rtt import RttProber
 from mptcplab.linux.recovery import ReturnWatch
@@ -59,7 +59,6 @@ class Measurement:
         self._returns = ReturnWatch(self.loop, self.links.sent_bytes, self._returned)
         self._captures = Captures(scenario, lab, writer.workspace)
         self._closing: list[Any] = []
-        self._manager: LinkAwarePathManager | None = None
         self.stop_reason = ""
         self.origin_ns = self.end_ns = 0
         self.busy: list[BusyInterval] = []
@@ -79,12 +78,7 @@ class Measurement:
         for link in self._scenario.topology.links:
             if not link.up:
                 self.links.set_up(link.name, up=False)
-        if self._link_aware():
-            tables = {host: self._lab.pm(host) for host in self.hosts}
-            self._manager = LinkAwarePathManager(
-                self._scenario.topology, self.links.states, tables, self._endpoint_changed
-            )
-            self._manager.update()
+        self._awareness.update()
 
     def run(self) -> None:
         """Measure from scenario time 0 to the end, or to a request to stop; then let it drain."""
@@ -141,14 +135,23 @@ class Measurement:
         return any(each.enabled and each.path_manager == "link-aware" for each in tunables)
 
     def _open_probes(self) -> None:
+        self._awareness = LinkAwareness(
+            self._lab,
+            self.links.states,
+            self.hosts,
+            self._endpoint_changed,
+            manage=self._link_aware(),
+        )
+        self._closing.append(self._awareness)
+        for descriptor, read in self._awareness.readers().items():
+            self.loop.add_reader(descriptor, read)
         self._sockets: list[SocketSampler] = []
         for host in self.hosts:
             with self._lab.enter(host):
-                diag, events, watch = DiagSocket(), PathManagerEvents(), LinkWatch()
-            self._closing += [diag, events, watch]
+                diag, events = DiagSocket(), PathManagerEvents()
+            self._closing += [diag, events]
             self._sockets.append(SocketSampler(host, diag, self.identities))
             self.loop.add_reader(events.fileno(), partial(self._pm_events, host, events))
-            self.loop.add_reader(watch.fileno(), partial(self._interfaces, host, watch))
         probers: dict[str, RttProber] = {}
         for flow in self._scenario.flows:
             for path in self._scenario.paths(flow):
@@ -260,8 +263,7 @@ class Measurement:
                 self._returns.went_down(link)
             elif self.links.states.is_ordered_up(link):
                 self._returns.came_up(link, self.links.rate_bps(link))
-        if self._manager is not None:
-            self._manager.update()
+        self._awareness.update()
 
     def _acted(self, action: Action, loop_ns: int, problem: str) -> None:
         self.log.action(action, loop_ns, problem)
@@ -269,11 +271,6 @@ class Measurement:
     def _pm_events(self, host: str, events: PathManagerEvents) -> None:
         for event in events.read():
             self.log.path_manager_event(host, event)
-
-    def _interfaces(self, host: str, watch: LinkWatch) -> None:
-        news = [self.links.states.set_interface(host, *change) for change in watch.changes()]
-        if any(news) and self._manager is not None:
-            self._manager.update()
 
     def _endpoint_changed(self, change: Change) -> None:
         self.log.endpoint(time.monotonic_ns(), change)

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mptcplab.linux.lab import Lab
+from mptcplab.linux.link_awareness import LinkAwareness
+from mptcplab.linux.path_manager import LinkStates
 from mptcplab.linux.processes import become_part_of
 from mptcplab.linux.supervisor import Stopped, start_detached
 from mptcplab.linux.syscalls import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, setns
@@ -196,8 +198,15 @@ def _serve(lab: Lab, listener: socket.socket) -> None:
     handlers = _handlers(lab)
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
+        for descriptor, read in _awareness(lab).readers().items():
+            selector.register(descriptor, selectors.EVENT_READ, read)
         while True:
-            selector.select()
+            ready = [key for key, _ in selector.select()]
+            for key in ready:
+                if key.data is not None:
+                    key.data()
+            if all(key.data is not None for key in ready):
+                continue
             peer, _ = listener.accept()
             with peer:
                 peer.settimeout(_DOWN_TIMEOUT_S)
@@ -208,6 +217,19 @@ def _serve(lab: Lab, listener: socket.socket) -> None:
                         return
                     _answer(peer, handlers, request)
             _reap()
+
+
+def _awareness(lab: Lab) -> LinkAwareness:
+    """Let endpoints follow their links, whoever sets these up or down, where the lab wants that."""
+    hosts = [
+        name
+        for name, settings in lab.tunables.items()
+        if settings.enabled and settings.path_manager == "link-aware"
+    ]
+    states = LinkStates(lab.topology)
+    for link in lab.topology.links:
+        states.set_link(link.name, up=True)  # here the interfaces alone tell
+    return LinkAwareness(lab, states, hosts, lambda _: None, manage=bool(hosts))
 
 
 def _reap() -> None:
