@@ -179,6 +179,7 @@ def test_readings_tell_cpu_time_and_lateness(cable: Cable) -> None:
     round_trip_ms(cable)
     reading = link.read()
     assert reading.cpu_ns > 0
+    assert link.exact_arrivals
     assert reading.forward.lateness.pieces >= 10
     assert reading.forward.refused_packets == 0
     assert 0 < reading.forward.lateness.quantile_ns(0.5) <= reading.forward.lateness.max_ns
@@ -219,6 +220,17 @@ link.read()
 print(link.pid, flush=True)
 sys.stdin.read()
 """
+
+
+def test_an_emulator_whose_devices_are_gone_rests(cable: Cable) -> None:
+    link = cable.connect(ChannelParameters())
+    link.read()
+    for space in cable.spaces:
+        with space.entered():
+            subprocess.run(["ip", "link", "delete", "tap0"], check=True)
+    before = link.read().cpu_ns
+    select.select([], [], [], 0.1)
+    assert link.read().cpu_ns - before < 50 * MS
 
 
 def test_the_emulator_dies_with_its_parent() -> None:

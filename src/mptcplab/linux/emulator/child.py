@@ -50,7 +50,7 @@ def run_child(
         realtime = _prefer_this_process()
         _keep_memory()
         directions = _directions(fds, parameters, seed, piece_ns)
-        control.send(realtime)
+        control.send((realtime, all(way.clock is not None for way in directions)))
         engine = Engine(directions, control.fileno(), _Commands(control, directions).handle)
         engine.run()
         status = 0

@@ -59,9 +59,9 @@ class Direction:
         self.lateness = Lateness()
         self.refused_packets = 0
 
-    def read(self, limit: int) -> None:
+    def read(self, limit: int) -> bool:
         """Offer the model what waits at the device: at most `limit` frames, and none more once a
-        delivery is due.
+        delivery is due. False when the device is there no more.
         """
         channel = self.channel
         source = self.source
@@ -72,10 +72,12 @@ class Direction:
         for _ in range(limit):
             try:
                 frame = os.read(source, READ_BYTES)
-            except OSError:  # nothing is left to read, or the device is down
+            except BlockingIOError:
                 if clock is not None:
                     clock.forget(start_ns)
                 break
+            except OSError:
+                return False
             now_ns = monotonic_ns()
             at_ns = now_ns
             if clock is not None:
@@ -90,6 +92,7 @@ class Direction:
             self.deadline_ns = deadline_ns
             if deadline_ns <= now_ns:
                 break
+        return True
 
     def deliver(self) -> None:
         """Write what is due to the other device."""
@@ -180,7 +183,8 @@ class Engine:
             for fd in ready:
                 direction = sources.get(fd)
                 if direction is not None:
-                    direction.read(READS_PER_TURN)
+                    if not direction.read(READS_PER_TURN):
+                        watched.remove(fd)
                 elif not self._handle():
                     return
                 else:

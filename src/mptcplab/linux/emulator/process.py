@@ -35,7 +35,7 @@ class EmulatedLink:
         self.forward = ChannelParameters()
         self.backward = ChannelParameters()
         self._control = control
-        self._realtime: bool | None = None
+        self._able: tuple[bool, bool] | None = None
         self._status: int | None = None
 
     @classmethod
@@ -72,9 +72,16 @@ class EmulatedLink:
 
         Without that privilege, other programs make it late. Raises `EmulatorError`.
         """
-        if self._realtime is None:
-            self._realtime = bool(self._receive())
-        return self._realtime
+        return self._abilities()[0]
+
+    @property
+    def exact_arrivals(self) -> bool:
+        """Whether a frame's delay begins when it reached the device, not when it was read.
+
+        Without that privilege, the time to wake up adds to the delay, and does not show in the
+        lateness. Raises `EmulatorError`.
+        """
+        return self._abilities()[1]
 
     def configure(
         self,
@@ -121,8 +128,14 @@ class EmulatedLink:
         finally:
             os.close(pidfd)
 
+    def _abilities(self) -> tuple[bool, bool]:
+        if self._able is None:
+            realtime, exact = self._receive()
+            self._able = bool(realtime), bool(exact)
+        return self._able
+
     def _ask(self, what: str, argument: object) -> Any:
-        _ = self.realtime  # the process's first message says that it runs
+        self._abilities()  # the process's first message: it runs
         try:
             self._control.send((what, argument))
         except OSError as error:
