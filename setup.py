@@ -15,6 +15,17 @@ from setuptools import setup
 
 COMPILED = [
     "seq.py",
+    "loop/timers.py",
+    "loop/virtual.py",
+    "network/link.py",
+    "network/piece.py",
+    "network/wire.py",
+    "network/counters.py",
+    "simulated/fabric.py",
+    "simulated/parcel.py",
+    "simulated/host.py",
+    "simulated/cpu.py",
+    "simulated/applications.py",
     "wire/segment.py",
     "wire/mptcp.py",
     "stack/reassembly.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from mptcplab.loop.timers import NEVER, Timer
+from mptcplab.loop.timers import NEVER, CallbackTimer
 from mptcplab.loop.virtual import VirtualLoop
 from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import ChannelParameters
@@ -26,13 +26,14 @@ ENDLESS_BYTES = 1 << 50
 """What a bulk sender has to send: lengths only, so it costs nothing."""
 
 
-class Host(Timer):
+class Host:
     """A stack, its timer, and its wires: by source address, else by destination."""
 
-    __slots__ = ("sources", "stack", "wires")
+    __slots__ = ("loop", "sources", "stack", "timer", "wires")
 
     def __init__(self, loop: VirtualLoop, config: StackConfig, random: Random) -> None:
-        super().__init__(loop)
+        self.loop = loop
+        self.timer = CallbackTimer(loop, self.expire)
         self.stack = Stack(config, random)
         self.sources: dict[bytes, Wire] = {}
         self.wires: dict[bytes, Wire] = {}
@@ -61,7 +62,7 @@ class Host(Timer):
             if segment is not None:
                 self._send(segment)
         deadline_ns = stack.poll_timeout()
-        self.set(NEVER if deadline_ns is None else deadline_ns)
+        self.timer.set(NEVER if deadline_ns is None else deadline_ns)
 
     def _send(self, segment: Segment) -> None:
         wire = self.sources.get(segment.src) or self.wires[segment.dst]

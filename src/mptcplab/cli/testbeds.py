@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # name -> module with a function run(scenario, folder, observer) -> Path
 TESTBEDS: Final = {"linux": "mptcplab.linux.testbed", "simulated": "mptcplab.simulated.testbed"}
-DEFAULT: Final = "linux"
+DEFAULT: Final = "simulated"
 
 
 def run_on(name: str, scenario: Scenario, folder: Path, observer: Observer) -> Path:

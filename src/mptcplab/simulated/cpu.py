@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mptcplab.loop import Loop, Timer
+from mptcplab.stack.extension import mypyc_attr
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ PROFILES: Final[dict[str, CpuProfile | None]] = {
 }
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Work(ABC):
     """Something that takes a core's time."""
 

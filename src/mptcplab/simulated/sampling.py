@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mptcplab.loop import Timer
 from mptcplab.network.counters import ChannelCounters
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
@@ -20,7 +19,7 @@ INFINITE_SSTHRESH_BYTES = 1 << 40
 """Above any window that a path could fill: still infinite."""
 
 
-class Sampler(Timer):
+class Sampler:
     """Writes one row per flow, link, subflow and connection at every interval."""
 
     def __init__(
@@ -31,7 +30,6 @@ class Sampler(Timer):
         writer: RunWriter,
         observer: Observer,
     ) -> None:
-        super().__init__(network.loop)
         self._network = network
         self._scenario = scenario
         self._transfers = transfers
@@ -41,18 +39,22 @@ class Sampler(Timer):
         self._delivered = [0] * len(transfers)
         self._counters = {key: ChannelCounters() for key in network.conduits}
         self._link_of = _links_by_address(scenario)
-        self.set(scenario.interval_ns)
+        self._timer = network.loop.call_at(scenario.interval_ns, self._expire)
 
-    def expire(self) -> None:
+    def cancel(self) -> None:
+        """Take no more samples."""
+        self._timer.cancel()
+
+    def _expire(self) -> None:
         """Take a sample and wait for the next."""
         self.sample()
-        now_ns = self.loop.now_ns
+        now_ns = self._network.loop.now_ns
         if now_ns < self._scenario.duration_ns:
-            self.set(min(now_ns + self._scenario.interval_ns, self._scenario.duration_ns))
+            self._timer.set(min(now_ns + self._scenario.interval_ns, self._scenario.duration_ns))
 
     def sample(self) -> None:
         """Write what happened since the last sample."""
-        now_ns = self.loop.now_ns
+        now_ns = self._network.loop.now_ns
         interval_ns = now_ns - self._last_ns
         if interval_ns <= 0:
             return
