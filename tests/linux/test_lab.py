@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv6Interface
 from typing import Any
 
 import pytest
@@ -125,3 +128,44 @@ def test_every_experiment_of_the_report_can_be_built(name: str) -> None:
     for link in scenario.topology.links:
         delayed = bool(link.rtt_ns)
         assert drivers[link.name] in (("netem", "tap") if delayed else ("kernel",))
+
+
+def test_ndiffports_opens_subflows_on_the_first_pair_of_addresses() -> None:
+    scenario = load("A", overrides=("tunables.ndiffports=3",))
+
+    def work(lab: Lab) -> tuple[int, list[str]]:
+        extra = transfer(lab, "bliksem", "donder", "192.168.22.2", 8)
+        carried = [
+            name
+            for name, link in lab.links.items()
+            if link.readings()["forward"].tx_bytes > 1 << 20
+        ]
+        return extra, carried
+
+    assert in_lab(scenario, work) == (2, ["link6"])
+
+
+def test_ipv6_addresses_are_usable_at_once_and_survive_their_nic(two_links: Topology) -> None:
+    hosts = []
+    for last, machine in enumerate(two_links.hosts, 1):
+        first, *rest = machine.interfaces
+        both = replace(first, addresses=(*first.addresses, IPv6Interface(f"fd00::{last}/64")))
+        hosts.append(replace(machine, interfaces=(both, *rest)))
+
+    def work(lab: Lab) -> list[bytes]:
+        with lab.enter("right"):
+            receiver = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            receiver.bind(("fd00::2", 7000))
+            receiver.settimeout(5)
+        with lab.enter("left"):
+            sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            sender.connect(("fd00::2", 7000))
+        sender.send(b"one")
+        found = [receiver.recv(10)]
+        lab.set_nic("left", "eth1", up=False)
+        lab.set_nic("left", "eth1", up=True)
+        sender.send(b"two")
+        return [*found, receiver.recv(10)]
+
+    network = replace(two_links, hosts=tuple(hosts))
+    assert in_lab(network, work) == [b"one", b"two"]

@@ -151,18 +151,21 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return dict(attribute_list(data))
 
 
-def attribute_list(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (type, value) for each attribute; the flags in the type are taken off.
+def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
+    """Return (type, value) of each attribute; the flags in the type are taken off.
 
     Raises ValueError for a length that cannot be.
     """
+    found = []
+    unpack, size, end = _ATTRIBUTE.unpack_from, _ATTRIBUTE.size, len(data)
     at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size or at + length > len(data):
-            raise ValueError(f"netlink attribute of {length} bytes with {len(data) - at} left")
-        yield kind & _NLA_TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
+    while at + size <= end:
+        length, kind = unpack(data, at)
+        if length < size or at + length > end:
+            raise ValueError(f"netlink attribute of {length} bytes with {end - at} left")
+        found.append((kind & _NLA_TYPE_MASK, data[at + size : at + length]))
         at += (length + 3) & ~3
+    return found
 
 
 def messages(data: bytes) -> Iterator[Message]:

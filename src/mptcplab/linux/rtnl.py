@@ -42,6 +42,8 @@ _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_MASTER: Final = 10
 _IFLA_LINKINFO: Final = 18
+_IFLA_EXT_MASK: Final = 29
+_RTEXT_FILTER_SKIP_STATS: Final = 8
 _IFLA_NET_NS_FD: Final = 28
 _IFLA_GSO_MAX_SIZE: Final = 41
 _IFLA_CARRIER: Final = 33
@@ -184,7 +186,8 @@ def set_carrier(index: int, up: bool) -> Request:
 
 def devices(channel: NetlinkSocket) -> dict[str, Device]:
     """Return every interface of the socket's namespace by name."""
-    dump = Request(RTM_GETLINK, NLM_F_DUMP, _ifinfo(), "list interfaces")
+    brief = u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+    dump = Request(RTM_GETLINK, NLM_F_DUMP, _ifinfo() + brief, "list interfaces")
     found = (parse_device(message.body) for message in channel.query(dump))
     return {device.name: device for device in found}
 
