@@ -27,6 +27,7 @@ from mptcplab.network.parameters import ChannelParameters
 pytestmark = pytest.mark.kernel
 
 MS = 1_000_000
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
 ADDRESSES = ("10.98.0.1/24", "10.98.0.2/24")
 ADDRESSES6 = ("fd98::1/64", "fd98::2/64")
 
@@ -183,6 +184,27 @@ def test_readings_tell_cpu_time_and_lateness(cable: Cable) -> None:
     assert reading.forward.lateness.pieces >= 10
     assert reading.forward.refused_packets == 0
     assert 0 < reading.forward.lateness.quantile_ns(0.5) <= reading.forward.lateness.max_ns
+
+
+def test_frames_wait_for_an_emulator_that_does_not_run(cable: Cable) -> None:
+    link = cable.connect(ChannelParameters())
+    round_trip_ms(cable)
+    near, far = cable.sockets(socket.SOCK_DGRAM)
+    with near, far:
+        far.bind(("10.98.0.2", 11))
+        far.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        near.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 16 << 20)
+        before = link.read().forward.counters["offered_packets"]
+        os.kill(link.pid, signal.SIGSTOP)
+        for _ in range(5000):
+            near.sendto(bytes(100), ("10.98.0.2", 11))
+        os.kill(link.pid, signal.SIGCONT)
+        for _ in range(5000):
+            assert select.select([far], [], [], 5)[0]
+            far.recv(200)
+    reading = link.read()
+    assert reading.forward.counters["offered_packets"] == before + 5000
+    assert reading.forward.lateness.max_ns > 0
 
 
 def test_stop_ends_the_process_and_the_devices_and_later_questions_fail(cable: Cable) -> None:

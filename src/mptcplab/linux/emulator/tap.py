@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import struct
 from typing import Final
 
@@ -23,7 +24,12 @@ _TUN_F_USO6: Final = 0x40
 _TCP_OFFLOADS: Final = _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN
 _UDP_OFFLOADS: Final = _TUN_F_USO4 | _TUN_F_USO6
 
+_SIOCSIFTXQLEN: Final = 0x8943  # include/uapi/linux/sockios.h
 _NAME_BYTES: Final = 16  # IFNAMSIZ
+
+QUEUE_FRAMES: Final = 10_000
+"""What the device holds for the emulator to read. It is to hold all that comes while the emulator
+does not run, for the queue that drops is the model's: 100 ms of single packets at 1 Gb/s."""
 
 
 def open_tap(name: str) -> int:
@@ -43,7 +49,14 @@ def open_tap(name: str) -> int:
             fcntl.ioctl(fd, _TUNSETOFFLOAD, _TCP_OFFLOADS | _UDP_OFFLOADS)
         except OSError:
             fcntl.ioctl(fd, _TUNSETOFFLOAD, _TCP_OFFLOADS)
+        _lengthen_queue(name)
     except OSError as error:
         os.close(fd)
         raise OSError(error.errno, f"TAP device {name}: {error.strerror}") from error
     return fd
+
+
+def _lengthen_queue(name: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack(f"{_NAME_BYTES}si20x", name.encode(), QUEUE_FRAMES)
+        fcntl.ioctl(any_socket, _SIOCSIFTXQLEN, request)
