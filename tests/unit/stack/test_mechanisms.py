@@ -1,0 +1,242 @@
+"""The small mechanisms: RTT, scoreboard, reassembly, mappings, outstanding data."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
+from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
+from mptcplab.stack.mptcp.send_buffer import SendBuffer
+from mptcplab.stack.reassembly import Reassembly
+from mptcplab.stack.tcp.receiver import DELAYED_ACK_NS, Receiver
+from mptcplab.stack.tcp.rtt import RttEstimator
+from mptcplab.stack.tcp.sent import Sent, SentQueue
+from mptcplab.stack.tcp.state import CLOSED, TRANSITIONS, Change, State, next_state
+
+MILLISECOND_NS = 1_000_000
+
+
+def test_every_state_can_be_left_and_only_listed_changes_happen() -> None:
+    assert {state for state, _ in TRANSITIONS} == set(State) - {State.TIME_WAIT}
+    assert next_state(State.TIME_WAIT, Change.ENDED) is CLOSED
+    with pytest.raises(KeyError):
+        next_state(State.TIME_WAIT, Change.FIN)
+
+
+def test_rto_follows_rfc_6298_with_the_minimum_on_the_variation() -> None:
+    rtt = RttEstimator()
+    assert rtt.rto_ns == 1_000 * MILLISECOND_NS
+    rtt.add_sample(100 * MILLISECOND_NS, 0)
+    assert rtt.srtt_ns == 100 * MILLISECOND_NS
+    assert rtt.rttvar_ns == 50 * MILLISECOND_NS
+    assert rtt.rto_ns == 300 * MILLISECOND_NS
+    rtt.add_sample(180 * MILLISECOND_NS, 1)
+    assert rtt.srtt_ns == 110 * MILLISECOND_NS
+    assert rtt.rttvar_ns == 57_500_000
+    rtt.back_off()
+    assert rtt.rto_ns == 2 * 340 * MILLISECOND_NS
+    rtt.reset_backoff()
+    assert rtt.rto_ns == 340 * MILLISECOND_NS
+
+
+def test_backoff_stops_at_the_maximum() -> None:
+    rtt = RttEstimator(max_rto_ns=5_000 * MILLISECOND_NS)
+    for _ in range(10):
+        rtt.back_off()
+    assert rtt.rto_ns == 5_000 * MILLISECOND_NS
+
+
+def queue_of(*edges: int) -> SentQueue:
+    queue = SentQueue()
+    for number, (seq, end) in enumerate(pairwise(edges)):
+        queue.append(Sent(seq, end, bytes(end - seq), number))
+    return queue
+
+
+def test_acknowledgment_inside_a_train_cuts_it() -> None:
+    queue = queue_of(1, 1001, 2001)
+    queue.acknowledge(301)
+    assert queue.delivered_bytes == 300
+    assert queue.in_flight_bytes() == 1700
+    first = queue.first()
+    assert first is not None
+    assert (first.seq, first.end, len(first.payload or b"")) == (301, 1001, 700)
+
+
+def test_sack_inside_a_train_splits_it_and_the_pipe_shrinks() -> None:
+    queue = queue_of(1, 1001, 2001)
+    queue.sack(301, 601)
+    assert queue.in_flight_bytes() == 1700
+    assert [(r.seq, r.end, r.sacked) for r in queue.records()] == [
+        (1, 301, False),
+        (301, 601, True),
+        (601, 1001, False),
+        (1001, 2001, False),
+    ]
+    assert [record.end for _, record in queue.by_time if not record.sacked] == [301, 1001, 2001]
+
+
+def test_lost_then_resent_then_acknowledged() -> None:
+    queue = queue_of(1, 1001, 2001)
+    queue.sack(1001, 2001)
+    head = queue.first()
+    assert head is not None
+    assert queue.mark_lost(head) == 1000
+    assert queue.in_flight_bytes() == 0
+    assert queue.next_lost() is head
+    queue.note_resent(head, 9)
+    assert queue.in_flight_bytes() == 1000
+    assert queue.next_lost() is None
+    queue.acknowledge(2001)
+    assert queue.in_flight_bytes() == 0
+    assert len(queue) == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 400), st.integers(1, 120)), max_size=60)
+)
+def test_counts_always_match_the_records(steps: list[tuple[int, int, int]]) -> None:
+    queue = queue_of(*range(1, 400, 40))
+    end = 361
+    una = 1
+    for number, (kind, left, size) in enumerate(steps, 100):
+        if kind == 0 and left > una:
+            una = min(left, end)
+            queue.acknowledge(una)
+        elif kind == 1:
+            low, high = max(left, una), min(left + size, end)
+            if low < high:
+                queue.sack(low, high)
+        elif kind == 2:
+            for record in queue.records():
+                if record.seq <= left < record.end:
+                    queue.mark_lost(record)
+        else:
+            lost = queue.next_lost()
+            if lost is not None:
+                queue.note_resent(lost, number)
+        records = queue.records()
+        assert queue.out_bytes == sum(r.end - r.seq for r in records) == end - una
+        assert queue.sacked_bytes == sum(r.end - r.seq for r in records if r.sacked)
+        assert queue.lost_bytes == sum(r.end - r.seq for r in records if r.lost)
+        assert queue.retransmitted_bytes == sum(r.end - r.seq for r in records if r.retransmitted)
+
+
+def test_delayed_ack_waits_for_a_second_segment_or_the_timer() -> None:
+    receiver = Receiver()
+    receiver.open_at(100)
+    receiver.mss_bytes = 1000
+    assert receiver.accept(1, 1001, None, 5) is None
+    assert not receiver.ack_now
+    assert receiver.ack_deadline_ns == 5 + DELAYED_ACK_NS
+    receiver.accept(1001, 2001, None, 6)
+    assert receiver.ack_now
+
+
+def test_sack_blocks_newest_first_and_duplicates_reported() -> None:
+    receiver = Receiver()
+    receiver.open_at(0)
+    receiver.accept(101, 201, None, 0)
+    receiver.accept(301, 401, None, 0)
+    assert receiver.sack_blocks(3) == ((301, 401), (101, 201))
+    receiver.accept(101, 201, None, 0)
+    assert receiver.sack_blocks(3)[0] == (101, 201)
+    ready = receiver.accept(1, 101, None, 0)
+    assert ready is not None
+    assert [(start, end) for start, end, _ in ready] == [(1, 101), (101, 201)]
+    assert receiver.sack_blocks(3) == ((301, 401),)
+
+
+def test_paws() -> None:
+    receiver = Receiver()
+    receiver.note_timestamp(0, 1000, 0)
+    assert receiver.paws_rejects(999, 1)
+    assert not receiver.paws_rejects(1000, 1)
+    assert not receiver.paws_rejects(999, 25 * 86_400 * 1_000 * MILLISECOND_NS)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(1, 80)), max_size=60),
+)
+def test_reassembly_returns_every_byte_once(pieces: list[tuple[int, int]]) -> None:
+    content = bytes(index % 251 for index in range(400))
+    reassembly = Reassembly()
+    covered: set[int] = set()
+    for start, size in pieces:
+        added = reassembly.insert(start, start + size, content[start : start + size])
+        fresh = set(range(start, start + size)) - covered
+        assert added == len(fresh)
+        covered |= fresh
+        assert reassembly.held_bytes == len(covered)
+    position = 0
+    out = b""
+    for start, end, payload in reassembly.take_from(0):
+        assert start == position
+        assert payload is not None
+        assert len(payload) == end - start
+        out += payload
+        position = end
+    assert out == content[:position]
+    assert position not in covered
+
+
+def test_mapping_table_takes_repetitions_and_refuses_contradictions() -> None:
+    table = MappingTable()
+    assert table.add(Mapping(1, 101, 0, 0, -1, False))
+    assert table.add(Mapping(1, 101, 0, 0, -1, False))
+    assert len(table) == 1
+    assert table.add(Mapping(101, 201, 500, 0, -1, False))
+    assert not table.add(Mapping(51, 151, 7, 0, -1, False))
+    found = table.find(150)
+    assert found is not None
+    assert found.offset == 500
+    assert table.find(201) is None
+
+
+def test_outstanding_pieces_split_by_carrier() -> None:
+    pieces = Outstanding()
+    pieces.append(0, 100, 1)
+    pieces.append(100, 200, 1)
+    pieces.append(200, 300, 2)
+    pieces.carry(50, 250, 2)
+    found = [pieces.at(offset) for offset in (0, 50, 199, 200, 299)]
+    assert [piece.carriers for piece in found if piece is not None] == [1, 3, 3, 2, 2]
+    pieces.release(60)
+    head = pieces.head()
+    assert head is not None
+    assert (head.start, head.end, head.carriers) == (60, 200, 3)
+    pieces.drop_carrier(2)
+    assert head.carriers == 1
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 100), st.integers(1, 30)), max_size=40))
+def test_range_set(steps: list[tuple[bool, int, int]]) -> None:
+    ranges = RangeSet()
+    model: set[int] = set()
+    for adding, start, size in steps:
+        if adding:
+            ranges.add(start, start + size)
+            model |= set(range(start, start + size))
+        else:
+            ranges.remove(start, start + size)
+            model -= set(range(start, start + size))
+        assert bool(ranges) is bool(model)
+        if model:
+            first = ranges.first()
+            assert first[0] == min(model)
+            assert first[1] not in model
+
+
+def test_send_buffer_gives_content_by_offset_until_released() -> None:
+    buffer = SendBuffer()
+    buffer.append(b"hello ")
+    buffer.append(b"world")
+    buffer.release(3)
+    assert buffer.content(3, 8) == b"lo wo"
+    assert buffer.held_bytes() == 8
+    with pytest.raises(ValueError, match="lengths"):
+        buffer.append_length(3)
