@@ -115,7 +115,10 @@ def _make_namespaces(
                 try:
                     write_sysctl(name, value)
                 except OSError as error:
-                    note = f"programs that do not choose for themselves: {error.strerror}"
+                    note = (
+                        "programs that choose no congestion control get this machine's default "
+                        f"({error.strerror}; see net.ipv4.tcp_allowed_congestion_control)"
+                    )
                     if note not in plumbing.notes:
                         plumbing.notes.append(note)
 

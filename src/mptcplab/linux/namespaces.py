@@ -14,6 +14,23 @@ from mptcplab.linux.syscalls import CLONE_NEWNET, setns, unshare
 _CURRENT: Final = "/proc/thread-self/ns/net"
 
 
+class SysctlError(OSError):
+    """The kernel does not have a sysctl, or does not take the value."""
+
+    exit_status = 3
+
+    def __init__(self, code: int | None, name: str, value: str) -> None:
+        super().__init__(code, f"sysctl {name} = {value}: {os.strerror(code or 0)}")
+        self.name = name
+        self.value = value
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+    def __reduce__(self) -> tuple[type[SysctlError], tuple[int | None, str, str]]:
+        return SysctlError, (self.errno, self.name, self.value)
+
+
 class NetNamespace:
     """A network namespace, its routing socket, and the way into it.
 
@@ -102,5 +119,4 @@ def write_sysctl(name: str, value: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        code = error.errno or 0
-        raise OSError(code, f"sysctl {name} = {value}: {os.strerror(code)}") from error
+        raise SysctlError(error.errno, name, value) from error

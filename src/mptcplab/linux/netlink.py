@@ -63,6 +63,8 @@ class NetlinkError(OSError):
     ``what`` says which one; ``reason`` is the kernel's own explanation (extended ACK), or empty.
     """
 
+    exit_status = 3
+
     def __init__(self, code: int, what: str, reason: str = "") -> None:
         self.what = what
         self.reason = reason
@@ -73,6 +75,9 @@ class NetlinkError(OSError):
 
     def __str__(self) -> str:
         return str(self.strerror)
+
+    def __reduce__(self) -> tuple[type[NetlinkError], tuple[int | None, str, str]]:
+        return NetlinkError, (self.errno, self.what, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
