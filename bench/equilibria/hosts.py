@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -27,14 +28,18 @@ ENDLESS_BYTES = 1 << 50
 
 
 class Host:
-    """A stack, its timer, and its wires: by source address, else by destination."""
+    """A stack, its timer, and its wires: by source address, else by destination.
 
-    __slots__ = ("loop", "sources", "stack", "timer", "wires")
+    ``on_event`` is the application; at first it reads what arrives.
+    """
+
+    __slots__ = ("loop", "on_event", "sources", "stack", "timer", "wires")
 
     def __init__(self, loop: VirtualLoop, config: StackConfig, random: Random) -> None:
         self.loop = loop
         self.timer = CallbackTimer(loop, self.expire)
         self.stack = Stack(config, random)
+        self.on_event: Callable[[events.Event], None] = read_all
         self.sources: dict[bytes, Wire] = {}
         self.wires: dict[bytes, Wire] = {}
 
@@ -54,8 +59,7 @@ class Host:
         now_ns = self.loop.now_ns
         while True:
             while (event := stack.poll_event()) is not None:
-                if isinstance(event, events.DataReadable):
-                    event.connection.read_length()
+                self.on_event(event)
             segment = stack.poll_transmit(now_ns)
             if segment is None and not stack.events:
                 break
@@ -71,6 +75,12 @@ class Host:
         size_bytes = segment.segment_size_bytes if packets > 1 else segment.payload_bytes
         last_bytes = segment.payload_bytes - (packets - 1) * size_bytes
         wire.offer(segment, packets, size_bytes + header_bytes, last_bytes + header_bytes)
+
+
+def read_all(event: events.Event) -> None:
+    """Read what arrived, at once."""
+    if isinstance(event, events.DataReadable):
+        event.connection.read_length()
 
 
 class Laboratory:
@@ -105,13 +115,16 @@ class Laboratory:
                     host.receive(segment)
                     return
 
-    def transfer(self, client: Host, server: Host, config: StackConfig) -> Connection:
-        """Open a connection between the first addresses, with endless data to send."""
+    def connect(self, client: Host, server: Host, config: StackConfig) -> Connection:
+        """Open a connection between the first addresses."""
         local = client.stack.local_addresses[0].address
         remote = server.stack.local_addresses[0].address
-        connection = client.stack.connect(
-            local, remote, PORT, self.loop.now_ns, config=replace(config)
-        )
+        now_ns = self.loop.now_ns
+        return client.stack.connect(local, remote, PORT, now_ns, config=replace(config))
+
+    def transfer(self, client: Host, server: Host, config: StackConfig) -> Connection:
+        """Open a connection with endless data to send."""
+        connection = self.connect(client, server, config)
         connection.write_length(ENDLESS_BYTES)
         client.pump()
         return connection

@@ -16,7 +16,7 @@ from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.events import CloseReason
-from mptcplab.stack.mptcp import closing, handshake
+from mptcplab.stack.mptcp import closing, handshake, sending
 from mptcplab.stack.mptcp.data_sender import DataSender
 from mptcplab.stack.mptcp.dsn import unwrap
 from mptcplab.stack.mptcp.paths import Paths
@@ -27,7 +27,6 @@ from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sender import Sender
 from mptcplab.stack.tcp.state import CAN_RECEIVE
-from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.keys import token_and_idsn
 from mptcplab.wire.mptcp import (
     CAPABLE_CHECKSUM,
@@ -496,7 +495,7 @@ class Connection:
             segment = self.paths.poll_signal(now_ns)
             if segment is not None:
                 return segment
-        segment = self._poll_data(now_ns)
+        segment = sending.poll_data(self, now_ns)
         if segment is not None:
             return segment
         for subflow in subflows:
@@ -505,51 +504,6 @@ class Connection:
                 if segment is not None:
                     return segment
         return None
-
-    def _poll_data(self, now_ns: int) -> Segment | None:
-        send = self.send
-        if send.finished and not send.fin_sent and send.all_sent():
-            closing.finish_sending(self, now_ns)
-            for subflow in self.subflows:
-                segment = subflow.poll_transmit(now_ns)
-                if segment is not None:
-                    return segment
-        allotment = send.next_allotment(self.usable, now_ns)
-        if allotment is None:
-            send.arm_persist(self.usable, now_ns)
-            return None
-        subflow_id = allotment.subflow.subflow_id
-        for subflow in self.usable:
-            if subflow.subflow_id == subflow_id:
-                return self._send_on(subflow, allotment.offset, allotment.end_offset, now_ns)
-        return None
-
-    def _send_on(self, subflow: MptcpSubflow, offset: int, end: int, now_ns: int) -> Segment:
-        send = self.send
-        sender = subflow.sender
-        payload = send.buffer.content(offset, end)
-        ssn = sender.snd_nxt
-        size = end - offset
-        idle_ns = now_ns - sender.last_send_ns
-        if sender.last_send_ns and sender.queue.out_bytes == 0 and idle_ns > sender.rtt.rto_ns:
-            sender.congestion.restart_after_idle(now_ns)
-        record = sender.record_new(ssn + size, payload, subflow.view.in_flight_bytes, now_ns)
-        if self.mptcp:
-            record.offset = offset
-            record.map_ssn = ssn
-            if self.tx_infinite:
-                if self.infinite_ssn < 0:
-                    self.infinite_ssn = ssn
-            else:
-                record.map_length = size
-                if self.checksum:
-                    dsn = (self.tx_base + offset) & MASK64
-                    total = 0 if payload is None else ones_sum(payload)
-                    record.checksum = dss_checksum(dsn, ssn, size, total)
-        send.note_given(subflow, offset, end)
-        if self.mptcp and not self.tx_infinite:
-            send.arm(self.usable, now_ns)
-        return subflow.make_data(record, now_ns)
 
     # Timers.
 

@@ -200,6 +200,7 @@ class DataSender:
 
     def reinject_all(self, subflow: MptcpSubflow) -> None:
         """Queue for others what only this subflow carries and has not had acknowledged."""
+        self.take_back(subflow)
         carrier = 1 << subflow.subflow_id
         acked = self.buffer.acked_offset
         for record in subflow.sender.queue.records():
@@ -218,6 +219,13 @@ class DataSender:
                 if piece.carriers == carrier:
                     self.reinject.add(position, stop)
                 position = stop
+
+    def take_back(self, subflow: MptcpSubflow) -> None:
+        """Queue for others what waits in the subflow's backlog."""
+        acked = self.buffer.acked_offset
+        for start, end in subflow.backlog.take_all():
+            if end > acked:
+                self.reinject.add(start if start > acked else acked, end)
 
     def next_allotment(self, usable: list[MptcpSubflow], now_ns: int) -> Allotment | None:
         """Ask the scheduler what to send now on which subflow."""

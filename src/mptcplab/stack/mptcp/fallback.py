@@ -220,6 +220,11 @@ def _send_infinitely(connection: Connection, subflow: MptcpSubflow, why: str) ->
     connection.tx_infinite = True
     connection.fallback_reason = why
     send.reinject.clear()
+    for start, _ in subflow.backlog.take_all():
+        restart = max(start, send.buffer.acked_offset)
+        if restart < send.sent_offset:
+            send.outstanding.rewind(restart)
+            send.sent_offset = restart
     subflow.tx_delta = send.sent_offset - subflow.sender.snd_nxt
     if send.fin_sent and not send.fin_acked:
         send.fin_sent = False  # the end of the stream is the subflow's FIN now

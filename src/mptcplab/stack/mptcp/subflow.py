@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import fallback, handshake, options
+from mptcplab.stack.mptcp.backlog import Backlog
 from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.schedulers.base import SubflowView
 from mptcplab.stack.tcp.receiver import NEVER_NS
@@ -54,6 +55,7 @@ class MptcpSubflow(Subflow):
         "_established_options",
         "_unmapped",
         "_unmapped_bytes",
+        "backlog",
         "backup_local",
         "backup_remote",
         "confirmed",
@@ -126,6 +128,7 @@ class MptcpSubflow(Subflow):
         """The peer asks us."""
         self.mappings = MappingTable()
         self.view = SubflowView(subflow_id, sender.congestion)
+        self.backlog = Backlog()
         self.tx_delta: int = -1
         """After a fallback: stream offset less subflow sequence number."""
         self.rx_delta: int = -1
@@ -157,9 +160,13 @@ class MptcpSubflow(Subflow):
         view.timed_out = sender.in_loss
         view.rttvar_ns = sender.rtt.rttvar_ns
         if sender.pacing and now_ns < sender.next_send_ns:
-            view.queue_room_bytes = 0
+            view.train_room_bytes = 0
         else:
-            view.queue_room_bytes = self._room_bytes(view.in_flight_bytes, now_ns)
+            view.train_room_bytes = self._room_bytes(view.in_flight_bytes, now_ns)
+        view.queued_bytes = self.backlog.waiting_bytes
+        # Linux's tcp_sndbuf_expand: a send buffer of two windows.
+        occupied_bytes = view.in_flight_bytes + view.queued_bytes
+        view.queue_room_bytes = 2 * sender.congestion.cwnd_bytes - occupied_bytes
 
     def _room_bytes(self, in_flight_bytes: int, now_ns: int) -> int:
         """Return what one train may hold now; 0 to wait for a better filled one.
@@ -193,6 +200,11 @@ class MptcpSubflow(Subflow):
         if room < target:
             return room if room > 0 else 0
         return target
+
+    def finish(self) -> None:
+        """Close our direction; what waits here goes to other subflows."""
+        self.connection.send.take_back(self)
+        super().finish()
 
     # Building segments.
 

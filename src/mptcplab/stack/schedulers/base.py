@@ -31,6 +31,7 @@ class SubflowView:
         "stale",
         "subflow_id",
         "timed_out",
+        "train_room_bytes",
     )
 
     def __init__(self, subflow_id: int, congestion: CongestionControl) -> None:
@@ -48,9 +49,12 @@ class SubflowView:
         self.in_flight_bytes: int = 0
         """Sent and neither acknowledged nor deemed lost (RFC 6675 pipe)."""
         self.queued_bytes: int = 0
-        """Given to the subflow (new data or its own retransmissions) and not yet sent."""
+        """Given to the subflow and not yet sent."""
         self.queue_room_bytes: int = 0
-        """What its send buffer still takes beyond ``queued_bytes``."""
+        """What its send buffer still takes beyond what is in flight and queued."""
+        self.train_room_bytes: int = 0
+        """The most that one train may hold now; 0 to wait for a better filled one, or while the
+        subflow is paced."""
         self.rttvar_ns: int = 0
         """RTTVAR of RFC 6298."""
 
@@ -205,7 +209,7 @@ def sendable_bytes(subflow: SubflowView, wanted_bytes: int, train_bytes: int) ->
     (RFC 9293, section 3.8.6.2.1) and windows that no train fits exactly must not cut data small.
     """
     mss_bytes = subflow.congestion.mss_bytes
-    room_bytes = min(subflow.window_room_bytes(), subflow.queue_room_bytes, train_bytes)
+    room_bytes = min(subflow.window_room_bytes(), subflow.train_room_bytes, train_bytes)
     if subflow.timed_out or room_bytes <= 0:
         return 0
     if wanted_bytes <= room_bytes:

@@ -36,7 +36,7 @@ def a_subflow(number: int, rtt_ms: int = 10, cwnd: int = 10, flight: int = 0) ->
     control.srtt_ns = rtt_ms * MS
     subflow = SubflowView(number, control)
     subflow.in_flight_bytes = flight * MSS
-    subflow.queue_room_bytes = 1 << 30
+    subflow.queue_room_bytes = subflow.train_room_bytes = 1 << 30
     return subflow
 
 
@@ -164,7 +164,7 @@ def test_only_the_end_of_the_data_makes_a_segment_that_is_not_full() -> None:
     assert sendable_bytes(subflow, 1, 65535) == 0
     big = a_subflow(1, cwnd=1000)
     assert sendable_bytes(big, 10**9, 65535) == 65000
-    big.queue_room_bytes = 1500
+    big.train_room_bytes = 1500
     assert sendable_bytes(big, 10**9, 65535) == 1000
 
 
