@@ -75,38 +75,45 @@ def drain(link: ChannelModel, now_ns: int) -> list[Piece]:
     return pieces
 
 
-def run_to(link: ChannelModel, until_ns: int) -> list[tuple[int, Piece]]:
-    """Take everything at the link's own deadlines."""
+def run_to(link: ChannelModel, until_ns: int, from_ns: int = 0) -> list[tuple[int, Piece]]:
+    """Take everything at the link's own deadlines, and nothing before `from_ns`."""
     taken = []
     while (deadline_ns := link.next_deadline_ns()) <= until_ns:
-        taken += [(deadline_ns, piece) for piece in drain(link, deadline_ns)]
+        at_ns = max(deadline_ns, from_ns)
+        taken += [(at_ns, piece) for piece in drain(link, at_ns)]
     return taken
 
 
-@given(
-    st.lists(st.tuples(offers(), st.none() | parameters), max_size=30), parameters, st.integers()
-)
+scripts = st.lists(st.tuples(offers(), st.none() | parameters), max_size=30)
+lateness = st.sampled_from([0, 0, 1000, 2_000_000])
+
+
+@given(scripts, parameters, st.integers(), lateness)
 @settings(max_examples=150, deadline=None)
 def test_every_packet_is_delivered_or_counted_and_trains_come_out_as_they_went_in(
-    script: list[tuple[Offer, ChannelParameters | None]], first: ChannelParameters, seed: int
+    script: list[tuple[Offer, ChannelParameters | None]],
+    first: ChannelParameters,
+    seed: int,
+    late_ns: int,
 ) -> None:
     link = ChannelModel(first, Random(seed))
-    now_ns = 0
+    now_ns = offered_ns = 0
     taken: list[tuple[int, Piece]] = []
     for number, (offer, change) in enumerate(script):
+        taken += run_to(link, now_ns + offer.gap_ns, now_ns)
         now_ns += offer.gap_ns
-        taken += run_to(link, now_ns)
         if change is not None:
             link.configure(change, now_ns)
-        link.offer(number, offer.packets, offer.packet_bytes, offer.last_bytes, now_ns)
+        offered_ns = max(offered_ns, now_ns - late_ns)
+        link.offer(number, offer.packets, offer.packet_bytes, offer.last_bytes, offered_ns)
         conserve(link.read_counters(now_ns), inside=True)
     last = script[-1][1] if script else None
     link.configure(replace(last or first, rate_bps=10**9, trace=None), now_ns)
-    taken += run_to(link, NEVER - 1)
+    taken += run_to(link, NEVER - 1, now_ns)
     conserve(link.read_counters(now_ns + 10**12), inside=False)
     seen = set()
     for at_ns, piece in taken:
-        assert piece.arrival_ns == at_ns
+        assert piece.arrival_ns <= at_ns <= piece.arrival_ns + late_ns
         assert isinstance(piece.item, int)
         for index in range(piece.first, piece.first + piece.packets):
             assert (piece.item, index) not in seen

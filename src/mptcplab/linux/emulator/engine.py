@@ -110,7 +110,7 @@ class Direction:
                     os.write(sink, item)
                 else:
                     self._write_train(piece)
-            except OSError:
+            except (OSError, FrameError):
                 self.refused_packets += piece.packets
             record(now_ns - piece.arrival_ns)
         self.deadline_ns = channel.next_deadline_ns()
