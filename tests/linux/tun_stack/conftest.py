@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import select
@@ -12,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -21,9 +20,11 @@ from typing import Protocol
 import pytest
 
 from mptcplab.linux.middlebox import BoxedPort, Chain, Gate, Middlebox, Relay
+from mptcplab.linux.namespaces import NetNamespace
 from mptcplab.linux.tun import TunDevice
 from mptcplab.linux.tun_stack.blocking import ConnectionSocket, Host
 from mptcplab.linux.tun_stack.driver import Link
+from mptcplab.linux.tun_stack.setup import open_tun
 from mptcplab.loop import RealTimeLoop
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
@@ -36,7 +37,6 @@ from mptcplab.wire.segment import Segment
 IPPROTO_MPTCP = 262
 SOL_MPTCP = 284
 MPTCP_INFO = 1
-CLONE_NEWNET = 0x40000000
 
 # What a healthy run may count; every other MPTcpExt counter must be provoked by the test.
 HEALTHY = frozenset(
@@ -85,14 +85,8 @@ class Namespace:
     """A network namespace of the test's own, gone with the descriptor."""
 
     def __init__(self, mptcp: bool = True) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        if self._libc.unshare(CLONE_NEWNET) < 0:
-            os.close(home)
-            raise OSError(ctypes.get_errno(), "unshare: " + os.strerror(ctypes.get_errno()))
-        self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        self._libc.setns(home, CLONE_NEWNET)
-        os.close(home)
+        self.net = NetNamespace.create("test")
+        self.fd = self.net.descriptor
         self.ip("link", "set", "lo", "up")
         self.sysctl("net.mptcp.enabled", int(mptcp))
         self.sysctl("net.mptcp.blackhole_timeout", 0)
@@ -100,16 +94,6 @@ class Namespace:
         self.sysctl("net.ipv4.conf.default.rp_filter", 0)
         self.sysctl("net.ipv6.conf.default.accept_dad", 0)
         self.sysctl("net.ipv4.tcp_congestion_control", "reno")  # no host restricts it
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        self._libc.setns(self.fd, CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            self._libc.setns(home, CLONE_NEWNET)
-            os.close(home)
 
     def run(self, *command: str) -> str:
         enter = ["nsenter", f"--net=/proc/self/fd/{self.fd}"]
@@ -123,22 +107,16 @@ class Namespace:
         return self.run("ip", *arguments)
 
     def sysctl(self, name: str, value: int | str) -> None:
-        with self.entered():
-            Path("/proc/sys", *name.split(".")).write_text(str(value))
+        self.net.write_sysctls({name: str(value)})
 
     def tun(self, name: str, *addresses: str, mtu: int = 1500) -> TunDevice:
         """A TUN device that is up and has these addresses (with prefix lengths)."""
-        with self.entered():
-            device = TunDevice(name)
-        for address in addresses:
-            extra = ("nodad",) if ":" in address else ()
-            self.ip("addr", "add", address, "dev", name, *extra)
-        self.ip("link", "set", name, "mtu", str(mtu), "up")
-        return device
+        with self.net.entered():
+            return open_tun(name, *addresses, mtu_bytes=mtu)
 
     def socket(self, family: int = sockets.AF_INET, mptcp: bool = True) -> sockets.socket:
         protocol = IPPROTO_MPTCP if mptcp else sockets.IPPROTO_TCP
-        with self.entered():
+        with self.net.entered():
             made = sockets.socket(family, sockets.SOCK_STREAM, protocol)
         made.settimeout(30)
         return made
@@ -153,7 +131,7 @@ class Namespace:
 
     def counters(self) -> dict[str, int]:
         """The MPTcpExt counters that are not zero."""
-        with self.entered():
+        with self.net.entered():
             lines = Path("/proc/thread-self/net/netstat").read_text().splitlines()
         for names, values in zip(lines[::2], lines[1::2], strict=True):
             if names.startswith("MPTcpExt:"):
@@ -167,7 +145,7 @@ class Namespace:
         return {name: count for name, count in self.counters().items() if name not in allowed}
 
     def close(self) -> None:
-        os.close(self.fd)
+        self.net.close()
 
 
 def mptcp_info(sock: sockets.socket) -> dict[str, int]:

@@ -202,7 +202,9 @@ def test_we_withdraw_an_address_whose_link_went_down(lab: Lab) -> None:
     ours.wait_for(lambda state: len(state.connection.usable) >= 2)
     pair.exchange((ours, theirs), SIZE)
     assert pair.counts[0].saw(RemoveAddr, True)
-    assert not pair.kernel.unprovoked("MPRstRx", "MPRstTx", "AddAddrDrop", "RmAddrDrop")
+    assert not pair.kernel.unprovoked(
+        "MPRstRx", "MPRstTx", "AddAddrDrop", "RmAddrDrop", "SubflowStale", "SubflowRecover"
+    )
 
 
 def test_we_make_a_subflow_backup(lab: Lab) -> None:

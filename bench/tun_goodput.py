@@ -1,0 +1,229 @@
+"""Goodput of our stack to the kernel over TUN, beside kernel to kernel over the same links.
+
+Everything runs in network namespaces made for the purpose (root is needed). In one run, in turn:
+
+    veth            kernel to kernel over veth pairs
+    tun             kernel to kernel over TUN devices, a process copying packets between them
+    ours > kernel   our stack on a TUN device sends to the kernel
+    kernel > ours   and receives from it
+
+All speak MPTCP with one subflow per link; packets are GSO-sized, MTU 1500. The kernel's end always
+is a process of its own, and so is our stack. Usage: ``python bench/tun_goodput.py --seconds 5``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import statistics
+import sys
+from collections.abc import Callable
+from random import Random
+from time import monotonic
+
+from mptcplab.linux import mptcp_pm, rtnl
+from mptcplab.linux.namespaces import NetNamespace
+from mptcplab.linux.tun import TunDevice
+from mptcplab.linux.tun_stack.driver import Driver
+from mptcplab.linux.tun_stack.setup import new_stack, open_tun
+from mptcplab.loop import NEVER, CallbackTimer, RealTimeLoop
+from mptcplab.stack import events
+from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.path_managers import FullMesh
+
+IPPROTO_MPTCP = 262
+PORT = 5001
+CHUNK = bytes(1 << 20)
+SECOND_NS = 1_000_000_000
+
+
+def kernel_socket(namespace: NetNamespace) -> socket.socket:
+    with namespace.entered():
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+
+
+def sink(listener: socket.socket, seconds: float) -> float:
+    """Receive for so long, and return bits per second without the first fifth of it."""
+    peer, _ = listener.accept()
+    buffer = bytearray(1 << 20)
+    begin = monotonic()
+    received, counted_from = 0, 0.0
+    while (now := monotonic()) - begin < seconds:
+        size = peer.recv_into(buffer)
+        if not size:
+            break
+        if now - begin >= seconds / 5:
+            if not counted_from:
+                counted_from = now
+            else:
+                received += size
+    return 8 * received / (monotonic() - counted_from)
+
+
+def source(client: socket.socket, address: str) -> None:
+    """Send until killed."""
+    client.connect((address, PORT))
+    while True:
+        client.sendall(CHUNK)
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Run something in a child process that never returns to the caller's code."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    except (ConnectionError, KeyboardInterrupt):
+        os._exit(0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
+
+
+def forked_result(work: Callable[[], float]) -> tuple[int, int]:
+    """Run something in a child process; its result comes through the returned descriptor."""
+    read_fd, write_fd = os.pipe()
+    child = fork(lambda: os.write(write_fd, json.dumps(work()).encode()))
+    os.close(write_fd)
+    return child, read_fd
+
+
+def finish(reader: tuple[int, int], *others: int) -> float:
+    """Wait for the measuring child and end the others."""
+    child, fd = reader
+    result = os.read(fd, 100)
+    os.close(fd)
+    os.waitpid(child, 0)
+    for other in others:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+    if not result:
+        raise SystemExit("the measuring process failed")
+    return float(json.loads(result))
+
+
+class OurHost:
+    """Our stack and its event loop in this process: no thread, no lock."""
+
+    def __init__(self, devices: list[TunDevice]) -> None:
+        stack = new_stack(congestion="reno", path_manager=FullMesh, seed=1)
+        stack.random = Random(1)
+        self.loop = RealTimeLoop()
+        self.driver = Driver(stack, self.handle_event)
+        self.timer = CallbackTimer(self.loop, self.handle_timeout)
+        self.connection: Connection | None = None
+        self.sending = False
+        self.counted_from = NEVER
+        self.received = 0
+        for number, device in enumerate(devices, 1):
+            link = self.driver.add_link(device, f"10.{number}.0.2")
+
+            def handle_readable(link: object = link) -> None:
+                self.driver.handle_readable(link)  # type: ignore[arg-type]
+                self.after()
+
+            self.loop.add_reader(device.fileno(), handle_readable)
+
+    def handle_timeout(self) -> None:
+        self.driver.handle_timeout()
+        self.after()
+
+    def handle_event(self, event: events.Event) -> None:
+        if isinstance(event, events.ConnectionAccepted):
+            self.connection = event.connection
+        elif isinstance(event, events.ConnectionEstablished | events.DataWritable):
+            if self.sending:
+                while event.connection.write(CHUNK) == len(CHUNK):
+                    pass
+        elif isinstance(event, events.DataReadable):
+            size = len(event.connection.read())
+            if self.loop.now_ns >= self.counted_from:
+                self.received += size
+
+    def after(self) -> None:
+        deadline_ns = self.driver.deadline_ns
+        if deadline_ns is None:
+            self.timer.cancel()
+        else:
+            self.timer.set(deadline_ns)
+
+    def send(self) -> None:
+        """Connect and send until killed."""
+        self.sending = True
+        stack = self.driver.stack
+        local, remote = stack.local_addresses[0].address, bytes((10, 1, 0, 1))
+        self.connection = stack.connect(local, remote, PORT, self.loop.now_ns)
+        self.driver.flush()
+        self.after()
+        self.loop.run()
+
+    def receive(self, seconds: float) -> float:
+        """Accept one connection and return the bits per second that come on it."""
+        self.driver.stack.listen(PORT)
+        begin = self.loop.now_ns
+        self.counted_from = begin + int(seconds * SECOND_NS / 5)
+        self.loop.run(begin + int(seconds * SECOND_NS))
+        return 8 * self.received * SECOND_NS / (self.loop.now_ns - self.counted_from)
+
+
+def prepare(namespace: NetNamespace) -> None:
+    namespace.write_sysctls({"net.ipv4.tcp_congestion_control": "reno"})
+    mptcp_pm.PathManager(namespace.generic).set_limits(subflows=8, add_addr_accepted=8)
+
+
+def copy_packets(pairs: list[tuple[TunDevice, TunDevice]]) -> None:
+    """Carry packets between devices as they are, offload header and all."""
+    loop = RealTimeLoop()
+
+    def carry(source_fd: int, target_fd: int) -> Callable[[], None]:
+        def handle_readable() -> None:
+            for _ in range(64):
+                try:
+                    os.write(target_fd, os.read(source_fd, 65_600))
+                except BlockingIOError:
+                    return
+
+        return handle_readable
+
+    for left, right in pairs:
+        loop.add_reader(left.fileno(), carry(left.fileno(), right.fileno()))
+        loop.add_reader(right.fileno(), carry(right.fileno(), left.fileno()))
+    loop.run()
+
+
+def kernel_to_kernel(links: int, seconds: float, tun: bool) -> float:
+    left, right = NetNamespace.create("left"), NetNamespace.create("right")
+    pairs: list[tuple[TunDevice, TunDevice]] = []
+    for number in range(1, links + 1):
+        addresses = f"10.{number}.0.1/24", f"10.{number}.0.2/24"
+        if tun:
+            with left.entered():
+                one = open_tun(f"tun{number}", addresses[0])
+            with right.entered():
+                pairs.append((one, open_tun(f"tun{number}", addresses[1])))
+        else:
+            veth(left, right, number, addresses)
+    for namespace in (left, right):
+        prepare(namespace)
+    pm = mptcp_pm.PathManager(right.generic)
+    for number in range(2, links + 1):
+        pm.add_endpoint(f"10.{number}.0.2", number, mptcp_pm.SUBFLOW)
+    listener = kernel_socket(left)
+    listener.bind(("0.0.0.0", PORT))
+    listener.listen()
+    client = kernel_socket(right)
+    copier = [fork(lambda: copy_packets(pairs))] if tun else []
+    reader = forked_result(lambda: sink(listener, seconds))
+    result = finish(reader, fork(lambda: source(client, "10.1.0.1")), *copier)
+    for device in [device for pair in pairs for device in pair]:
+        device.close()
+    client.close()
+    listener.close()
+    left.close()
+    right.close()
+    return result
