@@ -14,6 +14,7 @@ is a process of its own, and so is our stack. Usage: ``python bench/tun_goodput.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -21,13 +22,16 @@ import socket
 import statistics
 import sys
 from collections.abc import Callable
-from random import Random
+from functools import partial
+from ipaddress import IPv4Address, IPv4Interface
 from time import monotonic
+from typing import Protocol
 
-from mptcplab.linux import mptcp_pm, rtnl
+from mptcplab.linux import rtnl
+from mptcplab.linux.mptcp_pm import Endpoint, Flags, Limits, PathManager
 from mptcplab.linux.namespaces import NetNamespace
 from mptcplab.linux.tun import TunDevice
-from mptcplab.linux.tun_stack.driver import Driver
+from mptcplab.linux.tun_stack.driver import Driver, Link
 from mptcplab.linux.tun_stack.setup import new_stack, open_tun
 from mptcplab.loop import NEVER, CallbackTimer, RealTimeLoop
 from mptcplab.stack import events
@@ -40,9 +44,25 @@ CHUNK = bytes(1 << 20)
 SECOND_NS = 1_000_000_000
 
 
+class Closeable(Protocol):
+    def close(self) -> None: ...
+
+
+def close_all(*things: Closeable) -> None:
+    for thing in things:
+        thing.close()
+
+
 def kernel_socket(namespace: NetNamespace) -> socket.socket:
     with namespace.entered():
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+
+
+def listen(namespace: NetNamespace) -> socket.socket:
+    listener = kernel_socket(namespace)
+    listener.bind(("0.0.0.0", PORT))
+    listener.listen()
+    return listener
 
 
 def sink(listener: socket.socket, seconds: float) -> float:
@@ -112,7 +132,6 @@ class OurHost:
 
     def __init__(self, devices: list[TunDevice]) -> None:
         stack = new_stack(congestion="reno", path_manager=FullMesh, seed=1)
-        stack.random = Random(1)
         self.loop = RealTimeLoop()
         self.driver = Driver(stack, self.handle_event)
         self.timer = CallbackTimer(self.loop, self.handle_timeout)
@@ -123,11 +142,11 @@ class OurHost:
         for number, device in enumerate(devices, 1):
             link = self.driver.add_link(device, f"10.{number}.0.2")
 
-            def handle_readable(link: object = link) -> None:
-                self.driver.handle_readable(link)  # type: ignore[arg-type]
-                self.after()
+            self.loop.add_reader(device.fileno(), partial(self.handle_readable, link))
 
-            self.loop.add_reader(device.fileno(), handle_readable)
+    def handle_readable(self, link: Link) -> None:
+        self.driver.handle_readable(link)
+        self.after()
 
     def handle_timeout(self) -> None:
         self.driver.handle_timeout()
@@ -171,9 +190,13 @@ class OurHost:
         return 8 * self.received * SECOND_NS / (self.loop.now_ns - self.counted_from)
 
 
-def prepare(namespace: NetNamespace) -> None:
+def prepare(namespace: NetNamespace, announced: int = 1) -> None:
+    """Set what the runs need; announce our addresses on the links from the second on."""
     namespace.write_sysctls({"net.ipv4.tcp_congestion_control": "reno"})
-    mptcp_pm.PathManager(namespace.generic).set_limits(subflows=8, add_addr_accepted=8)
+    manager = PathManager(lambda: namespace.generic)
+    manager.set_limits(Limits(subflows=8, add_addr_accepted=8))
+    for number in range(2, announced + 1):
+        manager.add(Endpoint(IPv4Address(f"10.{number}.0.1"), Flags.SIGNAL, number))
 
 
 def copy_packets(pairs: list[tuple[TunDevice, TunDevice]]) -> None:
@@ -196,34 +219,85 @@ def copy_packets(pairs: list[tuple[TunDevice, TunDevice]]) -> None:
     loop.run()
 
 
+def add_veth(left: NetNamespace, right: NetNamespace, number: int) -> None:
+    """Join two namespaces by a veth pair with addresses as the TUN devices have them."""
+    name = f"veth{number}"
+    ends = rtnl.VethEnd(name, left.descriptor), rtnl.VethEnd(name, right.descriptor)
+    left.routing.request(rtnl.add_veth(*ends))
+    for host, namespace in ((1, left), (2, right)):
+        index = rtnl.devices(namespace.routing)[name].index
+        address = IPv4Interface(f"10.{number}.0.{host}/24")
+        namespace.routing.batch([rtnl.add_address(index, address), rtnl.set_link(index, up=True)])
+
+
 def kernel_to_kernel(links: int, seconds: float, tun: bool) -> float:
+    """Return the goodput between two kernels, over TUN devices or veth pairs."""
     left, right = NetNamespace.create("left"), NetNamespace.create("right")
     pairs: list[tuple[TunDevice, TunDevice]] = []
     for number in range(1, links + 1):
-        addresses = f"10.{number}.0.1/24", f"10.{number}.0.2/24"
         if tun:
             with left.entered():
-                one = open_tun(f"tun{number}", addresses[0])
+                one = open_tun(f"tun{number}", f"10.{number}.0.1/24")
             with right.entered():
-                pairs.append((one, open_tun(f"tun{number}", addresses[1])))
+                pairs.append((one, open_tun(f"tun{number}", f"10.{number}.0.2/24")))
         else:
-            veth(left, right, number, addresses)
-    for namespace in (left, right):
-        prepare(namespace)
-    pm = mptcp_pm.PathManager(right.generic)
-    for number in range(2, links + 1):
-        pm.add_endpoint(f"10.{number}.0.2", number, mptcp_pm.SUBFLOW)
-    listener = kernel_socket(left)
-    listener.bind(("0.0.0.0", PORT))
-    listener.listen()
-    client = kernel_socket(right)
-    copier = [fork(lambda: copy_packets(pairs))] if tun else []
+            add_veth(left, right, number)
+    prepare(left, links)
+    prepare(right)
+    listener, client = listen(left), kernel_socket(right)
+    others = [fork(lambda: copy_packets(pairs))] if tun else []
     reader = forked_result(lambda: sink(listener, seconds))
-    result = finish(reader, fork(lambda: source(client, "10.1.0.1")), *copier)
-    for device in [device for pair in pairs for device in pair]:
-        device.close()
-    client.close()
-    listener.close()
-    left.close()
-    right.close()
+    result = finish(reader, fork(lambda: source(client, "10.1.0.1")), *others)
+    close_all(client, listener, left, right, *itertools.chain(*pairs))
     return result
+
+
+def ours_and_kernel(links: int, seconds: float, upload: bool) -> float:
+    """Return the goodput from our stack to the kernel, or the other way."""
+    kernel = NetNamespace.create("kernel")
+    with kernel.entered():
+        devices = [open_tun(f"tun{n}", f"10.{n}.0.1/24") for n in range(1, links + 1)]
+    prepare(kernel)
+    if upload:
+        listener = listen(kernel)
+        reader = forked_result(lambda: sink(listener, seconds))
+        result = finish(reader, fork(lambda: OurHost(devices).send()))
+        listener.close()
+    else:
+        client = kernel_socket(kernel)
+        reader = forked_result(lambda: OurHost(devices).receive(seconds))
+        result = finish(reader, fork(lambda: source(client, "10.1.0.2")))
+        client.close()
+    close_all(kernel, *devices)
+    return result
+
+
+def main() -> None:
+    """Print medians in Gb/s, and ratios to kernel over TUN."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each run (default 4)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default 3)")
+    parser.add_argument("--links", type=int, nargs="+", default=[1, 2])
+    options = parser.parse_args()
+    for links in options.links:
+        seconds = options.seconds
+        kinds: dict[str, Callable[[], float]] = {
+            "kernel to kernel, veth": partial(kernel_to_kernel, links, seconds, False),
+            "kernel to kernel, TUN": partial(kernel_to_kernel, links, seconds, True),
+            "our stack to kernel": partial(ours_and_kernel, links, seconds, True),
+            "kernel to our stack": partial(ours_and_kernel, links, seconds, False),
+        }
+        found: dict[str, list[float]] = {name: [] for name in kinds}
+        for _ in range(options.repeat):
+            for name, run in kinds.items():
+                found[name].append(run() / 1e9)
+        reference = statistics.median(found["kernel to kernel, TUN"])
+        print(f"{links} link(s), medians of {options.repeat} runs of {options.seconds:g} s")
+        for name, values in found.items():
+            median = statistics.median(values)
+            spread = f"{min(values):.2f} to {max(values):.2f}"
+            print(f"  {name:24} {median:6.2f} Gb/s  {median / reference:5.2f}  ({spread})")
+
+
+if __name__ == "__main__":
+    main()
