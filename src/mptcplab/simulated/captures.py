@@ -34,7 +34,9 @@ class Captures:
             )
             for number, end in enumerate(ends):
                 for address in scenario.topology.interface_at(end).addresses:
-                    network.hosts[name].watchers[address.ip.packed] = _watch(writer, number)
+                    network.hosts[name].watchers[address.ip.packed] = _watch(
+                        stream, writer, number
+                    )
 
     def close(self) -> None:
         """Finish the files."""
@@ -43,8 +45,9 @@ class Captures:
         self._streams = []
 
 
-def _watch(writer: PcapngWriter, interface: int) -> Watcher:
+def _watch(stream: BinaryIO, writer: PcapngWriter, interface: int) -> Watcher:
     def see(now_ns: int, segment: Segment) -> None:
-        writer.write_segment(now_ns, segment, interface)
+        if not stream.closed:  # what drains after the measurement is not captured
+            writer.write_segment(now_ns, segment, interface)
 
     return see

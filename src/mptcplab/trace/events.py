@@ -144,11 +144,14 @@ class _Teller:
     def silent(self, silence: Silence) -> None:
         """A subflow stopped carrying data while others went on."""
         subflow = silence.subflow
-        lost = silence.unacked_bytes > 0 or silence.overtaken
+        lost = silence.unacked_bytes > 0 or silence.overtaken or silence.reset_ns > 0
         link = " to ".join(subflow.ends)
         text = f"subflow {subflow.number} ({link}) stops carrying data"
         if silence.unacked_bytes:
             text += f" with {bytes_text(silence.unacked_bytes)} unacknowledged"
+        elif silence.reset_ns:
+            after = time_text(silence.reset_ns - silence.start_ns)
+            text += f" and is reset {after} later"
         elif lost:
             text += " with data stuck in it"
         if lost:

@@ -39,6 +39,8 @@ class Silence:
     overtaken: bool
     """Whether what it carried on its return lies far behind what the others had sent by then: it
     had been stuck behind a dead link."""
+    reset_ns: int
+    """When it was reset during the pause, 0 where it was not."""
     retransmissions: int
     """Sent on it in vain during the pause."""
     last_number: int
@@ -96,6 +98,7 @@ def _of_subflow(
                 end_ns=end,
                 resumed=bool(resumed[k]),
                 unacked_bytes=unacked,
+                reset_ns=_reset(subflow, start, end),
                 overtaken=bool(resumed[k]) and _is_old(half, others, end),
                 retransmissions=int(rows["retransmissions"][pause].sum()),
                 last_number=int(
@@ -132,6 +135,12 @@ def _is_old(half: Half, others: list[Half], time_ns: int) -> bool:
         stop = other.data_rel[:before] + other.extents["bytes"][:before]
         reached = max(reached, int(stop.max(initial=0)))
     return int(half.data_rel[place]) + _BEHIND_BYTES < reached
+
+
+def _reset(subflow: Subflow, start: int, end: int) -> int:
+    """Return when either side reset the subflow, between ``start`` and ``end``."""
+    times = [half.rst_ns for half in subflow.halves if start < half.rst_ns < end]
+    return min(times, default=0)
 
 
 def _stall(after: Ints, start: int) -> int:
