@@ -58,15 +58,36 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace, test: Test | None) -> int:
+    from mptcplab.trace import ends as two_ends
+    from mptcplab.trace import runs
     from mptcplab.trace import trace as traces
 
-    trace = traces.open_trace(args.captures, _progress())
+    paths: list[Path] = args.captures
+    folder = paths[0] if len(paths) == 1 and runs.is_run(paths[0]) else None
+    if folder is not None:
+        paths = runs.run_captures(folder)
+    between: list[str] = []
+    if two_ends.are_two_ends(paths):
+        ends = two_ends.open_ends(paths)
+        trace = ends.near
+        between = list(two_ends.explain_ends(ends))
+    elif folder is not None:
+        # Of more than two hosts, one's view is told: captures of all would hold packets twice.
+        trace = traces.open_trace(paths[0], _progress())
+    else:
+        trace = traces.open_trace(paths, _progress())
     connections = _chosen(args, trace)
     if args.tables is not None:
         _write_tables(trace, args.tables)
     if args.figures is not None:
         _draw(trace, connections, args.figures)
     _print_all(_lines(args, trace, connections, test))
+    if not (args.json or args.packets or args.events or test):
+        if between:
+            _print_all(["", "Between the two captures", *between])
+        if folder is not None:
+            joined = runs.joined_lines(trace, runs.run_events(folder, trace))
+            _print_all(["", "The capture and the run's own record", *joined])
     return 0
 
 
