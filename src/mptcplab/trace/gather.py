@@ -53,6 +53,8 @@ def rows(data: Bytes, at: Ints, size: int) -> NDArray[np.uint8]:
 
 def column(matrix: NDArray[np.uint8], offset: int, kind: str) -> NDArray[Any]:
     """Read the field of numpy type ``kind`` (such as ``>u4``) at ``offset`` of every row."""
+    if matrix.shape[0] == 0:
+        return np.zeros(0, dtype=np.dtype(kind).newbyteorder("="))
     field = np.ndarray(
         (matrix.shape[0],), kind, matrix.data, offset=offset, strides=(matrix.strides[0],)
     )

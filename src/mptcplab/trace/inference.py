@@ -41,16 +41,18 @@ class _Numbers:
     def __init__(self, reading: Reading) -> None:
         self._extents = reading.mappings.extents()
         self._samples = reading.samples.table()
+        self._extent_halves = self._extents["half"].copy()
+        self._sample_halves = self._samples["half"].copy()
         self._known: dict[int, _Signs] = {}
 
     def of(self, half: int) -> _Signs:
         """Return the numbers in the space of what ``half`` sends: its own DSNs, the peer's ACKs."""
         signs = self._known.get(half)
         if signs is None:
-            low, high = np.searchsorted(self._extents["half"], (half, half + 1))
+            low, high = np.searchsorted(self._extent_halves, (half, half + 1))
             extents = self._extents[low:high]
             extents = extents[extents["kind"] != FROM_IDSN]
-            low, high = np.searchsorted(self._samples["half"], (half ^ 1, (half ^ 1) + 1))
+            low, high = np.searchsorted(self._sample_halves, (half ^ 1, (half ^ 1) + 1))
             acks = self._samples[low:high]
             acks = acks[acks["data_ack_bits"] > 0]
             signs = _Signs(

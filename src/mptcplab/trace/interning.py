@@ -34,42 +34,40 @@ class Interner:
         """
         size = words[0].size
         found: Ints = np.full(size, -1, dtype=np.int64)
-        pending: Ints = np.arange(size, dtype=np.int64)
-        if insert is None:
-            insert = np.ones(size, dtype=bool)
-        probe = 0
+        every: Ints = np.arange(size, dtype=np.int64)
+        before = self.count
+        while 2 * (self.count + size) > self._slots.size:
+            self._grow()
         home = self._home(words)
+        self._probe(words, home, every, found, insert)
+        if insert is not None and self.count > before:
+            # Keys without a mark may have been looked for before a marked row brought them.
+            self._probe(words, home, np.flatnonzero(found < 0), found, np.zeros_like(insert))
+        return found
+
+    def _probe(
+        self, words: list[Words], home: Words, pending: Ints, found: Ints, insert: Mask | None
+    ) -> None:
+        """Look keys up slot by slot; ``found`` is filled in."""
+        last = np.uint64(self._slots.size - 1)
+        probe = 0
         while pending.size:
-            slot = (home[pending] + np.uint64(probe)) & np.uint64(self._slots.size - 1)
-            number = self._slots[slot.astype(np.int64)].astype(np.int64)
-            empty = number < 0
-            same = ~empty
+            slot = ((home[pending] + np.uint64(probe)) & last).astype(np.int64)
+            number = self._slots[slot].astype(np.int64)
+            new = number < 0
+            if insert is not None:
+                new &= insert[pending]
+            if new.any():
+                self._insert(words, pending[new], slot[new], found)
+                number = self._slots[slot].astype(np.int64)
+            taken = number >= 0
+            same = taken & (found[pending] < 0)
             for key, word in zip(self.keys, words, strict=True):
                 same &= key[number] == word[pending]
             found[pending[same]] = number[same]
-            new = empty & insert[pending]
-            if new.any():
-                self._insert(words, pending[new], slot[new].astype(np.int64), found)
-                if self.count * 2 > self._slots.size:
-                    self._grow()
-                    home = self._home(words)
-                    pending = pending[~same & (~empty | new)]
-                    pending = pending[found[pending] < 0]
-                    probe = 0
-                    continue
-                # Rows whose slot another key has just taken look at it again.
-                again = pending[new & (found[pending] < 0)]
-                if again.size:
-                    slot_again = (home[again] + np.uint64(probe)) & np.uint64(self._slots.size - 1)
-                    number = self._slots[slot_again.astype(np.int64)].astype(np.int64)
-                    same_now = np.ones(again.size, dtype=bool)
-                    for key, word in zip(self.keys, words, strict=True):
-                        same_now &= key[number] == word[again]
-                    found[again[same_now]] = number[same_now]
-            pending = pending[~same & (~empty | new)]
-            pending = pending[found[pending] < 0]
+            # An empty slot says that the key is unknown; a taken one, that it may be further on.
+            pending = pending[taken & (found[pending] < 0)]
             probe += 1
-        return found
 
     def _home(self, words: list[Words]) -> Words:
         value = np.zeros(words[0].size, dtype=np.uint64)

@@ -287,10 +287,10 @@ class Mappings:
         self._settle()
         if not self._pieces:
             return np.zeros(0, dtype=EXTENT)
-        table = np.concatenate(self._pieces)
-        table = table[np.lexsort((table["first_number"], table["half"]))]
-        self._pieces = [table]
-        return table
+        if len(self._pieces) > 1:
+            table = np.concatenate(self._pieces)
+            self._pieces = [table[np.lexsort((table["first_number"], table["half"]))]]
+        return self._pieces[0]
 
 
 def _coalesced(table: NDArray[Any], resolution_ns: int) -> NDArray[Any]:

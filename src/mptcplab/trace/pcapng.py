@@ -57,7 +57,7 @@ class PcapngFormat(RecordFormat):
     """The blocks of one pcapng section."""
 
     alignment = 4
-    header_bytes = 8
+    header_bytes = 12
 
     def __init__(self, header: bytes) -> None:
         """Take the byte order from a section header block's first 12 bytes."""
@@ -80,11 +80,17 @@ class PcapngFormat(RecordFormat):
 
     def sizes(self, data: Bytes, at: Ints) -> Ints:
         size = self.words(data, at + 4)
+        for k in np.flatnonzero(self.words(data, at) == SECTION_HEADER).tolist():
+            size[k] = self.size(data.data, int(at[k]))
         size[(size < 12) | (size > _MAX_BLOCK_BYTES) | (size % 4 != 0)] = -1
         return size
 
     def size(self, data: memoryview, at: int) -> int:
         size: int = self.unpack(data, at + 4)[0]
+        if self.unpack(data, at)[0] == SECTION_HEADER and (
+            self.unpack(data, at + 8)[0] != _BYTE_ORDER_MAGIC
+        ):
+            size = int.from_bytes(size.to_bytes(4, "big"), "little")  # the other byte order
         return size if 12 <= size <= _MAX_BLOCK_BYTES and size % 4 == 0 else -1
 
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:

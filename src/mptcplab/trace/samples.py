@@ -152,7 +152,8 @@ class Samples:
         """Return all rows by half and time, one per slot."""
         if not self._pieces:
             return np.zeros(0, dtype=SAMPLE)
-        self._pieces = [self._merged()]
+        if len(self._pieces) > 1:
+            self._pieces = [self._merged()]
         return self._pieces[0]
 
     def _merged(self) -> NDArray[Any]:

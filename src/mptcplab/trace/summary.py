@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,35 +12,59 @@ from mptcplab.trace.model import Connection, Half, Subflow
 from mptcplab.trace.reading import Reading
 from mptcplab.trace.reinjection import Sent, relative
 
+_SUMS: Final = (
+    "packets", "payload_bytes", "retransmitted_bytes", "retransmissions", "out_of_order",
+)  # fmt: skip
+
 
 def summarise(connections: list[Connection], reading: Reading) -> None:
     """Complete connections with their bytes, times, round trips and reinjections."""
-    samples, extents = reading.samples.table(), reading.mappings.extents()
+    rows = _ByHalf(reading)
     for connection in connections:
         for subflow in connection.subflows:
-            subflow.halves = [
-                _half(2 * subflow.flow + side, reading, samples, extents) for side in (0, 1)
-            ]
+            subflow.halves = [_half(2 * subflow.flow + side, reading, rows) for side in (0, 1)]
             _times(subflow, reading)
         for side in (0, 1):
             _data_level(connection, side)
 
 
-def _rows(table: NDArray[Any], half: int) -> NDArray[Any]:
-    low, high = np.searchsorted(table["half"], (half, half + 1))
-    return table[low:high]
+class _ByHalf:
+    """Samples and extents of each half, and the samples' sums, without a search for each."""
+
+    def __init__(self, reading: Reading) -> None:
+        count = 2 * reading.follower.table.count
+        every = np.arange(count + 1)
+        self._samples, self._extents = reading.samples.table(), reading.mappings.extents()
+        half = self._samples["half"].astype(np.int64)
+        self._sample_at = np.searchsorted(half, every).tolist()
+        self._extent_at = np.searchsorted(self._extents["half"].astype(np.int64), every).tolist()
+        self._sums = {
+            name: np.bincount(half, weights=self._samples[name], minlength=count).tolist()
+            for name in _SUMS
+        }
+
+    def samples(self, half: int) -> NDArray[Any]:
+        """Return a half's samples."""
+        return self._samples[self._sample_at[half] : self._sample_at[half + 1]]
+
+    def extents(self, half: int) -> NDArray[Any]:
+        """Return a half's extents."""
+        return self._extents[self._extent_at[half] : self._extent_at[half + 1]]
+
+    def total(self, half: int, name: str) -> int:
+        """Return the sum of one of ``_SUMS``."""
+        return int(self._sums[name][half])
 
 
-def _half(number: int, reading: Reading, samples: NDArray[Any], extents: NDArray[Any]) -> Half:
+def _half(number: int, reading: Reading, by_half: _ByHalf) -> Half:
     state = reading.follower.halves[number]
-    rows = _rows(samples, number)
-    peer = _rows(samples, number ^ 1)
+    rows, peer = by_half.samples(number), by_half.samples(number ^ 1)
+    peer = peer[peer["rtts"] > 0]
     holes = reading.follower.holes.get(number)
     virtual = 1 if state["fin_seq"] else 0
     # Data starts at 1; of what was jumped over, what is acknowledged was there all the same.
     sent = max(0, int(state["next"]) - 1 - virtual) if state["based"] else 0
     sent -= holes.missing() if holes else 0
-    least = peer["least_rtt_ns"][peer["rtts"] > 0]
     scale = int(state["scale"])
     return Half(
         number=number,
@@ -48,14 +72,14 @@ def _half(number: int, reading: Reading, samples: NDArray[Any], extents: NDArray
         acked_bytes=max(0, min(int(state["acked"]) - 1, sent)),
         missing_bytes=int(state["missing_bytes"]),
         unmapped_bytes=reading.mappings.unmapped_bytes.get(number, 0),
-        packets=int(rows["packets"].sum()),
-        payload_bytes=int(rows["payload_bytes"].sum()),
-        retransmitted_bytes=int(rows["retransmitted_bytes"].sum()),
-        retransmissions=int(rows["retransmissions"].sum()),
-        out_of_order=int(rows["out_of_order"].sum()),
+        packets=by_half.total(number, "packets"),
+        payload_bytes=by_half.total(number, "payload_bytes"),
+        retransmitted_bytes=by_half.total(number, "retransmitted_bytes"),
+        retransmissions=by_half.total(number, "retransmissions"),
+        out_of_order=by_half.total(number, "out_of_order"),
         duplicate_acks=int(state["dup_acks"]),
-        rtt_ns=peer["rtt_ns"][peer["rtts"] > 0] // peer["rtts"][peer["rtts"] > 0],
-        least_rtt_ns=int(least.min()) if least.size else 0,
+        rtt_ns=peer["rtt_ns"] // peer["rtts"],
+        least_rtt_ns=int(peer["least_rtt_ns"].min()) if peer.size else 0,
         mss_bytes=int(state["mss"]),
         window_shift=None if scale == 0 else max(0, scale - 2),
         syn_ns=int(state["syn_ns"] or state["syn_ack_ns"]),
@@ -69,7 +93,7 @@ def _half(number: int, reading: Reading, samples: NDArray[Any], extents: NDArray
         last_data_ns=int(state["last_data_ns"]),
         last_data_number=int(state["last_data_number"]),
         samples=rows,
-        extents=_rows(extents, number),
+        extents=by_half.extents(number),
     )
 
 
@@ -84,10 +108,10 @@ def _times(subflow: Subflow, reading: Reading) -> None:
 def _data_level(connection: Connection, side: int) -> None:
     """Number what ``side`` sent on all subflows in one space and find what was sent twice."""
     halves = [subflow.half(side) for subflow in connection.subflows]
-    table = np.concatenate([half.extents for half in halves])
-    if table.size == 0:
+    if not any(half.extents.size for half in halves):
         connection.data_bases[side] = connection.idsns[side]
         return
+    table = np.concatenate([half.extents for half in halves])
     order = np.argsort(table["first_number"], kind="stable")
     table = table[order]
     wide = table["kind"] == DSN_64

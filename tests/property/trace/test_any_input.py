@@ -1,0 +1,63 @@
+"""No input makes the analysis crash: captures with bytes changed, cut, repeated, swapped."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mptcplab import trace
+from mptcplab.trace.explain import explanation
+from mptcplab.trace.export import to_json
+from mptcplab.trace.packets import packet_lines
+
+FOLDER = Path(__file__).parents[2] / "captures"
+SEEDS = [
+    gzip.decompress((FOLDER / f"{name}.pcap.gz").read_bytes())
+    for name in ("addresses", "abort", "checksums", "plain-peer")
+]
+
+
+def digest(data: bytes) -> None:
+    """Do everything that a user can ask of a capture."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.pcap"
+        path.write_bytes(data)
+        try:
+            capture = trace.open(path)
+        except trace.CaptureError:
+            return
+        to_json(capture)
+        list(explanation(capture))
+        list(packet_lines(capture, None))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damaged_captures(choices: st.DataObject) -> None:
+    """Some bytes changed, some removed, some repeated."""
+    draw = choices.draw
+    data = bytearray(SEEDS[draw(st.integers(0, len(SEEDS) - 1))])
+    for _ in range(draw(st.integers(1, 12))):
+        at = draw(st.integers(0, len(data) - 1))
+        match draw(st.integers(0, 3)):
+            case 0:
+                data[at] = draw(st.integers(0, 255))
+            case 1:
+                data[at : at + 4] = draw(st.binary(min_size=4, max_size=4))
+            case 2:
+                del data[at : at + draw(st.integers(1, 40))]
+            case 3:
+                data[at:at] = data[at : at + draw(st.integers(1, 200))]
+        if not data:
+            break
+    digest(bytes(data))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, len(SEEDS) - 1), st.binary(max_size=2000))
+def test_noise_after_a_valid_start(seed: int, noise: bytes) -> None:
+    digest(SEEDS[seed][: 24 + len(noise)] + noise)

@@ -1,0 +1,133 @@
+"""Captures of our own making (``tests/captures``): what the explanation must find by itself."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mptcplab import trace
+from mptcplab.trace.events import (
+    CLOSED,
+    FALLBACK,
+    JOIN,
+    LOST,
+    NEW_ADDRESS,
+    RESUMED,
+    START,
+    stage_events,
+)
+from mptcplab.trace.explain import explanation
+from mptcplab.trace.export import to_json
+from mptcplab.trace.filters import parse_filter
+from mptcplab.trace.packets import packet_lines
+from mptcplab.trace.series import direction
+from mptcplab.trace.stalls import HEAD_OF_LINE, find_stalls
+
+FOLDER = Path(__file__).parents[2] / "captures"
+
+
+@cache
+def _open(name: str) -> trace.Trace:
+    capture = trace.open(FOLDER / f"{name}.pcap.gz")
+    assert capture.malformed == []
+    return capture
+
+
+def _only(name: str) -> trace.Connection:
+    (connection,) = _open(name).connections
+    return connection
+
+
+def _kinds(connection: trace.Connection) -> list[str]:
+    return [event.kind for event in connection.events]
+
+
+def test_a_handover_is_told_in_its_stages() -> None:
+    capture, connection = _open("handover"), _only("handover")
+    stages = stage_events(connection)
+    order = [event.kind for event in stages]
+    assert order[0] == START
+    assert order[-1] == CLOSED
+    join = next(event for event in stages if event.kind == NEW_ADDRESS)
+    lost = next(event for event in stages if event.kind == LOST)
+    back = next(event for event in stages if event.kind == RESUMED)
+    assert (join.subflow, lost.subflow, back.subflow) == (1, 0, 0)
+    # The script: join at 1 s, failure at 2.5 s, return at 4 s, less the client's start.
+    assert capture.seconds(join.time_ns) == pytest.approx(0.9, abs=0.15)
+    assert capture.seconds(lost.time_ns) == pytest.approx(2.4, abs=0.15)
+    assert 3.8 < capture.seconds(back.time_ns) < 6.0
+
+
+def test_a_handover_delivers_every_byte_once() -> None:
+    connection = _only("handover")
+    assert connection.side_bytes(0) == 2_883_584  # what the server counted
+    assert connection.side_bytes(1) == 7
+    assert connection.subflows[1].reinjected_bytes > 0
+    assert connection.subflows[1].hmac_ok is True
+    series = direction(connection, 0)
+    assert series is not None
+    assert int(series.sent[-1]) == 2_883_584 + 1
+    stalls = find_stalls(connection, series)
+    assert any(stall.kind == HEAD_OF_LINE and stall.duration_ns > 10**9 for stall in stalls)
+
+
+def test_addresses_come_and_go() -> None:
+    connection = _only("addresses")
+    texts = " ".join(event.text for event in connection.events)
+    assert "announces fd00:2::2 as address ID 1" in texts
+    assert "withdraws address ID 1" in texts
+    assert "WRONG" not in texts
+    assert connection.subflows[1].ends[1] == "[fd00:2::2]:5001"
+    assert connection.side_bytes(0) == 40_960
+
+
+def test_an_abort_is_a_fastclose_with_the_right_key() -> None:
+    events = _only("abort").events
+    closing = next(event for event in events if event.kind == CLOSED)
+    assert "MP_FASTCLOSE with the right key" in closing.text
+
+
+def test_checksums_are_noticed() -> None:
+    connection = _only("checksums")
+    assert connection.checksums is True
+    assert connection.side_bytes(0) == 81_920
+
+
+def test_fallback_at_the_handshake() -> None:
+    connection = _only("plain-peer")
+    assert connection.fallback
+    assert not connection.complete_handshake
+    assert FALLBACK in _kinds(connection)
+    assert connection.side_bytes(0) == 8192
+    assert JOIN not in _kinds(connection)
+
+
+@pytest.mark.parametrize("name", ["handover", "addresses", "abort", "checksums", "plain-peer"])
+def test_everything_can_be_printed(name: str) -> None:
+    capture = _open(name)
+    assert any("Connection 0" in line for line in explanation(capture))
+    assert len(list(packet_lines(capture, None))) == capture.reading.tcp_segments
+
+
+def test_json_has_the_promised_fields() -> None:
+    data = to_json(_open("handover"))
+    assert set(data) == {"packets", "malformed", "connections"}
+    (connection,) = data["connections"]
+    assert set(connection) == {
+        "version", "tokens", "start_s", "bytes", "complete_handshake", "fallback", "subflows",
+    }  # fmt: skip
+    assert set(connection["subflows"][0]) == {
+        "src", "dst", "address_ids", "joined_by", "hmac_ok", "bytes", "reinjected_bytes",
+        "start_s", "end_s",
+    }  # fmt: skip
+
+
+def test_filters_pick_packets() -> None:
+    capture = _open("handover")
+    joins = list(packet_lines(capture, parse_filter("subtype == join and subflow == 1")))
+    assert len(joins) == 3
+    assert all("mp join" in line for line in joins)
+    early = list(packet_lines(capture, parse_filter("dsn in 1..5000 and not retransmission")))
+    assert 1 <= len(early) <= 8
