@@ -34,9 +34,7 @@ class Captures:
             )
             for number, end in enumerate(ends):
                 for address in scenario.topology.interface_at(end).addresses:
-                    network.hosts[name].watchers[address.ip.packed] = _watch(
-                        stream, writer, number
-                    )
+                    network.hosts[name].watchers[address.ip.packed] = _watch(stream, writer, number)
 
     def close(self) -> None:
         """Finish the files."""
