@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "show": "show a finished run again",
     "monitor": "watch the rates and round trips of interfaces",
     "inspect": "explain captures, or a run's captures",
+    "buffers": "say how large buffers must be, for a scenario or for rates and round trips",
     "schema": "print the scenario file's JSON Schema, for editors",
 }
 

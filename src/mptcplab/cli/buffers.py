@@ -1,0 +1,136 @@
+"""``mptcplab buffers``: equations 4, 5 and 6 of the report, for a scenario or for numbers given."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from mptcplab.cli.scenario_arguments import load_scenario
+
+if TYPE_CHECKING:
+    from mptcplab.scenario.buffers import BufferNeed
+
+EXPECTED = 'paths as in "1Gb/s@33.3ms 300Mb/s@202ms"'
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "buffers",
+        help="say how large buffers must be, for a scenario or for rates and round trips",
+        description="How large send and receive buffers must be: the round trip times the rate "
+        "for TCP (equation 4), the largest round trip times the sum of the rates, twice, for "
+        "MPTCP (equations 5 and 6). For a scenario, also what its own buffers are short of.",
+    )
+    parser.add_argument(
+        "subjects",
+        nargs="+",
+        metavar="SCENARIO | RATE@RTT ...",
+        help="a file or built-in name such as F; or one path or several, as in 1Gb/s@33.3ms",
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change a key of the scenario (repeatable)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run, duration=None, interval=None, time_scale=None, seed=None)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the needs; ScenarioError for what is wrong with the arguments."""
+    if "@" in args.subjects[0]:
+        result, text = _of_paths(args.subjects)
+    else:
+        result, text = _of_scenario(args)
+    print(json.dumps(result, indent=2) if args.json else text)
+    return 0
+
+
+def _of_paths(texts: list[str]) -> tuple[dict[str, Any], str]:
+    from mptcplab.cli.render import columns
+    from mptcplab.scenario.buffers import mptcp_buffer_bytes, tcp_buffer_bytes
+    from mptcplab.units import format_duration, format_rate, format_size
+
+    paths = [_path(text) for text in texts]
+    rows = [["path", "rate", "round trip", "TCP needs (equation 4)"]]
+    found: dict[str, Any] = {"paths": []}
+    for text, (rate_bps, rtt_ns) in zip(texts, paths, strict=True):
+        needed = tcp_buffer_bytes(rtt_ns, rate_bps)
+        rows.append([text, format_rate(rate_bps), format_duration(rtt_ns), format_size(needed)])
+        found["paths"].append({"rate_bps": rate_bps, "rtt_ns": rtt_ns, "tcp_bytes": needed})
+    longest_ns = max(rtt_ns for _, rtt_ns in paths)
+    total_bps = sum(rate_bps for rate_bps, _ in paths)
+    together = mptcp_buffer_bytes(longest_ns, [rate_bps for rate_bps, _ in paths])
+    found["mptcp_bytes"] = together
+    text = (
+        f"{columns(rows, indent='')}\n\nMPTCP over all of them needs {format_size(together)} "
+        f"(equation 5: 2 x {format_duration(longest_ns)} x {format_rate(total_bps)})"
+    )
+    return found, text
+
+
+def _path(text: str) -> tuple[int, int]:
+    """Return the rate and the round trip of one path."""
+    from mptcplab.scenario import ScenarioError
+    from mptcplab.units import UnitError, parse_duration, parse_rate
+
+    rate, at, rtt = text.partition("@")
+    if not at:
+        raise ScenarioError("buffers", "", f'"{text}" has no "@"', EXPECTED)
+    try:
+        found = parse_rate(rate), parse_duration(rtt)
+    except UnitError as error:
+        problem, _, expected = str(error).partition("; expected ")
+        raise ScenarioError("buffers", text, problem, expected) from error
+    if found[0] <= 0 or found[1] <= 0:
+        raise ScenarioError("buffers", text, "rate and round trip must be above 0", EXPECTED)
+    return found
+
+
+def _of_scenario(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from mptcplab.cli.render import columns
+    from mptcplab.scenario import ScenarioError
+    from mptcplab.scenario.buffers import buffer_needs
+    from mptcplab.scenario.plain import as_plain
+    from mptcplab.units import format_duration, format_rate, format_size
+
+    if len(args.subjects) > 1:
+        raise ScenarioError("buffers", "", "one scenario at a time", EXPECTED)
+    args.scenario = args.subjects[0]
+    scenario = load_scenario(args)
+    needs = buffer_needs(scenario)
+    rows = [["flow", "equation", "round trip", "rate", "needs", "has", "verdict"]]
+    for need in needs:
+        has = "autotuned" if need.given_bytes is None else format_size(need.given_bytes)
+        rows.append(
+            [
+                need.flow,
+                str(need.equation),
+                format_duration(need.rtt_ns),
+                format_rate(need.rate_bps),
+                format_size(need.needed_bytes),
+                has,
+                _verdict(need),
+            ]
+        )
+    plain = [{**as_plain(need), "short_bytes": _short_bytes(need)} for need in needs]
+    text = columns(rows, indent="") if needs else "no flow whose links have a rate and a delay"
+    left_out = {flow.name for flow in scenario.flows} - {need.flow for need in needs}
+    if needs and left_out:
+        text += f"\n\nwithout rate or delay: {', '.join(sorted(left_out))}"
+    return {"scenario": scenario.name, "flows": plain}, text
+
+
+def _short_bytes(need: BufferNeed) -> int:
+    return max(0, need.needed_bytes - need.given_bytes) if need.given_bytes is not None else 0
+
+
+def _verdict(need: BufferNeed) -> str:
+    from mptcplab.units import format_size
+
+    return f"short of {format_size(_short_bytes(need))}" if need.short else "enough"
