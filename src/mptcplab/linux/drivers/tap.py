@@ -9,6 +9,7 @@ from dataclasses import replace
 from mptcplab.linux import rtnl
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
 from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
+from mptcplab.linux.namespaces import NetNamespace
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import Channel
 
@@ -118,10 +119,15 @@ class TapDriver(LinkDriver):
         reading = self.emulator.read()
         return {direction: _translate(getattr(reading, direction)) for direction in DIRECTIONS}
 
+    @property
+    def devices(self) -> list[tuple[NetNamespace, str]]:
+        """The two TAP devices."""
+        return [(end.namespace, end.interface) for end in self._ends]
+
     def interrupt(self) -> None:
-        """Kill the emulator's process: the kernel then takes its devices down."""
+        """Stop the emulator's process, so that its devices can go before it does."""
         if self._emulator is not None and self._emulator.is_alive():
-            os.kill(self._emulator.pid, signal.SIGKILL)
+            os.kill(self._emulator.pid, signal.SIGSTOP)
 
     def close(self) -> None:
         """End the emulator's process, and the devices with it."""
@@ -129,6 +135,8 @@ class TapDriver(LinkDriver):
             os.close(descriptor)
         self._descriptors = []
         if self._emulator is not None:
+            if self._emulator.is_alive():
+                os.kill(self._emulator.pid, signal.SIGKILL)
             self._emulator.stop()
             self._emulator = None
 
