@@ -132,7 +132,8 @@ class Application:
         host.on_event = self.on_event
 
     def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.ConnectionAccepted):
+        if isinstance(event, events.ConnectionAccepted) and self.connection is None:
+            # A SYN that was duplicated and late opens another one, which comes to nothing.
             self.connection = event.connection
         if event.connection is not self.connection:
             return

@@ -10,6 +10,7 @@ Times are nanoseconds of any clock that does not go back.
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 from random import Random
 from typing import Final
 
@@ -60,7 +61,9 @@ class Stack:
         "_listeners",
         "_pending",
         "_segments",
-        "_touched",
+        "_timer_count",
+        "_timers",
+        "_unsure",
         "config",
         "connections",
         "events",
@@ -84,7 +87,10 @@ class Stack:
         self._by_token: dict[int, Connection] = {}
         self._listeners: list[Listener] = []
         self._pending: deque[Connection] = deque()
-        self._touched: set[Connection] = set()
+        self._unsure: list[Connection] = []
+        """Connections whose timers may have changed since the last look."""
+        self._timers: list[tuple[int, int, Connection]] = []
+        self._timer_count: int = 0
 
     # Addresses.
 
@@ -207,8 +213,12 @@ class Stack:
 
     def handle_timeout(self, now_ns: int) -> None:
         """Do what is due; nothing if nothing is."""
-        for connection in list(self.connections):
-            if connection.next_deadline_ns() <= now_ns:
+        self._refresh_timers()
+        timers = self._timers
+        while timers and timers[0][0] <= now_ns:
+            deadline, _, connection = heappop(timers)
+            if connection.wake_ns == deadline:
+                connection.wake_ns = NEVER_NS
                 connection.handle_timeout(now_ns)
                 self.touch(connection)
 
@@ -222,22 +232,38 @@ class Stack:
             if not self._pending:
                 return None
             connection = self._pending[0]
+            self._note_timers(connection)
             segment = connection.poll_transmit(now_ns)
             if segment is not None:
                 return segment
             self._pending.popleft()
-            self._touched.discard(connection)
+            connection.pending = False
             if connection.closed_for is not None and not connection.subflows:
                 self._drop(connection)
 
     def poll_timeout(self) -> int | None:
         """Return when ``handle_timeout`` is due, or ``None``."""
-        deadline = NEVER_NS
-        for connection in self.connections:
-            connection_deadline = connection.next_deadline_ns()
-            if connection_deadline < deadline:
-                deadline = connection_deadline
-        return None if deadline == NEVER_NS else deadline
+        self._refresh_timers()
+        return self._timers[0][0] if self._timers else None
+
+    def _refresh_timers(self) -> None:
+        """Look again at the connections that something happened to.
+
+        A connection may stand in the heap several times; only the entry that agrees with its
+        ``wake_ns`` counts.
+        """
+        timers = self._timers
+        for connection in self._unsure:
+            connection.timer_unsure = False
+            deadline = connection.next_deadline_ns()
+            if deadline != connection.wake_ns:
+                connection.wake_ns = deadline
+                if deadline != NEVER_NS:
+                    self._timer_count += 1
+                    heappush(timers, (deadline, self._timer_count, connection))
+        self._unsure.clear()
+        while timers and timers[0][2].wake_ns != timers[0][0]:
+            heappop(timers)
 
     def poll_event(self) -> events.Event | None:
         """Return the next event, or ``None``."""
@@ -247,9 +273,15 @@ class Stack:
 
     def touch(self, connection: Connection) -> None:
         """Note that a connection may have something to send."""
-        if connection not in self._touched:
-            self._touched.add(connection)
+        if not connection.pending:
+            connection.pending = True
             self._pending.append(connection)
+        self._note_timers(connection)
+
+    def _note_timers(self, connection: Connection) -> None:
+        if not connection.timer_unsure:
+            connection.timer_unsure = True
+            self._unsure.append(connection)
 
     def register(self, subflow: MptcpSubflow) -> None:
         """Send segments of its address pairs to a subflow."""
@@ -269,6 +301,7 @@ class Stack:
 
     def _drop(self, connection: Connection) -> None:
         self.forget_token(connection)
+        connection.wake_ns = NEVER_NS
         if connection in self.connections:
             self.connections.remove(connection)
 

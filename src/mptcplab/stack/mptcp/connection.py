@@ -70,12 +70,14 @@ class Connection:
         "peer_key",
         "peer_key_known",
         "peer_token",
+        "pending",
         "receive_buffer",
         "rx_base",
         "rx_infinite",
         "send",
         "stack",
         "subflows",
+        "timer_unsure",
         "tx_base",
         "tx_infinite",
         "usable",
@@ -135,7 +137,10 @@ class Connection:
         self.orphaned_ns: int = NEVER_NS
         """When a connection without subflows ends."""
         self.wake_ns: int = NEVER_NS
-        """The stack's note of the earliest timer."""
+        """The stack's notes: the earliest timer, whether it may have changed, and whether there
+        may be something to send."""
+        self.timer_unsure: bool = False
+        self.pending: bool = False
         self._readable_told: bool = False
 
     # The application.
