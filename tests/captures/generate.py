@@ -139,7 +139,7 @@ class Pair:
         finally:
             time.sleep(0.3)
             dump.send_signal(signal.SIGINT)
-            dump.wait(5)
+            dump.communicate(timeout=5)
 
     def transfer(
         self,
@@ -163,10 +163,9 @@ class Pair:
                 during()
             out, _ = client.communicate(timeout=seconds + 20)
         finally:
-            client.kill()
-            server.kill()
-            client.wait()
-            server.wait()
+            for process in (client, server):
+                process.kill()
+                process.communicate()
         return int(out or 0)
 
 

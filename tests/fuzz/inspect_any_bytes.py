@@ -14,7 +14,7 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-with atheris.instrument_imports():
+with atheris.instrument_imports(include=["mptcplab"]):
     from mptcplab import trace
     from mptcplab.trace.explain import explanation
     from mptcplab.trace.export import to_json

@@ -63,6 +63,13 @@ class PacketBatch:
         self.subflow = labels.subflow[flow]
         self.side = np.where(self.half >= 0, (self.half & 1) ^ labels.opened_by[flow], -1)
         self.dsn, self.data_ack = labels.data_numbers(self)
+        dss = segments.dss
+        self.has_map, self.ssn, self.dlen = dss.has_map, dss.ssn.copy(), dss.length.copy()
+        for element, option in segments.options:  # the first data of version 1
+            if isinstance(option, MpCapable) and option.data_length:
+                self.has_map[element] = True
+                self.dsn[element] = self.ssn[element] = 1
+                self.dlen[element] = option.data_length
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -116,12 +123,8 @@ class PacketBatch:
             column = getattr(self, name)
             rows = np.flatnonzero(column >= 0)
             return rows, column[rows]
-        dss = segments.dss
-        rows = np.flatnonzero(dss.has_ack if name == "data_ack" else dss.has_map)
-        column = {
-            "dsn": self.dsn, "data_ack": self.data_ack, "ssn": dss.ssn, "dlen": dss.length,
-        }[name]  # fmt: skip
-        return rows, column[rows]
+        rows = np.flatnonzero(segments.dss.has_ack if name == "data_ack" else self.has_map)
+        return rows, np.asarray(getattr(self, name))[rows]
 
     def _of_options(self, name: str) -> Values:
         pairs = [
