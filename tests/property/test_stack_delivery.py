@@ -1,7 +1,7 @@
 """Whatever the paths do: every byte once, in order, and the connection ends as the RFC says.
 
 One path is bad but lives; the others may also die, with and without return. The number of cases is
-``MPTCPLAB_CASES`` (150 without it).
+``MPTCPLAB_CASES`` (300 without it).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mptcplab.stack.testing import MILLISECOND_NS, Filter, Host, Pipe
 from mptcplab.wire.ip import parse_address
 from mptcplab.wire.segment import FIN, PSH, SYN, Segment
 
-CASES = int(os.environ.get("MPTCPLAB_CASES", "150"))
+CASES = int(os.environ.get("MPTCPLAB_CASES", "300"))
 HOUR_NS = 3_600_000 * MILLISECOND_NS
 
 PATHS = (("10.0.1.1", "10.0.1.2"), ("10.0.2.1", "10.0.2.2"), ("fd00::1", "fd00::2"))
@@ -363,7 +363,7 @@ def describe(
 @settings(
     max_examples=CASES,
     deadline=None,
-    derandomize=CASES == 150,
+    derandomize=CASES == 300,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -98,6 +98,11 @@ class DataSender:
         if wanted > self.size_bytes:
             self.size_bytes = wanted if wanted < limit else limit
 
+    def is_idle(self) -> bool:
+        """Say whether nothing waits to be sent or acknowledged."""
+        buffer = self.buffer
+        return self.sent_offset >= buffer.written_offset and buffer.acked_offset >= self.sent_offset
+
     def all_sent(self) -> bool:
         """Say whether everything written was given to some subflow."""
         return self.sent_offset >= self.buffer.written_offset

@@ -31,6 +31,8 @@ def poll_data(connection: Connection, now_ns: int) -> Segment | None:
             segment = subflow.poll_transmit(now_ns)
             if segment is not None:
                 return segment
+    if send.is_idle():
+        return None
     while True:
         allotment = send.next_allotment(connection.usable, now_ns)
         if allotment is None:

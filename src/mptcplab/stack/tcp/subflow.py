@@ -106,15 +106,18 @@ class Subflow(SubflowBase):
             ts_val = segment.ts_val
             if ts_val is None:
                 return  # RFC 7323 section 3.2: drop, timestamps were negotiated
-            if receiver.paws_rejects(ts_val, now_ns):
-                self._challenge(now_ns)
-                return
-            if seq <= receiver.last_ack_sent:
-                receiver.note_timestamp(seq, ts_val, now_ns)
+            if ts_val != receiver.ts_recent:
+                if receiver.paws_rejects(ts_val, now_ns):
+                    self._challenge(now_ns)
+                    return
+                if seq <= receiver.last_ack_sent:
+                    receiver.note_timestamp(seq, ts_val, now_ns)
         if flags & (SYN | FIN | RST):
             if not self._receive_control(segment, seq, now_ns):
                 return
-        elif seq + size < receiver.last_ack_sent or seq > self.on_acceptance_edge():
+        elif seq != receiver.rcv_nxt and (
+            seq + size < receiver.last_ack_sent or seq > self.on_acceptance_edge()
+        ):
             if size and seq + size < receiver.last_ack_sent:
                 receiver.note_duplicate(seq, seq + size)
             self._challenge(now_ns, always=size > 0)
