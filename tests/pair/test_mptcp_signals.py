@@ -332,6 +332,31 @@ def _add_addr(segment: Segment) -> AddAddr:
     return option
 
 
+class AnnouncerV6(PathManager):
+    """Announces an IPv6 address with a port: the longest ADD_ADDR there is."""
+
+    def on_established(self, view: PathView) -> list[Command]:
+        return [AnnounceAddress(2, parse_address("fd00::2"), 80)]
+
+
+def test_longest_announcement_goes_without_timestamps() -> None:
+    pipe = Pipe()
+    a = pipe.add_host("a", mesh(), A1, "fd00::1")
+    b = pipe.add_host("b", replace(config(), path_manager=AnnouncerV6), B1, "fd00::2")
+    pipe.link(A1, B1)
+    pipe.link("fd00::1", "fd00::2")
+    b.stack.listen(80)
+    sink = Sink(b)
+    pipe.recording = True
+    connection = a.stack.connect(parse_address(A1), parse_address(B1), 80, pipe.now_ns)
+    pump(a, connection, 500_000)
+    assert pipe.run(100 * SECOND_NS, lambda: connection.closed_for is not None)
+    assert sink.received == 500_000
+    assert "address-announced" in a.kinds()
+    assert all(segment.option_bytes <= 40 for _, segment in pipe.sent)
+    assert any(segment.src == parse_address("fd00::1") for _, segment in pipe.sent)
+
+
 def test_announcement_is_repeated_until_echoed() -> None:
     pair = Pair(None, replace(config(), path_manager=Announcer))
     pair.pipe.path(A1, B1).filter = strip(AddAddr)

@@ -105,8 +105,11 @@ class Subflow(SubflowBase):
         if self.ts_enabled and not flags & RST:
             ts_val = segment.ts_val
             if ts_val is None:
-                return  # RFC 7323 section 3.2: drop, timestamps were negotiated
-            if ts_val != receiver.ts_recent:
+                # RFC 7323 section 3.2: drop, timestamps were negotiated. An ADD_ADDR with an IPv6
+                # address, port and HMAC leaves no room for them, though.
+                if size or not segment.mptcp:
+                    return
+            elif ts_val != receiver.ts_recent:
                 if receiver.paws_rejects(ts_val, now_ns):
                     self._challenge(now_ns)
                     return
