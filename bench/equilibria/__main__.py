@@ -116,7 +116,7 @@ def buffer_table(duration_s: float) -> list[str]:
 
 def tables(quick: bool) -> dict[str, Callable[[], list[str]]]:
     """Return what makes each table of the page."""
-    replications, duration_s = (2, 10.0) if quick else (5, 60.0)
+    replications, duration_s = (2, 10.0) if quick else (5, 40.0)
     return {
         "loss": lambda: loss_table(replications, duration_s),
         "paths": lambda: pair_table(replications, duration_s),
