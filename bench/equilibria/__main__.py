@@ -116,12 +116,12 @@ def buffer_table(duration_s: float) -> list[str]:
 
 def tables(quick: bool) -> dict[str, Callable[[], list[str]]]:
     """Return what makes each table of the page."""
-    replications, duration_s = (2, 10.0) if quick else (5, 40.0)
+    replications, scale = (2, 0.2) if quick else (5, 1.0)
     return {
-        "loss": lambda: loss_table(replications, duration_s),
-        "paths": lambda: pair_table(replications, duration_s),
-        "bottleneck": lambda: bottleneck_table(replications, duration_s / 5),
-        "buffer": lambda: buffer_table(duration_s),
+        "loss": lambda: loss_table(replications, 60 * scale),
+        "paths": lambda: pair_table(replications, 20 * scale),
+        "bottleneck": lambda: bottleneck_table(replications, 10 * scale),
+        "buffer": lambda: buffer_table(60 * scale),
     }
 
 
