@@ -11,6 +11,7 @@ as in Linux's tcp_rcv_space_adjust and mptcp_rcv_space_adjust).
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from mptcplab.stack.reassembly import Reassembly
@@ -53,7 +54,7 @@ class ReceiveBuffer:
         """Bytes beyond the window, not taken."""
         self.counting: bool = False
         """Some of the unread content came as mere lengths."""
-        self._content = bytearray()
+        self._content: deque[bytes | memoryview] = deque()
         self._measured_from_ns: int = 0
         self._measured_read: int = 0
         self._space_bytes: int = 0
@@ -131,10 +132,8 @@ class ReceiveBuffer:
         if self.counting:
             raise ValueError("the peer sent lengths without content: use read_length")
         size = min(limit, self.rcv_nxt - self.read_offset)
-        content = bytes(self._content[:size])
-        del self._content[:size]
         self.read_offset += size
-        return content
+        return self._take(size)
 
     def read_length(self, limit: int) -> int:
         """Take out up to ``limit`` bytes and return how many."""
@@ -142,7 +141,7 @@ class ReceiveBuffer:
         if size > limit:
             size = limit
         if self._content:
-            del self._content[:size]
+            self._take(size)
         self.read_offset += size
         return size
 
@@ -169,4 +168,16 @@ class ReceiveBuffer:
         if payload is None:
             self.counting = True
         elif not self.counting:
-            self._content += payload
+            self._content.append(payload)
+
+    def _take(self, size: int) -> bytes:
+        content = self._content
+        parts: list[bytes | memoryview] = []
+        while size and content:
+            part = content.popleft()
+            if len(part) > size:
+                content.appendleft(memoryview(part)[size:])
+                part = memoryview(part)[:size]
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
