@@ -29,6 +29,7 @@ COMPILED = [
     "simulated/host.py",
     "simulated/cpu.py",
     "simulated/applications.py",
+    "wire/checksum.py",
     "wire/segment.py",
     "wire/mptcp.py",
     "stack/reassembly.py",

@@ -7,7 +7,7 @@ receiving stack's data sequence guarantees and the counts at both ends confirm.
 from __future__ import annotations
 
 from mptcplab.scenario.model import Flow
-from mptcplab.simulated.host import Host
+from mptcplab.simulated.host import Application, Host
 from mptcplab.stack import events
 from mptcplab.stack.mptcp.connection import Connection
 
@@ -45,7 +45,7 @@ class Transfer:
         return self.end_ns is not None and self.delivered_bytes == self.writer.written_bytes
 
 
-class Writer:
+class Writer(Application):
     """The sending end."""
 
     __slots__ = (
@@ -69,7 +69,7 @@ class Writer:
 
     def handle(self, event: events.Event) -> None:
         """Act on what the stack tells of the connection."""
-        if isinstance(event, events.ConnectionEstablished | events.DataWritable):
+        if isinstance(event, (events.DataWritable, events.ConnectionEstablished)):
             self._write()
         elif isinstance(event, events.ConnectionClosed) and not self.closing:
             self.transfer.failed = event.reason.value
@@ -87,14 +87,19 @@ class Writer:
         if not self.host.copies_cost:
             self._write_up_to(self.left_bytes)
             return
-        room = min(self.connection.send.room_bytes(), self.left_bytes, READ_BYTES)
+        room = self.connection.send.room_bytes()
+        if self.left_bytes < room:
+            room = self.left_bytes
+        if room > READ_BYTES:
+            room = READ_BYTES
         if room <= 0:
             self._write_up_to(self.left_bytes)
             return
         self._busy = True
-        self.host.copy(self.connection, room, lambda: self._copied(room))
+        self.host.copy(self.connection, room, self)
 
-    def _copied(self, size_bytes: int) -> None:
+    def copied(self, size_bytes: int) -> None:
+        """The host has copied so many bytes."""
         self._busy = False
         if self.connection is None or self.closing:
             return
@@ -112,7 +117,7 @@ class Writer:
             self.connection.close()
 
 
-class Reader:
+class Reader(Application):
     """The receiving end."""
 
     __slots__ = ("_busy", "connection", "host", "transfer")
@@ -140,12 +145,15 @@ class Reader:
         if not self.host.copies_cost:
             self.transfer.delivered_bytes += connection.read_length()
             return
-        waiting = min(connection.receive_buffer.readable_bytes(), READ_BYTES)
+        waiting = connection.receive_buffer.readable_bytes()
+        if waiting > READ_BYTES:
+            waiting = READ_BYTES
         if waiting > 0:
             self._busy = True
-            self.host.copy(connection, waiting, lambda: self._copied(waiting))
+            self.host.copy(connection, waiting, self)
 
-    def _copied(self, size_bytes: int) -> None:
+    def copied(self, size_bytes: int) -> None:
+        """The host has copied so many bytes."""
         self._busy = False
         connection = self.connection
         assert connection is not None

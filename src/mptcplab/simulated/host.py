@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from random import Random
 
@@ -34,18 +35,31 @@ class Arrival(Work):
         self.host.take(self.parcel)
 
 
+class Application(ABC):
+    """One end of a connection, which reads or writes."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def copied(self, size_bytes: int) -> None:
+        """The host has copied so many bytes between it and the stack."""
+
+
 class Copy(Work):
-    """The application's read or write of so many bytes, and what follows it."""
+    """An application's read or write of so many bytes."""
 
-    __slots__ = ("then",)
+    __slots__ = ("application", "size_bytes")
 
-    def __init__(self, cost_ns: int, shared_ns: int, then: Callable[[], None]) -> None:
+    def __init__(
+        self, cost_ns: int, shared_ns: int, application: Application, size_bytes: int
+    ) -> None:
         super().__init__(cost_ns, shared_ns)
-        self.then = then
+        self.application = application
+        self.size_bytes = size_bytes
 
     def finish(self) -> None:
-        """Go on."""
-        self.then()
+        """Tell the application."""
+        self.application.copied(self.size_bytes)
 
 
 class Host(Timer):
@@ -162,16 +176,16 @@ class Host(Timer):
 
     # The application's work.
 
-    def copy(self, connection: Connection, size_bytes: int, then: Callable[[], None]) -> None:
-        """Charge the copying of so many bytes to the core of a connection, then go on."""
+    def copy(self, connection: Connection, size_bytes: int, application: Application) -> None:
+        """Charge the copying of so many bytes to a connection's core, then tell the application."""
         profile = self._profile
         if profile is None:
-            then()
+            application.copied(size_bytes)
             return
         number = connection_core(connection)
         cost_ns = round(size_bytes * profile.byte_ns)
         shared_ns = round(size_bytes * profile.shared_byte_ns)
-        self._core(number).add(Copy(cost_ns, shared_ns, then))
+        self._core(number).add(Copy(cost_ns, shared_ns, application, size_bytes))
 
     @property
     def copies_cost(self) -> bool:
@@ -190,7 +204,8 @@ def core_number(segment: Segment) -> int:
 
     All subflows of a connection share it, as one session of the report used one CPU.
     """
-    return min(segment.src_port, segment.dst_port)
+    source, destination = segment.src_port, segment.dst_port
+    return source if source < destination else destination
 
 
 def connection_core(connection: Connection) -> int:

@@ -26,6 +26,9 @@ from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.units import NANOSECONDS
 
 FIRST_PORT = 5001  # iperf's, as the report used
+PASSING = (events.DataReadable.kind, events.DataWritable.kind)
+"""Events too frequent for the table."""
+
 DRAIN_NS = 120 * NANOSECONDS
 """How long after the end what was written may take to arrive, before a flow counts as broken."""
 
@@ -168,7 +171,7 @@ class Simulation:
             self._attach(connection, transfer, host == transfer.flow.source)
         transfer, handler = self._ends[connection]
         handler(event)
-        if not isinstance(event, events.DataReadable | events.DataWritable):
+        if event.kind not in PASSING:
             self._write_event(host, transfer, event)
 
     def _write_event(self, host: str, transfer: Transfer, event: events.Event) -> None:

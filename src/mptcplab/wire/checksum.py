@@ -6,14 +6,11 @@ a *checksum* is its complement. Sums of pieces combine with ``add_sums``.
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 # Above this size numpy's sum beats a division of one long integer (measured: 4.6 against 6.3 us at
 # 1,400 bytes, 15 against 262 us at 65,000).
 _VECTOR_BYTES: Final = 1024
-
-_DSS_PSEUDO_HEADER: Final = struct.Struct(">QIHH")
 
 
 def ones_sum(data: bytes | memoryview) -> int:
@@ -64,5 +61,7 @@ def dss_checksum(dsn: int, ssn: int, data_length: int, payload_sum: int) -> int:
     field with the DATA_FIN counted, and ``payload_sum`` the ``ones_sum`` of the mapping's payload
     (all segments of it). Both versions compute it alike.
     """
-    header = ones_sum(_DSS_PSEUDO_HEADER.pack(dsn, ssn, data_length, 0))
-    return 0xFFFF ^ add_sums(header, payload_sum)
+    total = (dsn >> 48) + (dsn >> 32 & 0xFFFF) + (dsn >> 16 & 0xFFFF) + (dsn & 0xFFFF)
+    total += (ssn >> 16) + (ssn & 0xFFFF) + data_length + payload_sum
+    total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF ^ ((total & 0xFFFF) + (total >> 16))

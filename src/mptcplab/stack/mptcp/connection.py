@@ -219,8 +219,13 @@ class Connection:
             return
         mss = receiving[0].receiver.mss_bytes
         # As Linux (mptcp_rcv_space_adjust): by the slowest subflow, when data are read.
-        rtt_ns = max(subflow.sender.rtt.srtt_ns for subflow in receiving)
-        buffer.adjust(rtt_ns, mss, max(subflow.last_receive_ns for subflow in receiving))
+        rtt_ns = last_receive_ns = 0
+        for subflow in receiving:
+            if subflow.sender.rtt.srtt_ns > rtt_ns:
+                rtt_ns = subflow.sender.rtt.srtt_ns
+            if subflow.last_receive_ns > last_receive_ns:
+                last_receive_ns = subflow.last_receive_ns
+        buffer.adjust(rtt_ns, mss, last_receive_ns)
         # RFC 9293 section 3.8.6.2.2: open the window in steps worth a segment, and only where
         # the peer may be about to run out of it.
         size = buffer.size_bytes

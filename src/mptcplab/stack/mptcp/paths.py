@@ -55,7 +55,15 @@ class Announcement:
 class Paths:
     """Local and remote addresses, pending address signals, and the path manager."""
 
-    __slots__ = ("announcements", "connection", "manager", "remotes", "signals", "started")
+    __slots__ = (
+        "_wanted_ns",
+        "announcements",
+        "connection",
+        "manager",
+        "remotes",
+        "signals",
+        "started",
+    )
 
     def __init__(self, connection: Connection, manager: PathManager) -> None:
         self.connection: Connection = connection
@@ -65,6 +73,8 @@ class Paths:
         self.signals: deque[tuple[MptcpSubflow | None, MptcpOption]] = deque()
         """Options that wait for an ACK of their own; on any subflow where none is named."""
         self.started: bool = False
+        self._wanted_ns: int = NEVER_NS
+        """When the manager wants to be called, as of its last orders."""
 
     # What the path manager sees.
 
@@ -174,6 +184,8 @@ class Paths:
         reason: CloseReason = CloseReason.ABORTED,
     ) -> None:
         """Carry out what a path manager ordered."""
+        wanted_ns = self.manager.deadline_ns()
+        self._wanted_ns = NEVER_NS if wanted_ns is None else wanted_ns
         for command in commands:
             if not self._active():
                 return
@@ -297,8 +309,7 @@ class Paths:
         for announcement in self.announcements.values():
             if announcement.deadline_ns < deadline:
                 deadline = announcement.deadline_ns
-        wanted = self.manager.deadline_ns()
-        return wanted if wanted is not None and wanted < deadline else deadline
+        return self._wanted_ns if self._wanted_ns < deadline else deadline
 
     def handle_timeout(self, now_ns: int) -> None:
         """Repeat announcements that are due; call the manager if it asked for it."""
@@ -307,8 +318,7 @@ class Paths:
         for announcement in list(self.announcements.values()):
             if announcement.deadline_ns <= now_ns:
                 self._send_announcement(announcement, now_ns)
-        wanted = self.manager.deadline_ns()
-        if wanted is not None and wanted <= now_ns:
+        if self._wanted_ns <= now_ns:
             self.apply(self.manager.on_timeout(self.view(now_ns)), now_ns)
 
     def poll_signal(self, now_ns: int) -> Segment | None:

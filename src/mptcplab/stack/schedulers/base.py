@@ -208,10 +208,13 @@ def sendable_bytes(subflow: SubflowView, wanted_bytes: int, train_bytes: int) ->
     Only the end of what is wanted may make a segment that is not full: silly windows
     (RFC 9293, section 3.8.6.2.1) and windows that no train fits exactly must not cut data small.
     """
-    mss_bytes = subflow.congestion.mss_bytes
-    room_bytes = min(subflow.window_room_bytes(), subflow.train_room_bytes, train_bytes)
+    room_bytes = subflow.window_room_bytes()
+    if subflow.train_room_bytes < room_bytes:
+        room_bytes = subflow.train_room_bytes
+    if train_bytes < room_bytes:
+        room_bytes = train_bytes
     if subflow.timed_out or room_bytes <= 0:
         return 0
     if wanted_bytes <= room_bytes:
         return wanted_bytes
-    return room_bytes - room_bytes % mss_bytes
+    return room_bytes - room_bytes % subflow.congestion.mss_bytes

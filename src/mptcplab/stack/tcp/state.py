@@ -8,6 +8,7 @@ that the table does not list in a state is one that the caller has to exclude fi
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 
 class State(Enum):
@@ -67,13 +68,16 @@ CLOSING = State.CLOSING
 LAST_ACK = State.LAST_ACK
 TIME_WAIT = State.TIME_WAIT
 
-SYNCHRONIZED: frozenset[State] = frozenset(State) - {CLOSED, SYN_SENT, SYN_RECEIVED}
+# Tuples: looking for a member compares identities, a set would hash it.
+SYNCHRONIZED: Final = tuple(
+    state for state in State if state not in (CLOSED, SYN_SENT, SYN_RECEIVED)
+)
 """States after the handshake (RFC 9293 section 3.5.2, group 3)."""
 
-CAN_SEND: frozenset[State] = frozenset({ESTABLISHED, CLOSE_WAIT})
+CAN_SEND: Final = (ESTABLISHED, CLOSE_WAIT)
 """States in which new data may leave: our FIN has not."""
 
-CAN_RECEIVE: frozenset[State] = frozenset({ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2})
+CAN_RECEIVE: Final = (ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2)
 """States in which data may still arrive: the peer's FIN has not."""
 
 
