@@ -111,7 +111,10 @@ class _Teller:
         if subflow is connection.subflows[0]:
             return
         source, destination = subflow.ends
-        how = "" if subflow.joined_by == "token" else " (inferred: its handshake was not captured)"
+        how = ""
+        if subflow.joined_by != "token":
+            missing = "its handshake" if subflow.token is None else "the connection's start"
+            how = f" (inferred: {missing} was not captured)"
         before = connection.subflows[: subflow.number]
         address = subflow.source
         fresh = all(address not in (one.source, one.destination) for one in before)

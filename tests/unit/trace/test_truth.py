@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mptcplab import trace
 from mptcplab.trace.files import CaptureFile
 from mptcplab.trace.segments import Decoder, Segments
 from mptcplab.wire.mptcp import (
@@ -148,3 +149,25 @@ def test_every_packet_decodes_as_in_tshark(capture: Path) -> None:
         assert bool(segments.is_mptcp[element]) == bool(subtypes)
         _options(options, row)
     assert seen == {int(row["frame.number"]) for row in truth if row["tcp.seq_raw"]}
+
+
+def _listing() -> list[dict[str, str]]:
+    if not _FOLDER:
+        return []
+    with (Path(_FOLDER) / "LISTING.tsv").open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.mark.parametrize("row", _listing(), ids=lambda row: row["file"])
+def test_connections_and_subflows_are_counted_right(row: dict[str, str]) -> None:
+    capture = trace.open(Path(_FOLDER or "") / row["file"])
+    # Where a start was captured, tshark's streams beyond those starts are labels of strays.
+    connections = int(row["mpc_syn_flows"]) or int(row["tshark_mptcp_streams"])
+    subflows = int(row["tshark_subflows"])
+    if row["file"].endswith("server_2.pcap"):
+        subflows -= 1  # two strays with a SYN's very number before that SYN: tshark's own stream
+    assert capture.packets == int(row["packets"])
+    assert len(capture.connections) == connections
+    assert len(capture.subflows) == subflows
+    if row["version"] != "-":
+        assert {f"v{connection.version}" for connection in capture.connections} == {row["version"]}

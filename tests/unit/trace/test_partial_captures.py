@@ -1,0 +1,85 @@
+"""Captures that start late, and captures of both ends."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mptcplab.trace.ends import are_two_ends, explain_ends, open_ends
+
+HANDOVER = Path(__file__).parents[2] / "captures" / "handover.pcap.gz"
+KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
+
+
+def _without_first(data: bytes, count: int) -> bytes:
+    at = 24
+    for _ in range(count):
+        at += 16 + struct.unpack_from("<I", data, at + 8)[0]
+    return data[:24] + data[at:]
+
+
+@pytest.mark.parametrize("missing", [100, 400])
+def test_subflows_are_brought_together_by_their_data(read: Any, missing: int) -> None:
+    """100: the connection's start is missing; 400: the join's, too."""
+    whole = gzip.decompress(HANDOVER.read_bytes())
+    (connection,) = read(_without_first(whole, missing)).connections
+    assert len(connection.subflows) == 2
+    assert not connection.complete_handshake
+    assert {subflow.joined_by for subflow in connection.subflows} == {"inferred"}
+    (complete,) = read(whole).connections
+    assert complete.subflows[1].reinjected_bytes == connection.subflows[1].reinjected_bytes
+
+
+def test_strangers_stay_apart(build: ModuleType, read: Any) -> None:
+    """Two data flows between the same hosts whose sequence numbers have nothing in common."""
+    packets = []
+    for k, base in enumerate((1 << 40, 1 << 60)):
+        for n in range(3):
+            option = build.dss(base, base + 7 + 100 * n, 1 + 100 * n, 100)
+            segment = build.tcp(4000 + k, 80, 5000 + 100 * n, 1, build.ACK, option, bytes(100))
+            packets.append(build.ethernet(build.ipv4("10.0.0.1", "10.0.0.2", segment)))
+    assert len(read(build.pcap(packets)).connections) == 2
+
+
+def test_two_ends_give_clock_offset_delay_and_loss(build: ModuleType, tmp_path: Path) -> None:
+    """10 ms there, 10 ms back, the far clock 5 s ahead; one of three data packets is lost."""
+
+    def packet(forward: bool, seq: int, ack: int, flags: int, option: bytes, size: int) -> bytes:
+        ports = (1024, 80) if forward else (80, 1024)
+        ends = ("10.0.0.1", "10.0.0.2") if forward else ("10.0.0.2", "10.0.0.1")
+        segment = build.tcp(*ports, seq, ack, flags, option, bytes(size))
+        return bytes(build.ethernet(build.ipv4(*ends, segment)))
+
+    # (packet, when at the near end, when at the far end), in milliseconds
+    passing = [
+        (packet(True, 100, 0, build.SYN, build.capable(), 0), 0, 10),
+        (packet(False, 500, 101, build.SYN | build.ACK, build.capable(KEY_B), 0), 20, 10),
+        (packet(True, 101, 501, build.ACK, build.capable(KEY_A, KEY_B), 0), 20, 30),
+    ]
+    for n, far in enumerate((32, None, 36)):
+        option = build.dss(0, 0x105A2AD7D0ABC3FD + 100 * n, 1 + 100 * n, 100)
+        data = packet(True, 101 + 100 * n, 501, build.ACK, option, 100)
+        passing.append((data, 21 + 2 * n, far))
+    paths = []
+    for name, column, ahead_ms in (("near", 1, 0), ("far", 2, 5000)):
+        rows = sorted((row[column], row[0]) for row in passing if row[column] is not None)
+        out = build.pcap([])
+        for when, data in rows:
+            seconds, rest = divmod(1_700_000_000_000 + when + ahead_ms, 1000)
+            out += struct.pack("<IIII", seconds, rest * 1000, len(data), len(data)) + data
+        paths.append(tmp_path / f"{name}.pcap")
+        paths[-1].write_bytes(out)
+    assert are_two_ends(paths)
+    ends = open_ends(paths[::-1])
+    assert ends.near.paths == [paths[0]]
+    assert ends.offset_ns == 5_000_000_000
+    forward = next(one for one in ends.passages if one.side == 0)
+    assert int(forward.delay_ns.min()) == 10_000_000
+    assert (forward.lost_packets, forward.lost_bytes) == (1, 100)
+    assert any("5 s ahead" in line for line in explain_ends(ends))
+    assert not are_two_ends([paths[0], HANDOVER])
