@@ -56,7 +56,7 @@ def test_two_ends_give_clock_offset_delay_and_loss(build: ModuleType, tmp_path: 
         return bytes(build.ethernet(build.ipv4(*ends, segment)))
 
     # (packet, when at the near end, when at the far end), in milliseconds
-    passing = [
+    passing: list[tuple[bytes, int, int | None]] = [
         (packet(True, 100, 0, build.SYN, build.capable(), 0), 0, 10),
         (packet(False, 500, 101, build.SYN | build.ACK, build.capable(KEY_B), 0), 20, 10),
         (packet(True, 101, 501, build.ACK, build.capable(KEY_A, KEY_B), 0), 20, 30),
@@ -66,8 +66,10 @@ def test_two_ends_give_clock_offset_delay_and_loss(build: ModuleType, tmp_path: 
         data = packet(True, 101 + 100 * n, 501, build.ACK, option, 100)
         passing.append((data, 21 + 2 * n, far))
     paths = []
-    for name, column, ahead_ms in (("near", 1, 0), ("far", 2, 5000)):
-        rows = sorted((row[column], row[0]) for row in passing if row[column] is not None)
+    seen = {"near": [row[:2] for row in passing]}
+    seen["far"] = [(data, far) for data, _, far in passing if far is not None]
+    for name, ahead_ms in (("near", 0), ("far", 5000)):
+        rows = sorted((when, data) for data, when in seen[name])
         out = build.pcap([])
         for when, data in rows:
             seconds, rest = divmod(1_700_000_000_000 + when + ahead_ms, 1000)
