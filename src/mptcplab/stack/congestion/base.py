@@ -120,7 +120,8 @@ class CongestionControl(ABC):
         self._was_full_before: bool = False
         self._undo_cwnd_bytes: int = 0
         self._undo_ssthresh_bytes: int = 0
-        group.members.append(self)
+        if self not in group.members:  # compiled, an inherited __init__ may run twice
+            group.members.append(self)
 
     @abstractmethod
     def avoid_congestion(self, acked_bytes: int, ack: AckSample) -> None:
