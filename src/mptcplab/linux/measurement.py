@@ -63,6 +63,7 @@ class Measurement:
         self.origin_ns = self.end_ns = 0
         self.busy: list[BusyInterval] = []
         self.lateness: dict[str, Lateness] = {}
+        self.cpu_ns: dict[str, int] = {}
         self.rows: dict[str, list[dict[str, Any]]] = {
             "flows": [],
             "links": [],
@@ -93,6 +94,7 @@ class Measurement:
         if self.end_ns < self.origin_ns + self._scenario.duration_ns:
             self._tick()
         self._note_waiting()
+        self.cpu_ns = self._cpu_ns(emulators)
         self._observer.phase("draining")
         self.flows.drain(lambda: not self.stop_reason)
         for host in self.hosts:
@@ -299,6 +301,17 @@ class Measurement:
                 detail=f"has carried nothing in the {waited_s:.2f} s since it came up",
                 announce=f"{link} has carried nothing in the {waited_s:.2f} s since it came up",
             )
+
+    def _cpu_ns(self, before: dict[str, LinkReading]) -> dict[str, int]:
+        """Return the CPU time that each kind of process of ours has used."""
+        used = {"testbed": time.process_time_ns()}
+        for traffic in self.flows.traffic:
+            for role, pid in traffic.processes():
+                name = f"{traffic.flow.name} {role}"
+                used[name] = used.get(name, 0) + (cpu.process_time_ns(pid) or 0)
+        for name, emulator in self.links.emulators().items():
+            used[f"{name} emulator"] = emulator.read().cpu_ns - before[name].cpu_ns
+        return used
 
     def _counters(self, host: str) -> dict[str, int]:
         with self._lab.enter(host):

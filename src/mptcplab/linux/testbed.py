@@ -100,6 +100,7 @@ def _run_on(
         },
         "verified": precheck.found,
         "cpu_busy": [[each.end_ns, round(each.busy, 4)] for each in measurement.busy],
+        "cpu_s": {name: round(used / 1e9, 3) for name, used in measurement.cpu_ns.items()},
         "lateness_max_ns": measurement.loop.lateness_max_ns,
         "emulator_lateness_p99_ns": {
             name: lateness.quantile_ns(verify.LATENESS_QUANTILE)

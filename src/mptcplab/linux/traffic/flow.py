@@ -88,8 +88,8 @@ class Traffic(ABC):
         """Return the bytes received so far of each connection; None where only the kernel knows."""
 
     @abstractmethod
-    def processes(self) -> list[subprocess.Popen[bytes]]:
-        """Return the processes that carry the traffic."""
+    def processes(self) -> list[tuple[str, int]]:
+        """Return role and id of each process that carries the traffic."""
 
     @abstractmethod
     def close(self) -> None:
@@ -273,9 +273,13 @@ class BulkTraffic(Traffic):
         """Return what the receivers have checked so far."""
         return [worker.progress.slots[BYTES_SLOT] for worker in self._receivers]
 
-    def processes(self) -> list[subprocess.Popen[bytes]]:
+    def processes(self) -> list[tuple[str, int]]:
         """Return senders, then receivers."""
-        return [worker.process for worker in (*self._senders, *self._receivers)]
+        return [
+            (role, worker.process.pid)
+            for role, workers in (("sender", self._senders), ("receiver", self._receivers))
+            for worker in workers
+        ]
 
     def close(self) -> None:
         """Kill what still runs."""

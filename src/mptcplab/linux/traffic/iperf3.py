@@ -182,13 +182,17 @@ class Iperf3Traffic(Traffic):
         """Return None: the kernel's counters tell."""
         return None
 
-    def processes(self) -> list[subprocess.Popen[bytes]]:
+    def processes(self) -> list[tuple[str, int]]:
         """Return clients, then servers."""
-        return [*self._clients, *self._servers]
+        return [
+            (role, process.pid)
+            for role, processes in (("client", self._clients), ("server", self._servers))
+            for process in processes
+        ]
 
     def close(self) -> None:
         """Kill what still runs."""
-        for process in self.processes():
+        for process in (*self._clients, *self._servers):
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout, process.stderr):
