@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
+from typing import Final
 
 from mptcplab.linux import rtnl
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
 from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
 from mptcplab.linux.namespaces import NetNamespace
+from mptcplab.network.link import PIECE_NS
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import Channel
+
+_LONGEST_PIECE_NS: Final = 1_000_000
 
 
 def parameters(channel: Channel, *, up: bool) -> ChannelParameters:
@@ -67,7 +71,15 @@ class TapDriver(LinkDriver):
         """Start the emulator's process, which takes the two devices over."""
         forward, backward = (parameters(self._channels[d], up=self._up) for d in DIRECTIONS)
         a, b = self._descriptors
-        self._emulator = EmulatedLink.start(self._link, a, b, forward, backward, seed=self._seed)
+        self._emulator = EmulatedLink.start(
+            self._link,
+            a,
+            b,
+            forward,
+            backward,
+            seed=self._seed,
+            piece_ns=_piece_ns(forward.delay_ns + backward.delay_ns),
+        )
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors = []
@@ -139,6 +151,16 @@ class TapDriver(LinkDriver):
                 os.kill(self._emulator.pid, signal.SIGKILL)
             self._emulator.stop()
             self._emulator = None
+
+
+def _piece_ns(rtt_ns: int) -> int:
+    """Return how much of a train is delivered at a time on a link of that round trip.
+
+    A fiftieth of the round trip is less than what a transport notices; below and above that, the
+    model's own default and a millisecond are the bounds.  Long pieces are cheap: at 100 us a link
+    of 300 Mb/s delivers two packets at a time and costs as much CPU as one of several Gb/s.
+    """
+    return min(max(PIECE_NS, rtt_ns // 50), _LONGEST_PIECE_NS)
 
 
 def _translate(direction: DirectionReading) -> LinkReading:
