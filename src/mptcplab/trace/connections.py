@@ -191,12 +191,11 @@ def _no_dss_after_handshake(subflow: Subflow, reading: Reading) -> bool:
     """Whether data went both unmapped and unacknowledged at the data level."""
     numbers = (2 * subflow.flow, 2 * subflow.flow + 1)
     unmapped = sum(reading.mappings.unmapped_bytes.get(number, 0) for number in numbers)
-    if not unmapped:
+    if not unmapped or reading.mappings.maps["kind"][list(numbers)].any():
         return False
     rows = reading.samples.table()
     mine = (rows["half"] == numbers[0]) | (rows["half"] == numbers[1])
-    mapped = bool(reading.mappings.maps["kind"][list(numbers)].any())
-    return not mapped and not bool((rows["data_ack_bits"][mine] > 0).any())
+    return not bool((rows["data_ack_bits"][mine] > 0).any())
 
 
 def _version_from_options(connection: Connection) -> None:

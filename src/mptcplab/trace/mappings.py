@@ -88,7 +88,7 @@ class Mappings:
 
         ``isn_known`` tells of every half whether its SYN was seen.
         """
-        self.maps = grown(self.maps, int(by_half.ids[-1]) + 1)
+        self.maps = grown(self.maps, (int(by_half.ids[-1]) | 1) + 1)  # both halves of the flow
         order = by_half.order
         element = followed.element[order]
         half = by_half.ids[by_half.group]
@@ -278,9 +278,11 @@ class Mappings:
         self._unmapped(later["half"][~good], later["bytes"][~good])
 
     def _unmapped(self, half: Ints, count: Ints) -> None:
-        for one in np.unique(half[count > 0]).tolist():
-            total = int(count[half == one].sum())
-            self.unmapped_bytes[one] = self.unmapped_bytes.get(one, 0) + total
+        ids, inverse = np.unique(half, return_inverse=True)
+        totals = np.bincount(inverse, weights=count)
+        for one, total in zip(ids.tolist(), totals.tolist(), strict=True):
+            if total:
+                self.unmapped_bytes[one] = self.unmapped_bytes.get(one, 0) + int(total)
 
     def extents(self) -> NDArray[Any]:
         """Return all extents by half and time."""
