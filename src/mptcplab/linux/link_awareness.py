@@ -12,8 +12,8 @@ from mptcplab.linux.probes.link_state import LinkWatch
 class LinkAwareness:
     """Watches the interfaces of a lab's hosts; on each change, endpoints follow their links.
 
-    ``manage`` False only keeps ``states`` up to date and leaves endpoints to the kernel.  Whoever
-    runs the loop calls the readers that :meth:`readers` returns.
+    ``follow`` False leaves endpoints to the kernel once their links have come up for the first
+    time.  Whoever runs the loop calls the readers that :meth:`readers` returns.
     """
 
     def __init__(
@@ -23,17 +23,15 @@ class LinkAwareness:
         hosts: Iterable[str],
         on_change: Callable[[Change], None],
         *,
-        manage: bool = True,
+        follow: bool = True,
     ) -> None:
         self.states = states
         self._watches: dict[str, LinkWatch] = {}
         for host in hosts:
             with lab.enter(host):
                 self._watches[host] = LinkWatch()
-        self._manager: LinkAwarePathManager | None = None
-        if manage:
-            tables = {host: lab.pm(host) for host in self._watches}
-            self._manager = LinkAwarePathManager(lab.topology, states, tables, on_change)
+        tables = {host: lab.pm(host) for host in self._watches}
+        self._manager = LinkAwarePathManager(lab.topology, states, tables, on_change, follow=follow)
 
     def readers(self) -> Mapping[int, Callable[[], None]]:
         """Return what to call when a descriptor is readable."""
@@ -51,8 +49,7 @@ class LinkAwareness:
 
     def update(self) -> None:
         """Bring endpoints into step with the states as they are known."""
-        if self._manager is not None:
-            self._manager.update()
+        self._manager.update()
 
     def close(self) -> None:
         """Give the watches back."""

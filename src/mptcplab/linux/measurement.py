@@ -142,7 +142,7 @@ class Measurement:
             self.links.states,
             self.hosts,
             self._endpoint_changed,
-            manage=self._link_aware(),
+            follow=self._link_aware(),
         )
         self._closing.append(self._awareness)
         for descriptor, read in self._awareness.readers().items():

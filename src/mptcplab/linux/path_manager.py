@@ -99,12 +99,19 @@ class LinkAwarePathManager:
         states: LinkStates,
         endpoints: Mapping[str, Endpoints],
         on_change: Callable[[Change], None],
+        *,
+        follow: bool = True,
     ) -> None:
         """Take the kernel's present endpoints as those that shall be there when all is up.
 
         Raises each host's limit of subflows by one: the subflow that takes the place of an initial
         one counts against it, which the initial one did not.
+
+        Without ``follow`` an endpoint whose link is down at the first :meth:`update` waits for that
+        link, as one that is configured later would, and the kernel has the rest to itself.
         """
+        self._deletes = True
+        self._follow = follow
         self._states = states
         self._endpoints = endpoints
         self._on_change = on_change
@@ -139,11 +146,13 @@ class LinkAwarePathManager:
             if not alive:
                 continue
             for endpoint in wanted:
-                if endpoint not in alive and (host, endpoint) not in self._absent:
+                known = (host, endpoint) in self._absent
+                if self._deletes and endpoint not in alive and not known:
                     self._apply(host, endpoint, table, added=False)
             for endpoint in alive:
                 if (host, endpoint) in self._absent:
                     self._apply(host, endpoint, table, added=True)
+        self._deletes = self._follow
 
     def _apply(self, host: str, endpoint: Endpoint, table: Endpoints, *, added: bool) -> None:
         problem = ""

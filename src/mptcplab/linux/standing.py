@@ -229,7 +229,7 @@ def _awareness(lab: Lab) -> LinkAwareness:
     states = LinkStates(lab.topology)
     for link in lab.topology.links:
         states.set_link(link.name, up=True)  # here the interfaces alone tell
-    return LinkAwareness(lab, states, hosts, lambda _: None, manage=bool(hosts))
+    return LinkAwareness(lab, states, hosts, lambda _: None)
 
 
 def _reap() -> None:

@@ -152,3 +152,19 @@ def test_endpoints_that_the_kernel_made_itself_are_not_touched() -> None:
 def test_there_is_room_for_the_subflow_that_replaces_the_initial_one() -> None:
     server, _, _, _ = managed()
     assert server.limits() == Limits(2, 0)
+
+
+def test_without_following_a_link_only_its_first_time_up_counts() -> None:
+    server, net = Kernel("10.0.0.2", "10.0.1.2"), topology()
+    states = LinkStates(net)
+    states.set_link("link1", up=False)
+    manager = LinkAwarePathManager(
+        net, states, {"client": Kernel(), "server": server}, lambda _: None, follow=False
+    )
+    manager.update()
+    states.set_link("link1", up=True)
+    manager.update()
+    assert server.calls == ["delete 10.0.1.2 id 2", "add 10.0.1.2 id 2"]
+    states.set_link("link0", up=False)
+    manager.update()
+    assert len(server.calls) == 2
