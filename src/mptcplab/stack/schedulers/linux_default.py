@@ -3,12 +3,6 @@
 Unlike the others it does not look at the congestion windows: it gives each burst to the subflow
 whose send buffer would drain first at its average pacing rate, and if that one's buffer is full
 it waits, which keeps the others from sending data that would arrive too early.
-
-DEVIATION: the kernel's subflows queue beyond their windows, ours take what they may send at once.
-So what the kernel would have queued on the first subflow is reckoned instead: all that is written
-and not sent waits for it, and another subflow with room in its window gets the burst if its own
-buffer drains before that. Subflows then fill as the kernel's do, with less waiting behind a
-window that shrinks.
 """
 
 from __future__ import annotations
@@ -43,30 +37,21 @@ class LinuxDefault(Scheduler):
         """Pacing rate per subflow id, averaged over the bursts queued; bytes per nanosecond."""
 
     def select(self, usable: list[SubflowView], view: ConnectionView) -> SubflowView | None:
-        """Return the subflow that would drain first among those with room, else None."""
-        first: SubflowView | None = None
-        with_room: SubflowView | None = None
+        """Return the subflow that would drain first if its buffer has room, else None."""
+        best: SubflowView | None = None
         shortest_ns = 0.0
-        shortest_with_room_ns = 0.0
         for subflow in usable:
             rate = self.mean_rate.get(subflow.subflow_id) or pacing_rate(subflow.congestion)
             if rate == 0.0:
                 continue
             self.mean_rate[subflow.subflow_id] = rate
             linger_ns = (subflow.in_flight_bytes + subflow.queued_bytes) / rate
-            if first is None or linger_ns < shortest_ns:
-                first = subflow
+            if best is None or linger_ns < shortest_ns:
+                best = subflow
                 shortest_ns = linger_ns
-            if subflow.queue_room_bytes > 0 and (
-                with_room is None or linger_ns < shortest_with_room_ns
-            ):
-                with_room = subflow
-                shortest_with_room_ns = linger_ns
-        if first is None or first is with_room or with_room is None:
-            return with_room
-        unsent_bytes = view.written_offset - view.sent_offset
-        waits_ns = shortest_ns + unsent_bytes / self.mean_rate[first.subflow_id]
-        return with_room if shortest_with_room_ns < waits_ns else None
+        if best is None or best.queue_room_bytes <= 0:
+            return None
+        return best
 
     def allotted_bytes(self, subflow: SubflowView, wanted_bytes: int, view: ConnectionView) -> int:
         """Return the burst, as far as the send buffer has room; average the rate over bursts."""
