@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "monitor": "watch the rates and round trips of interfaces",
     "inspect": "explain captures, or a run's captures",
     "buffers": "say how large buffers must be, for a scenario or for rates and round trips",
+    "goals": "judge a congestion control by the three goals of RFC 6356, and its fairness",
     "schema": "print the scenario file's JSON Schema, for editors",
 }
 

@@ -75,6 +75,29 @@ def _mean_bps(samples: Iterable[Sample], start_ns: int, end_ns: int) -> dict[str
     return {name: size * 8 * NANOSECONDS / length_ns for name, size in total.items()}
 
 
+def shares_bps(run: Run, flow: str, start_ns: int, end_ns: int) -> dict[str, float]:
+    """Return what a flow's subflows had acknowledged between two instants, by their first link.
+
+    Rows of subflows count from their creation, so one that came in between counts from then.
+    """
+    (source,) = (item["source"] for item in run.scenario["flows"] if item["name"] == flow)
+    first: dict[tuple[int, int], int] = {}
+    last: dict[tuple[int, int], tuple[str, int]] = {}
+    for row in run.rows("subflows"):
+        if row["flow"] != flow or row["host"] != source or row["link"] is None:
+            continue
+        key = (row["connection"], row["subflow"])
+        if row["time_ns"] <= start_ns:
+            first[key] = row["bytes_acked"]
+        elif row["time_ns"] <= end_ns:
+            last[key] = (row["link"], row["bytes_acked"])
+    total: dict[str, float] = defaultdict(float)
+    for key, (link, size_bytes) in last.items():
+        total[link] += size_bytes - first.get(key, 0)
+    length_ns = max(end_ns - start_ns, 1)
+    return {link: size * 8 * NANOSECONDS / length_ns for link, size in total.items()}
+
+
 def stages(run: Run) -> list[tuple[int, int]]:
     """Return (start_ns, end_ns) of each stretch between timeline actions that was measured."""
     scenario = run.scenario

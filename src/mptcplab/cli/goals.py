@@ -1,0 +1,187 @@
+"""``mptcplab goals``: the design goals of RFC 6356 and fairness, measured by repeated runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
+from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
+
+if TYPE_CHECKING:
+    from mptcplab.results.statistics import Estimate
+    from mptcplab.scenario.model import Flow, Scenario
+
+SETTLED = 0.25  # of a run: what comes before is start-up
+START_SPREAD = 0.02  # of a run: flows start at random within it, so that no phase decides
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "goals",
+        help="judge a congestion control by the three goals of RFC 6356, and its fairness",
+        description="Run a scenario in which one MPTCP flow over several links shares its first "
+        "link with TCP flows; run it again with a TCP in its place on each link, and with "
+        "uncoupled subflows; say whether the goals of RFC 6356 hold, and how fair it was.",
+        epilog='As in: mptcplab goals I --set \'flows.mptcp.links=["link6", "link5"]\' '
+        "--congestion lia --duration 30s --repetitions 5",
+    )
+    add_scenario_arguments(parser)
+    parser.add_argument("--congestion", metavar="NAME", help="of the MPTCP flow (the scenario's)")
+    parser.add_argument("--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed")
+    parser.add_argument(
+        "--repetitions", type=int, metavar="N", help="runs of each kind, each with the next seed"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the runs in this folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one kind of run gave: goodput by flow, and of the judged flow by link (bit/s)."""
+
+    flows: dict[str, Estimate]
+    links: dict[str, Estimate]
+    jain: Estimate
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and judge: 0 where every goal is met, 1 where one is not."""
+    from mptcplab.report import goals
+
+    scenario = load_scenario(args)
+    flow, shared = _judged(scenario)
+    if args.congestion:
+        flow = replace(flow, congestion=args.congestion)
+    others = tuple(item for item in scenario.flows if item.name != flow.name)
+    kinds = {"together": flow, "uncoupled": replace(flow, congestion="reno")}
+    for link in flow.links:
+        kinds[f"tcp on {link}"] = replace(flow, protocol="tcp", congestion="reno", links=(link,))
+    repetitions = args.repetitions or scenario.repetitions
+    with tempfile.TemporaryDirectory() as scratch:
+        out = args.out or Path(scratch)
+        found = {
+            kind: _measure(args.on, replace(scenario, flows=(item, *others)), flow.name, path, n)
+            for kind, item in kinds.items()
+            for path, n in [(out / kind.replace(" ", "-"), repetitions)]
+        }
+    together = found["together"]
+    alone = {link: found[f"tcp on {link}"].flows[flow.name] for link in flow.links}
+    verdicts = [
+        goals.improve_throughput(together.flows[flow.name], alone),
+        goals.do_no_harm({link: together.links[link] for link in flow.links}, alone),
+        goals.balance_congestion(shared, together.links[shared], found["uncoupled"].links[shared]),
+    ]
+    _print(args, scenario, flow, found, verdicts, repetitions)
+    return 0 if all(verdict.outcome == "met" for verdict in verdicts) else 1
+
+
+def _judged(scenario: Scenario) -> tuple[Flow, str]:
+    """Return the flow to judge and the link it shares with TCP. ScenarioError without them."""
+    from mptcplab.scenario import ScenarioError
+
+    mptcp = [item for item in scenario.flows if item.protocol == "mptcp"]
+    tcp = [item for item in scenario.flows if item.protocol == "tcp"]
+    wanted = "one MPTCP flow over two links or more that shares its first with a TCP flow"
+    if len(mptcp) != 1 or not tcp or len(mptcp[0].links) < 2:
+        raise ScenarioError(scenario.source, "flows", "nothing to judge", wanted)
+    shared = mptcp[0].links[0]
+    if not any(shared in item.links for item in tcp):
+        raise ScenarioError(scenario.source, "flows", f"no TCP flow uses {shared}", wanted)
+    return mptcp[0], shared
+
+
+def _measure(on: str, scenario: Scenario, judged: str, folder: Path, repetitions: int) -> Rates:
+    """Run it several times and return means with margins."""
+    from mptcplab.cli.testbeds import run_on
+    from mptcplab.results import summary
+    from mptcplab.results.observer import Silent
+    from mptcplab.results.run import Run, RunError
+    from mptcplab.results.statistics import estimate, jain_index
+
+    flows: dict[str, list[float]] = {}
+    links: dict[str, list[float]] = {}
+    jain: list[float] = []
+    for number in range(repetitions):
+        seed = scenario.seed + number
+        print(f"{folder.name}, run {number + 1} of {repetitions}", file=sys.stderr)
+        path = folder / str(seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        done = Run(run_on(on, _shifted(scenario, seed), path, Silent()))
+        if not done.metadata["valid"]:
+            raise RunError(f"{path}: not valid: {'; '.join(done.metadata['invalid_reasons'])}")
+        start_ns, end_ns = round(scenario.duration_ns * SETTLED), scenario.duration_ns
+        rates = summary.Rates(done).flows_bps(start_ns, end_ns)
+        for name, bps in rates.items():
+            flows.setdefault(name, []).append(bps)
+        for name, bps in summary.shares_bps(done, judged, start_ns, end_ns).items():
+            links.setdefault(name, []).append(bps)
+        counts = {flow.name: flow.connections for flow in scenario.flows}
+        each = [bps / counts[name] for name, bps in rates.items() for _ in range(counts[name])]
+        jain.append(jain_index(each))
+    return Rates(
+        {name: estimate(values) for name, values in flows.items()},
+        {name: estimate(values) for name, values in links.items()},
+        estimate(jain),
+    )
+
+
+def _shifted(scenario: Scenario, seed: int) -> Scenario:
+    """Return the scenario with another seed, and starts moved by it."""
+    random = Random(seed)
+    spread_ns = round(scenario.duration_ns * START_SPREAD)
+    flows = tuple(
+        replace(flow, start_ns=flow.start_ns + random.randrange(spread_ns + 1))
+        for flow in scenario.flows
+    )
+    return replace(scenario, seed=seed, flows=flows)
+
+
+def _print(
+    args: argparse.Namespace,
+    scenario: Scenario,
+    flow: Flow,
+    found: dict[str, Rates],
+    verdicts: list[Any],
+    repetitions: int,
+) -> None:
+    from mptcplab.cli.render import columns
+    from mptcplab.report.goals import rate
+
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "scenario": scenario.name,
+                    "congestion": flow.congestion,
+                    "repetitions": repetitions,
+                    "runs": {kind: asdict(rates) for kind, rates in found.items()},
+                    "verdicts": [asdict(verdict) for verdict in verdicts],
+                }
+            )
+        )
+        return
+    names = [item.name for item in scenario.flows]
+    rows = [["runs", *names, *(f"{flow.name} on {link}" for link in flow.links), "Jain's index"]]
+    for kind, rates in found.items():
+        cells = [rate(rates.flows[name]) if name in rates.flows else "" for name in names]
+        cells += [rate(rates.links[link]) if link in rates.links else "" for link in flow.links]
+        rows.append([kind, *cells, f"{rates.jain.mean:.3f}"])
+    print(f"{scenario.name}: {flow.congestion}, {repetitions} runs of each kind (mean ± 95 %)\n")
+    print(columns(rows, indent=""))
+    together = found["together"].flows
+    for name in names:
+        if name != flow.name:
+            ratio = together[flow.name].mean / max(together[name].mean, 1.0)
+            print(f"\n{flow.name} : {name} = {ratio:.2f} : 1")
+    print()
+    for verdict in verdicts:
+        print(f"goal {verdict.goal}: {verdict.outcome}. {verdict.text}")
