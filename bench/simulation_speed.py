@@ -35,9 +35,9 @@ class Clock(Silent):
     def tick(
         self,
         time_ns: int,
-        flows_bps: Mapping[str, float],
-        links_bps: Mapping[str, tuple[float, float]],
-        rtt_ns: Mapping[str, int | None],
+        flows_bps: Mapping[str, float],  # noqa: ARG002
+        links_bps: Mapping[str, tuple[float, float]],  # noqa: ARG002
+        rtt_ns: Mapping[str, int | None],  # noqa: ARG002
     ) -> None:
         """Note it."""
         self.ticks.append((time_ns, time.process_time()))
