@@ -52,8 +52,6 @@ class Plumbing:
         """Take it down; what is already gone is passed over."""
         for driver in self.drivers.values():
             driver.interrupt()
-        with contextlib.suppress(OSError):
-            self._delete_taps()
         for driver in self.drivers.values():
             with contextlib.suppress(OSError):
                 driver.close()
@@ -61,19 +59,6 @@ class Plumbing:
             with contextlib.suppress(OSError):
                 space.close()
         self.drivers, self.hosts, self.switches = {}, {}, {}
-
-    def _delete_taps(self) -> None:
-        """Delete the TAP devices of a namespace at once, not one by one as emulators end."""
-        doomed: dict[NetNamespace, list[str]] = {}
-        for driver in self.drivers.values():
-            if isinstance(driver, TapDriver):
-                for space, name in driver.devices:
-                    doomed.setdefault(space, []).append(name)
-        for space, names in doomed.items():
-            devices = rtnl.devices(space.routing)
-            space.routing.batch(
-                rtnl.delete_together(devices[name].index for name in names if name in devices)
-            )
 
 
 def build(

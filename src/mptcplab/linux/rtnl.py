@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import Final
@@ -30,7 +29,6 @@ Network = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
 
 RTM_NEWLINK: Final = 16
-RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
 RTM_SETLINK: Final = 19
 _RTM_NEWADDR: Final = 20
@@ -43,8 +41,6 @@ _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_MASTER: Final = 10
 _IFLA_LINKINFO: Final = 18
-_IFLA_GROUP: Final = 27
-_DOOMED_GROUP: Final = 0x6D70  # no other interface of ours is in a group
 _IFLA_EXT_MASK: Final = 29
 _RTEXT_FILTER_SKIP_STATS: Final = 8
 _IFLA_NET_NS_FD: Final = 28
@@ -179,15 +175,6 @@ def set_link(
     if mtu is not None:
         body += u32(_IFLA_MTU, mtu)
     return Request(RTM_SETLINK, 0, body, what or f"change interface {index}")
-
-
-def delete_together(indices: Iterable[int]) -> Iterator[Request]:
-    """Delete interfaces in one go: each by itself would wait for its own grace periods."""
-    for index in indices:
-        yield Request(
-            RTM_SETLINK, 0, _ifinfo(index) + u32(_IFLA_GROUP, _DOOMED_GROUP), "mark an interface"
-        )
-    yield Request(RTM_DELLINK, 0, _ifinfo() + u32(_IFLA_GROUP, _DOOMED_GROUP), "delete interfaces")
 
 
 def set_carrier(index: int, up: bool) -> Request:

@@ -10,7 +10,6 @@ from typing import Final
 from mptcplab.linux import rtnl
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
 from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
-from mptcplab.linux.namespaces import NetNamespace
 from mptcplab.network.link import PIECE_NS
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import Channel
@@ -131,24 +130,18 @@ class TapDriver(LinkDriver):
         reading = self.emulator.read()
         return {direction: _translate(getattr(reading, direction)) for direction in DIRECTIONS}
 
-    @property
-    def devices(self) -> list[tuple[NetNamespace, str]]:
-        """The two TAP devices."""
-        return [(end.namespace, end.interface) for end in self._ends]
-
     def interrupt(self) -> None:
-        """Stop the emulator's process, so that its devices can go before it does."""
+        """Let the emulator's process begin to end; :meth:`close` waits for it."""
         if self._emulator is not None and self._emulator.is_alive():
-            os.kill(self._emulator.pid, signal.SIGSTOP)
+            os.kill(self._emulator.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the emulator's process, and the devices with it."""
+        """End the emulator's process; the devices go with their namespaces."""
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors = []
+        self.interrupt()
         if self._emulator is not None:
-            if self._emulator.is_alive():
-                os.kill(self._emulator.pid, signal.SIGKILL)
             self._emulator.stop()
             self._emulator = None
 

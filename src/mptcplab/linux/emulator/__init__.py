@@ -11,11 +11,11 @@ What the builder of a testbed does, in each link's two namespaces and then outsi
     b_fd = open_tap("eth1")           # with the thread in host b's namespace
     ...                               # address, MTU, txqueuelen, up: as for any interface
     link = EmulatedLink.start("lan1", a_fd, b_fd, forward, backward, seed=1)
-    os.close(a_fd), os.close(b_fd)    # the process has its own; they keep the devices alive
+    os.close(a_fd), os.close(b_fd)    # the process has its own
 
     link.configure(forward=replace(link.forward, rate_bps=10_000_000))
     reading = link.read()             # counters of both directions, lateness, CPU time
-    link.stop()                       # the process ends, and with it the two devices
+    link.stop()                       # the process ends; the devices go with their namespaces
 
 `forward` and `backward` are `ChannelParameters`: a to b, and b to a.
 """
