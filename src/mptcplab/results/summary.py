@@ -78,23 +78,29 @@ def _mean_bps(samples: Iterable[Sample], start_ns: int, end_ns: int) -> dict[str
 def shares_bps(run: Run, flow: str, start_ns: int, end_ns: int) -> dict[str, float]:
     """Return what a flow's subflows had acknowledged between two instants, by their first link.
 
-    Rows of subflows count from their creation, so one that came in between counts from then.
+    From the last sample at or before ``start_ns``, so that the interval is one of samples.
     """
     (source,) = (item["source"] for item in run.scenario["flows"] if item["name"] == flow)
+    rows = [
+        row
+        for row in run.rows("subflows")
+        if row["flow"] == flow and row["host"] == source and row["link"] is not None
+    ]
+    begin_ns = max((row["time_ns"] for row in rows if row["time_ns"] <= start_ns), default=0)
     first: dict[tuple[int, int], int] = {}
     last: dict[tuple[int, int], tuple[str, int]] = {}
-    for row in run.rows("subflows"):
-        if row["flow"] != flow or row["host"] != source or row["link"] is None:
-            continue
+    until_ns = begin_ns
+    for row in rows:
         key = (row["connection"], row["subflow"])
-        if row["time_ns"] <= start_ns:
+        if row["time_ns"] == begin_ns:
             first[key] = row["bytes_acked"]
-        elif row["time_ns"] <= end_ns:
+        elif begin_ns < row["time_ns"] <= end_ns:
             last[key] = (row["link"], row["bytes_acked"])
+            until_ns = row["time_ns"]
     total: dict[str, float] = defaultdict(float)
     for key, (link, size_bytes) in last.items():
         total[link] += size_bytes - first.get(key, 0)
-    length_ns = max(end_ns - start_ns, 1)
+    length_ns = max(until_ns - begin_ns, 1)
     return {link: size * 8 * NANOSECONDS / length_ns for link, size in total.items()}
 
 
