@@ -203,7 +203,8 @@ def test_frames_wait_for_an_emulator_that_does_not_run(cable: Cable) -> None:
             assert select.select([far], [], [], 5)[0]
             far.recv(200)
     reading = link.read()
-    assert reading.forward.counters["offered_packets"] == before + 5000
+    # all of them, and perhaps a neighbour or multicast report of the host's own
+    assert reading.forward.counters["offered_packets"] >= before + 5000
     assert reading.forward.lateness.max_ns > 0
 
 

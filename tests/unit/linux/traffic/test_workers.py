@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -77,9 +78,10 @@ def meddle(listener: socket.socket, port: int, harm: Harm) -> None:
     there = socket.create_connection(("127.0.0.1", port))
 
     def back() -> None:
-        while data := there.recv(1 << 16):
-            here.sendall(data)
-        here.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the sender may be gone already
+            while data := there.recv(1 << 16):
+                here.sendall(data)
+            here.shutdown(socket.SHUT_WR)
 
     returning = threading.Thread(target=back)
     returning.start()
