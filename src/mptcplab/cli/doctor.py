@@ -110,6 +110,13 @@ def _kernel_findings(found: Capabilities) -> list[Finding]:
             "modprobe tun, and access to /dev/net/tun (containers: --device /dev/net/tun)",
         ),
         _finding(
+            "8021q",
+            found.vlan,
+            False,
+            "VLANs are separate interfaces of the same names, without tags",
+            "CONFIG_VLAN_8021Q (modprobe 8021q)",
+        ),
+        _finding(
             "ifb",
             found.ifb,
             False,

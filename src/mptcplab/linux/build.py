@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mptcplab.linux import addressing, rtnl
-from mptcplab.linux.capabilities import endpoints_max
+from mptcplab.linux.capabilities import endpoints_max, vlan_works
 from mptcplab.linux.drivers.choose import choose_driver
-from mptcplab.linux.drivers.driver import Attachment, LinkDriver
-from mptcplab.linux.drivers.kernel import KernelDriver, frame_limit_bytes
+from mptcplab.linux.drivers.driver import Attachment, LinkDriver, Tagging
+from mptcplab.linux.drivers.kernel import KernelDriver, frame_limit_bytes, host_vlan
 from mptcplab.linux.drivers.tap import TapDriver
 from mptcplab.linux.endpoints import HostPlan, Traffic, plan
 from mptcplab.linux.mptcp_pm import PathManager
@@ -19,6 +19,7 @@ from mptcplab.linux.namespaces import NetNamespace, write_sysctl
 from mptcplab.linux.netlink import Request
 from mptcplab.linux.nic_sharing import device_requests, shared_nics, sharing_requests
 from mptcplab.linux.supervisor import MachineCannotError
+from mptcplab.linux.trunks import find_trunks, make_trunks
 from mptcplab.linux.tunables import host_sysctls, optional_sysctls
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
@@ -45,6 +46,7 @@ class Plumbing:
     switches: dict[str, NetNamespace] = field(default_factory=dict)
     drivers: dict[str, LinkDriver] = field(default_factory=dict)
     ports: list[KernelDriver] = field(default_factory=list)
+    tagging: dict[InterfaceEnd, Tagging] = field(default_factory=dict)
     plans: dict[str, HostPlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -75,6 +77,7 @@ def build(
     plumbing = Plumbing(NetNamespace.create("the wire"), plans=plans)
     try:
         _make_namespaces(plumbing, topology, tunables)
+        _make_trunks(plumbing, topology, kinds)
         _make_devices(plumbing, topology, kinds, seed)
         _make_switches(plumbing, topology)
         for host in topology.hosts:
@@ -126,11 +129,18 @@ def _make_namespaces(
 _NO_IPV6: Final = {"net.ipv6.conf.default.disable_ipv6": "1"}
 
 
+def _make_trunks(plumbing: Plumbing, topology: Topology, kinds: Mapping[str, str]) -> None:
+    trunks, notes = find_trunks(topology, kinds)
+    if (trunks or notes) and vlan_works(plumbing.wire):
+        plumbing.tagging = make_trunks(trunks, plumbing.wire, plumbing.hosts)
+        plumbing.notes += notes
+
+
 def _make_devices(
     plumbing: Plumbing, topology: Topology, kinds: Mapping[str, str], seed: int
 ) -> None:
     """Make both ends of every link and of every port of a switch; shape what lies between."""
-    shaped: list[tuple[KernelDriver, bool]] = []
+    shaped: list[KernelDriver] = []
     for number, link in enumerate(topology.links):
         ends = (_attach(plumbing, topology, link, 0), _attach(plumbing, topology, link, 1))
         channels = (link.forward, link.backward)
@@ -146,34 +156,45 @@ def _make_devices(
             channels,
             link.mtu,
             netem=kinds[link.name] == "netem",
+            up=link.up,
         )
         plumbing.drivers[link.name] = driver
-        shaped.append((driver, link.up))
+        shaped.append(driver)
     for number, (switch, end) in enumerate(_ports(topology)):
         driver = _port_driver(plumbing, topology, switch, end, number)
         plumbing.ports.append(driver)
-        shaped.append((driver, True))
+        shaped.append(driver)
+    wanted: dict[NetNamespace, list[Request]] = {}
+    for driver in shaped:
+        for space, request in driver.device_requests():
+            wanted.setdefault(space, []).append(request)
+    for space, request in _unplugged(plumbing, topology):
+        wanted.setdefault(space, []).append(request)
+    for space, requests in wanted.items():
+        space.routing.batch(requests)
     routing = plumbing.wire.routing
-    routing.batch(request for driver, _ in shaped for request in driver.device_requests())
-    routing.batch(_unplugged(plumbing, topology))
     devices = rtnl.devices(routing)
-    routing.batch(request for driver, up in shaped for request in driver.wire_requests(devices, up))
+    routing.batch(request for driver in shaped for request in driver.wire_requests(devices))
 
 
-def _unplugged(plumbing: Plumbing, topology: Topology) -> Iterator[Request]:
+def _unplugged(plumbing: Plumbing, topology: Topology) -> Iterator[tuple[NetNamespace, Request]]:
     """Yield what makes the interfaces that no cable goes to: they never get a carrier."""
     plugged = {end for link in topology.links for end in (link.a, link.b)}
     plugged |= {end for _, end in _ports(topology)}
     number = 0
     for host in topology.hosts:
         for interface in host.interfaces:
-            if InterfaceEnd(host.name, interface.name) not in plugged:
-                space = plumbing.hosts[host.name].descriptor
-                yield rtnl.add_veth(
-                    rtnl.VethEnd(f"u{number}", plumbing.wire.descriptor),
-                    rtnl.VethEnd(interface.name, space, interface.mtu),
-                )
-                number += 1
+            place = InterfaceEnd(host.name, interface.name)
+            if place in plugged:
+                continue
+            end = _host_end(plumbing, topology, place)
+            if end.tagging is not None:
+                yield end.namespace, host_vlan(end, end.tagging, dormant=True)
+                continue
+            here = rtnl.VethEnd(f"u{number}", plumbing.wire.descriptor)
+            there = rtnl.VethEnd(end.interface, end.namespace.descriptor, end.mtu)
+            yield plumbing.wire, rtnl.add_veth(here, there)
+            number += 1
 
 
 def _ports(topology: Topology) -> Iterator[tuple[Switch, InterfaceEnd]]:
@@ -190,12 +211,7 @@ def _port_driver(
     rate = next(nic.rate_bps for nic in topology.host(end.host).nics if nic.name == interface.nic)
     frame = interface.mtu + ETHERNET_HEADER_BYTES
     channel = Channel(rate_bps=rate, queue=Queue(limit_bytes=_PORT_QUEUE_PACKETS * frame))
-    here = Attachment(
-        plumbing.hosts[end.host],
-        interface.name,
-        interface.mtu,
-        _frame_limit(topology, end, interface.mtu),
-    )
+    here = _host_end(plumbing, topology, end)
     there = Attachment(plumbing.switches[switch.name], f"p{number}", interface.mtu)
     return KernelDriver(
         plumbing.wire, f"p{number}", (here, there), (channel, channel), interface.mtu
@@ -207,12 +223,17 @@ def _attach(plumbing: Plumbing, topology: Topology, link: Link, which: int) -> A
     if isinstance(end, SwitchEnd):
         number = topology.links.index(link)
         return Attachment(plumbing.switches[end.switch], _port_name(number, which), link.mtu)
+    return _host_end(plumbing, topology, end)
+
+
+def _host_end(plumbing: Plumbing, topology: Topology, end: InterfaceEnd) -> Attachment:
     interface = topology.interface_at(end)
     return Attachment(
         plumbing.hosts[end.host],
         interface.name,
         interface.mtu,
         _frame_limit(topology, end, interface.mtu),
+        plumbing.tagging.get(end),
     )
 
 
@@ -260,10 +281,10 @@ def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
 
 
 def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
-    shared = shared_nics(topology, host)
+    channel = plumbing.hosts[host.name].routing
+    shared = shared_nics(topology, host, rtnl.devices(channel))
     if not shared:
         return
-    channel = plumbing.hosts[host.name].routing
     try:
         channel.batch(device_requests(shared))
     except OSError:  # before any of them stands in for the NIC

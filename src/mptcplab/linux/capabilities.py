@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from mptcplab.linux.netlink import Request
 
 _ENDPOINTS_MAX_7: Final = 255
 _LOOPBACK: Final = 1  # the interface index of lo in every namespace
+_NO_INTERFACE: Final = 0x7FFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Capabilities:
     redirect: bool
     """clsact, u32 and mirred: what joins the two halves of a shaped link."""
     netem: bool
+    vlan: bool
+    """802.1Q interfaces on a NIC."""
     ifb: bool
     tap: bool
     sysfs: bool
@@ -73,6 +77,19 @@ def _netem_works(space: NetNamespace) -> bool:
     return _works(space, tc.impairment(_LOOPBACK, tc.Impairment(1_000_000, 0, 0.0, 10)))
 
 
+def vlan_works(space: NetNamespace) -> bool:
+    """Return whether the kernel has 8021q; nothing is made.
+
+    Asked for a VLAN on an interface that is not there, it misses the interface where it knows
+    VLANs, and the kind where it does not.
+    """
+    try:
+        space.routing.request(rtnl.add_vlan(rtnl.Vlan("probe.1", 1, _NO_INTERFACE, 1500)))
+    except OSError as error:
+        return error.errno == errno.ENODEV
+    return True
+
+
 def _probe(test: Callable[[NetNamespace], bool]) -> bool:
     space = NetNamespace.create("a probe")
     try:
@@ -100,6 +117,7 @@ def probe() -> Capabilities:
             tbf=_works(space, tc.token_bucket(index, tc.TokenBucket(10**6, 10**5, 10**5))),
             redirect=_works(space, tc.classifier_hooks(index), tc.forward_copies(index, _LOOPBACK)),
             netem=netem_works(),
+            vlan=vlan_works(space),
             ifb=_works(space, rtnl.add_ifb("probe-ifb", 1500)),
             tap=tap_works(),
             sysfs=Path("/sys/class/net").exists(),

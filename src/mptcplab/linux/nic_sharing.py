@@ -7,7 +7,7 @@ where they are.  In the sending host this queue holds the sockets back, as a rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,10 +40,11 @@ class SharedNic:
     device: str
 
 
-def shared_nics(topology: Topology, host: Host) -> list[SharedNic]:
+def shared_nics(topology: Topology, host: Host, taken: Container[str]) -> list[SharedNic]:
     """Return the directions of a host's NICs whose links add up to more than the NIC's rate.
 
-    What comes in counts for no more than the NIC that sends it can send.
+    What comes in counts for no more than the NIC that sends it can send.  The device for what goes
+    out has the NIC's name, unless that is among those ``taken``.
     """
     found = []
     for nic in host.nics:
@@ -53,8 +54,9 @@ def shared_nics(topology: Topology, host: Host) -> list[SharedNic]:
         ends = [InterfaceEnd(host.name, interface.name) for interface in members]
         mtu = max(interface.mtu for interface in members)
         names = tuple(interface.name for interface in members)
+        out = "-out" if nic.name in taken else ""
         for hook, rate, suffix in (
-            (tc.EGRESS_HOOK, _outward_bps(topology, ends, nic.rate_bps), ""),
+            (tc.EGRESS_HOOK, _outward_bps(topology, ends, nic.rate_bps), out),
             (tc.INGRESS_HOOK, _inward_bps(topology, ends, nic.rate_bps), "-in"),
         ):
             if rate > nic.rate_bps:

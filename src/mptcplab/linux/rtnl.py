@@ -39,7 +39,10 @@ IFF_UP: Final = 1
 
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
+_IFLA_LINK: Final = 5
 _IFLA_MASTER: Final = 10
+_IFLA_OPERSTATE: Final = 16
+_IFLA_LINKMODE: Final = 17
 _IFLA_LINKINFO: Final = 18
 _IFLA_EXT_MASK: Final = 29
 _RTEXT_FILTER_SKIP_STATS: Final = 8
@@ -49,6 +52,9 @@ _IFLA_CARRIER: Final = 33
 _IFLA_INFO_KIND: Final = 1
 _IFLA_INFO_DATA: Final = 2
 _VETH_INFO_PEER: Final = 1
+_IFLA_VLAN_ID: Final = 1
+_IF_OPER_DORMANT: Final = 5  # RFC 2863; include/uapi/linux/if.h
+_IF_OPER_UP: Final = 6
 _IFLA_BR_FORWARD_DELAY: Final = 1
 _IFLA_BR_STP_STATE: Final = 5
 _IFLA_BR_MCAST_SNOOPING: Final = 23
@@ -101,6 +107,7 @@ class Device:
     flags: int
     mtu: int
     carrier: bool
+    """Whether a cable is plugged in, as :func:`set_carrier` and :func:`set_dormant` have it."""
 
     @property
     def up(self) -> bool:
@@ -135,6 +142,33 @@ def add_veth(one: VethEnd, other: VethEnd) -> Request:
         NLM_F_CREATE | NLM_F_EXCL,
         _ifinfo() + _veth_end(one) + _link_info("veth", peer),
         f"make interface {one.name}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """An 802.1Q interface: its name and tag, and the index of the interface that it stands on."""
+
+    name: str
+    tag: int
+    trunk: int
+    mtu: int
+    gso_max_bytes: int | None = None
+    dormant: bool = False
+    """Whether it is made as :func:`set_dormant` would leave it."""
+
+
+def add_vlan(vlan: Vlan) -> Request:
+    """Make a VLAN on an interface of the same namespace (net/8021q/vlan_netlink.c)."""
+    body = _ifinfo() + string(_IFLA_IFNAME, vlan.name) + u32(_IFLA_LINK, vlan.trunk)
+    body += u32(_IFLA_MTU, vlan.mtu)
+    if vlan.gso_max_bytes is not None:
+        body += u32(_IFLA_GSO_MAX_SIZE, vlan.gso_max_bytes)
+    if vlan.dormant:
+        body += attribute(_IFLA_LINKMODE, b"\1")
+    body += _link_info("vlan", attribute(_IFLA_VLAN_ID, struct.pack("=H", vlan.tag)))
+    return Request(
+        RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make VLAN {vlan.name} (CONFIG_VLAN_8021Q)"
     )
 
 
@@ -183,6 +217,21 @@ def set_carrier(index: int, up: bool) -> Request:
     return Request(RTM_SETLINK, 0, body, f"set the carrier of interface {index}")
 
 
+def set_dormant(index: int, dormant: bool) -> Request:
+    """Make a VLAN lose what it has for a carrier, or give it back (net/core/rtnetlink.c).
+
+    Its carrier proper is its trunk's.  Dormant, it is up and not running, its listeners are told,
+    and it stays so while its trunk goes down and up.
+    """
+    state = _IF_OPER_DORMANT if dormant else _IF_OPER_UP
+    body = (
+        _ifinfo(index)
+        + attribute(_IFLA_LINKMODE, bytes([dormant]))
+        + attribute(_IFLA_OPERSTATE, bytes([state]))
+    )
+    return Request(RTM_NEWLINK, 0, body, f"set the state of interface {index}")
+
+
 def devices(channel: NetlinkSocket) -> dict[str, Device]:
     """Return every interface of the socket's namespace by name."""
     brief = u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
@@ -200,7 +249,8 @@ def parse_device(body: bytes) -> Device:
         name=values[_IFLA_IFNAME].rstrip(b"\0").decode(),
         flags=flags,
         mtu=struct.unpack("=I", values[_IFLA_MTU])[0],
-        carrier=values.get(_IFLA_CARRIER, b"\0") != b"\0",
+        carrier=values.get(_IFLA_CARRIER, b"\0") != b"\0"
+        and values.get(_IFLA_LINKMODE, b"\0") == b"\0",
     )
 
 

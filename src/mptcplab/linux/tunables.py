@@ -55,6 +55,8 @@ def _mptcp(settings: Tunables) -> dict[str, str]:
             values[f"net.mptcp.{name}"] = str(value)
     if not Path("/proc/sys/net/mptcp/blackhole_timeout").exists():  # Linux before 6.12
         del values["net.mptcp.blackhole_timeout"]
+    if settings.scheduler == "default" and not Path("/proc/sys/net/mptcp/scheduler").exists():
+        del values["net.mptcp.scheduler"]  # Linux before 6.8 has no other
     return values
 
 

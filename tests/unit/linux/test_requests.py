@@ -84,6 +84,21 @@ def meaning(body: bytes, header_bytes: int) -> tuple[bytes, Tree | bytes]:
             id="ip route replace default dev d0 proto static scope link src ... advmss 1400",
         ),
         pytest.param(
+            rtnl.add_vlan(rtnl.Vlan("d0.520", 520, 3, 1400)),
+            16,
+            16,
+            "00000000000000000000000000000000080004007805000008000500030000000b00030064302e35"
+            "323000001800120008000100766c616e0c0002000600010008020000",
+            id="ip link add link d0 name d0.520 mtu 1400 type vlan id 520",
+        ),
+        pytest.param(
+            rtnl.set_dormant(3, True),
+            16,
+            16,
+            "0000000003000000000000000000000005001100010000000500100005000000",
+            id="ip link set dev d0 mode dormant state dormant",
+        ),
+        pytest.param(
             rtnl.add_bridge("sw"),
             16,
             16,

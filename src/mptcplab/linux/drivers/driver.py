@@ -13,16 +13,29 @@ DIRECTIONS: Final = ("forward", "backward")
 
 
 @dataclass(frozen=True, slots=True)
+class Tagging:
+    """What makes an end an 802.1Q VLAN: its tag, and both ends of its trunk, by index."""
+
+    tag: int
+    near: int
+    """The NIC, in the end's namespace."""
+    far: int
+    """Its other end, in the wire."""
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """Where a link's end goes: the interface it makes, in a host's or a switch's namespace.
 
-    ``gso_max_bytes`` bounds the frames that the host's own stack hands over in one piece.
+    ``gso_max_bytes`` bounds the frames that the host's own stack hands over in one piece.  Without
+    ``tagging`` the interface has a wire to itself.
     """
 
     namespace: NetNamespace
     interface: str
     mtu: int
     gso_max_bytes: int | None = None
+    tagging: Tagging | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
     host a                    wire                       host b
     eth8.520 ====== w5a  <- copies + tbf ->  w5b ====== eth3.521
 
+Where the kernel has 8021q, a VLAN and its end in the wire are VLANs on the two ends of one veth
+pair, the NIC, that all VLANs of the NIC share; tbf then charges the tag, which it does not see.
+
 What enters the wire at one side is copied out of the other, through that side's qdisc: tbf with the
 declared queue, under netem where the link has delay, jitter or loss and the kernel has netem.  So
 the queue is in the network and not in the sender, whose own back-pressure (TCP small queues) ends
@@ -15,14 +18,15 @@ on the wire, and tells their number; the queue takes or refuses such a frame who
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mptcplab.linux import rtnl, tc
-from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
+from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading, Tagging
 from mptcplab.linux.namespaces import NetNamespace
 from mptcplab.linux.netlink import Request
-from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel
+from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES, Channel
 from mptcplab.units import NANOSECONDS
 
 GSO_MAX_BYTES: Final = 65536  # include/linux/netdevice.h, GSO_LEGACY_MAX_SIZE
@@ -77,8 +81,14 @@ class _Side:
     """The wire's interface at one end: index, and what its egress (towards that end) is set to."""
 
     name: str
+    end: Attachment
     channel: Channel
     index: int = 0
+
+    @property
+    def tag_bytes(self) -> int:
+        """What each packet has on the wire and tbf does not see."""
+        return VLAN_TAG_BYTES if self.end.tagging else 0
 
 
 class KernelDriver(LinkDriver):
@@ -93,35 +103,37 @@ class KernelDriver(LinkDriver):
         mtu: int,
         *,
         netem: bool = False,
+        up: bool = True,
     ) -> None:
         """Take the ends a and b and the channels forward and backward; ``prefix`` names devices."""
         self.name = "netem" if netem else "kernel"
         self._wire = wire
-        self._ends = ends
         self._mtu = mtu
         self._netem = netem
+        self._up = up
         forward, backward = channels
         # what goes forward leaves at b
-        self._a = _Side(prefix + "a", backward)
-        self._b = _Side(prefix + "b", forward)
+        self._a = _Side(prefix + "a", ends[0], backward)
+        self._b = _Side(prefix + "b", ends[1], forward)
         self._drops = dict.fromkeys(DIRECTIONS, 0)
 
-    def device_requests(self) -> list[Request]:
-        """Return what makes the two veth pairs."""
-        return [
-            rtnl.add_veth(
-                rtnl.VethEnd(side.name, self._wire.descriptor, self._mtu),
-                rtnl.VethEnd(
-                    end.interface,
-                    end.namespace.descriptor,
-                    end.mtu,
-                    end.gso_max_bytes,
-                ),
-            )
-            for side, end in zip((self._a, self._b), self._ends, strict=True)
-        ]
+    def device_requests(self) -> Iterator[tuple[NetNamespace, Request]]:
+        """Yield what makes the interfaces at both ends and in the wire, and where to ask for it."""
+        for side in (self._a, self._b):
+            end = side.end
+            if end.tagging is None:
+                here = rtnl.VethEnd(side.name, self._wire.descriptor, self._mtu)
+                there = rtnl.VethEnd(
+                    end.interface, end.namespace.descriptor, end.mtu, end.gso_max_bytes
+                )
+                yield self._wire, rtnl.add_veth(here, there)
+            else:
+                tag = end.tagging.tag
+                far = rtnl.Vlan(side.name, tag, end.tagging.far, self._mtu)
+                yield self._wire, rtnl.add_vlan(far)
+                yield end.namespace, host_vlan(end, end.tagging, dormant=not self._up)
 
-    def wire_requests(self, devices: dict[str, rtnl.Device], up: bool) -> list[Request]:
+    def wire_requests(self, devices: dict[str, rtnl.Device]) -> list[Request]:
         """Return what joins and shapes the two sides, once their devices are there."""
         found: list[Request] = []
         for side in (self._a, self._b):
@@ -130,15 +142,16 @@ class KernelDriver(LinkDriver):
             found.append(tc.classifier_hooks(side.index))
         found.append(tc.forward_copies(self._a.index, self._b.index))
         found.append(tc.forward_copies(self._b.index, self._a.index))
-        if up:
+        if self._up:
             found += [rtnl.set_link(side.index, up=True) for side in (self._a, self._b)]
         return found
 
     def _shape(self, side: _Side, *, change: bool) -> list[Request]:
-        parameters = shaper(side.channel, self._mtu)
+        channel = side.channel
+        on_the_wire = channel.overhead_bytes + side.tag_bytes
+        parameters = shaper(replace(channel, overhead_bytes=on_the_wire), self._mtu)
         if not self._netem:
             return [tc.token_bucket(side.index, parameters, change=change)]
-        channel = side.channel
         netem = tc.Impairment(
             channel.delay_ns, channel.jitter_ns, channel.loss, _NETEM_LIMIT_PACKETS
         )
@@ -151,11 +164,19 @@ class KernelDriver(LinkDriver):
         """Do nothing: the kernel carries frames since the devices are up."""
 
     def set_carrier(self, up: bool) -> None:
-        """Set the wire's interfaces up or down: their peers gain or lose carrier."""
+        """Set the wire's interfaces up or down: their peers gain or lose carrier.
+
+        A VLAN has no peer, and is told.
+        """
         self._wire.routing.batch(
             rtnl.set_link(side.index, up=up, what=f"set {side.name} {'up' if up else 'down'}")
             for side in (self._a, self._b)
         )
+        for end in (self._a.end, self._b.end):
+            if end.tagging is not None:
+                routing = end.namespace.routing
+                index = rtnl.devices(routing)[end.interface].index
+                routing.request(rtnl.set_dormant(index, not up))
 
     def configure(self, direction: str, channel: Channel) -> None:
         """Change tbf's (and netem's) parameters; the queue keeps what it holds."""
@@ -219,7 +240,7 @@ class KernelDriver(LinkDriver):
             waiting = shaped.backlog_frames
         self._drops[direction] = max(self._drops[direction], refused if shaped.drops else 0)
         return LinkReading(
-            tx_bytes=shaped.sent_bytes,
+            tx_bytes=shaped.sent_bytes + shaped.sent_packets * left.tag_bytes,
             tx_packets=shaped.sent_packets,
             queue_bytes=shaped.backlog_bytes,
             queue_packets=waiting,
@@ -229,6 +250,13 @@ class KernelDriver(LinkDriver):
 
     def close(self) -> None:
         """Do nothing: the devices go with their namespaces."""
+
+
+def host_vlan(end: Attachment, tagging: Tagging, *, dormant: bool) -> Request:
+    """Return what makes a host's VLAN."""
+    return rtnl.add_vlan(
+        rtnl.Vlan(end.interface, tagging.tag, tagging.near, end.mtu, end.gso_max_bytes, dormant)
+    )
 
 
 def unsupported(channel: Channel, *, netem: bool) -> str:
