@@ -3,7 +3,7 @@
 When the first link came back (section 3.6.2 of the report), the capture showed windows of 65,535
 bytes on the old subflow, which soon fell silent, and of up to 14,155,776 bytes on the new one,
 which from then on carried everything; the kernel's log counted one subflow where there were two
-(section 3.5).  RFC 8684 section 3.3.1 says that a window belongs to the connection: the sender may
+(section 3.5).  RFC 8684 section 3.3.5 says that a window belongs to the connection: the sender may
 send up to the largest DATA_ACK + window that it has seen on *any* subflow, on whichever subflow it
 likes.  The fault put in here is a sender that asks each subflow for its *own* window instead: new
 data may go on the old subflow only up to DATA_ACK + 65,535, and with megabytes under way on the
