@@ -1,18 +1,27 @@
-"""RFC 8684 by section, one segment at a time: what a stack must say, accept, refuse or ignore.
-
-A peer is played by hand: segments are built here, so that it can say what no stack of ours would.
-"""
+"""RFC 8684 by section, one segment at a time: what a stack must say, accept, refuse or ignore."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from random import Random
 
 import pytest
+from tests.conformance.peer import (
+    KEY,
+    MASK64,
+    OTHER,
+    PEER,
+    US,
+    Peer,
+    data,
+    join,
+    joined,
+    on_join,
+    only,
+    opened,
+    why_reset,
+)
 
-from mptcplab.stack import Connection, Stack, StackConfig, events
 from mptcplab.stack.testing import config
-from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.keys import add_addr_hmac, join_hmac, token_and_idsn
 from mptcplab.wire.mptcp import (
     AddAddr,
@@ -23,142 +32,10 @@ from mptcplab.wire.mptcp import (
     MpJoinAck,
     MpJoinSyn,
     MpJoinSynAck,
-    MptcpOption,
     MpTcpRst,
     RemoveAddr,
 )
 from mptcplab.wire.segment import ACK, FIN, RST, SYN, Segment
-
-US = bytes((10, 0, 0, 1))
-OTHER = bytes((10, 0, 1, 1))
-PEER = bytes((10, 0, 0, 2))
-PEER_PORT = 4000
-KEY = 0x1122334455667788
-ISN = 0xFFFF_FF00  # wraps early
-MILLISECOND_NS = 1_000_000
-MASK64 = 0xFFFF_FFFF_FFFF_FFFF
-
-
-class Peer:
-    """The other end, by hand; our stack is the server."""
-
-    def __init__(self, settings: StackConfig | None = None, flags: int = 1) -> None:
-        settings = settings or config()
-        settings = replace(settings, timestamps=False)
-        self.stack = Stack(settings, Random(7))
-        self.stack.add_address(US, 1)
-        self.stack.add_address(OTHER, 2)
-        self.stack.listen(80)
-        self.now_ns = 1_000 * MILLISECOND_NS
-        self.flags = flags
-        self.version = settings.version
-        self.connection: Connection | None = None
-        self.kinds: list[str] = []
-        self.seq = ISN
-        self.ack = 0
-        self.server_key = 0
-
-    def say(self, *options: MptcpOption, **fields: object) -> list[Segment]:
-        """Send a segment on the initial subflow; return what comes back."""
-        values: dict[str, object] = {
-            "seq": self.seq,
-            "ack": self.ack,
-            "flags": ACK,
-            "window": 60_000,
-            "mptcp": options,
-        }
-        values.update(fields)
-        return self.give(Segment(PEER, PEER_PORT, US, 80, **values))  # type: ignore[arg-type]
-
-    def give(self, segment: Segment) -> list[Segment]:
-        self.stack.receive(segment, self.now_ns)
-        return self.collect()
-
-    def collect(self) -> list[Segment]:
-        found = []
-        segment = self.stack.poll_transmit(self.now_ns)
-        while segment is not None:
-            found.append(segment)
-            segment = self.stack.poll_transmit(self.now_ns)
-        event = self.stack.poll_event()
-        while event is not None:
-            if isinstance(event, events.ConnectionAccepted):
-                self.connection = event.connection
-            self.kinds.append(event.kind)
-            event = self.stack.poll_event()
-        return found
-
-    def later(self, milliseconds: int) -> list[Segment]:
-        found = []
-        end_ns = self.now_ns + milliseconds * MILLISECOND_NS
-        while True:
-            deadline = self.stack.poll_timeout()
-            if deadline is None or deadline > end_ns:
-                break
-            self.now_ns = max(self.now_ns, deadline)
-            self.stack.handle_timeout(self.now_ns)
-            found += self.collect()
-        self.now_ns = end_ns
-        return found
-
-    def syn(self, option: MptcpOption | None = None) -> Segment:
-        option = option or MpCapable(self.version, self.flags)
-        replies = self.say(option, flags=SYN, mss=1460, sack_permitted=True)
-        assert len(replies) == 1
-        self.seq = (self.seq + 1) & 0xFFFFFFFF
-        self.ack = (replies[0].seq + 1) & 0xFFFFFFFF
-        return replies[0]
-
-    def open(self) -> None:
-        """Do the handshake of version 1, with four bytes of data."""
-        capable = self.syn().mptcp[0]
-        assert isinstance(capable, MpCapable)
-        assert capable.sender_key is not None
-        self.server_key = capable.sender_key
-        self.say(MpCapable(1, self.flags, KEY, self.server_key))
-        checksum = None
-        if self.flags & 0x80:
-            checksum = dss_checksum((self.idsn + 1) & MASK64, 1, 4, ones_sum(b"data"))
-        self.say(
-            MpCapable(1, self.flags, KEY, self.server_key, 4, checksum),
-            payload=b"data",
-            payload_bytes=4,
-        )
-        self.seq = (self.seq + 4) & 0xFFFFFFFF
-
-    @property
-    def idsn(self) -> int:
-        return token_and_idsn(KEY)[1]
-
-    @property
-    def server_idsn(self) -> int:
-        return token_and_idsn(self.server_key)[1]
-
-    @property
-    def data_ack(self) -> int:
-        return (self.server_idsn + 1) & MASK64
-
-    def read(self) -> bytes:
-        assert self.connection is not None
-        return self.connection.read()
-
-    def dsn(self, offset: int) -> int:
-        return (self.idsn + 1 + offset) & MASK64
-
-    def state(self) -> tuple[bool, bool]:
-        assert self.connection is not None
-        return self.connection.mptcp, self.connection.fully_established
-
-
-def opened(settings: StackConfig | None = None, flags: int = 1) -> Peer:
-    peer = Peer(settings, flags)
-    peer.open()
-    return peer
-
-
-def only(replies: list[Segment], kind: type[MptcpOption]) -> list[MptcpOption]:
-    return [o for segment in replies for o in segment.mptcp if isinstance(o, kind)]
-
 
 # Section 3.1: MP_CAPABLE.
 
@@ -173,6 +50,26 @@ def test_3_1_syn_ack_carries_our_key_and_version() -> None:
 @pytest.mark.parametrize("flags", [0x41, 0x00, 0x40])
 def test_3_1_flag_b_or_no_known_hmac_means_no_mptcp(flags: int) -> None:
     assert Peer(flags=flags).syn().mptcp == ()
+
+
+def test_3_1_syn_without_mp_capable_is_answered_without() -> None:
+    peer = Peer()
+    assert peer.say(flags=SYN, mss=1460)[0].mptcp == ()
+
+
+def test_3_1_one_of_the_offered_hmac_algorithms_is_chosen() -> None:
+    capable = Peer(flags=0x3F).syn().mptcp[0]
+    assert isinstance(capable, MpCapable)
+    assert capable.flags & 0x3F == 1, "HMAC-SHA256 and nothing else"
+    assert not capable.flags & 0x40, "flag B is never sent"
+
+
+def test_3_1_no_data_before_the_peers_key_is_known() -> None:
+    peer = Peer()
+    peer.syn()
+    assert peer.connection is not None
+    peer.connection.write(b"early")
+    assert not any(segment.payload_bytes for segment in peer.collect() + peer.later(5_000))
 
 
 def test_3_1_unknown_version_means_no_mptcp() -> None:
@@ -211,22 +108,6 @@ def test_3_1_lost_third_packet_leaves_the_keys_to_the_data() -> None:
 
 
 # Section 3.2: MP_JOIN.
-
-
-def join(peer: Peer, token: int, port: int = 5000) -> list[Segment]:
-    return peer.give(
-        Segment(
-            PEER,
-            port,
-            US,
-            80,
-            seq=100,
-            flags=SYN,
-            window=60_000,
-            mss=1460,
-            mptcp=(MpJoinSyn(False, 3, token, 0xABCD),),
-        )
-    )
 
 
 def test_3_2_join_with_an_unknown_token_is_reset() -> None:
@@ -274,25 +155,22 @@ def test_3_2_wrong_hmac_in_the_third_packet_is_reset() -> None:
     assert peer.state() == (True, True)
 
 
+def test_3_2_the_token_finds_the_connection_whatever_the_port() -> None:
+    peer = opened()
+    syn = Segment(
+        PEER, 5000, OTHER, 4711, seq=100, flags=SYN, window=60_000, mss=1460,
+        mptcp=(MpJoinSyn(False, 3, token_and_idsn(peer.server_key)[0], 0xABCD),),
+    )  # fmt: skip
+    assert only(peer.give(syn), MpJoinSynAck)
+
+
+def test_3_2_join_beyond_the_limit_is_reset() -> None:
+    peer = opened(replace(config(), max_subflows=1))
+    replies = join(peer, token_and_idsn(peer.server_key)[0])
+    assert why_reset(replies) == [3], "administratively prohibited"
+
+
 # Section 3.3: DSS.
-
-
-def data(peer: Peer, offset: int, content: bytes, **dss: object) -> list[Segment]:
-    ssn = 1 + ((peer.seq - ISN - 1) & 0xFFFFFFFF)
-    values: dict[str, object] = {
-        "data_ack": peer.data_ack,
-        "dsn": peer.dsn(offset),
-        "ssn": ssn,
-        "data_length": len(content),
-    }
-    values.update(dss)
-    replies = peer.say(
-        Dss(**values),  # type: ignore[arg-type]
-        payload=content,
-        payload_bytes=len(content),
-    )
-    peer.seq = (peer.seq + len(content)) & 0xFFFFFFFF
-    return replies
 
 
 def test_3_3_1_mapping_may_span_segments_and_be_repeated() -> None:
@@ -312,6 +190,30 @@ def test_3_3_1_segment_without_option_inside_a_mapping() -> None:
     peer.seq = (peer.seq + 2) & 0xFFFFFFFF
     peer.say(payload=b"cd", payload_bytes=2)
     assert peer.read() == b"dataabcd"
+
+
+def test_3_3_1_dsn_of_eight_bytes_is_answered_with_eight() -> None:
+    peer = opened()
+    acks = only(data(peer, 4, b"more", dsn_8=True) + peer.later(50), Dss)
+    assert isinstance(acks[-1], Dss)
+    assert acks[-1].data_ack_8
+    assert acks[-1].data_ack == peer.dsn(8)
+
+
+def test_3_3_1_unmapped_data_on_a_joined_subflow_break_it_after_a_window() -> None:
+    peer = opened(replace(config(), receive_buffer_bytes=65_536, receive_buffer_max_bytes=0))
+    seq, ack = joined(peer)
+    replies: list[Segment] = []
+    given = 0
+    while not any(segment.flags & RST for segment in replies):
+        assert given <= 70_000
+        data(peer, 4 + given, bytes(1000))  # keeps the window open
+        peer.read()
+        replies = on_join(peer, seq + given, ack, (), bytes(1000))
+        given += 1000
+    assert given > 65_536
+    assert why_reset(replies) == [6], "middlebox interference"
+    assert peer.state() == (True, True)
 
 
 @pytest.mark.parametrize("wide", [True, False])
@@ -383,6 +285,27 @@ def test_3_3_3_data_fin_with_data() -> None:
     assert "peer-finished" in peer.kinds
 
 
+def test_3_3_3_data_fin_is_not_acknowledged_before_the_data() -> None:
+    peer = opened()
+    replies = data(peer, 10, b"end", data_length=4, data_fin=True) + peer.later(50)
+    acks = only(replies, Dss)
+    assert isinstance(acks[-1], Dss)
+    assert acks[-1].data_ack == peer.dsn(4)
+    assert "peer-finished" not in peer.kinds
+    replies = data(peer, 4, b"filled") + peer.later(50)
+    acks = only(replies, Dss)
+    assert isinstance(acks[-1], Dss)
+    assert acks[-1].data_ack == peer.dsn(14)
+
+
+def test_3_3_3_our_data_fin_without_data_has_subflow_number_0() -> None:
+    peer = opened()
+    assert peer.connection is not None
+    peer.connection.close()
+    fins = [o for o in only(peer.collect(), Dss) if isinstance(o, Dss) and o.data_fin]
+    assert [(o.ssn, o.data_length, o.dsn) for o in fins] == [(0, 1, peer.data_ack)]
+
+
 def test_3_3_3_subflow_fin_does_not_end_the_stream() -> None:
     peer = opened()
     peer.say(Dss(peer.data_ack), flags=ACK | FIN)
@@ -426,6 +349,17 @@ def test_3_4_1_add_addr_is_echoed_if_its_hmac_holds() -> None:
     assert isinstance(echo, AddAddr)
     assert (echo.echo, echo.address_id, echo.address) == (True, 4, address)
     assert not only(peer.say(AddAddr(5, address, hmac=bytes(8))), AddAddr)
+
+
+def test_3_4_1_identifier_in_use_means_one_address() -> None:
+    peer = opened()
+    first, second = bytes((10, 9, 9, 9)), bytes((10, 9, 9, 8))
+    for address in (first, second):
+        peer.say(AddAddr(4, address, hmac=add_addr_hmac(KEY, peer.server_key, 4, address)))
+    assert peer.kinds.count("address-announced") == 1
+    peer.say(RemoveAddr((4,)))
+    peer.say(AddAddr(4, second, hmac=add_addr_hmac(KEY, peer.server_key, 4, second)))
+    assert peer.kinds.count("address-announced") == 2
 
 
 def test_3_4_2_remove_addr_of_an_unknown_id_is_ignored() -> None:
@@ -489,3 +423,35 @@ def test_3_7_mp_fail_is_answered_and_followed_by_an_infinite_mapping() -> None:
     assert infinite
     assert infinite[0].dsn == peer.data_ack
     assert only(replies, MpFail)
+
+
+def test_3_7_after_the_infinite_mapping_only_subflow_acks_release_data() -> None:
+    peer = opened(flags=0x81)
+    assert peer.connection is not None
+    peer.connection.write(b"x" * 100)
+    sent = peer.collect()
+    peer.say(Dss(peer.data_ack), MpFail(peer.data_ack))
+    peer.say(Dss((peer.data_ack + 100) & MASK64))
+    assert peer.connection.data_acked_bytes() == 0
+    peer.ack = (sent[-1].seq + 100) & 0xFFFFFFFF
+    peer.say()
+    assert peer.connection.data_acked_bytes() == 100
+
+
+def test_3_7_infinite_mapping_on_a_joined_subflow_is_refused() -> None:
+    peer = opened()
+    seq, ack = joined(peer)
+    infinite = Dss(peer.data_ack, True, peer.dsn(4), True, 1, 0)
+    assert why_reset(on_join(peer, seq, ack, (infinite,), b"more")) == [1]
+    assert peer.state() == (True, True)
+
+
+def test_3_7_fallback_is_for_good() -> None:
+    peer = Peer()
+    peer.syn()
+    peer.say()
+    assert peer.state()[0] is False
+    replies = peer.say(Dss(1, True, 99, True, 1, 4), payload=b"data", payload_bytes=4)
+    assert not any(segment.mptcp for segment in replies + peer.later(50))
+    assert peer.state()[0] is False
+    assert peer.read() == b"data"

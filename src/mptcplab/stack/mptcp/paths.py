@@ -144,13 +144,16 @@ class Paths:
             )
             if option.hmac != expected:
                 return  # RFC 8684 section 3.4.1: not acted upon
+        known = [item for item in self.remotes if item.address_id == option.address_id]
+        if any(item.address != option.address for item in known):
+            return  # an identifier means another address only after its removal
+        if connection.version != 0:
             echo = AddAddr(option.address_id, option.address, option.port, echo=True)
             self.signals.append((subflow, echo))
         port = option.port or 0
         remote = RemoteAddress(
             option.address_id, option.address, port or connection.initial_remote.port
         )
-        known = [item for item in self.remotes if item.address_id == option.address_id]
         if remote in known:
             return
         self.remotes = [item for item in self.remotes if item.address_id != option.address_id]
@@ -231,6 +234,9 @@ class Paths:
         connection.stack.touch(connection)
 
     def _announce(self, command: AnnounceAddress, now_ns: int) -> None:
+        known = self.announcements.get(command.address_id)
+        if known is not None and known.address != command.address:
+            self._remove(command.address_id)  # RFC 8684 section 3.4.1: before it is used again
         announcement = Announcement(command.address_id, command.address, command.port)
         self.announcements[command.address_id] = announcement
         self._send_announcement(announcement, now_ns)

@@ -72,7 +72,7 @@ class MptcpSubflow(Subflow):
         "remote_nonce",
         "reset_option",
         "rx_delta",
-        "saw_option",
+        "saw_data_ack",
         "subflow_id",
         "tx_delta",
         "view",
@@ -120,8 +120,8 @@ class MptcpSubflow(Subflow):
         self.join_retries: int = 0
         self.confirmed: bool = False
         """The peer is known to know that the subflow is established: data may be sent."""
-        self.saw_option: bool = False
-        """The peer's MPTCP options arrive on this subflow."""
+        self.saw_data_ack: bool = False
+        """A DATA_ACK arrived on this subflow: its path lets MPTCP options through."""
         self.backup_local: bool = False
         """We ask the peer to treat it as a backup."""
         self.backup_remote: bool = False
@@ -369,18 +369,31 @@ class MptcpSubflow(Subflow):
         ):
             self._plain_window(segment)
             return True
+        if connection.tx_infinite:
+            self._plain_window(segment)
         if dss is None:
-            if connection.tx_infinite:
-                self._plain_window(segment)
+            if self._proves_stripping(segment):
+                return self._break(RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
             return True
-        self.saw_option = True
         if dss.data_ack is not None:
-            connection.handle_data_ack(
-                dss.data_ack, dss.data_ack_8, segment.window << self.snd_wscale, now_ns
-            )
+            self.saw_data_ack = True
+            if not connection.tx_infinite:
+                # RFC 8684 section 3.7: after our infinite mapping only the subflow's ACKs count.
+                connection.handle_data_ack(
+                    dss.data_ack, dss.data_ack_8, segment.window << self.snd_wscale, now_ns
+                )
         if dss.dsn is not None:
             return self._take_mapping(dss, now_ns)
         return True
+
+    def _proves_stripping(self, segment: Segment) -> bool:
+        """Say whether a segment shows that a joined subflow's path removes options.
+
+        RFC 8684 section 3.7: the first ACK of data has to bring a DATA_ACK.
+        """
+        if self.initial or self.saw_data_ack or segment.mptcp:
+            return False
+        return self.sender.snd_una > 1 and self.fin_seq < 0
 
     def _plain_window(self, segment: Segment) -> None:
         sender = self.sender
