@@ -76,7 +76,7 @@ def build(
     kinds = {link.name: choose_driver(link, timeline) for link in topology.links}
     plumbing = Plumbing(NetNamespace.create("the wire"), plans=plans)
     try:
-        _make_namespaces(plumbing, topology, tunables)
+        _make_namespaces(plumbing, topology, tunables, standing=traffic is None)
         _make_trunks(plumbing, topology, kinds)
         _make_devices(plumbing, topology, kinds, seed)
         _make_switches(plumbing, topology)
@@ -102,7 +102,7 @@ def _check_names(topology: Topology) -> None:
 
 
 def _make_namespaces(
-    plumbing: Plumbing, topology: Topology, tunables: Mapping[str, Tunables]
+    plumbing: Plumbing, topology: Topology, tunables: Mapping[str, Tunables], *, standing: bool
 ) -> None:
     plumbing.wire.write_sysctls(_NO_IPV6)
     for switch in topology.switches:
@@ -118,6 +118,8 @@ def _make_namespaces(
                 try:
                     write_sysctl(name, value)
                 except OSError as error:
+                    if not standing:
+                        continue  # a scenario's flows choose their own
                     note = (
                         "programs that choose no congestion control get this machine's default "
                         f"({error.strerror}; see net.ipv4.tcp_allowed_congestion_control)"
