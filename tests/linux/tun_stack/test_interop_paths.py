@@ -274,7 +274,7 @@ def test_a_link_cut_in_mid_transfer(lab: Lab, upload: bool, dying: int) -> None:
     ours, theirs = pair.connect()
     settle(pair, (ours, theirs), 2)
     counts = pair.counts[dying].payload_bytes
-    moving = lab.worker(lambda: transfer(pair, (ours, theirs), 2 * SIZE, upload))
+    moving = lab.worker(lambda: transfer(pair, (ours, theirs), 6 * SIZE, upload))
     lab.eventually(lambda: counts[upload] > SIZE // 4, "traffic on the link")
     pair.gates[dying].closed = True
     moving.result(60)
