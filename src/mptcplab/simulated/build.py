@@ -10,9 +10,7 @@ from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
     VLAN_TAG_BYTES,
-    InterfaceEnd,
     Path,
-    SwitchEnd,
     Topology,
 )
 from mptcplab.scenario.model import Flow, Scenario, Tunables
@@ -84,35 +82,10 @@ def _connect(topology: Topology, network: Network) -> None:
             for path in topology.paths(here.name, there.name, multipath=False):
                 key = (path.local_address.ip.packed, path.remote_address.ip.packed)
                 network.hosts[here.name].routes[key] = Route(
-                    tuple(network.conduits[step] for step in directions(topology, path)),
+                    tuple(network.conduits[step] for step in topology.directions(path)),
                     _frame_header_bytes(topology, path),
                     network.hosts[there.name].arrive,
                 )
-
-
-def directions(topology: Topology, path: Path) -> list[tuple[str, str]]:
-    """Return (link, direction) of each link on a path, walked from its local end."""
-    steps = []
-    at: InterfaceEnd | SwitchEnd = path.local
-    for name in path.links:
-        link = topology.link(name)
-        is_forward = _leads_from(topology, link.a, at)
-        steps.append((name, "forward" if is_forward else "backward"))
-        at = link.b if is_forward else link.a
-    return steps
-
-
-def _leads_from(
-    topology: Topology, end: InterfaceEnd | SwitchEnd, at: InterfaceEnd | SwitchEnd
-) -> bool:
-    """Say whether a link's end is where the walk is: the same end, or the switch of that port."""
-    if end == at:
-        return True
-    for switch in topology.switches:
-        attached: set[InterfaceEnd | SwitchEnd] = {SwitchEnd(switch.name), *switch.ports}
-        if end in attached and at in attached:
-            return True
-    return False
 
 
 def _frame_header_bytes(topology: Topology, path: Path) -> int:

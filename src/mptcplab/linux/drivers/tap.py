@@ -17,20 +17,6 @@ from mptcplab.network.topology import Channel
 _LONGEST_PIECE_NS: Final = 1_000_000
 
 
-def parameters(channel: Channel, *, up: bool) -> ChannelParameters:
-    """Return the link model's parameters for one direction."""
-    return ChannelParameters(
-        rate_bps=channel.rate_bps,
-        delay_ns=channel.delay_ns,
-        jitter_ns=channel.jitter_ns,
-        loss=channel.loss,
-        queue_bytes=channel.queue.limit_bytes,
-        queue_packets=channel.queue.limit_packets,
-        overhead_bytes=channel.overhead_bytes,
-        up=up,
-    )
-
-
 class TapDriver(LinkDriver):
     """Two TAP devices, one at each end, and the emulator's process between them."""
 
@@ -68,7 +54,9 @@ class TapDriver(LinkDriver):
 
     def start(self) -> None:
         """Start the emulator's process, which takes the two devices over."""
-        forward, backward = (parameters(self._channels[d], up=self._up) for d in DIRECTIONS)
+        forward, backward = (
+            ChannelParameters.of(self._channels[d], up=self._up) for d in DIRECTIONS
+        )
         a, b = self._descriptors
         self._emulator = EmulatedLink.start(
             self._link,
@@ -102,7 +90,7 @@ class TapDriver(LinkDriver):
 
     def configure(self, direction: str, channel: Channel) -> None:
         """Change the model's parameters; what is under way keeps its time of arrival."""
-        wanted = parameters(channel, up=self._up)
+        wanted = ChannelParameters.of(channel, up=self._up)
         if direction == "forward":
             self.emulator.configure(forward=wanted)
         else:
