@@ -17,6 +17,7 @@ import pytest
 from mptcplab.linux.drivers import kernel, tap
 from mptcplab.linux.drivers.driver import LinkDriver
 from mptcplab.linux.testbed import run
+from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import Channel
 from mptcplab.results.run import Run
 from mptcplab.scenario.load import load
@@ -222,10 +223,10 @@ def asked(driver: Any, direction: str) -> Channel:
 def test_a_delay_that_is_not_given_makes_the_run_invalid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = tap.parameters
+    right = ChannelParameters.of
     monkeypatch.setattr(
-        tap,
-        "parameters",
+        ChannelParameters,
+        "of",
         lambda channel, *, up: dataclasses.replace(right(channel, up=up), delay_ns=0),
     )
     as_asked(tap.TapDriver, monkeypatch)
