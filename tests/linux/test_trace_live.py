@@ -12,7 +12,10 @@ import pytest
 from mptcplab import trace
 from mptcplab.trace.events import LOST, NEW_ADDRESS, RESUMED
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.program("ip", "tc", "ethtool", "tcpdump"),
+]
 
 _GENERATOR = Path(__file__).parents[1] / "captures" / "generate.py"
 

@@ -24,7 +24,7 @@ from mptcplab.linux.emulator import EmulatedLink, EmulatorError, open_tap
 from mptcplab.linux.namespaces import NetNamespace
 from mptcplab.network.parameters import ChannelParameters
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.program("ip")]
 
 MS = 1_000_000
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h

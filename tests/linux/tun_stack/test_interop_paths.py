@@ -35,7 +35,7 @@ from mptcplab.wire.mptcp import (
 if TYPE_CHECKING:
     from tests.linux.tun_stack.conftest import Ends, Interop, Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.program("ip", "tc", "nsenter")]
 
 ROLES = pytest.mark.parametrize("as_client", [True, False], ids=["client", "server"])
 DIRECTIONS = pytest.mark.parametrize("upload", [True, False], ids=["upload", "download"])

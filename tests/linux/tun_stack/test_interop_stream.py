@@ -24,7 +24,7 @@ from mptcplab.wire.mptcp import DSS, MP_CAPABLE, MpFail
 if TYPE_CHECKING:
     from tests.linux.tun_stack.conftest import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.program("ip", "tc", "nsenter")]
 
 ROLES = pytest.mark.parametrize("as_client", [True, False], ids=["client", "server"])
 SIZE = 2_000_000

@@ -25,7 +25,7 @@ from mptcplab.wire.mptcp import DSS, MP_CAPABLE
 if TYPE_CHECKING:
     from tests.linux.tun_stack.conftest import Lab, Relayed
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.program("ip", "tc", "nsenter")]
 
 SIZE = 3_000_000
 

@@ -15,7 +15,7 @@ from mptcplab.stack.path_managers import InitialOnly
 if TYPE_CHECKING:
     from tests.linux.tun_stack.conftest import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.program("ip", "tc", "nsenter")]
 
 
 def test_a_refused_connection_says_so(lab: Lab) -> None:
