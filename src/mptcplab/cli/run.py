@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, made anew")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, new or empty")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
 
@@ -37,12 +37,13 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.report.figure import draw_throughput
     from mptcplab.results.run import Run
     from mptcplab.results.summary import summarise
+    from mptcplab.results.writer import is_free
 
     scenario = load_scenario(args)
     folder = args.out or _fresh_folder(scenario.name, args.on)
-    if folder.exists():
+    if not is_free(folder):
         print(
-            f"mptcplab: --out {folder}: exists already; name a folder that does not",
+            f"mptcplab: --out {folder}: exists already; name a new folder or an empty one",
             file=sys.stderr,
         )
         return 2

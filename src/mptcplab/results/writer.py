@@ -25,8 +25,8 @@ class RunWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make ready to write ``folder``; FileExistsError where it exists already."""
-        if folder.exists():
+        """Make ready to write ``folder``; FileExistsError where it is not :func:`is_free`."""
+        if not is_free(folder):
             raise FileExistsError(f"{folder} exists already; choose another folder for the run")
         self.folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +85,13 @@ class RunWriter:
         if self._owner is not None:
             os.close(self._owner)
             self._owner = None
+
+
+def is_free(folder: Path) -> bool:
+    """Say whether a run may be written there: nothing has that name, or an empty folder has."""
+    if folder.is_dir():
+        return not any(folder.iterdir())
+    return not folder.exists()
 
 
 def remove_abandoned(parent: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from pathlib import Path
 
 import pytest
 
@@ -42,8 +43,9 @@ def test_an_unknown_experiment_is_one_clear_error(capsys: pytest.CaptureFixture[
 
 
 def test_a_folder_that_exists_is_not_overwritten(
-    tmp_path: object, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "notes.txt").touch()
     assert main(["run", "A", "--out", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -33,6 +33,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_an_empty_folder_is_taken_and_one_in_use_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    assert RunWriter(folder).finish(valid=True) == folder
+    with pytest.raises(FileExistsError, match="exists already"):
+        RunWriter(folder)
+
+
 def test_columns_a_row_lacks_are_null(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "a")
     writer.append("events", [{"time_ns": 5, "event": "x"}])
