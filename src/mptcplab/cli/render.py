@@ -111,7 +111,7 @@ def _stage_rows(run: Run, summary: dict[str, Any]) -> list[list[str]]:
 def _comparison(run: Run) -> str:
     rows = [["", "this run", "2012", "where"]]
     for item in comparisons(run):
-        measured = "" if item.measured_bps is None else format_rate(item.measured_bps)
+        measured = "too short" if item.measured_bps is None else format_rate(item.measured_bps)
         rows.append([item.what, measured, format_rate(item.report_bps), item.source])
     return "Beside the 2012 report\n" + columns(rows) if len(rows) > 1 else ""
 
@@ -120,12 +120,16 @@ def _verdict(run: Run) -> str:
     found = checks(run)
     if not found:
         return ""
-    missed = [check for check in found if check.outcome != "met"]
-    head = (
-        f"Verdict: all {len(found)} expectations met"
-        if not missed
-        else f"Verdict: {len(missed)} of {len(found)} expectations not met"
-    )
+    judged = [check for check in found if check.measured_bps is not None]
+    missed = sum(check.outcome == "missed" for check in judged)
+    if not judged:
+        head = "Verdict: none, the run was too short to judge"
+    elif missed:
+        head = f"Verdict: {missed} of {len(judged)} expectations not met"
+    else:
+        head = f"Verdict: all {len(judged)} expectations met"
+    if judged and len(judged) < len(found):
+        head += f" ({len(found) - len(judged)} more could not be judged)"
     return "\n".join([head, *(f"  {check.text}" for check in found)])
 
 

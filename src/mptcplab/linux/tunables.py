@@ -39,12 +39,13 @@ def host_sysctls(host: Host, settings: Tunables) -> dict[str, str]:
 
 
 def _mptcp(settings: Tunables) -> dict[str, str]:
+    scheduler = "default" if settings.scheduler == "linux-default" else settings.scheduler
     values = {
         "net.mptcp.enabled": str(int(settings.enabled)),
         "net.mptcp.checksum_enabled": str(int(settings.checksum)),
         # a link that the scenario cuts is no blackhole to remember
         "net.mptcp.blackhole_timeout": "0",
-        "net.mptcp.scheduler": settings.scheduler,
+        "net.mptcp.scheduler": scheduler,
     }
     for name, value in (
         ("stale_loss_cnt", settings.stale_loss_cnt),
@@ -55,7 +56,7 @@ def _mptcp(settings: Tunables) -> dict[str, str]:
             values[f"net.mptcp.{name}"] = str(value)
     if not Path("/proc/sys/net/mptcp/blackhole_timeout").exists():  # Linux before 6.12
         del values["net.mptcp.blackhole_timeout"]
-    if settings.scheduler == "default" and not Path("/proc/sys/net/mptcp/scheduler").exists():
+    if scheduler == "default" and not Path("/proc/sys/net/mptcp/scheduler").exists():
         del values["net.mptcp.scheduler"]  # Linux before 6.8 has no other
     return values
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mptcplab.results.run import Run
 from mptcplab.results.summary import Rates, stages
-from mptcplab.units import NANOSECONDS, format_rate
+from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
-Outcome = Literal["met", "missed", "not measured"]
+Outcome = Literal["met", "missed", "not measured", "too short"]
+
+ENOUGH_INTERVALS = 2
+"""Fewer samples than this after the settling time are no basis for a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Check:
             else f"{format_rate(self.expected_bps)} ± {self.tolerance:.0%}"
         )
         if self.measured_bps is None:
-            return f"{self.what}: not measured, expected {wanted}"
+            why = "too short to judge" if self.outcome == "too short" else self.outcome
+            return f"{self.what}: {why}, expected {wanted}"
         away = self.measured_bps / self.expected_bps - 1
         return (
             f"{self.what}: {format_rate(self.measured_bps)} ({away:+.1%}), "
@@ -52,74 +57,98 @@ class Comparison:
     note: str
 
 
+class Measurement:
+    """What a run measured of a flow, a link or all flows, over the whole of it or a stage.
+
+    Everything is judged over the same stretches: a stage less the settling time that the scenario's
+    expectations give it.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Read the run's tables."""
+        self._rates = Rates(run)
+        self._stages = stages(run)
+        self._end_ns = run.metadata["measured_ns"]
+        self._interval_ns = run.scenario["interval_ns"]
+        self._settle_ns: dict[int | None, int] = {}
+        for item in run.scenario["expectations"]:
+            stage = item["stage"]
+            self._settle_ns[stage] = max(self._settle_ns.get(stage, 0), item["settle_ns"])
+
+    def name(self, of: str, stage: int | None, settle_ns: int | None = None) -> str:
+        """Return what is measured and when, for people."""
+        what = "goodput" if of == "total" else of
+        settle = self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
+        after = f" after {format_duration(settle)}" if settle else ""
+        if stage is None:
+            return f"{what}, whole run{after}"
+        if stage >= len(self._stages):
+            return f"{what}, stage {stage + 1}"
+        start_ns, end_ns = self._stages[stage]
+        return (
+            f"{what}, stage {stage + 1} "
+            f"({start_ns / NANOSECONDS:g} to {end_ns / NANOSECONDS:g} s{after and ','}{after})"
+        )
+
+    def rate_bps(
+        self, of: str, stage: int | None, settle_ns: int | None = None
+    ) -> tuple[float | None, Outcome]:
+        """Return the rate and "met", or None and why there is none.
+
+        ``settle_ns`` None takes the longest that an expectation of the stage has.
+        """
+        if stage is None:
+            start_ns, end_ns = 0, self._end_ns
+        elif stage < len(self._stages):
+            start_ns, end_ns = self._stages[stage]
+        else:
+            return None, "not measured"
+        start_ns += self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
+        if end_ns - start_ns < ENOUGH_INTERVALS * self._interval_ns:
+            return None, "too short"
+        found = self._rates.of(of, start_ns, end_ns)
+        return found, "not measured" if found is None else "met"
+
+
 def checks(run: Run) -> list[Check]:
     """Hold a run against its scenario's expectations."""
-    rates, cuts = Rates(run), stages(run)
+    measurement = Measurement(run)
     found = []
     for item in run.scenario["expectations"]:
-        measured = _measured(run, rates, cuts, item, item["settle_ns"])
+        where = item["of"], item["stage"], item["settle_ns"]
+        measured, outcome = measurement.rate_bps(*where)
         found.append(
             Check(
-                what=_name(item, cuts),
+                what=measurement.name(*where),
                 measured_bps=measured,
                 expected_bps=item["value_bps"],
                 tolerance=item["tolerance"],
                 at_least=item["at_least"],
-                outcome=_outcome(measured, item),
+                outcome=outcome if measured is None else _outcome(measured, item),
                 source=item["source"],
             )
         )
     return found
 
 
-def comparisons(run: Run) -> list[Comparison]:
-    """Set what the report measured beside what this run measured, over the same stretches."""
-    rates, cuts = Rates(run), stages(run)
+def comparisons(run: Run, measured: Iterable[Mapping[str, Any]] | None = None) -> list[Comparison]:
+    """Set what the report measured (the scenario's own values, or these) beside this run's."""
+    measurement = Measurement(run)
+    items = run.scenario["report"]["measured"] if measured is None else measured
     return [
         Comparison(
-            what=_name(item, cuts),
-            measured_bps=_measured(run, rates, cuts, item, 0),
+            what=measurement.name(item["of"], item["stage"]),
+            measured_bps=measurement.rate_bps(item["of"], item["stage"])[0],
             report_bps=item["value_bps"],
             source=item["source"],
             note=item["note"],
         )
-        for item in run.scenario["report"]["measured"]
+        for item in items
     ]
 
 
-def _name(item: dict[str, Any], cuts: list[tuple[int, int]]) -> str:
-    what = "goodput" if item["of"] == "total" else str(item["of"])
-    if item["stage"] is None:
-        return f"{what}, whole run"
-    if item["stage"] >= len(cuts):
-        return f"{what}, stage {item['stage'] + 1}"
-    start_ns, end_ns = cuts[item["stage"]]
-    return (
-        f"{what}, stage {item['stage'] + 1} "
-        f"({start_ns / NANOSECONDS:g} to {end_ns / NANOSECONDS:g} s)"
-    )
-
-
-def _measured(
-    run: Run, rates: Rates, cuts: list[tuple[int, int]], item: dict[str, Any], settle_ns: int
-) -> float | None:
-    stage = item["stage"]
-    if stage is None:
-        start_ns, end_ns = 0, run.metadata["measured_ns"]
-    elif stage < len(cuts):
-        start_ns, end_ns = cuts[stage]
-    else:
-        return None
-    start_ns += settle_ns
-    if end_ns <= start_ns:
-        return None
-    return rates.of(item["of"], start_ns, end_ns)
-
-
-def _outcome(measured: float | None, item: dict[str, Any]) -> Outcome:
-    if measured is None:
-        return "not measured"
+def _outcome(measured_bps: float, item: Mapping[str, Any]) -> Outcome:
     if item["at_least"]:
-        return "met" if measured >= item["value_bps"] else "missed"
-    away = abs(measured - item["value_bps"])
+        return "met" if measured_bps >= item["value_bps"] else "missed"
+    away = abs(measured_bps - item["value_bps"])
     return "met" if away <= item["tolerance"] * item["value_bps"] else "missed"

@@ -53,7 +53,8 @@ A value of a link replaces what the file says of its directions, `delay` replace
 other way round, `buffer` replaces `send_buffer` and `receive_buffer`.
 
 `--duration T` and `--time-scale X` multiply all times of timeline and flows, and nothing else:
-links, buffers, sizes, and the settling times of `expect` stay (no longer than half their stage).
+links, buffers, sizes, and the settling times of `expect` stay. Samples come closer in a run made
+shorter, ten at least for its shortest stage; a stage shorter than its settling time is not judged.
 `--set duration=...` scales nothing.
 
 ## Keys

@@ -12,7 +12,7 @@ from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.network import build_topology, check_endpoints, chosen
 from mptcplab.scenario.read import read_section
 from mptcplab.scenario.reference import build_expectations, build_report, build_sweep
-from mptcplab.scenario.scaling import scaled
+from mptcplab.scenario.scaling import MIN_INTERVAL_NS, scaled
 from mptcplab.scenario.schema import SCENARIO, TOPOLOGY
 from mptcplab.scenario.source import (
     Source,
@@ -28,7 +28,6 @@ from mptcplab.scenario.tunables import build_tunables, check_mss, check_subflows
 from mptcplab.units import format_duration
 
 Values = dict[str, Any]
-MIN_INTERVAL_NS = 10_000_000
 
 
 def load(

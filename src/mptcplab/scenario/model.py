@@ -142,21 +142,27 @@ class Report:
 class SweepPoint:
     """One variant of a scenario: load it again with ``overrides`` added to get it.
 
-    ``x`` is its place on the sweep's axis; ``measured`` what the report measured there.
+    ``x`` is its place on the sweep's axis; ``measured`` what the report measured there, and
+    ``figures`` its figures of that run over time.
     """
 
     label: str
     overrides: tuple[str, ...]
     x: float
     measured: tuple[Measured, ...] = ()
+    figures: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Variants of a scenario that belong in one figure; ``axis`` is its label, with the unit."""
+    """Variants of a scenario that belong in one figure; ``axis`` is its label, with the unit.
+
+    ``figures`` are the report's of the whole sweep.
+    """
 
     axis: str = ""
     points: tuple[SweepPoint, ...] = ()
+    figures: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

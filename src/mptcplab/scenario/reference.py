@@ -83,6 +83,7 @@ def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -
                 row["set"],
                 float(index) if row["x"] is None else row["x"],
                 _measured(row["measured"], path, scenario, problems),
+                row["figures"],
             )
         )
     labels = [point.label for point in points]
@@ -93,4 +94,4 @@ def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -
                 f'"{label}" stands there twice',
                 "a label for each point",
             )
-    return Sweep(values["axis"], tuple(points))
+    return Sweep(values["axis"], tuple(points), values["figures"])

@@ -6,7 +6,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 from mptcplab.scenario.errors import ScenarioError
-from mptcplab.scenario.model import Action, Expectation, Flow, Scenario
+from mptcplab.scenario.model import Action, Flow, Scenario
+
+MIN_INTERVAL_NS = 10_000_000
+SAMPLES_A_STAGE = 10
+"""What the shortest stage of a run that was made shorter should have."""
 
 
 def scaled(scenario: Scenario, duration_ns: int | None, time_scale: float | None) -> Scenario:
@@ -24,7 +28,7 @@ def scaled(scenario: Scenario, duration_ns: int | None, time_scale: float | None
             raise ScenarioError("--time-scale", "", f"{time_scale} is no factor", "such as 0.05")
         scale = Fraction(str(time_scale))
     if scale == 1:
-        return _settle_within(scenario)
+        return scenario
     result = _multiplied(scenario, scale)
     if len(result.stages()) != len(scenario.stages()):
         raise ScenarioError(
@@ -33,7 +37,7 @@ def scaled(scenario: Scenario, duration_ns: int | None, time_scale: float | None
             f"a factor of {float(scale):.3g} makes actions of the timeline coincide",
             "a longer run",
         )
-    return _settle_within(result)
+    return replace(result, interval_ns=_interval_ns(result)) if scale < 1 else result
 
 
 def _multiplied(scenario: Scenario, scale: Fraction) -> Scenario:
@@ -59,14 +63,12 @@ def _scaled_action(action: Action, scale: Fraction) -> Action:
     return replace(action, at_ns=_times(action.at_ns, scale))
 
 
-def _settle_within(scenario: Scenario) -> Scenario:
-    """Return the scenario with no settling time longer than half of its stage."""
-    stages = scenario.stages()
-
-    def limit(expectation: Expectation) -> Expectation:
-        start_ns, end_ns = (
-            (0, scenario.duration_ns) if expectation.stage is None else stages[expectation.stage]
-        )
-        return replace(expectation, settle_ns=min(expectation.settle_ns, (end_ns - start_ns) // 2))
-
-    return replace(scenario, expectations=tuple(map(limit, scenario.expectations)))
+def _interval_ns(scenario: Scenario) -> int:
+    """Return a round interval that gives the shortest stage enough samples, the own at most."""
+    shortest_ns = min(end_ns - start_ns for start_ns, end_ns in scenario.stages())
+    wanted_ns = min(scenario.interval_ns, shortest_ns // SAMPLES_A_STAGE)
+    power_ns = MIN_INTERVAL_NS
+    while power_ns * 10 <= wanted_ns:
+        power_ns *= 10
+    fitting = [step * power_ns for step in (1, 2, 5) if step * power_ns <= wanted_ns]
+    return max(fitting, default=min(MIN_INTERVAL_NS, scenario.interval_ns))

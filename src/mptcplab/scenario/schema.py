@@ -121,8 +121,22 @@ TUNABLES = Section(
             "link-aware",
         ),
         "scheduler": Key(
-            kinds.choice("default", "round-robin", "redundant", "blest", "ecf", classes=True),
-            "Which subflow carries the next data. Upstream kernels have the default only.",
+            kinds.choice(
+                "default",
+                "lowest-rtt",
+                "lowest-rtt-m1",
+                "lowest-rtt-plain",
+                "linux-default",
+                "round-robin",
+                "redundant",
+                "blest",
+                "ecf",
+                classes=True,
+            ),
+            'Which subflow carries the next data. "default" is each stack\'s own: the kernel\'s, which '
+            'ours has as "linux-default", or "lowest-rtt" with the two cures for small buffers of '
+            'NSDI 2012, retransmission and penalisation, of which "lowest-rtt-m1" has the first '
+            'and "lowest-rtt-plain" none. Upstream kernels have their default only.',
             "default",
         ),
         "receive_buffer_max": Key(
@@ -456,7 +470,8 @@ EXPECT = Section(
         "of": _OF,
         "settle": Key(
             kinds.DURATION,
-            "How long after the stage's start to begin measuring (half the stage at most).",
+            "How long after the stage's start to begin measuring. A stage that leaves less than "
+            "two intervals after it is too short to judge.",
             0,
             "0",
         ),
@@ -495,6 +510,9 @@ POINT = Section(
         "label": Key(kinds.TEXT, "Its name in tables and figures.", required=True),
         "set": Key(kinds.STRINGS, "What differs, as `--set` takes it.", required=True),
         "x": Key(kinds.NUMBER, "Its place on the axis.", shown="its position"),
+        "figures": Key(
+            kinds.FIGURES, "The report's figures of this point over time.", (), "none"
+        ),
         "measured": Key(Rows(MEASURED), "What the report measured at this point."),
     },
 )
@@ -504,6 +522,7 @@ SWEEP = Section(
     "Variants of the scenario that belong in one figure; a plain run ignores them.",
     {
         "axis": Key(kinds.TEXT, "What the axis shows, with its unit.", "", "none"),
+        "figures": Key(kinds.FIGURES, "The report's figures of the whole sweep.", (), "none"),
         "points": Key(Rows(POINT), "The variants.", required=True),
     },
 )
@@ -539,7 +558,8 @@ SCENARIO = Section(
         ),
         "interval": Key(
             kinds.POSITIVE_DURATION,
-            "Time between samples, 10 ms at least.",
+            "Time between samples, 10 ms at least. A run made shorter takes samples as often as "
+            "gives its shortest stage ten, unless `--interval` says otherwise.",
             1_000_000_000,
             '"1s"',
         ),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from mptcplab.stack.schedulers.base import Scheduler
 from mptcplab.stack.schedulers.blest import Blest
@@ -17,6 +18,8 @@ from mptcplab.stack.schedulers.round_robin import RoundRobin
 
 SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
     "lowest-rtt": LowestRtt,
+    "lowest-rtt-m1": partial(LowestRtt, penalises=False),
+    "lowest-rtt-plain": partial(LowestRtt, retransmits=False, penalises=False),
     "round-robin": RoundRobin,
     "redundant": Redundant,
     "blest": Blest,
