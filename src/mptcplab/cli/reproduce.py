@@ -7,6 +7,8 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from mptcplab.report.sweep import Variant
     from mptcplab.results.run import Run
     from mptcplab.scenario import Scenario
+
+AS_REPORTED = "as reported"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,21 +60,28 @@ def run(args: argparse.Namespace) -> int:
     names = args.scenarios or [summary.name for summary in experiments()]
     scenarios = {name: load(name, **_times(args)) for name in names}
     out = args.out or Path("runs") / time.strftime("reproduce-%Y%m%d-%H%M%S")
-    results = {}
-    for name, scenario in scenarios.items():
-        results[name] = _experiment(args, out, name, scenario)
-    summary = [_entry(scenarios[name], variants) for name, variants in results.items()]
-    text = _table(summary)
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (out / "summary.txt").write_text(text + "\n")
+    planned = {name: _planned(args, name, scenario) for name, scenario in scenarios.items()}
+    total = sum(len(versions) for versions in planned.values()) * len(_testbeds(args))
+    results: dict[str, list[Variant]] = {}
+    done = 0
+    for name, versions in planned.items():
+        for variant, version in versions:
+            for testbed in _testbeds(args):
+                done += 1
+                place = f"{version.name} {variant.label} on {testbed}, run {done} of {total}"
+                folder = out / testbed / version.name / _slug(variant.label)
+                variant.runs[testbed] = _finished(testbed, version, folder, place)
+            results.setdefault(name, []).append(variant)
+        _draw(out, scenarios[name], results[name])
+        _write(out, scenarios, results)  # what is finished is summed up, whatever comes later
+    summary, text = _write(out, scenarios, results)
     print(json.dumps(summary) if args.json else f"{text}\n\nSummary  {out / 'summary.txt'}")
-    valid = all(
-        outcome.valid
-        for variants in results.values()
-        for variant in variants
-        for outcome in variant.outcomes.values()
-    )
-    return 0 if valid else 1
+    found = [run for each in results.values() for variant in each for run in variant.runs.values()]
+    return 0 if all(run.metadata["valid"] for run in found) else 1
+
+
+def _testbeds(args: argparse.Namespace) -> list[str]:
+    return list(dict.fromkeys(args.on or [DEFAULT]))
 
 
 def _times(args: argparse.Namespace) -> dict[str, Any]:
@@ -80,36 +91,46 @@ def _times(args: argparse.Namespace) -> dict[str, Any]:
     return {"duration_ns": duration_ns, "time_scale": args.time_scale}
 
 
-def _experiment(
-    args: argparse.Namespace, out: Path, name: str, scenario: Scenario
-) -> list[Variant]:
-    """Run one experiment as it stands, then each point of its sweep, on every testbed."""
-    from mptcplab.report.sweep import Variant, draw_sweep, outcome_of, report_value
+def _planned(
+    args: argparse.Namespace, name: str, scenario: Scenario
+) -> list[tuple[Variant, Scenario]]:
+    """Return the points of an experiment's sweep, and the scenario as it stands if none is it."""
+    from mptcplab.report.sweep import Variant
     from mptcplab.scenario import load
+    from mptcplab.scenario.plain import as_plain
 
-    totals = [
-        item.value_bps
-        for item in scenario.report.measured
-        if item.of == "total" and item.stage is None
-    ]
-    variants = [Variant("as reported", -1.0, totals[0] if totals else None)]
-    loaded = [scenario]
     wanted = set(args.points.split(",")) if args.points else None
+    _check_points(wanted, scenario)
+    staged = [item for item in scenario.report.measured if item.stage is not None]
+    found = []
     for point in scenario.sweep.points:
         if wanted is None or point.label in wanted:
-            variants.append(Variant(point.label, point.x, report_value(point)))
-            loaded.append(load(name, overrides=point.overrides, **_times(args)))
-    for variant, version in zip(variants, loaded, strict=True):
-        for testbed in args.on or [DEFAULT]:
-            folder = out / testbed / scenario.name / _slug(variant.label)
-            variant.outcomes[testbed] = outcome_of(_finished(testbed, version, folder, variant))
-    if len(variants) > 1:
-        title = f"{scenario.name}: {scenario.title}"
-        draw_sweep(title, scenario.sweep.axis, variants[1:], out / f"{scenario.name}-sweep")
-    return variants
+            version = load(name, overrides=point.overrides, **_times(args))
+            measured = [*point.measured, *staged]
+            variant = Variant(point.label, as_plain(measured), point.figures)
+            found.append((variant, version))
+    alike = replace(scenario, overrides=())
+    if not found or (
+        wanted is None and all(replace(item, overrides=()) != alike for _, item in found)
+    ):
+        report = scenario.report
+        variant = Variant(AS_REPORTED, as_plain(report.measured), report.figures[:1])
+        found.insert(0, (variant, scenario))
+    return found
 
 
-def _finished(testbed: str, scenario: Scenario, folder: Path, variant: Variant) -> Run:
+def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
+    """Raise ScenarioError for a point that the sweep has not."""
+    from mptcplab.scenario import ScenarioError
+
+    labels = [point.label for point in scenario.sweep.points]
+    for name in sorted(wanted or ()):
+        if name not in labels:
+            expected = ", ".join(labels) or "no --points: the scenario has no sweep"
+            raise ScenarioError(scenario.source, "--points", f'there is no "{name}"', expected)
+
+
+def _finished(testbed: str, scenario: Scenario, folder: Path, place: str) -> Run:
     """Return the finished run in a folder, after running it where it is not there yet."""
     from mptcplab.cli.progress import progress_for
     from mptcplab.cli.testbeds import run_on
@@ -118,8 +139,8 @@ def _finished(testbed: str, scenario: Scenario, folder: Path, variant: Variant) 
     from mptcplab.scenario.plain import as_plain
 
     if not folder.exists():
-        print(f"{scenario.name}, {variant.label}, on {testbed}", file=sys.stderr)
-        progress = progress_for(f"{scenario.name} {variant.label}", scenario.duration_ns)
+        print(place, file=sys.stderr)
+        progress = progress_for(place, scenario.duration_ns)
         try:
             run_on(testbed, scenario, folder, progress)
         finally:
@@ -135,7 +156,40 @@ def _slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-").lower()
 
 
+def _draw(out: Path, scenario: Scenario, variants: list[Variant]) -> None:
+    """Draw an experiment's figures, named after the report's."""
+    from mptcplab.report.figure import draw_side_by_side
+    from mptcplab.report.sweep import draw_sweep
+
+    title = f"{scenario.name}: {scenario.title}"
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for variant in variants:
+        stem = _figure_name(variant.figures) or f"{scenario.name}-{_slug(variant.label)}"
+        label = "" if variant.label == AS_REPORTED else f", {variant.label}"
+        draw_side_by_side(f"{title}{label}", variant.runs, variant.measured, folder / stem)
+    if len(variants) > 1:
+        stem = _figure_name(scenario.sweep.figures) or f"{scenario.name}-sweep"
+        draw_sweep(title, scenario.sweep.axis, variants, folder / stem)
+
+
+def _figure_name(numbers: Sequence[int]) -> str:
+    return "-".join(["figure", *map(str, numbers)]) if numbers else ""
+
+
+def _write(
+    out: Path, scenarios: dict[str, Scenario], results: dict[str, list[Variant]]
+) -> tuple[list[dict[str, Any]], str]:
+    summary = [_entry(scenarios[name], variants) for name, variants in results.items()]
+    text = _table(summary)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (out / "summary.txt").write_text(text + "\n")
+    return summary, text
+
+
 def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
+    from mptcplab.report.sweep import rows_of
+
     return {
         "experiment": scenario.name,
         "title": scenario.title,
@@ -143,15 +197,18 @@ def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
         "runs": [
             {
                 "label": variant.label,
-                "report_bps": variant.report_bps,
-                "testbeds": {
-                    name: {
-                        "goodput_bps": outcome.goodput_bps,
-                        "links": dict(outcome.links_bps),
-                        "valid": outcome.valid,
-                        "run": str(outcome.folder),
+                "figures": list(variant.figures),
+                "rows": [
+                    {
+                        "what": row.what,
+                        "measured_bps": dict(row.measured_bps),
+                        "report_bps": list(row.report_bps),
                     }
-                    for name, outcome in variant.outcomes.items()
+                    for row in rows_of(variant)
+                ],
+                "testbeds": {
+                    name: {"valid": run.metadata["valid"], "run": str(run.folder)}
+                    for name, run in variant.runs.items()
                 },
             }
             for variant in variants
@@ -164,15 +221,17 @@ def _table(summary: list[dict[str, Any]]) -> str:
     from mptcplab.units import format_rate
 
     testbeds = list(summary[0]["runs"][0]["testbeds"]) if summary else []
-    rows = [["experiment", "", *testbeds, "2012"]]
+    rows = [["", "", "", *testbeds, "2012"]]
     for entry in summary:
-        for index, item in enumerate(entry["runs"]):
-            cells = [
-                format_rate(item["testbeds"][name]["goodput_bps"])
-                + ("" if item["testbeds"][name]["valid"] else " (not valid)")
-                for name in testbeds
-            ]
-            report = "" if item["report_bps"] is None else format_rate(item["report_bps"])
-            title = f"{entry['experiment']}  {entry['title']}" if index == 0 else ""
-            rows.append([title, item["label"], *cells, report])
-    return columns(rows, left=2, indent="")
+        rows.append([entry["experiment"], entry["title"], "", *[""] * (len(testbeds) + 1)])
+        for item in entry["runs"]:
+            for index, row in enumerate(item["rows"]):
+                cells = []
+                for name in testbeds:
+                    rate = row["measured_bps"][name]
+                    valid = item["testbeds"][name]["valid"]
+                    shown = "too short" if rate is None else format_rate(rate)
+                    cells.append(shown if valid else f"{shown} (not valid)")
+                report = " or ".join(format_rate(value) for value in row["report_bps"])
+                rows.append(["", item["label"] if not index else "", row["what"], *cells, report])
+    return columns(rows, left=3, indent="")

@@ -1,8 +1,12 @@
-"""Throughput over time, per link and in sum, as the report's figures 13, 14 and 20 show it."""
+"""Throughput over time, as the report's figures 13 to 21, 23 and 25 to 28 show it.
+
+Of one flow, its links and their sum; of several, each flow, as in the report's figures 27 and 28.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +35,61 @@ def draw_throughput(run: Run, stem: Path) -> list[Path]:
 
     with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
         figure, axes = plt.subplots(figsize=(10, 5.2), layout="constrained")
-        highest = _plot_links(run, axes)
-        _plot_report(run, axes)
-        _mark_actions(run, axes, highest)
-        _finish(run, axes)
+        _draw_panel(axes, run, run.scenario["report"]["measured"])
+        axes.set_title(_title(run), loc="left", fontsize=11)
+        axes.set_ylabel("throughput (Mb/s)")
+        draw_legend(figure, [axes])
         written = save(figure, stem)
         plt.close(figure)
     return written
+
+
+def draw_side_by_side(
+    title: str, runs: Mapping[str, Run], measured: Sequence[Mapping[str, Any]], stem: Path
+) -> list[Path]:
+    """Draw the same scenario's runs on several testbeds, a panel each; return PNG and SVG.
+
+    ``measured`` is what the report gives for it, drawn in every panel.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
+        figure, panels = plt.subplots(
+            1,
+            len(runs),
+            figsize=(2 + 8 * len(runs), 5.2),
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
+        )
+        for axes, (testbed, run) in zip(panels[0], runs.items(), strict=True):
+            _draw_panel(axes, run, measured)
+            axes.set_title(f"on {testbed}", loc="left", fontsize=10)
+        axes.set_ylim(0, max(axes.get_ylim()[1] for axes in panels[0]))
+        panels[0][0].set_ylabel("throughput (Mb/s)")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        draw_legend(figure, panels[0])
+        written = save(figure, stem)
+        plt.close(figure)
+    return written
+
+
+def _draw_panel(axes: Axes, run: Run, measured: Sequence[Mapping[str, Any]]) -> None:
+    if len(run.scenario["flows"]) > 1:
+        highest, colours = _plot_flows(run, axes)
+    else:
+        highest, colours = _plot_links(run, axes)
+    highest = max([highest, *_plot_report(run, axes, measured, colours)])
+    _mark_actions(run, axes, highest)
+    _finish(run, axes)
+
+
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each name, always the same for the same names in the same order."""
+    return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -63,15 +115,36 @@ def _series(run: Run) -> dict[str, list[tuple[float, float]]]:
     return {name: series for name, series in busier.items() if any(rate for _, rate in series)}
 
 
-def _plot_links(run: Run, axes: Axes) -> float:
+def _plot_flows(run: Run, axes: Axes) -> tuple[float, dict[str, str]]:
+    """Draw the goodput of each flow and of all; return the highest value and the colours."""
+    flows: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for row in run.rows("flows"):
+        middle = (row["time_ns"] - row["interval_ns"] / 2) / NANOSECONDS
+        flows[row["flow"]][middle] += row["goodput_bps"] / MEGABIT
+    colours = colours_of(flows)
+    total: dict[float, float] = defaultdict(float)
+    for name, series in flows.items():
+        for at, rate in series.items():
+            total[at] += rate
+        times = sorted(series)
+        rates = [series[at] for at in times]
+        axes.plot(times, rates, color=colours[name], linewidth=1.8, label=name)
+    times = sorted(total)
+    rates = [total[at] for at in times]
+    axes.plot(times, rates, color=INK, linewidth=1.4, label="sum of the flows")
+    return max(total.values(), default=1.0), colours
+
+
+def _plot_links(run: Run, axes: Axes) -> tuple[float, dict[str, str]]:
     series = _series(run)
+    colours = colours_of(series)
     total: dict[float, float] = defaultdict(float)
     for index, (name, points) in enumerate(series.items()):
         for at, rate in points:
             total[at] += rate
         axes.plot(
             *zip(*points, strict=True),
-            color=COLOURS[index % len(COLOURS)],
+            color=colours[name],
             linewidth=1.5 + 1.2 * (len(series) - 1 - index),  # links that run level stay visible
             drawstyle="steps-mid",
             label=name,
@@ -100,16 +173,19 @@ def _plot_links(run: Run, axes: Axes) -> float:
         drawstyle="steps-mid",
         label="goodput of the flows",
     )
-    return max([*total.values(), *goodput.values()], default=1.0)
+    return max([*total.values(), *goodput.values()], default=1.0), colours
 
 
-def _plot_report(run: Run, axes: Axes) -> None:
-    """Draw what the report measured in sum, stage by stage or over the whole run."""
+def _plot_report(
+    run: Run, axes: Axes, measured: Iterable[Mapping[str, Any]], colours: Mapping[str, str]
+) -> list[float]:
+    """Draw what the report measured, stage by stage or over the whole run; return the values."""
     cuts = stages(run)
-    label = "2012 report, in sum"
-    for item in run.scenario["report"]["measured"]:
-        if item["of"] != "total":
+    seen = []
+    for item in measured:
+        if item["of"] != "total" and item["of"] not in colours:
             continue
+        label = f"2012 report, {'in sum' if item['of'] == 'total' else item['of']}"
         if item["stage"] is None:
             start_ns, end_ns = 0, run.metadata["measured_ns"]
         elif item["stage"] < len(cuts):
@@ -120,13 +196,14 @@ def _plot_report(run: Run, axes: Axes) -> None:
             item["value_bps"] / MEGABIT,
             start_ns / NANOSECONDS,
             end_ns / NANOSECONDS,
-            color="#D55E00",
+            color=colours.get(item["of"], "#D55E00"),
             linewidth=5,
             alpha=0.25,
             label=label,
             zorder=0,
         )
-        label = "_again"
+        seen.append(item["value_bps"] / MEGABIT)
+    return seen
 
 
 def _mark_actions(run: Run, axes: Axes, highest: float) -> None:
@@ -157,19 +234,11 @@ def _caption(action: dict[str, Any]) -> str:
 
 
 def _finish(run: Run, axes: Axes) -> None:
-    scenario, metadata = run.scenario, run.metadata
     axes.set_xlim(0, max(run.metadata["measured_ns"], 1) / NANOSECONDS)
     axes.set_xlabel("time (s)")
-    axes.set_ylabel("throughput (Mb/s)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    scale = "" if scenario["time_scale"] == 1 else f", time scale {scenario['time_scale']:.3g}"
-    axes.set_title(
-        f"{scenario['name']}: {scenario['title']} (on {metadata['testbed']}{scale})",
-        loc="left",
-        fontsize=11,
-    )
-    if not metadata["valid"]:
+    if not run.metadata["valid"]:
         axes.text(
             0.5,
             0.5,
@@ -181,5 +250,25 @@ def _finish(run: Run, axes: Axes) -> None:
             color="#D55E00",
             alpha=0.18,
         )
-    count = len(axes.get_legend_handles_labels()[1])
-    axes.figure.legend(loc="outside lower center", ncols=min(count, 6), frameon=False, fontsize=9)
+
+
+def _title(run: Run) -> str:
+    scenario = run.scenario
+    scale = "" if scenario["time_scale"] == 1 else f", time scale {scenario['time_scale']:.3g}"
+    return f"{scenario['name']}: {scenario['title']} (on {run.metadata['testbed']}{scale})"
+
+
+def draw_legend(figure: Figure, panels: Iterable[Axes]) -> None:
+    """One legend for all panels, below them."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), 6),
+        frameon=False,
+        fontsize=9,
+    )

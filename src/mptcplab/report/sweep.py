@@ -5,118 +5,163 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mptcplab.report.figure import COLOURS, INK, MEGABIT, save
+from mptcplab.report.figure import INK, MEGABIT, colours_of, draw_legend, save
+from mptcplab.report.verdict import Measurement
 from mptcplab.results.run import Run
-from mptcplab.results.summary import summarise
+from mptcplab.results.summary import stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mptcplab.scenario.model import SweepPoint
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One finished run of a sweep; rates in bits per second, ``links_bps`` by link."""
-
-    goodput_bps: float
-    links_bps: Mapping[str, float]
-    valid: bool
-    folder: Path
+REPORT = "2012 report"
+IN_SUM = "in sum"
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One point of a sweep: its outcome on each testbed, and what the report measured there."""
+    """One point of a sweep, or a scenario without one: its runs by testbed, and what 2012 gave.
+
+    ``measured`` are the report's values as ``run.json`` has them (``value_bps``, ``of``, ``stage``,
+    ``source``, ``note``), ``figures`` its figures of this run over time.
+    """
 
     label: str
-    x: float
-    report_bps: int | None = None
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    measured: Sequence[Mapping[str, Any]] = ()
+    figures: Sequence[int] = ()
+    runs: dict[str, Run] = field(default_factory=dict)
 
 
-def outcome_of(run: Run) -> Outcome:
-    """Return what a finished run came to."""
-    summary = summarise(run)
-    return Outcome(
-        goodput_bps=sum(flow["goodput_bps"] for flow in summary["flows"]),
-        links_bps={link["name"]: link["mean_bps"] for link in summary["links"]},
-        valid=summary["valid"],
-        folder=run.folder,
-    )
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the summary; rates in bits per second, None where there is none to give."""
+
+    what: str
+    measured_bps: Mapping[str, float | None]
+    """By testbed."""
+    report_bps: tuple[int, ...]
+    """What the report gives; several where its runs differed."""
 
 
-def report_value(point: SweepPoint) -> int | None:
-    """Return the total that the report gives at a point of a sweep, None where it gives none."""
-    totals = [item.value_bps for item in point.measured if item.of == "total"]
-    return totals[0] if totals else None
+def rows_of(variant: Variant) -> list[Row]:
+    """Return what to say of a variant: its goodput, stages and flows, and all the report gives."""
+    first = next(iter(variant.runs.values()))
+    wanted: dict[tuple[str, int | None], list[int]] = {}
+    staged = range(len(stages(first))) if first.scenario["timeline"] else ()
+    for stage in staged or (None,):
+        wanted["total", stage] = []
+    if len(first.scenario["flows"]) > 1:
+        for flow in first.scenario["flows"]:
+            wanted[flow["name"], None] = []
+    for item in variant.measured:
+        wanted.setdefault((item["of"], item["stage"]), []).append(item["value_bps"])
+    measurements = {testbed: Measurement(run) for testbed, run in variant.runs.items()}
+    return [
+        Row(
+            next(iter(measurements.values())).name(of, stage),
+            {name: found.rate_bps(of, stage)[0] for name, found in measurements.items()},
+            tuple(reported),
+        )
+        for (of, stage), reported in wanted.items()
+    ]
 
 
 def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -> list[Path]:
-    """Draw the variants as bars, links stacked, one panel a testbed; return the PNG and the SVG."""
+    """Draw the variants as stacked bars, a panel for each testbed and one for 2012.
+
+    A bar is made of links, or of flows where there are several, over the time that verdicts judge;
+    above it stands the goodput. Return the PNG and the SVG.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    testbeds = list(dict.fromkeys(name for variant in variants for name in variant.outcomes))
+    panels = _panels(variants)
+    names = [name for bars in panels.values() for bar in bars for name in bar.parts_bps]
+    colours = colours_of(dict.fromkeys(name for name in names if name != IN_SUM))
+    colours[IN_SUM] = "#bbbbbb"
     with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
-        figure, panels = plt.subplots(
+        figure, (row,) = plt.subplots(
             1,
-            len(testbeds),
-            figsize=(1 + 6.5 * len(testbeds), 5),
+            len(panels),
+            figsize=(2 + 5 * len(panels), 5),
             sharey=True,
             squeeze=False,
             layout="constrained",
         )
-        for testbed, axes in zip(testbeds, panels[0], strict=True):
-            _draw_panel(axes, testbed, variants)
+        for (name, bars), axes in zip(panels.items(), row, strict=True):
+            _draw_panel(axes, bars, colours)
+            labels = [item.label for item in variants]
+            axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
             axes.set_xlabel(axis)
-        panels[0][0].set_ylabel("throughput (Mb/s)")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        handles, labels = panels[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+            axes.set_title(name if name == REPORT else f"on {name}", loc="left", fontsize=10)
+        row[0].set_ylabel("throughput (Mb/s)")
+        figure.suptitle(f"{title} (above the bars: goodput)", x=0.01, ha="left", fontsize=11)
+        draw_legend(figure, row)
         written = save(figure, stem)
         plt.close(figure)
     return written
 
 
-def _draw_panel(axes: Axes, testbed: str, variants: Sequence[Variant]) -> None:
-    shown = [variant for variant in variants if testbed in variant.outcomes]
-    places = range(len(shown))
-    links = list(dict.fromkeys(name for item in shown for name in item.outcomes[testbed].links_bps))
-    below = [0.0] * len(shown)
-    for index, link in enumerate(links):
-        rates = [item.outcomes[testbed].links_bps.get(link, 0.0) / MEGABIT for item in shown]
-        colour = COLOURS[index % len(COLOURS)]
-        axes.bar(places, rates, bottom=below, width=0.7, color=colour, label=link)
-        below = [base + rate for base, rate in zip(below, rates, strict=True)]
-    for place, item in zip(places, shown, strict=True):
-        outcome = item.outcomes[testbed]
-        text = f"{outcome.goodput_bps / MEGABIT:,.0f}" + ("" if outcome.valid else "\nnot valid")
-        axes.text(place, below[place], text, ha="center", va="bottom", fontsize=9, color=INK)
-    known = [
-        (place, item.report_bps / MEGABIT)
-        for place, item in zip(places, shown, strict=True)
-        if item.report_bps is not None
-    ]
-    if known:
-        axes.scatter(
-            [place for place, _ in known],
-            [rate for _, rate in known],
-            marker="D",
-            s=46,
-            color="white",
-            edgecolor="#D55E00",
-            linewidth=2,
-            zorder=3,
-            label="2012 report",
-        )
-    axes.set_xticks(list(places), [item.label for item in shown], rotation=30, ha="right")
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """What one bar is made of, by link or flow, and what stands above it."""
+
+    parts_bps: Mapping[str, float]
+    text: str
+
+
+def _panels(variants: Sequence[Variant]) -> dict[str, list[_Bar]]:
+    testbeds = dict.fromkeys(name for variant in variants for name in variant.runs)
+    panels = {
+        testbed: [_measured_bar(variant.runs.get(testbed)) for variant in variants]
+        for testbed in testbeds
+    }
+    if any(variant.measured for variant in variants):
+        panels[REPORT] = [_report_bar(variant) for variant in variants]
+    return panels
+
+
+def _measured_bar(run: Run | None) -> _Bar:
+    if run is None:
+        return _Bar({}, "")
+    measurement = Measurement(run)
+    total_bps, outcome = measurement.rate_bps("total", None)
+    if total_bps is None:
+        return _Bar({}, outcome)
+    flows, links = run.scenario["flows"], run.scenario["topology"]["links"]
+    names = [item["name"] for item in (flows if len(flows) > 1 else links)]
+    parts = {name: measurement.rate_bps(name, None)[0] or 0.0 for name in names}
+    valid = "" if run.metadata["valid"] else "\nnot valid"
+    return _Bar(parts, f"{total_bps / MEGABIT:,.0f}{valid}")
+
+
+def _report_bar(variant: Variant) -> _Bar:
+    whole = [item for item in variant.measured if item["stage"] is None]
+    totals = [item["value_bps"] for item in whole if item["of"] == "total"]
+    parts = {item["of"]: float(item["value_bps"]) for item in whole if item["of"] != "total"}
+    if totals:  # runs that differed: their mean, with the values above
+        parts[IN_SUM] = max(0.0, sum(totals) / len(totals) - sum(parts.values()))
+    texts = [f"{value / MEGABIT:,.0f}" for value in totals]
+    return _Bar(
+        parts, "\n".join(texts) or (f"{sum(parts.values()) / MEGABIT:,.0f}" if parts else "")
+    )
+
+
+def _draw_panel(axes: Axes, bars: Sequence[_Bar], colours: Mapping[str, str]) -> None:
+    tops = [0.0] * len(bars)
+    for name in dict.fromkeys(name for bar in bars for name in bar.parts_bps):
+        rates = [bar.parts_bps.get(name, 0.0) / MEGABIT for bar in bars]
+        if not any(rates):
+            continue
+        axes.bar(range(len(bars)), rates, bottom=tops, width=0.7, color=colours[name], label=name)
+        tops = [top + rate for top, rate in zip(tops, rates, strict=True)]
+    for place, (bar, top) in enumerate(zip(bars, tops, strict=True)):
+        axes.text(place, top, bar.text, ha="center", va="bottom", fontsize=9, color=INK)
+    axes.set_xlim(-0.6, len(bars) - 0.4)
     axes.margins(y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_title(f"on {testbed} (figures above the bars: goodput)", fontsize=10)

@@ -133,10 +133,11 @@ TUNABLES = Section(
                 "ecf",
                 classes=True,
             ),
-            'Which subflow carries the next data. "default" is each stack\'s own: the kernel\'s, which '
-            'ours has as "linux-default", or "lowest-rtt" with the two cures for small buffers of '
-            'NSDI 2012, retransmission and penalisation, of which "lowest-rtt-m1" has the first '
-            'and "lowest-rtt-plain" none. Upstream kernels have their default only.',
+            'Which subflow carries the next data. "default" is what each stack has: the kernel its '
+            'own, which ours calls "linux-default", and ours "lowest-rtt" with the two cures for '
+            "small buffers of NSDI 2012, retransmission and penalisation; of these "
+            '"lowest-rtt-m1" has the first and "lowest-rtt-plain" none. Upstream kernels have '
+            "their default only.",
             "default",
         ),
         "receive_buffer_max": Key(
@@ -510,9 +511,7 @@ POINT = Section(
         "label": Key(kinds.TEXT, "Its name in tables and figures.", required=True),
         "set": Key(kinds.STRINGS, "What differs, as `--set` takes it.", required=True),
         "x": Key(kinds.NUMBER, "Its place on the axis.", shown="its position"),
-        "figures": Key(
-            kinds.FIGURES, "The report's figures of this point over time.", (), "none"
-        ),
+        "figures": Key(kinds.FIGURES, "The report's figures of this point over time.", (), "none"),
         "measured": Key(Rows(MEASURED), "What the report measured at this point."),
     },
 )

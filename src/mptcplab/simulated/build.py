@@ -107,9 +107,7 @@ def base_config(tunables: Tunables) -> StackConfig:
     if tunables.scheduler != "default":
         config.scheduler = SCHEDULERS[tunables.scheduler]
     if tunables.receive_buffer_max_bytes is not None:
-        config.receive_buffer_max_bytes = (
-            tunables.receive_buffer_max_bytes // RECEIVE_BUFFER_SHARE
-        )
+        config.receive_buffer_max_bytes = tunables.receive_buffer_max_bytes // RECEIVE_BUFFER_SHARE
     if tunables.send_buffer_max_bytes is not None:
         config.send_buffer_max_bytes = tunables.send_buffer_max_bytes
     if tunables.rto_max_ms is not None:

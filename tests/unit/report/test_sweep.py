@@ -2,25 +2,40 @@
 
 from pathlib import Path
 
-from mptcplab.report.sweep import Variant, draw_sweep, outcome_of
+from mptcplab.report.figure import draw_side_by_side
+from mptcplab.report.sweep import Row, Variant, draw_sweep, rows_of
 from mptcplab.results.run import Run
 
 
-def test_an_outcome_is_the_run_in_short(run: Run) -> None:
-    outcome = outcome_of(run)
-    assert outcome.goodput_bps == 13.6e6
-    assert outcome.links_bps == {"one": 8e6, "two": 5.6e6}
-    assert outcome.valid
+def value(bps: int, of: str = "total", stage: int | None = None) -> dict[str, object]:
+    return {"value_bps": bps, "of": of, "stage": stage, "source": "text", "note": ""}
+
+
+def test_a_run_is_told_stage_by_stage_with_all_that_the_report_gives(run: Run) -> None:
+    measured = [value(17_000_000, stage=0), value(18_000_000, stage=0), value(6_000_000, "two")]
+    assert rows_of(Variant("tiny", measured, runs={"linux": run})) == [
+        Row("goodput, stage 1 (0 to 4 s)", {"linux": 16e6}, (17_000_000, 18_000_000)),
+        Row("goodput, stage 2 (4 to 6 s)", {"linux": 8e6}, ()),
+        Row("goodput, stage 3 (6 to 10 s, after 1 s)", {"linux": 16e6}, ()),
+        Row("two, whole run", {"linux": 5.6e6}, (6_000_000,)),
+    ]
 
 
 def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
-    outcome = outcome_of(run)
     variants = [
-        Variant("small", 1, 12_000_000, {"linux": outcome, "simulated": outcome}),
-        Variant("ample", 2, None, {"linux": outcome}),
+        Variant("small", [value(12_000_000)], (), {"linux": run, "simulated": run}),
+        Variant("ample", (), (), {"linux": run}),
     ]
     png, svg = draw_sweep("tiny", "buffer", variants, tmp_path / "sweep")
     assert png.read_bytes().startswith(b"\x89PNG")
     text = svg.read_text()
-    for words in ("small", "ample", "one", "two", "2012 report", "on simulated"):
+    for words in ("small", "ample", "one", "two", "2012 report", "on simulated", "in sum"):
         assert f"<!-- {words}" in text
+
+
+def test_testbeds_stand_side_by_side(run: Run, tmp_path: Path) -> None:
+    runs = {"linux": run, "simulated": run}
+    _, svg = draw_side_by_side("tiny", runs, [value(16_000_000)], tmp_path / "both")
+    text = svg.read_text()
+    for words in ("on linux", "on simulated", "sum of the links", "2012 report, in sum"):
+        assert text.count(f"<!-- {words}") == 1, words
