@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic_ns
 from types import TracebackType
 from typing import Final, Self
 
 from mptcplab.linux.tun import SegmentPort
 from mptcplab.linux.tun_stack.driver import Driver, Link
-from mptcplab.linux.tun_stack.stream import StreamState
+from mptcplab.linux.tun_stack.stream import LINGER_S, StreamState
 from mptcplab.loop.timerfd import TimerFd
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import ConnectionAccepted, Event
@@ -51,6 +52,11 @@ class AsyncHost:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                await self.wait(
+                    lambda: not any(one.state.ending for one in self._sockets.values()), None
+                )
         self.close()
 
     def add_link(self, port: SegmentPort, *addresses: str, mtu_bytes: int = 1500) -> Link:

@@ -13,13 +13,14 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, monotonic_ns
 from types import TracebackType
 from typing import Final, Self
 
 from mptcplab.linux.tun import SegmentPort
 from mptcplab.linux.tun_stack.driver import Driver, Link
-from mptcplab.linux.tun_stack.stream import StreamState
+from mptcplab.linux.tun_stack.stream import LINGER_S, StreamState
 from mptcplab.loop import CallbackTimer, RealTimeLoop
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import ConnectionAccepted, Event
@@ -121,9 +122,13 @@ class Host:
             return made
 
     def close(self) -> None:
-        """Stop serving; connections that are open just fall silent."""
+        """Stop serving, once what both ends finished is over; other connections fall silent."""
         if self._stopping:
             return
+        with self.lock, suppress(TimeoutError, OSError):
+            self.wait(
+                lambda: not any(s.state.ending for s in self._sockets.values()), None, LINGER_S
+            )
         self._stopping = True
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mptcplab.stack import events
 from mptcplab.stack.events import CloseReason, Event
 from mptcplab.stack.mptcp.connection import Connection
+
+LINGER_S: Final = 1.0
+"""How long closing a host waits for connections whose both ends have finished."""
 
 _ERRORS: dict[CloseReason, type[OSError]] = {
     CloseReason.REFUSED: ConnectionRefusedError,
@@ -23,6 +28,8 @@ class StreamState:
         """Whether MPTCP is spoken; ends with a fallback."""
         self.fallback: str | None = None
         """Why it fell back to TCP, if it did."""
+        self.subflows: set[int] = set()
+        """Identifiers of the subflows that are established."""
         self.delivered = False
         """Whether the peer acknowledged all that was written before ``close``."""
         self.peer_finished = False
@@ -41,6 +48,10 @@ class StreamState:
         elif isinstance(event, events.FellBack):
             self.mptcp = False
             self.fallback = event.why
+        elif isinstance(event, events.SubflowEstablished):
+            self.subflows.add(event.subflow_id)
+        elif isinstance(event, events.SubflowClosed):
+            self.subflows.discard(event.subflow_id)
         elif isinstance(event, events.PeerFinished):
             self.peer_finished = True
         elif isinstance(event, events.AllDelivered):
@@ -52,6 +63,11 @@ class StreamState:
     def at_end(self) -> bool:
         """Whether nothing can be read any more, now that everything was."""
         return self.peer_finished or self.closed_for is not None
+
+    @property
+    def ending(self) -> bool:
+        """Whether both sides have finished and only the last segments are under way."""
+        return self.peer_finished and self.connection.send.finished and self.closed_for is None
 
     def error(self) -> OSError | None:
         """The error that reading or writing must report, if the connection broke."""
