@@ -333,12 +333,7 @@ class Stack:
             RemoteAddress(0, syn.src, syn.src_port),
         )
         option = handshake.find_capable(syn)
-        if (
-            not config.mptcp
-            or option is None
-            or not handshake.usable_capable(option, config.version)
-            or (config.version == 0) != (option.sender_key is not None)
-        ):
+        if not config.mptcp or not handshake.usable_offer(option, config.version):
             connection.mptcp = False
         self.connections.append(connection)
         self._give_key(connection)

@@ -57,21 +57,53 @@ def test_lengths_cannot_be_read_as_bytes() -> None:
 @given(
     st.integers(0, 14),
     st.integers(500, 3_000_000),
+    st.integers(0, 9_000),
     st.lists(st.tuples(st.integers(1, 70_000), st.integers(0, 70_000)), max_size=40),
 )
-def test_the_edge_never_retreats_and_everything_before_it_is_taken(
-    shift: int, size: int, steps: list[tuple[int, int]]
+def test_what_was_advertised_is_taken_and_hardly_ever_taken_back(
+    shift: int, size: int, segment: int, steps: list[tuple[int, int]]
 ) -> None:
     buffer = ReceiveBuffer(size, 0)
-    seen = 0
+    unit = 1 << shift
+    furthest = 0
     for arriving, reading in steps:
-        window = buffer.window(shift)
-        assert window % (1 << shift) == 0
+        full = buffer.edge_offset >= buffer.read_offset + size
+        window = buffer.window(shift, segment)
+        assert window % unit == 0
+        assert window >> shift <= 0xFFFF
         edge = buffer.rcv_nxt + window
-        assert edge >= seen
-        seen = edge
-        end = min(edge, buffer.rcv_nxt + arriving)
+        if window >> shift < 0xFFFF:
+            assert edge >= furthest if not full else edge > furthest - unit
+        assert edge < buffer.read_offset + size + 2 * unit
+        furthest = max(furthest, edge)
+        end = min(furthest, buffer.rcv_nxt + arriving)
         if end > buffer.rcv_nxt:
             gained = end - buffer.rcv_nxt
             assert buffer.insert(buffer.rcv_nxt, end, None) == gained
         buffer.read_length(reading)
+
+
+def test_small_segments_do_not_push_the_edge_beyond_the_buffer() -> None:
+    buffer = ReceiveBuffer(10_000, 0)
+    while buffer.window(7):
+        end = min(buffer.rcv_nxt + 100, buffer.edge_offset)
+        buffer.insert(buffer.rcv_nxt, end, None)
+        assert buffer.readable_bytes() < 10_000 + 2 * 128
+    assert buffer.readable_bytes() >= 10_000 - 128
+
+
+def test_the_edge_moves_in_steps_worth_a_segment() -> None:
+    buffer = ReceiveBuffer(10_000, 0)
+    assert buffer.window(0, 1000) == 10_000
+    buffer.insert(0, 10_000, None)
+    buffer.read_length(999)
+    assert buffer.window(0, 1000) == 0
+    buffer.read_length(1)
+    assert buffer.window(0, 1000) == 1000
+
+
+def test_an_edge_offered_elsewhere_is_cut_to_what_the_field_can_say() -> None:
+    buffer = ReceiveBuffer(1_000_000, 0)
+    assert buffer.window(7) == 1_000_000 >> 7 << 7
+    assert buffer.window(0) == 0xFFFF
+    assert buffer.edge_offset == 1_000_000 >> 7 << 7

@@ -5,18 +5,19 @@ share a ``CongestionGroup``, which is how coupled ones see each other; an uncoup
 
 Who calls what (all times are the loop's nanoseconds):
 
-=========================  ======================================================================
-``on_send``                after each transmission, with the bytes in flight including it
-``on_ack``                 for each ACK that newly acknowledges bytes, cumulatively or by SACK,
-                           in every state; ``ack.in_recovery`` says whether fast recovery is on
-``on_loss_event``          once on entering fast recovery; not again until it ended
-``on_recovery_exit``       when the cumulative ACK passes the recovery point
-``on_rto``                 on each expiry of the retransmission timer
-``undo``                   when the last ``on_loss_event`` or ``on_rto`` proves spurious
-``restart_after_idle``     before sending when nothing was sent for longer than one RTO
-``penalise``               when a scheduler finds this subflow blocking its connection
-``close``                  when the subflow is gone
-=========================  ======================================================================
+==========================  ======================================================================
+``on_send``                 after each transmission, with the bytes in flight including it
+``on_ack``                  for each ACK that newly acknowledges bytes, cumulatively or by SACK,
+                            in every state; ``ack.in_recovery`` says whether fast recovery is on
+``on_loss_event``           once on entering fast recovery; not again until it ended
+``on_recovery_exit``        when the cumulative ACK passes the recovery point
+``on_rto``                  on each expiry of the retransmission timer
+``undo``                    when the last ``on_loss_event`` or ``on_rto`` proves spurious
+``restart_after_idle``      before sending when nothing was sent for longer than one RTO
+``restart_after_syn_loss``  when the handshake ended and our SYN had to be sent again
+``penalise``                when a scheduler finds this subflow blocking its connection
+``close``                   when the subflow is gone
+==========================  ======================================================================
 
 The window is never inflated by duplicate ACKs: the sender is expected to count what is in flight
 (RFC 6675 "pipe"). Growth counts bytes, so one ACK for a train of 44 packets opens the window as
@@ -216,6 +217,10 @@ class CongestionControl(ABC):
     def restart_after_idle(self, now_ns: int) -> None:
         """Return to the restart window (RFC 5681, section 4.1)."""
         self.cwnd_bytes = min(self.cwnd_bytes, initial_window_bytes(self.mss_bytes))
+
+    def restart_after_syn_loss(self) -> None:
+        """Begin with one segment: our SYN timed out (RFC 5681, section 3.1)."""
+        self.cwnd_bytes = self.mss_bytes
 
     def penalise(self, now_ns: int) -> None:
         """Halve the window of a subflow that holds its connection back.

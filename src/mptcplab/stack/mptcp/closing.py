@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mptcplab.stack import events
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.tcp.receiver import NEVER_NS
-from mptcplab.stack.tcp.state import TIME_WAIT
+from mptcplab.stack.tcp.state import CAN_RECEIVE, CLOSE_WAIT, TIME_WAIT
 from mptcplab.wire.mptcp import MpFastclose
 
 if TYPE_CHECKING:
@@ -51,9 +51,11 @@ def advance(connection: Connection, now_ns: int) -> None:
     if send.fin_acked and not send.delivered_told:
         send.delivered_told = True
         connection.emit(events.AllDelivered(connection))
-    if not send.fin_acked or not connection.peer_finished:
+    if not send.fin_acked or not connection.mptcp or connection.tx_infinite:
         return
-    if not connection.mptcp or connection.tx_infinite:
+    if not connection.peer_finished:
+        if not any(subflow.state in CAN_RECEIVE for subflow in connection.subflows):
+            finish_half_closed(connection)
         return
     if not connection.subflows:
         end(connection, CloseReason.FINISHED)
@@ -64,6 +66,39 @@ def advance(connection: Connection, now_ns: int) -> None:
         else:
             subflow.reset(CloseReason.FINISHED, now_ns)
     connection.refresh_usable()
+
+
+def after_subflow_fin(connection: Connection, subflow: MptcpSubflow, now_ns: int) -> None:
+    """The peer closed its direction of a subflow, not the stream (RFC 8684 section 3.3.3).
+
+    We close ours as well, unless it is the only one left and we have still to send: a host must
+    not close all subflows with data outstanding (so does Linux). The wait for a subflow that the
+    peer could end its stream on begins, as when none is left at all.
+    """
+    if len(connection.subflows) > 1 or connection.send.fin_acked:
+        subflow.finish()
+    else:
+        connection.orphaned_ns = now_ns + connection.config.close_timeout_ns
+    connection.refresh_usable()
+
+
+def finish_half_closed(connection: Connection) -> None:
+    """Close subflows that the peer has closed: others carry on, or there is nothing to carry."""
+    for subflow in connection.subflows:
+        if subflow.state is CLOSE_WAIT:
+            subflow.finish()
+    connection.refresh_usable()
+
+
+def handle_orphan_timeout(connection: Connection, now_ns: int) -> None:
+    """No subflow came that the peer could send on: end, once what we have to send is delivered."""
+    if not connection.subflows:
+        end(connection, CloseReason.TIMEOUT)
+    elif connection.send.is_idle():
+        connection.orphaned_ns = NEVER_NS
+        finish_half_closed(connection)
+    else:
+        connection.orphaned_ns = now_ns + connection.config.close_timeout_ns
 
 
 def after_subflow(

@@ -364,6 +364,7 @@ class Connection:
         self.refresh_usable()
         self.emit(events.SubflowEstablished(self, subflow.subflow_id))
         closing.signal_data_fin(self)
+        closing.finish_half_closed(self)
         self.paths.handle_established(subflow, now_ns)
 
     def on_subflow_fin(self, subflow: MptcpSubflow, now_ns: int) -> None:
@@ -371,8 +372,7 @@ class Connection:
         if not self.mptcp or self.rx_infinite or self.tx_infinite:
             self.handle_data_fin(self.receive_buffer.rcv_nxt, now_ns)
         else:
-            subflow.finish()
-            self.refresh_usable()
+            closing.after_subflow_fin(self, subflow, now_ns)
 
     def on_subflow_timeout(self, subflow: MptcpSubflow) -> None:
         """A retransmission timeout: let others carry what this one cannot (RFC 8684 3.3.6)."""
@@ -434,6 +434,13 @@ class Connection:
     def handle_data(self, offset: int, end: int, payload: bytes | None, now_ns: int) -> None:
         """Payload arrived on some subflow, in its order."""
         buffer = self.receive_buffer
+        if 0 <= self.data_fin_offset < end:
+            # Nothing comes after the end of the stream.
+            if offset >= self.data_fin_offset:
+                return
+            end = self.data_fin_offset
+            if payload is not None:
+                payload = payload[: end - offset]
         gained = buffer.insert(offset, end, payload)
         if gained:
             if not self._readable_told:
@@ -444,8 +451,10 @@ class Connection:
 
     def handle_data_fin(self, offset: int, now_ns: int) -> None:
         """The peer's stream ends at ``offset`` (RFC 8684 section 3.3.3)."""
+        if self.peer_finished or offset < self.receive_buffer.rcv_nxt:
+            return
         self.data_fin_offset = offset
-        if offset == self.receive_buffer.rcv_nxt and not self.peer_finished:
+        if offset == self.receive_buffer.rcv_nxt:
             self._finish_peer(now_ns)
 
     def _finish_peer(self, now_ns: int) -> None:
@@ -462,8 +471,8 @@ class Connection:
         send = self.send
         acked = send.buffer.acked_offset
         offset = unwrap(data_ack, self.tx_base, acked, is_8)
-        if offset > send.buffer.written_offset + (1 if send.fin_sent else 0):
-            return  # not ours to acknowledge yet
+        if offset > (send.buffer.written_offset + 1 if send.fin_sent else send.sent_offset):
+            return  # what was not sent cannot be acknowledged
         if offset + window > send.window_end:
             send.open_window(offset + window)
         if offset > acked:
@@ -548,7 +557,7 @@ class Connection:
             send.probe_window(self.usable, now_ns)
         self.paths.handle_timeout(now_ns)
         if self.orphaned_ns <= now_ns:
-            closing.end(self, CloseReason.TIMEOUT)
+            closing.handle_orphan_timeout(self, now_ns)
 
     # Events out.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
+from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
 from mptcplab.stack.mptcp.send_buffer import SendBuffer
 from mptcplab.stack.schedulers.base import Allotment, ConnectionView, Scheduler
@@ -40,6 +41,7 @@ class DataSender:
         "fin_acked",
         "fin_sent",
         "finished",
+        "largest_window",
         "outstanding",
         "persist_backoff",
         "persist_ns",
@@ -65,6 +67,8 @@ class DataSender:
         self.sent_offset: int = 0
         self.window_end: int = 0
         """Right edge of the peer's window."""
+        self.largest_window: int = 0
+        """The widest it has been, in bytes beyond what was acknowledged."""
         self.finished: bool = False
         """The application writes no more."""
         self.fin_sent: bool = False
@@ -172,9 +176,16 @@ class DataSender:
     def open_window(self, edge: int) -> None:
         """The peer takes data up to offset ``edge``; edges never move back (RFC 8684 3.3.4)."""
         if edge > self.window_end:
-            self.window_end = edge
+            self.move_window(edge)
+
+    def move_window(self, edge: int) -> None:
+        """The peer takes data up to offset ``edge``, which may be less than it said before."""
+        if edge > self.window_end:
             self.persist_ns = NEVER_NS
             self.persist_backoff = 0
+            if edge - self.buffer.acked_offset > self.largest_window:
+                self.largest_window = edge - self.buffer.acked_offset
+        self.window_end = edge
 
     def arm_persist(self, usable: list[MptcpSubflow], now_ns: int) -> None:
         """A closed window and nothing in flight: probe it (RFC 9293 section 3.8.6.1)."""
@@ -192,13 +203,20 @@ class DataSender:
         self.persist_ns = now_ns + min(rto_ns, self.config.max_rto_ns)
 
     def probe_window(self, usable: list[MptcpSubflow], now_ns: int) -> None:
-        """Send a probe on every subflow, and the next one later."""
+        """Send a probe on every subflow, and the next one later.
+
+        A closed window alone never ends a subflow (RFC 9293 section 3.8.6.1), but a peer that
+        leaves probes unanswered is gone (Linux's tcp_probe_timer).
+        """
         self.persist_ns = NEVER_NS
         if self.all_sent() or not usable:
             return
         self.persist_backoff = min(self.persist_backoff + 1, MAX_PERSIST_BACKOFF)
         for subflow in usable:
-            subflow.send_window_probe(now_ns)
+            if subflow.probes_unanswered >= self.config.retries:
+                subflow.reset(CloseReason.TIMEOUT, now_ns)
+            else:
+                subflow.send_window_probe(now_ns)
         self.arm_persist(usable, now_ns)
 
     # Scheduling.
@@ -242,7 +260,9 @@ class DataSender:
                 # Nothing may be sent for the first time; a scheduler may want to repeat something.
                 if len(usable) < 2 or buffer.acked_offset >= self.sent_offset:
                     return None
-            elif self.config.nagle and self._nagle_holds(usable):
+            elif (self.config.nagle and self._nagle_holds(usable)) or (
+                self.window_end < buffer.written_offset and self._window_is_silly(usable)
+            ):
                 return None
         view = self._refresh(usable, now_ns)
         if self.reinject:
@@ -290,6 +310,15 @@ class DataSender:
             view.head_end_offset = head.end
             view.head_carriers = head.carriers
         return view
+
+    def _window_is_silly(self, usable: list[MptcpSubflow]) -> bool:
+        """RFC 9293 section 3.8.6.2.1: a sliver of window waits while anything is in flight."""
+        room = self.window_end - self.sent_offset
+        return (
+            room < usable[0].sender.mss_bytes
+            and 2 * room < self.largest_window
+            and self.buffer.acked_offset < self.sent_offset
+        )
 
     def _nagle_holds(self, usable: list[MptcpSubflow]) -> bool:
         """RFC 9293 section 3.7.4: less than a segment waits while anything is unacknowledged."""

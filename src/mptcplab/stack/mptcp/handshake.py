@@ -64,6 +64,19 @@ def usable_capable(option: MpCapable | None, version: int) -> bool:
     )
 
 
+def usable_offer(option: MpCapable | None, version: int) -> bool:
+    """Say whether a listener of ``version`` can answer a SYN's MP_CAPABLE.
+
+    RFC 8684 section 3.1: to an offer of a later version it answers with its own. Version 0 needs
+    the key, which later ones leave out of the SYN.
+    """
+    if option is None or option.version < version:
+        return False
+    if (version == 0) != (option.sender_key is not None):
+        return False
+    return usable_capable(option, option.version)
+
+
 def capable_flags(checksum: bool, allow_join_initial: bool, version: int) -> int:
     """Return our flags byte of MP_CAPABLE."""
     flags = CAPABLE_HMAC

@@ -39,6 +39,10 @@ ADD_ADDR_RETRANSMISSIONS: Final = 3
 """Linux's ADD_ADDR_RETRANS_MAX."""
 
 
+MAX_SIGNALS: Final = 64
+"""Echoes wait only while fewer signals than this do: ADD_ADDR is repeated by who wants an echo."""
+
+
 class Announcement:
     """One of our addresses, announced and perhaps not echoed yet."""
 
@@ -149,7 +153,8 @@ class Paths:
             return  # an identifier means another address only after its removal
         if connection.version != 0:
             echo = AddAddr(option.address_id, option.address, option.port, echo=True)
-            self.signals.append((subflow, echo))
+            if len(self.signals) < MAX_SIGNALS:
+                self.signals.append((subflow, echo))
         port = option.port or 0
         remote = RemoteAddress(
             option.address_id, option.address, port or connection.initial_remote.port

@@ -46,7 +46,7 @@ class ReceiveBuffer:
         self.rcv_nxt: int = 0
         self.read_offset: int = 0
         self.edge_offset: int = 0
-        """Right edge of the window as advertised."""
+        """Furthest right edge of the window that was advertised."""
         self.reassembly = Reassembly()
         self.duplicate_bytes: int = 0
         """Bytes that arrived more than once at this level (reinjections that were not needed)."""
@@ -71,24 +71,37 @@ class ReceiveBuffer:
         """Return what waits behind a gap."""
         return self.reassembly.held_bytes
 
-    def window(self, shift: int) -> int:
+    def window(self, shift: int, segment_bytes: int = 0) -> int:
         """Return the window to advertise with a scale of ``shift``, and remember its edge.
 
-        It is rounded down, and where that would take the edge back, up: never shrink what was
-        offered (RFC 8684 section 3.3.4). ``insert`` takes everything before the edge.
+        The edge moves on in steps worth a segment of ``segment_bytes`` or half the buffer only
+        (silly window syndrome, RFC 9293 section 3.8.6.2.2). It is promised: what was offered is
+        not taken back (RFC 8684 section 3.3.4), but where rounding to the scale has led a whole
+        unit beyond the buffer already it is rounded down, by less than a unit (RFC 7323 section
+        2.4); else small segments would push the edge on for ever. ``insert`` takes everything
+        before the furthest edge that was advertised.
         """
         size = self.size_bytes
-        if shift == 0 and self.read_offset + size - self.rcv_nxt > 0xFFFF:
-            window = 0xFFFF
+        rcv_nxt = self.rcv_nxt
+        promised = self.edge_offset
+        limit = self.read_offset + size
+        step = size >> 1
+        if segment_bytes < step:
+            step = segment_bytes
+        if limit - promised >= step:
+            window = (limit - rcv_nxt) >> shift << shift
         else:
-            window = (self.read_offset + size - self.rcv_nxt) >> shift << shift
-        edge = self.rcv_nxt + window
-        if edge < self.edge_offset:
+            window = promised - rcv_nxt
+        if rcv_nxt + window <= promised:
             # As Linux's tcp_select_window: round up what was promised.
             unit = (1 << shift) - 1
-            window = (self.edge_offset - self.rcv_nxt + unit) >> shift << shift
-            edge = self.rcv_nxt + window
-        self.edge_offset = edge
+            window = (promised - rcv_nxt + unit) >> shift << shift
+            if rcv_nxt + window > limit + unit:
+                window = (promised - rcv_nxt) >> shift << shift
+        if window > 0xFFFF << shift:
+            window = 0xFFFF << shift
+        if rcv_nxt + window > promised:
+            self.edge_offset = rcv_nxt + window
         return window
 
     def insert(self, offset: int, end: int, payload: bytes | None) -> int:

@@ -23,6 +23,7 @@ from mptcplab.stack.tcp.state import CAN_SEND, ESTABLISHED, SYN_SENT
 from mptcplab.stack.tcp.subflow import Subflow
 from mptcplab.stack.tcp.subflow_base import TIMESTAMP_BYTES
 from mptcplab.wire.mptcp import (
+    RST_LACK_OF_RESOURCES,
     RST_MIDDLEBOX,
     RST_MPTCP_ERROR,
     RST_UNSPECIFIED,
@@ -48,6 +49,10 @@ UNMAPPED_LIMIT_BYTES: Final = 65_536
 receive window)."""
 
 
+MAX_MAPPINGS: Final = 65_536
+"""Mappings of one subflow that wait for their data: far more than the packets of any window."""
+
+
 class MptcpSubflow(Subflow):
     """One subflow of a :class:`~mptcplab.stack.mptcp.connection.Connection`."""
 
@@ -55,6 +60,8 @@ class MptcpSubflow(Subflow):
         "_established_options",
         "_unmapped",
         "_unmapped_bytes",
+        "_window_ack",
+        "_window_seq",
         "backlog",
         "backup_local",
         "backup_remote",
@@ -138,6 +145,9 @@ class MptcpSubflow(Subflow):
         """What our RST is to say."""
         self._unmapped: list[tuple[int, int, bytes | None]] = []
         self._unmapped_bytes: int = 0
+        self._window_seq: int = 0
+        """Plain TCP: what the segment said that updated the window last (SND.WL1, SND.WL2)."""
+        self._window_ack: int = 0
         self._established_options: tuple[MptcpOption, ...] = ()
 
     # State for others.
@@ -210,7 +220,7 @@ class MptcpSubflow(Subflow):
 
     def on_window(self) -> int:
         return self.connection.receive_buffer.window(
-            0 if self.state is SYN_SENT else self.rcv_wscale
+            0 if self.state is SYN_SENT else self.rcv_wscale, self.receiver.mss_bytes
         )
 
     def on_largest_window(self) -> int:
@@ -396,11 +406,22 @@ class MptcpSubflow(Subflow):
         return self.sender.snd_una > 1 and self.fin_seq < 0
 
     def _plain_window(self, segment: Segment) -> None:
+        """Update SND.WND as RFC 9293 section 3.10.7.4 says; it may have shrunk (MUST-34)."""
         sender = self.sender
         ack = sender.unwrap(segment.ack)
-        if ack >= sender.snd_una:
-            edge = ack + self.tx_delta + (segment.window << self.snd_wscale)
-            self.connection.send.open_window(edge)
+        seq = self.receiver.unwrap(segment.seq)
+        if ack < sender.snd_una or seq < self._window_seq:
+            return
+        if seq == self._window_seq and ack < self._window_ack:
+            return
+        self._window_seq = seq
+        self._window_ack = ack
+        edge = ack + self.tx_delta + (segment.window << self.snd_wscale)
+        self.connection.send.move_window(edge)
+
+    def on_window_closed(self) -> bool:
+        send = self.connection.send
+        return send.window_end <= send.buffer.acked_offset
 
     def _take_reset(self, segment: Segment, now_ns: int) -> None:
         connection = self.connection
@@ -444,6 +465,10 @@ class MptcpSubflow(Subflow):
             return True
         if end <= self.receiver.rcv_nxt and not self._unmapped:
             return True
+        if ssn > self.on_acceptance_edge():
+            return True  # data that it could speak of would not be taken
+        if len(table) >= MAX_MAPPINGS:
+            return self._break(RST_LACK_OF_RESOURCES, CloseReason.PROTOCOL, now_ns)
         dsn = (self.connection.rx_base + offset) & MASK64
         if not table.add(Mapping(ssn, end, offset, dsn, checksum, data_fin)):
             return self._break(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)

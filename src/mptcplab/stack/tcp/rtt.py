@@ -10,6 +10,9 @@ CLOCK_GRANULARITY_NS: Final = 1_000_000
 INITIAL_RTO_NS: Final = 1_000_000_000
 """RFC 6298 (2.1): "the sender SHOULD set RTO <- 1 second"."""
 
+LOST_SYN_RTO_NS: Final = 3_000_000_000
+"""RFC 6298 (5.7): the RTO when data transmission begins after a SYN that was sent again."""
+
 MIN_RTO_NS: Final = 200_000_000
 """DEVIATION: RFC 6298 (2.4) asks for at least 1 second; Linux's TCP_RTO_MIN is 200 ms."""
 
@@ -95,6 +98,12 @@ class RttEstimator:
         self.backoff += 1
         doubled = self.rto_ns * 2
         self.rto_ns = doubled if doubled < self._max_rto_ns else self._max_rto_ns
+
+    def restart_unsampled(self) -> None:
+        """Begin to send data after a handshake that left no sample (RFC 6298 (5.7))."""
+        self.backoff = 0
+        self._base_rto_ns = max(self._base_rto_ns, min(LOST_SYN_RTO_NS, self._max_rto_ns))
+        self.rto_ns = self._base_rto_ns
 
     def reset_backoff(self) -> None:
         """Return to the unbacked-off RTO: progress was made though no sample could be taken.

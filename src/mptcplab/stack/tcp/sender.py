@@ -330,16 +330,20 @@ class Sender:
         self.queue.mark_all_lost()
         self.force_one = True
 
-    def handle_syn_acked(self, now_ns: int) -> None:
-        """Our SYN was acknowledged; sample the RTT unless it was sent twice (Karn)."""
+    def handle_syn_acked(self, echoed_sent_ns: int, now_ns: int) -> None:
+        """Our SYN was acknowledged; sample the RTT, by timestamps if it was sent twice (Karn)."""
         queue = self.queue
         queue.begin_ack()
         queue.acknowledge(1)
         self.snd_una = 1
         if queue.sample_sent_ns >= 0:
             self.rtt.add_sample(now_ns - queue.sample_sent_ns, now_ns)
+        elif echoed_sent_ns >= 0:
+            self.rtt.add_sample(now_ns - echoed_sent_ns, now_ns)
         else:
-            self.rtt.reset_backoff()
+            self.rtt.restart_unsampled()
+        if self.timeouts:
+            self.congestion.restart_after_syn_loss()
         # Karn's rule may leave no sample; schedulers that compare times need some value.
         self.congestion.srtt_ns = self.rtt.srtt_ns or self.rtt.rto_ns
         self.force_one = False

@@ -36,6 +36,7 @@ from mptcplab.stack.tcp.subflow_base import (
     SubflowBase,
     window_shift,
 )
+from mptcplab.wire.mptcp import Dss
 from mptcplab.wire.segment import ACK, FIN, RST, SYN, Segment
 
 
@@ -102,19 +103,16 @@ class Subflow(SubflowBase):
         receiver = self.receiver
         size = segment.payload_bytes
         seq = receiver.unwrap(segment.seq)
+        ts_val = segment.ts_val
         if self.ts_enabled and not flags & RST:
-            ts_val = segment.ts_val
             if ts_val is None:
                 # RFC 7323 section 3.2: drop, timestamps were negotiated. An ADD_ADDR with an IPv6
                 # address, port and HMAC leaves no room for them, though.
                 if size or not segment.mptcp:
                     return
-            elif ts_val != receiver.ts_recent:
-                if receiver.paws_rejects(ts_val, now_ns):
-                    self._challenge(now_ns)
-                    return
-                if seq <= receiver.last_ack_sent:
-                    receiver.note_timestamp(seq, ts_val, now_ns)
+            elif ts_val != receiver.ts_recent and receiver.paws_rejects(ts_val, now_ns):
+                self._challenge(now_ns, always=size > 0 or bool(flags & FIN))
+                return
         if flags & (SYN | FIN | RST):
             if not self._receive_control(segment, seq, now_ns):
                 return
@@ -127,6 +125,8 @@ class Subflow(SubflowBase):
             return
         if not flags & ACK:
             return
+        if ts_val is not None and ts_val != receiver.ts_recent and seq <= receiver.last_ack_sent:
+            receiver.note_timestamp(seq, ts_val, now_ns)  # RFC 7323 section 5.3, R3: after R2
         self.last_receive_ns = now_ns
         self._keepalives_sent = 0
         if self.state is SYN_RECEIVED and not self._finish_passive_open(segment, now_ns):
@@ -137,7 +137,7 @@ class Subflow(SubflowBase):
             return
         if size:
             self._receive_payload(segment, seq, seq + size, now_ns)
-        if flags & FIN and receiver.fin_seq < 0 and self.state is not CLOSED:
+        if flags & FIN and receiver.fin_seq < 0 and seq + size >= receiver.rcv_nxt:
             receiver.fin_seq = seq + size
         if receiver.fin_seq >= 0:
             if receiver.rcv_nxt == receiver.fin_seq:
@@ -199,7 +199,7 @@ class Subflow(SubflowBase):
             return
         if not self.on_syn_ack(segment, now_ns):
             return
-        self.sender.handle_syn_acked(now_ns)
+        self.sender.handle_syn_acked(self._echoed_ns(segment, now_ns), now_ns)
         self.state = next_state(self.state, Change.SYN_ACK)
         self.receiver.ack_now = True
         self.on_established(now_ns)
@@ -210,7 +210,7 @@ class Subflow(SubflowBase):
             return False
         if not self.on_handshake_ack(segment, now_ns):
             return False
-        self.sender.handle_syn_acked(now_ns)
+        self.sender.handle_syn_acked(self._echoed_ns(segment, now_ns), now_ns)
         self.state = next_state(self.state, Change.SYN_ACKED)
         self.on_established(now_ns)
         return True
@@ -220,8 +220,8 @@ class Subflow(SubflowBase):
         sender = self.sender
         ack = sender.unwrap(segment.ack)
         snd_una = sender.snd_una
-        if ack > sender.snd_nxt:
-            self._challenge(now_ns)  # RFC 5961 section 5.2
+        if ack > sender.snd_nxt or snd_una - ack > self._largest_window:
+            self._challenge(now_ns, always=segment.payload_bytes > 0)  # RFC 5961 section 5.2
             return False
         queue = sender.queue
         blocks: list[tuple[int, int]] = []
@@ -235,14 +235,15 @@ class Subflow(SubflowBase):
                 and queue.out_bytes > 0
                 and segment.window == self._last_window
                 and not segment.flags & FIN
+                and _only_dss(segment)
             )
-        self._last_window = segment.window
+        if segment.window != self._last_window:
+            self._last_window = segment.window
+            window = segment.window << self.snd_wscale
+            if window > self._largest_window:
+                self._largest_window = window
         if ack > snd_una or blocks or duplicate:
-            echoed_ns = -1
-            if sender.resent_segments and segment.ts_val is not None and self.ts_enabled:
-                age = ((now_ns // TICK_NS + self.ts_offset) - segment.ts_ecr) & MASK32
-                if age < 0x8000_0000:
-                    echoed_ns = (now_ns // TICK_NS - age) * TICK_NS
+            echoed_ns = self._echoed_ns(segment, now_ns) if sender.resent_segments else -1
             if ack < snd_una:
                 ack = snd_una
             sender.handle_ack(ack, blocks, echoed_ns, duplicate, now_ns)
@@ -251,6 +252,13 @@ class Subflow(SubflowBase):
                 if self.fin_seq >= 0 and ack > self.fin_seq:
                     self._fin_acked(now_ns)
         return self.state is not CLOSED
+
+    def _echoed_ns(self, segment: Segment, now_ns: int) -> int:
+        """Return when the segment whose timestamp is echoed left, to a tick; -1 for no echo."""
+        if segment.ts_val is None or not self.ts_enabled:
+            return -1
+        age = ((now_ns // TICK_NS + self.ts_offset) - segment.ts_ecr) & MASK32
+        return (now_ns // TICK_NS - age) * TICK_NS if age < 0x8000_0000 else -1
 
     def _receive_payload(self, segment: Segment, seq: int, end: int, now_ns: int) -> None:
         receiver = self.receiver
@@ -263,12 +271,15 @@ class Subflow(SubflowBase):
             # The previous train's ACK was not collected yet: each gets its own.
             self.outbox.append(self.make_ack(now_ns))
         data = segment.payload
-        if self.plain:
-            # No other level sends again what we drop: take what the window allows only.
-            edge = self.on_acceptance_edge()
+        if self.plain or receiver.fin_seq >= 0:
+            # No other level sends again what we drop: take what the window allows only. And
+            # nothing comes after a FIN.
+            edge = self.on_acceptance_edge() if self.plain else end
+            if 0 <= receiver.fin_seq < edge:
+                edge = receiver.fin_seq
             if end > edge:
+                receiver.ack_now = True
                 if edge <= seq:
-                    receiver.ack_now = True
                     return
                 end = edge
                 if data is not None:
@@ -388,7 +399,10 @@ class Subflow(SubflowBase):
             self.syn_timeouts += 1
             sender.handle_syn_timeout(now_ns, again=False)
             return
-        if sender.rtt.backoff >= self.config.retries:
+        if sender.rtt.backoff >= self.config.retries and not (
+            # RFC 9293 section 3.8.6.1: never while the peer answers that its window is closed.
+            self.on_window_closed() and self.last_receive_ns >= sender.last_send_ns
+        ):
             self.reset(CloseReason.TIMEOUT, now_ns)
             return
         sender.handle_rto(now_ns)
@@ -430,3 +444,12 @@ class Subflow(SubflowBase):
         if (state in SYNCHRONIZED or state is SYN_RECEIVED) and state is not TIME_WAIT:
             self.outbox.append(self.make_reset())
         self._become_closed(reason, now_ns)
+
+
+def _only_dss(segment: Segment) -> bool:
+    """Say whether no MPTCP option but DSS is there.
+
+    RFC 8684 section 3.4.1: an ACK with another one is a signal, not a duplicate in the sense of
+    congestion control.
+    """
+    return all(isinstance(option, Dss) for option in segment.mptcp)

@@ -54,6 +54,8 @@ class SubflowBase(ABC):
     __slots__ = (
         "_challenge_allowed_ns",
         "_keepalives_sent",
+        "_largest_window",
+        "_last_probe_ns",
         "_last_window",
         "active",
         "close_reason",
@@ -66,6 +68,7 @@ class SubflowBase(ABC):
         "outbox",
         "plain",
         "probe_due",
+        "probes_unanswered",
         "rcv_wscale",
         "receiver",
         "remote",
@@ -126,6 +129,11 @@ class SubflowBase(ABC):
         self._keepalives_sent: int = 0
         self._challenge_allowed_ns: int = 0
         self._last_window: int = -1
+        self._largest_window: int = 0
+        """The largest window the peer has advertised here, in bytes (MAX.SND.WND)."""
+        self.probes_unanswered: int = 0
+        """Window probes since anything acceptable arrived, less the last."""
+        self._last_probe_ns: int = 0
 
     # Hooks.
 
@@ -196,6 +204,10 @@ class SubflowBase(ABC):
     @abstractmethod
     def on_largest_window(self) -> int:
         """Return the largest window that we may ever advertise, in bytes."""
+
+    @abstractmethod
+    def on_window_closed(self) -> bool:
+        """Say whether the peer's window takes nothing beyond ``sender.snd_una``."""
 
     @abstractmethod
     def on_reset_options(self) -> tuple[MptcpOption, ...]:
@@ -269,6 +281,11 @@ class SubflowBase(ABC):
         As Linux's tcp_xmit_probe_skb: an old sequence number, one before ``snd_una``, without
         payload, which has to be answered.
         """
+        if self.last_receive_ns < self._last_probe_ns:
+            self.probes_unanswered += 1
+        else:
+            self.probes_unanswered = 0
+        self._last_probe_ns = now_ns
         probe = self.make_ack(now_ns)
         probe.seq = (self.sender.iss + self.sender.snd_una - 1) & MASK32
         self.outbox.append(probe)
