@@ -399,10 +399,10 @@ class Subflow(SubflowBase):
             self.syn_timeouts += 1
             sender.handle_syn_timeout(now_ns, again=False)
             return
-        if sender.rtt.backoff >= self.config.retries and not (
-            # RFC 9293 section 3.8.6.1: never while the peer answers that its window is closed.
-            self.on_window_closed() and self.last_receive_ns >= sender.last_send_ns
-        ):
+        if self.on_window_closed() and self.last_receive_ns >= sender.last_send_ns:
+            # RFC 9293 section 3.8.6.1: not while the peer answers that its window is closed.
+            sender.rtt.backoff = 0
+        if sender.rtt.backoff >= self.config.retries:
             self.reset(CloseReason.TIMEOUT, now_ns)
             return
         sender.handle_rto(now_ns)
