@@ -20,6 +20,7 @@ COMPILED = [
     "loop/realtime.py",
     "network/link.py",
     "network/capacity.py",
+    "network/early_detection.py",
     "network/loss.py",
     "network/piece.py",
     "network/wire.py",

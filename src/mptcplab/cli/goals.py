@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from mptcplab.results.statistics import Estimate
     from mptcplab.scenario.model import Flow, Scenario
 
+EXAMPLE = Path(__file__).parents[1] / "scenario" / "data" / "examples" / "shared-link.toml"
 SETTLED = 0.25  # of a run: what comes before is start-up
+REPETITIONS = 5  # where neither the scenario nor the command line says
 START_SPREAD = 0.02  # of a run: flows start at random within it, so that no phase decides
 
 
@@ -30,14 +32,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Run a scenario in which one MPTCP flow over several links shares its first "
         "link with TCP flows; run it again with a TCP in its place on each link, and with "
         "uncoupled subflows; say whether the goals of RFC 6356 hold, and how fair it was.",
-        epilog='As in: mptcplab goals I --set \'flows.mptcp.links=["link6", "link5"]\' '
-        "--congestion lia --duration 30s --repetitions 5",
+        epilog="As in: mptcplab goals --congestion olia; mptcplab goals I --congestion lia "
+        '--set \'flows.mptcp.links=["link6", "link5"]\' --duration 200s. Exit status: 0 every '
+        "goal is met, 1 one is missed or undecided.",
     )
-    add_scenario_arguments(parser)
+    add_scenario_arguments(parser, default=EXAMPLE)
     parser.add_argument("--congestion", metavar="NAME", help="of the MPTCP flow (the scenario's)")
     parser.add_argument("--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed")
     parser.add_argument(
-        "--repetitions", type=int, metavar="N", help="runs of each kind, each with the next seed"
+        "--repetitions",
+        type=int,
+        metavar="N",
+        help=f"runs of each kind, each with the next seed (the scenario's, or {REPETITIONS})",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the runs in this folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -54,7 +60,7 @@ class Rates:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and judge: 0 where every goal is met, 1 where one is not."""
+    """Measure and judge; see the parser's epilog for the exit status."""
     from mptcplab.report import goals
 
     scenario = load_scenario(args)
@@ -66,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     for link in flow.links:
         kinds[f"tcp on {link}"] = replace(flow, protocol="tcp", congestion="reno", links=(link,))
     repetitions = args.repetitions or scenario.repetitions
+    if args.repetitions is None and repetitions == 1:
+        repetitions = REPETITIONS
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or Path(scratch)
         found = {

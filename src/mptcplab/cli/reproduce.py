@@ -41,6 +41,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=sorted(TESTBEDS),
         help=f"the testbed; may be repeated (default: {DEFAULT})",
     )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change a key of every scenario, as in hosts.*.cpu=none (repeatable)",
+    )
     parser.add_argument("--duration", metavar="T", help="shrink or stretch every run to T")
     parser.add_argument("--time-scale", type=float, metavar="X", help="multiply every time by X")
     parser.add_argument(
@@ -58,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.scenario import experiments, load
 
     names = args.scenarios or [summary.name for summary in experiments()]
-    scenarios = {name: load(name, **_times(args)) for name in names}
+    given = tuple(args.overrides)
+    scenarios = {name: load(name, overrides=given, **_times(args)) for name in names}
     out = args.out or Path("runs") / time.strftime("reproduce-%Y%m%d-%H%M%S")
     planned = {name: _planned(args, name, scenario) for name, scenario in scenarios.items()}
     total = sum(len(versions) for versions in planned.values()) * len(_testbeds(args))
@@ -105,7 +114,8 @@ def _planned(
     found = []
     for point in scenario.sweep.points:
         if wanted is None or point.label in wanted:
-            version = load(name, overrides=point.overrides, **_times(args))
+            changes = (*args.overrides, *point.overrides)
+            version = load(name, overrides=changes, **_times(args))
             measured = [*point.measured, *staged]
             variant = Variant(point.label, as_plain(measured), point.figures)
             found.append((variant, version))

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mptcplab.scenario import Scenario
 
 
-def add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add SCENARIO, --set, --duration, --time-scale, --interval and --seed."""
-    parser.add_argument("scenario", metavar="SCENARIO", help="a file, or a built-in name such as A")
+def add_scenario_arguments(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
+    """Add SCENARIO (optional where there is a default), --set, and the options of time and seed."""
+    text = "a file, or a built-in name such as A"
+    if default is None:
+        parser.add_argument("scenario", metavar="SCENARIO", help=text)
+    else:
+        parser.add_argument(
+            "scenario",
+            metavar="SCENARIO",
+            nargs="?",
+            default=str(default),
+            help=f"{text} (default: {default.name})",
+        )
     parser.add_argument(
         "--set",
         dest="overrides",

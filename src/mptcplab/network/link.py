@@ -29,6 +29,7 @@ from typing import Final
 from mptcplab.loop.timers import NEVER
 from mptcplab.network.capacity import UNLIMITED, Capacity
 from mptcplab.network.counters import ChannelCounters
+from mptcplab.network.early_detection import EarlyDetection
 from mptcplab.network.loss import loss_model
 from mptcplab.network.parameters import ChannelParameters, JitterDistribution
 from mptcplab.network.piece import Piece
@@ -55,6 +56,7 @@ class ChannelModel:
         "_busy_ns",
         "_capacity",
         "_delay_ns",
+        "_early",
         "_flight",
         "_free_ns",
         "_gap",
@@ -94,6 +96,7 @@ class ChannelModel:
         self._capacity = Capacity()
         self._loss = loss_model(parameters, random)
         self._gap = self._loss.next_gap()
+        self._early = EarlyDetection(random) if parameters.early_detection else None
         self._delay_ns = parameters.delay_ns
         self._overhead_bytes = parameters.overhead_bytes
         self._limit_bytes = _limit(parameters.queue_bytes)
@@ -142,8 +145,8 @@ class ChannelModel:
         """A train reaches the queue: `packets` packets of `packet_bytes` each, the last one of
         `last_bytes` (frames, all headers included; equal to `packet_bytes` for a train of one).
 
-        Returns how many of them the queue took; the others, the train's tail, are dropped. Ask
-        `next_deadline_ns` afterwards.
+        Returns how many of them the queue took; the others, the train's tail or, under early
+        detection, any, are dropped. Ask `next_deadline_ns` afterwards.
         """
         if now_ns >= self._capacity.next_ns:
             self._follow_trace(now_ns)
@@ -158,7 +161,7 @@ class ChannelModel:
         if self._rate_bps == UNLIMITED:
             counters.sent_packets += packets
             counters.sent_bytes += frame_bytes
-            self._transmit(item, packets, packet_bytes, last_bytes, now_ns)
+            self._transmit(item, 0, packets, packet_bytes, last_bytes, now_ns)
             return packets
         self._release(now_ns)
         taken = packets
@@ -174,9 +177,12 @@ class ChannelModel:
                     return 0
                 last_bytes = packet_bytes
                 frame_bytes = taken * packet_bytes
-        counters.queued_packets += taken
-        counters.queued_bytes += frame_bytes
-        self._transmit(item, taken, packet_bytes, last_bytes, now_ns)
+        if self._early is None:
+            counters.queued_packets += taken
+            counters.queued_bytes += frame_bytes
+            self._transmit(item, 0, taken, packet_bytes, last_bytes, now_ns)
+        else:
+            taken = self._sift(self._early, item, taken, packet_bytes, last_bytes, now_ns)
         if (
             counters.queued_bytes > counters.queue_peak_bytes
             or counters.queued_packets > counters.queue_peak_packets
@@ -213,6 +219,8 @@ class ChannelModel:
         self._advance(now_ns)
         old = self.parameters
         self.parameters = parameters
+        if parameters.early_detection != old.early_detection:
+            self._early = EarlyDetection(self._random) if parameters.early_detection else None
         self._delay_ns = parameters.delay_ns
         self._overhead_bytes = parameters.overhead_bytes
         self._limit_bytes = _limit(parameters.queue_bytes)
@@ -297,6 +305,43 @@ class ChannelModel:
             room = max(0, min(packets - 1, free_bytes // packet_bytes))
         return max(0, min(room, self._limit_packets - queued_packets))
 
+    def _sift(
+        self,
+        early: EarlyDetection,
+        item: object,
+        packets: int,
+        packet_bytes: int,
+        last_bytes: int,
+        now_ns: int,
+    ) -> int:
+        """Send the packets of a train that early detection admits; return how many."""
+        counters = self.counters
+        if self._rate_bps > 0 and self._free_ns < now_ns and packet_bytes > 0:
+            wire_nanobits = (packet_bytes + self._overhead_bytes) * _NANOBITS_PER_BYTE
+            early.rest((now_ns - self._free_ns) * self._rate_bps / wire_nanobits)
+        queued_packets, queued_bytes = self._occupancy(now_ns)
+        taken = 0
+        start = 0
+        for index in range(packets + 1):
+            if index < packets:
+                filled = max(queued_bytes / self._limit_bytes, queued_packets / self._limit_packets)
+                if early.admits(filled):
+                    queued_packets += 1
+                    queued_bytes += packet_bytes
+                    continue
+                size = last_bytes if index == packets - 1 else packet_bytes
+                counters.queue_drop_packets += 1
+                counters.queue_drop_bytes += size
+            count = index - start
+            if count:
+                last = last_bytes if index == packets else packet_bytes
+                counters.queued_packets += count
+                counters.queued_bytes += (count - 1) * packet_bytes + last
+                self._transmit(item, start, count, packet_bytes, last, now_ns)
+                taken += count
+            start = index + 1
+        return taken
+
     def _note_peak(self, now_ns: int) -> None:
         counters = self.counters
         packets, frame_bytes = self._occupancy(now_ns)
@@ -306,9 +351,15 @@ class ChannelModel:
     # The transmitter
 
     def _transmit(
-        self, item: object, packets: int, packet_bytes: int, last_bytes: int, now_ns: int
+        self,
+        item: object,
+        start: int,
+        packets: int,
+        packet_bytes: int,
+        last_bytes: int,
+        now_ns: int,
     ) -> None:
-        """Send a train after what is being sent, in pieces; draw what gets lost."""
+        """Send `packets` of a train, from its packet `start`, in pieces; draw what gets lost."""
         overhead_bytes = self._overhead_bytes
         most = self._piece_packets(packet_bytes + overhead_bytes)
         if self._free_ns <= now_ns:
@@ -334,7 +385,7 @@ class ChannelModel:
             frame_bytes = count * packet_bytes
             if first + count == packets:
                 frame_bytes += last_bytes - packet_bytes
-            piece = Piece(item, first, count, packet_bytes, frame_bytes, overhead_bytes)
+            piece = Piece(item, start + first, count, packet_bytes, frame_bytes, overhead_bytes)
             self._send(piece, now_ns)
             if lost:
                 self._lose(piece)

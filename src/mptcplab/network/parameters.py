@@ -103,6 +103,8 @@ class ChannelParameters:
     """Room for frames that wait and the one being sent; None for no limit in bytes."""
     queue_packets: int | None = None
     """The same in packets. Both limits may be given; a packet must then fit both."""
+    early_detection: bool = False
+    """Whether the queue drops at random before it is full (RED); it must have a limit."""
     overhead_bytes: int = 0
     """Charged on the wire for each packet in addition to its frame (tc's `overhead`)."""
     trace: CapacityTrace | None = None
@@ -120,6 +122,7 @@ class ChannelParameters:
             loss=channel.loss,
             queue_bytes=channel.queue.limit_bytes,
             queue_packets=channel.queue.limit_packets,
+            early_detection=channel.queue.discipline == "red",
             overhead_bytes=channel.overhead_bytes,
             up=up,
         )
@@ -138,6 +141,8 @@ class ChannelParameters:
             raise ValueError(f"queue: expected at least one byte, found {self.queue_bytes}")
         if self.queue_packets is not None and self.queue_packets <= 0:
             raise ValueError(f"queue: expected at least one packet, found {self.queue_packets}")
+        if self.early_detection and self.queue_bytes is None and self.queue_packets is None:
+            raise ValueError("early detection: expected a queue with a limit")
         if self.overhead_bytes < -ETHERNET_HEADER_BYTES:
             raise ValueError(
                 f"overhead: expected at least -{ETHERNET_HEADER_BYTES} bytes,"

@@ -19,10 +19,14 @@ VLAN_TAG_BYTES = 4  # IEEE 802.1Q
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A drop-tail queue's limit; where both are given, the first one reached drops."""
+    """A queue's limit; where both are given, the first one reached drops.
+
+    ``discipline`` is "drop-tail", or "red" for random early detection below the limit.
+    """
 
     limit_bytes: int | None = None
     limit_packets: int | None = None
+    discipline: str = "drop-tail"
 
 
 @dataclass(frozen=True, slots=True)

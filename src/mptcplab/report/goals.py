@@ -1,13 +1,15 @@
 """The three design goals of RFC 6356 section 3, and fairness, as verdicts on measured rates.
 
 What is judged is one MPTCP flow that shares the first of its links with TCP. Each rate is the mean
-of repeated runs with its 95 % margin; where the margin reaches across the limit, the verdict is
-"undecided", not a guess.
+of repeated runs with its 95 % margin, and so is what it is held against; where the margin of their
+difference reaches across the limit, or there was one run alone, the verdict is "undecided", not a
+guess.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import hypot
 from typing import Final, Literal
 
 from mptcplab.results.statistics import Estimate
@@ -34,10 +36,9 @@ class Verdict:
 def improve_throughput(together: Estimate, alone: dict[str, Estimate]) -> Verdict:
     """Goal 1: no less than a TCP on the best of its paths gets, among the same competitors."""
     best = max(alone, key=lambda path: alone[path].mean)
-    limit_bps = alone[best].mean * (1 - SLACK)
     return Verdict(
         "1: improve throughput",
-        _above(together, limit_bps),
+        _compared(alone[best], 1 - SLACK, together, 1.0),
         f"MPTCP {rate(together)}; TCP on the best path, {best}: {rate(alone[best])}",
     )
 
@@ -47,7 +48,7 @@ def do_no_harm(on_link: dict[str, Estimate], alone: dict[str, Estimate]) -> Verd
     outcomes = []
     parts = []
     for link, taken in on_link.items():
-        outcomes.append(_below(taken, alone[link].mean * (1 + SLACK)))
+        outcomes.append(_compared(taken, 1.0, alone[link], 1 + SLACK))
         parts.append(f"{link}: MPTCP {rate(taken)}, a TCP {rate(alone[link])}")
     return Verdict("2: do no harm", _worst(outcomes), "; ".join(parts))
 
@@ -56,7 +57,7 @@ def balance_congestion(shared: str, coupled: Estimate, uncoupled: Estimate) -> V
     """Goal 3: less on the congested link than subflows that know nothing of one another."""
     return Verdict(
         "3: balance congestion",
-        _below(coupled, uncoupled.mean * MOVED),
+        _compared(coupled, 1.0, uncoupled, MOVED),
         f"{shared}, congested: {rate(coupled)} left on it; uncoupled subflows (reno) leave "
         f"{rate(uncoupled)}",
     )
@@ -68,18 +69,15 @@ def rate(value: Estimate) -> str:
     return text if value.margin is None else f"{text} ± {format_rate(value.margin)}"
 
 
-def _above(value: Estimate, limit: float) -> Outcome:
-    margin = value.margin or 0.0
-    if value.mean - margin >= limit:
+def _compared(small: Estimate, small_factor: float, large: Estimate, factor: float) -> Outcome:
+    """Say whether one mean, times a factor, is no more than another, times its own."""
+    if small.margin is None or large.margin is None:
+        return "undecided"
+    room = large.mean * factor - small.mean * small_factor
+    margin = hypot(large.margin * factor, small.margin * small_factor)
+    if room >= margin:
         return "met"
-    return "missed" if value.mean + margin < limit else "undecided"
-
-
-def _below(value: Estimate, limit: float) -> Outcome:
-    margin = value.margin or 0.0
-    if value.mean + margin <= limit:
-        return "met"
-    return "missed" if value.mean - margin > limit else "undecided"
+    return "missed" if room < -margin else "undecided"
 
 
 def _worst(outcomes: list[Outcome]) -> Outcome:

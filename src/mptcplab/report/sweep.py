@@ -45,12 +45,17 @@ class Row:
 
 
 def rows_of(variant: Variant) -> list[Row]:
-    """Return what to say of a variant: its goodput, stages and flows, and all the report gives."""
+    """Return what to say of a variant: its goodput, stages and flows, and all the report gives.
+
+    Where testbeds are compared, also what each link carried.
+    """
     first = next(iter(variant.runs.values()))
     wanted: dict[tuple[str, int | None], list[int]] = {}
     staged = range(len(stages(first))) if first.scenario["timeline"] else ()
+    links = first.scenario["topology"]["links"] if len(variant.runs) > 1 else ()
     for stage in staged or (None,):
-        wanted["total", stage] = []
+        for of in ("total", *(link["name"] for link in links)):
+            wanted[of, stage] = []
     if len(first.scenario["flows"]) > 1:
         for flow in first.scenario["flows"]:
             wanted[flow["name"], None] = []

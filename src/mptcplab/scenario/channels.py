@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mptcplab.network.topology import (
@@ -63,6 +64,7 @@ def _channel(
     loss, _ = value("loss")
     overhead, _ = value("overhead")
     limits, queue_path = value("queue")
+    discipline, discipline_path = value("discipline")
     if jitter_ns > delay_ns:
         problems.add(
             jitter_path,
@@ -70,6 +72,10 @@ def _channel(
             "a jitter no larger than the delay",
         )
     queue = _queue(limits, rate_bps, rtt_ns, common["mtu"], queue_path, problems)
+    if discipline != queue.discipline:
+        if rate_bps is None:
+            problems.add(discipline_path, "the link has no rate, so no queue", "a rate beside it")
+        queue = replace(queue, discipline=discipline)
     return Channel(rate_bps, delay_ns, jitter_ns, loss, queue, overhead)
 
 

@@ -288,10 +288,17 @@ _CHANNEL: dict[str, Key] = {
     "loss": Key(kinds.FRACTION, "Probability of loss for each packet.", 0.0, "none"),
     "queue": Key(
         kinds.QUEUE,
-        "Drop-tail limit in packets, bytes, time at the link's rate, or BDP (rate times the link's "
+        "Limit in packets, bytes, time at the link's rate, or BDP (rate times the link's "
         "RTT); a list of one in packets and one other: whichever is reached first.",
         shown="the larger of 1 BDP and 100 full frames",
         aliases=("buffer", "limit", "queue_size", "qlen"),
+    ),
+    "discipline": Key(
+        kinds.choice("drop-tail", "red"),
+        "What the queue drops: what finds it full, or at random before (random early detection, "
+        "gentle, from a sixth of the limit on).",
+        "drop-tail",
+        aliases=("qdisc", "queue_discipline", "aqm"),
     ),
     "overhead": Key(
         kinds.integer(0, 256),

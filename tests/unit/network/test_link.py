@@ -325,3 +325,54 @@ def test_traces_that_make_no_sense_are_refused(steps: tuple[tuple[int, int], ...
         CapacityTrace(steps)
     with pytest.raises(ValueError, match="capacity trace"):
         CapacityTrace(((0, 5), (10, 6)), period_ns=10)
+
+
+def offer_at(link: ChannelModel, load: float, packets: int, train: int) -> int:
+    """Offer trains at `load` times what a link of 100 Mb/s sends; return how many were taken."""
+    gap_ns = round(train * FRAME * 80 / load)
+    taken = 0
+    for number in range(packets // train):
+        taken += link.offer(number, train, FRAME, FRAME, number * gap_ns)
+        drain(link, number * gap_ns)
+    return taken
+
+
+RED = ChannelParameters(rate_bps=100_000_000, queue_packets=120, early_detection=True)
+
+
+def test_early_detection_lets_pass_what_the_link_carries() -> None:
+    link = channel(RED)
+    assert offer_at(link, 0.9, 5000, 1) == 5000
+
+
+def test_early_detection_drops_before_the_queue_is_full_and_its_gaps_are_spread() -> None:
+    link = channel(RED)
+    taken = offer_at(link, 1.05, 20_000, 1)
+    counters = link.read_counters(20_000 * FRAME * 80)
+    assert 20 < counters.queue_peak_packets < 120
+    assert 20_000 - taken == counters.queue_drop_packets
+    assert counters.queue_drop_packets / 20_000 == pytest.approx(0.05 / 1.05, rel=0.1)
+
+
+def test_early_detection_takes_packets_out_of_the_middle_of_a_train() -> None:
+    link = channel(RED)
+    gap_ns = round(20 * FRAME * 80 / 1.2)
+    pieces = []
+    for number in range(500):
+        link.offer(number, 20, FRAME, 700, number * gap_ns)
+        pieces += drain(link, number * gap_ns)
+    pieces += drain(link)
+    found = [piece.item for piece in pieces for _ in range(piece.packets)]
+    counters = link.read_counters(NEVER - 1)
+    assert len(found) == counters.delivered_packets == 10_000 - counters.queue_drop_packets
+    assert any(
+        after.item == before.item and after.first > before.first + before.packets
+        for before, after in pairwise(pieces)
+    )
+    lasts = [piece for piece in pieces if piece.first + piece.packets == 20]
+    assert all(piece.frame_bytes == (piece.packets - 1) * FRAME + 700 for piece in lasts)
+
+
+def test_early_detection_needs_a_limit() -> None:
+    with pytest.raises(ValueError, match="early detection: expected a queue with a limit"):
+        ChannelParameters(rate_bps=1, early_detection=True)

@@ -21,6 +21,11 @@ def test_a_run_is_told_stage_by_stage_with_all_that_the_report_gives(run: Run) -
     ]
 
 
+def test_testbeds_are_compared_link_by_link(run: Run) -> None:
+    rows = rows_of(Variant("tiny", runs={"linux": run, "simulated": run}))
+    assert rows[2] == Row("two, stage 1 (0 to 4 s)", {"linux": 8e6, "simulated": 8e6}, ())
+
+
 def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
     variants = [
         Variant("small", [value(12_000_000)], (), {"linux": run, "simulated": run}),

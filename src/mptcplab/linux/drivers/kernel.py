@@ -263,6 +263,8 @@ def unsupported(channel: Channel, *, netem: bool) -> str:
     """Return what a channel asks for that this driver does not do, empty if nothing."""
     if channel.queue.limit_packets is not None:
         return "the kernel driver limits queues in bytes, not in packets; use the tap driver"
+    if channel.queue.discipline != "drop-tail":
+        return f"the kernel driver has no {channel.queue.discipline} queues; use the tap driver"
     if not netem and (channel.delay_ns or channel.jitter_ns or channel.loss):
         return (
             "the kernel driver shapes rate alone on a kernel without netem; delay, jitter and loss "
