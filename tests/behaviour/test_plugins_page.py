@@ -11,6 +11,10 @@ from bench.equilibria.hosts import PORT, Laboratory
 from bench.equilibria.paths import MS, SECOND, bulk_config, client_address, server_address
 
 from mptcplab.network.parameters import ChannelParameters
+from mptcplab.results.observer import Silent
+from mptcplab.results.run import Run
+from mptcplab.scenario import load
+from mptcplab.simulated import testbed
 
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 
@@ -53,5 +57,33 @@ def test_the_examples_work_together(page: dict[str, Any], congestion: str) -> No
 
 def test_each_example_is_about_a_dozen_lines() -> None:
     for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE):
-        lines = [line for line in block.splitlines() if line and "import" not in line]
+        lines = [line for line in block[max(block.find("class "), 0) :].splitlines() if line]
         assert len(lines) <= 16
+
+
+SCENARIO = """
+duration = "4s"
+hosts = ["alice", "bob"]
+links.one = { between = ["alice", "bob"], rate = "20Mb/s", rtt = "10ms" }
+links.two = { between = ["alice", "bob"], rate = "20Mb/s", rtt = "10ms" }
+flows.main = { from = "alice", to = "bob", congestion = "from_the_page:Scalable" }
+tunables.scheduler = "from_the_page:MostRoom"
+tunables.path_manager = "from_the_page:AfterASecond"
+"""
+
+
+def test_a_scenario_names_them(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "from_the_page.py").write_text("\n".join(blocks[:3]))
+    (tmp_path / "own.toml").write_text(SCENARIO)
+    scenario = load(tmp_path / "own.toml")
+    run = Run(testbed.run(scenario, tmp_path / "run", Silent()))
+    assert run.metadata["valid"]
+    joined = [
+        row["time_ns"]
+        for row in run.rows("events")
+        if row["event"] == "subflow-established" and row["subflow"] and row["host"] == "alice"
+    ]
+    assert len(joined) == 1  # the second subflow, a second after the connection
+    assert 1_000_000_000 < joined[0] < 1_100_000_000
+    assert sum(row["bytes"] for row in run.rows("flows")) > 13_000_000  # one link: 10 MB at most

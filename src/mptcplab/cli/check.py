@@ -41,11 +41,23 @@ def run(args: argparse.Namespace) -> int:
             print("\n".join(describe_network(topology)))
         return 0
     scenario = load_scenario(args)
+    _check_policies(scenario)
     if args.json:
         print(json.dumps(_as_json(scenario), indent=2))
     else:
         print(describe(scenario))
     return 0
+
+
+def _check_policies(scenario: Scenario) -> None:
+    """Raise PluginError for a class of the user's own that cannot be used."""
+    names = [flow.congestion for flow in scenario.flows]
+    for tunables in scenario.tunables.values():
+        names += [tunables.scheduler, tunables.path_manager]
+    if any(":" in name for name in names):
+        from mptcplab.simulated.policies import check_policies
+
+        check_policies(scenario)
 
 
 def _as_json(scenario: Scenario) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mptcplab.linux.measurement import Measurement
 from mptcplab.linux.precheck import Precheck
 from mptcplab.linux.relay import Relay, tell
 from mptcplab.linux.supervisor import run_supervised
+from mptcplab.linux.unsupported import check_supported
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Expectation, Scenario, Tunables
@@ -35,8 +36,9 @@ def run(scenario: Scenario, folder: Path, observer: Observer | None = None) -> P
 
     SIGINT and SIGTERM while it measures end it in order, with what was measured, as an invalid
     run; before that KeyboardInterrupt is raised and nothing is left.  Raises MachineCannotError and
-    FlowError where this machine cannot do what is asked.
+    FlowError where this machine cannot do what is asked, UnsupportedError where no kernel could.
     """
+    check_supported(scenario)
     listener = observer or Silent()
     written: Path = run_supervised(
         lambda send: _run_inside(scenario, folder, Relay(send)), partial(tell, listener)

@@ -16,10 +16,12 @@ from mptcplab.network.topology import (
 from mptcplab.scenario.buffers import buffer_needs
 from mptcplab.scenario.channels import bdp_bytes
 from mptcplab.scenario.model import Expectation, Flow, Measured, Scenario, Tunables
-from mptcplab.scenario.timeline import links_up
+from mptcplab.scenario.schema import SIMULATED_CONGESTION
+from mptcplab.scenario.timeline import changes_text, links_up, own_label
 from mptcplab.units import format_duration, format_rate, format_size
 
 WIDTH = 100
+_VERBS = {"set": "change"}
 
 
 def describe(scenario: Scenario) -> str:
@@ -77,8 +79,7 @@ def _columns(rows: Sequence[Sequence[str]], indent: int = 2) -> list[str]:
 
 
 def _host(host: Host, topology: Topology) -> list[str]:
-    stack = "the kernel's TCP" if host.stack == "kernel" else "our TCP"
-    cpu = "" if host.cpu == "none" else f", CPU of {host.cpu} in simulation"
+    cpu = "" if host.cpu == "none" else f" (CPU of {host.cpu} in simulation)"
     rates = {nic.name: nic.rate_bps for nic in host.nics}
     rows = []
     for interface in host.interfaces:
@@ -91,7 +92,7 @@ def _host(host: Host, topology: Topology) -> list[str]:
         first, *more = [str(address) for address in interface.addresses] or [""]
         rows.append((interface.name, nic, first, f"MTU {interface.mtu}", attached + off))
         rows += [("", "", address, "", "") for address in more]
-    return [f"  {host.name} ({stack}{cpu})", *_columns(rows, 4)]
+    return [f"  {host.name}{cpu}", *_columns(rows, 4)]
 
 
 def _attached(topology: Topology, end: InterfaceEnd) -> str:
@@ -240,10 +241,13 @@ def _moment(time_ns: int) -> str:
 def _timeline(scenario: Scenario) -> list[str]:
     rows = []
     for action in scenario.timeline:
-        what = f"{action.verb} {action.target}"
+        what = f"{_VERBS.get(action.verb, action.verb)} {action.target}"
+        if action.changes:
+            what += f" to {changes_text(action.changes)}"
         if action.direction != "both":
             what += f", {action.direction}"
-        rows.append((_moment(action.at_ns), what, action.label))
+        named = action.label != own_label(action.verb, action.target, action.changes)
+        rows.append((_moment(action.at_ns), what, action.label if named else ""))
     return _columns(rows)
 
 
@@ -317,7 +321,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
     """Yield what a reader should know before a run: short buffers, what a testbed ignores."""
     for need in buffer_needs(scenario):
         wanted = (
-            f"equation {need.equation} asks for {format_size(need.needed_bytes)} "
+            f"the report's equation {need.equation} asks for {format_size(need.needed_bytes)} "
             f"({format_rate(need.rate_bps)} at {format_duration(need.rtt_ns)})"
         )
         if need.given_bytes is None:
@@ -337,14 +341,19 @@ def notes(scenario: Scenario) -> Iterator[str]:
     cpus = sorted({host.cpu for host in scenario.topology.hosts} - {"none"})
     if cpus:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
-    coupled = [
-        flow.name
+    simulated = [
+        f'flows.{flow.name}.congestion = "{flow.congestion}"'
         for flow in scenario.flows
-        if flow.congestion in ("lia", "olia", "balia", "wvegas")
-        and scenario.topology.host(flow.source).stack == "kernel"
+        if flow.congestion in SIMULATED_CONGESTION or ":" in flow.congestion
     ]
-    if coupled:
-        yield (
-            f"{', '.join(coupled)}: upstream kernels have no coupled congestion control; on Linux "
-            'the sender needs stack = "ours".'
-        )
+    for host, tunables in scenario.tunables.items():
+        if tunables.scheduler != "default":
+            simulated.append(f'scheduler = "{tunables.scheduler}" of {host}')
+        if ":" in tunables.path_manager:
+            simulated.append(f'path_manager = "{tunables.path_manager}" of {host}')
+            yield f"{host}: its path manager decides which subflows there are beyond the first."
+    simulated += [
+        f'stack = "ours" of {h.name}' for h in scenario.topology.hosts if h.stack == "ours"
+    ]
+    if simulated:
+        yield f"in simulation only, since upstream kernels have none of it: {', '.join(simulated)}."

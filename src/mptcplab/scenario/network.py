@@ -88,7 +88,7 @@ def check_endpoints(topology: Topology, problems: Problems) -> None:
                 ("hosts", host.name, "interfaces"),
                 f"{len(addresses)} addresses take part in MPTCP",
                 f"at most {MAX_ENDPOINTS}, which is what Linux up to 6.18 holds",
-                'choose links with `use`, set multipath = false, or stack = "ours"',
+                "choose links with `use`, or set multipath = false for some",
             )
 
 

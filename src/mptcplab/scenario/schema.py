@@ -93,8 +93,10 @@ SYSCTL_NAME = (
 CONGESTION = (
     *("cubic", "reno", "bbr", "dctcp", "vegas", "westwood", "htcp", "illinois", "bic", "hybla"),
     *("highspeed", "scalable", "veno", "yeah", "nv", "lp", "cdg"),
-    *("lia", "olia", "balia", "wvegas"),
+    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "olia-linux"),
 )
+COUPLED = ("lia", "olia", "olia-linux", "balia", "wvegas")
+SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart")
 
 TUNABLES = Section(
     "tunables",
@@ -237,7 +239,8 @@ HOST = Section(
     {
         "stack": Key(
             kinds.choice("kernel", "ours"),
-            "Whose TCP the host runs on the Linux testbed.",
+            'Whose TCP the host runs. The Linux testbed takes "kernel" alone; simulated hosts run '
+            "ours, whatever stands here.",
             "kernel",
         ),
         "cpu": Key(
@@ -406,8 +409,8 @@ FLOW = Section(
         ),
         "congestion": Key(
             kinds.choice(*CONGESTION, classes=True),
-            "Congestion control of each subflow; lia, olia, balia and wvegas couple them and need "
-            "our stack.",
+            "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
+            "upstream kernels cannot. Simulation has these, reno and cubic.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),

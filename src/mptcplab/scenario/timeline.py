@@ -56,15 +56,15 @@ def _row(
             here = (*path, verb)
             kind = _target_kind(verb, target, here, topology, flows, problems)
             if kind:
-                label = row["label"] or _label(verb, target, changes)
+                changed = changes if verb == "change" else ()
                 action = Action(
                     row["at"],
                     "set" if verb == "change" else verb,
                     target,
                     kind,
-                    changes if verb == "change" else (),
+                    changed,
                     row["direction"] if verb == "change" else "both",
-                    label,
+                    row["label"] or own_label(verb, target, changed),
                 )
                 found.append((action, here))
     return found
@@ -121,16 +121,22 @@ def _target_kind(
     return ""
 
 
-def _label(verb: str, target: str, changes: tuple[tuple[str, int | float], ...]) -> str:
-    if verb != "change":
+def own_label(verb: str, target: str, changes: tuple[tuple[str, int | float], ...]) -> str:
+    """Return what figures print of an action that has no label of its own."""
+    if not changes:
         return f"{target} {'starts' if verb == 'start' else 'stops' if verb == 'stop' else verb}"
+    return f"{target}: {changes_text(changes)}"
+
+
+def changes_text(changes: tuple[tuple[str, int | float], ...]) -> str:
+    """Return what an action sets, as people write it: "5 Mb/s, delay 30 ms"."""
     shown = {
         "rate_bps": lambda value: format_rate(value),
         "delay_ns": lambda value: f"delay {format_duration(value)}",
         "jitter_ns": lambda value: f"jitter {format_duration(value)}",
-        "loss": lambda value: f"loss {value:.3g}",
+        "loss": lambda value: f"loss {value * 100:.3g} %",
     }
-    return f"{target}: {', '.join(shown[key](value) for key, value in changes)}"
+    return ", ".join(shown[key](value) for key, value in changes)
 
 
 def _check_conflicts(actions: list[tuple[Action, Path]], problems: Problems) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import Flow
+from mptcplab.scenario.schema import COUPLED
 from mptcplab.units import format_duration
 
 Values = dict[str, Any]
@@ -103,7 +104,7 @@ def _application(path: Path, values: Values, problems: Problems) -> tuple[str, b
             '"mptcp" under application = "striped"',
             '"tcp": striping is over parallel TCP connections',
         )
-    if protocol == "tcp" and values["congestion"] in ("lia", "olia", "balia", "wvegas"):
+    if protocol == "tcp" and values["congestion"] in COUPLED:
         problems.add(
             (*path, "congestion"),
             f'"{values["congestion"]}" couples the subflows of MPTCP',

@@ -17,13 +17,10 @@ from mptcplab.scenario.model import Flow, Scenario, Tunables
 from mptcplab.simulated.cpu import PROFILES
 from mptcplab.simulated.fabric import Conduit, Route
 from mptcplab.simulated.host import Host
-from mptcplab.simulated.paths import path_manager_for
+from mptcplab.simulated.policies import congestion_for, path_manager_for, scheduler_for
 from mptcplab.stack.config import StackConfig
-from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.congestion.newreno import NewReno
 from mptcplab.stack.path_managers import InitialOnly
-from mptcplab.stack.schedulers import SCHEDULERS
-from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
 
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -47,10 +44,8 @@ def build(scenario: Scenario, seed: int) -> Network:
     random = Random(seed)
     network = Network(loop, {}, {})
     for host in scenario.topology.hosts:
-        tunables = scenario.tunables.get(host.name, Tunables())
-        built = Host(
-            loop, host.name, base_config(tunables), PROFILES[host.cpu], Random(random.random())
-        )
+        config = base_config(scenario, host.name)
+        built = Host(loop, host.name, config, PROFILES[host.cpu], Random(random.random()))
         network.hosts[host.name] = built
         addresses = [
             (interface, address.ip.packed)
@@ -93,19 +88,13 @@ def _frame_header_bytes(topology: Topology, path: Path) -> int:
     return ETHERNET_HEADER_BYTES + (VLAN_TAG_BYTES if tagged else 0)
 
 
-def base_config(tunables: Tunables) -> StackConfig:
-    """Return what a host's tunables make of the stack's configuration.
-
-    The "default" scheduler is the one of 2012, lowest RTT first with its two cures for small
-    buffers (NSDI 2012, section 4.2); Linux's own present one is "linux-default".
-    """
-    config = StackConfig(
-        congestion=NewReno, scheduler=LowestRtt, path_manager=InitialOnly, mptcp=tunables.enabled
-    )
+def base_config(scenario: Scenario, host: str) -> StackConfig:
+    """Return what a host's tunables make of the stack's configuration."""
+    tunables = scenario.tunables.get(host, Tunables())
+    config = StackConfig(NewReno, scheduler_for(scenario, host), InitialOnly)
+    config.mptcp = tunables.enabled
     config.checksum = tunables.checksum
     config.mss_bytes = tunables.mss or 0
-    if tunables.scheduler != "default":
-        config.scheduler = SCHEDULERS[tunables.scheduler]
     if tunables.receive_buffer_max_bytes is not None:
         config.receive_buffer_max_bytes = tunables.receive_buffer_max_bytes // RECEIVE_BUFFER_SHARE
     if tunables.send_buffer_max_bytes is not None:
@@ -125,9 +114,9 @@ def base_config(tunables: Tunables) -> StackConfig:
 
 def flow_config(scenario: Scenario, flow: Flow, host: str) -> StackConfig:
     """Return the configuration of a flow's connections at one of its hosts."""
-    config = base_config(scenario.tunables.get(host, Tunables()))
+    config = base_config(scenario, host)
     config.mptcp = config.mptcp and flow.protocol == "mptcp"
-    config.congestion = CONGESTION_CONTROLS[flow.congestion]
+    config.congestion = congestion_for(scenario, flow)
     config.path_manager = path_manager_for(scenario, flow, host)
     config.max_subflows = max(8, len(scenario.expected_subflows(flow)) + 1)
     if flow.send_buffer_bytes is not None:

@@ -1,4 +1,4 @@
-"""Which subflows a connection opens: the report's full mesh, over the links a flow may use.
+"""Which subflows a connection opens, over the links that its flow may use.
 
 The report's mesh was of all addresses; those that no link joins came to nothing and were dropped
 after a timeout (section 2.3.4).  Here routing knows that and such pairs are not tried.
@@ -6,10 +6,7 @@ after a timeout (section 2.3.4).  Here routing knows that and such pairs are not
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from mptcplab.scenario.model import Flow, Scenario, Tunables
-from mptcplab.stack.path_managers import FullMesh, InitialOnly, NdiffPorts, PathManager
+from mptcplab.stack.path_managers import FullMesh, PathManager
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
     Command,
@@ -24,40 +21,74 @@ Pairs = frozenset[tuple[bytes, bytes]]
 
 
 class RoutedMesh(FullMesh):
-    """A full mesh of the address pairs that links join; heeds link state only if told to."""
+    """A full mesh that heeds the state of links only if told to, as Linux's path manager."""
 
-    def __init__(self, pairs: Pairs, link_aware: bool) -> None:
-        """Take (local, remote) pairs, and whether links that go and return are acted on."""
+    def __init__(self, link_aware: bool) -> None:
+        """Take whether links that go and return are acted on."""
         super().__init__()
-        self._pairs = pairs
-        self._locals = {local for local, _ in pairs}
         self._link_aware = link_aware
-
-    def on_established(self, view: PathView) -> list[Command]:
-        """Announce and open what links allow."""
-        return self._routed(super().on_established(view))
 
     def on_local_up(self, view: PathView, local: LocalAddress) -> list[Command]:
         """Open the address's subflows again, where links are watched."""
-        return self._routed(super().on_local_up(view, local)) if self._link_aware else []
+        return super().on_local_up(view, local) if self._link_aware else []
 
     def on_local_down(self, view: PathView, local: LocalAddress) -> list[Command]:
         """Withdraw the address, where links are watched."""
         return super().on_local_down(view, local) if self._link_aware else []
 
-    def on_remote_added(self, view: PathView, remote: RemoteAddress) -> list[Command]:
-        """Open subflows to the address from those that a link joins to it."""
-        return self._routed(super().on_remote_added(view, remote))
-
     def on_subflow_closed(self, view: PathView, path: SubflowPath, failed: bool) -> list[Command]:
         """Try again later, where links are watched; Linux's path manager does not."""
-        if not self._link_aware:
-            return []
-        return super().on_subflow_closed(view, path, failed)
+        return super().on_subflow_closed(view, path, failed) if self._link_aware else []
+
+
+class Routed(PathManager):
+    """A path manager whose orders are carried out as far as a flow's links allow."""
+
+    def __init__(self, inner: PathManager, pairs: Pairs) -> None:
+        """Take the path manager, and the (local, remote) pairs that links join."""
+        self._inner = inner
+        self._pairs = pairs
+        self._locals = {local for local, _ in pairs}
+
+    def on_established(self, view: PathView) -> list[Command]:
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_established(view))
+
+    def on_local_up(self, view: PathView, local: LocalAddress) -> list[Command]:
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_local_up(view, local))
+
+    def on_local_down(self, view: PathView, local: LocalAddress) -> list[Command]:
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_local_down(view, local))
+
+    def on_remote_added(self, view: PathView, remote: RemoteAddress) -> list[Command]:
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_remote_added(view, remote))
+
+    def on_remote_removed(self, view: PathView, address_id: int) -> list[Command]:
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_remote_removed(view, address_id))
+
+    def on_subflow_established(self, view: PathView, path: SubflowPath) -> list[Command]:
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_subflow_established(view, path))
+
+    def on_subflow_closed(self, view: PathView, path: SubflowPath, failed: bool) -> list[Command]:
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_subflow_closed(view, path, failed))
 
     def on_timeout(self, view: PathView) -> list[Command]:
-        """Try the paths that are due."""
-        return self._routed(super().on_timeout(view))
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_timeout(view))
+
+    def accepts(self, view: PathView) -> bool:
+        """Ask."""
+        return self._inner.accepts(view)
+
+    def deadline_ns(self) -> int | None:
+        """Ask."""
+        return self._inner.deadline_ns()
 
     def _routed(self, commands: list[Command]) -> list[Command]:
         return [command for command in commands if self._allows(command)]
@@ -68,21 +99,3 @@ class RoutedMesh(FullMesh):
         if isinstance(command, AnnounceAddress):
             return command.address in self._locals
         return True
-
-
-def path_manager_for(scenario: Scenario, flow: Flow, host: str) -> Callable[[], PathManager]:
-    """Return what makes the path manager of a flow's connections at one of its hosts."""
-    tunables = scenario.tunables.get(host, Tunables())
-    if tunables.ndiffports == 0:
-        return InitialOnly
-    if tunables.ndiffports > 1:
-        return lambda: NdiffPorts(tunables.ndiffports)
-    is_client = host == flow.client
-    pairs = frozenset(
-        (path.local_address.ip.packed, path.remote_address.ip.packed)
-        if is_client
-        else (path.remote_address.ip.packed, path.local_address.ip.packed)
-        for path in scenario.paths(flow)
-    )
-    link_aware = tunables.path_manager == "link-aware"
-    return lambda: RoutedMesh(pairs, link_aware)

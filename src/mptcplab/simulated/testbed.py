@@ -18,11 +18,13 @@ from mptcplab.scenario.plain import as_plain
 from mptcplab.simulated.applications import Transfer
 from mptcplab.simulated.build import build, flow_config
 from mptcplab.simulated.captures import Captures
+from mptcplab.simulated.policies import check_policies
 from mptcplab.simulated.sampling import Sampler
 from mptcplab.simulated.timeline import Timeline
 from mptcplab.stack import events
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.plugin import is_reference
 from mptcplab.units import NANOSECONDS
 
 FIRST_PORT = 5001  # iperf's, as the report used
@@ -80,7 +82,7 @@ def run(scenario: Scenario, folder: Path, observer: Observer) -> Path:
 def _check(scenario: Scenario) -> None:
     """Refuse what a simulated stack has no counterpart of."""
     for flow in scenario.flows:
-        if flow.congestion not in CONGESTION_CONTROLS:
+        if flow.congestion not in CONGESTION_CONTROLS and not is_reference(flow.congestion):
             raise UnsupportedError(
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is a kernel module; the '
                 f"simulated testbed has {', '.join(CONGESTION_CONTROLS)}"
@@ -90,6 +92,7 @@ def _check(scenario: Scenario) -> None:
                 f"flows.{flow.name}.application: iperf3 is a program; the simulated testbed has "
                 'its own traffic: use "bulk", or --on linux'
             )
+    check_policies(scenario)
 
 
 class Simulation:

@@ -73,7 +73,7 @@ class Timeline:
     def _tell_host(self, end: InterfaceEnd, up: bool) -> None:
         """Tell a host's stack of its interface, where its path manager watches links."""
         tunables = self._scenario.tunables.get(end.host, Tunables())
-        if tunables.path_manager != "link-aware":
+        if tunables.path_manager == "kernel":
             return
         host = self._network.hosts[end.host]
         now_ns = self._network.loop.now_ns

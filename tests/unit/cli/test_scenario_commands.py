@@ -35,7 +35,9 @@ def test_check_says_what_would_be_built(capsys: pytest.CaptureFixture[str]) -> N
     assert "eth2.518  VLAN 518 on eth2, 10 Gb/s  192.168.24.1/24" in out
     assert "252.5 MB" in out
     assert "subflow 3  192.168.138.2 > 192.168.138.18  over link2" in out
-    assert "buffers of 12.58 MB are short: equation 5 asks for 570.6 MB" in " ".join(out.split())
+    assert "buffers of 12.58 MB are short: the report's equation 5 asks for 570.6 MB" in " ".join(
+        out.split()
+    )
     assert "the Linux testbed ignores it" in out
 
 

@@ -79,7 +79,7 @@ class PathView:
     local_addresses: list[LocalAddress] = field(default_factory=list)
     """All of the host's, in the host's order, the initial one included, links down included."""
     remote_addresses: list[RemoteAddress] = field(default_factory=list)
-    """What the peer announced and did not remove, in the order of arrival."""
+    """The initial one (id 0), and what the peer announced and did not remove, in that order."""
     subflows: list[SubflowPath] = field(default_factory=list)
     """Those opening or established."""
     peer_denies_initial: bool = False

@@ -1,0 +1,90 @@
+"""Which classes a scenario's policies are: those that come with the stack, or a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mptcplab.scenario.model import Flow, Scenario, Tunables
+from mptcplab.simulated.paths import Pairs, Routed, RoutedMesh
+from mptcplab.stack.config import CongestionFactory
+from mptcplab.stack.congestion import CONGESTION_CONTROLS, CongestionControl
+from mptcplab.stack.path_managers import InitialOnly, NdiffPorts, PathManager
+from mptcplab.stack.plugin import PluginError, is_reference, policy_class
+from mptcplab.stack.schedulers import SCHEDULERS, Scheduler
+from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
+
+
+def check_policies(scenario: Scenario) -> None:
+    """Raise PluginError where the scenario names a class that cannot be used."""
+    for flow in scenario.flows:
+        if is_reference(flow.congestion):
+            _own(f"flows.{flow.name}.congestion", flow.congestion, CongestionControl, scenario, 2)
+    for host in scenario.tunables:
+        scheduler_for(scenario, host)
+        _own_path_manager(scenario, host)
+
+
+def congestion_for(scenario: Scenario, flow: Flow) -> CongestionFactory:
+    """Return what makes the congestion control of a flow's subflows."""
+    if is_reference(flow.congestion):
+        key = f"flows.{flow.name}.congestion"
+        own: CongestionFactory = _own(key, flow.congestion, CongestionControl, scenario, 2)
+        return own
+    return CONGESTION_CONTROLS[flow.congestion]
+
+
+def scheduler_for(scenario: Scenario, host: str) -> Callable[[], Scheduler]:
+    """Return what makes the scheduler of a host's connections.
+
+    The "default" is the one of 2012, lowest RTT first with its two cures for small buffers (NSDI
+    2012, section 4.2); Linux's own present one is "linux-default".
+    """
+    name = scenario.tunables.get(host, Tunables()).scheduler
+    if is_reference(name):
+        own: type[Scheduler] = _own("tunables.scheduler", name, Scheduler, scenario, 0)
+        return own
+    return LowestRtt if name == "default" else SCHEDULERS[name]
+
+
+def path_manager_for(scenario: Scenario, flow: Flow, host: str) -> Callable[[], PathManager]:
+    """Return what makes the path manager of a flow's connections at one of its hosts."""
+    tunables = scenario.tunables.get(host, Tunables())
+    pairs = _pairs(scenario, flow, host)
+    own = _own_path_manager(scenario, host)
+    if own is not None:
+        return lambda: Routed(own(), pairs)
+    if tunables.ndiffports == 0:
+        return InitialOnly
+    if tunables.ndiffports > 1:
+        return lambda: NdiffPorts(tunables.ndiffports)
+    link_aware = tunables.path_manager == "link-aware"
+    return lambda: Routed(RoutedMesh(link_aware), pairs)
+
+
+def _pairs(scenario: Scenario, flow: Flow, host: str) -> Pairs:
+    """Return the (local, remote) addresses at ``host`` that links of the flow join."""
+    return frozenset(
+        (path.local_address.ip.packed, path.remote_address.ip.packed)
+        if host == flow.client
+        else (path.remote_address.ip.packed, path.local_address.ip.packed)
+        for path in scenario.paths(flow)
+    )
+
+
+def _own_path_manager(scenario: Scenario, host: str) -> type[PathManager] | None:
+    name = scenario.tunables.get(host, Tunables()).path_manager
+    if not is_reference(name):
+        return None
+    own: type[PathManager] = _own("tunables.path_manager", name, PathManager, scenario, 0)
+    return own
+
+
+def _own(key: str, name: str, base: Any, scenario: Scenario, arguments: int) -> Any:
+    """Return a user's class; ``base`` is Any because an abstract class is no ``type[T]``."""
+    folders = (Path.cwd(), Path(scenario.source).absolute().parent)
+    try:
+        return policy_class(name, base, folders, arguments)
+    except PluginError as error:
+        raise PluginError(f'{scenario.source}: {key}: "{name}": {error}') from error
