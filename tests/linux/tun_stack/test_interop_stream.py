@@ -46,6 +46,18 @@ def test_bulk_both_ways(lab: Lab, as_client: bool, address: str, checksum: bool)
 
 
 @ROLES
+def test_200_megabytes_each_way(lab: Lab, as_client: bool) -> None:
+    size = 200_000_000
+    pair = lab.interop(checksum=not as_client)
+    ends = pair.join(as_client)
+    pair.exchange(ends, size)
+    assert pair.counts[0].payload_bytes[True] >= size
+    assert pair.counts[0].payload_bytes[False] >= size
+    assert lab.info(ends[1])["fallback"] == 0
+    assert not pair.kernel.unprovoked()
+
+
+@ROLES
 def test_the_checksum_that_only_the_kernel_asks_for(lab: Lab, as_client: bool) -> None:
     pair = lab.interop()
     pair.kernel.sysctl("net.mptcp.checksum_enabled", 1)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mptcplab.stack.mptcp.dsn import unwrap
 from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
 from mptcplab.stack.mptcp.send_buffer import SendBuffer
@@ -240,3 +241,17 @@ def test_send_buffer_gives_content_by_offset_until_released() -> None:
     assert buffer.held_bytes() == 8
     with pytest.raises(ValueError, match="lengths"):
         buffer.append_length(3)
+
+
+@given(
+    st.integers(0, (1 << 64) - 1),
+    st.integers(0, 1 << 40),
+    st.integers(-(1 << 31), (1 << 31) - 1),
+    st.booleans(),
+)
+def test_data_sequence_numbers_wrap_at_32_and_at_64_bits(
+    base: int, near: int, distance: int, is_8: bool
+) -> None:
+    mask = (1 << 64) - 1 if is_8 else (1 << 32) - 1
+    number = (base + near + distance) & mask
+    assert unwrap(number, base, near, is_8) == near + distance

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack import events
 from mptcplab.stack.events import CloseReason
+from mptcplab.stack.mptcp import closing
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 ADD_ADDR_RETRANSMISSIONS: Final = 3
 """Linux's ADD_ADDR_RETRANS_MAX."""
 
+
+MAX_REMOVED_IDS: Final = 8
+"""Identifiers of one REMOVE_ADDR (Linux's MPTCP_RM_IDS_MAX), so that it fits beside a DSS."""
 
 MAX_SIGNALS: Final = 64
 """Echoes wait only while fewer signals than this do: ADD_ADDR is repeated by who wants an echo."""
@@ -287,7 +291,11 @@ class Paths:
         targets: list[MptcpSubflow | None] = [*others] or [None]
         # One option for all that go at once: Linux drops one that comes while another is pending.
         for index, (target, option) in enumerate(self.signals):
-            if isinstance(option, RemoveAddr) and target in targets:
+            if (
+                isinstance(option, RemoveAddr)
+                and target in targets
+                and len(option.address_ids) < MAX_REMOVED_IDS
+            ):
                 self.signals[index] = (target, RemoveAddr((*option.address_ids, address_id)))
                 targets.remove(target)
         self.signals.extend((target, RemoveAddr((address_id,))) for target in targets)
@@ -314,7 +322,7 @@ class Paths:
 
     def next_deadline_ns(self) -> int:
         """Return when an announcement is due again or the manager wants to be called."""
-        if not self.started:
+        if not self.started or not self._active():
             return NEVER_NS
         deadline = NEVER_NS
         for announcement in self.announcements.values():
@@ -336,7 +344,8 @@ class Paths:
         """Return an ACK that carries the next signal, if a subflow can take it."""
         while self.signals:
             target, option = self.signals[0]
-            usable = self.connection.usable
+            connection = self.connection
+            usable = connection.usable
             subflow = target if target in usable else (usable[0] if usable else None)
             if subflow is None:
                 return None
@@ -351,6 +360,11 @@ class Paths:
                 # An IPv6 address with port and HMAC leaves no room for timestamps.
                 segment.ts_val = None
                 segment.sack = ()
+            if segment.option_bytes > 40:
+                # The keys of the handshake, or a DATA_FIN, go on an ACK of their own.
+                segment.mptcp = (option,)
+                subflow.receiver.ack_now = True
+                closing.signal_data_fin(connection)
             if isinstance(option, AddAddr) and segment.sack:
                 segment.sack = ()
             return segment
