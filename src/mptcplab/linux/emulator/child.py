@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -22,6 +23,7 @@ from mptcplab.network.parameters import ChannelParameters
 REALTIME_PRIORITY: Final = 10
 """Of SCHED_FIFO: before everything of the default policy, and low among real-time processes."""
 
+_HIGHEST_NICENESS: Final = -20  # sched(7)
 _PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
@@ -128,10 +130,15 @@ def _detach(parent: int, keep: set[int]) -> None:
 
 
 def _prefer_this_process() -> bool:
-    """Run before other processes where that is allowed; whether it is."""
+    """Run before other processes where that is allowed; whether it is.
+
+    Where only real time is refused (a control group without a share of it), take the next best.
+    """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
     except OSError:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, _HIGHEST_NICENESS)
         return False
     return True
 
