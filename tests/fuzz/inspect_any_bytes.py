@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the capture analysis, with atheris (not a dependency of the project).
 
-    python -m venv FUZZ && FUZZ/bin/pip install atheris -r requirements.lock
+    python -m venv FUZZ && FUZZ/bin/pip install -r requirements.lock && FUZZ/bin/pip install atheris
     PYTHONPATH=src FUZZ/bin/python tests/fuzz/inspect_any_bytes.py CORPUS -max_total_time=3600
 
 Seeds are the captures in ``tests/captures``; put them, decompressed, into CORPUS.
@@ -16,9 +16,10 @@ import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
 with atheris.instrument_imports(include=["mptcplab"]):
     from mptcplab import trace
-    from mptcplab.trace.explain import explanation
+    from mptcplab.trace.explain import event_lines, explanation
     from mptcplab.trace.export import to_json
     from mptcplab.trace.packets import packet_lines
+    from mptcplab.trace.tables import tables
 
 PATH = Path(tempfile.mkdtemp()) / "input"
 
@@ -33,6 +34,8 @@ def one_input(data: bytes) -> None:
     to_json(capture)
     list(explanation(capture))
     list(packet_lines(capture, None))
+    list(event_lines(capture, capture.connections))
+    tables(capture)
 
 
 if __name__ == "__main__":

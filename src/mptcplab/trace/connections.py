@@ -7,6 +7,8 @@ are brought together in ``inference``.
 
 from __future__ import annotations
 
+import numpy as np
+
 from mptcplab.trace.inference import infer
 from mptcplab.trace.model import BY_CAPABLE, BY_TOKEN, INFERRED, Connection, Subflow
 from mptcplab.trace.reading import Note, Reading
@@ -164,8 +166,11 @@ def _verify(connection: Connection) -> None:
         subflow.hmac_ok = all(results) if results else None
 
 
-def _fallback(connection: Connection, reading: Reading) -> None:
-    """Find out whether, why and when a connection went on as plain TCP."""
+def _fallback(connection: Connection, reading: Reading, acked: set[int]) -> None:
+    """Find out whether, why and when a connection went on as plain TCP.
+
+    ``acked`` holds the halves that sent a DATA_ACK.
+    """
     first = connection.subflows[0]
     halves = reading.follower.halves
     if connection.saw_syn and not connection.saw_syn_ack:
@@ -182,20 +187,18 @@ def _fallback(connection: Connection, reading: Reading) -> None:
                 connection.fallback_ns, connection.fallback_number = seen
     if connection.fallback or len(connection.subflows) > 1:
         return
-    if connection.complete_handshake and _no_dss_after_handshake(first, reading):
+    if connection.complete_handshake and _no_dss_after_handshake(first, reading, acked):
         connection.fallback_reason = "no data sequence signal followed the handshake"
         connection.fallback_ns = int(halves["established_ns"][2 * first.flow])
 
 
-def _no_dss_after_handshake(subflow: Subflow, reading: Reading) -> bool:
+def _no_dss_after_handshake(subflow: Subflow, reading: Reading, acked: set[int]) -> bool:
     """Whether data went both unmapped and unacknowledged at the data level."""
     numbers = (2 * subflow.flow, 2 * subflow.flow + 1)
     unmapped = sum(reading.mappings.unmapped_bytes.get(number, 0) for number in numbers)
     if not unmapped or reading.mappings.maps["kind"][list(numbers)].any():
         return False
-    rows = reading.samples.table()
-    mine = (rows["half"] == numbers[0]) | (rows["half"] == numbers[1])
-    return not bool((rows["data_ack_bits"][mine] > 0).any())
+    return acked.isdisjoint(numbers)
 
 
 def _version_from_options(connection: Connection) -> None:
@@ -221,12 +224,14 @@ def build(reading: Reading) -> list[Connection]:
     }
     for note in reading.notes:
         of_flow[note.half >> 1].options.append((note.number, note.time_ns, note.half, note.option))
+    rows = reading.samples.table()
+    acked = set(np.unique(rows["half"][rows["data_ack_bits"] > 0]).tolist())
     for connection in connections:
         connection.subflows.sort(key=lambda subflow: subflow.first_number)
         for number, subflow in enumerate(connection.subflows):
             subflow.number = number
         _verify(connection)
-        _fallback(connection, reading)
+        _fallback(connection, reading, acked)
         _version_from_options(connection)
     connections.sort(key=lambda connection: connection.subflows[0].first_number)
     for number, connection in enumerate(connections):

@@ -9,20 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.gather import Ints
-from mptcplab.trace.model import Connection
+from mptcplab.trace.model import Connection, Subflow
 from mptcplab.trace.series import Series, bins
 from mptcplab.trace.stalls import Stall
 
 _BINS: Final = 400
+_MOST_BINS: Final = 20_000
 _LEAST_BIN_NS: Final = 20_000_000
 _MOST_BIN_NS: Final = 1_000_000_000
+"""Longer bins hide what a person looks for; only more than ``_MOST_BINS`` of them are longer."""
 _DEEP: Final = 0.7
 """A dip is a bin with less than this share of the usual throughput around it."""
 _AROUND: Final = 10
 """Bins to each side that say what is usual."""
 
-
 _LEAST_SEGMENTS: Final = 10
+MOST_SUBFLOWS: Final = 64
+"""Subflows of one connection that are set side by side."""
 
 
 @dataclass(slots=True)
@@ -39,19 +42,26 @@ class Dip:
 def bin_ns(duration_ns: int) -> int:
     """Return the width of throughput bins for a capture of this length: 1, 2 or 5 times 10^n."""
     wanted = min(max(duration_ns // _BINS, _LEAST_BIN_NS), _MOST_BIN_NS)
-    for power in range(7, 10):
-        for step in (1, 2, 5):
-            if step * 10**power >= wanted:
-                return int(step * 10**power)
-    return _MOST_BIN_NS
+    wanted = max(wanted, duration_ns // _MOST_BINS)
+    power = 10 ** (len(str(wanted)) - 1)
+    return int(next(step * power for step in (1, 2, 5, 10) if step * power >= wanted))
+
+
+def busiest(connection: Connection, side: int) -> list[Subflow]:
+    """Return the subflows that carry what ``side`` sends; of very many, those that carry most."""
+    carriers = [subflow for subflow in connection.subflows if subflow.half(side).bytes]
+    if len(carriers) > MOST_SUBFLOWS:
+        carriers.sort(key=lambda subflow: -subflow.half(side).bytes)
+        carriers = sorted(carriers[:MOST_SUBFLOWS], key=lambda subflow: subflow.number)
+    return carriers
 
 
 def throughput(
-    connection: Connection, side: int, start_ns: int, width_ns: int, count: int
+    subflows: list[Subflow], side: int, start_ns: int, width_ns: int, count: int
 ) -> list[NDArray[np.float64]]:
     """Return each subflow's throughput in bits per second, new payload only."""
     out = []
-    for subflow in connection.subflows:
+    for subflow in subflows:
         rows = subflow.half(side).samples
         amount = bins(rows["time_ns"], rows["new_bytes"], start_ns, width_ns, count)
         out.append(amount * 8e9 / width_ns)
@@ -72,7 +82,8 @@ def find_dips(connection: Connection, series: Series, stalls: list[Stall]) -> li
     count = (last - first) // width
     if count < 2 * _AROUND:
         return []
-    each = throughput(connection, series.side, first, width, count + 1)
+    carriers = busiest(connection, series.side)
+    each = throughput(carriers, series.side, first, width, count + 1)
     each = [one[:count] for one in each]
     total = np.sum(each, axis=0)
     normal = usual(total)
@@ -87,7 +98,7 @@ def find_dips(connection: Connection, series: Series, stalls: list[Stall]) -> li
                 end_ns - start_ns,
                 float(total[start:end].mean()),
                 float(normal[start:end].mean()),
-                _cause(connection, series, stalls, each, start, end, start_ns, end_ns),
+                _cause(carriers, series, stalls, each, start, end, start_ns, end_ns),
             )
         )
     return out
@@ -110,7 +121,7 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _cause(
-    connection: Connection,
+    carriers: list[Subflow],
     series: Series,
     stalls: list[Stall],
     each: list[NDArray[np.float64]],
@@ -128,14 +139,14 @@ def _cause(
     window = _window(series, start_ns, end_ns)
     if window is not None and not during:
         parts.append(f"the receive window fell to {window[0]} bytes from {window[1]}")
-    again = _retransmissions(connection, series.side, start_ns - (end_ns - start_ns), end_ns)
+    again = _retransmissions(carriers, series.side, start_ns - (end_ns - start_ns), end_ns)
     if again:
         parts.append(
             "retransmissions on " + ", ".join(f"subflow {k} ({n})" for k, n in again.items())
         )
     quiet = [
         str(subflow.number)
-        for subflow, one in zip(connection.subflows, each, strict=True)
+        for subflow, one in zip(carriers, each, strict=True)
         if one[start:end].max() == 0 and usual(one)[start:end].mean() > 0
     ]
     if quiet:
@@ -163,10 +174,10 @@ def _window(series: Series, start_ns: int, end_ns: int) -> tuple[int, int] | Non
 
 
 def _retransmissions(
-    connection: Connection, side: int, start_ns: int, end_ns: int
+    carriers: list[Subflow], side: int, start_ns: int, end_ns: int
 ) -> dict[int, int]:
     out = {}
-    for subflow in connection.subflows:
+    for subflow in carriers:
         rows = subflow.half(side).samples
         low, high = np.searchsorted(rows["time_ns"], (start_ns, end_ns))
         again = int(rows["retransmissions"][low:high].sum())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+from typing import Final
+
 from mptcplab.trace.model import Connection, Event, Subflow, endpoint
 from mptcplab.trace.reading import Reading
 from mptcplab.trace.silence import Silence, find_silences
@@ -36,9 +39,12 @@ ADDRESS = "address"
 STAGES = (START, ESTABLISHED, NEW_ADDRESS, LOST, RESUMED, RETURNED, CLOSED)
 """Events that divide a connection's life as Table 4 of the report does."""
 
+_QUIET_NS: Final = 1_000_000_000
+"""An address whose subflow has carried nothing for this long counts as gone."""
 
-def tell(connection: Connection, reading: Reading) -> None:
-    """Fill in the connection's events, in order of time."""
+
+def tell(connection: Connection, reading: Reading) -> list[Event]:
+    """Return the connection's events, in order of time."""
     teller = _Teller(connection, reading)
     teller.start()
     for subflow in connection.subflows:
@@ -50,7 +56,7 @@ def tell(connection: Connection, reading: Reading) -> None:
     for number, time_ns, half, option in connection.options:
         teller.said(number, time_ns, half, option)
     teller.end()
-    connection.events = sorted(
+    return sorted(
         teller.events, key=lambda event: (event.time_ns, event.kind != START, event.number)
     )
 
@@ -61,6 +67,9 @@ class _Teller:
         self.reading = reading
         self.events: list[Event] = []
         self.of_flow = {subflow.flow: subflow for subflow in connection.subflows}
+        self._addresses: set[str] = set()
+        self._used: dict[str, _Used] = {}
+        self._aborted = False
 
     def add(
         self,
@@ -107,18 +116,19 @@ class _Teller:
 
     def joined(self, subflow: Subflow) -> None:
         """A further subflow: tried, established, refused."""
-        connection = self.connection
-        if subflow is connection.subflows[0]:
+        address = subflow.source
+        fresh = address not in self._addresses
+        used = self._used.setdefault(address, _Used())
+        gone = used.last_over(subflow.start_ns)
+        used.add(subflow)
+        self._addresses.update((address, subflow.destination))
+        if subflow.number == 0:
             return
         source, destination = subflow.ends
         how = ""
         if subflow.joined_by != "token":
             missing = "its handshake" if subflow.token is None else "the connection's start"
             how = f" (inferred: {missing} was not captured)"
-        before = connection.subflows[: subflow.number]
-        address = subflow.source
-        fresh = all(address not in (one.source, one.destination) for one in before)
-        gone = [one for one in before if address == one.source and _is_over(one, subflow.start_ns)]
         established = subflow.halves[0].established_ns
         answered = subflow.halves[1].syn_ns
         when = established or subflow.start_ns
@@ -137,9 +147,9 @@ class _Teller:
             self.add(subflow.start_ns, subflow.first_number, REFUSED, text, subflow)
             return
         kind = NEW_ADDRESS if fresh else JOIN
-        if gone:
+        if gone is not None:
             kind = RETURNED
-            text += f"; {address} was in use before, by subflow {gone[-1].number}"
+            text += f"; {address} was in use before, by subflow {gone}"
         if subflow.handshake_ns:
             text += f" (handshake {time_text(subflow.handshake_ns)})"
         self.add(when, subflow.first_number, kind, text, subflow, subflow.opened_by)
@@ -219,7 +229,8 @@ class _Teller:
                     right = key == option.receiver_key
                     proof = " with the right key" if right else " WITH A WRONG KEY"
                 text = f"{who} aborts the connection (MP_FASTCLOSE{proof})"
-                if not any(event.kind == CLOSED for event in self.events):
+                if not self._aborted:
+                    self._aborted = True
                     self.add(time_ns, number, CLOSED, text, subflow, side)
             case MpTcpRst():
                 again = ", a retry may help" if option.transient else ""
@@ -251,7 +262,7 @@ class _Teller:
         for side, (time_ns, number, subflow) in closers.items():
             text = f"{_host(connection, side)} has sent all its data (DATA_FIN)"
             self.add(time_ns, number, CLOSING, text, subflow, side)
-        aborted = any(event.kind == CLOSED for event in self.events)
+        aborted = self._aborted
         ended = len(closers) == 2 or connection.fallback
         over = [_over_ns(subflow) for subflow in connection.subflows]
         if not aborted and ended and all(over):
@@ -277,10 +288,26 @@ def _over_ns(subflow: Subflow) -> int:
     return subflow.end_ns if not subflow.halves[1].syn_ns and not subflow.bytes else 0
 
 
-def _is_over(subflow: Subflow, by_ns: int) -> bool:
-    over = _over_ns(subflow)
-    quiet = subflow.halves[0].last_data_ns or subflow.halves[1].last_data_ns
-    return 0 < over <= by_ns or (quiet > 0 and quiet + 1_000_000_000 < by_ns)
+class _Used:
+    """The subflows that one address has opened, by when each was over or fell quiet."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int]] = []
+        self._last: int | None = None
+
+    def add(self, subflow: Subflow) -> None:
+        over = _over_ns(subflow)
+        quiet = subflow.halves[0].last_data_ns or subflow.halves[1].last_data_ns
+        times = [time for time in (over, quiet and quiet + _QUIET_NS) if time]
+        if times:
+            heappush(self._waiting, (min(times), subflow.number))
+
+    def last_over(self, by_ns: int) -> int | None:
+        """Return the number of the latest subflow that was over by then, None for none."""
+        while self._waiting and self._waiting[0][0] <= by_ns:
+            number = heappop(self._waiting)[1]
+            self._last = number if self._last is None else max(self._last, number)
+        return self._last
 
 
 def _unanswered(what: str, subflow: Subflow) -> str:

@@ -13,9 +13,9 @@ from mptcplab.trace.events import (
     IDLE,
     LOST,
     RESUMED,
+    STAGES,
     SUBFLOW_CLOSED,
     USED_AGAIN,
-    stage_events,
 )
 from mptcplab.trace.model import Connection, Event, Half, Subflow
 from mptcplab.trace.segments import ACK
@@ -28,6 +28,8 @@ _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
 _MOST_CONNECTIONS: Final = 50
 _MOST_MALFORMED: Final = 10
+_MOST_SUBFLOWS: Final = 50
+_MOST_EVENTS: Final = 200
 
 
 def explanation(trace: Trace) -> Iterator[str]:
@@ -92,9 +94,7 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
     yield from _subflow_table(connection)
     yield ""
     yield "  What happened"
-    for event in _told(connection):
-        mark = "*" if event in stage_events(connection) else " "
-        yield f"  {mark}{trace.seconds(event.time_ns):10.3f} s  {event.text}"
+    yield from _timeline(trace, connection)
     for side in (0, 1):
         series = direction(connection, side)
         if series is not None:
@@ -103,6 +103,18 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
     if lines:
         yield ""
         yield from lines
+
+
+def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
+    events = _told(connection)
+    left_out = max(0, len(events) - _MOST_EVENTS)
+    for k, event in enumerate(events):
+        if left_out and k == _MOST_EVENTS // 2:
+            yield f"   ... {left_out:,} more; --events lists them all"
+        if _MOST_EVENTS // 2 <= k < _MOST_EVENTS // 2 + left_out:
+            continue
+        mark = "*" if event.kind in STAGES else " "
+        yield f"  {mark}{trace.seconds(event.time_ns):10.3f} s  {event.text}"
 
 
 def _told(connection: Connection) -> list[Event]:
@@ -119,7 +131,7 @@ def _subflow_table(connection: Connection) -> Iterator[str]:
     header = ("", "source", "destination", "by", "ids", "bytes", "share", "reinj.", "retr.", "RTT")
     rows = [header]
     total = max(connection.bytes, 1)
-    for subflow in connection.subflows:
+    for subflow in connection.subflows[:_MOST_SUBFLOWS]:
         mark = "".join(
             ("b" if any(subflow.backup) else "", "!" if subflow.hmac_ok is False else "")
         )
@@ -145,6 +157,8 @@ def _subflow_table(connection: Connection) -> Iterator[str]:
             for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  " + "  ".join(cells).rstrip()
+    if len(connection.subflows) > _MOST_SUBFLOWS:
+        yield f"  and {len(connection.subflows) - _MOST_SUBFLOWS:,} more; --json lists them all"
 
 
 def rtt_text(subflow: Subflow) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mptcplab.trace.dips import Dip, bin_ns, find_dips, throughput
+from mptcplab.trace.dips import Dip, bin_ns, busiest, find_dips, throughput
 from mptcplab.trace.events import LOST, NEW_ADDRESS, RESUMED, RETURNED
 from mptcplab.trace.model import Connection, Subflow
 from mptcplab.trace.series import Series, direction
@@ -130,10 +130,11 @@ def _throughput(trace: Trace, connection: Connection, series: Series) -> Figure:
     start, end = connection.start_ns, connection.end_ns
     width = bin_ns(end - start)
     count = max(1, -(-(end - start) // width))
-    each = throughput(connection, side, start, width, count)
+    subflows = busiest(connection, side)
+    each = throughput(subflows, side, start, width, count)
     middle = _seconds(trace, start + (np.arange(count) + 0.5) * width)
     scale, unit = _scaled(float(np.sum(each, axis=0).max(initial=0)), "b/s")
-    for subflow, one in zip(connection.subflows, each, strict=True):
+    for subflow, one in zip(subflows, each, strict=True):
         above.plot(middle, one / scale, color=_colour(subflow), lw=1, label=_label(subflow))
     if len(each) > 1:
         above.plot(middle, np.sum(each, axis=0) / scale, color="0.45", lw=1, label="all subflows")
@@ -176,7 +177,8 @@ def _mark_dips(trace: Trace, figure: Figure, axes: tuple[Axes, Axes], dips: list
 def _windows(trace: Trace, connection: Connection, series: Series) -> Figure:
     figure, (axis,) = _figure(1, (3,))
     tops = [1.0]
-    rows = [(subflow, subflow.half(series.side ^ 1).samples) for subflow in connection.subflows]
+    subflows = busiest(connection, series.side)
+    rows = [(subflow, subflow.half(series.side ^ 1).samples) for subflow in subflows]
     tops += [float(one["window_bytes"].max()) for _, one in rows if one.size]
     scale, unit = _scaled(max(tops), "B")
     for subflow, one in rows:
@@ -198,7 +200,7 @@ def _dsn(trace: Trace, connection: Connection, side: int) -> Figure:
     from matplotlib.collections import LineCollection
 
     figure, (axis,) = _figure(1, (4,))
-    halves = [(subflow, subflow.half(side)) for subflow in connection.subflows]
+    halves = [(subflow, subflow.half(side)) for subflow in busiest(connection, side)]
     top = max([int((h.data_rel + h.extents["bytes"]).max(initial=1)) for _, h in halves])
     scale, unit = _scaled(float(top), "B")
     for subflow, half in halves:
@@ -227,7 +229,7 @@ def _dsn(trace: Trace, connection: Connection, side: int) -> Figure:
 
 def _rtt(trace: Trace, connection: Connection, side: int) -> Figure:
     figure, (axis,) = _figure(1, (3,))
-    for subflow in connection.subflows:
+    for subflow in busiest(connection, side):
         rows = subflow.half(side ^ 1).samples
         rows = rows[rows["rtts"] > 0]
         step = max(1, rows.size // _MOST_POINTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from mptcplab.trace.mappings import EXTENT
 from mptcplab.trace.samples import SAMPLE
 from mptcplab.wire.mptcp import MptcpOption
+
+_NO_INTS: Final = np.zeros(0, dtype=np.int64)
+_NO_SAMPLES: Final = np.zeros(0, dtype=SAMPLE)
+_NO_EXTENTS: Final = np.zeros(0, dtype=EXTENT)
 
 BY_CAPABLE: Final = "MP_CAPABLE"
 BY_TOKEN: Final = "token"  # noqa: S105  (how a subflow joined, no secret)
@@ -40,7 +45,7 @@ class Half:
     retransmissions: int = 0
     out_of_order: int = 0
     duplicate_acks: int = 0
-    rtt_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    rtt_ns: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
     """Mean round trip per slot of the data this half carries, capture point to receiver."""
     least_rtt_ns: int = 0
     mss_bytes: int = 0
@@ -55,12 +60,12 @@ class Half:
     last_number: int = 0
     last_data_ns: int = 0
     last_data_number: int = 0
-    samples: NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=SAMPLE))
-    extents: NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=EXTENT))
-    again_seq: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    again_bytes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    samples: NDArray[Any] = field(default_factory=lambda: _NO_SAMPLES)
+    extents: NDArray[Any] = field(default_factory=lambda: _NO_EXTENTS)
+    again_seq: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
+    again_bytes: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
     """Where on the subflow data lies that was sent before, and how much of it."""
-    data_rel: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    data_rel: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
     """Relative data sequence number of each extent, the first byte of the connection being 1."""
 
 
@@ -152,12 +157,21 @@ class Connection:
     fallback_ns: int = 0
     fallback_number: int = 0
     subflows: list[Subflow] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    tell: Callable[[Connection], list[Event]] = field(default=lambda _: [], repr=False)
+    """Finds out what happened; called when ``events`` are first asked for."""
     options: list[tuple[int, int, int, MptcpOption]] = field(default_factory=list)
     """(packet, time, half, option) of every option but DSS."""
     data_bases: list[int | None] = field(default_factory=lambda: [None, None])
     """The data sequence number that is 0 for each side: its IDSN, or, where the start is missing,
     one before the first seen."""
+    _events: list[Event] | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened, in order of time."""
+        if self._events is None:
+            self._events = self.tell(self)
+        return self._events
 
     @property
     def complete_handshake(self) -> bool:

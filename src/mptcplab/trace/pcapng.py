@@ -22,6 +22,8 @@ ENHANCED_PACKET: Final = 6
 _BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
 _MAX_BLOCK_BYTES: Final = 1 << 26
 _MAX_GUESSED_BYTES: Final = 1 << 20
+_MAX_SECONDS: Final = 1 << 32
+"""What pcap can hold (until 2106); as nanoseconds, the sum of two such times fits in 64 bits."""
 _OPTION_TSRESOL: Final = 9
 _OPTION_TSOFFSET: Final = 14
 
@@ -49,8 +51,7 @@ class Interface:
             part = fraction * np.uint64(1_000_000_000 // self.units_per_s)
         else:  # powers of two, or finer than a nanosecond
             part = (fraction.astype(np.float64) / self.units_per_s * 1e9).astype(np.uint64)
-        limit = 9_000_000_000  # seconds that still fit in 64 bits as nanoseconds
-        return np.clip(seconds, -limit, limit) * 1_000_000_000 + part.astype(np.int64)
+        return np.clip(seconds, 0, _MAX_SECONDS) * 1_000_000_000 + part.astype(np.int64)
 
 
 class PcapngFormat(RecordFormat):

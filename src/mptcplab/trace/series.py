@@ -32,8 +32,6 @@ class Series:
     """What the other side offered last, on any subflow."""
     arrived_bytes: Ints
     """Data acknowledged on the subflows, each byte once (reinjections taken off)."""
-    subflow_acked: list[Ints]
-    """Relative sequence number acknowledged on each subflow."""
     window_seen: bool
     """Whether any window was seen at all."""
 
@@ -78,7 +76,6 @@ def direction(connection: Connection, side: int) -> Series | None:
     if sent.size == 0:
         return None
     ack_time, ack, window = _data_acks(answers, base)
-    acked = [_steps(axis, half.samples["time_ns"], half.samples["ack"], 1) for half in answers]
     seen = window.size > 0
     return Series(
         side=side,
@@ -87,8 +84,7 @@ def direction(connection: Connection, side: int) -> Series | None:
         data_ack=_steps(axis, ack_time, ack, 1),
         edge=_steps(axis, ack_time, ack + window, 1 + (int(window[0]) if seen else 0)),
         window_bytes=_latest(axis, ack_time, window, int(window[0]) if seen else 0),
-        arrived_bytes=_arrived(axis, halves, acked),
-        subflow_acked=acked,
+        arrived_bytes=_arrived(axis, halves, answers),
         window_seen=seen,
     )
 
@@ -110,17 +106,25 @@ def _data_acks(answers: list[Half], base: int) -> tuple[Ints, Ints, Ints]:
     return rows["time_ns"], number, rows["data_ack_window_bytes"]
 
 
-def _arrived(axis: Ints, halves: list[Half], acked: list[Ints]) -> Ints:
+def _arrived(axis: Ints, halves: list[Half], answers: list[Half]) -> Ints:
     """Sum what the subflows acknowledged, without what an other subflow had brought before."""
-    total = np.zeros(axis.size, dtype=np.int64)
-    for half, progress in zip(halves, acked, strict=True):
-        reached = np.maximum(progress - 1, 0)
-        limit = half.bytes
-        total += np.minimum(reached, limit)
+    times, steps = [], []
+    for half, answer in zip(halves, answers, strict=True):
+        if half.bytes == 0 or answer.samples.size == 0:
+            continue
+        progress = np.maximum.accumulate(np.maximum(answer.samples["ack"], 1))
+        total = np.minimum(progress - 1, half.bytes)
         if half.reinjected_bytes:
             place = np.searchsorted(half.again_seq, progress, side="left")
-            total -= np.append(0, np.cumsum(half.again_bytes))[place]
-    return total
+            total = total - np.append(0, np.cumsum(half.again_bytes))[place]
+        times.append(answer.samples["time_ns"])
+        steps.append(np.diff(total, prepend=0))
+    if not times:
+        return np.zeros(axis.size, dtype=np.int64)
+    time, step = np.concatenate(times), np.concatenate(steps)
+    order = np.argsort(time, kind="stable")
+    total = np.append(0, np.cumsum(step[order]))
+    return np.asarray(total[np.searchsorted(time[order], axis, side="right")])
 
 
 def bins(

@@ -21,6 +21,7 @@ _ROUND_TRIPS: Final = 20
 _BUSY_SHARE: Final = 0.5
 """Of a pause, how much of it the other subflows must have been carrying data."""
 _BUSY_SLOT_NS: Final = 100_000_000
+_MOST_SUBFLOWS: Final = 128
 
 
 @dataclass(slots=True)
@@ -49,19 +50,27 @@ class Silence:
 
 
 def find_silences(connection: Connection, side: int) -> list[Silence]:
-    """Return the silences of what ``side`` sends, in order of time."""
-    out = []
-    halves = [subflow.half(side) for subflow in connection.subflows]
+    """Return the silences of what ``side`` sends, in order of time.
+
+    Of a connection with very many subflows, those that carried most are looked at.
+    """
+    carriers = [subflow for subflow in connection.subflows if subflow.half(side).bytes]
+    if len(carriers) < 2:
+        return []
+    carriers.sort(key=lambda subflow: -subflow.half(side).bytes)
+    del carriers[_MOST_SUBFLOWS:]
+    halves = [subflow.half(side) for subflow in carriers]
     times = [half.samples["time_ns"][half.samples["new_bytes"] > 0] for half in halves]
-    for subflow, half, mine in zip(connection.subflows, halves, times, strict=True):
-        if mine.size == 0:
-            continue
-        others = [time for time, other in zip(times, halves, strict=True) if other is not half]
-        rest = np.sort(np.concatenate(others)) if others else mine[:0]
-        if rest.size == 0:
-            continue
-        out += _of_subflow(subflow, side, half, [one for one in halves if one is not half],
-                           mine, rest)  # fmt: skip
+    every = np.concatenate(times)
+    order = np.argsort(every, kind="stable")
+    owner = np.repeat(np.arange(len(times)), [time.size for time in times])[order]
+    every = every[order]
+    out = []
+    for k, (subflow, half, mine) in enumerate(zip(carriers, halves, times, strict=True)):
+        rest = every[owner != k]
+        if mine.size and rest.size:
+            others = [one for one in halves if one is not half]
+            out += _of_subflow(subflow, side, half, others, mine, rest)
     return sorted(out, key=lambda silence: silence.start_ns)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace.follow import HALF
 from mptcplab.trace.mappings import DSN_64, FROM_IDSN
 from mptcplab.trace.model import Connection, Half, Subflow
 from mptcplab.trace.reading import Reading
@@ -15,6 +16,11 @@ from mptcplab.trace.reinjection import Sent, relative
 _SUMS: Final = (
     "packets", "payload_bytes", "retransmitted_bytes", "retransmissions", "out_of_order",
 )  # fmt: skip
+_SAME: Final = (
+    "established_ns", "fin_ns", "fin_number", "rst_ns", "rst_number", "last_ns", "last_number",
+    "last_data_ns", "last_data_number",
+)  # fmt: skip
+_STATE: Final = HALF.names or ()
 
 
 def summarise(connections: list[Connection], reading: Reading) -> None:
@@ -43,13 +49,15 @@ class _ByHalf:
             for name in _SUMS
         }
 
-    def samples(self, half: int) -> NDArray[Any]:
-        """Return a half's samples."""
-        return self._samples[self._sample_at[half] : self._sample_at[half + 1]]
+    def samples(self, half: int) -> NDArray[Any] | None:
+        """Return a half's samples, None where it has none."""
+        first, end = self._sample_at[half], self._sample_at[half + 1]
+        return self._samples[first:end] if first < end else None
 
-    def extents(self, half: int) -> NDArray[Any]:
-        """Return a half's extents."""
-        return self._extents[self._extent_at[half] : self._extent_at[half + 1]]
+    def extents(self, half: int) -> NDArray[Any] | None:
+        """Return a half's extents, None where it has none."""
+        first, end = self._extent_at[half], self._extent_at[half + 1]
+        return self._extents[first:end] if first < end else None
 
     def total(self, half: int, name: str) -> int:
         """Return the sum of one of ``_SUMS``."""
@@ -57,52 +65,47 @@ class _ByHalf:
 
 
 def _half(number: int, reading: Reading, by_half: _ByHalf) -> Half:
-    state = reading.follower.halves[number]
-    rows, peer = by_half.samples(number), by_half.samples(number ^ 1)
-    peer = peer[peer["rtts"] > 0]
+    state = dict(zip(_STATE, reading.follower.halves[number].item(), strict=True))
     holes = reading.follower.holes.get(number)
     virtual = 1 if state["fin_seq"] else 0
     # Data starts at 1; of what was jumped over, what is acknowledged was there all the same.
-    sent = max(0, int(state["next"]) - 1 - virtual) if state["based"] else 0
+    sent = max(0, state["next"] - 1 - virtual) if state["based"] else 0
     sent -= holes.missing() if holes else 0
-    scale = int(state["scale"])
-    return Half(
+    scale = state["scale"]
+    same: dict[str, Any] = {name: state[name] for name in _SAME}
+    same.update((name, by_half.total(number, name)) for name in _SUMS)
+    half = Half(
         number=number,
         bytes=max(0, sent),
-        acked_bytes=max(0, min(int(state["acked"]) - 1, sent)),
-        missing_bytes=int(state["missing_bytes"]),
+        acked_bytes=max(0, min(state["acked"] - 1, sent)),
+        missing_bytes=state["missing_bytes"],
         unmapped_bytes=reading.mappings.unmapped_bytes.get(number, 0),
-        packets=by_half.total(number, "packets"),
-        payload_bytes=by_half.total(number, "payload_bytes"),
-        retransmitted_bytes=by_half.total(number, "retransmitted_bytes"),
-        retransmissions=by_half.total(number, "retransmissions"),
-        out_of_order=by_half.total(number, "out_of_order"),
-        duplicate_acks=int(state["dup_acks"]),
-        rtt_ns=peer["rtt_ns"] // peer["rtts"],
-        least_rtt_ns=int(peer["least_rtt_ns"].min()) if peer.size else 0,
-        mss_bytes=int(state["mss"]),
+        duplicate_acks=state["dup_acks"],
+        mss_bytes=state["mss"],
         window_shift=None if scale == 0 else max(0, scale - 2),
-        syn_ns=int(state["syn_ns"] or state["syn_ack_ns"]),
-        established_ns=int(state["established_ns"]),
-        fin_ns=int(state["fin_ns"]),
-        fin_number=int(state["fin_number"]),
-        rst_ns=int(state["rst_ns"]),
-        rst_number=int(state["rst_number"]),
-        last_ns=int(state["last_ns"]),
-        last_number=int(state["last_number"]),
-        last_data_ns=int(state["last_data_ns"]),
-        last_data_number=int(state["last_data_number"]),
-        samples=rows,
-        extents=by_half.extents(number),
+        syn_ns=state["syn_ns"] or state["syn_ack_ns"],
+        **same,
     )
+    rows, extents, peer = (
+        by_half.samples(number), by_half.extents(number), by_half.samples(number ^ 1),
+    )  # fmt: skip
+    if rows is not None:
+        half.samples = rows
+    if extents is not None:
+        half.extents = extents
+    if peer is not None and peer["rtts"].any():
+        peer = peer[peer["rtts"] > 0]
+        half.rtt_ns = peer["rtt_ns"] // peer["rtts"]
+        half.least_rtt_ns = int(peer["least_rtt_ns"].min())
+    return half
 
 
 def _times(subflow: Subflow, reading: Reading) -> None:
     first, second = subflow.halves
     subflow.end_ns = max(first.last_ns, second.last_ns, subflow.start_ns)
-    state = reading.follower.halves[2 * subflow.flow]
-    if state["syn_ns"] and state["established_ns"]:
-        subflow.handshake_ns = int(state["established_ns"] - state["syn_ns"])
+    began = int(reading.follower.halves["syn_ns"][2 * subflow.flow])
+    if began and first.established_ns:
+        subflow.handshake_ns = first.established_ns - began
 
 
 def _data_level(connection: Connection, side: int) -> None:
@@ -123,29 +126,37 @@ def _data_level(connection: Connection, side: int) -> None:
     connection.data_bases[side] = base
     start = relative(table["dsn"], wide, from_idsn, base)
     before, origin = Sent(table, start).reinjections()
+    vain = _in_vain(table, before, origin, halves)
+    by_half = np.argsort(table["half"], kind="stable")
+    numbers = table["half"][by_half]
     for half in halves:
-        mine = np.flatnonzero(table["half"] == half.number)
+        low, high = np.searchsorted(numbers, (half.number, half.number + 1))
+        if low == high:
+            continue
+        mine = by_half[low:high]
         half.extents = table[mine]
         half.data_rel = start[mine]
         half.reinjected_bytes = int(before[mine].sum())
+        half.duplicate_bytes = int(vain[mine].sum())
         again = mine[before[mine] > 0]
         again = again[np.argsort(table["seq"][again], kind="stable")]
         half.again_seq, half.again_bytes = table["seq"][again], before[again]
-        half.duplicate_bytes = _in_vain(table, before, origin, mine, halves)
 
 
 def _in_vain(
     table: NDArray[Any],
     before: NDArray[np.int64],
     origin: NDArray[np.int64],
-    mine: NDArray[np.int64],
     halves: list[Half],
-) -> int:
+) -> NDArray[np.int64]:
     """Bytes reinjected although the first copy arrived too (it was acknowledged on its subflow)."""
-    acked = {half.number: half.acked_bytes for half in halves}
-    total = 0
-    for k in mine[before[mine] > 0].tolist():
-        first = int(origin[k])
-        if int(table["seq"][first]) <= acked[int(table["half"][first])]:
-            total += int(before[k])
-    return total
+    vain = np.zeros(before.size, dtype=np.int64)
+    again = np.flatnonzero(before > 0)
+    if again.size:
+        first = table[origin[again]]
+        numbers = np.array([half.number for half in halves])
+        order = np.argsort(numbers)
+        acked = np.array([half.acked_bytes for half in halves])[order]
+        arrived = first["seq"] <= acked[np.searchsorted(numbers[order], first["half"])]
+        vain[again[arrived]] = before[again[arrived]]
+    return vain

@@ -23,6 +23,8 @@ from mptcplab.trace.series import bins, direction
 from mptcplab.trace.trace import Trace
 
 _INTERVAL_NS = 100_000_000
+_MOST_INTERVALS = 1_000_000
+"""Captures for which 100 ms would give more rows than this get intervals ten times as long, ..."""
 
 MAPPING_COLUMNS = {
     "time_ns": "int64",
@@ -106,19 +108,27 @@ def _flows(trace: Trace) -> Iterator[Rows]:
             if series is None:
                 continue
             start, end = connection.start_ns, connection.end_ns
-            count = max(1, -(-(end - start) // _INTERVAL_NS))
+            interval = _interval_ns(end - start)
+            count = max(1, -(-(end - start) // interval))
             step = np.diff(series.data_ack, prepend=1)
-            amount = bins(series.time_ns, step, start, _INTERVAL_NS, count)
+            amount = bins(series.time_ns, step, start, interval, count)
             index = np.arange(1, count + 1)
             yield {
-                "time_ns": start - trace.first_ns + index * _INTERVAL_NS,
-                "interval_ns": _INTERVAL_NS,
+                "time_ns": start - trace.first_ns + index * interval,
+                "interval_ns": interval,
                 "flow": _flow(connection) + (" backward" if side else ""),
                 "connection": 0,
                 "protocol": _protocol(connection),
                 "bytes": amount,
-                "goodput_bps": amount * 8e9 / _INTERVAL_NS,
+                "goodput_bps": amount * 8e9 / interval,
             }
+
+
+def _interval_ns(duration_ns: int) -> int:
+    interval = _INTERVAL_NS
+    while duration_ns > interval * _MOST_INTERVALS:
+        interval *= 10
+    return interval
 
 
 def _subflows(trace: Trace) -> Iterator[Rows]:
@@ -150,7 +160,7 @@ def _half(trace: Trace, connection: Connection, subflow: Subflow, side: int) -> 
         "remote": ends[1],
         "backup": any(subflow.backup),
         "srtt_ns": _rtt(rows["time_ns"], peer),
-        "mss_bytes": pa.array([half.mss_bytes or None] * rows.size, pa.int32()),
+        "mss_bytes": half.mss_bytes or None,
         "in_flight_bytes": rows["in_flight_bytes"],
         "send_window_bytes": window,
         "receive_window_bytes": rows["window_bytes"],
@@ -178,13 +188,12 @@ def _connections(trace: Trace) -> Iterator[Rows]:
                 continue
             first = connection.subflows[0]
             token = connection.tokens[side]
-            size = series.time_ns.size
             yield {
                 "time_ns": series.time_ns - trace.first_ns,
                 "host": first.source if side == first.opened_by else first.destination,
                 "flow": _flow(connection),
                 "connection": 0,
-                "token": pa.array([token] * size, pa.uint32()),
+                "token": token,
                 "protocol": _protocol(connection),
                 "subflows": len(connection.subflows),
                 "unacked_bytes": series.outstanding_bytes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def open_trace(paths: Path_ | Sequence[Path_], progress: Progress | None = None)
     reading = read(files, progress)
     connections = build(reading)
     summarise(connections, reading)
+    teller = partial(tell, reading=reading)
     for connection in connections:
-        tell(connection, reading)
+        connection.tell = teller
     return Trace(files, reading, connections)
