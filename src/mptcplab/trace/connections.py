@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from mptcplab.trace.cut_options import CutOption
 from mptcplab.trace.inference import infer
 from mptcplab.trace.model import BY_CAPABLE, BY_TOKEN, INFERRED, Connection, Subflow
 from mptcplab.trace.reading import Note, Reading
 from mptcplab.trace.segments import ACK, SYN
 from mptcplab.wire.keys import join_hmac, token_and_idsn
 from mptcplab.wire.mptcp import (
+    MP_JOIN,
     AddAddr,
     MpCapable,
     MpJoinAck,
@@ -73,6 +75,8 @@ class _Builder:
             self._capable(flow, note, option)
         elif isinstance(option, MpJoinSyn | MpJoinSynAck | MpJoinAck):
             self._join(flow, note, option)
+        elif isinstance(option, CutOption) and option.subtype == MP_JOIN:
+            self._cut_join(flow, note, option)
 
     def _capable(self, flow: int, note: Note, option: MpCapable) -> None:
         connection = self.of_flow.get(flow)
@@ -110,14 +114,10 @@ class _Builder:
         side = note.half & 1
         match option:
             case MpJoinSyn():
-                subflow.token = option.token
+                self._names_token(subflow, option.token)
                 subflow.nonces[side] = option.nonce
                 subflow.address_ids[side] = option.address_id
                 subflow.backup[side] = option.backup
-                if flow not in self.of_flow and option.token in self.by_token:
-                    connection, receiver = self.by_token[option.token]
-                    subflow.opened_by = receiver ^ 1
-                    self.add(connection, subflow)
             case MpJoinSynAck():
                 subflow.nonces[side] = option.nonce
                 subflow.address_ids[side] = option.address_id
@@ -125,6 +125,20 @@ class _Builder:
                 subflow.hmacs[side] = option.hmac
             case MpJoinAck():
                 subflow.hmacs[side] = option.hmac
+
+    def _cut_join(self, flow: int, note: Note, option: CutOption) -> None:
+        subflow = self.subflow(flow, BY_TOKEN)
+        if note.flags & SYN and option.address_id is not None:
+            subflow.address_ids[note.half & 1] = option.address_id
+        if option.token is not None:
+            self._names_token(subflow, option.token)
+
+    def _names_token(self, subflow: Subflow, token: int) -> None:
+        subflow.token = token
+        if subflow.flow not in self.of_flow and token in self.by_token:
+            connection, receiver = self.by_token[token]
+            subflow.opened_by = receiver ^ 1
+            self.add(connection, subflow)
 
     def join_late(self) -> None:
         """Place joins whose connection came later in the capture, and those that have none."""

@@ -19,6 +19,8 @@ class DssColumns:
 
     flags: NDArray[np.int16]
     """The option's flags byte, -1 where the segment has no DSS."""
+    parts: NDArray[np.int16]
+    """Those of the flags ``DSS_ACK`` and ``DSS_MAP`` whose numbers the snap length did not cut."""
     data_ack: Words
     dsn: Words
     ssn: Ints
@@ -30,12 +32,12 @@ class DssColumns:
     @property
     def has_ack(self) -> Mask:
         """Whether the segment carries a DATA_ACK."""
-        return np.asarray((self.flags >= 0) & (self.flags & DSS_ACK != 0))
+        return np.asarray(self.parts & DSS_ACK != 0)
 
     @property
     def has_map(self) -> Mask:
         """Whether the segment carries a mapping."""
-        return np.asarray((self.flags >= 0) & (self.flags & DSS_MAP != 0))
+        return np.asarray(self.parts & DSS_MAP != 0)
 
     @property
     def has_fin(self) -> Mask:
@@ -48,16 +50,18 @@ class DssColumns:
 
 
 def decode_dss(
-    headers: NDArray[np.uint8], element: Ints, at: Ints, length: Ints
+    headers: NDArray[np.uint8], element: Ints, at: Ints, length: Ints, captured: Ints
 ) -> tuple[DssColumns, list[tuple[int, str]]]:
     """Decode the options at ``at`` of the flattened headers, ordered by segment and position.
 
-    Returns the columns, one element per row of ``headers``, and (segment, reason) of each option
+    ``captured`` says how much of each option's ``length`` is there.  Returns the columns, one
+    element per row of ``headers``, and (segment, reason) of each option
     whose length is not what its flags ask for.
     """
     size = headers.shape[0]
     out = DssColumns(
         np.full(size, -1, dtype=np.int16),
+        np.zeros(size, dtype=np.int16),
         np.zeros(size, dtype=np.uint64),
         np.zeros(size, dtype=np.uint64),
         np.zeros(size, dtype=np.int64),
@@ -67,12 +71,12 @@ def decode_dss(
     if element.size == 0:
         return out, []
     flat = np.append(headers.ravel(), np.zeros(8, dtype=np.uint8))
-    flags = flat[at + 3].astype(np.int16)
+    flags = np.where(captured > 3, flat[at + 3], 0).astype(np.int16)
     has_map = flags & DSS_MAP != 0
     ack_bytes = np.where(flags & DSS_ACK != 0, np.where(flags & DSS_ACK_8 != 0, 8, 4), 0)
     map_bytes = np.where(has_map, np.where(flags & DSS_DSN_8 != 0, 14, 10), 0)
     expected = 4 + ack_bytes + map_bytes
-    good = (length == expected) | (has_map & (length == expected + 2))
+    good = (length == expected) | (has_map & (length == expected + 2)) | (captured == 3)
     bad = [
         (one, f"a DSS with flags 0x{flag:02x} has {size} bytes, expected {wanted}")
         for one, flag, size, wanted in zip(
@@ -87,17 +91,19 @@ def decode_dss(
     first[1:] &= element[1:] != element[:-1]
     element, at, flags = element[first], at[first], flags[first]
     length, ack_bytes, map_bytes = length[first], ack_bytes[first], map_bytes[first]
+    captured = captured[first]
     out.flags[element] = flags
-    acks = ack_bytes > 0
+    acks = (ack_bytes > 0) & (captured >= 4 + ack_bytes)
     out.data_ack[element[acks]] = _number(flat, at[acks] + 4, ack_bytes[acks])
-    maps = map_bytes > 0
+    maps = (map_bytes > 0) & (captured >= 4 + ack_bytes + map_bytes)
+    out.parts[element] = np.where(acks, DSS_ACK, 0) | np.where(maps, DSS_MAP, 0)
     start = at[maps] + 4 + ack_bytes[maps]
     width = map_bytes[maps] - 6
     chosen = element[maps]
     out.dsn[chosen] = _number(flat, start, width)
     out.ssn[chosen] = be32(flat, start + width)
     out.length[chosen] = be16(flat, start + width + 4)
-    summed = length[maps] == 4 + ack_bytes[maps] + map_bytes[maps] + 2
+    summed = captured[maps] == 4 + ack_bytes[maps] + map_bytes[maps] + 2
     out.checksum[chosen[summed]] = be16(flat, start[summed] + width[summed] + 6)
     return out, bad
 

@@ -253,12 +253,13 @@ class _Teller:
         """DATA_FINs and the last packet."""
         connection = self.connection
         closers: dict[int, tuple[int, int, Subflow]] = {}
-        for (half, _), (time_ns, number, _) in self.reading.mappings.data_fins.items():
-            subflow = self.of_flow.get(half >> 1)
-            if subflow is not None:
-                side = (half & 1) ^ subflow.opened_by
-                if side not in closers or time_ns < closers[side][0]:
-                    closers[side] = (time_ns, number, subflow)
+        fins = self.reading.mappings.data_fins
+        for subflow in connection.subflows:
+            for direction in (0, 1):
+                found = fins.get(2 * subflow.flow + direction)
+                side = direction ^ subflow.opened_by
+                if found and (side not in closers or found[0] < closers[side][0]):
+                    closers[side] = (*found, subflow)
         for side, (time_ns, number, subflow) in closers.items():
             text = f"{_host(connection, side)} has sent all its data (DATA_FIN)"
             self.add(time_ns, number, CLOSING, text, subflow, side)

@@ -56,6 +56,9 @@ def _capture(trace: Trace) -> Iterator[str]:
     ignored = trace.reading.follower.table.ignored_segments
     if ignored:
         yield f"{ignored:,} segments of further subflows were not followed: there are too many"
+    cut_off = trace.reading.decoder.cut_off
+    if cut_off:
+        yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"
     malformed = trace.malformed
     if malformed:
         yield f"{_count(len(malformed), 'malformed packet')}, left out:"

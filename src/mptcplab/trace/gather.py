@@ -46,6 +46,16 @@ def be64(data: Bytes, at: Ints) -> NDArray[np.uint64]:
     return _windows(data, 8)[at].view(">u8").astype(np.uint64)
 
 
+def le16(data: Bytes, at: Ints) -> NDArray[np.uint16]:
+    """Return the 16-bit number, low byte first, at each position."""
+    return _windows(data, 2)[at].view("<u2").astype(np.uint16)
+
+
+def le32(data: Bytes, at: Ints) -> NDArray[np.uint32]:
+    """Return the 32-bit number, low byte first, at each position."""
+    return _windows(data, 4)[at].view("<u4").astype(np.uint32)
+
+
 def rows(data: Bytes, at: Ints, size: int) -> NDArray[np.uint8]:
     """Copy ``size`` bytes from each position into a matrix, one row per position."""
     return _windows(data, size)[at].view(np.uint8).reshape(at.size, size)

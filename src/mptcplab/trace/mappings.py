@@ -54,6 +54,7 @@ _MAP: Final = np.dtype(
 
 _ENDLESS: Final = 1 << 41
 _MAX_LATER: Final = 1 << 18
+_MAX_LONG: Final = 1 << 19
 _HALF_SHIFT: Final = 44
 
 
@@ -66,13 +67,15 @@ class Mappings:
         """Payload without a mapping, by half: plain TCP, or a start that was not captured."""
         self.infinite: dict[int, tuple[int, int]] = {}
         """(time, packet) of the first infinite mapping of a half."""
-        self.data_fins: dict[tuple[int, int], tuple[int, int, int]] = {}
-        """By (half, DSN after which it ends): (time, packet, kind)."""
+        self.data_fins: dict[int, tuple[int, int]] = {}
+        """(time, packet) of the first DATA_FIN of a half."""
         self._pieces: list[NDArray[Any]] = []
         self._rows = 0
+        self._limit = MAX_EXTENTS
         # Mappings of more than one segment, and payload that came after its mapping was replaced:
         # what is sent again may have no option of its own.
         self._long: list[NDArray[Any]] = []
+        self._long_rows = 0
         self._later: list[NDArray[Any]] = []
         self._later_rows = 0
 
@@ -173,12 +176,8 @@ class Mappings:
             number = int(segments.number[element[k]])
             self.infinite.setdefault(int(half[k]), (int(time[k]), number))
         for k in np.flatnonzero(dss.has_fin[element]).tolist():
-            e = int(element[k])
-            end = int(dss.dsn[e]) + int(dss.length[e])
-            kind = DSN_64 if int(dss.flags[e]) & DSS_DSN_8 else DSN_32
-            self.data_fins.setdefault(
-                (int(half[k]), end), (int(time[k]), int(segments.number[e]), kind)
-            )
+            number = int(segments.number[element[k]])
+            self.data_fins.setdefault(int(half[k]), (int(time[k]), number))
 
     def _place(
         self,
@@ -219,9 +218,10 @@ class Mappings:
         table = _coalesced(table, resolution_ns)
         self._pieces.append(table)
         self._rows += table.size
-        if self._rows > MAX_EXTENTS:
+        if self._rows > self._limit:
             self._pieces = [_coalesced(self.extents(), 4 * resolution_ns)]
             self._rows = self._pieces[0].size
+            self._limit = max(MAX_EXTENTS, 2 * self._rows)  # where nothing joins, seldom try
 
     def _keep_long(
         self,
@@ -246,6 +246,11 @@ class Mappings:
         ):  # fmt: skip
             table[name] = column[fresh]
         self._long.append(table)
+        self._long_rows += table.size
+        if self._long_rows > _MAX_LONG:  # what is sent again is sent again soon
+            self._settle()
+            del self._long[: len(self._long) // 2]
+            self._long_rows = sum(part.size for part in self._long)
 
     def _keep_later(self, table: NDArray[Any]) -> None:
         if self._later_rows < _MAX_LATER:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace.cut_options import CutOption
 from mptcplab.trace.filters import Test, Values
 from mptcplab.trace.follow import Followed
 from mptcplab.trace.gather import Ints, Mask
@@ -205,7 +206,7 @@ def _option_values(name: str, option: MptcpOption) -> list[int]:
         return [option.subtype]
     values: tuple[int | None, ...] = ()
     match name, option:
-        case "token", MpJoinSyn():
+        case "token", MpJoinSyn() | CutOption():
             values = (option.token,)
         case "key", MpCapable():
             values = (option.sender_key, option.receiver_key)
@@ -213,7 +214,7 @@ def _option_values(name: str, option: MptcpOption) -> list[int]:
             values = (option.receiver_key,)
         case "address_id", RemoveAddr():
             values = option.address_ids
-        case "address_id", AddAddr() | MpJoinSyn() | MpJoinSynAck() | MpPrio():
+        case "address_id", AddAddr() | MpJoinSyn() | MpJoinSynAck() | MpPrio() | CutOption():
             values = (option.address_id,)
     return [value for value in values if value is not None]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from mptcplab.trace.running import Groups
 from mptcplab.trace.samples import Samples
 from mptcplab.trace.segments import Decoder, Segments
 from mptcplab.wire.mptcp import MptcpOption
+
+_MOST_NOTES: Final = 4096
+"""Options of each half that are kept: more come from a flood only."""
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class Reading:
     first_ns: int = 0
     last_ns: int = 0
     damage: list[Damage] = field(default_factory=list)
+    _kept: dict[int, int] = field(default_factory=dict)
 
     @property
     def malformed(self) -> list[Damage]:
@@ -79,12 +84,17 @@ class Reading:
         place[followed.element] = np.arange(followed.element.size)
         for element, option in segments.options:
             k = int(place[element])
-            if k >= 0:
+            if k < 0:
+                continue
+            half = int(followed.half[k])
+            kept = self._kept.get(half, 0)
+            self._kept[half] = kept + 1
+            if kept < _MOST_NOTES:
                 self.notes.append(
                     Note(
                         int(segments.number[element]),
                         int(segments.time_ns[element]),
-                        int(followed.half[k]),
+                        half,
                         int(segments.flags[element]),
                         int(segments.payload_bytes[element]),
                         option,

@@ -8,11 +8,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace import internet, links, tunnels
 from mptcplab.trace.addresses import AddressBook
+from mptcplab.trace.cut_options import decode_cut
 from mptcplab.trace.dss import DssColumns, decode_dss
 from mptcplab.trace.fragments import Reassembly
 from mptcplab.trace.gather import Bytes, Ints, Mask, column, rows
-from mptcplab.trace.layers import Layers
+from mptcplab.trace.layers import Layers, Step
 from mptcplab.trace.records import Batch, Damage
 from mptcplab.wire.mptcp import DSS, MPTCP_KIND, MptcpOption
 from mptcplab.wire.mptcp_decode import decode_mptcp
@@ -22,6 +24,10 @@ SYN: Final = 0x02
 RST: Final = 0x04
 PSH: Final = 0x08
 ACK: Final = 0x10
+
+_STEPS: Final[dict[int, Step]] = {**links.STEPS, **internet.STEPS, **tunnels.STEPS}
+MAX_MALFORMED: Final = 1 << 20
+"""Malformed packets listed; further ones are left out like them."""
 
 _ROW_BYTES: Final = 64  # the longest TCP header is 60 bytes
 _TIMESTAMPS_FIRST: Final = 0x0101080A  # NOP, NOP, timestamps: how nearly every header starts
@@ -84,25 +90,33 @@ class Decoder:
     def __init__(self) -> None:
         self.book = AddressBook()
         self.malformed: list[Damage] = []
+        self.cut_off = 0
+        """Segments left out because the snap length ends within their fixed header."""
         self._reassembly = Reassembly()
 
     def decode(self, batch: Batch) -> Segments:
         """Return the TCP segments of a batch; what is malformed goes to ``malformed``."""
         layers = Layers(batch, self.book, self._reassembly.add)
-        located = layers.run()
+        located = layers.run(_STEPS)
         table = _OptionTable(layers, located)
         malformed = dict(layers.malformed)
         for element, reason in table.malformed:
             malformed.setdefault(int(located[element]), reason)
-        dss, bad_dss = decode_dss(table.headers, table.dss_element, table.dss_at, table.dss_length)
+        dss, bad_dss = decode_dss(
+            table.headers, table.dss_element, table.dss_at, table.dss_length, table.dss_captured
+        )
         for element, reason in bad_dss:
             malformed.setdefault(int(located[element]), reason)
+        room = MAX_MALFORMED - len(self.malformed)
         self.malformed.extend(
-            Damage(int(batch.number[row]), malformed[row]) for row in sorted(malformed)
+            Damage(int(batch.number[row]), malformed[row]) for row in sorted(malformed)[:room]
         )
         segments = _columns(batch, layers, located, table, dss)
-        bad = np.isin(located, np.fromiter(malformed, dtype=np.int64)) if malformed else None
-        return segments if bad is None or not bad.any() else _without(segments, ~bad)
+        bad = table.cut_off
+        if malformed:
+            bad = bad | np.isin(located, np.fromiter(malformed, dtype=np.int64))
+        self.cut_off += int(table.cut_off.sum())
+        return _without(segments, ~bad) if bad.any() else segments
 
 
 def _columns(
@@ -169,7 +183,7 @@ class _OptionTable:
         self.sack_blocks = np.zeros(size, dtype=np.int8)
         self.timestamp: Ints = np.full(size, -1, dtype=np.int64)
         self.timestamp_echo: Ints = np.full(size, -1, dtype=np.int64)
-        self._dss: list[tuple[Ints, Ints, Ints]] = []
+        self._mptcp: list[tuple[Ints, Ints, Ints]] = []
         self._flat = self.headers.ravel()
         whole = self._check_headers(available, cut)
         # What the snap length cut off is not there to be decoded, but is no fault either.
@@ -186,8 +200,7 @@ class _OptionTable:
         self._reject(np.flatnonzero(wrong), "the TCP header states a length below 20 bytes")
         beyond = ~short & ~wrong & ~cut & (self.header_bytes > available)
         self._reject(np.flatnonzero(beyond), "the TCP header is longer than the packet")
-        self.cut_header = short & cut
-        self._reject(np.flatnonzero(self.cut_header), "")
+        self.cut_off = short & cut
         return ~(short | wrong | beyond)
 
     def _reject(self, elements: Ints, reason: str) -> None:
@@ -231,17 +244,22 @@ class _OptionTable:
 
     def _cut_option(self, element: Ints, position: Ints, length: Ints) -> None:
         limit = self._limit[element]
-        snapped = self._end[element] < limit
+        end = self._end[element]
+        snapped = end < limit
         fits = (length >= 2) & (position + length <= limit)
-        unknown = position + 1 >= self._end[element]  # the length byte itself is cut off
+        unknown = position + 1 >= end  # the length byte itself is cut off
         wrong = ~(snapped & (fits | unknown))
+        known = snapped & fits & (position + 2 < end)
+        known &= self._flat[element * _ROW_BYTES + position] == MPTCP_KIND
+        if known.any():
+            self._mptcp.append((element[known], position[known], length[known]))
         for one, size in zip(element[wrong].tolist(), length[wrong].tolist(), strict=True):
             kind = "a TCP option"
             self.malformed.append((one, f"{kind} of {size} bytes does not fit in its header"))
 
     def _take(self, code: int, element: Ints, position: Ints, length: Ints) -> None:
         if code == MPTCP_KIND:
-            self._dss.append((element, position, length))
+            self._mptcp.append((element, position, length))
         elif code == 8:
             usable = length == 10
             self._timestamps(element[usable], position[usable])
@@ -266,20 +284,22 @@ class _OptionTable:
 
     def _decode_mptcp(self) -> None:
         empty = np.zeros(0, dtype=np.int64)
-        parts = self._dss or [(empty, empty, empty)]
+        parts = self._mptcp or [(empty, empty, empty)]
         element, position, length = (np.concatenate(column) for column in zip(*parts, strict=True))
         if len(parts) > 1:
             order = np.lexsort((position, element))
             element, position, length = element[order], position[order], length[order]
         at = element * _ROW_BYTES + position
+        captured = np.minimum(length, self._end[element] - position)
         is_dss = (self._flat[at + 2] >> 4 == DSS) & (length >= 4)
         self.dss_element, self.dss_at = element[is_dss], at[is_dss]
-        self.dss_length = length[is_dss]
+        self.dss_length, self.dss_captured = length[is_dss], captured[is_dss]
         rare = ~is_dss
-        for one, start, size in zip(
-            element[rare].tolist(), at[rare].tolist(), length[rare].tolist(), strict=True
+        for one, start, size, there in zip(
+            *(part[rare].tolist() for part in (element, at, length, captured)), strict=True
         ):
-            option = decode_mptcp(self._flat[start : start + size].tobytes())
+            raw = self._flat[start : start + there].tobytes()
+            option = decode_mptcp(raw) if there == size else decode_cut(raw, size)
             if isinstance(option, str):
                 self.malformed.append((one, option))
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from mptcplab.trace.cut_options import CutOption
 from mptcplab.trace.segments import ACK, FIN, PSH, RST, SYN
 from mptcplab.wire.mptcp import (
     AddAddr,
@@ -24,6 +25,11 @@ RST_REASONS: Final = (
     "too much outstanding data", "unacceptable performance", "middlebox interference",
 )  # fmt: skip
 """RFC 8684 section 3.6."""
+
+SUBTYPE_NAMES: Final = (
+    "capable", "join", "dss", "add-addr", "rem-addr", "prio", "fail", "fast-close", "tcp-rst",
+    *(f"subtype {number}" for number in range(9, 16)),
+)  # fmt: skip
 
 FLAG_LETTERS: Final = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."))
 """tcpdump's letters."""
@@ -111,6 +117,8 @@ def option_text(option: MptcpOption) -> str:
         case MpTcpRst():
             transient = " transient" if option.transient else ""
             return f"mp tcp-rst{transient} reason {option.reason}"
+        case CutOption():
+            return f"mp {SUBTYPE_NAMES[option.subtype]} (cut off by the snap length)"
     return f"mp subtype {option.subtype}"
 
 

@@ -1,0 +1,55 @@
+"""MPTCP options of which the snap length left only a part: what is there is used all the same."""
+
+from __future__ import annotations
+
+from mptcplab.wire.mptcp import MpCapable, MpJoinSyn, MptcpOption
+from mptcplab.wire.mptcp_decode import decode_mptcp
+
+_TOKEN_END = 8  # bytes of an MP_JOIN up to its token (RFC 8684 figure 5)
+
+
+class CutOption(MptcpOption):
+    """An option whose end was not captured; values are None where they were cut off."""
+
+    __slots__ = ("_length", "_subtype", "address_id", "token")
+
+    def __init__(self, subtype: int, length: int, address_id: int | None, token: int | None):
+        self._subtype = subtype
+        self._length = length
+        self.address_id = address_id
+        self.token = token
+        """Of an MP_JOIN on a SYN."""
+
+    @property
+    def subtype(self) -> int:
+        """The subtype nibble."""
+        return self._subtype
+
+    @property
+    def length_bytes(self) -> int:
+        """What the option states to be long."""
+        return self._length
+
+    def fields(self) -> tuple[object, ...]:
+        """Return every value of the option, in constructor order."""
+        return self._subtype, self._length, self.address_id, self.token
+
+
+def decode_cut(captured: bytes, length: int) -> MptcpOption | str:
+    """Decode an option of ``length`` bytes of which the first few (at least three) are there.
+
+    Returns the reason where it is malformed however it goes on.
+    """
+    whole = decode_mptcp(captured + bytes(length - len(captured)))
+    if isinstance(whole, str):
+        return whole
+    if isinstance(whole, MpCapable) and len(captured) >= 4:
+        return MpCapable(
+            whole.version,
+            whole.flags,
+            whole.sender_key if len(captured) >= 12 else None,
+            whole.receiver_key if len(captured) >= 20 else None,
+        )
+    address_id = getattr(whole, "address_id", None) if len(captured) >= 4 else None
+    token = whole.token if isinstance(whole, MpJoinSyn) and len(captured) >= _TOKEN_END else None
+    return CutOption(whole.subtype, length, address_id, token)
