@@ -8,7 +8,7 @@ import pytest
 
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
-from mptcplab.results.summary import Rates, summarise
+from mptcplab.results.summary import Rates, completion_ns, summarise
 from mptcplab.results.tables import TABLES
 from mptcplab.scenario import load
 from mptcplab.simulated.testbed import UnsupportedError, run
@@ -158,3 +158,14 @@ def test_a_capture_has_every_packet_of_its_interface(tmp_path: Path) -> None:
     )
     capture = finished.folder / "alice.pcapng"
     assert capture.stat().st_size > 10_000
+
+
+def test_a_short_flow_ends_as_soon_as_its_handshake_is_confirmed(tmp_path: Path) -> None:
+    finished = simulate(tmp_path, TWO_LINKS, "flows.main.size=1kB", "duration=2s")
+    (flow,) = finished.scenario["flows"]
+    took_ns = completion_ns(finished, flow)
+    # SYN and SYN/ACK, data and their DATA_ACK, then the DATA_FIN: two and a half round trips
+    assert took_ns is not None
+    assert took_ns == pytest.approx(25_000_000, abs=2_000_000)
+    (summed,) = summarise(finished)["flows"]
+    assert summed["goodput_bps"] == pytest.approx(8000 * SECOND / took_ns)

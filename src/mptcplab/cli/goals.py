@@ -8,7 +8,6 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).parents[1] / "scenario" / "data" / "examples" / "shared-link.toml"
 SETTLED = 0.25  # of a run: what comes before is start-up
 REPETITIONS = 5  # where neither the scenario nor the command line says
-START_SPREAD = 0.02  # of a run: flows start at random within it, so that no phase decides
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -114,6 +112,7 @@ def _measure(on: str, scenario: Scenario, judged: str, folder: Path, repetitions
     from mptcplab.results.observer import Silent
     from mptcplab.results.run import Run, RunError
     from mptcplab.results.statistics import estimate, jain_index
+    from mptcplab.scenario.repetition import repetition
 
     flows: dict[str, list[float]] = {}
     links: dict[str, list[float]] = {}
@@ -123,7 +122,7 @@ def _measure(on: str, scenario: Scenario, judged: str, folder: Path, repetitions
         print(f"{folder.name}, run {number + 1} of {repetitions}", file=sys.stderr)
         path = folder / str(seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        done = Run(run_on(on, _shifted(scenario, seed), path, Silent()))
+        done = Run(run_on(on, repetition(scenario, seed), path, Silent()))
         if not done.metadata["valid"]:
             raise RunError(f"{path}: not valid: {'; '.join(done.metadata['invalid_reasons'])}")
         start_ns, end_ns = round(scenario.duration_ns * SETTLED), scenario.duration_ns
@@ -140,17 +139,6 @@ def _measure(on: str, scenario: Scenario, judged: str, folder: Path, repetitions
         {name: estimate(values) for name, values in links.items()},
         estimate(jain),
     )
-
-
-def _shifted(scenario: Scenario, seed: int) -> Scenario:
-    """Return the scenario with another seed, and starts moved by it."""
-    random = Random(seed)
-    spread_ns = round(scenario.duration_ns * START_SPREAD)
-    flows = tuple(
-        replace(flow, start_ns=flow.start_ns + random.randrange(spread_ns + 1))
-        for flow in scenario.flows
-    )
-    return replace(scenario, seed=seed, flows=flows)
 
 
 def _print(

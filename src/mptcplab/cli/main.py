@@ -23,6 +23,7 @@ INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "run": "run a scenario and show what came out",
     "check": "validate a scenario or topology and print what it would build",
+    "compare": "run variants of a scenario several times and say which is better",
     "experiments": "list the built-in scenarios and the question each asks",
     "lab": "make a testbed that stands, and play in it",
     "doctor": "say what this machine can do, and what to do about what it cannot",

@@ -59,6 +59,14 @@ class Rates:
         backward = _mean_bps(self._links["backward"], start_ns, end_ns)
         return {name: max(bps, backward.get(name, 0.0)) for name, bps in forward.items()}
 
+    def busier(self, link: str, start_ns: int, end_ns: int) -> str:
+        """Return the direction that carried more of a link's bytes: "forward" or "backward"."""
+        forward, backward = (
+            _mean_bps(self._links[direction], start_ns, end_ns).get(link, 0.0)
+            for direction in ("forward", "backward")
+        )
+        return "backward" if backward > forward else "forward"
+
     def of(self, name: str, start_ns: int, end_ns: int) -> float | None:
         """Return the rate of "total", of a flow or of a link; None for a name never seen."""
         flows = self.flows_bps(start_ns, end_ns)
@@ -131,7 +139,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "links": [
             {
                 "name": link["name"],
-                "configured_bps": link["forward"]["rate_bps"],
+                "configured_bps": link[rates.busier(link["name"], 0, end_ns)]["rate_bps"],
                 "mean_bps": link_rates.get(link["name"], 0.0),
                 "driver": metadata["drivers"].get(link["name"]),
             }
@@ -150,6 +158,24 @@ def summarise(run: Run) -> dict[str, Any]:
     }
 
 
+def completion_ns(run: Run, flow: dict[str, Any]) -> int | None:
+    """Return how long a flow with a size took, start to last byte; None where it was not done.
+
+    ``flow`` is one of the scenario's as ``run.json`` holds it.
+    """
+    ends = [end for end in run.metadata["flows"] if end["flow"] == flow["name"]]
+    if not flow["size_bytes"] or not ends:
+        return None
+    last_ns = 0
+    for end in ends:
+        if end.get("end_ns") is None or end["end_ns"] > run.metadata["measured_ns"]:
+            return None
+        last_ns = max(last_ns, end["end_ns"])
+    if sum(end["bytes"] for end in ends) < flow["size_bytes"] or last_ns <= flow["start_ns"]:
+        return None
+    return last_ns - int(flow["start_ns"])
+
+
 def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
     """Sum up each flow over its own active time, from what the receivers reported at the end."""
     ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -158,19 +184,21 @@ def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
     summary = []
     for flow in run.scenario["flows"]:
         reported = ends[flow["name"]]
-        start_ns = flow["start_ns"]
-        stop_ns = flow["stop_ns"] or run.metadata["measured_ns"]
-        last_ns = max((end.get("end_ns") or 0 for end in reported), default=0)
-        if flow["size_bytes"] and last_ns:
-            stop_ns = last_ns
+        size_bytes = sum(end["bytes"] for end in reported)
+        took_ns = completion_ns(run, flow)
+        if took_ns is None:
+            stop_ns = flow["stop_ns"] or run.metadata["measured_ns"]
+            goodput_bps = rates.flows_bps(flow["start_ns"], stop_ns).get(flow["name"], 0.0)
+        else:  # a short flow is done within an interval, of which the samples know no more
+            goodput_bps = size_bytes * 8 * NANOSECONDS / took_ns
         verdicts = [end["intact"] for end in reported]
         protocols = {end["protocol"] for end in reported}
         summary.append(
             {
                 "name": flow["name"],
                 "protocol": protocols.pop() if len(protocols) == 1 else flow["protocol"],
-                "goodput_bps": rates.flows_bps(start_ns, stop_ns).get(flow["name"], 0.0),
-                "bytes": sum(end["bytes"] for end in reported),
+                "goodput_bps": goodput_bps,
+                "bytes": size_bytes,
                 "intact": None if None in verdicts or not verdicts else all(verdicts),
             }
         )

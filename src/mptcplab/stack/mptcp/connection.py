@@ -422,6 +422,7 @@ class Connection:
         """The peer proved to have our key: joins may start (RFC 8684 section 3.1)."""
         if not self.fully_established and self.peer_key_known:
             self.fully_established = True
+            closing.signal_data_fin(self)  # the handshake's own segments had no room for it
             self.paths.start(now_ns)
 
     def data_ack_wire(self) -> int:

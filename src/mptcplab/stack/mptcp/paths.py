@@ -355,7 +355,11 @@ class Paths:
             options: tuple[MptcpOption, ...] = (option,)
             if not isinstance(option, AddAddr):
                 options = (*subflow.on_ack_options(), option)
+            receiver = subflow.receiver
+            ack_due = receiver.ack_now or receiver.ack_deadline_ns != NEVER_NS
             segment = subflow.make_ack(now_ns, options)
+            if isinstance(option, AddAddr) and ack_due:
+                receiver.ack_now = True  # it has no room for the DATA_ACK, or DATA_FIN, that is due
             if segment.option_bytes > 40:
                 # An IPv6 address with port and HMAC leaves no room for timestamps.
                 segment.ts_val = None

@@ -1,0 +1,27 @@
+"""A scenario once more, as repeated runs want it: another seed, and starts that it moves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from mptcplab.scenario.model import Flow, Scenario
+
+START_SPREAD = 0.02  # of a flow's time: flows start at random within it, so that no phase decides
+
+
+def repetition(scenario: Scenario, seed: int) -> Scenario:
+    """Return the scenario with another seed, and the start of each flow moved by it.
+
+    The same seed moves the flows of two variants alike.
+    """
+    random = Random(seed)
+    flows = []
+    for flow in scenario.flows:
+        spread_ns = round(_active_ns(flow, scenario) * START_SPREAD)
+        flows.append(replace(flow, start_ns=flow.start_ns + random.randrange(spread_ns + 1)))
+    return replace(scenario, seed=seed, flows=tuple(flows))
+
+
+def _active_ns(flow: Flow, scenario: Scenario) -> int:
+    return (flow.stop_ns or scenario.duration_ns) - flow.start_ns
