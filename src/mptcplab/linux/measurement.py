@@ -64,6 +64,8 @@ class Measurement:
         self.busy: list[BusyInterval] = []
         self.lateness: dict[str, Lateness] = {}
         self.cpu_ns: dict[str, int] = {}
+        self.counters: dict[str, dict[str, tuple[int, int]]] = {}
+        """By host, the MIB counters that moved: before and after."""
         self.rows: dict[str, list[dict[str, Any]]] = {
             "flows": [],
             "links": [],
@@ -98,7 +100,8 @@ class Measurement:
         self._observer.phase("draining")
         self.flows.drain(lambda: not self.stop_reason)
         for host in self.hosts:
-            self._write_counters(host, counters[host], self._counters(host))
+            self.counters[host] = mib.moved(counters[host], self._counters(host))
+            self._write_counters(host)
         self.lateness = {
             name: _lateness_since(emulator.read(), emulators[name])
             for name, emulator in self.links.emulators().items()
@@ -317,12 +320,12 @@ class Measurement:
         with self._lab.enter(host):
             return mib.read_counters()
 
-    def _write_counters(self, host: str, before: dict[str, int], after: dict[str, int]) -> None:
+    def _write_counters(self, host: str) -> None:
         self._writer.append(
             "counters",
             [
                 {"host": host, "counter": name, "before": old, "after": new}
-                for name, (old, new) in mib.moved(before, after).items()
+                for name, (old, new) in self.counters[host].items()
             ],
         )
 

@@ -41,6 +41,7 @@ _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_LINK: Final = 5
 _IFLA_MASTER: Final = 10
+_IFLA_TXQLEN: Final = 13
 _IFLA_OPERSTATE: Final = 16
 _IFLA_LINKMODE: Final = 17
 _IFLA_LINKINFO: Final = 18
@@ -199,15 +200,18 @@ def set_link(
     up: bool | None = None,
     master: int | None = None,
     mtu: int | None = None,
+    queue_frames: int | None = None,
     what: str = "",
 ) -> Request:
-    """Change an interface: administrative state, bridge it belongs to, MTU."""
+    """Change an interface: administrative state, bridge it belongs to, MTU, txqueuelen."""
     change = 0 if up is None else IFF_UP
     body = _ifinfo(index, IFF_UP if up else 0, change)
     if master is not None:
         body += u32(_IFLA_MASTER, master)
     if mtu is not None:
         body += u32(_IFLA_MTU, mtu)
+    if queue_frames is not None:
+        body += u32(_IFLA_TXQLEN, queue_frames)
     return Request(RTM_SETLINK, 0, body, what or f"change interface {index}")
 
 

@@ -158,6 +158,15 @@ def judge(scenario: Scenario, measurement: Measurement) -> tuple[list[str], list
         notes.append(
             f"{link}: the CPU was the limit in {count} of {len(measurement.busy)} intervals"
         )
+    dropped = (verify.note_dropped_data(*each) for each in measurement.counters.items())
+    notes += [note for note in dropped if note is not None]
+    ordinary = [name for name, each in measurement.links.emulators().items() if not each.realtime]
+    if ordinary:
+        notes.append(
+            f"{', '.join(ordinary)}: the emulator had no real-time priority (SCHED_FIFO needs "
+            "CAP_SYS_NICE, and cpu.rt_runtime_us in its control group), so other programs make it "
+            "late"
+        )
     return reasons, notes
 
 

@@ -99,6 +99,24 @@ def check_lateness(link: Link, late_ns: int) -> str | None:
     )
 
 
+def note_dropped_data(host: str, moved: Mapping[str, tuple[int, int]]) -> str | None:
+    """Return what data dropped above TCP did to a host's connections, None where none was.
+
+    ``moved`` holds the counters that moved in a run (before, after).  Linux drops what TCP has
+    acknowledged and the connection's window does not cover (net/mptcp/protocol.c,
+    mptcp_data_queue_ofo), which happens when its receiver is late and the buffer is full; the
+    sender then sends it again by one fragment for each MPTCP-level timeout.
+    """
+    before, after = moved.get("MPTcpExtNoDSSInWindow", (0, 0))
+    if after == before:
+        return None
+    return (
+        f"{host} dropped data {after - before} times that was beyond the connection's window "
+        "(MPTcpExtNoDSSInWindow); the kernel repeats it a fragment each 200 ms or more, in which "
+        "the connection stands still"
+    )
+
+
 def check_overshoot(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the links that delivered more than their rate over a second or more."""
     worst: dict[tuple[str, str], tuple[float, int]] = {}

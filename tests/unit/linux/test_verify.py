@@ -17,6 +17,7 @@ from mptcplab.linux.verify import (
     cpu_limited_links,
     extent,
     mean_bps,
+    note_dropped_data,
 )
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Path, Topology
 from mptcplab.scenario.model import Expectation, Flow
@@ -161,3 +162,10 @@ def test_a_late_emulator() -> None:
     assert check_lateness(link, 4 * MS) is None
     assert "too busy" in str(check_lateness(link, 5 * MS))
     assert check_lateness(wan(0).link("wan"), 2 * MS) is not None
+
+
+def test_data_dropped_beyond_the_window_is_told() -> None:
+    assert note_dropped_data("bob", {"TcpRetransSegs": (0, 9)}) is None
+    note = note_dropped_data("bob", {"MPTcpExtNoDSSInWindow": (1, 12)})
+    assert note is not None
+    assert note.startswith("bob dropped data 11 times")

@@ -8,6 +8,9 @@ import socket
 import struct
 from typing import Final
 
+from mptcplab.linux import rtnl
+from mptcplab.linux.netlink import NetlinkSocket
+
 # include/uapi/linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
 _TUNSETPERSIST: Final = 0x400454CB
@@ -25,7 +28,6 @@ _TUN_F_USO6: Final = 0x40
 _TCP_OFFLOADS: Final = _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN
 _UDP_OFFLOADS: Final = _TUN_F_USO4 | _TUN_F_USO6
 
-_SIOCSIFTXQLEN: Final = 0x8943  # include/uapi/linux/sockios.h
 _NAME_BYTES: Final = 16  # IFNAMSIZ
 
 QUEUE_FRAMES: Final = 10_000
@@ -60,6 +62,6 @@ def open_tap(name: str) -> int:
 
 
 def _lengthen_queue(name: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        request = struct.pack(f"{_NAME_BYTES}si20x", name.encode(), QUEUE_FRAMES)
-        fcntl.ioctl(any_socket, _SIOCSIFTXQLEN, request)
+    """Set its txqueuelen; by netlink, because the ioctl is for the machine's own root alone."""
+    with NetlinkSocket() as routing:
+        routing.request(rtnl.set_link(socket.if_nametoindex(name), queue_frames=QUEUE_FRAMES))
