@@ -55,29 +55,6 @@ def in_lab(
     return run_supervised(run)
 
 
-_WITHOUT_PRIVILEGES = """
-from mptcplab.linux.lab import open_scenario
-from mptcplab.linux.supervisor import run_supervised
-from mptcplab.scenario.load import load
-
-def work(send):
-    with open_scenario(load("F")) as lab:
-        lab.link("link7").set_up(False)
-        lab.link("link7").set_up(True)
-        return {name: link.driver for name, link in lab.links.items()}, lab.link("link7").up
-
-print(*run_supervised(work))
-"""
-
-
-@pytest.mark.program("unshare")
-def test_a_user_namespace_is_all_that_a_lab_needs() -> None:
-    # root of a user namespace: no capability reaches beyond what is made in there
-    argv = ["unshare", "--user", "--map-root-user", sys.executable, "-c", _WITHOUT_PRIVILEGES]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.stdout == "{'link7': 'tap', 'link8': 'tap'} True\n", done.stderr
-
-
 def output(lab: Lab, host: str, *argv: str) -> str:
     """Run a program on a host and return what it says."""
     process = lab.spawn(host, argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

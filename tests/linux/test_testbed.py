@@ -200,7 +200,27 @@ def test_iperf3(tmp_path: Path, protocol: str) -> None:
     assert flow["intact"] is None
     assert flow["protocol"] == protocol
     expected = 60e6 if protocol == "mptcp" else 40e6
-    assert sum(row["bytes"] for row in done.rows("flows")) * 8 / 3 > 0.4 * expected
+    total = sum(row["bytes"] for row in done.rows("flows"))
+    assert total * 8 / 3 > 0.4 * expected
+    assert flow["bytes"] >= total
+
+
+@pytest.mark.program("unshare")
+@pytest.mark.program("dumpcap")
+def test_a_user_namespace_is_all_that_a_run_needs(tmp_path: Path) -> None:
+    text = TWO_LINKS.replace('buffer = "1MiB"\n', "")  # more than others than root may have
+    text = text.replace('rate = "40Mb/s"', 'rate = "40Mb/s"\ndelay = "2ms"')
+    file = tmp_path / "two.toml"
+    file.write_text('captures = ["bob:eth0"]\n' + text)
+    # root of a user namespace: no capability reaches beyond what is made in there
+    argv = ["unshare", "--user", "--map-root-user", sys.executable, "-m", "mptcplab", "run"]
+    argv += [str(file), "--on", "linux", "--out", str(tmp_path / "out")]
+    said = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert said.returncode in (0, 1), said.stderr
+    done = Run(tmp_path / "out")
+    assert done.metadata["drivers"] == {"one": "tap", "two": "kernel"}
+    assert [flow["intact"] for flow in done.metadata["flows"]] == [True]
+    assert (tmp_path / "out" / "bob-eth0.pcap").stat().st_size > 10_000
 
 
 def as_asked(driver: type[LinkDriver], monkeypatch: pytest.MonkeyPatch) -> None:

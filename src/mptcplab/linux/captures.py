@@ -1,4 +1,8 @@
-"""Packet captures on a run's interfaces, by tcpdump, into the run's folder."""
+"""Packet captures on a run's interfaces, into the run's folder.
+
+By tcpdump; without root by dumpcap, because tcpdump changes its user when it thinks that it is
+root, which a user namespace does not let it (setgroups is denied there, user_namespaces(7)).
+"""
 
 from __future__ import annotations
 
@@ -13,33 +17,35 @@ from mptcplab.linux.supervisor import MachineCannotError
 from mptcplab.scenario.model import Scenario
 
 _END_WITHIN_S: Final = 5.0
+_LISTENS: Final = {"tcpdump": b"listening on", "dumpcap": b"File:"}  # said once packets are taken
 
 
 class Captures:
     """The captures that a scenario asks for, from :meth:`start` to :meth:`stop`."""
 
     def __init__(self, scenario: Scenario, lab: Lab, folder: Path) -> None:
-        """Take where to write; MachineCannotError where tcpdump is wanted and not there."""
+        """Take where to write; MachineCannotError where a capture is wanted and its program is not
+        there.
+        """
         self._scenario = scenario
         self._lab = lab
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
-        if scenario.captures and shutil.which("tcpdump") is None:
+        self._program = "tcpdump" if _may_set_groups() else "dumpcap"
+        if scenario.captures and shutil.which(self._program) is None:
             raise MachineCannotError(
-                "captures need tcpdump, which is not installed; install it, or leave captures out"
+                f"captures need {self._program}, which is not installed; install it"
+                f"{'' if self._program == 'tcpdump' else ', run as root'}, or leave captures out"
             )
 
     def start(self) -> None:
-        """Start one tcpdump for each interface and wait until each listens.
+        """Start one program for each interface and wait until each listens.
 
         Raises MachineCannotError where one does not.
         """
         for end in self._scenario.captures:
             file = self._folder / f"{end.host}-{end.interface}.pcap"
-            # fmt: off
-            argv = ["tcpdump", "-i", end.interface, "-s", str(self._scenario.snaplen_bytes),
-                    "-n", "-Z", "root", "-w", str(file)]
-            # fmt: on
+            argv = _command(self._program, end.interface, self._scenario.snaplen_bytes, file)
             process = self._lab.spawn(
                 end.host, argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
@@ -48,15 +54,15 @@ class Captures:
             said = b""
             while line := process.stderr.readline():
                 said += line
-                if b"listening on" in line:
+                if _LISTENS[self._program] in line:
                     break
             else:
                 raise MachineCannotError(
-                    f"tcpdump on {end} ended: {said.decode(errors='replace').strip()}"
+                    f"{self._program} on {end} ended: {said.decode(errors='replace').strip()}"
                 )
 
     def stop(self) -> None:
-        """Let every tcpdump write what it has, and end."""
+        """Let every program write what it has, and end."""
         for process in self._processes:
             process.send_signal(signal.SIGINT)
         for process in self._processes:
@@ -66,3 +72,15 @@ class Captures:
                 process.kill()
                 process.communicate()
         self._processes.clear()
+
+
+def _may_set_groups() -> bool:
+    try:
+        return Path("/proc/self/setgroups").read_text().strip() == "allow"
+    except FileNotFoundError:  # a kernel without user namespaces
+        return True
+
+
+def _command(program: str, interface: str, snaplen: int, file: Path) -> list[str]:
+    arguments = ["-i", interface, "-s", str(snaplen), "-w", str(file)]
+    return [program, *arguments, *(["-n", "-Z", "root"] if program == "tcpdump" else ["-q", "-P"])]

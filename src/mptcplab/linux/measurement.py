@@ -230,6 +230,8 @@ class Measurement:
                 received.get((receiving_host(connection), connection.port), 0)
                 for connection in traffic.connections
             ]
+        for connection, count in zip(traffic.connections, delivered, strict=True):
+            connection.bytes_sampled = max(connection.bytes_sampled, count)
         rows, goodput_bps = self._flow_sampler.sample(
             time_ns, traffic, delivered, traffic.flow.start_ns
         )

@@ -37,6 +37,7 @@ class Connection:
     remote: str = ""
     bytes_sent: int | None = None  # None until the sender has finished
     bytes_received: int | None = None  # None until the receiver has seen the end of the stream
+    bytes_sampled: int = 0  # what had arrived at the last sample
     end_monotonic_ns: int | None = None  # when it saw it
     errors: list[str] = field(default_factory=list)
     checked: bool = True  # whether every byte is compared

@@ -100,7 +100,9 @@ class Flows:
                 received = connection.bytes_received
                 ended_ns = connection.end_monotonic_ns
                 if received is None:
-                    received = delivered[position] if delivered is not None else 0
+                    received = connection.bytes_sampled
+                    if delivered is not None:
+                        received = delivered[position]
                 found.append(
                     {
                         "flow": connection.flow.name,
