@@ -25,8 +25,10 @@ from mptcplab.stack.path_managers import InitialOnly
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 RECEIVE_BUFFER_SHARE = 2
-"""Linux offers half of a receive buffer as window and keeps the rest for what packets take besides
-their payload (tcp_adv_win_scale 1, Documentation/networking/ip-sysctl.rst)."""
+"""Half of a receive buffer is window; the rest is for what packets take besides their payload, a
+packet of 1,400 bytes 2,304 in all. Linux offers as much from 3.4 to 6.2 (tcp_adv_win_scale 1). The
+report's 3.2 offered three quarters, which no buffer full of such packets holds. Since 6.3 the share
+follows from the packets: Linux 6.18 was seen to offer 0.67 to 0.76 on these links."""
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ def base_config(scenario: Scenario, host: str) -> StackConfig:
     config.checksum = tunables.checksum
     config.mss_bytes = tunables.mss or 0
     if tunables.receive_buffer_max_bytes is not None:
-        config.receive_buffer_max_bytes = tunables.receive_buffer_max_bytes // RECEIVE_BUFFER_SHARE
+        config.receive_buffer_max_bytes = window_of(tunables.receive_buffer_max_bytes)
     if tunables.send_buffer_max_bytes is not None:
         config.send_buffer_max_bytes = tunables.send_buffer_max_bytes
     if tunables.rto_max_ms is not None:
@@ -122,6 +124,11 @@ def flow_config(scenario: Scenario, flow: Flow, host: str) -> StackConfig:
     if flow.send_buffer_bytes is not None:
         config.send_buffer_bytes, config.send_buffer_max_bytes = flow.send_buffer_bytes, 0
     if flow.receive_buffer_bytes is not None:
-        window_bytes = flow.receive_buffer_bytes // RECEIVE_BUFFER_SHARE
-        config.receive_buffer_bytes, config.receive_buffer_max_bytes = window_bytes, 0
+        config.receive_buffer_bytes = window_of(flow.receive_buffer_bytes)
+        config.receive_buffer_max_bytes = 0
     return config
+
+
+def window_of(buffer_bytes: int) -> int:
+    """Return the window that a receive buffer of this size, as getsockopt tells it, allows."""
+    return buffer_bytes // RECEIVE_BUFFER_SHARE
