@@ -169,3 +169,22 @@ def test_a_short_flow_ends_as_soon_as_its_handshake_is_confirmed(tmp_path: Path)
     assert took_ns == pytest.approx(25_000_000, abs=2_000_000)
     (summed,) = summarise(finished)["flows"]
     assert summed["goodput_bps"] == pytest.approx(8000 * SECOND / took_ns)
+
+
+@pytest.mark.parametrize("sender", ["alice", "bob"])
+def test_links_share_the_rate_of_their_nic(tmp_path: Path, sender: str) -> None:
+    text = """
+    duration = "6s"
+    hosts.alice.nics = { eth0 = "10Mb/s" }
+    hosts.alice.interfaces = { "eth0.1" = "10.1.0.1/24", "eth0.2" = "10.2.0.1/24" }
+    hosts.bob.interfaces = { eth1 = "10.1.0.2/24", eth2 = "10.2.0.2/24" }
+    links.one = { between = ["alice:eth0.1", "bob:eth1"], rate = "8Mb/s", rtt = "10ms" }
+    links.two = { between = ["alice:eth0.2", "bob:eth2"], rtt = "10ms" }
+    flows.main = { from = "SENDER", to = "RECEIVER" }
+    """
+    other = {"alice": "bob", "bob": "alice"}[sender]
+    finished = simulate(tmp_path, text.replace("SENDER", sender).replace("RECEIVER", other))
+    assert finished.metadata["valid"]
+    carried = Rates(finished).links_bps(2 * SECOND, 6 * SECOND)
+    assert sum(carried.values()) == pytest.approx(10e6, rel=0.03 if sender == "alice" else 0.2)
+    assert Rates(finished).of("total", 2 * SECOND, 6 * SECOND) == pytest.approx(9.4e6, rel=0.05)

@@ -17,10 +17,11 @@ from mptcplab.linux.endpoints import HostPlan, Traffic, plan
 from mptcplab.linux.mptcp_pm import PathManager
 from mptcplab.linux.namespaces import NetNamespace, write_sysctl
 from mptcplab.linux.netlink import Request
-from mptcplab.linux.nic_sharing import device_requests, shared_nics, sharing_requests
+from mptcplab.linux.nic_sharing import device_requests, sharing_devices, sharing_requests
 from mptcplab.linux.supervisor import MachineCannotError
 from mptcplab.linux.trunks import find_trunks, make_trunks
 from mptcplab.linux.tunables import host_sysctls, optional_sysctls
+from mptcplab.network.nic_sharing import shared_nics
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
     Channel,
@@ -284,13 +285,13 @@ def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
 
 def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
     channel = plumbing.hosts[host.name].routing
-    shared = shared_nics(topology, host, rtnl.devices(channel))
+    shared = sharing_devices(shared_nics(topology, host), rtnl.devices(channel))
     if not shared:
         return
     try:
         channel.batch(device_requests(shared))
     except OSError:  # before any of them stands in for the NIC
-        names = ", ".join(sorted({nic.name for nic in shared}))
+        names = ", ".join(sorted({each.nic.name for each in shared}))
         plumbing.notes.append(
             f"{host.name}: the rate of {names} is not enforced on the sum of its links, because "
             "this kernel has no ifb (CONFIG_IFB)"

@@ -205,7 +205,8 @@ class Scenario:
         found = [
             path
             for path in self.topology.paths(flow.client, server, multipath=False)
-            if set(path.links) <= set(flow.links)
+            if path.links  # a switch alone is no path to measure
+            and set(path.links) <= set(flow.links)
             and (flow.protocol == "tcp" or self._multipath(path) or not self._mptcp(flow))
         ]
         rank = {link: position for position, link in enumerate(flow.links)}

@@ -155,6 +155,16 @@ def _links(
             f"no path of the flow has IPv{flow.family} addresses",
             f'families = ["ipv{flow.family}"] in the scenario',
         )
+    paths = tuple(each for each in paths if each.links)
+    if not paths:
+        problems.add(
+            path,
+            f"a switch alone joins {flow.source} and {flow.destination}, which nothing shapes or "
+            "measures",
+            "a link from a host to the switch, in the place of a port",
+        )
+        return ()
+    allowed = [each for each in allowed if each.links]
     on_paths = {link for each in paths for link in each.links}
     if named is None:
         return tuple(link for link in built if link in on_paths)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from random import Random
 
 from mptcplab.loop import VirtualLoop
+from mptcplab.network.nic_sharing import QUEUE_PACKETS, SharedNic, Way, shared_nics
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
     VLAN_TAG_BYTES,
+    Channel,
     Path,
+    Queue,
     Topology,
 )
 from mptcplab.scenario.model import Flow, Scenario, Tunables
@@ -33,18 +36,22 @@ follows from the packets: Linux 6.18 was seen to offer 0.67 to 0.76 on these lin
 
 @dataclass(slots=True)
 class Network:
-    """The built scenario: hosts by name, conduits by (link, direction)."""
+    """The built scenario: hosts by name, conduits by (link, direction).
+
+    ``nics`` are those whose rate is shared by what their links may ask for, by (host, NIC, way).
+    """
 
     loop: VirtualLoop
     hosts: dict[str, Host]
     conduits: dict[tuple[str, str], Conduit]
+    nics: dict[tuple[str, str, Way], Conduit]
 
 
 def build(scenario: Scenario, seed: int) -> Network:
     """Build every host and link of the scenario; ``seed`` decides all that is random."""
     loop = VirtualLoop()
     random = Random(seed)
-    network = Network(loop, {}, {})
+    network = Network(loop, {}, {}, {})
     for host in scenario.topology.hosts:
         config = base_config(scenario, host.name)
         built = Host(loop, host.name, config, PROFILES[host.cpu], Random(random.random()))
@@ -66,8 +73,22 @@ def build(scenario: Scenario, seed: int) -> Network:
                 ChannelParameters.of(channel, up=link.up),
                 Random(random.random()),
             )
+    for host in scenario.topology.hosts:
+        for nic in shared_nics(scenario.topology, host):
+            network.nics[host.name, nic.name, nic.way] = _nic_conduit(loop, nic, random)
     _connect(scenario.topology, network)
     return network
+
+
+def _nic_conduit(loop: VirtualLoop, nic: SharedNic, random: Random) -> Conduit:
+    """Return the queue of a shared NIC, one way: as long as a network device's on Linux.
+
+    A host of 2012 was told of a drop only when it happened; Linux 3.6 brought TCP small queues,
+    which hold the sockets back before.
+    """
+    limit_bytes = QUEUE_PACKETS * (nic.mtu + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES)
+    parameters = ChannelParameters.of(Channel(nic.rate_bps, queue=Queue(limit_bytes)), up=True)
+    return Conduit(loop, nic.name, nic.way, parameters, Random(random.random()))
 
 
 def _connect(topology: Topology, network: Network) -> None:
@@ -77,12 +98,23 @@ def _connect(topology: Topology, network: Network) -> None:
             if here.name == there.name:
                 continue
             for path in topology.paths(here.name, there.name, multipath=False):
+                if not path.links:  # a switch alone carries no flow: see Scenario.paths
+                    continue
                 key = (path.local_address.ip.packed, path.remote_address.ip.packed)
                 network.hosts[here.name].routes[key] = Route(
-                    tuple(network.conduits[step] for step in topology.directions(path)),
+                    _conduits(topology, path, network),
                     _frame_header_bytes(topology, path),
                     network.hosts[there.name].arrive,
                 )
+
+
+def _conduits(topology: Topology, path: Path, network: Network) -> tuple[Conduit, ...]:
+    """Return what a segment passes: the sender's NIC and the receiver's where shared, and links."""
+    sender = network.nics.get((path.local.host, topology.interface_at(path.local).nic, "out"))
+    receiver = network.nics.get((path.remote.host, topology.interface_at(path.remote).nic, "in"))
+    links = tuple(network.conduits[step] for step in topology.directions(path))
+    before = () if sender is None else (sender,)
+    return (*before, *links) if receiver is None else (*before, *links, receiver)
 
 
 def _frame_header_bytes(topology: Topology, path: Path) -> int:

@@ -190,11 +190,12 @@ def test_too_many_endpoints(tmp_path: Path) -> None:
 def test_too_many_subflows(tmp_path: Path) -> None:
     a = ", ".join(f'a{n} = "10.9.0.{n}/24"' for n in range(1, 5))
     b = ", ".join(f'b{n} = "10.9.0.1{n}/24"' for n in range(1, 5))
-    ports = [f"{host}:{host}{n}" for host in "ab" for n in range(1, 5)]
+    ends = [f"{host}{n}" for host in "ab" for n in range(1, 5)]
+    links = "".join(f'links.{end} = {{ between = ["{end[0]}:{end}", "s"] }}\n' for end in ends)
     path = tmp_path / "broken.toml"
     path.write_text(
-        f'duration = "1s"\n[hosts.a]\ninterfaces = {{ {a} }}\n[hosts.b]\ninterfaces = {{ {b} }}\n'
-        f"[switches.s]\nports = {ports}\n[flows.f]\nfrom = 'a'\nto = 'b'\n"
+        f'duration = "1s"\nswitches.s = {{}}\nflows.f = {{ from = "a", to = "b" }}\n{links}'
+        f"[hosts.a]\ninterfaces = {{ {a} }}\n[hosts.b]\ninterfaces = {{ {b} }}\n"
     )
     error = error_of(path)
     assert error.key == "flows.f"
