@@ -154,7 +154,9 @@ def judge(scenario: Scenario, measurement: Measurement) -> tuple[list[str], list
     rates = {each: _found_bps(rows, each, stages) for each in scenario.expectations}
     known = {each: rate for each, rate in rates.items() if rate is not None}
     reasons += verify.check_cpu(measurement.busy, scenario.expectations, stages, known)
-    for link, count in verify.cpu_limited_links(measurement.busy, rows["links"]).items():
+    used = {link for flow in scenario.flows for each in scenario.paths(flow) for link in each.links}
+    filled = [row for row in rows["links"] if row["link"] in used]
+    for link, count in verify.cpu_limited_links(measurement.busy, filled).items():
         notes.append(
             f"{link}: the CPU was the limit in {count} of {len(measurement.busy)} intervals"
         )
