@@ -132,6 +132,30 @@ def test_the_link_aware_path_manager_uses_a_link_that_returns_at_once(tmp_path: 
     assert done.metadata["flows"][0]["intact"] is True
 
 
+def test_links_that_fail_together_are_all_used_when_they_return(tmp_path: Path) -> None:
+    # what the kernel tells the peer of one may go out on the other
+    text = TWO_LINKS.replace('"3s"', '"5s"') + textwrap.dedent(
+        """
+        [links.three]
+        between = ["alice", "bob"]
+        rate = "20Mb/s"
+
+        [[timeline]]
+        at = "1.5s"
+        down = ["one", "two"]
+
+        [[timeline]]
+        at = "2s"
+        up = ["one", "two"]
+        """
+    )
+    done = finished(tmp_path, text)
+    late = [row for row in done.rows("links") if row["time_ns"] > 4_000_000_000]
+    for link in ("one", "two", "three"):
+        carried = [row["tx_bytes"] for row in late if row["link"] == link]
+        assert sum(carried) > 100_000, link
+
+
 def test_the_kernels_path_manager_is_left_alone_and_the_wait_is_shown(tmp_path: Path) -> None:
     done = finished(tmp_path, OUTAGE, "tunables.path_manager=kernel")
     events = done.rows("events")

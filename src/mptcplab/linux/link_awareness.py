@@ -51,6 +51,10 @@ class LinkAwareness:
         """Bring endpoints into step with the states as they are known."""
         self._manager.update()
 
+    def withdraw(self, link: str) -> bool:
+        """Delete a link's endpoints until the next update; False where it has none."""
+        return self._manager.withdraw(link)
+
     def close(self) -> None:
         """Give the watches back."""
         for watch in self._watches.values():

@@ -22,6 +22,7 @@ from mptcplab.linux.probes.diag import DiagSocket
 from mptcplab.linux.probes.pm_events import PathManagerEvents
 from mptcplab.linux.probes.rtt import RttProber
 from mptcplab.linux.recovery import ReturnWatch
+from mptcplab.linux.rejoin import Rejoining
 from mptcplab.linux.sampler import (
     FlowSampler,
     LinkSampler,
@@ -31,13 +32,14 @@ from mptcplab.linux.sampler import (
     receiving_host,
 )
 from mptcplab.linux.timeline import Timeline
-from mptcplab.linux.traffic.flow import Traffic
+from mptcplab.linux.traffic.flow import Connection, Traffic
 from mptcplab.linux.traffic.flows import Flows
+from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.linux.verify import LATENESS_QUANTILE, BusyInterval
 from mptcplab.loop import RealTimeLoop
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
-from mptcplab.scenario.model import Action, Scenario, Tunables
+from mptcplab.scenario.model import Action, Flow, Scenario, Tunables
 
 _HEAD_START_NS: Final = 50_000_000  # between setting the timers and scenario time 0
 
@@ -57,6 +59,12 @@ class Measurement:
         self.hosts = hosts_of(self.flows.connections())
         self.timeline = Timeline(scenario.timeline, self.loop, self._perform, self._acted)
         self._returns = ReturnWatch(self.loop, self.links.sent_bytes, self._returned)
+        self._rejoining = Rejoining(
+            self.loop,
+            self._lacks_subflow,
+            lambda link: self._awareness.withdraw(link),
+            lambda: self._awareness.update(),
+        )
         self._captures = Captures(scenario, lab, writer.workspace)
         self._closing: list[Any] = []
         self.stop_reason = ""
@@ -268,9 +276,42 @@ class Measurement:
         for link in self.links.touched_by(action):
             if action.verb == "down":
                 self._returns.went_down(link)
+                self._rejoining.went_down(link)
             elif self.links.states.is_ordered_up(link):
                 self._returns.came_up(link, self.links.rate_bps(link))
+                self._rejoining.came_up(link, self._scenario.topology.link(link).rtt_ns)
         self._awareness.update()
+
+    def _lacks_subflow(self, link: str) -> bool:
+        """Return whether a running MPTCP connection has no subflow on a link that is up, at one of
+        its ends, where its scenario wants one.
+        """
+        if not self.links.is_up(link):
+            return False
+        there = {
+            (row["host"], row["flow"], row["connection"])
+            for sampler in self._sockets
+            for row in sampler.sample(0)[0]
+            if row["link"] == link and row["state"] == "ESTABLISHED"
+        }
+        return any(
+            (host, connection.flow.name, connection.index) not in there
+            for connection in self.flows.connections()
+            if self._is_running(connection) and self._wants(connection.flow, link)
+            for host in client_and_server(connection.flow)
+        )
+
+    @staticmethod
+    def _is_running(connection: Connection) -> bool:
+        return (
+            connection.protocol == "mptcp"
+            and connection.bytes_sent is None
+            and not connection.errors
+        )
+
+    def _wants(self, flow: Flow, link: str) -> bool:
+        paths = self._scenario.expected_subflows(flow)
+        return any(self.identities.link_of(path) == link for path in paths)
 
     def _acted(self, action: Action, loop_ns: int, problem: str) -> None:
         self.log.action(action, loop_ns, problem)

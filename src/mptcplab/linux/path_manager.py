@@ -154,6 +154,26 @@ class LinkAwarePathManager:
                     self._apply(host, endpoint, table, added=True)
         self._deletes = self._follow
 
+    def withdraw(self, link: str) -> bool:
+        """Delete the endpoints whose paths lie on a link, for :meth:`update` to add again.
+
+        Returns whether there were any.  A host's last endpoint stays.
+        """
+        done = False
+        for host, table in self._endpoints.items():
+            present = [each for each in self._wanted[host] if (host, each) not in self._absent]
+            for endpoint in present:
+                address = str(endpoint.address)
+                lies_there = any(
+                    link in (each.name for each in links)
+                    for path, links in self._paths[host]
+                    if str(path.local_address.ip) == address
+                )
+                if lies_there and self._follow and len(present) > 1:
+                    self._apply(host, endpoint, table, added=False)
+                    done = True
+        return done
+
     def _apply(self, host: str, endpoint: Endpoint, table: Endpoints, *, added: bool) -> None:
         problem = ""
         try:

@@ -136,6 +136,21 @@ def test_a_refusal_is_reported_and_tried_again() -> None:
     assert server.calls[-1] == "add 10.0.0.2 id 1"
 
 
+def test_what_is_withdrawn_is_added_at_the_next_update() -> None:
+    server, _, manager, _ = managed()
+    assert manager.withdraw("link1")
+    assert server.calls == ["delete 10.0.1.2 id 2"]
+    assert not manager.withdraw("link1")
+    manager.update()
+    assert server.calls[1:] == ["add 10.0.1.2 id 2"]
+
+
+def test_the_last_endpoint_is_not_withdrawn() -> None:
+    server, _, manager, _ = managed(links=1)
+    assert not manager.withdraw("link0")
+    assert server.calls == []
+
+
 def test_endpoints_that_the_kernel_made_itself_are_not_touched() -> None:
     server, states, _, _ = managed()
     implicit = Endpoint(ip_address("10.0.0.1"), Flags.IMPLICIT, 1)
