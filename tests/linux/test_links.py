@@ -160,10 +160,13 @@ def test_delay_is_added_where_it_was_asked_for(two_links: Topology) -> None:
 
     def work(lab: Lab) -> float:
         sender, receiver = udp_sockets(lab)
-        start = time.monotonic()
-        sender.send(b"there")
-        receiver.recv(100)
-        return time.monotonic() - start
+        taken = []
+        for _ in range(5):  # the quickest: what is above it is a busy machine's scheduling
+            start = time.monotonic()
+            sender.send(b"there")
+            receiver.recv(100)
+            taken.append(time.monotonic() - start)
+        return min(taken)
 
     assert on_lab(delayed, work) == pytest.approx(0.020, abs=0.005)
 

@@ -79,6 +79,7 @@ class LinkSampler:
         if before is None or time_ns <= since_ns:
             return None
         tx_bytes = reading.tx_bytes - before.tx_bytes
+        counted_ns = max(1, reading.at_ns - before.at_ns)  # drivers answer a little after the tick
         return {
             "time_ns": time_ns,
             "interval_ns": time_ns - since_ns,
@@ -88,7 +89,7 @@ class LinkSampler:
             "rate_bps": rate_bps,
             "tx_bytes": tx_bytes,
             "tx_packets": reading.tx_packets - before.tx_packets,
-            "bps": tx_bytes * 8 * NANOSECONDS / (time_ns - since_ns),
+            "bps": tx_bytes * 8 * NANOSECONDS / counted_ns,
             "queue_bytes": reading.queue_bytes,
             "queue_packets": reading.queue_packets,
             "drops_queue": _difference(reading.drops_queue, before.drops_queue),

@@ -135,7 +135,7 @@ def check_overshoot(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             length_ns -= recent.pop(0)["interval_ns"]
         if length_ns < 900_000_000:
             continue
-        found_bps = sum(item["tx_bytes"] for item in recent) * 8e9 / length_ns
+        found_bps = sum(item["bps"] * item["interval_ns"] for item in recent) / length_ns
         allowed_bps = row["rate_bps"] * (1 + OVERSHOOT_TOLERANCE)
         allowed_bps += OVERSHOOT_BURST_BYTES * 8e9 / length_ns
         if found_bps > max(allowed_bps, worst.get(key, (0.0, 0))[0]):

@@ -93,6 +93,12 @@ def test_overshoot_needs_a_whole_second() -> None:
     assert "above its rate" in check_overshoot(broken)[0]
 
 
+def test_a_count_that_was_taken_late_is_no_overshoot() -> None:
+    late = [{**link_row(1000 * k, 1.0e9), "interval_ns": 1000 * MS} for k in range(1, 5)]
+    late[2]["tx_bytes"] = 127_500_000  # in 1.02 s
+    assert check_overshoot(late) == []
+
+
 def test_a_change_of_rate_is_no_overshoot() -> None:
     rows = [link_row(100 * k, 1.0e9) for k in range(1, 21)]
     rows.append(link_row(2100, 0.9e9, 10**8))  # the interval in which the rate fell

@@ -40,11 +40,12 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class LinkReading:
-    """What a link counted so far in one direction, packets as they are on the wire.
+    """What a link had counted in one direction at ``at_ns`` (monotonic), packets as on the wire.
 
     ``tx_*`` left the queue onto the wire; ``queue_*`` waits now; None is what a driver cannot tell.
     """
 
+    at_ns: int
     tx_bytes: int
     tx_packets: int
     queue_bytes: int | None = None

@@ -18,6 +18,7 @@ on the wire, and tells their number; the queue takes or refuses such a frame who
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -228,6 +229,7 @@ class KernelDriver(LinkDriver):
 
     def _reading(self, direction: str, entered: _Side, left: _Side) -> LinkReading:
         shaped = self._qdisc(left, tc.SHAPER_HANDLE)
+        at_ns = time.monotonic_ns()
         _, offered = tc.filter_statistics(self._wire.routing, entered.index, tc.INGRESS_HOOK)
         # frames that wait are counted as packets by their bytes: all but the last are full ones
         full = self._mtu + ETHERNET_HEADER_BYTES
@@ -240,6 +242,7 @@ class KernelDriver(LinkDriver):
             waiting = shaped.backlog_frames
         self._drops[direction] = max(self._drops[direction], refused if shaped.drops else 0)
         return LinkReading(
+            at_ns=at_ns,
             tx_bytes=shaped.sent_bytes + shaped.sent_packets * left.tag_bytes,
             tx_packets=shaped.sent_packets,
             queue_bytes=shaped.backlog_bytes,

@@ -116,7 +116,10 @@ class TapDriver(LinkDriver):
     def readings(self) -> dict[str, LinkReading]:
         """Ask the emulator for its counters."""
         reading = self.emulator.read()
-        return {direction: _translate(getattr(reading, direction)) for direction in DIRECTIONS}
+        return {
+            direction: _translate(reading.at_ns, getattr(reading, direction))
+            for direction in DIRECTIONS
+        }
 
     def interrupt(self) -> None:
         """Let the emulator's process begin to end; :meth:`close` waits for it."""
@@ -144,8 +147,9 @@ def _piece_ns(rtt_ns: int) -> int:
     return min(max(PIECE_NS, rtt_ns // 50), _LONGEST_PIECE_NS)
 
 
-def _translate(direction: DirectionReading) -> LinkReading:
+def _translate(at_ns: int, direction: DirectionReading) -> LinkReading:
     return LinkReading(
+        at_ns=at_ns,
         tx_bytes=direction.counters["sent_bytes"],
         tx_packets=direction.counters["sent_packets"],
         queue_bytes=direction.counters["queued_bytes"],
