@@ -8,7 +8,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# errors are shown, and nothing else: a wall of warnings hides them
+PIP := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --disable-pip-version-check -qq
 DURATION ?= 20s
 
 .PHONY: run test install dev lint types imports unit format lock clean
@@ -22,16 +23,21 @@ install: $(VENV)/.installed
 dev: $(VENV)/.dev
 
 $(VENV)/.created:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "mptcplab needs Python 3.11 or later; name one with: make PYTHON=python3.12"; exit 1; }
+	@echo "Making $(VENV), a virtual environment of its own."
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created requirements.lock pyproject.toml
-	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "Installing mptcplab and what it needs into $(VENV) (about a minute)."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed requirements-dev.lock
-	$(PIP) install --require-hashes -r requirements-dev.lock
+	@echo "Installing the developers' tools into $(VENV) (about a minute)."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
 lint: dev

@@ -43,12 +43,12 @@ def describe(run: Run) -> str:
 def _heading(run: Run, summary: dict[str, Any]) -> str:
     scenario = run.scenario
     lines = [
-        f"{scenario['name']}: {scenario['title']}",
-        f"{summary['duration_s']:g} s on {summary['testbed']}, "
+        f"{scenario['name']}: {scenario['title']}" if scenario["title"] else scenario["name"],
+        f"{summary['duration_s']:.4g} s on {summary['testbed']}, "
         f"{summary['wall_s']:.1f} s in all, seed {scenario['seed']}",
     ]
     if scenario["time_scale"] != 1:
-        lines.append(f"times scaled by {scenario['time_scale']:g}")
+        lines.append(f"times scaled by {scenario['time_scale']:.4g}")
     if summary["valid"]:
         lines.append("valid: the run is what the scenario asked for")
     else:

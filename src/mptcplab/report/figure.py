@@ -6,7 +6,7 @@ Of one flow, its links and their sum; of several, each flow, as in the report's 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 INK = "#222222"
 MUTED = "#777777"
 
+Series = dict[tuple[float, float], float]
+"""Rates (Mb/s) by interval (start and end, s)."""
+
 
 def draw_throughput(run: Run, stem: Path) -> list[Path]:
     """Draw the run's links and goodput over time; return the PNG and SVG written at ``stem``."""
@@ -34,11 +37,28 @@ def draw_throughput(run: Run, stem: Path) -> list[Path]:
     import matplotlib.pyplot as plt
 
     with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
-        figure, axes = plt.subplots(figsize=(10, 5.2), layout="constrained")
-        _draw_panel(axes, run, run.scenario["report"]["measured"])
-        axes.set_title(_title(run), loc="left", fontsize=11)
-        axes.set_ylabel("throughput (Mb/s)")
-        draw_legend(figure, [axes])
+        several = len(run.scenario["flows"]) > 1
+        figure, panels = plt.subplots(
+            2 if several else 1,
+            1,
+            figsize=(10, 8.2 if several else 5.2),
+            sharex=True,
+            squeeze=False,
+            layout="constrained",
+        )
+        first, last = panels[0, 0], panels[-1, 0]
+        _draw_panel(first, run, run.scenario["report"]["measured"])
+        first.set_ylabel("goodput of the flows (Mb/s)" if several else "throughput (Mb/s)")
+        if several:  # the flows above, what they came to on the links below
+            _mark_actions(run, last, _plot_links(run, last)[0])
+            _finish(run, last)
+            last.set_ylabel("throughput of the links (Mb/s)")
+            first.set_xlabel("")
+            first.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+            last.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+        else:
+            draw_legend(figure, [first])
+        first.set_title(_title(run), loc="left", fontsize=11)
         written = save(figure, stem)
         plt.close(figure)
     return written
@@ -102,78 +122,88 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return written
 
 
-def _series(run: Run) -> dict[str, list[tuple[float, float]]]:
-    """Return each link's busier direction as (seconds at mid-interval, Mb/s)."""
-    points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+def _series(run: Run) -> dict[str, Series]:
+    """Return the busier direction of each link that carried anything."""
+    found: dict[tuple[str, str], Series] = defaultdict(dict)
     for row in run.rows("links"):
-        middle = (row["time_ns"] - row["interval_ns"] / 2) / NANOSECONDS
-        points[row["link"], row["direction"]].append((middle, row["bps"] / MEGABIT))
+        found[row["link"], row["direction"]][_interval(row)] = row["bps"] / MEGABIT
     busier = {}
     for link in run.scenario["topology"]["links"]:
-        both = [points.get((link["name"], way), []) for way in ("forward", "backward")]
-        busier[link["name"]] = max(both, key=lambda series: sum(rate for _, rate in series))
-    return {name: series for name, series in busier.items() if any(rate for _, rate in series)}
+        both = [found.get((link["name"], way), {}) for way in ("forward", "backward")]
+        busier[link["name"]] = max(both, key=lambda series: sum(series.values()))
+    return {name: series for name, series in busier.items() if any(series.values())}
+
+
+def _flow_series(run: Run) -> dict[str, Series]:
+    """Return the goodput of each flow."""
+    found: dict[str, Series] = defaultdict(lambda: defaultdict(float))
+    for row in run.rows("flows"):
+        found[row["flow"]][_interval(row)] += row["goodput_bps"] / MEGABIT
+    return found
+
+
+def _interval(row: Mapping[str, Any]) -> tuple[float, float]:
+    return (row["time_ns"] - row["interval_ns"]) / NANOSECONDS, row["time_ns"] / NANOSECONDS
+
+
+def _sum(several: Iterable[Series]) -> Series:
+    total: Series = defaultdict(float)
+    for series in several:
+        for interval, rate in series.items():
+            total[interval] += rate
+    return total
+
+
+def _draw_steps(axes: Axes, series: Series, **style: Any) -> None:
+    """Draw a rate that holds from the start to the end of each interval."""
+    if not series:
+        return
+    intervals = sorted(series)
+    times = [intervals[0][0], *(end for _, end in intervals)]
+    rates = [series[interval] for interval in intervals]
+    axes.plot(times, [rates[0], *rates], drawstyle="steps-pre", **style)
 
 
 def _plot_flows(run: Run, axes: Axes) -> tuple[float, dict[str, str]]:
     """Draw the goodput of each flow and of all; return the highest value and the colours."""
-    flows: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-    for row in run.rows("flows"):
-        middle = (row["time_ns"] - row["interval_ns"] / 2) / NANOSECONDS
-        flows[row["flow"]][middle] += row["goodput_bps"] / MEGABIT
+    flows = _flow_series(run)
     colours = colours_of(flows)
-    total: dict[float, float] = defaultdict(float)
     for name, series in flows.items():
-        for at, rate in series.items():
-            total[at] += rate
-        times = sorted(series)
-        rates = [series[at] for at in times]
-        axes.plot(times, rates, color=colours[name], linewidth=1.8, label=name)
-    times = sorted(total)
-    rates = [total[at] for at in times]
-    axes.plot(times, rates, color=INK, linewidth=1.4, label="sum of the flows")
+        _draw_steps(axes, series, color=colours[name], linewidth=1.8, label=name)
+    total = _sum(flows.values())
+    _draw_steps(axes, total, color=INK, linewidth=1.4, label="sum of the flows")
     return max(total.values(), default=1.0), colours
 
 
 def _plot_links(run: Run, axes: Axes) -> tuple[float, dict[str, str]]:
-    series = _series(run)
-    colours = colours_of(series)
-    total: dict[float, float] = defaultdict(float)
-    for index, (name, points) in enumerate(series.items()):
-        for at, rate in points:
-            total[at] += rate
-        axes.plot(
-            *zip(*points, strict=True),
-            color=colours[name],
-            linewidth=1.5 + 1.2 * (len(series) - 1 - index),  # links that run level stay visible
-            drawstyle="steps-mid",
-            label=name,
-        )
-    if len(series) > 1:
-        times = sorted(total)
-        axes.plot(
-            times,
-            [total[at] for at in times],
-            color=INK,
-            linewidth=1.8,
-            drawstyle="steps-mid",
-            label="sum of the links",
-        )
-    goodput: dict[float, float] = defaultdict(float)
-    for row in run.rows("flows"):
-        middle = (row["time_ns"] - row["interval_ns"] / 2) / NANOSECONDS
-        goodput[middle] += row["goodput_bps"] / MEGABIT
-    times = sorted(goodput)
-    axes.plot(
-        times,
-        [goodput[at] for at in times],
-        color=MUTED,
-        linewidth=1.1,
-        linestyle=(0, (4, 2)),
-        drawstyle="steps-mid",
-        label="goodput of the flows",
-    )
-    return max([*total.values(), *goodput.values()], default=1.0), colours
+    """Draw each link, their sum where that means something, and the goodput of all flows."""
+    links = _series(run)
+    colours = colours_of(links)
+    for index, (name, series) in enumerate(links.items()):
+        # links that run level stay visible
+        width = 1.5 + min(1.2 * (len(links) - 1 - index), 6)
+        _draw_steps(axes, series, color=colours[name], linewidth=width, label=name)
+    highest = [max(series.values()) for series in links.values()]
+    if len(links) > 1 and not _in_series(run, links):
+        total = _sum(links.values())
+        _draw_steps(axes, total, color=INK, linewidth=1.8, label="sum of the links")
+        highest += total.values()
+    goodput = _sum(_flow_series(run).values())
+    style = {"color": MUTED, "linewidth": 1.1, "linestyle": (0, (4, 2))}
+    _draw_steps(axes, goodput, label="goodput of the flows", **style)
+    return max([*highest, *goodput.values()], default=1.0), colours
+
+
+def _in_series(run: Run, names: Container[str]) -> bool:
+    """Return whether two of the links meet at a switch, so that bytes count on one and another."""
+    switches = [
+        end
+        for link in run.scenario["topology"]["links"]
+        if link["name"] in names
+        for end in (link["a"], link["b"])
+        if ":" not in end  # an interface is "host:interface"
+    ]
+    return len(set(switches)) < len(switches)
 
 
 def _plot_report(
@@ -255,7 +285,8 @@ def _finish(run: Run, axes: Axes) -> None:
 def _title(run: Run) -> str:
     scenario = run.scenario
     scale = "" if scenario["time_scale"] == 1 else f", time scale {scenario['time_scale']:.3g}"
-    return f"{scenario['name']}: {scenario['title']} (on {run.metadata['testbed']}{scale})"
+    name = f"{scenario['name']}: {scenario['title']}" if scenario["title"] else scenario["name"]
+    return f"{name} (on {run.metadata['testbed']}{scale})"
 
 
 def draw_legend(figure: Figure, panels: Iterable[Axes]) -> None:

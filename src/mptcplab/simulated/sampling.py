@@ -38,7 +38,7 @@ class Sampler:
         self._last_ns = 0
         self._delivered = [0] * len(transfers)
         self._counters = {key: ChannelCounters() for key in network.conduits}
-        self._link_of = _links_by_address(scenario)
+        self._link_of = links_by_address(scenario)
         self._timer = network.loop.call_at(scenario.interval_ns, self._expire)
 
     def cancel(self) -> None:
@@ -213,7 +213,7 @@ def _socket(address: bytes, port: int) -> str:
     return f"[{text}]:{port}" if len(address) == 16 else f"{text}:{port}"
 
 
-def _links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
+def links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
     """Return the first link on the way from one address to another, by host and address pair."""
     topology = scenario.topology
     found = {}

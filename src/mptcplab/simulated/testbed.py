@@ -19,7 +19,7 @@ from mptcplab.simulated.applications import Transfer
 from mptcplab.simulated.build import build, flow_config
 from mptcplab.simulated.captures import Captures
 from mptcplab.simulated.policies import check_policies
-from mptcplab.simulated.sampling import Sampler
+from mptcplab.simulated.sampling import Sampler, links_by_address
 from mptcplab.simulated.timeline import Timeline
 from mptcplab.stack import events
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
@@ -30,6 +30,9 @@ from mptcplab.units import NANOSECONDS
 FIRST_PORT = 5001  # iperf's, as the report used
 PASSING = (events.DataReadable.kind, events.DataWritable.kind)
 """Events too frequent for the table."""
+
+ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
+"""Events told while a run is under way."""
 
 DRAIN_NS = 120 * NANOSECONDS
 """How long after the end what was written may take to arrive, before a flow counts as broken."""
@@ -108,6 +111,8 @@ class Simulation:
         self._stopped_by = ""
         self._transfers: dict[str, list[Transfer]] = {flow.name: [] for flow in scenario.flows}
         self._by_port: dict[int, Transfer] = {}
+        self._links = links_by_address(scenario)
+        self._subflow_links: dict[tuple[Connection, int], str | None] = {}
         self._ends: dict[Connection, tuple[Transfer, Callable[[events.Event], None]]] = {}
         for name, host in self._network.hosts.items():
             host.on_event = lambda event, name=name: self._handle(name, event)
@@ -185,6 +190,7 @@ class Simulation:
             if (value := getattr(event, name, None)) is not None
         ]
         now_ns = self._network.loop.now_ns
+        link = None if subflow is None else self._link_of(host, event.connection, subflow)
         self._writer.append(
             "events",
             [
@@ -196,12 +202,24 @@ class Simulation:
                     "flow": transfer.flow.name,
                     "connection": transfer.index,
                     "subflow": subflow,
+                    "link": link,
                     "detail": ", ".join(details) or None,
                 }
             ],
         )
-        if subflow is not None and host == transfer.flow.source:
-            self._observer.event(now_ns, f"{host}: {event.kind} {subflow} {', '.join(details)}")
+        if event.kind in ANNOUNCED and host == transfer.flow.source:
+            what = event.kind.replace("-", " ")
+            where = f" on {link}" if link else ""
+            why = f" ({', '.join(details)})" if details else ""
+            self._observer.event(now_ns, f"{transfer.flow.name}: {what}{where}{why}")
+
+    def _link_of(self, host: str, connection: Connection, subflow_id: int) -> str | None:
+        """Return the first link of a subflow; remembered, since closed ones are gone."""
+        for subflow in connection.subflows:
+            if subflow.subflow_id == subflow_id:
+                link = self._links.get((host, subflow.local, subflow.remote))
+                self._subflow_links[connection, subflow_id] = link
+        return self._subflow_links.get((connection, subflow_id))
 
     def _note_action(self, action: Action) -> None:
         changes = ", ".join(f"{key}={value}" for key, value in action.changes)

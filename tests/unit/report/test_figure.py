@@ -28,3 +28,24 @@ def test_a_run_without_traffic_still_draws(run: Run, tmp_path: Path) -> None:
     empty = Run(RunWriter(tmp_path / "empty").finish(valid=True))
     empty.metadata.update(run.metadata)
     assert draw_throughput(empty, tmp_path / "throughput")[0].exists()
+
+
+def test_links_in_series_have_no_sum(run: Run, tmp_path: Path) -> None:
+    for link, ends in zip(
+        run.scenario["topology"]["links"],
+        (("left:eth0", "hub"), ("hub", "right:eth1")),
+        strict=True,
+    ):
+        link["a"], link["b"] = ends
+    text = draw_throughput(run, tmp_path / "throughput")[1].read_text()
+    assert "sum of the links" not in text
+    assert "goodput of the flows" in text
+
+
+def test_several_flows_and_their_links_are_drawn(run: Run, tmp_path: Path) -> None:
+    run.scenario["flows"].append({**run.scenario["flows"][0], "name": "other"})
+    run.scenario["title"] = ""
+    text = draw_throughput(run, tmp_path / "throughput")[1].read_text()
+    assert "throughput of the links (Mb/s)" in text
+    assert "sum of the flows" in text
+    assert "<!-- tiny (on" in text
