@@ -131,6 +131,20 @@ def _kernel_findings(found: Capabilities) -> list[Finding]:
             "sysctl net.ipv4.tcp_allowed_congestion_control='reno cubic'; flows of a scenario are "
             "not affected",
         ),
+        _finding(
+            "real-time priority",
+            found.realtime,
+            False,
+            "the TAP emulator is late when other programs want the CPU",
+            "root (CAP_SYS_NICE), and cpu.rt_runtime_us where a control group rations it",
+        ),
+        _finding(
+            "socket buffers of any size",
+            found.buffer_max_bytes is None,
+            False,
+            f"a flow's buffer may have {(found.buffer_max_bytes or 0) / 1e6:.1f} MB at most",
+            "root, or sysctl net.core.wmem_max and net.core.rmem_max of half the size wanted",
+        ),
     ]
 
 

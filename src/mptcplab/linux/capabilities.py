@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import platform
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +17,12 @@ from mptcplab.linux import rtnl, tc
 from mptcplab.linux.mptcp_pm import ENDPOINTS_MAX
 from mptcplab.linux.namespaces import NetNamespace, sysctl_path
 from mptcplab.linux.netlink import Request
+from mptcplab.linux.traffic.sockets import SO_SNDBUFFORCE
 
 _ENDPOINTS_MAX_7: Final = 255
 _LOOPBACK: Final = 1  # the interface index of lo in every namespace
 _NO_INTERFACE: Final = 0x7FFFFFFF
+_HUGE_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,10 @@ class Capabilities:
     congestion_controls: tuple[str, ...]
     congestion_control_by_name: bool
     """Whether a namespace may make cubic its default."""
+    realtime: bool
+    """Whether emulators may run before all ordinary processes."""
+    buffer_max_bytes: int | None
+    """The largest buffer that a socket may be given, None for any."""
     endpoints_max: int
 
 
@@ -123,6 +131,8 @@ def probe() -> Capabilities:
             sysfs=Path("/sys/class/net").exists(),
             congestion_controls=_congestion_controls(space),
             congestion_control_by_name=_may_choose_cubic(space),
+            realtime=_realtime_works(),
+            buffer_max_bytes=_buffer_max_bytes(),
             endpoints_max=endpoints_max(),
         )
     finally:
@@ -141,6 +151,27 @@ def _may_choose_cubic(space: NetNamespace) -> bool:
     except OSError:
         return False
     return True
+
+
+def _realtime_works() -> bool:
+    """Try SCHED_FIFO in a process of its own, which ends with it."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            os._exit(0)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _buffer_max_bytes() -> int | None:
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, _HUGE_BYTES)
+        except PermissionError:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _HUGE_BYTES)
+            return probe.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    return None
 
 
 def endpoints_max() -> int:
