@@ -48,6 +48,8 @@ class Peer:
         self.seq = ISN
         self.ack = 0
         self.server_key = 0
+        self.early: list[Segment] = []
+        """What came back while opening."""
 
     def say(self, *options: MptcpOption, **fields: object) -> list[Segment]:
         """Send a segment on the initial subflow; return what comes back."""
@@ -106,11 +108,11 @@ class Peer:
         assert isinstance(capable, MpCapable)
         assert capable.sender_key is not None
         self.server_key = capable.sender_key
-        self.say(MpCapable(1, self.flags, KEY, self.server_key))
+        self.early = self.say(MpCapable(1, self.flags, KEY, self.server_key))
         checksum = None
         if self.flags & 0x80:
             checksum = dss_checksum((self.idsn + 1) & MASK64, 1, 4, ones_sum(b"data"))
-        self.say(
+        self.early += self.say(
             MpCapable(1, self.flags, KEY, self.server_key, 4, checksum),
             payload=b"data",
             payload_bytes=4,

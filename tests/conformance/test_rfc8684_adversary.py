@@ -22,6 +22,7 @@ from tests.conformance.peer import (
 )
 
 from mptcplab.stack.events import CloseReason
+from mptcplab.stack.path_managers.base import AnnounceAddress, Command, PathManager, PathView
 from mptcplab.stack.path_managers.full_mesh import FullMesh
 from mptcplab.stack.testing import MILLISECOND_NS, Pipe, Sink, config
 from mptcplab.wire.ip import parse_address
@@ -353,3 +354,64 @@ def test_pending_retry_of_a_path_does_not_outlive_the_connection() -> None:
         due = a.stack.poll_timeout()
         a.stack.handle_timeout(pipe.now_ns)
         assert due is None or due > pipe.now_ns
+
+
+def test_3_3_2_acks_without_data_ack_are_valid_once_one_was_seen() -> None:
+    peer = opened()
+    assert peer.connection is not None
+    peer.say(Dss(peer.data_ack, True))
+    peer.connection.write(b"first")
+    peer.collect()
+    peer.ack = (peer.ack + 5) & 0xFFFFFFFF
+    peer.say()
+    assert peer.connection.mptcp
+    assert not peer.connection.tx_infinite
+    peer.say(Dss((peer.data_ack + 5) & MASK64, True))
+    peer.connection.write(b"second")
+    (segment,) = peer.collect()
+    (mapping,) = only([segment], Dss)
+    assert isinstance(mapping, Dss)
+    assert mapping.data_length == 6
+
+
+def test_3_7_acks_that_stay_without_data_ack_lead_to_the_infinite_mapping() -> None:
+    peer = opened()
+    assert peer.connection is not None
+    peer.say(Dss(peer.data_ack, True))
+    peer.connection.write(b"first")
+    peer.collect()
+    peer.ack = (peer.ack + 5) & 0xFFFFFFFF
+    peer.say()
+    peer.later(5_000)
+    assert peer.connection.tx_infinite
+    peer.connection.write(b"second")
+    assert any(
+        isinstance(option, Dss) and option.infinite
+        for segment in peer.collect()
+        for option in segment.mptcp
+    )
+
+
+def test_3_3_2_window_without_data_ack_says_nothing() -> None:
+    peer = opened()
+    assert peer.connection is not None
+    peer.say(Dss(peer.data_ack, True), window=1_000)
+    edge = peer.connection.send.window_end
+    peer.say(window=65_535)
+    assert peer.connection.send.window_end == edge
+    peer.say(Dss(peer.data_ack, True), window=65_535)
+    assert peer.connection.send.window_end > edge
+
+
+def test_3_4_1_identifier_is_removed_before_it_means_another_address() -> None:
+    first, second = bytes((10, 7, 0, 1)), bytes((10, 7, 0, 2))
+
+    class Renumbering(PathManager):
+        def on_established(self, view: PathView) -> list[Command]:
+            return [AnnounceAddress(9, first), AnnounceAddress(9, second)]
+
+    peer = opened(replace(config(), path_manager=Renumbering))
+    said = [option for segment in peer.early for option in segment.mptcp]
+    signals = [option for option in said if isinstance(option, AddAddr | RemoveAddr)]
+    assert [type(option) for option in signals] == [AddAddr, RemoveAddr, AddAddr]
+    assert [o.address for o in signals if isinstance(o, AddAddr)] == [first, second]

@@ -16,7 +16,7 @@ from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.events import CloseReason
-from mptcplab.stack.mptcp import closing, handshake, sending
+from mptcplab.stack.mptcp import closing, fallback, handshake, sending
 from mptcplab.stack.mptcp.data_sender import DataSender
 from mptcplab.stack.mptcp.dsn import unwrap
 from mptcplab.stack.mptcp.paths import Paths
@@ -59,6 +59,7 @@ class Connection:
         "initial_local",
         "initial_remote",
         "is_client",
+        "joined",
         "local_key",
         "local_token",
         "mptcp",
@@ -132,6 +133,8 @@ class Connection:
         self.usable: list[MptcpSubflow] = []
         """Those that may be given data, as the scheduler's view lists them."""
         self.next_subflow_id: int = 0
+        self.joined: bool = False
+        """A further subflow was established once: data may have gone elsewhere."""
         self.congestion_group = CongestionGroup()
         self.paths = Paths(self, config.path_manager())
         self.orphaned_ns: int = NEVER_NS
@@ -361,6 +364,7 @@ class Connection:
 
     def on_subflow_confirmed(self, subflow: MptcpSubflow, now_ns: int) -> None:
         """A joined subflow may carry data."""
+        self.joined = True
         self.refresh_usable()
         self.emit(events.SubflowEstablished(self, subflow.subflow_id))
         closing.signal_data_fin(self)
@@ -550,6 +554,8 @@ class Connection:
             if subflow.next_deadline_ns() <= now_ns:
                 subflow.handle_timeout(now_ns)
         send = self.send
+        if send.deadline_ns <= now_ns:
+            fallback.judge_silence(self, now_ns)
         if send.deadline_ns <= now_ns:
             send.handle_timeout(self.usable)
             closing.signal_data_fin(self)

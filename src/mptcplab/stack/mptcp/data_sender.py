@@ -171,6 +171,17 @@ class DataSender:
                 self.reinject.add(head.start, end)
                 return
 
+    def head_arrived_on(self, subflow: MptcpSubflow) -> bool:
+        """Say whether a subflow's ACKs cover the oldest data, for which no DATA_ACK came."""
+        head = self.outstanding.head()
+        if head is None or not head.carriers >> subflow.subflow_id & 1:
+            return False
+        for record in subflow.sender.queue.records():
+            start = record.offset + record.seq - record.map_ssn
+            if record.map_length and start <= head.start < start + record.end - record.seq:
+                return False
+        return subflow.backlog.waiting_bytes == 0
+
     # The peer's window.
 
     def open_window(self, edge: int) -> None:

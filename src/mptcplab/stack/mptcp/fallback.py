@@ -29,11 +29,11 @@ MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 def allowed(connection: Connection, subflow: MptcpSubflow) -> bool:
     """Say whether the connection may go on over ``subflow`` as plain TCP.
 
-    Only if it is the one that ever was: all data of the stream are in its order.
+    Only if it is the one that ever was established: all data of the stream are in its order.
     """
     return (
         subflow.initial
-        and connection.next_subflow_id == 1
+        and not connection.joined
         and connection.receive_buffer.out_of_order_bytes() == 0
     )
 
@@ -56,11 +56,14 @@ def to_tcp(connection: Connection, why: str, now_ns: int) -> None:
         connection.handle_plain_ack(subflow, now_ns)
 
 
-def in_mid_connection(connection: Connection, subflow: MptcpSubflow, why: str) -> None:
+def in_mid_connection(connection: Connection, subflow: MptcpSubflow, why: str, now_ns: int) -> None:
     """Mapped data stand as they are; from here on the subflow's order is the stream's."""
     connection.rx_infinite = True
     subflow.plain = True
-    _send_infinitely(connection, subflow, why)
+    _send_infinitely(connection, subflow, why, now_ns)
+    for other in list(connection.subflows):
+        if other is not subflow:  # half open: only one is left to plain TCP
+            other.reset(CloseReason.ABORTED, now_ns)
 
 
 def settle_establishment(
@@ -74,7 +77,7 @@ def settle_establishment(
     if not connection.fully_established:
         return _judge_first_segments(connection, subflow, segment, dss, now_ns)
     if dss is None and not segment.mptcp and not segment.payload_bytes:
-        judge_bare_ack(connection, subflow)
+        judge_bare_ack(connection, subflow, now_ns)
     return True
 
 
@@ -113,10 +116,13 @@ def _judge_first_segments(
     return False
 
 
-def receive_unmapped(connection: Connection, subflow: MptcpSubflow, ssn: int, why: str) -> None:
+def receive_unmapped(
+    connection: Connection, subflow: MptcpSubflow, ssn: int, why: str, now_ns: int
+) -> None:
     """Unmapped data came: from ``ssn`` on the subflow's order is the stream's."""
     subflow.rx_delta = connection.receive_buffer.rcv_nxt - ssn
-    in_mid_connection(connection, subflow, why)
+    in_mid_connection(connection, subflow, why, now_ns)
+    _tell(connection, subflow, connection.send.sent_offset)
 
 
 def infinite_options(connection: Connection, record: Sent, dsn: int) -> tuple[MptcpOption, ...]:
@@ -129,11 +135,41 @@ def infinite_options(connection: Connection, record: Sent, dsn: int) -> tuple[Mp
     )
 
 
-def judge_bare_ack(connection: Connection, subflow: MptcpSubflow) -> None:
-    """An ACK without options came in mid-connection.
+def judge_bare_ack(connection: Connection, subflow: MptcpSubflow, now_ns: int) -> None:
+    """An ACK without options came from a fully established peer.
 
-    If it acknowledges data on the only subflow, a box on the path began to remove options.
+    If it acknowledges data on the only subflow, and no DATA_ACK ever came on it, its path removes
+    options (RFC 8684 section 3.7). Later an ACK may go without (section 3.3.2): then only the
+    data-level timer shows that none comes any more.
     """
+    if not subflow.saw_data_ack:
+        to_the_order_of_acks(connection, subflow, now_ns)
+    subflow.bare_acks = True
+
+
+def shows_stripping(subflow: MptcpSubflow, segment: Segment) -> bool:
+    """Say whether a segment shows that a joined subflow's path removes options.
+
+    RFC 8684 section 3.7: the first ACK of data has to bring a DATA_ACK.
+    """
+    if subflow.initial or subflow.saw_data_ack or segment.mptcp:
+        return False
+    return subflow.sender.snd_una > 1 and subflow.fin_seq < 0
+
+
+def judge_silence(connection: Connection, now_ns: int) -> None:
+    """No DATA_ACK came in time: fall back if ACKs do come, but without options by now."""
+    for subflow in connection.subflows:
+        if subflow.bare_acks and allowed(connection, subflow):
+            to_the_order_of_acks(connection, subflow, now_ns)
+            return
+        if subflow.bare_acks and connection.send.head_arrived_on(subflow):
+            subflow.reset_for(RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
+            return
+
+
+def to_the_order_of_acks(connection: Connection, subflow: MptcpSubflow, now_ns: int) -> None:
+    """Fall back if the only subflow has data acknowledged that the connection has not."""
     if connection.tx_infinite or not allowed(connection, subflow):
         return
     sender = subflow.sender
@@ -142,7 +178,8 @@ def judge_bare_ack(connection: Connection, subflow: MptcpSubflow) -> None:
     if subflow.fin_seq >= 0 and sender.snd_una > subflow.fin_seq:
         return
     subflow.rx_delta = connection.receive_buffer.rcv_nxt - subflow.receiver.rcv_nxt
-    in_mid_connection(connection, subflow, "acknowledgments without DATA_ACK")
+    in_mid_connection(connection, subflow, "acknowledgments without DATA_ACK", now_ns)
+    _tell(connection, subflow, connection.send.sent_offset)
 
 
 def handle_infinite(
@@ -151,7 +188,7 @@ def handle_infinite(
     """The peer sent an infinite mapping; ``False`` if the subflow was reset for it."""
     if connection.rx_infinite:
         return True
-    if not subflow.initial or connection.next_subflow_id > 1:
+    if not subflow.initial or connection.joined:
         subflow.reset_for(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
         return False
     near = subflow.receiver.rcv_nxt
@@ -159,11 +196,11 @@ def handle_infinite(
     if distance >= 0x8000_0000:
         distance -= 0x1_0000_0000
     subflow.rx_delta = offset - (near + distance)
-    in_mid_connection(connection, subflow, "infinite mapping received")
+    in_mid_connection(connection, subflow, "infinite mapping received", now_ns)
     return True
 
 
-def handle_fail(connection: Connection, subflow: MptcpSubflow) -> None:
+def handle_fail(connection: Connection, subflow: MptcpSubflow, now_ns: int) -> None:
     """The peer found a bad checksum (RFC 8684 section 3.7).
 
     With one subflow: what is on it already stands as it is, and an infinite mapping that acts
@@ -178,17 +215,26 @@ def handle_fail(connection: Connection, subflow: MptcpSubflow) -> None:
         dsn = (connection.rx_base + connection.receive_buffer.rcv_nxt) & MASK64
         signals.append((subflow, MpFail(dsn)))
     acked = connection.send.buffer.acked_offset
-    _send_infinitely(connection, subflow, "MP_FAIL received")
+    _send_infinitely(connection, subflow, "MP_FAIL received", now_ns)
+    _tell(connection, subflow, acked)
+
+
+def _tell(connection: Connection, subflow: MptcpSubflow, offset: int) -> None:
+    """Signal the infinite mapping from ``offset`` on at once, whether or not data follow.
+
+    RFC 8684 section 3.7: "to inform the other end in case the path drops options in one direction
+    only"; a peer that kept to MPTCP would send again what we now take for new.
+    """
     option = Dss(
         connection.data_ack_wire(),
         connection.ack_8,
-        (connection.tx_base + acked) & MASK64,
+        (connection.tx_base + offset) & MASK64,
         True,
-        (acked - subflow.tx_delta) & MASK32,
+        (offset - subflow.tx_delta) & MASK32,
         0,
         0 if connection.checksum else None,
     )
-    signals.append((subflow, option))
+    connection.paths.signals.append((subflow, option))
 
 
 def survives_bad_checksum(
@@ -213,13 +259,14 @@ def survives_bad_checksum(
     return False
 
 
-def _send_infinitely(connection: Connection, subflow: MptcpSubflow, why: str) -> None:
+def _send_infinitely(connection: Connection, subflow: MptcpSubflow, why: str, now_ns: int) -> None:
     if connection.tx_infinite:
         return
     send = connection.send
     connection.tx_infinite = True
     connection.fallback_reason = why
     send.reinject.clear()
+    send.deadline_ns = NEVER_NS  # nothing is repeated at the data level any more
     for start, _ in subflow.backlog.take_all():
         restart = max(start, send.buffer.acked_offset)
         if restart < send.sent_offset:
@@ -230,3 +277,4 @@ def _send_infinitely(connection: Connection, subflow: MptcpSubflow, why: str) ->
         send.fin_sent = False  # the end of the stream is the subflow's FIN now
     connection.emit(events.FellBack(connection, why))
     connection.stack.forget_token(connection)
+    connection.handle_plain_ack(subflow, now_ns)

@@ -16,6 +16,7 @@ from mptcplab.wire.mptcp import (
     MpFastclose,
     MpPrio,
     MptcpOption,
+    MpTcpRst,
     RemoveAddr,
 )
 from mptcplab.wire.segment import Segment
@@ -48,10 +49,21 @@ def take(
     elif isinstance(option, MpPrio):
         _take_priority(connection, subflow, option)
     elif isinstance(option, MpFail):
-        fallback.handle_fail(connection, subflow)
+        fallback.handle_fail(connection, subflow, now_ns)
     elif isinstance(option, MpFastclose) and option.receiver_key == connection.local_key:
         closing.abort(connection, CloseReason.FASTCLOSE, now_ns)
     return connection.closed_for is None
+
+
+def take_reset(
+    connection: Connection, subflow: MptcpSubflow, segment: Segment, now_ns: int
+) -> None:
+    """Take in what an acceptable RST says (RFC 8684 sections 3.5 and 3.6)."""
+    for option in segment.mptcp:
+        if isinstance(option, MpTcpRst):
+            subflow.reset_reason = option.reason
+        elif isinstance(option, MpFastclose):
+            take(connection, subflow, option, segment, now_ns)
 
 
 def _take_priority(connection: Connection, subflow: MptcpSubflow, option: MpPrio) -> None:

@@ -29,7 +29,6 @@ from mptcplab.wire.mptcp import (
     RST_UNSPECIFIED,
     Dss,
     MpCapable,
-    MpFastclose,
     MptcpOption,
     MpTcpRst,
 )
@@ -65,6 +64,7 @@ class MptcpSubflow(Subflow):
         "backlog",
         "backup_local",
         "backup_remote",
+        "bare_acks",
         "confirmed",
         "connection",
         "data_fin_due",
@@ -129,6 +129,8 @@ class MptcpSubflow(Subflow):
         """The peer is known to know that the subflow is established: data may be sent."""
         self.saw_data_ack: bool = False
         """A DATA_ACK arrived on this subflow: its path lets MPTCP options through."""
+        self.bare_acks: bool = False
+        """ACKs came without options since the last DATA_ACK."""
         self.backup_local: bool = False
         """We ask the peer to treat it as a backup."""
         self.backup_remote: bool = False
@@ -364,7 +366,7 @@ class MptcpSubflow(Subflow):
             self._plain_window(segment)
             return True
         if segment.flags & RST:
-            self._take_reset(segment, now_ns)
+            options.take_reset(connection, self, segment, now_ns)
             return True
         if not self.confirmed and not self.initial and self.state is ESTABLISHED:
             self._confirm_join(now_ns)
@@ -382,11 +384,12 @@ class MptcpSubflow(Subflow):
         if connection.tx_infinite:
             self._plain_window(segment)
         if dss is None:
-            if self._proves_stripping(segment):
+            if fallback.shows_stripping(self, segment):
                 return self._break(RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
             return True
         if dss.data_ack is not None:
             self.saw_data_ack = True
+            self.bare_acks = False
             if not connection.tx_infinite:
                 # RFC 8684 section 3.7: after our infinite mapping only the subflow's ACKs count.
                 connection.handle_data_ack(
@@ -395,15 +398,6 @@ class MptcpSubflow(Subflow):
         if dss.dsn is not None:
             return self._take_mapping(dss, now_ns)
         return True
-
-    def _proves_stripping(self, segment: Segment) -> bool:
-        """Say whether a segment shows that a joined subflow's path removes options.
-
-        RFC 8684 section 3.7: the first ACK of data has to bring a DATA_ACK.
-        """
-        if self.initial or self.saw_data_ack or segment.mptcp:
-            return False
-        return self.sender.snd_una > 1 and self.fin_seq < 0
 
     def _plain_window(self, segment: Segment) -> None:
         """Update SND.WND as RFC 9293 section 3.10.7.4 says; it may have shrunk (MUST-34)."""
@@ -422,14 +416,6 @@ class MptcpSubflow(Subflow):
     def on_window_closed(self) -> bool:
         send = self.connection.send
         return send.window_end <= send.buffer.acked_offset
-
-    def _take_reset(self, segment: Segment, now_ns: int) -> None:
-        connection = self.connection
-        for option in segment.mptcp:
-            if isinstance(option, MpTcpRst):
-                self.reset_reason = option.reason
-            elif isinstance(option, MpFastclose):
-                options.take(connection, self, option, segment, now_ns)
 
     def _take_mapping(self, dss: Dss, now_ns: int) -> bool:
         connection = self.connection
@@ -536,7 +522,7 @@ class MptcpSubflow(Subflow):
         """Bytes without a mapping: fall back if the RFC allows, else wait for one, not for ever."""
         connection = self.connection
         if fallback.allowed(connection, self):
-            fallback.receive_unmapped(connection, self, start, "data without a mapping")
+            fallback.receive_unmapped(connection, self, start, "data without a mapping", now_ns)
             self.on_payload(start, end, payload, now_ns)
             return
         self._unmapped.append((start, end, payload))
