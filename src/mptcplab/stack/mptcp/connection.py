@@ -134,7 +134,7 @@ class Connection:
         """Those that may be given data, as the scheduler's view lists them."""
         self.next_subflow_id: int = 0
         self.joined: bool = False
-        """A further subflow was established once: data may have gone elsewhere."""
+        """A further subflow was established once, if only for the peer: data may go elsewhere."""
         self.congestion_group = CongestionGroup()
         self.paths = Paths(self, config.path_manager())
         self.orphaned_ns: int = NEVER_NS
@@ -359,12 +359,13 @@ class Connection:
             self.emit(events.SubflowEstablished(self, subflow.subflow_id))
             self.send.write_short = False
             self.emit(events.DataWritable(self))
-        elif subflow.confirmed:
+            return
+        self.joined = True
+        if subflow.confirmed:
             self.on_subflow_confirmed(subflow, now_ns)
 
     def on_subflow_confirmed(self, subflow: MptcpSubflow, now_ns: int) -> None:
         """A joined subflow may carry data."""
-        self.joined = True
         self.refresh_usable()
         self.emit(events.SubflowEstablished(self, subflow.subflow_id))
         closing.signal_data_fin(self)
@@ -557,6 +558,9 @@ class Connection:
         if send.deadline_ns <= now_ns:
             fallback.judge_silence(self, now_ns)
         if send.deadline_ns <= now_ns:
+            if send.fin_timeouts > self.config.retries:
+                closing.abort(self, CloseReason.TIMEOUT, now_ns)
+                return
             send.handle_timeout(self.usable)
             closing.signal_data_fin(self)
             send.arm(self.usable, now_ns)

@@ -40,6 +40,7 @@ class DataSender:
         "delivered_told",
         "fin_acked",
         "fin_sent",
+        "fin_timeouts",
         "finished",
         "largest_window",
         "outstanding",
@@ -73,6 +74,8 @@ class DataSender:
         """The application writes no more."""
         self.fin_sent: bool = False
         self.fin_acked: bool = False
+        self.fin_timeouts: int = 0
+        """Data-level timeouts in a row with nothing but the DATA_FIN unacknowledged."""
         self.delivered_told: bool = False
         self.write_short: bool = False
         """A write found no room; the application waits to be told."""
@@ -131,6 +134,7 @@ class DataSender:
             if self.sent_offset < offset:
                 self.sent_offset = offset  # rewound by a fallback, but delivered after all
         self._backoff = 0
+        self.fin_timeouts = 0
         self.deadline_ns = NEVER_NS
 
     def waiting(self) -> bool:
@@ -164,6 +168,7 @@ class DataSender:
             self._backoff += 1
         head = self.outstanding.head()
         if head is None:
+            self.fin_timeouts += 1
             return
         for subflow in subflows:
             if subflow.sender.queue.out_bytes == 0:

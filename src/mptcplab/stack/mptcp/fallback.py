@@ -273,8 +273,11 @@ def _send_infinitely(connection: Connection, subflow: MptcpSubflow, why: str, no
             send.outstanding.rewind(restart)
             send.sent_offset = restart
     subflow.tx_delta = send.sent_offset - subflow.sender.snd_nxt
-    if send.fin_sent and not send.fin_acked:
-        send.fin_sent = False  # the end of the stream is the subflow's FIN now
+    # The end of the stream is the subflow's FIN now.
+    if send.fin_acked:
+        subflow.finish()
+    elif send.fin_sent:
+        send.fin_sent = False
     connection.emit(events.FellBack(connection, why))
     connection.stack.forget_token(connection)
     connection.handle_plain_ack(subflow, now_ns)
