@@ -70,7 +70,7 @@ def decode_dss(
     )
     if element.size == 0:
         return out, []
-    flat = np.append(headers.ravel(), np.zeros(8, dtype=np.uint8))
+    flat = headers.ravel()  # options end four bytes before their row does, so 8 can be read at 4
     flags = np.where(captured > 3, flat[at + 3], 0).astype(np.int16)
     has_map = flags & DSS_MAP != 0
     ack_bytes = np.where(flags & DSS_ACK != 0, np.where(flags & DSS_ACK_8 != 0, 8, 4), 0)

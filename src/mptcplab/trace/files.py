@@ -8,7 +8,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,8 @@ Progress = Callable[[int, int], None]
 
 
 class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes."""
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill some of the buffer; returns how much, 0 at the end."""
 
 
 class CaptureFile:
@@ -52,7 +52,7 @@ class CaptureFile:
         self.packets = 0
         self._progress = progress
         self._source = source
-        self._raw: IO[bytes]
+        self._raw: io.BufferedReader
         try:
             self._raw = path.open("rb")
             self._size = path.stat().st_size
@@ -80,37 +80,43 @@ class CaptureFile:
 
     def _read_some(self, size: int) -> bytes:
         """Read ``size`` bytes, fewer at the end of the file or where its compression breaks."""
-        pieces = []
-        while size > 0:
+        buffer = bytearray(size)
+        return bytes(buffer[: self._read_into(memoryview(buffer))])
+
+    def _read_into(self, buffer: memoryview) -> int:
+        """Fill the buffer as ``_read_some`` does; returns the number of bytes read."""
+        done = 0
+        while done < len(buffer):
             try:
-                piece = self._stream.read(size)
+                count = self._stream.readinto(buffer[done:])
             except (EOFError, OSError, zlib.error, lzma.LZMAError, _zstd_error()) as error:
                 self.damage.append(
                     Damage(self.packets + 1, f"the compressed file is broken here: {error}")
                 )
                 self._stream = io.BytesIO()
                 break
-            if not piece:
+            if not count:
                 break
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
+            done += count
+        return done
 
     def _blocks(self, form: RecordFormat, head: bytes) -> Iterator[tuple[Bytes, Ints]]:
         """Yield (bytes, record offsets) until the file ends or is damaged."""
-        leftover = head
+        leftover = np.frombuffer(head, dtype=np.uint8)
         want = _FIRST_BLOCK_BYTES
         mean_bytes = 0
         while True:
-            fresh = self._read_some(max(want, len(leftover)))
+            wanted = max(want, leftover.size)
+            data = np.empty(leftover.size + wanted + PADDING, dtype=np.uint8)
+            data[: leftover.size] = leftover
+            fresh = self._read_into(data.data[leftover.size : leftover.size + wanted])
             if self._progress is not None:
                 self._progress(self._raw.tell(), self._size)
-            stop = len(leftover) + len(fresh)
+            stop = leftover.size + fresh
             if stop == 0:
                 return
-            data = np.zeros(stop + PADDING, dtype=np.uint8)
-            data[: len(leftover)] = np.frombuffer(leftover, dtype=np.uint8)
-            data[len(leftover) : stop] = np.frombuffer(fresh, dtype=np.uint8)
+            data = data[: stop + PADDING]
+            data[stop:] = 0
             found = walk(form, data, 0, stop, mean_bytes)
             if found.offsets.size:
                 yield data, found.offsets
@@ -118,9 +124,9 @@ class CaptureFile:
             if found.damaged:
                 self._note_damage("the file is damaged here: the record states an absurd length")
                 return
-            leftover = data[found.end : stop].tobytes()
+            leftover = data[found.end : stop]
             if not fresh:
-                if leftover:
+                if leftover.size:
                     self._note_damage("the file ends in the middle of this packet")
                 return
             want = _BLOCK_BYTES
@@ -231,7 +237,7 @@ class CaptureFile:
         yield from self._batch(data, at + header, (captured, original), time_ns, link_type)
 
 
-def _decompress(raw: IO[bytes]) -> _Readable:
+def _decompress(raw: io.BufferedReader) -> _Readable:
     magic = raw.read(4)
     raw.seek(0)
     if magic.startswith(_GZIP_MAGIC):

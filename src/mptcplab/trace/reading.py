@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from mptcplab.trace.ahead import ahead
 from mptcplab.trace.files import CaptureFile, Progress
 from mptcplab.trace.follow import Followed, Follower
 from mptcplab.trace.mappings import Mappings
@@ -57,14 +58,13 @@ class Reading:
         """Packets that were left out, in order."""
         return sorted([*self.decoder.malformed, *self.damage], key=lambda one: one.number)
 
-    def take(self, batch: Batch) -> tuple[Segments, Followed | None]:
-        """Take the next batch of packets."""
+    def take(self, batch: Batch, segments: Segments) -> None:
+        """Take the next batch of packets and its TCP segments."""
         if not self.packets and len(batch):
             self.first_ns = int(batch.time_ns[0])
         self.packets += len(batch)
         if len(batch):
             self.last_ns = max(self.last_ns, int(batch.time_ns.max()))
-        segments = self.decoder.decode(batch)
         self.tcp_segments += len(segments)
         followed = self.follower.follow(segments) if len(segments) else None
         if followed is not None:
@@ -75,7 +75,6 @@ class Reading:
                 segments, followed, by_half, halves["isn_known"], self.samples.resolution_ns
             )
             self._take_notes(segments, followed)
-        return segments, followed
 
     def _take_notes(self, segments: Segments, followed: Followed) -> None:
         if not segments.options:
@@ -121,6 +120,7 @@ def open_batches(
 def read(paths: list[Path], progress: Progress | None = None) -> Reading:
     """Read captures from start to end; raises ``CaptureError`` for a file that is none."""
     reading = Reading()
-    for batch in open_batches(paths, reading.damage, progress):
-        reading.take(batch)
+    batches = open_batches(paths, reading.damage, progress)
+    for batch, segments in ahead((batch, reading.decoder.decode(batch)) for batch in batches):
+        reading.take(batch, segments)
     return reading

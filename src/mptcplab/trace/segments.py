@@ -216,6 +216,7 @@ class _OptionTable:
         if usual.any():
             self._timestamps(element[usual], 22)
             position[usual] = 32
+        element, position = self._mptcp_alone(element, position)
         for _ in range(40):  # options are at most 40 bytes, each at least one
             live = position < self._end[element]
             if not live.all():
@@ -223,6 +224,17 @@ class _OptionTable:
             if element.size == 0:
                 return
             element, position = self._step(element, position)
+
+    def _mptcp_alone(self, element: Ints, position: Ints) -> tuple[Ints, Ints]:
+        """Take an MPTCP option that is the last, as on nearly every data packet and ACK."""
+        base = element * _ROW_BYTES + position
+        length = self._flat[base + 1].astype(np.int64)
+        last = (self._flat[base] == MPTCP_KIND) & (position + length == self._end[element])
+        last &= (length >= 3) & (self._end[element] == self._limit[element])
+        if last.any():
+            self._mptcp.append((element[last], position[last], length[last]))
+            element, position = element[~last], position[~last]
+        return element, position
 
     def _step(self, element: Ints, position: Ints) -> tuple[Ints, Ints]:
         """Take the option at each position; returns where the next ones are."""
