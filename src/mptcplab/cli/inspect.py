@@ -64,18 +64,16 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
 
     paths: list[Path] = args.captures
     folder = paths[0] if len(paths) == 1 and runs.is_run(paths[0]) else None
-    if folder is not None:
-        paths = runs.run_captures(folder)
+    hosts = list(runs.run_captures(folder).values()) if folder is not None else []
     between: list[str] = []
-    if two_ends.are_two_ends(paths):
-        ends = two_ends.open_ends(paths)
+    sides = hosts or [[path] for path in paths]
+    if len(sides) == 2 and two_ends.are_two_ends(sides[0], sides[1]):
+        ends = two_ends.open_ends(sides[0], sides[1], _progress())
         trace = ends.near
         between = list(two_ends.explain_ends(ends))
-    elif folder is not None:
-        # Of more than two hosts, one's view is told: captures of all would hold packets twice.
-        trace = traces.open_trace(paths[0], _progress())
     else:
-        trace = traces.open_trace(paths, _progress())
+        # Of a run's several hosts one's view is told: all captures together hold packets twice.
+        trace = traces.open_trace(hosts[0] if hosts else paths, _progress())
     connections = _chosen(args, trace)
     if args.tables is not None:
         _write_tables(trace, args.tables)

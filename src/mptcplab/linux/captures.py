@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,11 @@ from mptcplab.scenario.model import Scenario
 
 _END_WITHIN_S: Final = 5.0
 _LISTENS: Final = {"tcpdump": b"listening on", "dumpcap": b"File:"}  # said once packets are taken
+_BLOCK_S: Final = 1.1
+"""The kernel hands captured packets over a block at a time, when it is full or a second old
+(tcpdump's time-out); what is in a younger block when the program ends is lost."""
+_BUFFER_MIB: Final = 16
+"""Of each interface: room for a hundred thousand packets of the default length."""
 
 
 class Captures:
@@ -63,6 +69,8 @@ class Captures:
 
     def stop(self) -> None:
         """Let every program write what it has, and end."""
+        if self._processes:
+            time.sleep(_BLOCK_S)
         for process in self._processes:
             process.send_signal(signal.SIGINT)
         for process in self._processes:
@@ -83,4 +91,6 @@ def _may_set_groups() -> bool:
 
 def _command(program: str, interface: str, snaplen: int, file: Path) -> list[str]:
     arguments = ["-i", interface, "-s", str(snaplen), "-w", str(file)]
-    return [program, *arguments, *(["-n", "-Z", "root"] if program == "tcpdump" else ["-q", "-P"])]
+    if program == "tcpdump":
+        return [program, *arguments, "-B", str(_BUFFER_MIB * 1024), "-n", "-Z", "root"]
+    return [program, *arguments, "-B", str(_BUFFER_MIB), "-q", "-P"]

@@ -68,7 +68,7 @@ class Measurement:
         self._captures = Captures(scenario, lab, writer.workspace)
         self._closing: list[Any] = []
         self.stop_reason = ""
-        self.origin_ns = self.end_ns = 0
+        self.origin_ns = self.end_ns = self.origin_unix_ns = 0
         self.busy: list[BusyInterval] = []
         self.lateness: dict[str, Lateness] = {}
         self.cpu_ns: dict[str, int] = {}
@@ -96,6 +96,7 @@ class Measurement:
         counters = {host: self._counters(host) for host in self.hosts}
         emulators = {name: each.read() for name, each in self.links.emulators().items()}
         self.origin_ns = time.monotonic_ns() + _HEAD_START_NS
+        self.origin_unix_ns = time.time_ns() + _HEAD_START_NS
         self.log.origin_ns = self.origin_ns
         self.flows.schedule(self.origin_ns)
         self.timeline.start(self.origin_ns)

@@ -95,6 +95,7 @@ def _run_on(
         measurement.close()
     metadata = {
         "measured_ns": measurement.measured_ns,
+        "origin_unix_ns": measurement.origin_unix_ns,
         "drivers": {link.name: lab.link(link.name).driver for link in scenario.topology.links},
         "flows": flows,
         "path_manager": {

@@ -37,6 +37,7 @@ class Sampler:
         self._observer = observer
         self._last_ns = 0
         self._delivered = [0] * len(transfers)
+        self._open: dict[tuple[str, Connection], list[MptcpSubflow]] = {}
         self._counters = {key: ChannelCounters() for key in network.conduits}
         self._link_of = links_by_address(scenario)
         self._timer = network.loop.call_at(scenario.interval_ns, self._expire)
@@ -149,7 +150,7 @@ class Sampler:
             "subflows",
             [
                 shared | self._subflow_columns(host, connection, subflow)
-                for subflow in connection.subflows
+                for subflow in self._subflows(host, connection)
             ],
         )
         buffer, send = connection.receive_buffer, connection.send
@@ -174,6 +175,13 @@ class Sampler:
                 }
             ],
         )
+
+    def _subflows(self, host: str, connection: Connection) -> list[MptcpSubflow]:
+        """Return the subflows there are, and once more those that closed since the last sample."""
+        present = list(connection.subflows)
+        gone = [one for one in self._open.get((host, connection), ()) if one not in present]
+        self._open[host, connection] = present
+        return sorted(present + gone, key=lambda subflow: subflow.subflow_id)
 
     def _subflow_columns(
         self, host: str, connection: Connection, subflow: MptcpSubflow

@@ -8,13 +8,14 @@ section 8).  Where the path is not symmetric the estimate is off by half the dif
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from mptcplab.trace.files import Progress
 from mptcplab.trace.gather import Ints
 from mptcplab.trace.model import Connection, Subflow
 from mptcplab.trace.packets import packet_batches
@@ -63,19 +64,20 @@ class Ends:
     passages: list[Passage]
 
 
-def are_two_ends(paths: list[Path]) -> bool:
-    """Tell whether two files hold the same packets: any handshake or data that is in both."""
-    if len(paths) != 2:
-        return False
-    return bool(_fingerprints(paths[0]) & _fingerprints(paths[1]))
+def are_two_ends(one: Sequence[Path], other: Sequence[Path]) -> bool:
+    """Tell whether two captures (each of one file or several) hold the same packets.
+
+    Any handshake or data that is in both is a sign.
+    """
+    return bool(_fingerprints(one) & _fingerprints(other))
 
 
-def _fingerprints(path: Path) -> set[tuple[int, ...]]:
+def _fingerprints(paths: Sequence[Path]) -> set[tuple[int, ...]]:
     """MPTCP packets with a SYN or data by what no other packet shares."""
     found: set[tuple[int, ...]] = set()
     decoder = Decoder()
     count = 0
-    for batch in open_batches([path], []):
+    for batch in open_batches(list(paths), []):
         segments = decoder.decode(batch)
         rows = np.flatnonzero(
             segments.is_mptcp & ((segments.payload_bytes > 0) | (segments.flags & 2 != 0))
@@ -100,9 +102,11 @@ def _fingerprints(path: Path) -> set[tuple[int, ...]]:
     return found
 
 
-def open_ends(paths: list[Path]) -> Ends:
+def open_ends(
+    one_end: Sequence[Path], other_end: Sequence[Path], progress: Progress | None = None
+) -> Ends:
     """Reconstruct both captures and compare them; raises ``CaptureError`` as ``open`` does."""
-    one, other = open_trace(paths[0]), open_trace(paths[1])
+    one, other = open_trace(one_end, progress), open_trace(other_end, progress)
     near, far = (one, other) if _is_near(one, other) else (other, one)
     theirs = {_key(subflow): connection for connection in far.connections
               for subflow in connection.subflows}  # fmt: skip
@@ -213,14 +217,12 @@ def _passage(
 
 def explain_ends(ends: Ends) -> Iterator[str]:
     """Yield the lines about what lies between the two ends."""
-    yield (
-        f"{ends.near.paths[0].name} was taken at the side that opened the connections, "
-        f"{ends.far.paths[0].name} at the other"
-    )
+    near, far = (" and ".join(path.name for path in trace.paths) for trace in (ends.near, ends.far))
+    yield f"{near}: at the side that opened the connections; {far}: at the other"
     ahead = "ahead of" if ends.offset_ns >= 0 else "behind"
     yield (
-        f"the clock of {ends.far.paths[0].name} is {time_text(abs(ends.offset_ns))} {ahead} that "
-        f"of {ends.near.paths[0].name} (within {time_text(ends.uncertainty_ns)}, if the fastest "
+        f"the clock of {far} is {time_text(abs(ends.offset_ns))} {ahead} that "
+        f"of {near} (within {time_text(ends.uncertainty_ns)}, if the fastest "
         "packets took as long in both directions)"
     )
     for passage in ends.passages:

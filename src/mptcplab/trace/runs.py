@@ -30,15 +30,25 @@ def is_run(path: Path) -> bool:
     return path.is_dir() and (path / "run.json").exists()
 
 
-def run_captures(folder: Path) -> list[Path]:
-    """Return a run's captures, one per host; raises ``CaptureError`` where there are none."""
+def run_captures(folder: Path) -> dict[str, list[Path]]:
+    """Return a run's captures by host; raises ``CaptureError`` where there are none.
+
+    One testbed writes a file for each host, the other one for each interface.
+    """
     found = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES))
     if not found:
         raise CaptureError(
             f"{folder}: the run has no captures; name interfaces to capture on in the scenario, "
             'as in captures = ["client:eth1"], and run it again'
         )
-    return found
+    scenario = Run(folder).metadata.get("scenario")
+    asked = scenario.get("captures", []) if isinstance(scenario, dict) else []
+    host_of = {end.replace(":", "-"): end.partition(":")[0] for end in asked}
+    hosts: dict[str, list[Path]] = {}
+    for path in found:
+        stem = next(path.name.removesuffix(one) for one in _SUFFIXES if path.name.endswith(one))
+        hosts.setdefault(host_of.get(stem, stem), []).append(path)
+    return hosts
 
 
 def run_events(folder: Path, trace: Trace) -> list[RunEvent]:

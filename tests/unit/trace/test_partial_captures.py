@@ -76,12 +76,13 @@ def test_two_ends_give_clock_offset_delay_and_loss(build: ModuleType, tmp_path: 
             out += struct.pack("<IIII", seconds, rest * 1000, len(data), len(data)) + data
         paths.append(tmp_path / f"{name}.pcap")
         paths[-1].write_bytes(out)
-    assert are_two_ends(paths)
-    ends = open_ends(paths[::-1])
-    assert ends.near.paths == [paths[0]]
+    near_end, far_end = paths[:1], paths[1:]
+    assert are_two_ends(near_end, far_end)
+    ends = open_ends(far_end, near_end)
+    assert ends.near.paths == near_end
     assert ends.offset_ns == 5_000_000_000
     forward = next(one for one in ends.passages if one.side == 0)
     assert int(forward.delay_ns.min()) == 10_000_000
     assert (forward.lost_packets, forward.lost_bytes) == (1, 100)
     assert any("5 s ahead" in line for line in explain_ends(ends))
-    assert not are_two_ends([paths[0], HANDOVER])
+    assert not are_two_ends(near_end, [HANDOVER])
