@@ -61,9 +61,15 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
     from mptcplab.trace import ends as two_ends
     from mptcplab.trace import runs
     from mptcplab.trace import trace as traces
+    from mptcplab.trace.records import CaptureError
 
     paths: list[Path] = args.captures
     folder = paths[0] if len(paths) == 1 and runs.is_run(paths[0]) else None
+    for path in paths:
+        if path.is_dir() and folder is None:
+            raise CaptureError(
+                f"{path}: expected a capture file or the folder of one run, which has a run.json"
+            )
     hosts = list(runs.run_captures(folder).values()) if folder is not None else []
     between: list[str] = []
     sides = hosts or [[path] for path in paths]
@@ -96,8 +102,8 @@ def _chosen(args: argparse.Namespace, trace: Trace) -> list[Connection]:
         return trace.connections
     if not 0 <= args.connection < len(trace.connections):
         raise CaptureError(
-            f"--connection {args.connection}: the capture has {len(trace.connections)} "
-            "MPTCP connections, numbered from 0"
+            f"--connection {args.connection}: MPTCP connections are numbered from 0, and the "
+            f"capture has {len(trace.connections)}"
         )
     return [trace.connections[args.connection]]
 

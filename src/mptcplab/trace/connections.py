@@ -7,6 +7,8 @@ are brought together in ``inference``.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from mptcplab.trace.cut_options import CutOption
@@ -23,6 +25,8 @@ from mptcplab.wire.mptcp import (
     MpJoinSyn,
     MpJoinSynAck,
 )
+
+_MOST_OTHER_KEYS: Final = 16
 
 
 class _Builder:
@@ -96,18 +100,29 @@ class _Builder:
         if connection.version is None:
             connection.version = option.version
         connection.capable_flags[side] = option.flags
-        self._key(connection, side, option.sender_key)
-        self._key(connection, side ^ 1, option.receiver_key)
+        news = [
+            self._key(connection, side, option.sender_key),
+            self._key(connection, side ^ 1, option.receiver_key),
+        ]
+        if not all(news) and len(connection.other_keys) < _MOST_OTHER_KEYS:
+            connection.other_keys.append((note.number, note.time_ns, side))
 
-    def _key(self, connection: Connection, side: int, key: int | None) -> None:
-        """Learn a side's key; the first one seen counts."""
-        if key is None or connection.keys[side] is not None:
-            return
-        connection.keys[side] = key
+    def _key(self, connection: Connection, side: int, key: int | None) -> bool:
+        """Learn a side's key; the first one seen counts.  Returns whether ``key`` agrees with it.
+
+        Joins with the token of another one are taken, too: which of them the hosts settled on is
+        not for the capture to say.
+        """
+        if key is None or connection.keys[side] == key:
+            return True
         token, idsn = token_and_idsn(key, connection.version or 0)
+        self.by_token.setdefault(token, (connection, side))
+        if connection.keys[side] is not None:
+            return False
+        connection.keys[side] = key
         connection.tokens[side] = token
         connection.idsns[side] = idsn
-        self.by_token[token] = (connection, side)
+        return True
 
     def _join(self, flow: int, note: Note, option: MpJoinSyn | MpJoinSynAck | MpJoinAck) -> None:
         subflow = self.subflow(flow, BY_TOKEN)

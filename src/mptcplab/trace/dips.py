@@ -12,6 +12,7 @@ from mptcplab.trace.gather import Ints
 from mptcplab.trace.model import Connection, Subflow
 from mptcplab.trace.series import Series, bins
 from mptcplab.trace.stalls import Stall
+from mptcplab.trace.words import bytes_text
 
 _BINS: Final = 400
 _MOST_BINS: Final = 20_000
@@ -138,7 +139,9 @@ def _cause(
         parts.append(f"{longest.kind}: {longest.cause}")
     window = _window(series, start_ns, end_ns)
     if window is not None and not during:
-        parts.append(f"the receive window fell to {window[0]} bytes from {window[1]}")
+        parts.append(
+            f"the receive window fell to {bytes_text(window[0])} from {bytes_text(window[1])}"
+        )
     again = _retransmissions(carriers, series.side, start_ns - (end_ns - start_ns), end_ns)
     if again:
         parts.append(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import Final
 
+import numpy as np
+
 from mptcplab.trace.model import Connection, Event, Subflow, endpoint
 from mptcplab.trace.reading import Reading
 from mptcplab.trace.silence import Silence, find_silences
@@ -70,6 +72,10 @@ class _Teller:
         self._addresses: set[str] = set()
         self._used: dict[str, _Used] = {}
         self._aborted = False
+        self._explained = {
+            number for number, _, _, option in connection.options if isinstance(option, MpTcpRst)
+        }
+        """Packets whose reset an MP_TCPRST explains."""
 
     def add(
         self,
@@ -105,6 +111,9 @@ class _Teller:
             self.add(established, 0, ESTABLISHED, text, first)
         elif connection.saw_syn and not first.halves[1].syn_ns:
             self.add(first.end_ns, 0, REFUSED, _unanswered("the SYN", first), first)
+        for number, time_ns, side in connection.other_keys:
+            text = f"{first.ends[side]} states another MP_CAPABLE key than before: the first counts"
+            self.add(time_ns, number, "key changed", text, first, side)
         if connection.fallback_reason:
             self.add(
                 connection.fallback_ns,
@@ -147,12 +156,31 @@ class _Teller:
             self.add(subflow.start_ns, subflow.first_number, REFUSED, text, subflow)
             return
         kind = NEW_ADDRESS if fresh else JOIN
-        if gone is not None:
-            kind = RETURNED
-            text += f"; {address} was in use before, by subflow {gone}"
         if subflow.handshake_ns:
             text += f" (handshake {time_text(subflow.handshake_ns)})"
+        if gone is not None:
+            kind = RETURNED
+            text += f"; {address} returns, {self._absence(gone, when)}"
+            text += self._share_after(subflow, when)
         self.add(when, subflow.first_number, kind, text, subflow, subflow.opened_by)
+
+    def _absence(self, gone: int, when: int) -> str:
+        before = self.connection.subflows[gone]
+        last_ns = max(half.last_data_ns or half.last_ns for half in before.halves)
+        return f"{time_text(max(0, when - last_ns))} after its subflow {gone} last carried data"
+
+    def _share_after(self, subflow: Subflow, start_ns: int) -> str:
+        """Say how much of what the busier side sends from ``start_ns`` on a subflow carries."""
+        connection = self.connection
+        side = 0 if connection.side_bytes(0) >= connection.side_bytes(1) else 1
+        mine, total = 0, 0
+        for other in connection.subflows:
+            rows = other.half(side).samples
+            place = np.searchsorted(rows["time_ns"], start_ns)
+            amount = int(rows["new_bytes"][place:].sum())
+            total += amount
+            mine += amount if other is subflow else 0
+        return f", and carries {mine / total:.0%} of the data from then on" if total else ""
 
     def silent(self, silence: Silence) -> None:
         """A subflow stopped carrying data while others went on."""
@@ -183,13 +211,14 @@ class _Teller:
             if silence.retransmissions:
                 text += f" and {silence.retransmissions} retransmissions in vain"
             kind = RESUMED if lost else USED_AGAIN
+            text += self._share_after(subflow, silence.end_ns)
             self.add(silence.end_ns, 0, kind, text, subflow, silence.side)
 
     def closed(self, subflow: Subflow) -> None:
         """FIN and RST of a subflow."""
         for side, half in enumerate(subflow.halves):
             who = subflow.ends[side]
-            if half.rst_ns:
+            if half.rst_ns and half.rst_number not in self._explained:
                 text = f"{who} resets subflow {subflow.number}"
                 self._gone(half.rst_ns, half.rst_number, text, subflow, side)
             if half.fin_ns:

@@ -92,7 +92,8 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
         amount = connection.side_bytes(side)
         if amount:
             rate = rate_text(amount * 8e9 / duration)
-            yield f"  {arrow} {bytes_text(amount)} of data, {rate} over {time_text(duration)}"
+            text = f"  {arrow} {bytes_text(amount)} of data, {rate} over {time_text(duration)}"
+            yield text + _overhead(connection, side)
     yield ""
     yield from _subflow_table(connection)
     yield ""
@@ -106,6 +107,20 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
     if lines:
         yield ""
         yield from lines
+
+
+def _overhead(connection: Connection, side: int) -> str:
+    """Say what went over the subflows beside each byte once."""
+    halves = [subflow.half(side) for subflow in connection.subflows]
+    parts = [
+        f"{bytes_text(amount)} {what}"
+        for what, amount in (
+            ("reinjected", sum(half.reinjected_bytes for half in halves)),
+            ("retransmitted", sum(half.retransmitted_bytes for half in halves)),
+        )
+        if amount
+    ]
+    return f" (and {' and '.join(parts)})" if parts else ""
 
 
 def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
@@ -131,7 +146,10 @@ def _told(connection: Connection) -> list[Event]:
 
 
 def _subflow_table(connection: Connection) -> Iterator[str]:
-    header = ("", "source", "destination", "by", "ids", "bytes", "share", "reinj.", "retr.", "RTT")
+    header = (
+        "", "source", "destination", "by", "ids", "bytes", "rate", "share", "reinj.", "in vain",
+        "retr.", "ooo", "RTT",
+    )  # fmt: skip
     rows = [header]
     total = max(connection.bytes, 1)
     for subflow in connection.subflows[:_MOST_SUBFLOWS]:
@@ -139,7 +157,10 @@ def _subflow_table(connection: Connection) -> Iterator[str]:
             ("b" if any(subflow.backup) else "", "!" if subflow.hmac_ok is False else "")
         )
         ids = "/".join("-" if one is None else str(one) for one in subflow.address_ids)
-        again = sum(half.retransmissions for half in subflow.halves)
+        again, late, vain = (
+            sum(getattr(half, name) for half in subflow.halves)
+            for name in ("retransmissions", "out_of_order", "duplicate_bytes")
+        )
         rows.append(
             (
                 f"{subflow.number}{mark}",
@@ -147,9 +168,12 @@ def _subflow_table(connection: Connection) -> Iterator[str]:
                 subflow.joined_by,
                 ids,
                 bytes_text(subflow.bytes),
+                rate_text(subflow.bytes * 8e9 / max(subflow.end_ns - subflow.start_ns, 1)),
                 f"{(subflow.bytes - subflow.reinjected_bytes) / total:.0%}",
                 bytes_text(subflow.reinjected_bytes) if subflow.reinjected_bytes else "-",
-                str(again) if again else "-",
+                bytes_text(vain) if vain else "-",
+                f"{again:,}" if again else "-",
+                f"{late:,}" if late else "-",
                 rtt_text(subflow),
             )
         )

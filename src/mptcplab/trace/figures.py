@@ -8,6 +8,7 @@ sequence numbers coloured by the subflow that carried them; ``rtt`` the round tr
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -168,8 +169,8 @@ def _mark_dips(trace: Trace, figure: Figure, axes: tuple[Axes, Axes], dips: list
             str(number), (middle, 1.0), xycoords=("data", "axes fraction"), ha="center",
             fontsize=7, va="bottom",
         )  # fmt: skip
-        cause = dip.cause if len(dip.cause) <= 120 else dip.cause[:117] + "..."
-        lines.append(f"{number}  {trace.seconds(dip.start_ns):.2f} s  {cause}")
+        text = f"{number}  {trace.seconds(dip.start_ns):.2f} s  {dip.cause}"
+        lines.append("\n".join(wrap(text, 150, subsequent_indent="     ")))
     if lines:
         figure.supxlabel("\n".join(lines), fontsize=7, ha="left", x=0.01)
 
@@ -217,12 +218,12 @@ def _dsn(trace: Trace, connection: Connection, side: int) -> Figure:
         if again.any():
             axis.plot(
                 _seconds(trace, extents["first_ns"][again]), half.data_rel[again] / scale, "x",
-                ms=4, color=_colour(subflow), label=f"reinjected on subflow {subflow.number}",
+                ms=3, color=_colour(subflow), label=f"reinjected on subflow {subflow.number}",
             )  # fmt: skip
     axis.set_ylabel(f"data sequence number ({unit})")
     axis.set_xlabel("time (s)")
     _mark_events(trace, connection, axis, side)
-    _legend(axis, 4)
+    _legend(axis, 2.5)
     _title(figure, connection, "Data sequence numbers")
     return figure
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -83,7 +84,9 @@ class _Parser:
         while text[at:].strip():
             match = _TOKENS.match(text, at)
             if match is None:
-                raise FilterError(f"--filter {text!r}: cannot read {text[at:].strip()!r}")
+                rest = text[at:].strip()
+                hint = " (equality is ==)" if rest.startswith("=") else ""
+                raise FilterError(f"--filter {text!r}: cannot read {rest!r}{hint}")
             self.tokens.append((match.group().strip(), match.start()))
             at = match.end()
         self.at = 0
@@ -105,9 +108,11 @@ class _Parser:
         self.at += 1
         return token
 
-    def _error(self, expected: str) -> FilterError:
+    def _error(self, expected: str, names: Iterable[str] = ()) -> FilterError:
         found = repr(self._peek()) if self._peek() else "the end"
-        return FilterError(f"--filter {self.text!r}: found {found}, expected {expected}")
+        close = get_close_matches(self._peek().lower(), names, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return FilterError(f"--filter {self.text!r}: found {found}{hint}, expected {expected}")
 
     def _or(self) -> Test:
         tests = [self._and()]
@@ -150,7 +155,7 @@ class _Parser:
     def _comparison(self) -> Test:
         name = self._peek()
         if name not in FIELDS:
-            raise self._error("a field (" + ", ".join(FIELDS) + ")")
+            raise self._error("a field (" + ", ".join(FIELDS) + ")", FIELDS)
         self._next()
         if name in FLAGS:
             return lambda c: c.flag(name)
@@ -200,10 +205,9 @@ class _Parser:
         try:
             value = int(token, 16) if token.lower().startswith("0x") else float(token)
         except ValueError:
-            names = ", ".join(SUBTYPES)
-            raise self._error(
-                f"a number or one of {names}" if name == "subtype" else f"a number for {name}"
-            ) from None
+            if name != "subtype":
+                raise self._error(f"a number for {name}") from None
+            raise self._error("a number or one of " + ", ".join(SUBTYPES), SUBTYPES) from None
         self._next()
         return int(token, 0) if re.fullmatch(r"0x[0-9a-fA-F]+|[1-9]\d*|0", token) else value
 

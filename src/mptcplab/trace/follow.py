@@ -220,7 +220,7 @@ class _Batch:
         for k in np.flatnonzero(self.flags & (SYN | FIN | RST)).tolist():
             half = self.half[k]
             row = halves[half : half + 1]
-            now = int(self.time[k])
+            now = max(int(self.time[k]), 1)  # 0 is never, and where simulated time starts
             flags = int(self.flags[k])
             if flags & SYN:
                 name = "syn_ack_ns" if flags & ACK else "syn_ns"

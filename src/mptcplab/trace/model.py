@@ -157,6 +157,8 @@ class Connection:
     fallback_ns: int = 0
     fallback_number: int = 0
     subflows: list[Subflow] = field(default_factory=list)
+    other_keys: list[tuple[int, int, int]] = field(default_factory=list)
+    """(packet, time, side that sent it) of MP_CAPABLEs that contradict the keys seen before."""
     tell: Callable[[Connection], list[Event]] = field(default=lambda _: [], repr=False)
     """Finds out what happened; called when ``events`` are first asked for."""
     options: list[tuple[int, int, int, MptcpOption]] = field(default_factory=list)

@@ -18,6 +18,7 @@ import numpy as np
 from mptcplab.trace.gather import Ints, Mask
 from mptcplab.trace.model import Connection
 from mptcplab.trace.series import Series
+from mptcplab.trace.words import bytes_text
 
 HEAD_OF_LINE: Final = "head-of-line blocked"
 WINDOW_LIMITED: Final = "window-limited"
@@ -166,13 +167,13 @@ def _window_limited(
         guilty = _overlapping(blocked, start_ns, end_ns)
         if held > window or (guilty and held > usual / 2):
             subflow = guilty.subflow if guilty else None
-            cause = f"out-of-order data ({held} bytes) fills the receive buffer"
+            cause = f"out-of-order data ({bytes_text(held)}) fills the receive buffer"
             if guilty:
                 cause += f": {guilty.cause}"
             out.append(Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, subflow, cause))
         elif window < usual / 2 and (losing := _losing(connection, series, start_ns, end_ns)):
             cause = (
-                f"the window fell to {window} bytes: what followed segments lost on subflow "
+                f"the window fell to {bytes_text(window)}: what followed segments lost on subflow "
                 f"{losing[0]} fills the receive buffer"
             )
             out.append(
@@ -180,12 +181,12 @@ def _window_limited(
             )
         elif window < usual / 2:
             cause = (
-                f"the window fell to {window} bytes with nothing out of order: "
+                f"the window fell to {bytes_text(window)} with nothing out of order: "
                 "the receiving application reads too slowly"
             )
             out.append(Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, None, cause))
         else:
-            cause = f"the receiver's window of {window} bytes is all in flight"
+            cause = f"the receiver's window of {bytes_text(window)} is all in flight"
             out.append(Stall(WINDOW_LIMITED, series.side, start_ns, end_ns, window, None, cause))
     return out
 
@@ -224,7 +225,7 @@ def _send_limited(series: Series, mss: int, others: list[Stall]) -> list[Stall]:
         if end_ns - start_ns < 50 * _LEAST_NS or _overlapping(others, start_ns, end_ns):
             continue
         cause = (
-            f"outstanding data stays at {int(level)} bytes although the window has room: "
+            f"outstanding data stays at {bytes_text(level)} although the window has room: "
             "the send buffer or the congestion windows are full"
         )
         out.append(Stall(SEND_LIMITED, series.side, start_ns, end_ns, int(level), None, cause))

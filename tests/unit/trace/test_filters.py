@@ -28,8 +28,10 @@ def test_expressions_that_parse(text: str) -> None:
     ("text", "complaint"),
     [
         ("", "empty"),
-        ("subtype = join", "cannot read"),
-        ("subtype == jion", "expected a number or one of"),
+        ("subtype = join", "equality is =="),
+        ("subtype == jion", r"did you mean 'join'\?.*expected a number or one of"),
+        ("subflw == 1", "did you mean 'subflow'"),
+        ("retransmision", "did you mean 'retransmission'"),
         ("nonsense == 1", "expected a field"),
         ("dsn in 1", r"expected '..'"),
         ("(syn", r"expected '\)'"),

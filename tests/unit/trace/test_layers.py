@@ -13,6 +13,10 @@ import zstandard
 KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
 
 
+SNAP = b"\xaa\xaa\x03\x00\x00\x00\x08\x00"
+WIFI = b"\x88\x02" + bytes(22) + bytes(2) + SNAP  # a data frame with quality of service
+
+
 def _handshake(build: ModuleType, v6: bool = False) -> list[bytes]:
     """SYN, SYN/ACK, ACK with keys and 14 bytes of data; the keys are a 6.18 kernel's."""
     one, two = ("fd00::1", "fd00::2") if v6 else ("10.0.0.1", "10.0.0.2")
@@ -57,6 +61,29 @@ def _udp(port: int, packet: bytes) -> bytes:
         (9, b"\x21"),
         (113, bytes(14) + b"\x08\x00"),
         (276, b"\x08\x00" + bytes(18)),
+        (8, bytes(16)),
+        (10, bytes(13) + SNAP),
+        (50, b"\xff\x03\x00\x21"),
+        (50, b"\x0f\x00\x08\x00"),
+        (51, b"\x11\x00\x00\x01\x00\x00\x00\x21"),
+        (6, bytes(8) + b"\x80" + bytes(5) + b"\x04\x00\x00\x00" + SNAP),
+        (100, SNAP),
+        (104, b"\x0f\x00\x08\x00"),
+        (105, WIFI),
+        (107, b"\x18\x41\x03\xcc"),
+        (107, b"\x18\x41\x03\x00\x80\x00\x00\x00\x08\x00"),
+        (109, bytes(12)),
+        (117, b"\x3d" + bytes(63)),
+        (119, bytes(144) + WIFI),
+        (127, b"\x00\x00\x08\x00" + bytes(4) + WIFI),
+        (138, bytes(16) + b"\x08\x00"),
+        (163, struct.pack(">II", 0x80211001, 64) + bytes(56) + WIFI),
+        (192, struct.pack("<BBHI", 0, 0, 8, 101)),
+        (197, bytes(8) + b"\x82" + bytes(7) + bytes(8) + bytes(2) + bytes(12) + b"\x08\x00"),
+        (204, b"\x00\xff\x03\x00\x21"),
+        (239, b"\x02\x00\x00\x00" + struct.pack("<HHI", 8, 10, 0) + struct.pack("<HH", 4, 9)),
+        (242, bytes(40) + b"\x08\x00\x00\x00"),
+        (258, struct.pack("<III", 108, 1, 101) + bytes(96)),
     ],
 )
 def test_link_layers(build: ModuleType, read: Any, link_type: int, prefix: bytes) -> None:
@@ -69,7 +96,9 @@ def test_vlan_tags(build: ModuleType, read: Any, tags: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("tunnel", ["ipip", "gre", "gre-ethernet", "vxlan", "geneve", "gtp", "mpls",
-                                    "pppoe", "snap", "6in4"])  # fmt: skip
+                                    "pppoe", "snap", "6in4", "erspan", "pptp", "l2tp", "etherip",
+                                    "vxlan-gpe", "nsh", "lisp", "teredo", "mpls-ip", "mpls-udp",
+                                    "pseudowire", "control word", "backbone"])  # fmt: skip
 def test_tunnels(build: ModuleType, read: Any, tunnel: str) -> None:
     def outer(payload: bytes, protocol: int) -> bytes:
         return bytes(build.ethernet(build.ipv4("192.0.2.1", "192.0.2.2", payload, protocol)))
@@ -89,6 +118,36 @@ def test_tunnels(build: ModuleType, read: Any, tunnel: str) -> None:
             case "geneve":
                 header = struct.pack(">BBHI", 1, 0, 0x0800, 7 << 8) + bytes(4)
                 return outer(_udp(6081, header + one), 17)
+            case "erspan":
+                header = struct.pack(">HHI", 0x1000, 0x88BE, 1) + bytes(8)
+                return outer(header + build.ethernet(one), 47)
+            case "pptp":
+                header = struct.pack(">HHHHI", 0x3001, 0x880B, len(one) + 2, 1, 1)
+                return outer(header + b"\x00\x21" + one, 47)
+            case "l2tp":
+                header = struct.pack(">HHHHH", 0x4202, 99, 1, 1, 2) + bytes(2)
+                return outer(_udp(1701, header + b"\xff\x03\x00\x21" + one), 17)
+            case "etherip":
+                return outer(b"\x30\x00" + bytes(build.ethernet(one)), 97)
+            case "vxlan-gpe":
+                return outer(_udp(4790, b"\x0c\x00\x00\x01" + bytes(4) + one), 17)
+            case "nsh":
+                header = struct.pack(">HBBI", 0x0002, 2, 1, 7)
+                return bytes(build.ethernet(header + one, 0x894F))
+            case "lisp":
+                return outer(_udp(4341, bytes(8) + one), 17)
+            case "teredo":
+                return outer(_udp(3544, bytes(8) + one), 17)
+            case "mpls-ip" | "mpls-udp":
+                label = struct.pack(">I", 17 << 12 | 0x100)
+                return outer(_udp(6635, label + one) if tunnel == "mpls-udp" else label + one,
+                             17 if tunnel == "mpls-udp" else 137)  # fmt: skip
+            case "pseudowire" | "control word":
+                label = struct.pack(">I", 17 << 12 | 0x100)
+                word = bytes(4) if tunnel == "control word" else b""
+                return bytes(build.ethernet(label + word + build.ethernet(one), 0x8847))
+            case "backbone":
+                return bytes(build.ethernet(bytes(4) + build.ethernet(one), 0x88E7))
             case "gtp":
                 return outer(_udp(2152, struct.pack(">BBHI", 0x30, 255, len(one), 9) + one), 17)
             case "mpls":
@@ -100,7 +159,7 @@ def test_tunnels(build: ModuleType, read: Any, tunnel: str) -> None:
         frame = b"\xaa\xaa\x03\x00\x00\x00\x08\x00" + one
         return bytes(build.ethernet(frame, len(frame)))
 
-    packets = _handshake(build, v6=tunnel == "6in4")
+    packets = _handshake(build, v6=tunnel in ("6in4", "teredo"))
     _check(read(build.pcap([wrap(one) for one in packets])))
 
 

@@ -1,0 +1,91 @@
+"""Captures made to exhaust: their cost grows with the number of packets, not faster."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mptcplab.trace.explain import explanation
+from mptcplab.trace.tables import tables
+
+KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def _joins(build: ModuleType, count: int) -> bytes:
+    """One connection, and SYNs that want to join it, each from an address of its own."""
+    token = hashlib.sha256(struct.pack(">Q", KEY_B)).digest()[:4]
+    ends = ("10.0.0.1", "192.0.2.1")
+
+    def packet(source: str, destination: str, *rest: Any) -> bytes:
+        return bytes(build.ethernet(build.ipv4(source, destination, build.tcp(*rest))))
+
+    packets = [
+        packet(*ends, 1024, 80, 100, 0, build.SYN, build.capable()),
+        packet(*ends[::-1], 80, 1024, 500, 101, build.SYN | build.ACK, build.capable(KEY_B)),
+        packet(*ends, 1024, 80, 101, 501, build.ACK, build.capable(KEY_A, KEY_B)),
+    ]
+    for k in range(count):
+        join = bytes((30, 12, 0x10, 1)) + token + struct.pack(">I", k)
+        source = f"10.{k >> 16}.{k >> 8 & 255}.{k & 255}"
+        packets.append(packet(source, ends[1], 2000, 80, k, 0, build.SYN, join))
+    return bytes(build.pcap(packets))
+
+
+def test_many_joins_to_one_connection(build: ModuleType, read: Any) -> None:
+    few, many = (_joins(build, count) for count in (1000, 8000))
+    traces: list[Any] = []
+
+    def whole(data: bytes) -> None:
+        traces.append(read(data))
+        assert len(list(explanation(traces[-1]))) < 600
+
+    whole(few)  # whatever is done once
+    short, long = _timed(lambda: whole(few)), _timed(lambda: whole(many))
+    assert len(traces[-1].connections) == 1
+    assert len(traces[-1].subflows) == 8001
+    assert long < 8 * 4 * max(short, 0.05)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_flood_of_connections(build: ModuleType, read: Any, version: int) -> None:
+    packets = []
+    for k in range(3000):
+        option = build.capable(*((k,) if version == 0 else ()), version=version)
+        segment = build.tcp(1024 + k, 80, k, 0, build.SYN, option)
+        packets.append(build.ethernet(build.ipv4("10.0.0.1", "192.0.2.1", segment)))
+    capture = read(build.pcap(packets))
+    assert len(capture.connections) == 3000
+    assert capture.malformed == []
+    assert any("2950 more connections" in line for line in explanation(capture))
+
+
+def test_a_capture_of_a_century(build: ModuleType, read: Any) -> None:
+    """Bins and intervals grow where there would be too many of them."""
+    packets = [
+        build.ethernet(
+            build.ipv4(
+                "10.0.0.1", "10.0.0.2",
+                build.tcp(1, 2, 100 * k, 1, build.ACK, build.dss(1, 100 * k, 1, 9000), bytes(100)),
+            )
+        )
+        for k in range(30)
+    ]  # fmt: skip
+    data = bytearray(build.pcap(packets))
+    struct.pack_into("<I", data, 24, 1)
+    struct.pack_into("<I", data, len(data) - 16 - len(packets[-1]), 0xFFFF_FFF0)
+    capture = read(bytes(data))
+    assert capture.last_ns - capture.first_ns > 4e18
+    assert any("Connection 0" in line for line in explanation(capture))
+    assert 0 < tables(capture)["flows"].num_rows <= 1_000_000
