@@ -22,7 +22,7 @@ _DURATION_NS = {
     "min": 60 * 10**9,
     "h": 3600 * 10**9,
 }
-_NUMBER_UNIT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ/%]*)\s*")
+_NUMBER_UNIT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([A-Za-zµ/%]*)\s*")
 
 
 class UnitError(ValueError):
@@ -33,7 +33,9 @@ class UnitError(ValueError):
 
 def _split(text: object, what: str, example: str) -> tuple[Decimal, str]:
     if isinstance(text, bool) or not isinstance(text, int | float | str):
-        raise UnitError(f"{text!r} is not {what}; expected text such as {example}")
+        shown = str(text).lower() if isinstance(text, bool) else text
+        shown = "a table" if isinstance(text, dict) else shown
+        raise UnitError(f"{shown} is not {what}; expected text such as {example}")
     match = _NUMBER_UNIT.fullmatch(str(text))
     if match is None:
         raise UnitError(f"{text!r} is not {what}; expected text such as {example}")

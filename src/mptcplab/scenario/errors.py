@@ -32,7 +32,12 @@ class ScenarioError(ValueError):
             text += f"; expected {expected}"
         if hint:
             text += f" ({hint})"
-        super().__init__(text)
+        super().__init__(_on_one_line(text))
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text with what cannot be printed, in names that files hold, written out."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 class CombinedScenarioError(ScenarioError):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from math import inf, isfinite
 from typing import Any
 
 from mptcplab.scenario.errors import nearest, one_of
@@ -71,18 +72,33 @@ def _positive(parse: Callable[[Any], int], what: str, example: str) -> Callable[
     return parser
 
 
+def _at_most(parse: Callable[[Any], int], most: int, shown: str) -> Callable[[Any], int]:
+    def parser(value: Any) -> int:
+        number = parse(value)
+        if number > most:
+            raise UnitError(f"{found(value)} is out of range; expected {shown} at most")
+        return number
+
+    return parser
+
+
+MAX_RATE_BPS = 10**14
+MAX_DURATION_NS = 1000 * 3600 * 10**9
+MAX_QUEUE = {"packets": 10**9, "bdp": 10**6, "ns": MAX_DURATION_NS, "bytes": 2**40}
+_duration = _at_most(parse_duration, MAX_DURATION_NS, '"1000h"')
+
 RATE = Kind(
     "rate",
-    _positive(parse_rate, "a rate", '"1Gb/s"'),
+    _positive(_at_most(parse_rate, MAX_RATE_BPS, '"100Tb/s"'), "a rate", '"1Gb/s"'),
     _number_or(rf"^{_NUMBER}([kKMGT]|[kKMGT]i)?(bits?/s|b/s|bits?|bps|b)?\s*$", zero=False),
     '"300Mb/s"',
 )
 DURATION = Kind(
-    "duration", parse_duration, _number_or(rf"^{_NUMBER}{_TIME}?\s*$", zero=True), '"33.3ms"'
+    "duration", _duration, _number_or(rf"^{_NUMBER}{_TIME}?\s*$", zero=True), '"33.3ms"'
 )
 POSITIVE_DURATION = Kind(
     "duration",
-    _positive(parse_duration, "a duration", '"900s"'),
+    _positive(_duration, "a duration", '"900s"'),
     _number_or(rf"^{_NUMBER}{_TIME}?\s*$", zero=False),
     '"900s"',
 )
@@ -274,6 +290,8 @@ def _queue_limit(value: Any) -> QueueLimit:
         limit = QueueLimit(float(match[1]), unit)
     else:
         limit = _bytes_or_time(value, wanted)
+    if limit.amount > MAX_QUEUE[limit.unit]:
+        raise UnitError(f"{value!r} is out of range; {wanted}")
     if limit.amount <= 0 or (limit.unit == "packets" and limit.amount != int(limit.amount)):
         raise UnitError(f"{value!r} holds no whole packet; {wanted}")
     return limit
@@ -365,7 +383,13 @@ FIGURES = Kind("list of numbers", _figures, {"type": "array", "items": {"type": 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UnitError(f"{found(value)} is not a number; expected such as 5 or 2.5")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf
+    if not isfinite(number):
+        raise UnitError(f"{found(value)} is not finite; expected such as 5 or 2.5")
+    return number
 
 
 NUMBER = Kind("number", _number, {"type": "number"}, "5")

@@ -84,6 +84,8 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
         source.apply(override, section)
     problems = Problems(source.origin)
     values = read_section(section, normalised(section, source.tree), (), problems)
+    if not source.tree.get("hosts"):
+        problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"]')
     problems.raise_any()
     topology = build_topology(path.stem, values, problems)
     return chosen(topology, values.get("use"), ("use",), problems)
@@ -133,7 +135,7 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
         source.apply(override)
     problems = Problems(source.origin)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
-    if not values["hosts"]:
+    if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or topology = ...')
     duration_ns = 1 if "duration" in source.tree else _duration(values, problems)
     problems.raise_any()
@@ -211,7 +213,8 @@ def _check_sweep(
             _resolved(path, source, (*overrides, *point.overrides))
         except ScenarioError as error:
             first = error.errors[0]
-            problem = f'"{point.label}" gives: {first.file}: {first.key}: {first.problem}'
+            said = ": ".join(part for part in (first.file, first.key, first.problem) if part)
+            problem = f'"{point.label}" gives: {said}'
             raise ScenarioError(
                 str(path), f"sweep.points.{index}.set", problem, first.expected, first.hint
             ) from error

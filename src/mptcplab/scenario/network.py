@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from mptcplab.network.topology import (
 from mptcplab.scenario.addresses import Segment, resolve_addresses
 from mptcplab.scenario.channels import resolve_channels
 from mptcplab.scenario.errors import Path, Problems, nearest
+from mptcplab.scenario.kinds import INTERFACE_NAME
 
 Values = dict[str, Any]
 End = InterfaceEnd | SwitchEnd
@@ -126,6 +128,7 @@ class _Plan:
             ends = [self._end(end, path, reserved) for end in link["between"] or ()]
             if len(ends) == 2 and ends[0] and ends[1]:
                 self._connect(name, path, ends[0], ends[1])
+        self._check_loops()
         for name, switch in self.values["switches"].items():
             path = ("switches", name, "ports")
             self.ports[name] = []
@@ -140,6 +143,22 @@ class _Plan:
                         f'"{text}" is a switch',
                         "host:interface; two switches are joined by a link",
                     )
+
+    def _check_loops(self) -> None:
+        """Note a link that closes a ring of switches, in which frames would go round for ever."""
+        group = {name: name for name in self.values["switches"]}
+        for name, ends in self.link_ends.items():
+            one, two = (end.switch if isinstance(end, SwitchEnd) else "" for end in ends)
+            if not one or not two:
+                continue
+            if group[one] == group[two]:
+                self.problems.add(
+                    ("links", name, "between"),
+                    f"closes a ring of switches between {one} and {two}",
+                    "one way only between two switches; switches of their own for a second path",
+                )
+            joined = group[two]
+            group = {key: group[one] if value == joined else value for key, value in group.items()}
 
     def _end(self, text: str, path: Path, reserved: set[str]) -> End | None:
         host, colon, interface = text.partition(":")
@@ -165,6 +184,13 @@ class _Plan:
                     f'{host} has no interface "{interface}"',
                     f"one of {', '.join(names)}",
                     nearest(interface, names),
+                )
+                return None
+            if not re.fullmatch(INTERFACE_NAME, interface):
+                self.problems.add(
+                    path,
+                    f'"{interface}" cannot be the name of an interface',
+                    "a letter or digit, then letters, digits, '.', '_' or '-', 15 in all",
                 )
                 return None
             self._add_interface(end)

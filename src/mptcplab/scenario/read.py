@@ -71,10 +71,13 @@ def _read_value(key: Key, raw: Any, path: Path, problems: Problems) -> Any:
             for index, row in enumerate(raw)
         ]
     if not isinstance(raw, dict):
-        wanted = f"[{'.'.join(path)}.NAME]"
         if isinstance(raw, list) and isinstance(kind, Tables) and kind.listed:
-            wanted = "a list of different names"
-        problems.add(path, f"{found(raw)} is not a table", wanted)
+            odd = next((item for item in raw if not isinstance(item, str)), None)
+            twice = next((item for item in raw if raw.count(item) > 1), "")
+            what = f'"{twice}" stands there twice' if odd is None else f"{found(odd)} is no name"
+            problems.add(path, what, 'a list of different names, such as ["alice", "bob"]')
+        else:
+            problems.add(path, f"{found(raw)} is not a table", f"[{'.'.join(path)}.NAME]")
         return {}
     return _read_named(kind, raw, path, problems)
 

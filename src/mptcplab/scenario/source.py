@@ -86,8 +86,7 @@ class Source:
 def read_toml(path: FilePath) -> Raw:
     """Return a TOML file's content; ScenarioError for what cannot be read or is no TOML."""
     try:
-        with path.open("rb") as handle:
-            return tomllib.load(handle)
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # editors add byte order marks
     except OSError as error:
         raise ScenarioError(
             str(path), "", f"cannot be read: {error.strerror or error}", "a TOML file"

@@ -18,6 +18,11 @@ def build_flows(
     tables: Values, topology: Topology, duration_ns: int, problems: Problems
 ) -> tuple[Flow, ...]:
     """Return the flows; ``links`` filled in where the file leaves it out."""
+    links = {link.name for link in topology.links}
+    for name in tables:
+        if name == "total" or name in links:
+            other = "the sum of all flows" if name == "total" else "a link too"
+            problems.add(("flows", name), f"is the name of {other}", "a name of its own")
     found = [
         _flow(name, values, topology, duration_ns, problems) for name, values in tables.items()
     ]

@@ -127,6 +127,31 @@ def test_toml_syntax(text: str, line: int, hint: str, tmp_path: Path) -> None:
     assert hint in error.hint
 
 
+def test_a_name_with_a_newline_stays_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(SOUND.replace("[hosts.alice]", '[hosts."a\\nb"]\n[hosts.alice]'))
+    assert str(error_of(path)).count("\n") == 0
+    assert r"a\nb" in str(error_of(path))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [('["a", "a"]', '"a" stands there twice'), ('["a", 5]', "5 is no name"), ("5", "5 is not")],
+)
+def test_hosts_that_are_no_list_of_names(hosts: str, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(f'duration = "1s"\nhosts = {hosts}\n')
+    error = error_of(path)
+    assert len(error.errors) == 1
+    assert found in error.problem
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "sound.toml"
+    path.write_text(f"\ufeff{SOUND}", encoding="utf-8")
+    assert load(path).duration_ns == 30 * 10**9
+
+
 def test_no_text(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(b"title = '\xff'\n")
