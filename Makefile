@@ -2,6 +2,7 @@
 #
 #   make run     installs into .venv and runs experiment A on this kernel
 #   make test    installs the developers' tools too and runs what CI runs
+#   make compile compiles our stack and the simulator: the same results, many times faster
 #
 # `make lock` refreshes the two lock files; the other targets are the single steps.
 
@@ -12,12 +13,15 @@ BIN := $(VENV)/bin
 PIP := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --disable-pip-version-check -qq
 DURATION ?= 20s
 
-.PHONY: run test install dev lint types imports unit format lock clean
+.PHONY: run test compile install dev lint types imports unit format lock clean
 
 run: install
 	$(BIN)/mptcplab run A --on linux --duration $(DURATION)
 
 test: lint types imports unit
+
+compile: dev
+	MPTCPLAB_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
 
 install: $(VENV)/.installed
 dev: $(VENV)/.dev
@@ -64,4 +68,5 @@ lock:
 	    --no-emit-index-url --no-emit-find-links --all-extras -o requirements-dev.lock pyproject.toml
 
 clean:
+	find src -name '*.so' -delete
 	rm -rf $(VENV) build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

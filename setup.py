@@ -3,7 +3,10 @@
 Without ``MPTCPLAB_COMPILE=1`` this adds nothing to pyproject.toml. With it, and with mypy
 installed, the modules below are compiled to C; everything else, and every result, is the same.
 
-    MPTCPLAB_COMPILE=1 python setup.py build_ext --inplace
+    MPTCPLAB_COMPILE=1 python setup.py build_ext --inplace      # or: make compile
+
+In the compiled modules ``i64`` is a machine integer; uncompiled, and for callers, an ``int``. What
+may need more bits (data sequence numbers, keys) stays ``int``.
 """
 
 from __future__ import annotations

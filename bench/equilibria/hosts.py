@@ -11,7 +11,7 @@ from mptcplab.loop.virtual import VirtualLoop
 from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import Piece
-from mptcplab.network.wire import Wire
+from mptcplab.network.wire import CallbackWire
 from mptcplab.simulated.parcel import part_of
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
@@ -40,8 +40,8 @@ class Host:
         self.timer = CallbackTimer(loop, self.expire)
         self.stack = Stack(config, random)
         self.on_event: Callable[[events.Event], None] = read_all
-        self.sources: dict[bytes, Wire] = {}
-        self.wires: dict[bytes, Wire] = {}
+        self.sources: dict[bytes, CallbackWire] = {}
+        self.wires: dict[bytes, CallbackWire] = {}
 
     def expire(self) -> None:
         """Let the stack do what is due."""
@@ -97,11 +97,11 @@ class Laboratory:
         self.hosts.append(host)
         return host
 
-    def wire(self, parameters: ChannelParameters) -> Wire:
+    def wire(self, parameters: ChannelParameters) -> CallbackWire:
         """Add one direction of a link; what arrives goes to the host that has the address."""
         random = Random(self.random.getrandbits(64))
         channel = ChannelModel(parameters, random, piece_ns=PIECE_NS)
-        return Wire(self.loop, channel, self._deliver)
+        return CallbackWire(self.loop, channel, self._deliver)
 
     def _deliver(self, piece: Piece) -> None:
         train = piece.item

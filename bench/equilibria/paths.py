@@ -8,7 +8,7 @@ from bench.equilibria.closed_forms import LossyPath
 from bench.equilibria.hosts import ENDLESS_BYTES, PORT, Laboratory
 
 from mptcplab.network.parameters import ChannelParameters
-from mptcplab.network.wire import Wire
+from mptcplab.network.wire import CallbackWire
 from mptcplab.stack.config import CongestionFactory, StackConfig
 from mptcplab.stack.congestion.lia import Lia
 from mptcplab.stack.congestion.newreno import NewReno
@@ -77,7 +77,7 @@ class Rates:
     """What was measured: segments per second, per subflow of each connection."""
 
     segments_per_s: list[list[float]]
-    wires: list[Wire]
+    wires: list[CallbackWire]
     """The wires that carried the data."""
     segments_per_train: float
 
@@ -89,7 +89,7 @@ class Rates:
 def measure(
     laboratory: Laboratory,
     connections: list[Connection],
-    wires: list[Wire],
+    wires: list[CallbackWire],
     warm_s: float,
     duration_s: float,
 ) -> Rates:
@@ -100,12 +100,13 @@ def measure(
     loop.run(loop.now_ns + int(duration_s * SECOND))
     rates = []
     for connection, start in zip(connections, before, strict=True):
-        segment_bytes = connection.subflows[0].sender.mss_bytes
+        segment_bytes = int(connection.subflows[0].sender.mss_bytes)
         end = subflow_bytes(connection)
-        rates.append([(end[one] - start[one]) / segment_bytes / duration_s for one in sorted(end)])
+        sent = [int(end[one] - start[one]) for one in sorted(end)]
+        rates.append([size / segment_bytes / duration_s for size in sent])
     subflows = [subflow for connection in connections for subflow in connection.subflows]
-    trains = sum(one.sender.sent_trains for one in subflows)
-    segments = sum(one.sender.sent_bytes / one.sender.mss_bytes for one in subflows)
+    trains = sum(int(one.sender.sent_trains) for one in subflows)
+    segments = sum(int(one.sender.sent_bytes) / int(one.sender.mss_bytes) for one in subflows)
     return Rates(rates, wires, segments / trains)
 
 

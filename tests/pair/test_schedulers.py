@@ -9,7 +9,7 @@ from bench.equilibria.hosts import PORT, Host, Laboratory
 from bench.equilibria.paths import MS, SECOND, bulk_config, client_address, server_address
 
 from mptcplab.network.parameters import ChannelParameters
-from mptcplab.network.wire import Wire
+from mptcplab.network.wire import CallbackWire
 from mptcplab.stack import events
 from mptcplab.stack.congestion.lia import Lia
 from mptcplab.stack.mptcp.connection import Connection
@@ -27,7 +27,7 @@ class Transfer:
         config = bulk_config(Lia, scheduler=SCHEDULERS[scheduler], path_manager=FullMesh)
         self.client = self.laboratory.host(config)
         self.server = self.laboratory.host(config)
-        self.wires: list[tuple[Wire, Wire]] = []
+        self.wires: list[tuple[CallbackWire, CallbackWire]] = []
         for number, delay_ms in enumerate((5, 30)):
             link = ChannelParameters(
                 rate_bps=10_000_000, delay_ns=delay_ms * MS, queue_bytes=40_000

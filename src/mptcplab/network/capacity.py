@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.loop.timers import NEVER
 from mptcplab.network.parameters import CapacityTrace, ChannelParameters
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 UNLIMITED: Final = -1
 """The rate of a channel that sends everything at once."""
@@ -18,8 +21,8 @@ class Capacity:
     __slots__ = ("_start_ns", "_trace", "next_ns", "rate_bps")
 
     def __init__(self) -> None:
-        self.rate_bps = UNLIMITED
-        self.next_ns = NEVER
+        self.rate_bps: int = UNLIMITED
+        self.next_ns: i64 = NEVER
         self._trace: CapacityTrace | None = None
         self._start_ns = 0
 

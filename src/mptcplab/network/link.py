@@ -22,9 +22,8 @@ drift. A packet occupies the queue from its arrival until its last bit is sent.
 
 from __future__ import annotations
 
-from collections import deque
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.loop.timers import NEVER
 from mptcplab.network.capacity import UNLIMITED, Capacity
@@ -33,6 +32,9 @@ from mptcplab.network.early_detection import EarlyDetection
 from mptcplab.network.loss import loss_model
 from mptcplab.network.parameters import ChannelParameters, JitterDistribution
 from mptcplab.network.piece import Piece
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 NO_LIMIT: Final = 1 << 60
 
@@ -57,10 +59,13 @@ class ChannelModel:
         "_capacity",
         "_delay_ns",
         "_early",
-        "_flight",
+        "_first_arriving",
+        "_first_unsent",
         "_free_ns",
         "_gap",
         "_last_arrival_ns",
+        "_last_arriving",
+        "_last_unsent",
         "_limit_bytes",
         "_limit_packets",
         "_loss",
@@ -70,7 +75,7 @@ class ChannelModel:
         "_random",
         "_rate_bps",
         "_rest",
-        "_unsent",
+        "_up",
         "counters",
         "parameters",
     )
@@ -85,33 +90,41 @@ class ChannelModel:
         self.counters = ChannelCounters()
         self.parameters = parameters
         self._random = random
-        self._piece_ns = piece_ns
-        self._flight: deque[Piece] = deque()  # what will arrive, in order of arrival
-        self._unsent: deque[Piece] = deque()  # what is not yet on the wire, in order of sending
-        self._free_ns = now_ns  # when the transmitter becomes free, rounded up,
-        self._rest = 0  # and by how many nanobits
-        self._busy_ns = 0  # time spent sending, up to _free_ns
-        self._last_arrival_ns = 0
-        self._rate_bps = UNLIMITED
+        self._piece_ns: i64 = piece_ns
+        # Pieces that will arrive, in order of arrival, linked by `arrives_next`; and pieces that
+        # are not yet on the wire, in order of sending, linked by `leaves_next`.
+        self._first_arriving: Piece | None = None
+        self._last_arriving: Piece | None = None
+        self._first_unsent: Piece | None = None
+        self._last_unsent: Piece | None = None
+        self._free_ns: i64 = now_ns  # when the transmitter becomes free, rounded up,
+        self._rest: int = 0  # and by how many nanobits
+        self._busy_ns: i64 = 0  # time spent sending, up to _free_ns
+        self._last_arrival_ns: i64 = 0
+        self._rate_bps: i64 = UNLIMITED
         self._capacity = Capacity()
         self._loss = loss_model(parameters, random)
-        self._gap = self._loss.next_gap()
+        self._gap: i64 = self._loss.next_gap()
         self._early = EarlyDetection(random) if parameters.early_detection else None
-        self._delay_ns = parameters.delay_ns
-        self._overhead_bytes = parameters.overhead_bytes
-        self._limit_bytes = _limit(parameters.queue_bytes)
-        self._limit_packets = _limit(parameters.queue_packets)
+        self._up: bool = parameters.up
+        self._delay_ns: i64 = parameters.delay_ns
+        self._overhead_bytes: i64 = parameters.overhead_bytes
+        self._limit_bytes: i64 = _limit(parameters.queue_bytes)
+        self._limit_packets: i64 = _limit(parameters.queue_packets)
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
-        self._plain = self._is_plain()
+        self._plain: bool = self._is_plain()
 
     # What the link holds
 
-    def next_deadline_ns(self) -> int:
+    def next_deadline_ns(self) -> i64:
         """When to call `take` next; `NEVER` when nothing is under way."""
-        if self._flight:
-            return min(self._flight[0].arrival_ns, self._capacity.next_ns)
-        return self._capacity.next_ns if self._unsent else NEVER
+        change_ns = self._capacity.next_ns
+        first = self._first_arriving
+        if first is not None:
+            arrival_ns = first.arrival_ns
+            return arrival_ns if arrival_ns < change_ns else change_ns
+        return NEVER if self._first_unsent is None else change_ns
 
     def backlog_ns(self, now_ns: int) -> int:
         """How long a packet offered now would wait before it is sent (`NEVER` at rate 0)."""
@@ -140,8 +153,8 @@ class ChannelModel:
     # What goes in and what comes out
 
     def offer(
-        self, item: object, packets: int, packet_bytes: int, last_bytes: int, now_ns: int
-    ) -> int:
+        self, item: object, packets: i64, packet_bytes: i64, last_bytes: i64, now_ns: i64
+    ) -> i64:
         """A train reaches the queue: `packets` packets of `packet_bytes` each, the last one of
         `last_bytes` (frames, all headers included; equal to `packet_bytes` for a train of one).
 
@@ -154,7 +167,7 @@ class ChannelModel:
         frame_bytes = (packets - 1) * packet_bytes + last_bytes
         counters.offered_packets += packets
         counters.offered_bytes += frame_bytes
-        if not self.parameters.up:
+        if not self._up:
             counters.down_packets += packets
             counters.down_bytes += frame_bytes
             return 0
@@ -190,17 +203,15 @@ class ChannelModel:
             self._note_peak(now_ns)
         return taken
 
-    def take(self, now_ns: int) -> Piece | None:
+    def take(self, now_ns: i64) -> Piece | None:
         """The next piece that has arrived by now, or None. Call until it returns None."""
         if now_ns >= self._capacity.next_ns:
             self._follow_trace(now_ns)
-        flight = self._flight
-        if not flight:
+        piece = self._first_arriving
+        if piece is None or piece.arrival_ns > now_ns:
             return None
-        piece = flight[0]
-        if piece.arrival_ns > now_ns:
-            return None
-        flight.popleft()
+        self._first_arriving = piece.arrives_next
+        piece.arrives_next = None
         counters = self.counters
         counters.delivered_packets += piece.packets
         counters.delivered_bytes += piece.frame_bytes
@@ -221,6 +232,7 @@ class ChannelModel:
         self.parameters = parameters
         if parameters.early_detection != old.early_detection:
             self._early = EarlyDetection(self._random) if parameters.early_detection else None
+        self._up = parameters.up
         self._delay_ns = parameters.delay_ns
         self._overhead_bytes = parameters.overhead_bytes
         self._limit_bytes = _limit(parameters.queue_bytes)
@@ -231,12 +243,12 @@ class ChannelModel:
         if not parameters.up:
             self._cut(now_ns)
         if (parameters.delay_ns, parameters.jitter_ns) != (old.delay_ns, old.jitter_ns):
-            for piece in self._unsent:
+            for piece in self._unsent():
                 piece.jitter_ns = self._draw_jitter()
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
         self._plain = self._is_plain()
-        self._reschedule(sort=old.reorder or parameters.reorder)
+        self._reschedule()
 
     # The queue
 
@@ -251,41 +263,42 @@ class ChannelModel:
         while capacity.next_ns <= now_ns:
             at_ns = capacity.next_ns
             self._release(at_ns)
-            if not self._unsent:  # nothing is being sent: what happened meanwhile is of no matter
+            if (
+                self._first_unsent is None
+            ):  # nothing is being sent: what happened meanwhile is of no matter
                 at_ns = now_ns
             capacity.seek(at_ns)
             self._set_rate(capacity.rate_bps, at_ns)
             self._plain = self._is_plain()
-            self._reschedule(sort=self.parameters.reorder)
+            self._reschedule()
 
-    def _release(self, now_ns: int) -> None:
+    def _release(self, now_ns: i64) -> None:
         """Let go of the pieces that are on the wire by now."""
-        unsent = self._unsent
         counters = self.counters
-        while unsent:
-            piece = unsent[0]
-            if piece.end_ns > now_ns:
-                return
-            unsent.popleft()
+        piece = self._first_unsent
+        while piece is not None and piece.end_ns <= now_ns:
             counters.queued_packets -= piece.packets
             counters.queued_bytes -= piece.frame_bytes
             counters.sent_packets += piece.packets
             counters.sent_bytes += piece.frame_bytes
+            following = piece.leaves_next
+            piece.leaves_next = None
+            piece = following
+        self._first_unsent = piece
 
-    def _occupancy(self, now_ns: int) -> tuple[int, int]:
+    def _occupancy(self, now_ns: i64) -> tuple[i64, i64]:
         """Packets and bytes in the queue: of the piece being sent, the packets not yet sent."""
         counters = self.counters
         packets = counters.queued_packets
         frame_bytes = counters.queued_bytes
-        if self._unsent:
-            head = self._unsent[0]
-            if head.packets > 1:
-                sent = head.packets - self._unsent_packets(head, now_ns)
-                packets -= sent
-                frame_bytes -= sent * head.packet_bytes
+        head = self._first_unsent
+        if head is not None and head.packets > 1:
+            sent = head.packets - self._unsent_packets(head, now_ns)
+            packets -= sent
+            frame_bytes -= sent * head.packet_bytes
         return packets, frame_bytes
 
-    def _unsent_packets(self, head: Piece, now_ns: int) -> int:
+    def _unsent_packets(self, head: Piece, now_ns: i64) -> i64:
         """How many packets of the piece being sent have not been sent whole."""
         full = (head.packet_bytes + head.overhead_bytes) * _NANOBITS_PER_BYTE
         longer = head.packets * head.packet_bytes - head.frame_bytes
@@ -295,69 +308,114 @@ class ChannelModel:
             return 1
         return min(head.packets, 1 + (left - last + full - 1) // full)
 
-    def _room(self, packets: int, packet_bytes: int, last_bytes: int, now_ns: int) -> int:
+    def _room(self, packets: i64, packet_bytes: i64, last_bytes: i64, now_ns: i64) -> i64:
         """How many packets of a train fit into the queue."""
         queued_packets, queued_bytes = self._occupancy(now_ns)
         free_bytes = self._limit_bytes - queued_bytes
-        if (packets - 1) * packet_bytes + last_bytes <= free_bytes:
-            room = packets
-        else:
-            room = max(0, min(packets - 1, free_bytes // packet_bytes))
-        return max(0, min(room, self._limit_packets - queued_packets))
+        room = packets
+        if (packets - 1) * packet_bytes + last_bytes > free_bytes:
+            room = free_bytes // packet_bytes
+            if room > packets - 1:
+                room = packets - 1
+        if room > self._limit_packets - queued_packets:
+            room = self._limit_packets - queued_packets
+        return room if room > 0 else 0
 
     def _sift(
         self,
         early: EarlyDetection,
         item: object,
-        packets: int,
-        packet_bytes: int,
-        last_bytes: int,
-        now_ns: int,
-    ) -> int:
+        packets: i64,
+        packet_bytes: i64,
+        last_bytes: i64,
+        now_ns: i64,
+    ) -> i64:
         """Send the packets of a train that early detection admits; return how many."""
         counters = self.counters
         if self._rate_bps > 0 and self._free_ns < now_ns and packet_bytes > 0:
             wire_nanobits = (packet_bytes + self._overhead_bytes) * _NANOBITS_PER_BYTE
-            early.rest((now_ns - self._free_ns) * self._rate_bps / wire_nanobits)
+            idle_nanobits = float(now_ns - self._free_ns) * float(self._rate_bps)
+            early.rest(idle_nanobits / float(wire_nanobits))
         queued_packets, queued_bytes = self._occupancy(now_ns)
-        taken = 0
-        start = 0
-        for index in range(packets + 1):
+        limit_bytes, limit_packets = float(self._limit_bytes), float(self._limit_packets)
+        taken: i64 = 0
+        start: i64 = 0
+        index: i64 = 0
+        while index <= packets:
             if index < packets:
-                filled = max(queued_bytes / self._limit_bytes, queued_packets / self._limit_packets)
+                filled = max(
+                    float(queued_bytes) / limit_bytes, float(queued_packets) / limit_packets
+                )
                 if early.admits(filled):
                     queued_packets += 1
                     queued_bytes += packet_bytes
+                    index += 1
                     continue
-                size = last_bytes if index == packets - 1 else packet_bytes
                 counters.queue_drop_packets += 1
-                counters.queue_drop_bytes += size
+                counters.queue_drop_bytes += last_bytes if index == packets - 1 else packet_bytes
             count = index - start
-            if count:
+            if count > 0:
                 last = last_bytes if index == packets else packet_bytes
                 counters.queued_packets += count
                 counters.queued_bytes += (count - 1) * packet_bytes + last
                 self._transmit(item, start, count, packet_bytes, last, now_ns)
                 taken += count
-            start = index + 1
+            index += 1
+            start = index
         return taken
 
-    def _note_peak(self, now_ns: int) -> None:
+    def _note_peak(self, now_ns: i64) -> None:
         counters = self.counters
         packets, frame_bytes = self._occupancy(now_ns)
-        counters.queue_peak_packets = max(counters.queue_peak_packets, packets)
-        counters.queue_peak_bytes = max(counters.queue_peak_bytes, frame_bytes)
+        if packets > counters.queue_peak_packets:
+            counters.queue_peak_packets = packets
+        if frame_bytes > counters.queue_peak_bytes:
+            counters.queue_peak_bytes = frame_bytes
+
+    def _unsent(self) -> list[Piece]:
+        """What is not yet on the wire, in order of sending."""
+        pieces: list[Piece] = []
+        piece = self._first_unsent
+        while piece is not None:
+            pieces.append(piece)
+            piece = piece.leaves_next
+        return pieces
+
+    def _flight(self) -> list[Piece]:
+        """What will arrive, in order of arrival."""
+        pieces: list[Piece] = []
+        piece = self._first_arriving
+        while piece is not None:
+            pieces.append(piece)
+            piece = piece.arrives_next
+        return pieces
+
+    def _set_flight(self, pieces: list[Piece]) -> None:
+        """Let these pieces arrive, in this order."""
+        self._first_arriving = None
+        for piece in pieces:
+            piece.arrives_next = None
+            self._append_to_flight(piece)
+
+    def _append_to_flight(self, piece: Piece) -> None:
+        """Let a piece arrive after all others."""
+        last = self._last_arriving
+        if self._first_arriving is None or last is None:
+            self._first_arriving = piece
+        else:
+            last.arrives_next = piece
+        self._last_arriving = piece
 
     # The transmitter
 
     def _transmit(
         self,
         item: object,
-        start: int,
-        packets: int,
-        packet_bytes: int,
-        last_bytes: int,
-        now_ns: int,
+        start: i64,
+        packets: i64,
+        packet_bytes: i64,
+        last_bytes: i64,
+        now_ns: i64,
     ) -> None:
         """Send `packets` of a train, from its packet `start`, in pieces; draw what gets lost."""
         overhead_bytes = self._overhead_bytes
@@ -367,7 +425,7 @@ class ChannelModel:
             self._rest = 0
         start_ns = self._free_ns
         plain = self._plain
-        first = 0
+        first: i64 = 0
         while first < packets:
             count = packets - first
             if count > most:
@@ -395,7 +453,7 @@ class ChannelModel:
                     arrival_ns = self._last_arrival_ns
                 self._last_arrival_ns = arrival_ns
                 piece.arrival_ns = arrival_ns
-                self._flight.append(piece)
+                self._append_to_flight(piece)
             else:
                 self._fly(piece)
             first += count
@@ -407,13 +465,14 @@ class ChannelModel:
         parameters = self.parameters
         return self._rate_bps != 0 and not parameters.jitter_ns and not parameters.reorder
 
-    def _piece_packets(self, wire_bytes: int) -> int:
+    def _piece_packets(self, wire_bytes: i64) -> i64:
         """How many packets of this length on the wire make a piece."""
         if self._rate_bps <= 0 or wire_bytes <= 0:
             return NO_LIMIT
-        return max(1, self._piece_ns * self._rate_bps // (wire_bytes * _NANOBITS_PER_BYTE))
+        most = self._piece_ns * self._rate_bps // (wire_bytes * _NANOBITS_PER_BYTE)
+        return most if most > 1 else 1
 
-    def _send(self, piece: Piece, now_ns: int) -> None:
+    def _send(self, piece: Piece, now_ns: i64) -> None:
         """Let the transmitter send a piece once it has sent all the others."""
         rate_bps = self._rate_bps
         if rate_bps == UNLIMITED:
@@ -425,24 +484,32 @@ class ChannelModel:
             piece.rest = self._rest
             piece.end_ns = NEVER
         else:
-            work -= self._rest
+            rest: i64 = self._rest
+            work -= rest
             duration_ns = (work + rate_bps - 1) // rate_bps
             self._rest = piece.rest = duration_ns * rate_bps - work
             self._free_ns += duration_ns
             piece.end_ns = self._free_ns
-        self._unsent.append(piece)
+        last = self._last_unsent
+        if self._first_unsent is None or last is None:
+            self._first_unsent = piece
+        else:
+            last.leaves_next = piece
+        self._last_unsent = piece
 
-    def _backlog(self, piece: Piece, now_ns: int) -> int:
+    def _backlog(self, piece: Piece, now_ns: i64) -> int:
         """Nanobits to be sent until the end of an unsent piece."""
         if self._rate_bps == 0:
             return piece.rest
-        return (piece.end_ns - now_ns) * self._rate_bps - piece.rest
+        rate_bps: int = self._rate_bps
+        left_ns: int = piece.end_ns - now_ns
+        return left_ns * rate_bps - piece.rest  # may need more than 64 bits
 
     def _set_rate(self, rate_bps: int, now_ns: int) -> None:
         """Send what is unsent at another rate from now on; the bits sent so far stay sent."""
         if rate_bps == self._rate_bps:
             return
-        unsent = self._unsent
+        unsent = self._unsent()
         backlogs = [self._backlog(piece, now_ns) for piece in unsent]
         if self._rate_bps > 0:
             self._busy_ns -= max(0, self._free_ns - now_ns)
@@ -472,19 +539,20 @@ class ChannelModel:
         if self.parameters.jitter_ns:
             piece.jitter_ns = self._draw_jitter()
         arrival_ns = self._arrival_ns(piece)
-        flight = self._flight
         if self.parameters.reorder:
             piece.arrival_ns = arrival_ns
+            flight = self._flight()
             place = len(flight)
             while place and flight[place - 1].arrival_ns > arrival_ns:
                 place -= 1
             flight.insert(place, piece)
+            self._set_flight(flight)
             return
         if arrival_ns < self._last_arrival_ns:
             arrival_ns = self._last_arrival_ns
         self._last_arrival_ns = arrival_ns
         piece.arrival_ns = arrival_ns
-        flight.append(piece)
+        self._append_to_flight(piece)
 
     def _arrival_ns(self, piece: Piece) -> int:
         if piece.end_ns == NEVER:
@@ -502,35 +570,35 @@ class ChannelModel:
             return round(self._random.gauss(0.0, jitter_ns))
         return round(self._random.uniform(-jitter_ns, jitter_ns))
 
-    def _reschedule(self, *, sort: bool) -> None:
+    def _reschedule(self) -> None:
         """Work out anew when what is unsent will arrive."""
         reorder = self.parameters.reorder
-        for piece in self._unsent:
+        unsent = self._unsent()
+        for piece in unsent:
             piece.arrival_ns = -1
-        last_ns = 0
-        for piece in reversed(self._flight):
+        last_ns: i64 = 0
+        for piece in reversed(self._flight()):
             if piece.arrival_ns >= 0:
                 last_ns = piece.arrival_ns
                 break
-        for piece in self._unsent:
+        for piece in unsent:
             if not piece.lost:
                 arrival_ns = self._arrival_ns(piece)
                 piece.arrival_ns = arrival_ns if reorder else max(arrival_ns, last_ns)
                 last_ns = max(last_ns, piece.arrival_ns)
         self._last_arrival_ns = last_ns
-        if sort:
-            by_arrival = sorted(self._flight, key=_arrival_order)
-            self._flight = deque(by_arrival)
+        self._set_flight(sorted(self._flight(), key=_arrival_order))
 
     def _cut(self, now_ns: int) -> None:
         """Lose everything that has not arrived."""
         counters = self.counters
-        flight = self._flight
+        flight = self._flight()
         while flight and flight[-1].arrival_ns > now_ns:
             piece = flight.pop()
             counters.down_packets += piece.packets
             counters.down_bytes += piece.frame_bytes
-        self._unsent.clear()
+        self._set_flight(flight)
+        self._first_unsent = None
         counters.queued_packets = 0
         counters.queued_bytes = 0
         self._rest = 0

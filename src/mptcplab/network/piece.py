@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
 
 class Piece:
     """Consecutive packets of a train that travel together.
 
     `item` is what was offered; the piece holds its packets `first` to `first + packets - 1`, in
     sum `frame_bytes` (all but the train's last one are `packet_bytes` long). `end_ns` is when its
-    last bit is sent, `arrival_ns` when that bit arrives.
+    last bit is sent, `arrival_ns` when that bit arrives. `leaves_next` and `arrives_next` link it
+    to the pieces behind it in the channel.
     """
 
     __slots__ = (
         "arrival_ns",
+        "arrives_next",
         "end_ns",
         "first",
         "frame_bytes",
         "item",
         "jitter_ns",
+        "leaves_next",
         "lost",
         "overhead_bytes",
         "packet_bytes",
@@ -28,21 +36,23 @@ class Piece:
     def __init__(
         self,
         item: object,
-        first: int,
-        packets: int,
-        packet_bytes: int,
-        frame_bytes: int,
-        overhead_bytes: int,
+        first: i64,
+        packets: i64,
+        packet_bytes: i64,
+        frame_bytes: i64,
+        overhead_bytes: i64,
     ) -> None:
         self.item = item
-        self.first = first
-        self.packets = packets
-        self.packet_bytes = packet_bytes
-        self.frame_bytes = frame_bytes
-        self.overhead_bytes = overhead_bytes  # of each packet on the wire
-        self.lost = False
-        self.jitter_ns = 0
-        self.end_ns = 0
-        self.arrival_ns = 0
+        self.first: i64 = first
+        self.packets: i64 = packets
+        self.packet_bytes: i64 = packet_bytes
+        self.frame_bytes: i64 = frame_bytes
+        self.overhead_bytes: i64 = overhead_bytes  # of each packet on the wire
+        self.lost: bool = False
+        self.jitter_ns: i64 = 0
+        self.end_ns: i64 = 0
+        self.arrival_ns: i64 = 0
         # Nanobits by which end_ns is rounded up; while the rate is 0, those still to be sent
-        self.rest = 0
+        self.rest: int = 0
+        self.leaves_next: Piece | None = None
+        self.arrives_next: Piece | None = None

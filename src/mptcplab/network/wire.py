@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mptcplab.loop import Loop, Timer
 from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import Piece
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
 
 class Wire(Timer):
     """Runs a `ChannelModel` with one timer, however many pieces are under way.
 
-    `deliver` is called with each piece when it arrives.
+    A subclass says with `deliver` where a piece goes when it arrives.
     """
 
-    __slots__ = ("channel", "deliver")
+    __slots__ = ("channel",)
 
-    def __init__(self, loop: Loop, channel: ChannelModel, deliver: Callable[[Piece], None]) -> None:
+    def __init__(self, loop: Loop, channel: ChannelModel) -> None:
         super().__init__(loop)
         self.channel = channel
-        self.deliver = deliver
 
-    def offer(self, item: object, packets: int, packet_bytes: int, last_bytes: int) -> int:
+    @abstractmethod
+    def deliver(self, piece: Piece) -> None:
+        """A piece has arrived at the far end."""
+
+    def offer(self, item: object, packets: i64, packet_bytes: i64, last_bytes: i64) -> i64:
         """`ChannelModel.offer` at the present; returns how many packets the queue took."""
-        taken = self.channel.offer(item, packets, packet_bytes, last_bytes, self.loop.now_ns)
-        self.set(self.channel.next_deadline_ns())
+        channel = self.channel
+        taken = channel.offer(item, packets, packet_bytes, last_bytes, self.loop.now_ns)
+        self.set(channel.next_deadline_ns())
         return taken
 
     def configure(self, parameters: ChannelParameters) -> None:
@@ -38,6 +47,24 @@ class Wire(Timer):
         """Deliver what has arrived."""
         channel = self.channel
         now_ns = self.loop.now_ns
-        while (piece := channel.take(now_ns)) is not None:
+        piece = channel.take(now_ns)
+        while piece is not None:
             self.deliver(piece)
+            piece = channel.take(now_ns)
         self.set(channel.next_deadline_ns())
+
+
+class CallbackWire(Wire):
+    """A wire that hands each piece to a function."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(
+        self, loop: Loop, channel: ChannelModel, callback: Callable[[Piece], None]
+    ) -> None:
+        super().__init__(loop, channel)
+        self._callback = callback
+
+    def deliver(self, piece: Piece) -> None:
+        """Call the function."""
+        self._callback(piece)

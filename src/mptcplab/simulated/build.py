@@ -27,6 +27,9 @@ from mptcplab.stack.path_managers import InitialOnly
 
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+LONGEST_TRAIN_BYTES = 65_535
+"""Longest train: one mapping."""
+
 RECEIVE_BUFFER_SHARE = 2
 """Half of a receive buffer is window; the rest is for what packets take besides their payload, a
 packet of 1,400 bytes 2,304 in all. Linux offers as much from 3.4 to 6.2 (tcp_adv_win_scale 1). The
@@ -100,11 +103,12 @@ def _connect(topology: Topology, network: Network) -> None:
             for path in topology.paths(here.name, there.name, multipath=False):
                 if not path.links:  # a switch alone carries no flow: see Scenario.paths
                     continue
-                key = (path.local_address.ip.packed, path.remote_address.ip.packed)
-                network.hosts[here.name].routes[key] = Route(
+                routes = network.hosts[here.name].routes
+                to_remote = routes.setdefault(path.local_address.ip.packed, {})
+                to_remote[path.remote_address.ip.packed] = Route(
                     _conduits(topology, path, network),
                     _frame_header_bytes(topology, path),
-                    network.hosts[there.name].arrive,
+                    network.hosts[there.name],
                 )
 
 
@@ -127,6 +131,7 @@ def base_config(scenario: Scenario, host: str) -> StackConfig:
     tunables = scenario.tunables.get(host, Tunables())
     config = StackConfig(NewReno, scheduler_for(scenario, host), InitialOnly)
     config.mptcp = tunables.enabled
+    config.train_bytes = LONGEST_TRAIN_BYTES
     config.checksum = tunables.checksum
     config.mss_bytes = tunables.mss or 0
     if tunables.receive_buffer_max_bytes is not None:

@@ -19,12 +19,14 @@ network card are dropped.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.loop import Loop, Timer
 from mptcplab.stack.extension import mypyc_attr
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,12 @@ PROFILES: Final[dict[str, CpuProfile | None]] = {
 class Work(ABC):
     """Something that takes a core's time."""
 
-    __slots__ = ("cost_ns", "shared_ns")
+    __slots__ = ("_next", "cost_ns", "shared_ns")
 
-    def __init__(self, cost_ns: int, shared_ns: int) -> None:
-        self.cost_ns = cost_ns
-        self.shared_ns = shared_ns
+    def __init__(self, cost_ns: i64, shared_ns: i64) -> None:
+        self.cost_ns: i64 = cost_ns
+        self.shared_ns: i64 = shared_ns
+        self._next: Work | None = None  # what the core does after it
 
     @abstractmethod
     def finish(self) -> None:
@@ -74,38 +77,51 @@ class Shared:
     __slots__ = ("free_ns",)
 
     def __init__(self) -> None:
-        self.free_ns = 0
+        self.free_ns: i64 = 0
 
 
 class Core(Timer):
     """One core, which does its work in the order in which it comes."""
 
-    __slots__ = ("_queue", "_shared", "busy_ns")
+    __slots__ = ("_first", "_last", "_shared", "busy_ns", "waiting_packets")
 
     def __init__(self, loop: Loop, shared: Shared) -> None:
         super().__init__(loop)
         self._shared = shared
-        self._queue: deque[Work] = deque()
-        self.busy_ns = 0
+        self._first: Work | None = None  # at hand; the others are linked behind it
+        self._last: Work | None = None
+        self.busy_ns: i64 = 0
+        self.waiting_packets: i64 = 0
+        """Packets in the ring of the network card that this core serves."""
 
     def add(self, work: Work) -> None:
         """Take on work; its ``finish`` is called when it is done."""
-        self._queue.append(work)
-        if len(self._queue) == 1:
-            self._begin()
+        last = self._last
+        self._last = work
+        if self._first is None or last is None:
+            self._first = work
+            self._begin(work)
+        else:
+            last._next = work
 
     def expire(self) -> None:
         """Finish the work at hand and begin the next."""
-        work = self._queue.popleft()
+        work = self._first
+        assert work is not None
+        following = work._next
+        self._first = following
         work.finish()
-        if self._queue and not self.is_set:
-            self._begin()
+        if following is not None:
+            self._begin(following)
 
-    def _begin(self) -> None:
-        work = self._queue[0]
-        now_ns = self.loop.now_ns
+    def _begin(self, work: Work) -> None:
+        now_ns: i64 = self.loop.now_ns
         shared = self._shared
-        shared.free_ns = max(shared.free_ns, now_ns) + work.shared_ns
-        end_ns = max(now_ns + work.cost_ns, shared.free_ns)
+        if shared.free_ns < now_ns:
+            shared.free_ns = now_ns
+        shared.free_ns += work.shared_ns
+        end_ns = now_ns + work.cost_ns
+        if end_ns < shared.free_ns:
+            end_ns = shared.free_ns
         self.busy_ns += end_ns - now_ns
         self.set(end_ns)

@@ -7,9 +7,8 @@ behind them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.loop import Loop
 from mptcplab.network.link import ChannelModel
@@ -18,10 +17,13 @@ from mptcplab.network.piece import Piece
 from mptcplab.network.wire import Wire
 from mptcplab.simulated.parcel import Parcel
 
-PIECE_NS: Final = 1_000_000
-"""How much wire time a train may keep together (ns).  A train of 64 KiB at 1 Gb/s takes 524 us and
-stays whole, as hosts with segmentation offload see it; on slower links it is taken apart, so that
-no packet is late by more than this."""
+if TYPE_CHECKING:
+    from mptcplab.simulated.host import Host
+
+PIECE_NS: Final = 1_500_000
+"""How much wire time a train may keep together (ns).  A train of 1 ms of sending, which may be a
+fifth more at the pace of congestion avoidance, stays whole, as hosts with segmentation offload see
+it; a train from a faster link is taken apart, so that no packet is late by more than this."""
 
 
 class Conduit(Wire):
@@ -37,9 +39,7 @@ class Conduit(Wire):
         parameters: ChannelParameters,
         random: Random,
     ) -> None:
-        super().__init__(
-            loop, ChannelModel(parameters, random, loop.now_ns, PIECE_NS), self._hand_on
-        )
+        super().__init__(loop, ChannelModel(parameters, random, loop.now_ns, PIECE_NS))
         self.link = link
         self.direction = direction
 
@@ -47,41 +47,43 @@ class Conduit(Wire):
         """Put a parcel into the queue; what does not fit is dropped and counted."""
         segment = parcel.segment
         header_bytes = parcel.header_bytes
-        size = segment.segment_size_bytes
-        payload_bytes = segment.payload_bytes
-        if size <= 0 or payload_bytes <= size:
-            frame_bytes = payload_bytes + header_bytes
+        packets = parcel.packets
+        if packets == 1:
+            frame_bytes = segment.payload_bytes + header_bytes
             self.offer(parcel, 1, frame_bytes, frame_bytes)
         else:
-            packets = (payload_bytes + size - 1) // size
-            last_bytes = payload_bytes - (packets - 1) * size + header_bytes
+            size = segment.segment_size_bytes
+            last_bytes = segment.payload_bytes - (packets - 1) * size + header_bytes
             self.offer(parcel, packets, size + header_bytes, last_bytes)
 
-    def _hand_on(self, piece: Piece) -> None:
+    def deliver(self, piece: Piece) -> None:
+        """Hand a parcel on to the next link, or to the host behind the last one."""
         parcel = piece.item
         assert isinstance(parcel, Parcel)
         if piece.packets != parcel.packets:
             parcel = parcel.cut(piece.first, piece.packets)
         parcel.hop += 1
         route = parcel.route
-        if parcel.hop < len(route.conduits):
+        if parcel.hop < route.hops:
             route.conduits[parcel.hop].send(parcel)
         else:
-            route.arrive(parcel)
+            route.host.arrive(parcel)
 
 
 class Route:
-    """The conduits between two interfaces, and what happens at the end of the last one."""
+    """The conduits between two interfaces, and the host behind the last one."""
 
-    __slots__ = ("arrive", "conduits", "frame_header_bytes")
+    __slots__ = ("conduits", "first", "frame_header_bytes", "hops", "host")
 
     def __init__(
         self,
         conduits: tuple[Conduit, ...],
         frame_header_bytes: int,
-        arrive: Callable[[Parcel], None],
+        host: Host,
     ) -> None:
         self.conduits = conduits
+        self.first = conduits[0]
+        self.hops = len(conduits)
         self.frame_header_bytes = frame_header_bytes
         """Ethernet header, with the VLAN tag where there is one."""
-        self.arrive = arrive
+        self.host = host

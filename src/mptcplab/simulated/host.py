@@ -5,16 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from random import Random
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.loop import Loop, Timer
 from mptcplab.simulated.cpu import Core, CpuProfile, Shared, Work
 from mptcplab.simulated.fabric import Route
 from mptcplab.simulated.parcel import Parcel
 from mptcplab.stack.config import StackConfig
-from mptcplab.stack.events import Event
+from mptcplab.stack.events import DataReadable, DataWritable, Event
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.stack import Stack
 from mptcplab.wire.segment import Segment
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+PASSING: Final = (DataReadable.kind, DataWritable.kind)
+"""Events that concern nobody but the application, and come often."""
 
 Watcher = Callable[[int, Segment], None]
 """Sees a segment that an interface sends or receives, and when."""
@@ -23,16 +30,21 @@ Watcher = Callable[[int, Segment], None]
 class Arrival(Work):
     """A parcel that waits in the ring for its core."""
 
-    __slots__ = ("host", "parcel")
+    __slots__ = ("core", "host", "parcel")
 
-    def __init__(self, host: Host, parcel: Parcel, cost_ns: int) -> None:
+    def __init__(self, host: Host, core: Core, parcel: Parcel, cost_ns: i64) -> None:
         super().__init__(cost_ns, 0)
         self.host = host
+        self.core = core
         self.parcel = parcel
 
     def finish(self) -> None:
         """Hand it to the stack."""
-        self.host.take(self.parcel)
+        host = self.host
+        parcel = self.parcel
+        self.core.waiting_packets -= parcel.packets
+        host.stack.receive(parcel.segment, host.loop.now_ns)
+        host.wake()
 
 
 class Application(ABC):
@@ -44,6 +56,10 @@ class Application(ABC):
     def copied(self, size_bytes: int) -> None:
         """The host has copied so many bytes between it and the stack."""
 
+    @abstractmethod
+    def handle(self, event: Event) -> None:
+        """Act on what the stack tells of the connection."""
+
 
 class Copy(Work):
     """An application's read or write of so many bytes."""
@@ -51,11 +67,11 @@ class Copy(Work):
     __slots__ = ("application", "size_bytes")
 
     def __init__(
-        self, cost_ns: int, shared_ns: int, application: Application, size_bytes: int
+        self, cost_ns: i64, shared_ns: i64, application: Application, size_bytes: i64
     ) -> None:
         super().__init__(cost_ns, shared_ns)
         self.application = application
-        self.size_bytes = size_bytes
+        self.size_bytes: i64 = size_bytes
 
     def finish(self) -> None:
         """Tell the application."""
@@ -66,10 +82,16 @@ class Host(Timer):
     """One machine of the scenario."""
 
     __slots__ = (
+        "_byte_ns",
         "_cores",
-        "_profile",
+        "_last_core",
+        "_last_number",
+        "_packet_ns",
+        "_ring_packets",
         "_shared",
-        "_waiting_packets",
+        "_shared_byte_ns",
+        "applications",
+        "copies_cost",
         "name",
         "on_event",
         "ring_drops",
@@ -90,49 +112,51 @@ class Host(Timer):
         super().__init__(loop)
         self.name = name
         self.stack = Stack(config, random)
-        self.routes: dict[tuple[bytes, bytes], Route] = {}
+        self.routes: dict[bytes, dict[bytes, Route]] = {}
+        """By local and by remote address."""
         self.watchers: dict[bytes, Watcher] = {}
         """By local address: who sees what its interface sends and receives."""
+        self.applications: dict[Connection, Application] = {}
+        """Who reads or writes a connection, and hears first of what happens to it."""
         self.on_event: Callable[[Event], None] | None = None
+        """Hears of every event but that data can be read or written."""
         self.unrouted = 0
         """Segments for an address that no link leads to."""
         self.ring_drops = 0
         """Packets that found the ring of their core full."""
-        self._profile = profile
+        self.copies_cost: bool = profile is not None
+        """Whether copying takes time on this host."""
+        self._packet_ns: float = 0.0 if profile is None else profile.packet_ns
+        self._byte_ns: float = 0.0 if profile is None else profile.byte_ns
+        self._shared_byte_ns: float = 0.0 if profile is None else profile.shared_byte_ns
+        self._ring_packets: i64 = 0 if profile is None else profile.ring_packets
         self._shared = Shared()
         self._cores: dict[int, Core] = {}
-        self._waiting_packets: dict[int, int] = {}
+        self._last_core: Core | None = None
+        self._last_number: i64 = 0
 
     # In.
 
     def arrive(self, parcel: Parcel) -> None:
         """A parcel comes off the wire."""
         segment = parcel.segment
-        watcher = self.watchers.get(segment.dst)
-        if watcher is not None:
-            watcher(self.loop.now_ns, segment)
-        profile = self._profile
-        if profile is None:
+        if self.watchers:
+            watcher = self.watchers.get(segment.dst)
+            if watcher is not None:
+                watcher(self.loop.now_ns, segment)
+        if not self.copies_cost:
             self.stack.receive(segment, self.loop.now_ns)
             self.wake()
             return
-        number = core_number(segment)
-        waiting = self._waiting_packets.get(number, 0)
-        room = profile.ring_packets - waiting
+        core = self._core(core_number(segment))
+        room = self._ring_packets - core.waiting_packets
         if parcel.packets > room:
             self.ring_drops += parcel.packets - max(room, 0)
             if room <= 0:
                 return
             parcel = parcel.cut(0, room)
-        self._waiting_packets[number] = waiting + parcel.packets
-        self._core(number).add(Arrival(self, parcel, round(parcel.packets * profile.packet_ns)))
-
-    def take(self, parcel: Parcel) -> None:
-        """The core has handled a parcel's packets."""
-        segment = parcel.segment
-        self._waiting_packets[core_number(segment)] -= parcel.packets
-        self.stack.receive(segment, self.loop.now_ns)
-        self.wake()
+        core.waiting_packets += parcel.packets
+        core.add(Arrival(self, core, parcel, nearest(float(parcel.packets) * self._packet_ns)))
 
     def expire(self) -> None:
         """A timer of the stack is due."""
@@ -144,58 +168,58 @@ class Host(Timer):
     def wake(self) -> None:
         """Send what the stack has to send, tell the application, and set the next alarm."""
         stack = self.stack
-        now_ns = self.loop.now_ns
+        now_ns: i64 = self.loop.now_ns
         while True:
-            event = stack.poll_event()
-            while event is not None:
-                if self.on_event is not None:
-                    self.on_event(event)
-                event = stack.poll_event()
+            while stack.events:
+                self._tell(stack.events.popleft())
             segment = stack.poll_transmit(now_ns)
-            if segment is None:
-                if stack.events:
-                    continue
+            if segment is not None:
+                self._send(segment)
+            elif not stack.events:
                 break
-            self._send(segment)
-        deadline_ns = stack.poll_timeout()
-        if deadline_ns is None:
-            self.cancel()
-        else:
-            self.set(deadline_ns)
+        self.set(stack.next_wake_ns())
+
+    def _tell(self, event: Event) -> None:
+        application = self.applications.get(event.connection)
+        if application is not None:
+            application.handle(event)
+        if event.kind not in PASSING and self.on_event is not None:
+            self.on_event(event)
 
     def _send(self, segment: Segment) -> None:
-        watcher = self.watchers.get(segment.src)
-        if watcher is not None:
-            watcher(self.loop.now_ns, segment)
-        route = self.routes.get((segment.src, segment.dst))
+        if self.watchers:
+            watcher = self.watchers.get(segment.src)
+            if watcher is not None:
+                watcher(self.loop.now_ns, segment)
+        routes = self.routes.get(segment.src)
+        route = None if routes is None else routes.get(segment.dst)
         if route is None:
             self.unrouted += 1
             return
-        parcel = Parcel(segment, route, segment.header_bytes + route.frame_header_bytes)
-        route.conduits[0].send(parcel)
+        header_bytes = segment.header_bytes + route.frame_header_bytes
+        route.first.send(Parcel(segment, route, header_bytes))
 
     # The application's work.
 
-    def copy(self, connection: Connection, size_bytes: int, application: Application) -> None:
+    def copy(self, connection: Connection, size_bytes: i64, application: Application) -> None:
         """Charge the copying of so many bytes to a connection's core, then tell the application."""
-        profile = self._profile
-        if profile is None:
+        if not self.copies_cost:
             application.copied(size_bytes)
             return
-        number = connection_core(connection)
-        cost_ns = round(size_bytes * profile.byte_ns)
-        shared_ns = round(size_bytes * profile.shared_byte_ns)
-        self._core(number).add(Copy(cost_ns, shared_ns, application, size_bytes))
+        cost_ns = nearest(float(size_bytes) * self._byte_ns)
+        shared_ns = nearest(float(size_bytes) * self._shared_byte_ns)
+        core = self._core(connection_core(connection))
+        core.add(Copy(cost_ns, shared_ns, application, size_bytes))
 
-    @property
-    def copies_cost(self) -> bool:
-        """Whether copying takes time on this host."""
-        return self._profile is not None
-
-    def _core(self, number: int) -> Core:
+    def _core(self, number: i64) -> Core:
+        core = self._last_core
+        if core is not None and self._last_number == number:
+            return core
         core = self._cores.get(number)
         if core is None:
             core = self._cores[number] = Core(self.loop, self._shared)
+        self._last_core = core
+        self._last_number = number
         return core
 
 
@@ -212,3 +236,8 @@ def connection_core(connection: Connection) -> int:
     """Return the core that serves a connection; see :func:`core_number`."""
     subflow = connection.subflows[0]
     return min(subflow.local_port, subflow.remote_port)
+
+
+def nearest(cost_ns: float) -> int:
+    """Return a cost in whole nanoseconds."""
+    return int(cost_ns + 0.5)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.wire.mptcp import MAX_MAPPING_BYTES, Dss, MptcpOption
 from mptcplab.wire.segment import FIN, PSH, Segment
 
 if TYPE_CHECKING:
+    from mypy_extensions import i64
+
     from mptcplab.simulated.fabric import Route
 
 _LAST_ONLY: Final = FIN | PSH  # flags that belong to the last packet of a train
@@ -21,14 +24,14 @@ class Parcel:
 
     __slots__ = ("header_bytes", "hop", "packets", "route", "segment")
 
-    def __init__(self, segment: Segment, route: Route, header_bytes: int) -> None:
+    def __init__(self, segment: Segment, route: Route, header_bytes: i64) -> None:
         self.segment = segment
         self.route = route
-        self.header_bytes = header_bytes
-        self.packets = segment.packets
-        self.hop = 0
+        self.header_bytes: i64 = header_bytes
+        self.packets: i64 = segment.packets
+        self.hop: i64 = 0
 
-    def cut(self, first: int, packets: int) -> Parcel:
+    def cut(self, first: i64, packets: i64) -> Parcel:
         """Return the parcel that holds only ``packets`` of this one's, from the ``first`` on."""
         part = Parcel(part_of(self.segment, first, packets), self.route, self.header_bytes)
         part.hop = self.hop
@@ -38,7 +41,8 @@ class Parcel:
 def part_of(train: Segment, first: int, packets: int) -> Segment:
     """Return the segment that stands for ``packets`` packets of a train, from the ``first`` on.
 
-    What belongs to the last packet of the train (FIN, PSH) stays with it.
+    What belongs to the last packet of the train (FIN, PSH) stays with it; a mapping longer than its
+    field is cut with the train.
     """
     size = train.segment_size_bytes
     start = first * size
@@ -60,8 +64,21 @@ def part_of(train: Segment, first: int, packets: int) -> Segment:
         sack=train.sack,
         ts_val=train.ts_val,
         ts_ecr=train.ts_ecr,
-        mptcp=train.mptcp,
+        mptcp=_cut_mappings(train.mptcp, start, end),
         ecn=train.ecn,
     )
     part.raw_options = train.raw_options
     return part
+
+
+def _cut_mappings(
+    options: tuple[MptcpOption, ...], start: int, end: int
+) -> tuple[MptcpOption, ...]:
+    for option in options:
+        if isinstance(option, Dss) and option.data_length > MAX_MAPPING_BYTES:
+            # Payload is a length in simulation, and reads as zeros.
+            return tuple(
+                item.of_part(start, end - start, 0) if isinstance(item, Dss) else item
+                for item in options
+            )
+    return options

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import signal
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from mptcplab.stack.plugin import is_reference
 from mptcplab.units import NANOSECONDS
 
 FIRST_PORT = 5001  # iperf's, as the report used
-PASSING = (events.DataReadable.kind, events.DataWritable.kind)
-"""Events too frequent for the table."""
+COLLECT_EVERY = 1_000_000
+"""Objects more than before the last collection that start another one during the measurement."""
 
 ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
 """Events told while a run is under way."""
@@ -113,7 +113,7 @@ class Simulation:
         self._by_port: dict[int, Transfer] = {}
         self._links = links_by_address(scenario)
         self._subflow_links: dict[tuple[Connection, int], str | None] = {}
-        self._ends: dict[Connection, tuple[Transfer, Callable[[events.Event], None]]] = {}
+        self._transfer_of: dict[Connection, Transfer] = {}
         for name, host in self._network.hosts.items():
             host.on_event = lambda event, name=name: self._handle(name, event)
         for flow in scenario.flows:
@@ -163,12 +163,10 @@ class Simulation:
             transfer.writer.close()
 
     def _attach(self, connection: Connection, transfer: Transfer, writes: bool) -> None:
-        if writes:
-            transfer.writer.connection = connection
-            self._ends[connection] = (transfer, transfer.writer.handle)
-        else:
-            transfer.reader.connection = connection
-            self._ends[connection] = (transfer, transfer.reader.handle)
+        self._transfer_of[connection] = transfer
+        end = transfer.writer if writes else transfer.reader
+        end.connection = connection
+        end.host.applications[connection] = end
 
     # What happens.
 
@@ -177,10 +175,7 @@ class Simulation:
         if isinstance(event, events.ConnectionAccepted):
             transfer = self._by_port[connection.subflows[0].local_port]
             self._attach(connection, transfer, host == transfer.flow.source)
-        transfer, handler = self._ends[connection]
-        handler(event)
-        if event.kind not in PASSING:
-            self._write_event(host, transfer, event)
+        self._write_event(host, self._transfer_of[connection], event)
 
     def _write_event(self, host: str, transfer: Transfer, event: events.Event) -> None:
         subflow = getattr(event, "subflow_id", None)
@@ -248,9 +243,17 @@ class Simulation:
             number: signal.signal(number, self._interrupt)
             for number in (signal.SIGINT, signal.SIGTERM)
         }
+        # Nothing that a run makes for its packets is part of a cycle: the collector would only look
+        # for one again and again.
+        gc.collect()
+        gc.freeze()
+        thresholds = gc.get_threshold()
+        gc.set_threshold(COLLECT_EVERY)
         try:
             self._network.loop.run(self._scenario.duration_ns)
         finally:
+            gc.set_threshold(*thresholds)
+            gc.unfreeze()
             for number, handler in before.items():
                 signal.signal(number, handler)
         self._sampler.sample()

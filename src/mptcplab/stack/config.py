@@ -43,10 +43,11 @@ class StackConfig:
     mss_bytes: int = 0
     """MSS we announce and keep to; 0 takes what the MTU leaves after fixed headers."""
     train_bytes: int = MAX_TRAIN_BYTES
-    """Most payload of one segment (train); ``mss_bytes`` makes it a stack without offload."""
+    """Most payload of one segment (train); ``mss_bytes`` makes it a stack without offload. More
+    than 65,535 holds for streams of lengths only: such a train stands for several mappings."""
     train_time_ns: int = 1_000_000
-    """A train holds at most what the subflow sends in this time (Linux's tcp_tso_autosize), but
-    two segments; 0 for trains as large as the window allows."""
+    """A train holds at most what leaves in this time at the pacing rate (Linux's tcp_tso_autosize),
+    but two segments; 0 for trains as large as the window allows."""
 
     sack: bool = True
     timestamps: bool = True

@@ -7,6 +7,10 @@ Positions are plain integers that never wrap.
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 Chunk = tuple[int, int, bytes | None]
 """Start, end and, where the content matters, the bytes between."""
@@ -20,7 +24,7 @@ class Reassembly:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._chunks: list[Chunk] = []
-        self.held_bytes: int = 0
+        self.held_bytes: i64 = 0
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
@@ -32,14 +32,15 @@ from mptcplab.wire.mptcp import (
 )
 from mptcplab.wire.segment import ACK, FIN, RST, SYN, Segment
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
 EPHEMERAL_FIRST: Final = 32_768
 """Linux's ip_local_port_range; RFC 6056 asks for random choice within a range."""
 EPHEMERAL_LAST: Final = 60_999
 
 IPV4_FIXED_BYTES: Final = 40
 IPV6_FIXED_BYTES: Final = 60
-
-Key = tuple[bytes, int, bytes, int]
 
 
 class Listener:
@@ -57,10 +58,11 @@ class Stack:
     """The MPTCP and TCP of one host."""
 
     __slots__ = (
+        "_by_ports",
         "_by_token",
+        "_last_pending",
         "_listeners",
         "_pending",
-        "_segments",
         "_timer_count",
         "_timers",
         "_unsure",
@@ -83,12 +85,15 @@ class Stack:
         self.connections: list[Connection] = []
         self.events: deque[events.Event] = deque()
         self.outbox: deque[Segment] = deque()
-        self._segments: dict[Key, MptcpSubflow] = {}
+        self._by_ports: dict[int, list[MptcpSubflow]] = {}
+        """Subflows by their two ports in one number; those of one number differ in addresses."""
         self._by_token: dict[int, Connection] = {}
         self._listeners: list[Listener] = []
-        self._pending: deque[Connection] = deque()
-        self._unsure: list[Connection] = []
-        """Connections whose timers may have changed since the last look."""
+        self._pending: Connection | None = None
+        self._last_pending: Connection | None = None
+        """Connections that may have something to send, linked by ``next_pending``."""
+        self._unsure: Connection | None = None
+        """Connections whose timers may have changed since the last look, linked."""
         self._timers: list[tuple[int, int, Connection]] = []
         self._timer_count: int = 0
 
@@ -104,15 +109,15 @@ class Stack:
             self.mtu_of[address] = mtu_bytes
         return local
 
-    def address_up(self, address: bytes, now_ns: int) -> None:
+    def address_up(self, address: bytes, now_ns: i64) -> None:
         """The link of one of our addresses works (again)."""
         self._set_address(address, True, now_ns)
 
-    def address_down(self, address: bytes, now_ns: int) -> None:
+    def address_down(self, address: bytes, now_ns: i64) -> None:
         """The link of one of our addresses is down, or the address is gone."""
         self._set_address(address, False, now_ns)
 
-    def _set_address(self, address: bytes, up: bool, now_ns: int) -> None:
+    def _set_address(self, address: bytes, up: bool, now_ns: i64) -> None:
         for local in self.local_addresses:
             if local.address == address and local.up is not up:
                 local.up = up
@@ -153,7 +158,7 @@ class Stack:
         local: bytes,
         remote: bytes,
         remote_port: int,
-        now_ns: int,
+        now_ns: i64,
         local_port: int = 0,
         config: StackConfig | None = None,
     ) -> Connection:
@@ -178,10 +183,10 @@ class Stack:
     def local_port(self, local: bytes, wanted: int, remote: bytes, remote_port: int) -> int:
         """Return ``wanted``, or a free ephemeral port for 0; 0 if it is taken or none is free."""
         if wanted:
-            return 0 if (local, wanted, remote, remote_port) in self._segments else wanted
+            return 0 if self._find(local, wanted, remote, remote_port) is not None else wanted
         for _ in range(EPHEMERAL_LAST - EPHEMERAL_FIRST + 1):
             port = self.random.randint(EPHEMERAL_FIRST, EPHEMERAL_LAST)
-            if (local, port, remote, remote_port) not in self._segments:
+            if self._find(local, port, remote, remote_port) is None:
                 return port
         return 0
 
@@ -199,9 +204,9 @@ class Stack:
 
     # In.
 
-    def receive(self, segment: Segment, now_ns: int) -> None:
+    def receive(self, segment: Segment, now_ns: i64) -> None:
         """Take in a segment that arrived for one of our addresses."""
-        subflow = self._segments.get((segment.dst, segment.dst_port, segment.src, segment.src_port))
+        subflow = self._find(segment.dst, segment.dst_port, segment.src, segment.src_port)
         if subflow is not None:
             if segment.flags & SYN and self._reuses_time_wait(subflow, segment, now_ns):
                 self._receive_unknown(segment, now_ns)
@@ -211,7 +216,7 @@ class Stack:
             return
         self._receive_unknown(segment, now_ns)
 
-    def handle_timeout(self, now_ns: int) -> None:
+    def handle_timeout(self, now_ns: i64) -> None:
         """Do what is due; nothing if nothing is."""
         self._refresh_timers()
         timers = self._timers
@@ -224,19 +229,20 @@ class Stack:
 
     # Out.
 
-    def poll_transmit(self, now_ns: int) -> Segment | None:
+    def poll_transmit(self, now_ns: i64) -> Segment | None:
         """Return the next segment to send, or ``None``."""
         while True:
             if self.outbox:
                 return self.outbox.popleft()
-            if not self._pending:
+            connection = self._pending
+            if connection is None:
                 return None
-            connection = self._pending[0]
             self._note_timers(connection)
             segment = connection.poll_transmit(now_ns)
             if segment is not None:
                 return segment
-            self._pending.popleft()
+            self._pending = connection.next_pending
+            connection.next_pending = None
             connection.pending = False
             if connection.closed_for is not None and not connection.subflows:
                 self._drop(connection)
@@ -244,26 +250,47 @@ class Stack:
     def poll_timeout(self) -> int | None:
         """Return when ``handle_timeout`` is due, or ``None``."""
         self._refresh_timers()
-        return self._timers[0][0] if self._timers else None
+        timers = self._timers
+        while timers:
+            wake_ns, _, connection = timers[0]
+            deadline_ns = connection.next_deadline_ns()
+            if connection.wake_ns == wake_ns and deadline_ns == wake_ns:
+                return wake_ns
+            heappop(timers)
+            if connection.wake_ns == wake_ns:
+                connection.wake_ns = NEVER_NS
+                self._note_timers(connection)
+                self._refresh_timers()
+        return None
+
+    def next_wake_ns(self) -> i64:
+        """Return a time not later than ``poll_timeout`` says, ``NEVER_NS`` for none.
+
+        Timers move later with every acknowledgement; this does not follow each of them, so that a
+        loop woken then may find nothing due, and has little to do until then.
+        """
+        self._refresh_timers()
+        return self._timers[0][0] if self._timers else NEVER_NS
 
     def _refresh_timers(self) -> None:
         """Look again at the connections that something happened to.
 
-        A connection may stand in the heap several times; only the entry that agrees with its
-        ``wake_ns`` counts.
+        The heap holds a connection's entry until its time, though its timers move later. It may
+        stand there several times; only the entry that agrees with its ``wake_ns`` counts.
         """
         timers = self._timers
-        for connection in self._unsure:
+        connection = self._unsure
+        while connection is not None:
             connection.timer_unsure = False
             deadline = connection.next_deadline_ns()
-            if deadline != connection.wake_ns:
+            if deadline < connection.wake_ns:
                 connection.wake_ns = deadline
-                if deadline != NEVER_NS:
-                    self._timer_count += 1
-                    heappush(timers, (deadline, self._timer_count, connection))
-        self._unsure.clear()
-        while timers and timers[0][2].wake_ns != timers[0][0]:
-            heappop(timers)
+                self._timer_count += 1
+                heappush(timers, (deadline, self._timer_count, connection))
+            following = connection.next_unsure
+            connection.next_unsure = None
+            connection = following
+        self._unsure = None
 
     def poll_event(self) -> events.Event | None:
         """Return the next event, or ``None``."""
@@ -275,24 +302,45 @@ class Stack:
         """Note that a connection may have something to send."""
         if not connection.pending:
             connection.pending = True
-            self._pending.append(connection)
+            last = self._last_pending
+            if self._pending is None or last is None:
+                self._pending = connection
+            else:
+                last.next_pending = connection
+            self._last_pending = connection
         self._note_timers(connection)
 
     def _note_timers(self, connection: Connection) -> None:
         if not connection.timer_unsure:
             connection.timer_unsure = True
-            self._unsure.append(connection)
+            connection.next_unsure = self._unsure
+            self._unsure = connection
 
     def register(self, subflow: MptcpSubflow) -> None:
         """Send segments of its address pairs to a subflow."""
-        key = (subflow.local, subflow.local_port, subflow.remote, subflow.remote_port)
-        self._segments[key] = subflow
+        self.unregister(subflow)
+        number = subflow.local_port << 16 | subflow.remote_port
+        self._by_ports.setdefault(number, []).append(subflow)
 
     def unregister(self, subflow: MptcpSubflow) -> None:
         """Forget a subflow."""
-        key = (subflow.local, subflow.local_port, subflow.remote, subflow.remote_port)
-        if self._segments.get(key) is subflow:
-            del self._segments[key]
+        number = subflow.local_port << 16 | subflow.remote_port
+        others = [item for item in self._by_ports.get(number, ()) if item is not subflow]
+        if others:
+            self._by_ports[number] = others
+        else:
+            self._by_ports.pop(number, None)
+
+    def _find(
+        self, local: bytes, local_port: int, remote: bytes, remote_port: int
+    ) -> MptcpSubflow | None:
+        """Return the subflow of an address pair."""
+        several = self._by_ports.get(local_port << 16 | remote_port)
+        if several is not None:
+            for subflow in several:
+                if subflow.local == local and subflow.remote == remote:
+                    return subflow
+        return None
 
     def forget_token(self, connection: Connection) -> None:
         """Take no more joins for a connection."""
@@ -307,7 +355,7 @@ class Stack:
 
     # Segments of no subflow.
 
-    def _receive_unknown(self, segment: Segment, now_ns: int) -> None:
+    def _receive_unknown(self, segment: Segment, now_ns: i64) -> None:
         flags = segment.flags
         if flags & RST:
             return
@@ -323,7 +371,7 @@ class Stack:
         self._fast_close_by_key(segment, now_ns)
         self._refuse(segment, ())
 
-    def _accept(self, syn: Segment, listener: Listener, now_ns: int) -> None:
+    def _accept(self, syn: Segment, listener: Listener, now_ns: i64) -> None:
         config = listener.config
         connection = Connection(
             self,
@@ -347,7 +395,7 @@ class Stack:
         subflow.accept(syn, connection.receive_buffer.largest_bytes(), now_ns)
         self.touch(connection)
 
-    def _accept_join(self, syn: Segment, join: MpJoinSyn, now_ns: int) -> None:
+    def _accept_join(self, syn: Segment, join: MpJoinSyn, now_ns: i64) -> None:
         """RFC 8684 section 3.2: an unknown token is answered with RST."""
         connection = self._by_token.get(join.token)
         if connection is None or connection.closed_for is not None:
@@ -366,7 +414,7 @@ class Stack:
         subflow.accept(syn, connection.receive_buffer.largest_bytes(), now_ns)
         self.touch(connection)
 
-    def _may_join(self, connection: Connection, syn: Segment, now_ns: int) -> bool:
+    def _may_join(self, connection: Connection, syn: Segment, now_ns: i64) -> bool:
         config = connection.config
         if not connection.mptcp or not connection.fully_established:
             return False
@@ -388,11 +436,11 @@ class Stack:
                 return listener
         return None
 
-    def _reuses_time_wait(self, subflow: MptcpSubflow, syn: Segment, now_ns: int) -> bool:
+    def _reuses_time_wait(self, subflow: MptcpSubflow, syn: Segment, now_ns: i64) -> bool:
         """RFC 9293 section 3.6.1, MAY-2: a later SYN takes the pair over from TIME-WAIT."""
         return subflow.gives_way_to(syn, now_ns)
 
-    def _fast_close_by_key(self, segment: Segment, now_ns: int) -> None:
+    def _fast_close_by_key(self, segment: Segment, now_ns: i64) -> None:
         """An MP_FASTCLOSE on a subflow that we no longer know still ends its connection."""
         for option in segment.mptcp:
             if isinstance(option, MpFastclose):

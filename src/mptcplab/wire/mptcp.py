@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from mptcplab.wire.checksum import dss_checksum
 from mptcplab.wire.error import WireError
 
 MPTCP_KIND: Final = 30  # RFC 8684 section 8.1
@@ -47,6 +48,9 @@ RST_PROHIBITED: Final = 3
 RST_TOO_MUCH_OUTSTANDING: Final = 4
 RST_UNACCEPTABLE_PERFORMANCE: Final = 5
 RST_MIDDLEBOX: Final = 6
+
+MAX_MAPPING_BYTES: Final = 0xFFFF
+"""The data-level length of a mapping has 16 bits (RFC 8684 section 3.3.1)."""
 
 JOIN_SYNACK_HMAC_BYTES: Final = 8  # RFC 8684 figure 6
 JOIN_ACK_HMAC_BYTES: Final = 20  # RFC 8684 figure 7
@@ -284,7 +288,8 @@ class Dss(MptcpOption):
         self.ssn = ssn
         """Relative subflow sequence number: the first payload byte is 1; 0 for a lone DATA_FIN."""
         self.data_length = data_length
-        """Data-level length: counts the DATA_FIN; 0 in an infinite mapping."""
+        """Data-level length: counts the DATA_FIN; 0 in an infinite mapping. On a train it may be
+        more than the 16 bits of the field: it then stands for several mappings, see ``of_part``."""
         self.checksum = checksum
         self.data_fin = data_fin
 
@@ -319,6 +324,20 @@ class Dss(MptcpOption):
             self.checksum,
             self.data_fin,
         )
+
+    def of_part(self, start: int, length: int, payload_sum: int) -> Dss:
+        """Return the mapping of ``length`` of this one's bytes, from the ``start``-th on.
+
+        ``payload_sum`` is their ``ones_sum``, for the checksum where there is one.
+        """
+        if self.dsn is None:
+            return self
+        dsn = (self.dsn + start) & 0xFFFF_FFFF_FFFF_FFFF
+        ssn = (self.ssn + start) & 0xFFFF_FFFF
+        total = None
+        if self.checksum is not None:
+            total = dss_checksum(dsn, ssn, length, payload_sum)
+        return Dss(self.data_ack, self.data_ack_8, dsn, self.dsn_8, ssn, length, total)
 
     def encode(self) -> bytes:
         flags = DSS_FIN if self.data_fin else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mptcplab.wire.checksum import add_sums, ones_sum
 from mptcplab.wire.error import WireError
 from mptcplab.wire.ip import decode_ip_header, encode_ip_header, pseudo_header_sum
+from mptcplab.wire.mptcp import MAX_MAPPING_BYTES, Dss, MptcpOption
 from mptcplab.wire.segment import CWR, FIN, PSH, Segment
 from mptcplab.wire.tcp import CHECKSUM_OFFSET, decode_tcp, encode_tcp_header
 
@@ -74,7 +75,8 @@ def split_train(segment: Segment) -> list[Segment]:
     """Return the packets that a train stands for, as segmentation offload makes them.
 
     Each keeps the options; FIN and PSH stay on the last and CWR on the first only (Linux,
-    net/ipv4/tcp_offload.c, ``tcp_gso_segment``).
+    net/ipv4/tcp_offload.c, ``tcp_gso_segment``). A mapping of more than 16 bits of length is cut
+    at packet borders into mappings that fit.
     """
     count = segment.packets
     if count == 1:
@@ -106,9 +108,25 @@ def split_train(segment: Segment) -> list[Segment]:
             sack=segment.sack,
             ts_val=segment.ts_val,
             ts_ecr=segment.ts_ecr,
-            mptcp=segment.mptcp,
+            mptcp=tuple(_fitting(option, segment, index) for option in segment.mptcp),
             ecn=segment.ecn,
         )
         packet.raw_options = segment.raw_options
         packets.append(packet)
     return packets
+
+
+def _fitting(option: MptcpOption, train: Segment, index: int) -> MptcpOption:
+    """Return the option as packet ``index`` of a train carries it.
+
+    A mapping longer than its field is that of the train it came on (the stack sees to that).
+    """
+    if not isinstance(option, Dss) or option.data_length <= MAX_MAPPING_BYTES:
+        return option
+    size = train.segment_size_bytes
+    packets = MAX_MAPPING_BYTES // size
+    start = index // packets * packets * size
+    length = min(packets * size, option.data_length - start)
+    payload = train.payload
+    payload_sum = 0 if payload is None else ones_sum(payload[start : start + length])
+    return option.of_part(start, length, payload_sum)

@@ -28,10 +28,11 @@ integer arithmetic would stop growth at windows above MSS squared.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Final
 
 from mptcplab.stack.extension import mypyc_attr
 
-UNLIMITED_BYTES = 1 << 62
+UNLIMITED_BYTES: Final = 1 << 60
 """The first ssthresh: arbitrarily high (RFC 5681, section 3.1)."""
 
 

@@ -9,6 +9,10 @@ so that nothing stands in the way of giving them to another subflow when this on
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 
 class Backlog:
@@ -18,7 +22,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._ranges: deque[tuple[int, int]] = deque()
-        self.waiting_bytes: int = 0
+        self.waiting_bytes: i64 = 0
 
     def add(self, start: int, end: int) -> None:
         """Queue a range."""

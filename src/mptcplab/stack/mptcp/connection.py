@@ -18,7 +18,7 @@ from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import closing, fallback, handshake, sending
 from mptcplab.stack.mptcp.data_sender import DataSender
-from mptcplab.stack.mptcp.dsn import unwrap
+from mptcplab.stack.mptcp.dsn import unwrap, wrap
 from mptcplab.stack.mptcp.paths import Paths
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
@@ -31,20 +31,28 @@ from mptcplab.wire.keys import token_and_idsn
 from mptcplab.wire.mptcp import (
     CAPABLE_CHECKSUM,
     CAPABLE_NO_JOIN,
+    MAX_MAPPING_BYTES,
 )
 from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
+    from mypy_extensions import i64
+
     from mptcplab.stack.stack import Stack
 
 MASK32: Final = 0xFFFF_FFFF
 MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+FAR_BYTES: Final = 1 << 60
+"""Farther from the stream than any window: DSNs beyond it are all the same to us."""
 
 
 class Connection:
     """One connection, MPTCP or plain TCP."""
 
     __slots__ = (
+        "_data_ack",
+        "_data_ack_offset",
         "_readable_told",
         "ack_8",
         "checksum",
@@ -63,7 +71,9 @@ class Connection:
         "local_key",
         "local_token",
         "mptcp",
+        "next_pending",
         "next_subflow_id",
+        "next_unsure",
         "orphaned_ns",
         "paths",
         "peer_denies_initial",
@@ -101,7 +111,7 @@ class Connection:
         self.initial_remote: RemoteAddress = initial_remote
         self.mptcp: bool = config.mptcp
         """False for plain TCP, from the start or after a fallback."""
-        self.version: int = config.version
+        self.version: i64 = config.version
         self.checksum: bool = config.checksum
         self.local_key: int = 0
         self.local_token: int = 0
@@ -120,31 +130,36 @@ class Connection:
         self.tx_infinite: bool = False
         """We fell back in mid-connection: what we send is mapped for ever by one rule."""
         self.rx_infinite: bool = False
-        self.infinite_ssn: int = -1
+        self.infinite_ssn: i64 = -1
         self.send = DataSender(config, config.scheduler())
         self.receive_buffer = ReceiveBuffer(
             config.receive_buffer_bytes, config.receive_buffer_max_bytes
         )
-        self.data_fin_offset: int = -1
+        self.data_fin_offset: i64 = -1
         """Where the peer's stream ends, -1 while unknown."""
         self.peer_finished: bool = False
         self.closed_for: CloseReason | None = None
         self.subflows: list[MptcpSubflow] = []
         self.usable: list[MptcpSubflow] = []
         """Those that may be given data, as the scheduler's view lists them."""
-        self.next_subflow_id: int = 0
+        self.next_subflow_id: i64 = 0
         self.joined: bool = False
         """A further subflow was established once, if only for the peer: data may go elsewhere."""
         self.congestion_group = CongestionGroup()
         self.paths = Paths(self, config.path_manager())
-        self.orphaned_ns: int = NEVER_NS
+        self.orphaned_ns: i64 = NEVER_NS
         """When a connection without subflows ends."""
-        self.wake_ns: int = NEVER_NS
+        self.wake_ns: i64 = NEVER_NS
         """The stack's notes: the earliest timer, whether it may have changed, and whether there
         may be something to send."""
         self.timer_unsure: bool = False
+        self.next_unsure: Connection | None = None
         self.pending: bool = False
+        self.next_pending: Connection | None = None
         self._readable_told: bool = False
+        self._data_ack: int = 0
+        self._data_ack_offset: i64 = -1
+        """What ``data_ack_wire`` last worked out, and for which offset."""
 
     # The application.
 
@@ -155,6 +170,9 @@ class Connection:
         """
         taken = self._may_write(len(content))
         if taken:
+            view = self.send.view
+            if view.train_bytes > MAX_MAPPING_BYTES:
+                view.train_bytes = MAX_MAPPING_BYTES
             self.send.buffer.append(content if taken == len(content) else content[:taken])
             self.stack.touch(self)
         return taken
@@ -185,7 +203,7 @@ class Connection:
             self.send.finished = True
             self.stack.touch(self)
 
-    def abort(self, now_ns: int) -> None:
+    def abort(self, now_ns: i64) -> None:
         """End at once (RFC 8684 section 3.5, RFC 9293 section 3.10.5)."""
         closing.abort(self, CloseReason.ABORTED, now_ns)
         self.stack.touch(self)
@@ -273,6 +291,7 @@ class Connection:
         self.peer_key_known = True
         self.peer_token, idsn = token_and_idsn(key, self.version)
         self.rx_base = (idsn + 1) & MASK64
+        self._data_ack_offset = -1
         self.take_flags(flags)
 
     def take_flags(self, flags: int) -> None:
@@ -349,12 +368,14 @@ class Connection:
             subflow.view.backup = subflow.backup
         self.send.view.subflows = [subflow.view for subflow in self.usable]
 
-    def on_subflow_established(self, subflow: MptcpSubflow, now_ns: int) -> None:
+    def on_subflow_established(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """The handshake of a subflow is done; a join we opened still waits to be confirmed."""
         self.orphaned_ns = NEVER_NS
         self.refresh_usable()
         if subflow.initial:
             self.established = True
+            if not self.mptcp:
+                self.send.lengthen_trains()
             self.emit(events.ConnectionEstablished(self, self.mptcp))
             self.emit(events.SubflowEstablished(self, subflow.subflow_id))
             self.send.write_short = False
@@ -364,7 +385,7 @@ class Connection:
         if subflow.confirmed:
             self.on_subflow_confirmed(subflow, now_ns)
 
-    def on_subflow_confirmed(self, subflow: MptcpSubflow, now_ns: int) -> None:
+    def on_subflow_confirmed(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A joined subflow may carry data."""
         self.refresh_usable()
         self.emit(events.SubflowEstablished(self, subflow.subflow_id))
@@ -372,7 +393,7 @@ class Connection:
         closing.finish_half_closed(self)
         self.paths.handle_established(subflow, now_ns)
 
-    def on_subflow_fin(self, subflow: MptcpSubflow, now_ns: int) -> None:
+    def on_subflow_fin(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """The peer closes a subflow; in plain TCP that is the end of its stream."""
         if not self.mptcp or self.rx_infinite or self.tx_infinite:
             self.handle_data_fin(self.receive_buffer.rcv_nxt, now_ns)
@@ -394,7 +415,7 @@ class Connection:
         subflow.view.stale = False
         self.emit(events.SubflowStale(self, subflow.subflow_id, stale=False))
 
-    def on_subflow_closed(self, subflow: MptcpSubflow, now_ns: int) -> None:
+    def on_subflow_closed(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A subflow is CLOSED: others carry on, or the connection waits for one, or ends."""
         if subflow not in self.subflows:
             return
@@ -421,23 +442,30 @@ class Connection:
 
     def unwrap_dsn(self, dsn: int, is_8: bool) -> int:
         """Return the stream offset of one of the peer's data sequence numbers."""
-        return unwrap(dsn, self.rx_base, self.receive_buffer.rcv_nxt, is_8)
+        offset = unwrap(dsn, self.rx_base, self.receive_buffer.rcv_nxt, is_8)
+        if -FAR_BYTES < offset < FAR_BYTES:
+            return offset
+        return FAR_BYTES if offset > 0 else -FAR_BYTES
 
-    def settle_fully(self, now_ns: int) -> None:
+    def settle_fully(self, now_ns: i64) -> None:
         """The peer proved to have our key: joins may start (RFC 8684 section 3.1)."""
         if not self.fully_established and self.peer_key_known:
             self.fully_established = True
+            self.send.lengthen_trains()
             closing.signal_data_fin(self)  # the handshake's own segments had no room for it
             self.paths.start(now_ns)
 
     def data_ack_wire(self) -> int:
         """Return our DATA_ACK for the wire."""
-        value = self.rx_base + self.receive_buffer.rcv_nxt
+        received = self.receive_buffer.rcv_nxt
         if self.peer_finished:
-            value += 1
-        return value & (MASK64 if self.ack_8 else MASK32)
+            received += 1
+        if received != self._data_ack_offset:
+            self._data_ack_offset = received
+            self._data_ack = wrap(self.rx_base, received)
+        return self._data_ack if self.ack_8 else self._data_ack & MASK32
 
-    def handle_data(self, offset: int, end: int, payload: bytes | None, now_ns: int) -> None:
+    def handle_data(self, offset: int, end: int, payload: bytes | None, now_ns: i64) -> None:
         """Payload arrived on some subflow, in its order."""
         buffer = self.receive_buffer
         if 0 <= self.data_fin_offset < end:
@@ -455,7 +483,7 @@ class Connection:
             if buffer.rcv_nxt == self.data_fin_offset:
                 self._finish_peer(now_ns)
 
-    def handle_data_fin(self, offset: int, now_ns: int) -> None:
+    def handle_data_fin(self, offset: int, now_ns: i64) -> None:
         """The peer's stream ends at ``offset`` (RFC 8684 section 3.3.3)."""
         if self.peer_finished or offset < self.receive_buffer.rcv_nxt:
             return
@@ -463,7 +491,7 @@ class Connection:
         if offset == self.receive_buffer.rcv_nxt:
             self._finish_peer(now_ns)
 
-    def _finish_peer(self, now_ns: int) -> None:
+    def _finish_peer(self, now_ns: i64) -> None:
         self.peer_finished = True
         for subflow in self.subflows:
             subflow.receiver.ack_now = True
@@ -472,7 +500,7 @@ class Connection:
 
     # Acknowledgments in.
 
-    def handle_data_ack(self, data_ack: int, is_8: bool, window: int, now_ns: int) -> None:
+    def handle_data_ack(self, data_ack: int, is_8: bool, window: int, now_ns: i64) -> None:
         """Take in a DATA_ACK and the window that is relative to it (RFC 8684 section 3.3.4)."""
         send = self.send
         acked = send.buffer.acked_offset
@@ -484,7 +512,7 @@ class Connection:
         if offset > acked:
             self._advance_acked(offset, now_ns)
 
-    def handle_plain_ack(self, subflow: MptcpSubflow, now_ns: int) -> None:
+    def handle_plain_ack(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """Plain TCP: the subflow's acknowledgment is the stream's."""
         sender = subflow.sender
         una = sender.snd_una
@@ -495,7 +523,7 @@ class Connection:
         if offset > self.send.buffer.acked_offset or self.send.fin_acked:
             self._advance_acked(offset, now_ns)
 
-    def _advance_acked(self, offset: int, now_ns: int) -> None:
+    def _advance_acked(self, offset: int, now_ns: i64) -> None:
         send = self.send
         send.acknowledge(offset)
         send.tune(self.usable)
@@ -509,7 +537,7 @@ class Connection:
 
     # Output.
 
-    def poll_transmit(self, now_ns: int) -> Segment | None:
+    def poll_transmit(self, now_ns: i64) -> Segment | None:
         """Return the next segment of this connection, or ``None``."""
         subflows = self.subflows
         for subflow in subflows:
@@ -532,7 +560,7 @@ class Connection:
 
     # Timers.
 
-    def next_deadline_ns(self) -> int:
+    def next_deadline_ns(self) -> i64:
         """Return the earliest timer of the connection and its subflows."""
         deadline = self.send.deadline_ns
         for subflow in self.subflows:
@@ -549,7 +577,7 @@ class Connection:
                 deadline = paths_deadline
         return deadline
 
-    def handle_timeout(self, now_ns: int) -> None:
+    def handle_timeout(self, now_ns: i64) -> None:
         """Do what is due; nothing if nothing is."""
         for subflow in list(self.subflows):
             if subflow.next_deadline_ns() <= now_ns:

@@ -15,12 +15,12 @@ from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
 from mptcplab.stack.mptcp.send_buffer import SendBuffer
 from mptcplab.stack.schedulers.base import Allotment, ConnectionView, Scheduler
 from mptcplab.stack.tcp.receiver import NEVER_NS
+from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
 
 if TYPE_CHECKING:
-    from mptcplab.stack.mptcp.subflow import MptcpSubflow
+    from mypy_extensions import i64
 
-MAX_MAPPING_BYTES: Final = 65_535
-"""The data-level length has 16 bits (RFC 8684 section 3.3.1)."""
+    from mptcplab.stack.mptcp.subflow import MptcpSubflow
 
 MAX_PERSIST_BACKOFF: Final = 10
 """Doublings of the interval between window probes, which the longest RTO limits as well."""
@@ -60,15 +60,16 @@ class DataSender:
         self.config: StackConfig = config
         self.scheduler: Scheduler = scheduler
         self.buffer = SendBuffer()
-        self.size_bytes: int = config.send_buffer_bytes
+        self.size_bytes: i64 = config.send_buffer_bytes
         self.outstanding = Outstanding()
         self.reinject = RangeSet()
         self.view = ConnectionView()
         self.view.train_bytes = min(config.train_bytes, MAX_MAPPING_BYTES)
-        self.sent_offset: int = 0
-        self.window_end: int = 0
+        """One mapping a train; more once ``lengthen_trains`` says so."""
+        self.sent_offset: i64 = 0
+        self.window_end: i64 = 0
         """Right edge of the peer's window."""
-        self.largest_window: int = 0
+        self.largest_window: i64 = 0
         """The widest it has been, in bytes beyond what was acknowledged."""
         self.finished: bool = False
         """The application writes no more."""
@@ -79,13 +80,18 @@ class DataSender:
         self.delivered_told: bool = False
         self.write_short: bool = False
         """A write found no room; the application waits to be told."""
-        self.reinjected_bytes: int = 0
-        self.deadline_ns: int = NEVER_NS
+        self.reinjected_bytes: i64 = 0
+        self.deadline_ns: i64 = NEVER_NS
         """Data-level retransmission timer."""
-        self._backoff: int = 0
-        self.persist_ns: int = NEVER_NS
+        self._backoff: i64 = 0
+        self.persist_ns: i64 = NEVER_NS
         """When the peer's closed window is probed."""
-        self.persist_backoff: int = 0
+        self.persist_backoff: i64 = 0
+
+    def lengthen_trains(self) -> None:
+        """Let a train of lengths stand for several mappings: the handshake is done."""
+        if self.config.train_bytes > self.view.train_bytes and self.buffer.counting:
+            self.view.train_bytes = self.config.train_bytes
 
     # The application's side.
 
@@ -141,7 +147,7 @@ class DataSender:
         """Say whether a DATA_ACK is due to come."""
         return self.buffer.acked_offset < self.sent_offset or (self.fin_sent and not self.fin_acked)
 
-    def arm(self, subflows: list[MptcpSubflow], now_ns: int) -> None:
+    def arm(self, subflows: list[MptcpSubflow], now_ns: i64) -> None:
         """Start the data-level timer if it should run and does not.
 
         As Linux's mptcp_set_timeout: the longest RTO of the subflows, doubled as it fires.
@@ -203,7 +209,7 @@ class DataSender:
                 self.largest_window = edge - self.buffer.acked_offset
         self.window_end = edge
 
-    def arm_persist(self, usable: list[MptcpSubflow], now_ns: int) -> None:
+    def arm_persist(self, usable: list[MptcpSubflow], now_ns: i64) -> None:
         """A closed window and nothing in flight: probe it (RFC 9293 section 3.8.6.1)."""
         if (
             self.persist_ns != NEVER_NS
@@ -218,7 +224,7 @@ class DataSender:
         rto_ns = usable[0].sender.rtt.rto_ns << self.persist_backoff
         self.persist_ns = now_ns + min(rto_ns, self.config.max_rto_ns)
 
-    def probe_window(self, usable: list[MptcpSubflow], now_ns: int) -> None:
+    def probe_window(self, usable: list[MptcpSubflow], now_ns: i64) -> None:
         """Send a probe on every subflow, and the next one later.
 
         A closed window alone never ends a subflow (RFC 9293 section 3.8.6.1), but a peer that
@@ -266,7 +272,7 @@ class DataSender:
             if end > acked:
                 self.reinject.add(start if start > acked else acked, end)
 
-    def next_allotment(self, usable: list[MptcpSubflow], now_ns: int) -> Allotment | None:
+    def next_allotment(self, usable: list[MptcpSubflow], now_ns: i64) -> Allotment | None:
         """Ask the scheduler what to send now on which subflow."""
         if not usable:
             return None
@@ -307,7 +313,7 @@ class DataSender:
         if self.reinject:
             self.reinject.remove(offset, end)
 
-    def _refresh(self, usable: list[MptcpSubflow], now_ns: int) -> ConnectionView:
+    def _refresh(self, usable: list[MptcpSubflow], now_ns: i64) -> ConnectionView:
         view = self.view
         buffer = self.buffer
         view.now_ns = now_ns

@@ -7,7 +7,12 @@ one. Where the checksum is in use a mapping's bytes are held until all of them a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mptcplab.wire.checksum import add_sums, dss_checksum, ones_sum
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 
 class Mapping:
@@ -18,17 +23,17 @@ class Mapping:
     def __init__(
         self, ssn: int, end: int, offset: int, dsn: int, checksum: int, data_fin: bool
     ) -> None:
-        self.ssn: int = ssn
-        self.end: int = end
-        self.offset: int = offset
+        self.ssn: i64 = ssn
+        self.end: i64 = end
+        self.offset: i64 = offset
         self.dsn: int = dsn
         """As on the wire, 64 bits, for the checksum."""
-        self.checksum: int = checksum
+        self.checksum: i64 = checksum
         """-1 for none."""
         self.data_fin: bool = data_fin
         self.held: list[tuple[int, int, bytes | None]] = []
         self.sum: int = 0
-        self.summed: int = 0
+        self.summed: i64 = 0
 
     def hold(self, start: int, end: int, payload: bytes | None) -> None:
         """Keep bytes, which come in order, until the mapping is complete."""
@@ -39,10 +44,11 @@ class Mapping:
 
     def checksum_holds(self) -> bool:
         """Verify the checksum of the complete mapping; content without bytes always passes."""
-        if any(payload is None for _, _, payload in self.held):
-            return True
+        for _, _, payload in self.held:
+            if payload is None:
+                return True
         length = self.end - self.ssn + (1 if self.data_fin else 0)
-        return dss_checksum(self.dsn, self.ssn, length, self.sum) == self.checksum
+        return dss_checksum(self.dsn, self.ssn & 0xFFFF_FFFF, length, self.sum) == self.checksum
 
 
 class MappingTable:
@@ -52,9 +58,9 @@ class MappingTable:
 
     def __init__(self) -> None:
         self._mappings: list[Mapping] = []
-        self.last_ssn: int = -1
-        self.last_end: int = -1
-        self.last_offset: int = -1
+        self.last_ssn: i64 = -1
+        self.last_end: i64 = -1
+        self.last_offset: i64 = -1
 
     def __len__(self) -> int:
         return len(self._mappings)

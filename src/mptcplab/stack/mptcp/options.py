@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mptcplab.stack import events
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import closing, fallback
+from mptcplab.stack.mptcp.dsn import wrap
 from mptcplab.wire.checksum import dss_checksum
 from mptcplab.wire.mptcp import (
     AddAddr,
@@ -24,8 +25,6 @@ from mptcplab.wire.segment import Segment
 if TYPE_CHECKING:
     from mptcplab.stack.mptcp.connection import Connection
     from mptcplab.stack.mptcp.subflow import MptcpSubflow
-
-MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def take(
@@ -87,6 +86,6 @@ def data_fin(connection: Connection) -> MptcpOption | None:
     send = connection.send
     if not send.fin_sent or send.fin_acked:
         return None
-    dsn = (connection.tx_base + send.buffer.written_offset) & MASK64
+    dsn = wrap(connection.tx_base, send.buffer.written_offset)
     checksum = dss_checksum(dsn, 0, 1, 0) if connection.checksum else None
     return Dss(connection.data_ack_wire(), connection.ack_8, dsn, True, 0, 1, checksum, True)

@@ -7,6 +7,10 @@ Offsets are stream offsets.
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 
 class Piece:
@@ -15,9 +19,9 @@ class Piece:
     __slots__ = ("carriers", "end", "start")
 
     def __init__(self, start: int, end: int, carriers: int) -> None:
-        self.start: int = start
-        self.end: int = end
-        self.carriers: int = carriers
+        self.start: i64 = start
+        self.end: i64 = end
+        self.carriers: i64 = carriers
 
 
 class Outstanding:
@@ -27,7 +31,7 @@ class Outstanding:
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
-        self._head: int = 0
+        self._head: i64 = 0
 
     def head(self) -> Piece | None:
         """Return the oldest piece."""

@@ -12,9 +12,12 @@ as in Linux's tcp_rcv_space_adjust and mptcp_rcv_space_adjust).
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.reassembly import Reassembly
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 GROWTH_SEGMENTS: Final = 16
 """tcp_rcv_space_adjust: two windows and 16 segments of slack."""
@@ -40,24 +43,24 @@ class ReceiveBuffer:
     )
 
     def __init__(self, size_bytes: int, max_bytes: int) -> None:
-        self.size_bytes: int = size_bytes
-        self.max_bytes: int = max_bytes
+        self.size_bytes: i64 = size_bytes
+        self.max_bytes: i64 = max_bytes
         """Size up to which it may grow; 0 for a fixed size."""
-        self.rcv_nxt: int = 0
-        self.read_offset: int = 0
-        self.edge_offset: int = 0
+        self.rcv_nxt: i64 = 0
+        self.read_offset: i64 = 0
+        self.edge_offset: i64 = 0
         """Furthest right edge of the window that was advertised."""
         self.reassembly = Reassembly()
-        self.duplicate_bytes: int = 0
+        self.duplicate_bytes: i64 = 0
         """Bytes that arrived more than once at this level (reinjections that were not needed)."""
-        self.outside_bytes: int = 0
+        self.outside_bytes: i64 = 0
         """Bytes beyond the window, not taken."""
         self.counting: bool = False
         """Some of the unread content came as mere lengths."""
         self._content: deque[bytes | memoryview] = deque()
-        self._measured_from_ns: int = 0
-        self._measured_read: int = 0
-        self._space_bytes: int = 0
+        self._measured_from_ns: i64 = 0
+        self._measured_read: i64 = 0
+        self._space_bytes: i64 = 0
 
     def largest_bytes(self) -> int:
         """Return the size that it may reach."""
@@ -158,7 +161,7 @@ class ReceiveBuffer:
         self.read_offset += size
         return size
 
-    def adjust(self, rtt_ns: int, mss_bytes: int, now_ns: int) -> None:
+    def adjust(self, rtt_ns: int, mss_bytes: int, now_ns: i64) -> None:
         """Once per round trip: grow to twice what was read in the last one, and some slack."""
         if self.max_bytes <= self.size_bytes or rtt_ns <= 0:
             return

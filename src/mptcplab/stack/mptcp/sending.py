@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcplab.stack.mptcp import closing
-from mptcplab.stack.mptcp.dsn import MASK64
+from mptcplab.stack.mptcp.dsn import MASK32, wrap
 from mptcplab.stack.schedulers.base import Allotment, sendable_bytes
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
+    from mypy_extensions import i64
+
     from mptcplab.stack.mptcp.connection import Connection
     from mptcplab.stack.mptcp.subflow import MptcpSubflow
 
 
-def poll_data(connection: Connection, now_ns: int) -> Segment | None:
+def poll_data(connection: Connection, now_ns: i64) -> Segment | None:
     """Return the next segment with data of the stream, or ``None``."""
     send = connection.send
     waiting = False
@@ -43,7 +45,7 @@ def poll_data(connection: Connection, now_ns: int) -> Segment | None:
             return segment
 
 
-def _carry_out(connection: Connection, allotment: Allotment, now_ns: int) -> Segment | None:
+def _carry_out(connection: Connection, allotment: Allotment, now_ns: i64) -> Segment | None:
     """Send what can leave now and queue the rest."""
     view = allotment.subflow
     subflow = connection.subflow(view.subflow_id)
@@ -60,7 +62,7 @@ def _carry_out(connection: Connection, allotment: Allotment, now_ns: int) -> Seg
     return send_on(connection, subflow, offset, stop, now_ns) if stop > offset else None
 
 
-def _poll_backlog(connection: Connection, subflow: MptcpSubflow, now_ns: int) -> Segment | None:
+def _poll_backlog(connection: Connection, subflow: MptcpSubflow, now_ns: i64) -> Segment | None:
     """Send the next of what the subflow was given earlier, if its window has opened."""
     send = connection.send
     start, end = subflow.backlog.first(send.buffer.acked_offset)
@@ -77,7 +79,7 @@ def _poll_backlog(connection: Connection, subflow: MptcpSubflow, now_ns: int) ->
 
 
 def send_on(
-    connection: Connection, subflow: MptcpSubflow, offset: int, end: int, now_ns: int
+    connection: Connection, subflow: MptcpSubflow, offset: int, end: int, now_ns: i64
 ) -> Segment:
     """Give stream data the subflow's next sequence numbers, and return the segment."""
     send = connection.send
@@ -98,8 +100,8 @@ def send_on(
         else:
             record.map_length = size
             if connection.checksum:
-                dsn = (connection.tx_base + offset) & MASK64
+                dsn = wrap(connection.tx_base, offset)
                 total = 0 if payload is None else ones_sum(payload)
-                record.checksum = dss_checksum(dsn, ssn, size, total)
+                record.checksum = dss_checksum(dsn, ssn & MASK32, size, total)
             send.arm(connection.usable, now_ns)
     return subflow.make_data(record, now_ns)

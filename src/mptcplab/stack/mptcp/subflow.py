@@ -14,15 +14,21 @@ from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import fallback, handshake, options
 from mptcplab.stack.mptcp.backlog import Backlog
+from mptcplab.stack.mptcp.dsn import wrap
 from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.schedulers.base import SubflowView
 from mptcplab.stack.tcp.receiver import NEVER_NS
-from mptcplab.stack.tcp.sender import Sender
+from mptcplab.stack.tcp.sender import (
+    PACING_AVOIDANCE_PERCENT,
+    PACING_SLOW_START_PERCENT,
+    Sender,
+)
 from mptcplab.stack.tcp.sent import Sent
 from mptcplab.stack.tcp.state import CAN_SEND, ESTABLISHED, SYN_SENT
 from mptcplab.stack.tcp.subflow import Subflow
 from mptcplab.stack.tcp.subflow_base import TIMESTAMP_BYTES
 from mptcplab.wire.mptcp import (
+    MAX_MAPPING_BYTES,
     RST_LACK_OF_RESOURCES,
     RST_MIDDLEBOX,
     RST_MPTCP_ERROR,
@@ -35,13 +41,19 @@ from mptcplab.wire.mptcp import (
 from mptcplab.wire.segment import RST, Segment
 
 if TYPE_CHECKING:
+    from mypy_extensions import i64
+
     from mptcplab.stack.mptcp.connection import Connection
 
 MASK32: Final = 0xFFFF_FFFF
-MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 DSS_BYTES: Final = 28
 """A DSS with 8-byte DATA_ACK and DSN is 26 bytes, 28 with checksum or padding."""
+
+TRAINS_IN_FLIGHT: Final = 3
+"""A train longer than one mapping is no larger than this part of what is in flight before it, so
+that it is short against the round trip and ACKs keep coming all through it (Linux's
+tcp_tso_win_divisor lets one train take a third of the window)."""
 
 UNMAPPED_LIMIT_BYTES: Final = 65_536
 """Least data without a mapping after which a subflow counts as broken (RFC 8684 3.3.1 says: the
@@ -57,6 +69,7 @@ class MptcpSubflow(Subflow):
 
     __slots__ = (
         "_established_options",
+        "_train_time_ns",
         "_unmapped",
         "_unmapped_bytes",
         "_window_ack",
@@ -113,18 +126,18 @@ class MptcpSubflow(Subflow):
             mss_bytes,
         )
         self.connection: Connection = connection
-        self.subflow_id: int = subflow_id
+        self.subflow_id: i64 = subflow_id
         """Number in its connection, in the order of creation; 0 is the initial subflow."""
         self.initial: bool = subflow_id == 0
         self.plain = not connection.mptcp
-        self.local_id: int = 0
+        self.local_id: i64 = 0
         """Address identifiers of MP_JOIN (RFC 8684 section 3.2)."""
-        self.remote_id: int = 0
+        self.remote_id: i64 = 0
         self.local_nonce: int = 0
         self.remote_nonce: int = 0
         self.join_hmac: bytes = b""
-        self.join_ack_deadline_ns: int = NEVER_NS
-        self.join_retries: int = 0
+        self.join_ack_deadline_ns: i64 = NEVER_NS
+        self.join_retries: i64 = 0
         self.confirmed: bool = False
         """The peer is known to know that the subflow is established: data may be sent."""
         self.saw_data_ack: bool = False
@@ -138,18 +151,19 @@ class MptcpSubflow(Subflow):
         self.mappings = MappingTable()
         self.view = SubflowView(subflow_id, sender.congestion)
         self.backlog = Backlog()
-        self.tx_delta: int = -1
+        self.tx_delta: i64 = -1
         """After a fallback: stream offset less subflow sequence number."""
-        self.rx_delta: int = -1
+        self.rx_delta: i64 = -1
         """After our MP_FAIL: nothing is taken before the infinite mapping."""
         self.data_fin_due: bool = False
         self.reset_option: MptcpOption | None = None
         """What our RST is to say."""
         self._unmapped: list[tuple[int, int, bytes | None]] = []
-        self._unmapped_bytes: int = 0
-        self._window_seq: int = 0
+        self._unmapped_bytes: i64 = 0
+        self._train_time_ns: i64 = config.train_time_ns
+        self._window_seq: i64 = 0
         """Plain TCP: what the segment said that updated the window last (SND.WL1, SND.WL2)."""
-        self._window_ack: int = 0
+        self._window_ack: i64 = 0
         self._established_options: tuple[MptcpOption, ...] = ()
 
     # State for others.
@@ -163,7 +177,7 @@ class MptcpSubflow(Subflow):
         """Say whether new data may be given to it."""
         return self.confirmed and self.state in CAN_SEND and not self.fin_pending
 
-    def refresh_view(self, now_ns: int) -> None:
+    def refresh_view(self, now_ns: i64) -> None:
         """Bring the scheduler's view up to date."""
         view = self.view
         sender = self.sender
@@ -180,8 +194,11 @@ class MptcpSubflow(Subflow):
         occupied_bytes = view.in_flight_bytes + view.queued_bytes
         view.queue_room_bytes = 2 * sender.congestion.cwnd_bytes - occupied_bytes
 
-    def _room_bytes(self, in_flight_bytes: int, now_ns: int) -> int:
+    def _room_bytes(self, in_flight_bytes: i64, now_ns: i64) -> i64:
         """Return what one train may hold now; 0 to wait for a better filled one.
+
+        As Linux's tcp_tso_autosize: what leaves in a millisecond at the pacing rate (as
+        tcp_update_pacing_rate has it, whether or not there is pacing), at least two segments.
 
         As Linux's tcp_tso_should_defer: with an ACK to come soon (the oldest data are out for
         half a round trip), a third of the window or a whole train is waited for, so that trains
@@ -189,14 +206,22 @@ class MptcpSubflow(Subflow):
         """
         sender = self.sender
         congestion = sender.congestion
-        cwnd = congestion.cwnd_bytes
+        cwnd: i64 = congestion.cwnd_bytes
         mss = sender.mss_bytes
-        target = self.config.train_bytes
-        train_time_ns = self.config.train_time_ns
-        srtt_ns = sender.rtt.srtt_ns
+        target: i64 = self.connection.send.view.train_bytes
+        if target > MAX_MAPPING_BYTES:
+            target = in_flight_bytes // TRAINS_IN_FLIGHT
+            if target < MAX_MAPPING_BYTES:
+                target = MAX_MAPPING_BYTES
+            elif target > self.connection.send.view.train_bytes:
+                target = self.connection.send.view.train_bytes
+        train_time_ns = self._train_time_ns
+        srtt_ns: i64 = sender.rtt.srtt_ns
         if train_time_ns and srtt_ns:
-            rate = 2 if cwnd < congestion.ssthresh_bytes else 1
-            paced = rate * cwnd * train_time_ns // srtt_ns
+            percent: i64 = PACING_AVOIDANCE_PERCENT
+            if cwnd < congestion.ssthresh_bytes:
+                percent = PACING_SLOW_START_PERCENT
+            paced = percent * cwnd * train_time_ns // (srtt_ns * 100)
             if paced < 2 * mss:
                 paced = 2 * mss
             if paced < target:
@@ -257,7 +282,7 @@ class MptcpSubflow(Subflow):
             return ()
         if record.fin or record.map_ssn == 0:
             return self.on_ack_options()
-        dsn = (connection.tx_base + record.offset) & MASK64
+        dsn = wrap(connection.tx_base, record.offset)
         if connection.tx_infinite:
             return fallback.infinite_options(connection, record, dsn)
         if (
@@ -277,17 +302,19 @@ class MptcpSubflow(Subflow):
                     record.checksum if record.checksum >= 0 else None,
                 ),
             )
-        return (
-            Dss(
-                connection.data_ack_wire(),
-                connection.ack_8,
-                dsn,
-                True,
-                record.map_ssn,
-                record.map_length,
-                record.checksum if record.checksum >= 0 else None,
-            ),
+        dss = Dss(
+            connection.data_ack_wire(),
+            connection.ack_8,
+            dsn,
+            True,
+            record.map_ssn & MASK32,
+            record.map_length,
+            record.checksum if record.checksum >= 0 else None,
         )
+        if record.map_length > MAX_MAPPING_BYTES and record.map_length != record.end - record.seq:
+            # Part of a train of several mappings: name its own bytes (lengths, which sum to 0).
+            dss = dss.of_part(record.seq - record.map_ssn, record.end - record.seq, 0)
+        return (dss,)
 
     def on_reset_options(self) -> tuple[MptcpOption, ...]:
         connection = self.connection
@@ -302,7 +329,7 @@ class MptcpSubflow(Subflow):
     def _handshake_confirmed(self) -> bool:
         return self.connection.fully_established if self.initial else self.confirmed
 
-    def reset_for(self, reset_code: int, reason: CloseReason, now_ns: int) -> None:
+    def reset_for(self, reset_code: int, reason: CloseReason, now_ns: i64) -> None:
         """Reset the subflow and say why with MP_TCPRST (RFC 8684 section 3.6; version 1 only)."""
         if self.connection.version != 0:
             self.reset_option = MpTcpRst(reset_code)
@@ -317,7 +344,7 @@ class MptcpSubflow(Subflow):
         self.receiver.mss_bytes = mss_bytes - taken
         self.connection.set_subflow_mss(self, mss_bytes - taken)
 
-    def on_syn_ack(self, segment: Segment, now_ns: int) -> bool:
+    def on_syn_ack(self, segment: Segment, now_ns: i64) -> bool:
         offered = self.connection.mptcp
         accepted = handshake.judge_syn_ack(self, segment, now_ns)
         if self.initial:
@@ -326,7 +353,7 @@ class MptcpSubflow(Subflow):
                 self._regain_option_space()
         return accepted
 
-    def on_handshake_ack(self, segment: Segment, now_ns: int) -> bool:
+    def on_handshake_ack(self, segment: Segment, now_ns: i64) -> bool:
         offered = self.connection.mptcp
         accepted = handshake.judge_ack(self, segment, now_ns)
         if offered and not self.connection.mptcp:
@@ -339,7 +366,7 @@ class MptcpSubflow(Subflow):
             self.sender.mss_bytes + DSS_BYTES + (TIMESTAMP_BYTES if self.ts_enabled else 0)
         )
 
-    def on_established(self, now_ns: int) -> None:
+    def on_established(self, now_ns: i64) -> None:
         connection = self.connection
         if connection.mptcp and self.active:
             self._established_options = handshake.ack_options(self)
@@ -352,7 +379,7 @@ class MptcpSubflow(Subflow):
             self.receiver.ack_now = True  # the fourth packet, which lets the peer send
         connection.on_subflow_established(self, now_ns)
 
-    def _confirm_join(self, now_ns: int) -> None:
+    def _confirm_join(self, now_ns: i64) -> None:
         self.confirmed = True
         self._established_options = ()
         self.join_ack_deadline_ns = NEVER_NS
@@ -360,7 +387,7 @@ class MptcpSubflow(Subflow):
 
     # Arriving segments.
 
-    def on_segment(self, segment: Segment, now_ns: int) -> bool:
+    def on_segment(self, segment: Segment, now_ns: i64) -> bool:
         connection = self.connection
         if not connection.mptcp:
             self._plain_window(segment)
@@ -417,7 +444,7 @@ class MptcpSubflow(Subflow):
         send = self.connection.send
         return send.window_end <= send.buffer.acked_offset
 
-    def _take_mapping(self, dss: Dss, now_ns: int) -> bool:
+    def _take_mapping(self, dss: Dss, now_ns: i64) -> bool:
         connection = self.connection
         dsn = dss.dsn
         assert dsn is not None
@@ -442,7 +469,7 @@ class MptcpSubflow(Subflow):
         )
 
     def add_mapping(
-        self, ssn: int, length: int, offset: int, checksum: int, data_fin: bool, now_ns: int
+        self, ssn: int, length: int, offset: int, checksum: int, data_fin: bool, now_ns: i64
     ) -> bool:
         """Take in a mapping; ``False`` after the subflow was reset for it."""
         table = self.mappings
@@ -455,7 +482,7 @@ class MptcpSubflow(Subflow):
             return True  # data that it could speak of would not be taken
         if len(table) >= MAX_MAPPINGS:
             return self._break(RST_LACK_OF_RESOURCES, CloseReason.PROTOCOL, now_ns)
-        dsn = (self.connection.rx_base + offset) & MASK64
+        dsn = wrap(self.connection.rx_base, offset)
         if not table.add(Mapping(ssn, end, offset, dsn, checksum, data_fin)):
             return self._break(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
         if self._unmapped:
@@ -473,7 +500,7 @@ class MptcpSubflow(Subflow):
             distance -= 0x1_0000_0000
         return near + distance
 
-    def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: int) -> None:
+    def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: i64) -> None:
         connection = self.connection
         if self._in_order_of_stream():
             connection.handle_data(seq + self.rx_delta, end + self.rx_delta, payload, now_ns)
@@ -489,7 +516,9 @@ class MptcpSubflow(Subflow):
             part = payload
             if part is not None and (position > seq or stop < end):
                 part = part[position - seq : stop - seq]
-            if mapping.checksum >= 0:
+            if mapping.checksum >= 0 and (
+                part is not None or position > mapping.ssn or stop < mapping.end
+            ):
                 mapping.hold(position, stop, part)
                 if stop == mapping.end and not self._deliver_checked(mapping, now_ns):
                     return
@@ -506,7 +535,7 @@ class MptcpSubflow(Subflow):
         """Say whether the subflow's bytes are the stream's, in order, whatever mappings say."""
         return not self.connection.mptcp or self.connection.rx_infinite
 
-    def _deliver_checked(self, mapping: Mapping, now_ns: int) -> bool:
+    def _deliver_checked(self, mapping: Mapping, now_ns: i64) -> bool:
         connection = self.connection
         if not mapping.checksum_holds() and not fallback.survives_bad_checksum(
             connection, self, mapping, now_ns
@@ -518,7 +547,7 @@ class MptcpSubflow(Subflow):
         mapping.held = []
         return True
 
-    def _keep_unmapped(self, start: int, end: int, payload: bytes | None, now_ns: int) -> None:
+    def _keep_unmapped(self, start: int, end: int, payload: bytes | None, now_ns: i64) -> None:
         """Bytes without a mapping: fall back if the RFC allows, else wait for one, not for ever."""
         connection = self.connection
         if fallback.allowed(connection, self):
@@ -531,19 +560,19 @@ class MptcpSubflow(Subflow):
         if self._unmapped_bytes > limit:
             self._break(RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
 
-    def _break(self, reset_code: int, reason: CloseReason, now_ns: int) -> bool:
+    def _break(self, reset_code: int, reason: CloseReason, now_ns: i64) -> bool:
         self.reset_for(reset_code, reason, now_ns)
         return False
 
     # Changes for the connection.
 
-    def on_acked(self, now_ns: int) -> None:
+    def on_acked(self, now_ns: i64) -> None:
         if self.view.stale:
             self.connection.on_subflow_recovered(self)
         if not self.connection.mptcp or self.connection.tx_infinite:
             self.connection.handle_plain_ack(self, now_ns)
 
-    def on_fin(self, now_ns: int) -> None:
+    def on_fin(self, now_ns: i64) -> None:
         self.connection.on_subflow_fin(self, now_ns)
 
     def on_timeout(self) -> None:
@@ -552,22 +581,22 @@ class MptcpSubflow(Subflow):
     def on_time_wait(self) -> None:
         self.connection.on_subflow_time_wait()
 
-    def on_closed(self, now_ns: int) -> None:
+    def on_closed(self, now_ns: i64) -> None:
         self.join_ack_deadline_ns = NEVER_NS
         self.connection.on_subflow_closed(self, now_ns)
 
     # The third packet of MP_JOIN.
 
-    def next_deadline_ns(self) -> int:
+    def next_deadline_ns(self) -> i64:
         deadline = super().next_deadline_ns()
         return deadline if deadline < self.join_ack_deadline_ns else self.join_ack_deadline_ns
 
-    def handle_timeout(self, now_ns: int) -> None:
+    def handle_timeout(self, now_ns: i64) -> None:
         if self.join_ack_deadline_ns <= now_ns:
             self._resend_join_ack(now_ns)
         super().handle_timeout(now_ns)
 
-    def _resend_join_ack(self, now_ns: int) -> None:
+    def _resend_join_ack(self, now_ns: i64) -> None:
         """RFC 8684 section 3.2: the ACK with the HMAC is retransmitted until it is answered."""
         if self.join_retries >= self.config.synack_retries:
             self.reset_for(RST_UNSPECIFIED, CloseReason.TIMEOUT, now_ns)

@@ -6,9 +6,12 @@ payload byte 1.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.reassembly import Chunk, Reassembly
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 NEVER_NS: Final = 1 << 61
 """A deadline that does not come."""
@@ -46,25 +49,25 @@ class Receiver:
     )
 
     def __init__(self) -> None:
-        self.irs: int = 0
+        self.irs: i64 = 0
         """The peer's initial sequence number, as on the wire."""
-        self.rcv_nxt: int = 0
+        self.rcv_nxt: i64 = 0
         self.reassembly = Reassembly()
-        self.fin_seq: int = -1
+        self.fin_seq: i64 = -1
         """Where the peer's FIN stands, -1 while unknown."""
-        self.mss_bytes: int = 536
+        self.mss_bytes: i64 = 536
         """The largest payload per packet seen or agreed, for "every second segment"."""
         self.ack_now: bool = False
-        self.ack_deadline_ns: int = NEVER_NS
-        self.last_ack_sent: int = 0
+        self.ack_deadline_ns: i64 = NEVER_NS
+        self.last_ack_sent: i64 = 0
         self.duplicate_range: tuple[int, int] | None = None
         """What arrived again, to be reported in a D-SACK (RFC 2883)."""
-        self.ts_recent: int = 0
-        self.ts_recent_age_ns: int = 0
-        self.received_bytes: int = 0
-        self.received_trains: int = 0
-        self.duplicate_bytes: int = 0
-        self._unacked_bytes: int = 0
+        self.ts_recent: i64 = 0
+        self.ts_recent_age_ns: i64 = 0
+        self.received_bytes: i64 = 0
+        self.received_trains: i64 = 0
+        self.duplicate_bytes: i64 = 0
+        self._unacked_bytes: i64 = 0
         self._ranges: list[tuple[int, int]] = []
 
     def open_at(self, irs: int) -> None:
@@ -81,7 +84,7 @@ class Receiver:
             distance -= 0x1_0000_0000
         return near + distance
 
-    def accept(self, seq: int, end: int, payload: bytes | None, now_ns: int) -> list[Chunk] | None:
+    def accept(self, seq: int, end: int, payload: bytes | None, now_ns: i64) -> list[Chunk] | None:
         """Take payload in, the part at or after ``rcv_nxt``; return what is now in order.
 
         ``None`` means that the train in hand was itself next and alone: the usual case. The
@@ -153,13 +156,13 @@ class Receiver:
         self._unacked_bytes = 0
         self.last_ack_sent = self.rcv_nxt
 
-    def paws_rejects(self, ts_val: int, now_ns: int) -> bool:
+    def paws_rejects(self, ts_val: int, now_ns: i64) -> bool:
         """Say whether a timestamp is older than TS.Recent (RFC 7323 section 5.3, R1)."""
         if ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000:
             return False
         return now_ns - self.ts_recent_age_ns < PAWS_IDLE_NS
 
-    def note_timestamp(self, seq: int, ts_val: int, now_ns: int) -> None:
+    def note_timestamp(self, seq: int, ts_val: int, now_ns: i64) -> None:
         """Update TS.Recent from a segment that starts at ``seq`` (RFC 7323 section 4.3)."""
         if (
             seq <= self.last_ack_sent and ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000

@@ -9,12 +9,15 @@ Sequence numbers are relative to our initial one and never wrap.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.congestion.base import AckSample, CongestionControl
 from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sent import Sent, SentQueue
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 DUP_THRESHOLD: Final = 3
 """DupThresh of RFC 6675 section 2 and RFC 8985 section 6.2."""
@@ -75,47 +78,47 @@ class Sender:
     )
 
     def __init__(self, iss: int, rtt: RttEstimator, congestion: CongestionControl) -> None:
-        self.iss: int = iss
+        self.iss: i64 = iss
         self.rtt: RttEstimator = rtt
         self.congestion: CongestionControl = congestion
         self.queue = SentQueue()
-        self.mss_bytes: int = congestion.mss_bytes
+        self.mss_bytes: i64 = congestion.mss_bytes
         """Payload per packet that we send: the agreed MSS less our options."""
-        self.snd_una: int = 0
-        self.snd_nxt: int = 0
+        self.snd_una: i64 = 0
+        self.snd_nxt: i64 = 0
         self.sack_enabled: bool = False
         self.in_recovery: bool = False
         """In fast recovery (RFC 5681 section 3.2)."""
         self.in_loss: bool = False
         """Recovering from a retransmission timeout."""
-        self.recovery_point: int = 0
-        self.dupacks: int = 0
+        self.recovery_point: i64 = 0
+        self.dupacks: i64 = 0
         self.force_one: bool = False
         """The first retransmission of a recovery may leave whatever the window says."""
-        self.rto_deadline_ns: int = NEVER_NS
-        self.probe_deadline_ns: int = NEVER_NS
-        self.reorder_deadline_ns: int = NEVER_NS
-        self.stalled_since_ns: int = NEVER_NS
+        self.rto_deadline_ns: i64 = NEVER_NS
+        self.probe_deadline_ns: i64 = NEVER_NS
+        self.reorder_deadline_ns: i64 = NEVER_NS
+        self.stalled_since_ns: i64 = NEVER_NS
         """Since when the oldest outstanding byte has waited without progress."""
-        self.last_send_ns: int = 0
+        self.last_send_ns: i64 = 0
         self.pacing: bool = False
-        self.next_send_ns: int = 0
+        self.next_send_ns: i64 = 0
         """With pacing: nothing leaves before this time."""
-        self.sent_bytes: int = 0
-        self.sent_trains: int = 0
-        self.resent_bytes: int = 0
-        self.resent_segments: int = 0
-        self.timeouts: int = 0
-        self.loss_events: int = 0
+        self.sent_bytes: i64 = 0
+        self.sent_trains: i64 = 0
+        self.resent_bytes: i64 = 0
+        self.resent_segments: i64 = 0
+        self.timeouts: i64 = 0
+        self.loss_events: i64 = 0
         self._sample = AckSample()
-        self._newest_sent_ns: int = -1
-        self._newest_end: int = 0
-        self._newest_rtt_ns: int = 0
-        self._reorder_multiplier: int = 1
-        self._reorder_persist: int = REORDER_PERSIST
-        self._reorder_round_end: int = -1
-        self._probe_end: int = -1
-        self._undo_stamp: int = -1
+        self._newest_sent_ns: i64 = -1
+        self._newest_end: i64 = 0
+        self._newest_rtt_ns: i64 = 0
+        self._reorder_multiplier: i64 = 1
+        self._reorder_persist: i64 = REORDER_PERSIST
+        self._reorder_round_end: i64 = -1
+        self._probe_end: i64 = -1
+        self._undo_stamp: i64 = -1
 
     # What others read.
 
@@ -136,7 +139,7 @@ class Sender:
             distance -= 0x1_0000_0000
         return near + distance
 
-    def next_deadline_ns(self) -> int:
+    def next_deadline_ns(self) -> i64:
         """Return the earliest of the timers."""
         deadline = self.rto_deadline_ns
         if self.probe_deadline_ns < deadline:
@@ -150,7 +153,7 @@ class Sender:
     # Sending.
 
     def record_new(
-        self, end: int, payload: bytes | None, in_flight_bytes: int, now_ns: int
+        self, end: int, payload: bytes | None, in_flight_bytes: int, now_ns: i64
     ) -> Sent:
         """Account for new sequence space up to ``end`` that leaves now."""
         seq = self.snd_nxt
@@ -172,7 +175,7 @@ class Sender:
             self._pace(size, now_ns)
         return record
 
-    def next_retransmission(self, now_ns: int) -> Sent | None:
+    def next_retransmission(self, now_ns: i64) -> Sent | None:
         """Return what to send again now, cut to what the window allows; None for nothing."""
         record = self.queue.next_lost()
         if record is None:
@@ -189,7 +192,7 @@ class Sender:
         self.resend(record, now_ns)
         return record
 
-    def resend(self, record: Sent, now_ns: int) -> None:
+    def resend(self, record: Sent, now_ns: i64) -> None:
         """Account for one more transmission of ``record``."""
         queue = self.queue
         queue.note_resent(record, now_ns)
@@ -213,7 +216,7 @@ class Sender:
         blocks: list[tuple[int, int]],
         echoed_sent_ns: int,
         duplicate: bool,
-        now_ns: int,
+        now_ns: i64,
     ) -> None:
         """Take in an acceptable ACK (``snd_una <= ack <= snd_nxt``).
 
@@ -261,7 +264,7 @@ class Sender:
                 self.probe_deadline_ns = NEVER_NS
                 self.reorder_deadline_ns = NEVER_NS
 
-    def detect_losses(self, flight_size: int, now_ns: int) -> None:
+    def detect_losses(self, flight_size: int, now_ns: i64) -> None:
         """Deem lost what RACK says (RFC 8985 section 6.2, step 5), and react."""
         queue = self.queue
         self.reorder_deadline_ns = NEVER_NS
@@ -269,32 +272,29 @@ class Sender:
         if newest_ns < 0:
             return
         window_ns = self._reorder_window_ns()
-        by_time = queue.by_time
-        newly_lost = 0
-        while by_time:
-            sent_ns, record = by_time[0]
-            if (
-                record.done
-                or record.sacked
-                or record.sent_ns != sent_ns
-                or (record.lost and not record.retransmitted)
-            ):
-                by_time.popleft()
+        newly_lost: i64 = 0
+        following = queue.oldest
+        while following is not None:
+            record = following
+            following = record.newer
+            if record.lost and not record.retransmitted:
+                queue.unlink(record)
                 continue
+            sent_ns = record.sent_ns
             if sent_ns > newest_ns or (sent_ns == newest_ns and record.end >= self._newest_end):
                 break
             deadline_ns = sent_ns + self._newest_rtt_ns + window_ns
             if deadline_ns > now_ns:
                 self.reorder_deadline_ns = deadline_ns
                 break
-            by_time.popleft()
+            queue.unlink(record)
             newly_lost += queue.mark_lost(record)
         if newly_lost and not self.in_recovery and not self.in_loss:
             self._enter_recovery(flight_size, now_ns)
 
     # Timers.
 
-    def handle_rto(self, now_ns: int) -> None:
+    def handle_rto(self, now_ns: i64) -> None:
         """The retransmission timer expired (RFC 6298 section 5, RFC 5681 section 3.1)."""
         queue = self.queue
         self.timeouts += 1
@@ -318,7 +318,7 @@ class Sender:
         self.reorder_deadline_ns = NEVER_NS
         self.rto_deadline_ns = now_ns + self.rtt.rto_ns
 
-    def handle_syn_timeout(self, now_ns: int, again: bool) -> None:
+    def handle_syn_timeout(self, now_ns: i64, again: bool) -> None:
         """Send our SYN once more: the timer expired, or (``again``) the peer repeated its own.
 
         RFC 6298 section 5 applies, but the windows stay: nothing is known of the path yet.
@@ -330,7 +330,7 @@ class Sender:
         self.queue.mark_all_lost()
         self.force_one = True
 
-    def handle_syn_acked(self, echoed_sent_ns: int, now_ns: int) -> None:
+    def handle_syn_acked(self, echoed_sent_ns: i64, now_ns: i64) -> None:
         """Our SYN was acknowledged; sample the RTT, by timestamps if it was sent twice (Karn)."""
         queue = self.queue
         queue.begin_ack()
@@ -355,7 +355,7 @@ class Sender:
         self.resent_segments = 0
         self.timeouts = 0
 
-    def take_probe(self, now_ns: int) -> Sent | None:
+    def take_probe(self, now_ns: i64) -> Sent | None:
         """Return the segment of a tail loss probe (RFC 8985 section 7.3), or None.
 
         DEVIATION: the probe is always the last segment sent, never new data: which subflow new
@@ -387,7 +387,7 @@ class Sender:
 
     # Inside.
 
-    def _take_rtt(self, progress: bool, echoed_sent_ns: int, now_ns: int) -> int:
+    def _take_rtt(self, progress: bool, echoed_sent_ns: int, now_ns: i64) -> int:
         """Sample the RTT (RFC 6298 section 3, RFC 7323 section 4); return it, 0 for none."""
         queue = self.queue
         rtt_ns = 0
@@ -436,7 +436,7 @@ class Sender:
             self._reorder_multiplier += 1
             self._reorder_persist = REORDER_PERSIST
 
-    def _while_recovering(self, ack: int, progress: bool, echoed_sent_ns: int, now_ns: int) -> None:
+    def _while_recovering(self, ack: int, progress: bool, echoed_sent_ns: int, now_ns: i64) -> None:
         # Eifel detection (RFC 3522): an ACK for the original, sent before the retransmission
         # was, shows that the loss did not happen. Timestamps tick in milliseconds.
         if (
@@ -468,7 +468,7 @@ class Sender:
             if self._reorder_persist == 0:
                 self._reorder_multiplier = 1
 
-    def _enter_recovery(self, flight_size: int, now_ns: int) -> None:
+    def _enter_recovery(self, flight_size: int, now_ns: i64) -> None:
         self.in_recovery = True
         self.force_one = True
         self.recovery_point = self.snd_nxt
@@ -494,7 +494,7 @@ class Sender:
         window_ns = self._reorder_multiplier * self.rtt.min_rtt_ns // 4
         return window_ns if window_ns < self.rtt.srtt_ns else self.rtt.srtt_ns
 
-    def _arm_probe(self, now_ns: int) -> None:
+    def _arm_probe(self, now_ns: i64) -> None:
         """Schedule a tail loss probe (RFC 8985 section 7.2)."""
         queue = self.queue
         if (
@@ -515,7 +515,7 @@ class Sender:
             deadline_ns if deadline_ns < self.rto_deadline_ns else self.rto_deadline_ns
         )
 
-    def _settle_probe(self, ack: int, flight_size: int, duplicate: bool, now_ns: int) -> None:
+    def _settle_probe(self, ack: int, flight_size: int, duplicate: bool, now_ns: i64) -> None:
         """See what a tail loss probe told (RFC 8985 section 7.4)."""
         if ack <= self._probe_end:
             if duplicate and ack == self._probe_end:
@@ -528,7 +528,7 @@ class Sender:
             self.congestion.on_loss_event(now_ns, flight_size)
             self.congestion.on_recovery_exit(now_ns)
 
-    def _pace(self, size: int, now_ns: int) -> None:
+    def _pace(self, size: int, now_ns: i64) -> None:
         congestion = self.congestion
         srtt_ns = self.rtt.srtt_ns
         if srtt_ns == 0:

@@ -13,6 +13,10 @@ and *retransmitted* while a retransmission of it is believed in flight; what is 
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 
 class Sent:
@@ -26,7 +30,9 @@ class Sent:
         "lost",
         "map_length",
         "map_ssn",
+        "newer",
         "offset",
+        "older",
         "payload",
         "retransmitted",
         "sacked",
@@ -34,15 +40,16 @@ class Sent:
         "sent_ns",
         "seq",
         "syn",
+        "timed",
     )
 
     def __init__(self, seq: int, end: int, payload: bytes | None, sent_ns: int) -> None:
-        self.seq: int = seq
-        self.end: int = end
+        self.seq: i64 = seq
+        self.end: i64 = end
         self.payload: bytes | None = payload
-        self.sent_ns: int = sent_ns
+        self.sent_ns: i64 = sent_ns
         """When it last left."""
-        self.sends: int = 1
+        self.sends: i64 = 1
         self.sacked: bool = False
         self.lost: bool = False
         self.retransmitted: bool = False
@@ -50,12 +57,16 @@ class Sent:
         """Cumulatively acknowledged, or replaced by its halves."""
         self.syn: bool = False
         self.fin: bool = False
-        self.offset: int = 0
+        self.timed: bool = False
+        """Linked by ``older`` and ``newer`` into the queue's order of transmission."""
+        self.older: Sent | None = None
+        self.newer: Sent | None = None
+        self.offset: i64 = 0
         """Stream offset of the first byte of the mapping that carries this train."""
-        self.map_ssn: int = 0
+        self.map_ssn: i64 = 0
         """First subflow sequence number of that mapping; 0 where there is none."""
-        self.map_length: int = 0
-        self.checksum: int = -1
+        self.map_length: i64 = 0
+        self.checksum: i64 = -1
         """DSS checksum of that mapping, -1 for none."""
 
     def fork(self, seq: int, end: int) -> Sent:
@@ -93,15 +104,16 @@ class SentQueue:
     __slots__ = (
         "_head",
         "_records",
-        "by_time",
         "delivered_bytes",
         "fack",
         "highest_sacked",
         "lost_bytes",
         "lost_queue",
+        "newest",
         "newest_end",
         "newest_resent",
         "newest_sent_ns",
+        "oldest",
         "out_bytes",
         "reordered",
         "retransmitted_bytes",
@@ -111,25 +123,27 @@ class SentQueue:
 
     def __init__(self) -> None:
         self._records: list[Sent] = []
-        self._head: int = 0
-        self.by_time: deque[tuple[int, Sent]] = deque()
-        """Transmissions in the order they left; stale entries are skipped when met."""
+        self._head: i64 = 0
+        self.oldest: Sent | None = None
+        self.newest: Sent | None = None
+        """Ends of the list of what may yet be deemed lost, in the order in which it last left (as
+        Linux's tsorted_sent_queue)."""
         self.lost_queue: deque[Sent] = deque()
         """Records to retransmit, in the order they were deemed lost."""
-        self.out_bytes: int = 0
-        self.sacked_bytes: int = 0
-        self.lost_bytes: int = 0
-        self.retransmitted_bytes: int = 0
-        self.fack: int = 0
+        self.out_bytes: i64 = 0
+        self.sacked_bytes: i64 = 0
+        self.lost_bytes: i64 = 0
+        self.retransmitted_bytes: i64 = 0
+        self.fack: i64 = 0
         """Highest sequence number known delivered (RACK.fack of RFC 8985)."""
-        self.highest_sacked: int = 0
-        self.delivered_bytes: int = 0
+        self.highest_sacked: i64 = 0
+        self.delivered_bytes: i64 = 0
         """Newly delivered by the ACK in hand, by whatever means."""
-        self.sample_sent_ns: int = -1
+        self.sample_sent_ns: i64 = -1
         """When the newest delivered record that was sent only once left; -1 for none."""
-        self.newest_sent_ns: int = -1
+        self.newest_sent_ns: i64 = -1
         """When the newest delivered record left, however often it was sent; -1 for none."""
-        self.newest_end: int = 0
+        self.newest_end: i64 = 0
         self.newest_resent: bool = False
         self.reordered: bool = False
         """Some record was delivered after one beyond it, without having been sent again."""
@@ -157,16 +171,18 @@ class SentQueue:
         """Add a record that left just now."""
         self._records.append(record)
         self.out_bytes += record.end - record.seq
-        self.by_time.append((record.sent_ns, record))
+        self._link(record)
 
-    def note_resent(self, record: Sent, now_ns: int) -> None:
+    def note_resent(self, record: Sent, now_ns: i64) -> None:
         """Account for one more transmission of ``record``."""
         record.sent_ns = now_ns
         record.sends += 1
         if not record.retransmitted:
             record.retransmitted = True
             self.retransmitted_bytes += record.end - record.seq
-        self.by_time.append((now_ns, record))
+        if record.timed:
+            self.unlink(record)
+        self._link(record)
 
     def begin_ack(self) -> None:
         """Forget what the previous ACK delivered."""
@@ -186,6 +202,8 @@ class SentQueue:
             if record.end <= una:
                 head += 1
                 record.done = True
+                if record.timed:
+                    self.unlink(record)
             elif record.seq < una:
                 record = self._cut_front(record, una)
             else:
@@ -204,9 +222,6 @@ class SentQueue:
         self._head = head
         if self.fack < una:
             self.fack = una
-        by_time = self.by_time
-        while by_time and by_time[0][1].done:
-            by_time.popleft()
 
     def sack(self, left: int, right: int) -> None:
         """Mark ``left`` to ``right`` as received (RFC 2018)."""
@@ -221,13 +236,15 @@ class SentQueue:
                     index = self._split(index, left)
                     continue
                 if record.end > right:
-                    # The object that stays outstanding keeps its place in by_time: cut the front.
+                    # The object that stays outstanding keeps its place in time: cut the front.
                     front = self._cut_front(record, right)
                     records.insert(index, front)
                     record = front
                 size = record.end - record.seq
                 self._delivered(record, size)
                 record.sacked = True
+                if record.timed:
+                    self.unlink(record)
                 self.sacked_bytes += size
                 if record.end > self.fack:
                     self.fack = record.end
@@ -254,9 +271,10 @@ class SentQueue:
     def mark_all_lost(self) -> None:
         """Deem everything lost that is not sacked (after a retransmission timeout)."""
         self.lost_queue.clear()
-        self.by_time.clear()
         for index in range(self._head, len(self._records)):
             record = self._records[index]
+            if record.timed:
+                self.unlink(record)
             if record.sacked:
                 continue
             size = record.end - record.seq
@@ -290,6 +308,33 @@ class SentQueue:
         """Split an outstanding record at ``end``; ``record`` keeps the front part."""
         index = self._find(record.seq)
         self._split(index, end)
+
+    def _link(self, record: Sent) -> None:
+        """Note that a record left last of all."""
+        last = self.newest
+        record.timed = True
+        record.older = last
+        if last is None:
+            self.oldest = record
+        else:
+            last.newer = record
+        self.newest = record
+
+    def unlink(self, record: Sent) -> None:
+        """Take a record out of the order of transmission."""
+        older = record.older
+        newer = record.newer
+        if older is None:
+            self.oldest = newer
+        else:
+            older.newer = newer
+        if newer is None:
+            self.newest = older
+        else:
+            newer.older = older
+        record.older = None
+        record.newer = None
+        record.timed = False
 
     def _delivered(self, record: Sent, size: int) -> None:
         self.delivered_bytes += size
@@ -341,12 +386,16 @@ class SentQueue:
         record.fin = False
         record.keep_to(seq)
         self._records.insert(index + 1, rest)
-        entry = (record.sent_ns, record)
-        place = len(self.by_time)
-        for position, (_, other) in enumerate(self.by_time):
-            if other is record and other.sent_ns == entry[0]:
-                place = position + 1
-        self.by_time.insert(place, (rest.sent_ns, rest))
+        if record.timed:
+            following = record.newer
+            rest.timed = True
+            rest.older = record
+            rest.newer = following
+            record.newer = rest
+            if following is None:
+                self.newest = rest
+            else:
+                following.older = rest
         if rest.lost and not rest.retransmitted:
             self.lost_queue.insert(1 if self.lost_queue else 0, rest)
         return index + 1

@@ -57,16 +57,16 @@ TRANSITIONS: dict[tuple[State, Change], State] = {
     (State.LAST_ACK, Change.FIN_ACKED): State.CLOSED,
 }
 
-CLOSED = State.CLOSED
-SYN_SENT = State.SYN_SENT
-SYN_RECEIVED = State.SYN_RECEIVED
-ESTABLISHED = State.ESTABLISHED
-FIN_WAIT_1 = State.FIN_WAIT_1
-FIN_WAIT_2 = State.FIN_WAIT_2
-CLOSE_WAIT = State.CLOSE_WAIT
-CLOSING = State.CLOSING
-LAST_ACK = State.LAST_ACK
-TIME_WAIT = State.TIME_WAIT
+CLOSED: Final[State] = State.CLOSED
+SYN_SENT: Final[State] = State.SYN_SENT
+SYN_RECEIVED: Final[State] = State.SYN_RECEIVED
+ESTABLISHED: Final[State] = State.ESTABLISHED
+FIN_WAIT_1: Final[State] = State.FIN_WAIT_1
+FIN_WAIT_2: Final[State] = State.FIN_WAIT_2
+CLOSE_WAIT: Final[State] = State.CLOSE_WAIT
+CLOSING: Final[State] = State.CLOSING
+LAST_ACK: Final[State] = State.LAST_ACK
+TIME_WAIT: Final[State] = State.TIME_WAIT
 
 # Tuples: looking for a member compares identities, a set would hash it.
 SYNCHRONIZED: Final = tuple(

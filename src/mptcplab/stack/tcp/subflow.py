@@ -10,6 +10,8 @@ opens is for the subclass in ``mptcplab.stack.mptcp``. Methods sort by name: ``h
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.state import (
@@ -39,6 +41,9 @@ from mptcplab.stack.tcp.subflow_base import (
 from mptcplab.wire.mptcp import Dss
 from mptcplab.wire.segment import ACK, FIN, RST, SYN, Segment
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
 
 class Subflow(SubflowBase):
     """State machine and timers of one subflow."""
@@ -47,19 +52,19 @@ class Subflow(SubflowBase):
 
     # Opening.
 
-    def open(self, window: int, now_ns: int) -> None:
+    def open(self, window: int, now_ns: i64) -> None:
         """Send our SYN (active open). ``window`` is the largest the receive buffer may become."""
         self.state = next_state(self.state, Change.ACTIVE_OPEN)
         self.rcv_wscale = window_shift(window) if self.config.window_scaling else 0
         self._send_syn(now_ns)
 
-    def accept(self, syn: Segment, window: int, now_ns: int) -> None:
+    def accept(self, syn: Segment, window: int, now_ns: i64) -> None:
         """Take in a SYN (passive open) and answer it."""
         self.state = next_state(self.state, Change.PASSIVE_OPEN)
         self._take_syn_options(syn, window, now_ns)
         self._send_syn(now_ns)
 
-    def _send_syn(self, now_ns: int) -> None:
+    def _send_syn(self, now_ns: i64) -> None:
         record = self.sender.record_new(1, None, 0, now_ns)
         record.syn = True
         record.lost = True  # so that poll_transmit finds it: the first time is like all others
@@ -68,7 +73,7 @@ class Subflow(SubflowBase):
         record.sends = 0
         self.sender.probe_deadline_ns = NEVER_NS
 
-    def _take_syn_options(self, segment: Segment, window: int, now_ns: int) -> None:
+    def _take_syn_options(self, segment: Segment, window: int, now_ns: i64) -> None:
         config = self.config
         self.receiver.open_at(segment.seq)
         self.last_receive_ns = now_ns
@@ -91,7 +96,7 @@ class Subflow(SubflowBase):
 
     # Input.
 
-    def receive(self, segment: Segment, now_ns: int) -> None:
+    def receive(self, segment: Segment, now_ns: i64) -> None:
         """Take in a segment (RFC 9293 section 3.10.7)."""
         state = self.state
         if state is SYN_SENT:
@@ -145,7 +150,7 @@ class Subflow(SubflowBase):
             elif flags & FIN:
                 self._receive_fin_again(now_ns)
 
-    def _receive_control(self, segment: Segment, seq: int, now_ns: int) -> bool:
+    def _receive_control(self, segment: Segment, seq: int, now_ns: i64) -> bool:
         """Check a segment with SYN, FIN or RST; ``True`` to go on with it."""
         flags = segment.flags
         receiver = self.receiver
@@ -177,7 +182,7 @@ class Subflow(SubflowBase):
             return False
         return True
 
-    def _receive_in_syn_sent(self, segment: Segment, now_ns: int) -> None:
+    def _receive_in_syn_sent(self, segment: Segment, now_ns: i64) -> None:
         """RFC 9293 section 3.10.7.3."""
         flags = segment.flags
         acceptable = bool(flags & ACK) and self.sender.unwrap(segment.ack) == 1
@@ -204,7 +209,7 @@ class Subflow(SubflowBase):
         self.receiver.ack_now = True
         self.on_established(now_ns)
 
-    def _finish_passive_open(self, segment: Segment, now_ns: int) -> bool:
+    def _finish_passive_open(self, segment: Segment, now_ns: i64) -> bool:
         if self.sender.unwrap(segment.ack) != 1:
             self.outbox.append(self.make_bare(RST, segment.ack, 0))
             return False
@@ -215,7 +220,7 @@ class Subflow(SubflowBase):
         self.on_established(now_ns)
         return True
 
-    def _receive_ack(self, segment: Segment, now_ns: int) -> bool:
+    def _receive_ack(self, segment: Segment, now_ns: i64) -> bool:
         """Process the acknowledgment (RFC 9293 section 3.10.7.4, fifth)."""
         sender = self.sender
         ack = sender.unwrap(segment.ack)
@@ -253,14 +258,14 @@ class Subflow(SubflowBase):
                     self._fin_acked(now_ns)
         return self.state is not CLOSED
 
-    def _echoed_ns(self, segment: Segment, now_ns: int) -> int:
+    def _echoed_ns(self, segment: Segment, now_ns: i64) -> i64:
         """Return when the segment whose timestamp is echoed left, to a tick; -1 for no echo."""
         if segment.ts_val is None or not self.ts_enabled:
             return -1
         age = ((now_ns // TICK_NS + self.ts_offset) - segment.ts_ecr) & MASK32
         return (now_ns // TICK_NS - age) * TICK_NS if age < 0x8000_0000 else -1
 
-    def _receive_payload(self, segment: Segment, seq: int, end: int, now_ns: int) -> None:
+    def _receive_payload(self, segment: Segment, seq: int, end: int, now_ns: i64) -> None:
         receiver = self.receiver
         if self.state not in CAN_RECEIVE:
             if end > receiver.rcv_nxt:
@@ -292,7 +297,7 @@ class Subflow(SubflowBase):
         for start, stop, part in ready:
             self.on_payload(start, stop, part, now_ns)
 
-    def _receive_fin(self, now_ns: int) -> None:
+    def _receive_fin(self, now_ns: i64) -> None:
         receiver = self.receiver
         receiver.ack_now = True
         if self.state not in CAN_RECEIVE:
@@ -303,12 +308,12 @@ class Subflow(SubflowBase):
         if self.state is TIME_WAIT:
             self._enter_time_wait(now_ns)
 
-    def _receive_fin_again(self, now_ns: int) -> None:
+    def _receive_fin_again(self, now_ns: i64) -> None:
         self.receiver.ack_now = True
         if self.state is TIME_WAIT:  # RFC 9293 section 3.10.7.4: restart the 2 MSL timeout
             self.time_wait_ns = now_ns + self.config.time_wait_ns
 
-    def _fin_acked(self, now_ns: int) -> None:
+    def _fin_acked(self, now_ns: i64) -> None:
         if self.state not in (FIN_WAIT_1, CLOSING, LAST_ACK):
             return
         self.state = next_state(self.state, Change.FIN_ACKED)
@@ -317,12 +322,12 @@ class Subflow(SubflowBase):
         elif self.state is CLOSED:
             self._become_closed(CloseReason.FINISHED, now_ns)
 
-    def _enter_time_wait(self, now_ns: int) -> None:
+    def _enter_time_wait(self, now_ns: i64) -> None:
         self.sender.stop()
         self.time_wait_ns = now_ns + self.config.time_wait_ns
         self.on_time_wait()
 
-    def _become_closed(self, reason: CloseReason, now_ns: int) -> None:
+    def _become_closed(self, reason: CloseReason, now_ns: i64) -> None:
         if self.close_reason is not None:
             return
         self.close_reason = reason
@@ -335,7 +340,7 @@ class Subflow(SubflowBase):
         self.sender.congestion.close()
         self.on_closed(now_ns)
 
-    def _challenge(self, now_ns: int, always: bool = False) -> None:
+    def _challenge(self, now_ns: i64, always: bool = False) -> None:
         """Answer an unacceptable segment with an ACK, not too often (RFC 5961 section 7)."""
         if always or now_ns >= self._challenge_allowed_ns:
             if not always:
@@ -344,25 +349,24 @@ class Subflow(SubflowBase):
 
     # Timers.
 
-    def next_deadline_ns(self) -> int:
+    def next_deadline_ns(self) -> i64:
         """Return the earliest timer of the subflow."""
         deadline = self.sender.next_deadline_ns()
         if self.receiver.ack_deadline_ns < deadline:
             deadline = self.receiver.ack_deadline_ns
         if self.time_wait_ns < deadline:
             deadline = self.time_wait_ns
-        config = self.config
-        if config.keepalive_ns and self.state in SYNCHRONIZED and self.time_wait_ns == NEVER_NS:
+        if self._keepalive_ns and self.state in SYNCHRONIZED and self.time_wait_ns == NEVER_NS:
             keepalive_ns = self._keepalive_deadline_ns()
             if keepalive_ns < deadline:
                 deadline = keepalive_ns
-        if config.user_timeout_ns and self.sender.stalled_since_ns != NEVER_NS:
-            limit_ns = self.sender.stalled_since_ns + config.user_timeout_ns
+        if self._user_timeout_ns and self.sender.stalled_since_ns != NEVER_NS:
+            limit_ns = self.sender.stalled_since_ns + self._user_timeout_ns
             if limit_ns < deadline:
                 deadline = limit_ns
         return deadline
 
-    def handle_timeout(self, now_ns: int) -> None:
+    def handle_timeout(self, now_ns: i64) -> None:
         """Do what is due; nothing if nothing is."""
         sender = self.sender
         if self.time_wait_ns <= now_ns:
@@ -371,8 +375,7 @@ class Subflow(SubflowBase):
         if self.receiver.ack_deadline_ns <= now_ns:
             self.receiver.ack_deadline_ns = NEVER_NS
             self.receiver.ack_now = True
-        config = self.config
-        if config.user_timeout_ns and sender.stalled_since_ns + config.user_timeout_ns <= now_ns:
+        if self._user_timeout_ns and sender.stalled_since_ns + self._user_timeout_ns <= now_ns:
             self.reset(CloseReason.TIMEOUT, now_ns)
             return
         if sender.next_send_ns <= now_ns:
@@ -384,10 +387,10 @@ class Subflow(SubflowBase):
         elif sender.probe_deadline_ns <= now_ns:
             self.probe_due = True
             sender.probe_deadline_ns = NEVER_NS
-        if config.keepalive_ns and self.state in SYNCHRONIZED and self.time_wait_ns == NEVER_NS:
+        if self._keepalive_ns and self.state in SYNCHRONIZED and self.time_wait_ns == NEVER_NS:
             self._keepalive(now_ns)
 
-    def _retransmission_timeout(self, now_ns: int) -> None:
+    def _retransmission_timeout(self, now_ns: i64) -> None:
         sender = self.sender
         if self.state is SYN_SENT or self.state is SYN_RECEIVED:
             limit = (
@@ -410,13 +413,9 @@ class Subflow(SubflowBase):
 
     def _keepalive_deadline_ns(self) -> int:
         sent = self._keepalives_sent
-        return (
-            self.last_receive_ns
-            + self.config.keepalive_ns
-            + sent * self.config.keepalive_interval_ns
-        )
+        return self.last_receive_ns + self._keepalive_ns + sent * self.config.keepalive_interval_ns
 
-    def _keepalive(self, now_ns: int) -> None:
+    def _keepalive(self, now_ns: i64) -> None:
         if self._keepalive_deadline_ns() > now_ns:
             return
         if self._keepalives_sent >= self.config.keepalive_probes:
@@ -427,7 +426,7 @@ class Subflow(SubflowBase):
 
     # Ending.
 
-    def gives_way_to(self, syn: Segment, now_ns: int) -> bool:
+    def gives_way_to(self, syn: Segment, now_ns: i64) -> bool:
         """Leave TIME-WAIT for a new SYN of the same pair (RFC 9293 section 3.6.1, MAY-2)."""
         if self.state is not TIME_WAIT or syn.flags & ACK:
             return False
@@ -438,7 +437,7 @@ class Subflow(SubflowBase):
             self._become_closed(CloseReason.FINISHED, now_ns)
         return newer
 
-    def reset(self, reason: CloseReason, now_ns: int) -> None:
+    def reset(self, reason: CloseReason, now_ns: i64) -> None:
         """Abort: send RST where there is someone to send it to, and be CLOSED."""
         state = self.state
         if (state in SYNCHRONIZED or state is SYN_RECEIVED) and state is not TIME_WAIT:

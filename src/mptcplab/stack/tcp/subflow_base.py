@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
@@ -25,6 +25,9 @@ from mptcplab.stack.tcp.state import (
 )
 from mptcplab.wire.mptcp import MptcpOption
 from mptcplab.wire.segment import ACK, FIN, MAX_OPTION_BYTES, PSH, RST, SYN, Segment
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 MASK32: Final = 0xFFFF_FFFF
 TICK_NS: Final = 1_000_000
@@ -53,10 +56,12 @@ class SubflowBase(ABC):
 
     __slots__ = (
         "_challenge_allowed_ns",
+        "_keepalive_ns",
         "_keepalives_sent",
         "_largest_window",
         "_last_probe_ns",
         "_last_window",
+        "_user_timeout_ns",
         "active",
         "close_reason",
         "config",
@@ -99,9 +104,9 @@ class SubflowBase(ABC):
     ) -> None:
         self.config: StackConfig = config
         self.local: bytes = local
-        self.local_port: int = local_port
+        self.local_port: i64 = local_port
         self.remote: bytes = remote
-        self.remote_port: int = remote_port
+        self.remote_port: i64 = remote_port
         self.sender: Sender = sender
         self.receiver = Receiver()
         self.outbox: deque[Segment] = outbox
@@ -112,28 +117,30 @@ class SubflowBase(ABC):
         """Whether we opened it."""
         self.state: State = CLOSED
         self.close_reason: CloseReason | None = None
-        self.reset_reason: int = -1
+        self.reset_reason: i64 = -1
         """Code of the MP_TCPRST that closed it, -1 for none."""
         self.ts_enabled: bool = config.timestamps
-        self.ts_offset: int = ts_offset
-        self.rcv_wscale: int = 0
-        self.snd_wscale: int = 0
-        self.syn_mss_bytes: int = mss_bytes
+        self.ts_offset: i64 = ts_offset
+        self.rcv_wscale: i64 = 0
+        self.snd_wscale: i64 = 0
+        self.syn_mss_bytes: i64 = mss_bytes
         """The MSS that our SYN announces."""
-        self.syn_timeouts: int = 0
+        self.syn_timeouts: i64 = 0
         self.fin_pending: bool = False
-        self.fin_seq: int = -1
+        self.fin_seq: i64 = -1
         self.probe_due: bool = False
-        self.time_wait_ns: int = NEVER_NS
-        self.last_receive_ns: int = 0
-        self._keepalives_sent: int = 0
-        self._challenge_allowed_ns: int = 0
-        self._last_window: int = -1
-        self._largest_window: int = 0
+        self.time_wait_ns: i64 = NEVER_NS
+        self.last_receive_ns: i64 = 0
+        self._keepalive_ns: i64 = config.keepalive_ns
+        self._user_timeout_ns: i64 = config.user_timeout_ns
+        self._keepalives_sent: i64 = 0
+        self._challenge_allowed_ns: i64 = 0
+        self._last_window: i64 = -1
+        self._largest_window: i64 = 0
         """The largest window the peer has advertised here, in bytes (MAX.SND.WND)."""
-        self.probes_unanswered: int = 0
+        self.probes_unanswered: i64 = 0
         """Window probes since anything acceptable arrived, less the last."""
-        self._last_probe_ns: int = 0
+        self._last_probe_ns: i64 = 0
 
     # Hooks.
 
@@ -158,31 +165,31 @@ class SubflowBase(ABC):
         """Return the MPTCP options that go with a train."""
 
     @abstractmethod
-    def on_syn_ack(self, segment: Segment, now_ns: int) -> bool:
+    def on_syn_ack(self, segment: Segment, now_ns: i64) -> bool:
         """Judge the peer's SYN/ACK; ``False`` if the subflow was reset for it."""
 
     @abstractmethod
-    def on_handshake_ack(self, segment: Segment, now_ns: int) -> bool:
+    def on_handshake_ack(self, segment: Segment, now_ns: i64) -> bool:
         """Judge the ACK that ends a passive open; ``False`` to ignore it or after a reset."""
 
     @abstractmethod
-    def on_established(self, now_ns: int) -> None:
+    def on_established(self, now_ns: i64) -> None:
         """The handshake is done."""
 
     @abstractmethod
-    def on_segment(self, segment: Segment, now_ns: int) -> bool:
+    def on_segment(self, segment: Segment, now_ns: i64) -> bool:
         """Take in the options and the window; ``False`` to ignore the rest of the segment."""
 
     @abstractmethod
-    def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: int) -> None:
+    def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: i64) -> None:
         """Payload is there in order."""
 
     @abstractmethod
-    def on_acked(self, now_ns: int) -> None:
+    def on_acked(self, now_ns: i64) -> None:
         """``sender.snd_una`` moved."""
 
     @abstractmethod
-    def on_fin(self, now_ns: int) -> None:
+    def on_fin(self, now_ns: i64) -> None:
         """The peer's FIN is there, in order."""
 
     @abstractmethod
@@ -194,7 +201,7 @@ class SubflowBase(ABC):
         """Both directions are done; only the wait of 2 MSL is left."""
 
     @abstractmethod
-    def on_closed(self, now_ns: int) -> None:
+    def on_closed(self, now_ns: i64) -> None:
         """The subflow is CLOSED, for ``close_reason``."""
 
     @abstractmethod
@@ -215,7 +222,7 @@ class SubflowBase(ABC):
 
     # Output.
 
-    def poll_transmit(self, now_ns: int) -> Segment | None:
+    def poll_transmit(self, now_ns: i64) -> Segment | None:
         """Return a segment that is due whatever new data there are: SYN, resent data, FIN."""
         sender = self.sender
         if sender.queue.lost_queue and (
@@ -238,13 +245,13 @@ class SubflowBase(ABC):
             return self._make_train(record, now_ns)
         return None
 
-    def poll_ack(self, now_ns: int) -> Segment | None:
+    def poll_ack(self, now_ns: i64) -> Segment | None:
         """Return an ACK if one is due and nothing else carried it."""
         if self.receiver.ack_now and self.state is not CLOSED and self.state is not SYN_SENT:
             return self.make_ack(now_ns)
         return None
 
-    def make_data(self, record: Sent, now_ns: int) -> Segment:
+    def make_data(self, record: Sent, now_ns: i64) -> Segment:
         """Return the segment for a train that leaves for the first time."""
         return self._make_train(record, now_ns)
 
@@ -275,7 +282,7 @@ class SubflowBase(ABC):
             flags=flags,
         )
 
-    def send_window_probe(self, now_ns: int) -> None:
+    def send_window_probe(self, now_ns: i64) -> None:
         """Ask for the peer's window (RFC 9293 section 3.8.6.1).
 
         As Linux's tcp_xmit_probe_skb: an old sequence number, one before ``snd_una``, without
@@ -290,7 +297,7 @@ class SubflowBase(ABC):
         probe.seq = (self.sender.iss + self.sender.snd_una - 1) & MASK32
         self.outbox.append(probe)
 
-    def make_ack(self, now_ns: int, options: tuple[MptcpOption, ...] | None = None) -> Segment:
+    def make_ack(self, now_ns: i64, options: tuple[MptcpOption, ...] | None = None) -> Segment:
         """Return an ACK without payload; ``options`` replace its usual MPTCP options."""
         receiver = self.receiver
         sender = self.sender
@@ -317,7 +324,7 @@ class SubflowBase(ABC):
         receiver.ack_sent()
         return segment
 
-    def _make_train(self, record: Sent, now_ns: int) -> Segment:
+    def _make_train(self, record: Sent, now_ns: i64) -> Segment:
         if record.syn:
             return self._make_syn(now_ns)
         receiver = self.receiver
@@ -347,7 +354,7 @@ class SubflowBase(ABC):
         receiver.ack_sent()
         return segment
 
-    def _make_syn(self, now_ns: int) -> Segment:
+    def _make_syn(self, now_ns: i64) -> Segment:
         config = self.config
         passive = self.state is SYN_RECEIVED
         segment = self.make_bare(SYN | ACK if passive else SYN, self.sender.iss, 0)
