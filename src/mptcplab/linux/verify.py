@@ -104,16 +104,18 @@ def note_dropped_data(host: str, moved: Mapping[str, tuple[int, int]]) -> str | 
 
     ``moved`` holds the counters that moved in a run (before, after).  Linux drops what TCP has
     acknowledged and the connection's window does not cover (net/mptcp/protocol.c,
-    mptcp_data_queue_ofo), which happens when its receiver is late and the buffer is full; the
-    sender then sends it again by one fragment for each MPTCP-level timeout.
+    mptcp_data_queue_ofo); the sender repeats it by one fragment for each MPTCP-level timeout.  It
+    happens where the receiver is late and its buffer fills: an ACK with a new DATA_ACK and a
+    smaller window moves the one and, where it acknowledges nothing new on its subflow, not the
+    other (tcp_may_update_window), so that their sum lies beyond what was granted.
     """
     before, after = moved.get("MPTcpExtNoDSSInWindow", (0, 0))
     if after == before:
         return None
     return (
         f"{host} dropped data {after - before} times that was beyond the connection's window "
-        "(MPTcpExtNoDSSInWindow); the kernel repeats it a fragment each 200 ms or more, in which "
-        "the connection stands still"
+        "(MPTcpExtNoDSSInWindow); the kernel repeats it a fragment each 200 ms or more, and the "
+        "connection stands still; a receive_buffer well above the send_buffer avoids it"
     )
 
 
