@@ -39,6 +39,7 @@ from mptcplab.wire.mptcp import (
     MpTcpRst,
     RemoveAddr,
 )
+from mptcplab.wire.mptcp_decode import decode_mptcp
 from mptcplab.wire.segment import ACK, FIN, RST, SYN, Segment
 
 # Handshakes.
@@ -415,3 +416,38 @@ def test_3_4_1_identifier_is_removed_before_it_means_another_address() -> None:
     signals = [option for option in said if isinstance(option, AddAddr | RemoveAddr)]
     assert [type(option) for option in signals] == [AddAddr, RemoveAddr, AddAddr]
     assert [o.address for o in signals if isinstance(o, AddAddr)] == [first, second]
+
+
+def test_3_1_third_packet_carries_both_keys() -> None:
+    pipe = Pipe()
+    pipe.recording = True
+    a = pipe.add_host("a", config(), "10.0.1.1")
+    b = pipe.add_host("b", config(), "10.0.1.2")
+    pipe.link("10.0.1.1", "10.0.1.2")
+    b.stack.listen(80)
+    local, remote = parse_address("10.0.1.1"), parse_address("10.0.1.2")
+    connection = a.stack.connect(local, remote, 80, pipe.now_ns)
+    pipe.run(100 * MILLISECOND_NS)
+    third = next(s for _, s in pipe.sent if s.src == local and not s.flags & SYN)
+    assert third.mptcp == (MpCapable(1, 1, connection.local_key, connection.peer_key),)
+    assert third.payload_bytes == 0
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_3_3_2_data_acks_of_four_and_eight_bytes(wide: bool) -> None:
+    peer = opened()
+    assert peer.connection is not None
+    peer.connection.write(b"acknowledge me")
+    peer.collect()
+    number = (peer.data_ack + 14) & (MASK64 if wide else 0xFFFF_FFFF)
+    peer.say(Dss(number, wide))
+    assert peer.connection.data_acked_bytes() == 14
+
+
+@pytest.mark.parametrize(("echo", "nibble"), [(False, 0xE), (True, 0xF)])
+def test_3_4_1_unassigned_bits_are_ignored(echo: bool, nibble: int) -> None:
+    option = AddAddr(3, OTHER, None, echo=echo, hmac=None if echo else bytes(8))
+    raw = bytearray(option.encode())
+    assert raw[2] & 0xF == int(echo)
+    raw[2] |= nibble
+    assert decode_mptcp(bytes(raw)) == option

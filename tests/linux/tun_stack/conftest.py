@@ -90,6 +90,7 @@ class Namespace:
         self.ip("link", "set", "lo", "up")
         self.sysctl("net.mptcp.enabled", int(mptcp))
         self.sysctl("net.mptcp.blackhole_timeout", 0)
+        self.sysctl("net.mptcp.stale_loss_cnt", 20)  # we may have to wait for a busy machine
         self.sysctl("net.ipv4.conf.all.rp_filter", 0)
         self.sysctl("net.ipv4.conf.default.rp_filter", 0)
         self.sysctl("net.ipv6.conf.default.accept_dad", 0)
