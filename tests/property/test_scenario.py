@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from mptcplab.scenario import Scenario, ScenarioError, load
 from mptcplab.scenario.json_schema import json_schema
 from mptcplab.scenario.plain import as_plain
-from mptcplab.scenario.schema import SCENARIO, Rows, Section, Table, Tables, sections
+from mptcplab.scenario.schema import SCENARIO, sections
+from mptcplab.scenario.sections import Rows, Section, Table, Tables
 from mptcplab.scenario.source import read_toml
 
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())

@@ -6,7 +6,8 @@ from importlib import resources
 
 from mptcplab.scenario.json_schema import shown_default
 from mptcplab.scenario.kinds import Kind
-from mptcplab.scenario.schema import Key, Rows, Section, Settings, Tables, sections
+from mptcplab.scenario.schema import sections
+from mptcplab.scenario.sections import Key, Rows, Section, Settings, Tables
 
 _BEFORE = """\
 # The scenario file

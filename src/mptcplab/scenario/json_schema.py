@@ -5,16 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mptcplab.scenario.kinds import Kind
-from mptcplab.scenario.schema import (
-    SCENARIO,
-    Key,
-    Rows,
-    Rule,
-    Section,
-    Settings,
-    Table,
-    Tables,
-)
+from mptcplab.scenario.schema import SCENARIO
+from mptcplab.scenario.sections import Key, Rows, Rule, Section, Settings, Table, Tables
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _BETWEEN_NEEDED = {"properties": {"links": {"additionalProperties": {"required": ["between"]}}}}

@@ -7,7 +7,8 @@ from typing import Any
 
 from mptcplab.scenario.errors import Path, Problems, dotted
 from mptcplab.scenario.kinds import Kind, found
-from mptcplab.scenario.schema import SCENARIO, Key, Rows, Section, Settings, Table, Tables
+from mptcplab.scenario.schema import SCENARIO
+from mptcplab.scenario.sections import Key, Rows, Section, Settings, Table, Tables
 from mptcplab.scenario.source import suggestion
 from mptcplab.units import UnitError
 

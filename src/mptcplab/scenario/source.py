@@ -10,16 +10,8 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from mptcplab.scenario.errors import Path, ScenarioError, nearest
-from mptcplab.scenario.schema import (
-    SCENARIO,
-    TOPOLOGY,
-    Key,
-    Rows,
-    Section,
-    Settings,
-    Table,
-    Tables,
-)
+from mptcplab.scenario.schema import SCENARIO, TOPOLOGY
+from mptcplab.scenario.sections import Key, Rows, Section, Settings, Table, Tables
 
 Raw = dict[str, Any]
 _SHARED = ("families", "hosts", "switches", "links")  # what a scenario takes from its topology
