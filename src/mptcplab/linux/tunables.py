@@ -7,7 +7,7 @@ from typing import Final
 
 from mptcplab.linux import addressing
 from mptcplab.network.topology import Host
-from mptcplab.scenario.model import Tunables
+from mptcplab.scenario.model import KERNEL_SCHEDULERS, Tunables
 
 _SMALLEST_BUFFER: Final = "4096"
 _INITIAL_RECEIVE_BUFFER: Final = 131072  # net/ipv4/tcp.c, tcp_init
@@ -39,7 +39,9 @@ def host_sysctls(host: Host, settings: Tunables) -> dict[str, str]:
 
 
 def _mptcp(settings: Tunables) -> dict[str, str]:
-    scheduler = "default" if settings.scheduler == "linux-default" else settings.scheduler
+    scheduler = settings.scheduler
+    if scheduler in KERNEL_SCHEDULERS:
+        scheduler = "default"
     values = {
         "net.mptcp.enabled": str(int(settings.enabled)),
         "net.mptcp.checksum_enabled": str(int(settings.checksum)),

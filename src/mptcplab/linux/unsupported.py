@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mptcplab.scenario.model import Scenario
+from mptcplab.scenario.model import KERNEL_SCHEDULERS, Scenario
 from mptcplab.scenario.schema import SIMULATED_CONGESTION
 
 _SCHEDULERS: Final = Path("/proc/sys/net/mptcp/available_schedulers")
@@ -35,7 +35,7 @@ def _problems(scenario: Scenario) -> Iterator[str]:
             )
     schedulers = _available_schedulers()
     for tunables in scenario.tunables.values():
-        if tunables.scheduler not in schedulers:
+        if tunables.scheduler not in (*KERNEL_SCHEDULERS, *schedulers):
             yield (
                 f'tunables.scheduler: "{tunables.scheduler}" is none of this kernel\'s; expected '
                 f"one of {', '.join(schedulers)}, {_INSTEAD}"

@@ -15,7 +15,14 @@ from mptcplab.network.topology import (
 )
 from mptcplab.scenario.buffers import buffer_needs
 from mptcplab.scenario.channels import bdp_bytes
-from mptcplab.scenario.model import Expectation, Flow, Measured, Scenario, Tunables
+from mptcplab.scenario.model import (
+    KERNEL_SCHEDULERS,
+    Expectation,
+    Flow,
+    Measured,
+    Scenario,
+    Tunables,
+)
 from mptcplab.scenario.schema import SIMULATED_CONGESTION
 from mptcplab.scenario.timeline import changes_text, links_up, own_label
 from mptcplab.units import format_duration, format_rate, format_size
@@ -341,13 +348,15 @@ def notes(scenario: Scenario) -> Iterator[str]:
     cpus = sorted({host.cpu for host in scenario.topology.hosts} - {"none"})
     if cpus:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
+    if any(tunables.scheduler == "2012" for tunables in scenario.tunables.values()):
+        yield 'scheduler = "2012" counts in simulation; the Linux testbed has its kernel\'s.'
     simulated = [
         f'flows.{flow.name}.congestion = "{flow.congestion}"'
         for flow in scenario.flows
         if flow.congestion in SIMULATED_CONGESTION or ":" in flow.congestion
     ]
     for host, tunables in scenario.tunables.items():
-        if tunables.scheduler != "default":
+        if tunables.scheduler not in KERNEL_SCHEDULERS:
             simulated.append(f'scheduler = "{tunables.scheduler}" of {host}')
         if ":" in tunables.path_manager:
             simulated.append(f'path_manager = "{tunables.path_manager}" of {host}')

@@ -11,6 +11,10 @@ from itertools import pairwise
 
 from mptcplab.network.topology import InterfaceEnd, Path, Topology
 
+KERNEL_SCHEDULERS = ("default", "linux-default", "2012")
+"""Values of ``scheduler`` that leave a kernel its own: its default, what our stack has of it, and
+what counts in simulation alone as the hosts' ``cpu`` does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tunables:

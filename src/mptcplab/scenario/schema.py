@@ -53,6 +53,7 @@ TUNABLES = Section(
                 "lowest-rtt-m1",
                 "lowest-rtt-plain",
                 "linux-default",
+                "2012",
                 "round-robin",
                 "redundant",
                 "blest",
@@ -62,8 +63,9 @@ TUNABLES = Section(
             'Which subflow carries the next data. "default" is what each stack has: the kernel its '
             'own, which ours calls "linux-default", and ours "lowest-rtt" with the two cures for '
             "small buffers of NSDI 2012, retransmission and penalisation; of these "
-            '"lowest-rtt-m1" has the first and "lowest-rtt-plain" none. Upstream kernels have '
-            "their default only.",
+            '"lowest-rtt-m1" has the first and "lowest-rtt-plain" none. "2012" counts in '
+            "simulation alone, where round trips below a tick of 4 ms are equal to it, as Linux "
+            "3.2 measured them. Upstream kernels have their default only.",
             "default",
         ),
         "receive_buffer_max": Key(

@@ -1,10 +1,15 @@
 """The report's testbed and experiments, against the report."""
 
+from importlib import resources
+from pathlib import Path
+
 import pytest
 
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.scenario import experiments, load, load_topology
 from mptcplab.scenario.timeline import links_up
+
+DATA = Path(str(resources.files("mptcplab.scenario"))) / "data"
 
 TABLE_1 = """\
 bliksem eth0 145.100.37.131 0 MAN 1Gb
@@ -145,3 +150,12 @@ def test_the_list() -> None:
     assert [item.name for item in experiments()] == list("ABCDEFGHI")
     assert all(item.question and item.title and item.section for item in experiments())
     assert load("a") == load("A")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((DATA / "examples").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_examples_load(path: Path) -> None:
+    scenario = load(path)
+    assert scenario.title or scenario.question
+    assert all(scenario.expected_subflows(flow) for flow in scenario.flows)

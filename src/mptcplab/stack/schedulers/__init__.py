@@ -12,7 +12,7 @@ from mptcplab.stack.schedulers.base import Scheduler
 from mptcplab.stack.schedulers.blest import Blest
 from mptcplab.stack.schedulers.ecf import Ecf
 from mptcplab.stack.schedulers.linux_default import LinuxDefault
-from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
+from mptcplab.stack.schedulers.lowest_rtt import TICK_NS, LowestRtt
 from mptcplab.stack.schedulers.redundant import Redundant
 from mptcplab.stack.schedulers.round_robin import RoundRobin
 
@@ -20,6 +20,7 @@ SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
     "lowest-rtt": LowestRtt,
     "lowest-rtt-m1": partial(LowestRtt, penalises=False),
     "lowest-rtt-plain": partial(LowestRtt, retransmits=False, penalises=False),
+    "2012": partial(LowestRtt, retransmits=False, penalises=False, shortest_ns=TICK_NS),
     "round-robin": RoundRobin,
     "redundant": Redundant,
     "blest": Blest,

@@ -19,6 +19,9 @@ from mptcplab.stack.schedulers.base import (
     sendable_bytes,
 )
 
+TICK_NS = 4_000_000
+"""What Linux 3.2 counted round trips in, at the 250 ticks a second that distributions choose; one
+that takes no whole tick counts as one (net/ipv4/tcp_input.c, tcp_rtt_estimator)."""
 SLOWER_FACTOR = 4
 """A piece is sent again only if its carrier's srtt exceeds ours this many times ..."""
 SMALL_WINDOW_SEGMENTS = 4
@@ -37,23 +40,35 @@ def fastest(candidates: list[SubflowView]) -> SubflowView | None:
 class LowestRtt(Scheduler):
     """The fastest subflow that has room in its window."""
 
-    __slots__ = ("_penalised_ns", "penalises", "retransmits")
+    __slots__ = ("_penalised_ns", "penalises", "retransmits", "shortest_ns")
 
-    def __init__(self, retransmits: bool = True, penalises: bool = True) -> None:
-        """Take whether M1 (``retransmits``) and M2 (``penalises``) are on."""
+    def __init__(
+        self, retransmits: bool = True, penalises: bool = True, shortest_ns: int = 0
+    ) -> None:
+        """Take whether M1 (``retransmits``) and M2 (``penalises``) are on.
+
+        Round trips below ``shortest_ns`` count as that: among such subflows the first has
+        precedence, as it had while kernels measured in ticks.
+        """
         self.retransmits: bool = retransmits
         self.penalises: bool = penalises
+        self.shortest_ns: int = shortest_ns
         self._penalised_ns: dict[int, int] = {}
 
     def select(self, usable: list[SubflowView], view: ConnectionView) -> SubflowView | None:
         """Return the fastest subflow with room, or None."""
         wanted_bytes = view.pending_end_offset - view.pending_offset
         best: SubflowView | None = None
+        best_ns = 0
         for subflow in usable:
-            if (
-                best is None or subflow.congestion.srtt_ns < best.congestion.srtt_ns
-            ) and sendable_bytes(subflow, wanted_bytes, view.train_bytes) > 0:
+            srtt_ns = subflow.congestion.srtt_ns
+            if srtt_ns < self.shortest_ns:
+                srtt_ns = self.shortest_ns
+            if (best is None or srtt_ns < best_ns) and sendable_bytes(
+                subflow, wanted_bytes, view.train_bytes
+            ) > 0:
                 best = subflow
+                best_ns = srtt_ns
         return best
 
     def next_allotment(self, view: ConnectionView) -> Allotment | None:

@@ -50,6 +50,16 @@ def a_view(*subflows: SubflowView, unsent: int = 1000, window: int = 1 << 20) ->
     return view
 
 
+def test_of_round_trips_below_a_tick_the_first_has_precedence() -> None:
+    view = a_view(a_subflow(0, rtt_ms=3), a_subflow(1, rtt_ms=1), a_subflow(2, rtt_ms=5))
+    chosen = LowestRtt(shortest_ns=4 * MS).next_allotment(view)
+    assert chosen is not None
+    assert chosen.subflow.subflow_id == 0
+    exact = LowestRtt().next_allotment(view)
+    assert exact is not None
+    assert exact.subflow.subflow_id == 1
+
+
 def carry_out(view: ConnectionView, order: Allotment) -> None:
     """Do what the connection does with an order."""
     order.subflow.in_flight_bytes += order.end_offset - order.offset
