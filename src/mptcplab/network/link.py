@@ -31,7 +31,7 @@ from mptcplab.network.counters import ChannelCounters
 from mptcplab.network.early_detection import EarlyDetection
 from mptcplab.network.loss import loss_model
 from mptcplab.network.parameters import ChannelParameters, JitterDistribution
-from mptcplab.network.piece import Piece
+from mptcplab.network.piece import Piece, arriving, leaving
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -243,7 +243,7 @@ class ChannelModel:
         if not parameters.up:
             self._cut(now_ns)
         if (parameters.delay_ns, parameters.jitter_ns) != (old.delay_ns, old.jitter_ns):
-            for piece in self._unsent():
+            for piece in leaving(self._first_unsent):
                 piece.jitter_ns = self._draw_jitter()
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
@@ -372,24 +372,6 @@ class ChannelModel:
         if frame_bytes > counters.queue_peak_bytes:
             counters.queue_peak_bytes = frame_bytes
 
-    def _unsent(self) -> list[Piece]:
-        """What is not yet on the wire, in order of sending."""
-        pieces: list[Piece] = []
-        piece = self._first_unsent
-        while piece is not None:
-            pieces.append(piece)
-            piece = piece.leaves_next
-        return pieces
-
-    def _flight(self) -> list[Piece]:
-        """What will arrive, in order of arrival."""
-        pieces: list[Piece] = []
-        piece = self._first_arriving
-        while piece is not None:
-            pieces.append(piece)
-            piece = piece.arrives_next
-        return pieces
-
     def _set_flight(self, pieces: list[Piece]) -> None:
         """Let these pieces arrive, in this order."""
         self._first_arriving = None
@@ -509,7 +491,7 @@ class ChannelModel:
         """Send what is unsent at another rate from now on; the bits sent so far stay sent."""
         if rate_bps == self._rate_bps:
             return
-        unsent = self._unsent()
+        unsent = leaving(self._first_unsent)
         backlogs = [self._backlog(piece, now_ns) for piece in unsent]
         if self._rate_bps > 0:
             self._busy_ns -= max(0, self._free_ns - now_ns)
@@ -541,7 +523,7 @@ class ChannelModel:
         arrival_ns = self._arrival_ns(piece)
         if self.parameters.reorder:
             piece.arrival_ns = arrival_ns
-            flight = self._flight()
+            flight = arriving(self._first_arriving)
             place = len(flight)
             while place and flight[place - 1].arrival_ns > arrival_ns:
                 place -= 1
@@ -573,11 +555,11 @@ class ChannelModel:
     def _reschedule(self) -> None:
         """Work out anew when what is unsent will arrive."""
         reorder = self.parameters.reorder
-        unsent = self._unsent()
+        unsent = leaving(self._first_unsent)
         for piece in unsent:
             piece.arrival_ns = -1
         last_ns: i64 = 0
-        for piece in reversed(self._flight()):
+        for piece in reversed(arriving(self._first_arriving)):
             if piece.arrival_ns >= 0:
                 last_ns = piece.arrival_ns
                 break
@@ -587,12 +569,12 @@ class ChannelModel:
                 piece.arrival_ns = arrival_ns if reorder else max(arrival_ns, last_ns)
                 last_ns = max(last_ns, piece.arrival_ns)
         self._last_arrival_ns = last_ns
-        self._set_flight(sorted(self._flight(), key=_arrival_order))
+        self._set_flight(sorted(arriving(self._first_arriving), key=_arrival_order))
 
     def _cut(self, now_ns: int) -> None:
         """Lose everything that has not arrived."""
         counters = self.counters
-        flight = self._flight()
+        flight = arriving(self._first_arriving)
         while flight and flight[-1].arrival_ns > now_ns:
             piece = flight.pop()
             counters.down_packets += piece.packets

@@ -56,3 +56,21 @@ class Piece:
         self.rest: int = 0
         self.leaves_next: Piece | None = None
         self.arrives_next: Piece | None = None
+
+
+def leaving(first: Piece | None) -> list[Piece]:
+    """Return a piece and those that leave the transmitter behind it."""
+    pieces: list[Piece] = []
+    while first is not None:
+        pieces.append(first)
+        first = first.leaves_next
+    return pieces
+
+
+def arriving(first: Piece | None) -> list[Piece]:
+    """Return a piece and those that arrive behind it."""
+    pieces: list[Piece] = []
+    while first is not None:
+        pieces.append(first)
+        first = first.arrives_next
+    return pieces

@@ -18,7 +18,7 @@ from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import closing, fallback, handshake, sending
 from mptcplab.stack.mptcp.data_sender import DataSender
-from mptcplab.stack.mptcp.dsn import unwrap, wrap
+from mptcplab.stack.mptcp.dsn import limited, unwrap, wrap
 from mptcplab.stack.mptcp.paths import Paths
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 MASK32: Final = 0xFFFF_FFFF
 MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
-
-FAR_BYTES: Final = 1 << 60
-"""Farther from the stream than any window: DSNs beyond it are all the same to us."""
 
 
 class Connection:
@@ -442,10 +439,7 @@ class Connection:
 
     def unwrap_dsn(self, dsn: int, is_8: bool) -> int:
         """Return the stream offset of one of the peer's data sequence numbers."""
-        offset = unwrap(dsn, self.rx_base, self.receive_buffer.rcv_nxt, is_8)
-        if -FAR_BYTES < offset < FAR_BYTES:
-            return offset
-        return FAR_BYTES if offset > 0 else -FAR_BYTES
+        return limited(unwrap(dsn, self.rx_base, self.receive_buffer.rcv_nxt, is_8))
 
     def settle_fully(self, now_ns: i64) -> None:
         """The peer proved to have our key: joins may start (RFC 8684 section 3.1)."""

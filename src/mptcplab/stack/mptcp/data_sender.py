@@ -43,6 +43,7 @@ class DataSender:
         "fin_timeouts",
         "finished",
         "largest_window",
+        "last_train_bytes",
         "outstanding",
         "persist_backoff",
         "persist_ns",
@@ -81,6 +82,8 @@ class DataSender:
         self.write_short: bool = False
         """A write found no room; the application waits to be told."""
         self.reinjected_bytes: i64 = 0
+        self.last_train_bytes: i64 = 0
+        """How long the train was that left last."""
         self.deadline_ns: i64 = NEVER_NS
         """Data-level retransmission timer."""
         self._backoff: i64 = 0

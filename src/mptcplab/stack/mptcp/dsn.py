@@ -6,6 +6,8 @@ from typing import Final
 
 MASK32: Final = 0xFFFF_FFFF
 MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
+FAR_BYTES: Final = 1 << 60
+"""Farther from the stream than any window: data sequence numbers beyond it are all the same."""
 HALF62: Final = 0x2000_0000_0000_0000
 HALF64: Final = 0x8000_0000_0000_0000
 
@@ -31,3 +33,10 @@ def unwrap(number: int, base: int, near: int, is_8: bool) -> int:
     if distance >= 0x8000_0000:
         distance -= 0x1_0000_0000
     return near + distance
+
+
+def limited(offset: int) -> int:
+    """Return an offset, or the nearest one that is merely far from any window of the stream."""
+    if -FAR_BYTES < offset < FAR_BYTES:
+        return offset
+    return FAR_BYTES if offset > 0 else -FAR_BYTES

@@ -34,6 +34,7 @@ class ReceiveBuffer:
         "counting",
         "duplicate_bytes",
         "edge_offset",
+        "last_train_bytes",
         "max_bytes",
         "outside_bytes",
         "rcv_nxt",
@@ -55,6 +56,8 @@ class ReceiveBuffer:
         """Bytes that arrived more than once at this level (reinjections that were not needed)."""
         self.outside_bytes: i64 = 0
         """Bytes beyond the window, not taken."""
+        self.last_train_bytes: i64 = 0
+        """How much the last train brought."""
         self.counting: bool = False
         """Some of the unread content came as mere lengths."""
         self._content: deque[bytes | memoryview] = deque()
@@ -109,6 +112,7 @@ class ReceiveBuffer:
 
     def insert(self, offset: int, end: int, payload: bytes | None) -> int:
         """Take bytes of the stream in; return how many became readable."""
+        self.last_train_bytes = end - offset
         rcv_nxt = self.rcv_nxt
         limit = self.read_offset + self.size_bytes
         if limit < self.edge_offset:

@@ -87,6 +87,7 @@ def send_on(
     payload = send.buffer.content(offset, end)
     ssn = sender.snd_nxt
     size = end - offset
+    send.last_train_bytes = size
     idle_ns = now_ns - sender.last_send_ns
     if sender.last_send_ns and sender.queue.out_bytes == 0 and idle_ns > sender.rtt.rto_ns:
         sender.congestion.restart_after_idle(now_ns)

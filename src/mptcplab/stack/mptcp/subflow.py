@@ -16,13 +16,10 @@ from mptcplab.stack.mptcp import fallback, handshake, options
 from mptcplab.stack.mptcp.backlog import Backlog
 from mptcplab.stack.mptcp.dsn import wrap
 from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
+from mptcplab.stack.mptcp.trains import longest_train
 from mptcplab.stack.schedulers.base import SubflowView
 from mptcplab.stack.tcp.receiver import NEVER_NS
-from mptcplab.stack.tcp.sender import (
-    PACING_AVOIDANCE_PERCENT,
-    PACING_SLOW_START_PERCENT,
-    Sender,
-)
+from mptcplab.stack.tcp.sender import Sender
 from mptcplab.stack.tcp.sent import Sent
 from mptcplab.stack.tcp.state import CAN_SEND, ESTABLISHED, SYN_SENT
 from mptcplab.stack.tcp.subflow import Subflow
@@ -49,11 +46,6 @@ MASK32: Final = 0xFFFF_FFFF
 
 DSS_BYTES: Final = 28
 """A DSS with 8-byte DATA_ACK and DSN is 26 bytes, 28 with checksum or padding."""
-
-TRAINS_IN_FLIGHT: Final = 3
-"""A train longer than one mapping is no larger than this part of what is in flight before it, so
-that it is short against the round trip and ACKs keep coming all through it (Linux's
-tcp_tso_win_divisor lets one train take a third of the window)."""
 
 UNMAPPED_LIMIT_BYTES: Final = 65_536
 """Least data without a mapping after which a subflow counts as broken (RFC 8684 3.3.1 says: the
@@ -197,9 +189,6 @@ class MptcpSubflow(Subflow):
     def _room_bytes(self, in_flight_bytes: i64, now_ns: i64) -> i64:
         """Return what one train may hold now; 0 to wait for a better filled one.
 
-        As Linux's tcp_tso_autosize: what leaves in a millisecond at the pacing rate (as
-        tcp_update_pacing_rate has it, whether or not there is pacing), at least two segments.
-
         As Linux's tcp_tso_should_defer: with an ACK to come soon (the oldest data are out for
         half a round trip), a third of the window or a whole train is waited for, so that trains
         do not crumble.
@@ -207,27 +196,15 @@ class MptcpSubflow(Subflow):
         sender = self.sender
         congestion = sender.congestion
         cwnd: i64 = congestion.cwnd_bytes
-        mss = sender.mss_bytes
-        target: i64 = self.connection.send.view.train_bytes
-        if target > MAX_MAPPING_BYTES:
-            target = in_flight_bytes // TRAINS_IN_FLIGHT
-            if target < MAX_MAPPING_BYTES:
-                target = MAX_MAPPING_BYTES
-            elif target > self.connection.send.view.train_bytes:
-                target = self.connection.send.view.train_bytes
-        train_time_ns = self._train_time_ns
         srtt_ns: i64 = sender.rtt.srtt_ns
-        if train_time_ns and srtt_ns:
-            percent: i64 = PACING_AVOIDANCE_PERCENT
-            if cwnd < congestion.ssthresh_bytes:
-                percent = PACING_SLOW_START_PERCENT
-            paced = percent * cwnd * train_time_ns // (srtt_ns * 100)
-            if paced < 2 * mss:
-                paced = 2 * mss
-            if paced < target:
-                target = paced
-        if target < mss:
-            target = mss
+        send = self.connection.send
+        target = longest_train(
+            sender,
+            in_flight_bytes,
+            send.window_end - send.sent_offset,
+            send.view.train_bytes,
+            self._train_time_ns,
+        )
         room = cwnd - in_flight_bytes
         if in_flight_bytes > 0 and room < target and room * 3 < cwnd and not sender.in_recovery:
             oldest = sender.queue.first()

@@ -1,0 +1,66 @@
+"""How long a train may be: sized to the pace, as hosts with segmentation offload do it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mptcplab.stack.tcp.sender import (
+    PACING_AVOIDANCE_PERCENT,
+    PACING_SLOW_START_PERCENT,
+    Sender,
+)
+from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+WINDOW_DIVISOR: Final = 3
+"""A train longer than one mapping is no larger than this part of what is in flight before it, so
+that it is short against the round trip and ACKs keep coming all through it, and of what the peer's
+window still has room for, which subflows share (Linux's tcp_tso_win_divisor is a third of both
+windows)."""
+
+
+def longest_train(
+    sender: Sender,
+    in_flight_bytes: i64,
+    window_room_bytes: i64,
+    most_bytes: i64,
+    train_time_ns: i64,
+) -> i64:
+    """Return how much a full train holds now, at most ``most_bytes`` and at least one segment.
+
+    As Linux's tcp_tso_autosize: what leaves in ``train_time_ns`` at the pacing rate (as
+    tcp_update_pacing_rate has it, whether or not there is pacing), at least two segments; 0 for no
+    such bound. A train of several mappings goes by what is in flight, which the peer's window may
+    hold far below the congestion window; ``window_room_bytes`` is what that window still takes.
+    """
+    congestion = sender.congestion
+    cwnd: i64 = congestion.cwnd_bytes
+    srtt_ns: i64 = sender.rtt.srtt_ns
+    mss = sender.mss_bytes
+    target = most_bytes
+    paced_by_time = train_time_ns > 0 and srtt_ns > 0
+    if target > MAX_MAPPING_BYTES:
+        longest = in_flight_bytes
+        if window_room_bytes < longest:
+            longest = window_room_bytes
+        longest = longest // WINDOW_DIVISOR
+        if paced_by_time:
+            pace = PACING_AVOIDANCE_PERCENT * in_flight_bytes * train_time_ns // (srtt_ns * 100)
+            if pace < longest:
+                longest = pace
+        if longest < MAX_MAPPING_BYTES:
+            longest = MAX_MAPPING_BYTES
+        if longest < target:
+            target = longest
+    if paced_by_time:
+        percent: i64 = PACING_AVOIDANCE_PERCENT
+        if cwnd < congestion.ssthresh_bytes:
+            percent = PACING_SLOW_START_PERCENT
+        paced = percent * cwnd * train_time_ns // (srtt_ns * 100)
+        if paced < 2 * mss:
+            paced = 2 * mss
+        if paced < target:
+            target = paced
+    return target if target > mss else mss
