@@ -96,19 +96,24 @@ def make_capture(path: Path) -> None:
             subprocess.run(("ip", "netns", "del", name), check=False)
 
 
-def timed(words: list[str]) -> tuple[float, float]:
-    """Run a command; returns (seconds, peak memory of the largest child so far in MiB)."""
-    begun = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - begun, resource.getrusage(
-        resource.RUSAGE_CHILDREN
-    ).ru_maxrss / 1024
+def timed(words: list[str], folder: str) -> tuple[float, float, float]:
+    """Run a command in ``folder``, where it may leave files.
+
+    Returns (seconds, seconds of processor time, peak memory of the largest child so far in MiB).
+    """
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return time.perf_counter() - begun, used, after.ru_maxrss / 1024
 
 
 def main() -> None:
     """Measure and print."""
     if len(sys.argv) > 1:
-        path = Path(sys.argv[1])
+        path = Path(sys.argv[1]).resolve()
     else:
         path = Path(tempfile.gettempdir()) / "mptcplab-bench.pcap"
         if not path.exists():
@@ -118,24 +123,30 @@ def main() -> None:
     commands = {"mptcplab": ours}
     if shutil.which("mptcptrace"):
         commands["mptcptrace"] = ["mptcptrace", "-f", str(path), "-s", "-w", "2"]
+        graphs = ["-s", "-S", "-G", "250", "-r", "2", "-F", "3", "-w", "2", "-q", "100", "-a"]
+        commands["mptcptrace, all graphs"] = ["mptcptrace", "-f", str(path), *graphs]
     if shutil.which("tshark"):
         fields = [word for field in TSHARK_FIELDS for word in ("-e", field)]
         commands["tshark"] = ["tshark", "-n", "-r", str(path), "-T", "fields", *fields]
     times: dict[str, list[float]] = {name: [] for name in commands}
+    processor: dict[str, list[float]] = {name: [] for name in commands}
     memory: dict[str, float] = {}
     for turn in range(ROUNDS):
         for name, words in commands.items():
             if name == "tshark" and turn:
                 continue  # a minute is enough
-            seconds, peak = timed(words)
+            with tempfile.TemporaryDirectory() as folder:
+                seconds, used, peak = timed(words, folder)
             times[name].append(seconds)
+            processor[name].append(used)
             memory.setdefault(name, peak)
     print(f"{path}: {packets:,} packets, {path.stat().st_size:,} bytes")
     base = statistics.median(times["mptcplab"])
     for name, each in times.items():
         median = statistics.median(each)
+        used = statistics.median(processor[name])
         print(
-            f"{name:12} {packets / median:12,.0f} packets/s  {median:7.2f} s  "
+            f"{name:22} {packets / median:12,.0f} packets/s  {median:7.2f} s  cpu {used:6.2f} s  "
             f"mptcplab is {median / base:5.2f} times as fast; peak so far {memory[name]:.0f} MiB"
         )
 
