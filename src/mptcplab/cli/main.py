@@ -7,6 +7,7 @@ after SIGINT and SIGTERM.  Nothing heavy is imported until a sub-command needs i
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -60,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         arguments = sys.argv[1:]
     command = next((word for word in arguments if not word.startswith("-")), None)
-    args = build_parser(command).parse_args(arguments)
     try:
+        args = build_parser(command).parse_args(arguments)
         status: int = args.run(args)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -82,9 +83,17 @@ def _explain(error: Exception) -> tuple[str | None, int]:
     status = getattr(error, "exit_status", None)
     if status is not None:
         return str(error), int(status)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left on the device{f' of {error.filename}' if error.filename else ''}", (
+            MACHINE_CANNOT
+        )
     return None, INVALID_RUN
 
 
 def entry() -> None:
     """Start the command from the shell."""
-    sys.exit(main())
+    try:
+        status = main()
+    except KeyboardInterrupt:  # while an error was being explained
+        status = INTERRUPTED
+    sys.exit(status)
