@@ -77,13 +77,14 @@ def _of_paths(texts: list[str]) -> tuple[dict[str, Any], str]:
 def _path(text: str) -> tuple[int, int]:
     """Return the rate and the round trip of one path."""
     from mptcplab.scenario import ScenarioError
-    from mptcplab.units import UnitError, parse_duration, parse_rate
+    from mptcplab.scenario.kinds import DURATION, RATE
+    from mptcplab.units import UnitError
 
     rate, at, rtt = text.partition("@")
     if not at:
         raise ScenarioError("buffers", "", f'"{text}" has no "@"', EXPECTED)
     try:
-        found = parse_rate(rate), parse_duration(rtt)
+        found = RATE.parse(rate), DURATION.parse(rtt)
     except UnitError as error:
         problem, _, expected = str(error).partition("; expected ")
         raise ScenarioError("buffers", text, problem, expected) from error

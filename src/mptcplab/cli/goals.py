@@ -60,6 +60,7 @@ class Rates:
 def run(args: argparse.Namespace) -> int:
     """Measure and judge; see the parser's epilog for the exit status."""
     from mptcplab.report import goals
+    from mptcplab.scenario import ScenarioError
 
     scenario = load_scenario(args)
     flow, shared = _judged(scenario)
@@ -69,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
     kinds = {"together": flow, "uncoupled": replace(flow, congestion="reno")}
     for link in flow.links:
         kinds[f"tcp on {link}"] = replace(flow, protocol="tcp", congestion="reno", links=(link,))
+    if args.repetitions is not None and args.repetitions < 1:
+        raise ScenarioError(
+            "--repetitions", "", f"{args.repetitions} is no number of runs", "1 or more"
+        )
     repetitions = args.repetitions or scenario.repetitions
     if args.repetitions is None and repetitions == 1:
         repetitions = REPETITIONS

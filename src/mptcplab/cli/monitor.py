@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise MonitorError(f"--interval: {error}", 2) from error
     if interval_ns < 1_000_000:
         raise MonitorError(f"--interval {args.interval}: too short; expected 1ms or more", 2)
+    if args.count is not None and args.count < 1:
+        raise MonitorError(f"--count {args.count}: no number of intervals; expected 1 or more", 2)
     hosts = {}
     for text in args.rtt:
         interface, named, address = text.rpartition("=")

@@ -35,6 +35,8 @@ class Run:
             self.metadata: dict[str, Any] = json.loads(text)
         except json.JSONDecodeError as error:
             raise RunError(f"{self.folder}/run.json: not JSON: {error}") from error
+        if not isinstance(self.metadata, dict):
+            raise RunError(f"{self.folder}/run.json: not a run's metadata; expected a JSON object")
         version = self.metadata.get("schema")
         if not isinstance(version, int) or version > SCHEMA_VERSION:
             raise RunError(

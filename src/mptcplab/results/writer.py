@@ -16,6 +16,12 @@ PARTIAL_SUFFIX: Final = ".partial"
 OWNER_FILE: Final = "owner"
 
 
+class FolderError(ValueError):
+    """A run's folder cannot be made; the text says which and why."""
+
+    exit_status = 2  # bad input
+
+
 class RunWriter:
     """Gathers a run's tables and metadata and puts the folder in place when it is finished.
 
@@ -25,14 +31,22 @@ class RunWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make ready to write ``folder``; FileExistsError where it is not :func:`is_free`."""
+        """Make ready to write ``folder``.
+
+        Raises FileExistsError where it is not :func:`is_free`, FolderError where it cannot be made.
+        """
         if not is_free(folder):
             raise FileExistsError(f"{folder} exists already; choose another folder for the run")
         self.folder = folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(folder.parent)
         self._partial = folder.parent / f".{folder.name}{PARTIAL_SUFFIX}"
-        self._partial.mkdir()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(folder.parent)
+            self._partial.mkdir()
+        except OSError as error:
+            raise FolderError(
+                f"{folder}: cannot be made: {error.strerror}; expected a folder that may be written"
+            ) from error
         (self._partial / OWNER_FILE).touch()
         self._owner = _lock(self._partial / OWNER_FILE)
         self._columns: dict[str, dict[str, list[Any]]] = {

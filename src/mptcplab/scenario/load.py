@@ -50,8 +50,10 @@ def load(
     source = open_source(path)
     scenario = _resolved(path, source, overrides)
     scenario = scaled(scenario, duration_ns, time_scale)
-    if seed is not None and seed < 0:
-        raise ScenarioError("--seed", "seed", f"{seed} is negative", "a number from 0")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ScenarioError(
+            "--seed", "seed", f"{seed} is out of range", "a number from 0 to 2^63 - 1"
+        )
     if interval_ns is not None or seed is not None:
         scenario = replace(
             scenario,

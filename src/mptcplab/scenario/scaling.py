@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from mptcplab.scenario.errors import ScenarioError
+from mptcplab.scenario.kinds import MAX_DURATION_NS
 from mptcplab.scenario.model import Action, Flow, Scenario
 
 MIN_INTERVAL_NS = 10_000_000
@@ -27,6 +28,9 @@ def scaled(scenario: Scenario, duration_ns: int | None, time_scale: float | None
         if not 0 < time_scale < float("inf"):
             raise ScenarioError("--time-scale", "", f"{time_scale} is no factor", "such as 0.05")
         scale = Fraction(str(time_scale))
+    if scenario.duration_ns * scale > MAX_DURATION_NS:
+        option = "--duration" if duration_ns is not None else "--time-scale"
+        raise ScenarioError(option, "", "makes the run too long", "1000 hours at most")
     if scale == 1:
         return scenario
     result = _multiplied(scenario, scale)

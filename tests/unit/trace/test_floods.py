@@ -89,3 +89,22 @@ def test_a_capture_of_a_century(build: ModuleType, read: Any) -> None:
     assert capture.last_ns - capture.first_ns > 4e18
     assert any("Connection 0" in line for line in explanation(capture))
     assert 0 < tables(capture)["flows"].num_rows <= 1_000_000
+
+
+def test_many_flows_without_a_start(build: ModuleType, read: Any) -> None:
+    """Each is compared with the few that are like it."""
+
+    def flows(count: int) -> bytes:
+        packets = []
+        for k in range(count):
+            source = f"10.{k >> 16}.{k >> 8 & 255}.{k & 255}"
+            for n in range(2):
+                option = build.dss(7, (k << 40) + 100 * n, 1 + 100 * n, 100)
+                segment = build.tcp(9, 80, 5000 + 100 * n, 1, build.ACK, option, bytes(100))
+                packets.append(build.ethernet(build.ipv4(source, "192.0.2.1", segment)))
+        return bytes(build.pcap(packets))
+
+    few, many = flows(150), flows(1200)
+    assert len(read(few).connections) == 150
+    short, long = _timed(lambda: read(few)), _timed(lambda: read(many))
+    assert long < 8 * 4 * max(short, 0.05)
