@@ -156,7 +156,8 @@ class OurHost:
         if isinstance(event, events.ConnectionAccepted):
             self.connection = event.connection
         elif isinstance(event, events.ConnectionEstablished | events.DataWritable):
-            if self.sending:
+            # It may have been told of room before the end of the measurement, and hear it after.
+            if self.sending and event.connection.closed_for is None:
                 while event.connection.write(CHUNK) == len(CHUNK):
                     pass
         elif isinstance(event, events.DataReadable):
