@@ -242,7 +242,7 @@ def _rtt(trace: Trace, connection: Connection, side: int) -> Figure:
             )  # fmt: skip
     axis.set_ylabel("round trip, from the capture on (ms)")
     axis.set_xlabel("time (s)")
-    axis.set_ylim(bottom=0)
+    axis.set_yscale("log")  # near the receiver microseconds, with delayed ACKs tens of milliseconds
     _mark_events(trace, connection, axis, side)
     if axis.has_data():
         _legend(axis, 4)

@@ -169,10 +169,11 @@ class _Batch:
         in_flight = self._of(sent, self.direction) - self._of(acked, self.direction)
         offered = self._offered(window)
         other = 1 - self.direction
-        advances = self.acks & (ack > self._of(acked_before, other))
+        before_ack = np.where(self.acks, self._of(acked_before, other), -LOWEST)
+        advances = ack > before_ack
         rtt = self.owner.round_trips().match(
             groups, self.half, self.time, new_from + new_bytes, new_bytes > 0, again > 0,
-            ack, advances, halves,
+            ack, before_ack, halves,
         )  # fmt: skip
         self._remember(groups, sent, acked, window, fin, seq, ack)
         return Followed(

@@ -31,14 +31,16 @@ class RoundTrips:
         is_new: Mask,
         is_again: Mask,
         ack: Ints,
-        advances: Mask,
+        acked_before: Ints,
         halves: NDArray[Any],
     ) -> Ints:
         """Return the sample that each segment's acknowledgement gives, 0 for none.
 
         Karn's rule: data of which anything was sent again between it and its acknowledgement gives
-        no sample (RFC 6298 section 3).
+        no sample (RFC 6298 section 3).  ``acked_before`` is what each segment's side had
+        acknowledged by then: an acknowledgement of a FIN says nothing of older data.
         """
+        advances = ack > acked_before
         new = np.flatnonzero(is_new)
         points = Points(
             np.concatenate((self._half, half[new])),
@@ -53,7 +55,7 @@ class RoundTrips:
             place = points.find(rank, peer, ack[asking])
             sample = time_ns[asking] - points.time[place]
             good = (points.half[place] == peer) & (points.end[place] <= ack[asking])
-            good &= sample > 0
+            good &= (sample > 0) & (points.end[place] > acked_before[asking])
             again_ns = self._sent_again(groups, half, time_ns, is_again, halves)[asking]
             good &= again_ns < points.time[place]
             rtt[asking[good]] = sample[good]
