@@ -69,28 +69,29 @@ def test_the_queue_takes_exactly_its_limit(two_links: Topology) -> None:
     limit = 20 * FRAME_BYTES
     slow = with_channel(two_links, rate_bps=1000, queue=Queue(limit_bytes=limit))
 
-    def work(lab: Lab) -> tuple[int, int, int, int]:
+    def work(lab: Lab) -> tuple[int, int, int]:
         sender, _receiver = udp_sockets(lab)
         before = lab.link("lan1").readings()["forward"]
         for _ in range(100):
             sender.send(bytes(PACKET_BYTES))
         deadline = time.monotonic() + 5
+        most_bytes = most_packets = 0
         while True:  # a busy machine is still passing on the last frames
             after = lab.link("lan1").readings()["forward"]
             sent = after.tx_packets - before.tx_packets
             assert after.queue_bytes is not None
             assert after.queue_packets is not None
             assert after.drops_queue is not None
-            found = (sent, after.queue_bytes, after.queue_packets, after.drops_queue)
-            if sent + after.queue_packets + after.drops_queue == 100:
-                return found
-            if time.monotonic() > deadline:
-                return found
+            most_bytes = max(most_bytes, after.queue_bytes)
+            most_packets = max(most_packets, after.queue_packets)
+            found = sent + after.queue_packets + after.drops_queue
+            if found == 100 or time.monotonic() > deadline:
+                return most_bytes, most_packets, found
 
-    sent, queue_bytes, queue_packets, drops = on_lab(slow, work)
-    assert queue_bytes == limit
-    assert queue_packets == 20
-    assert sent + queue_packets + drops == 100
+    most_bytes, most_packets, found = on_lab(slow, work)
+    assert most_bytes == limit
+    assert most_packets == 20
+    assert found == 100
 
 
 def test_counters_count_packets_on_the_wire_under_offload(two_links: Topology) -> None:

@@ -15,6 +15,13 @@ from mptcplab.stack.plugin import PluginError, is_reference, policy_class
 from mptcplab.stack.schedulers import SCHEDULERS, Scheduler
 from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
 
+_REQUIRED: dict[Any, str] = {
+    CongestionControl: "avoid_congestion",
+    PathManager: "on_established",
+    Scheduler: "select",
+}
+"""The one method that each abstract class leaves to its subclasses."""
+
 
 def check_policies(scenario: Scenario) -> None:
     """Raise PluginError where the scenario names a class that cannot be used."""
@@ -85,6 +92,6 @@ def _own(key: str, name: str, base: Any, scenario: Scenario, arguments: int) -> 
     """Return a user's class; ``base`` is Any because an abstract class is no ``type[T]``."""
     folders = (Path.cwd(), Path(scenario.source).absolute().parent)
     try:
-        return policy_class(name, base, folders, arguments)
+        return policy_class(name, base, folders, arguments, _REQUIRED[base])
     except PluginError as error:
         raise PluginError(f'{scenario.source}: {key}: "{name}": {error}') from error
