@@ -55,7 +55,7 @@ def _check_policies(scenario: Scenario) -> None:
     for tunables in scenario.tunables.values():
         names += [tunables.scheduler, tunables.path_manager]
     if any(":" in name for name in names):
-        from mptcplab.simulated.policies import check_policies
+        from mptcplab.tuning.policies import check_policies
 
         check_policies(scenario)
 

@@ -12,11 +12,8 @@ from mptcplab.simulated.applications import Transfer
 from mptcplab.simulated.build import Network
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
+from mptcplab.stack.readings import connection_columns, subflow_columns
 from mptcplab.units import NANOSECONDS
-from mptcplab.wire.ip import format_address
-
-INFINITE_SSTHRESH_BYTES = 1 << 40
-"""Above any window that a path could fill: still infinite."""
 
 
 class Sampler:
@@ -153,27 +150,9 @@ class Sampler:
                 for subflow in self._subflows(host, connection)
             ],
         )
-        buffer, send = connection.receive_buffer, connection.send
         self._writer.append(
             "connections",
-            [
-                shared
-                | {
-                    "token": connection.local_token,
-                    "protocol": transfer.protocol,
-                    "subflows": len(connection.subflows),
-                    "send_buffer_bytes": send.size_bytes,
-                    "receive_buffer_bytes": buffer.size_bytes,
-                    "unacked_bytes": send.sent_offset - connection.data_acked_bytes(),
-                    "out_of_order_bytes": connection.out_of_order_bytes(),
-                    "bytes_sent": send.sent_offset,
-                    "bytes_acked": connection.data_acked_bytes(),
-                    "bytes_received": buffer.rcv_nxt,
-                    "bytes_reinjected": send.reinjected_bytes,
-                    "bytes_duplicate": buffer.duplicate_bytes,
-                    "receive_window_bytes": buffer.edge_offset - buffer.rcv_nxt,
-                }
-            ],
+            [shared | {"protocol": transfer.protocol} | connection_columns(connection)],
         )
 
     def _subflows(self, host: str, connection: Connection) -> list[MptcpSubflow]:
@@ -186,39 +165,8 @@ class Sampler:
     def _subflow_columns(
         self, host: str, connection: Connection, subflow: MptcpSubflow
     ) -> dict[str, Any]:
-        sender, receiver = subflow.sender, subflow.receiver
-        congestion, rtt = sender.congestion, sender.rtt
-        ssthresh = congestion.ssthresh_bytes
-        local = subflow.local
-        return {
-            "subflow": subflow.subflow_id,
-            "local": _socket(local, subflow.local_port),
-            "remote": _socket(subflow.remote, subflow.remote_port),
-            "link": self._link_of.get((host, local, subflow.remote)),
-            "state": subflow.state.value,
-            "backup": subflow.backup_local or subflow.backup_remote,
-            "cwnd_bytes": int(congestion.cwnd_bytes),
-            "ssthresh_bytes": None if ssthresh >= INFINITE_SSTHRESH_BYTES else int(ssthresh),
-            "srtt_ns": rtt.srtt_ns or None,
-            "rttvar_ns": rtt.rttvar_ns or None,
-            "rto_ns": rtt.rto_ns,
-            "mss_bytes": sender.mss_bytes,
-            "in_flight_bytes": sender.snd_nxt - sender.snd_una,
-            "send_window_bytes": connection.send.window_end - connection.send.sent_offset,
-            "receive_window_bytes": connection.receive_buffer.edge_offset
-            - connection.receive_buffer.rcv_nxt,
-            "bytes_sent": sender.sent_bytes,
-            "bytes_acked": sender.snd_una,
-            "bytes_received": receiver.received_bytes,
-            "bytes_retransmitted": sender.resent_bytes,
-            "retransmissions": sender.resent_segments,
-            "lost_packets": None,
-        }
-
-
-def _socket(address: bytes, port: int) -> str:
-    text = format_address(address)
-    return f"[{text}]:{port}" if len(address) == 16 else f"{text}:{port}"
+        link = self._link_of.get((host, subflow.local, subflow.remote))
+        return {"subflow": subflow.subflow_id, "link": link} | subflow_columns(connection, subflow)
 
 
 def links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:

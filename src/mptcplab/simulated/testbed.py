@@ -16,15 +16,16 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.plain import as_plain
 from mptcplab.simulated.applications import Transfer
-from mptcplab.simulated.build import build, flow_config
+from mptcplab.simulated.build import LONGEST_TRAIN_BYTES, build
 from mptcplab.simulated.captures import Captures
-from mptcplab.simulated.policies import check_policies
 from mptcplab.simulated.sampling import Sampler, links_by_address
 from mptcplab.simulated.timeline import Timeline
 from mptcplab.stack import events
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.plugin import is_reference
+from mptcplab.tuning.config import flow_config
+from mptcplab.tuning.policies import check_policies
 from mptcplab.units import NANOSECONDS
 
 FIRST_PORT = 5001  # iperf's, as the report used
@@ -134,7 +135,8 @@ class Simulation:
             transfer = Transfer(flow, index, hosts[flow.source], hosts[flow.destination])
             self._by_port[port] = transfer
             self._transfers[flow.name].append(transfer)
-            hosts[server].stack.listen(port, config=flow_config(self._scenario, flow, server))
+            config = flow_config(self._scenario, flow, server, LONGEST_TRAIN_BYTES)
+            hosts[server].stack.listen(port, config=config)
         loop = self._network.loop
         loop.call_at(flow.start_ns, lambda: self._start(flow.name))
         if flow.stop_ns is not None:
@@ -153,7 +155,7 @@ class Simulation:
                 path.remote_address.ip.packed,
                 port,
                 self._network.loop.now_ns,
-                config=flow_config(self._scenario, flow, flow.client),
+                config=flow_config(self._scenario, flow, flow.client, LONGEST_TRAIN_BYTES),
             )
             self._attach(connection, transfer, flow.client == flow.source)
             host.wake()

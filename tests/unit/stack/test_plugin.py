@@ -9,8 +9,8 @@ import pytest
 
 from mptcplab.cli.main import main
 from mptcplab.scenario import load
-from mptcplab.simulated.policies import check_policies, scheduler_for
 from mptcplab.stack.plugin import PluginError
+from mptcplab.tuning.policies import check_policies, scheduler_for
 
 SCENARIO = """
 duration = "1s"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mptcplab.scenario.model import Flow, Scenario, Tunables
-from mptcplab.simulated.paths import Pairs, Routed, RoutedMesh
 from mptcplab.stack.config import CongestionFactory
 from mptcplab.stack.congestion import CONGESTION_CONTROLS, CongestionControl
 from mptcplab.stack.path_managers import InitialOnly, NdiffPorts, PathManager
 from mptcplab.stack.plugin import PluginError, is_reference, policy_class
 from mptcplab.stack.schedulers import SCHEDULERS, Scheduler
 from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
+from mptcplab.tuning.paths import Pairs, Routed, RoutedMesh
 
 _REQUIRED: dict[Any, str] = {
     CongestionControl: "avoid_congestion",

@@ -1,0 +1,1 @@
+"""What a scenario asks of our stack, as the stack's configuration: both testbeds run it."""
