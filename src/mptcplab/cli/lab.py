@@ -59,10 +59,12 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 def _up(args: argparse.Namespace) -> int:
     from mptcplab.linux import standing
     from mptcplab.linux.lab import open_lab, open_scenario
+    from mptcplab.linux.unsupported import check_standing
     from mptcplab.scenario import is_topology, load, load_topology
 
     scenario = None if is_topology(args.topology) else load(args.topology)
     topology = scenario.topology if scenario else load_topology(args.topology)
+    check_standing(topology)
     name = args.name or (scenario.name if scenario else topology.name)
     notes: list[str] = []
 

@@ -18,6 +18,7 @@ from mptcplab.linux.mptcp_pm import PathManager
 from mptcplab.linux.namespaces import NetNamespace, write_sysctl
 from mptcplab.linux.netlink import Request
 from mptcplab.linux.nic_sharing import device_requests, sharing_devices, sharing_requests
+from mptcplab.linux.own_stack import steering
 from mptcplab.linux.supervisor import MachineCannotError
 from mptcplab.linux.trunks import find_trunks, make_trunks
 from mptcplab.linux.tunables import host_sysctls, optional_sysctls
@@ -311,6 +312,9 @@ def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:
         requests.append(rtnl.set_link(index, up=True, mtu=mtu))
         requests += addressing.route_requests(host, interface, index, settings.mss)
     space.write_sysctls(addressing.neighbour_sysctls(host))
+    if host.stack == "ours":  # which has path managers of its own
+        space.routing.batch([*requests, *steering.rule_requests(host)])
+        return
     space.routing.batch(requests)
     wanted = plumbing.plans[host.name]
     if wanted.endpoints or wanted.subflows:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mptcplab.linux.identity import Identities
+from mptcplab.linux.identity import Identities, Subflow
 from mptcplab.linux.path_manager import Change
 from mptcplab.linux.probes.pm_events import PathManagerEvent
 from mptcplab.linux.sampler import socket_name
 from mptcplab.linux.timeline import describe
 from mptcplab.linux.traffic.flow import Connection
+from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.results.observer import Observer
 from mptcplab.scenario.model import Action
 
@@ -113,6 +114,30 @@ class EventLog:
             where = f" on {columns['link']}" if columns.get("link") else ""
             announce = f"{connection.flow.name}: {event.name.replace('-', ' ')}{where}"
         self.add(event.monotonic_ns, "mptcp", event.name, announce=announce, **columns)
+
+    def stack_event(
+        self,
+        host: str,
+        connection: Connection,
+        subflow: Subflow | None,
+        event: str,
+        monotonic_ns: int,
+        detail: str,
+    ) -> None:
+        """Note an event of our own stack; its client's are announced, as the kernel's are."""
+        columns: dict[str, str | int | None] = {
+            "host": host,
+            "flow": connection.flow.name,
+            "connection": connection.index,
+            "detail": detail,
+        }
+        if subflow is not None:
+            columns |= {"subflow": subflow.index, "link": subflow.link}
+        announce = ""
+        if event in _ANNOUNCED and host == client_and_server(connection.flow)[0]:
+            where = f" on {columns['link']}" if columns.get("link") else ""
+            announce = f"{connection.flow.name}: {event.replace('-', ' ')}{where}"
+        self.add(monotonic_ns, "mptcp", event, announce=announce, **columns)
 
     def answer(self, connection: Connection, role: str, answer: Mapping[str, Any]) -> None:
         """Note what a process of a flow said of its connection."""

@@ -72,7 +72,8 @@ class Identities:
         key: FourTuple = (*client, *server)
         known = self._subflows.get(key)
         if known is None:
-            index = sum(other[3] == connection.port for other in self._subflows)
+            name = (connection.flow.name, connection.index)
+            index = sum((one.flow, one.connection) == name for one in self._subflows.values())
             known = Subflow(
                 connection.flow.name,
                 connection.index,

@@ -16,6 +16,7 @@ from mptcplab.linux.identity import Identities
 from mptcplab.linux.lab import Lab
 from mptcplab.linux.link_awareness import LinkAwareness
 from mptcplab.linux.links import Links
+from mptcplab.linux.own_stack.host import StackHost
 from mptcplab.linux.path_manager import Change
 from mptcplab.linux.probes import cpu, mib
 from mptcplab.linux.probes.diag import DiagSocket
@@ -42,6 +43,7 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Flow, Scenario, Tunables
 
 _HEAD_START_NS: Final = 50_000_000  # between setting the timers and scenario time 0
+_LAST_SAMPLE_NS: Final = 1_000_000_000  # our own stacks answer within some milliseconds
 
 
 class Measurement:
@@ -54,7 +56,19 @@ class Measurement:
         self.identities = Identities(scenario.topology)
         self.log = EventLog(observer, self.identities)
         self.links = Links(lab, scenario.topology)
-        self.flows = Flows(scenario, self.loop, self._spawn, writer.workspace, self.log.answer)
+        self._stacks = {
+            host.name: StackHost(host.name, scenario, lab, self.identities, self.log)
+            for host in scenario.topology.hosts
+            if host.stack == "ours"
+        }
+        self.flows = Flows(
+            scenario,
+            self.loop,
+            self._spawn,
+            writer.workspace,
+            self.log.answer,
+            {name: each.start_job for name, each in self._stacks.items()},
+        )
         self.identities.add(self.flows.connections())
         self.hosts = hosts_of(self.flows.connections())
         self.timeline = Timeline(scenario.timeline, self.loop, self._perform, self._acted)
@@ -85,6 +99,9 @@ class Measurement:
         """Open every probe, start every process, and put each link in its first state."""
         self._open_probes()
         self._captures.start()
+        for name, each in self._stacks.items():
+            each.start()
+            self.loop.add_reader(each.fileno(), partial(self._read_stack, name))
         self.flows.prepare()
         for link in self._scenario.topology.links:
             if not link.up:
@@ -108,6 +125,7 @@ class Measurement:
         self.cpu_ns = self._cpu_ns(emulators)
         self._observer.phase("draining")
         self.flows.drain(lambda: not self.stop_reason)
+        self._await_samples()
         for host in self.hosts:
             self.counters[host] = mib.moved(counters[host], self._counters(host))
             self._write_counters(host)
@@ -132,6 +150,8 @@ class Measurement:
     def close(self) -> None:
         """End every process and give every probe back."""
         self.flows.close()
+        for each in self._stacks.values():
+            each.close()
         self._captures.stop()
         for probe in self._closing:
             probe.close()
@@ -159,8 +179,11 @@ class Measurement:
         self._closing.append(self._awareness)
         for descriptor, read in self._awareness.readers().items():
             self.loop.add_reader(descriptor, read)
-        self._sockets: list[SocketSampler] = []
+        self._sockets: list[SocketSampler | StackHost] = []
         for host in self.hosts:
+            if host in self._stacks:
+                self._sockets.append(self._stacks[host])
+                continue
             with self._lab.enter(host):
                 diag, events = DiagSocket(), PathManagerEvents()
             self._closing += [diag, events]
@@ -292,7 +315,7 @@ class Measurement:
         there = {
             (row["host"], row["flow"], row["connection"])
             for sampler in self._sockets
-            for row in sampler.sample(0)[0]
+            for row in sampler.present_subflows()
             if row["link"] == link and row["state"] == "ESTABLISHED"
         }
         return any(
@@ -317,6 +340,10 @@ class Measurement:
     def _acted(self, action: Action, loop_ns: int, problem: str) -> None:
         self.log.action(action, loop_ns, problem)
 
+    def _read_stack(self, host: str) -> None:
+        if not self._stacks[host].read():
+            self.loop.remove_reader(self._stacks[host].fileno())
+
     def _pm_events(self, host: str, events: PathManagerEvents) -> None:
         for event in events.read():
             self.log.path_manager_event(host, event)
@@ -337,6 +364,18 @@ class Measurement:
 
     # -- at the end
 
+    def _await_samples(self) -> None:
+        """Let the last samples of our own stacks come, which answer when they get to it."""
+        deadline_ns = time.monotonic_ns() + _LAST_SAMPLE_NS
+        while any(each.waiting for each in self._stacks.values()):
+            if time.monotonic_ns() > deadline_ns:
+                break
+            self.loop.run(time.monotonic_ns() + _LAST_SAMPLE_NS // 100)
+        for each in self._stacks.values():
+            subflows, connections = each.arrived()
+            self.rows["subflows"] += subflows
+            self.rows["connections"] += connections
+
     def _note_waiting(self) -> None:
         for link, up_ns in self._returns.waiting.items():
             waited_s = (self.end_ns - up_ns) / 1e9
@@ -356,6 +395,9 @@ class Measurement:
             for role, pid in traffic.processes():
                 name = f"{traffic.flow.name} {role}"
                 used[name] = used.get(name, 0) + (cpu.process_time_ns(pid) or 0)
+        for name, each in self._stacks.items():
+            if each.process is not None:
+                used[f"{name} stack"] = cpu.process_time_ns(each.process.pid) or 0
         for name, emulator in self.links.emulators().items():
             used[f"{name} emulator"] = emulator.read().cpu_ns - before[name].cpu_ns
         return used

@@ -34,6 +34,7 @@ RTM_SETLINK: Final = 19
 _RTM_NEWADDR: Final = 20
 _RTM_NEWROUTE: Final = 24
 _RTM_NEWRULE: Final = 32
+_RTM_DELRULE: Final = 33
 
 IFF_UP: Final = 1
 
@@ -76,10 +77,13 @@ _RT_SCOPE_LINK: Final = 253
 _RT_SCOPE_UNIVERSE: Final = 0
 _RTN_UNICAST: Final = 1
 MAIN_TABLE: Final = 254
+LOCAL_TABLE: Final = 255
 
 _FRA_SRC: Final = 2
+_FRA_IIFNAME: Final = 3
 _FRA_PRIORITY: Final = 6
 _FRA_TABLE: Final = 15
+_FRA_IP_PROTO: Final = 22
 _FR_ACT_TO_TBL: Final = 1
 
 _IFINFO: Final = struct.Struct("=BxHiII")
@@ -335,3 +339,33 @@ def add_rule(source: InterfaceAddress, table: int, priority: int) -> Request:
     return Request(
         _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, f"rule from {source.ip} table {table}"
     )
+
+
+def add_table_rule(version: int, table: int, priority: int) -> Request:
+    """Make everything of an IP version look into a table: ``ip rule add lookup TABLE``."""
+    flags = NLM_F_CREATE | NLM_F_EXCL
+    what = f"rule for table {table}"
+    return Request(_RTM_NEWRULE, flags, _rule(version, table, priority), what)
+
+
+def delete_table_rule(version: int, table: int, priority: int) -> Request:
+    """Take such a rule away."""
+    what = f"removing the rule for table {table}"
+    return Request(_RTM_DELRULE, 0, _rule(version, table, priority), what)
+
+
+def add_tcp_rule(version: int, interface: str, table: int, priority: int) -> Request:
+    """Make TCP that arrives on an interface look into a table.
+
+    ``ip rule add iif INTERFACE ipproto tcp lookup TABLE``.
+    """
+    body = _rule(version, table, priority)
+    body += string(_FRA_IIFNAME, interface) + attribute(_FRA_IP_PROTO, bytes((socket.IPPROTO_TCP,)))
+    what = f"rule for TCP on {interface}"
+    return Request(_RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, what)
+
+
+def _rule(version: int, table: int, priority: int) -> bytes:
+    small = table if table < 256 else 0
+    header = _RTMSG.pack(_family(version), 0, 0, 0, small, 0, 0, _FR_ACT_TO_TBL, 0)
+    return header + u32(_FRA_PRIORITY, priority) + u32(_FRA_TABLE, table)

@@ -158,6 +158,10 @@ class SocketSampler:
             received[connection.port] = count
         return subflows, connections, received
 
+    def present_subflows(self) -> Rows:
+        """Return the rows of the subflows that there are now."""
+        return self.sample(0)[0]
+
     def _subflow_row(
         self, time_ns: int, sample: SocketSample, connection: Connection, is_client: bool
     ) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from mptcplab.linux import addressing
+from mptcplab.linux.own_stack import steering
 from mptcplab.network.topology import Host
 from mptcplab.scenario.model import KERNEL_SCHEDULERS, Tunables
 
@@ -21,8 +22,10 @@ def host_sysctls(host: Host, settings: Tunables) -> dict[str, str]:
         values |= addressing.HOST_SYSCTLS_IPV6
         if not addressing.has_ipv6(host):
             values |= addressing.NO_LINK_LOCAL
-    if Path("/proc/sys/net/mptcp").exists():
+    if host.stack == "kernel" and Path("/proc/sys/net/mptcp").exists():
         values |= _mptcp(settings)
+    if host.stack == "ours":
+        values |= steering.sysctls(host)
     if settings.receive_buffer_max_bytes is not None:
         largest = settings.receive_buffer_max_bytes
         initial = min(_INITIAL_RECEIVE_BUFFER, largest)

@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mptcplab.scenario.model import KERNEL_SCHEDULERS, Scenario
+from mptcplab.linux.traffic.plan import client_and_server
+from mptcplab.network.topology import Topology
+from mptcplab.scenario.model import KERNEL_SCHEDULERS, Scenario, Tunables
 from mptcplab.scenario.schema import SIMULATED_CONGESTION
+from mptcplab.stack.congestion import CONGESTION_CONTROLS
+from mptcplab.stack.plugin import is_reference
+from mptcplab.tuning.policies import check_policies
 
 _SCHEDULERS: Final = Path("/proc/sys/net/mptcp/available_schedulers")
 _INSTEAD: Final = "or --on simulated"
@@ -20,21 +25,36 @@ class UnsupportedError(ValueError):
 
 
 def check_supported(scenario: Scenario) -> None:
-    """Raise UnsupportedError, a line for each thing that the kernel's MPTCP does not offer."""
+    """Raise UnsupportedError, a line for each thing that the hosts' stacks do not offer.
+
+    Raises PluginError for a class that a host with our stack cannot use.
+    """
     found = [f"{scenario.source}: {problem}" for problem in _problems(scenario)]
     if found:
         raise UnsupportedError("\n".join(dict.fromkeys(found)))
+    if _ours(scenario.topology):
+        check_policies(scenario)
+
+
+def check_standing(topology: Topology) -> None:
+    """Raise UnsupportedError where a testbed that stands for programs has a host of ours."""
+    if _ours(topology):
+        raise UnsupportedError(
+            f'hosts.{min(_ours(topology))}.stack: "ours" serves the flows of a run, not programs; '
+            'expected "kernel" for a testbed that stands'
+        )
+
+
+def _ours(topology: Topology) -> set[str]:
+    return {host.name for host in topology.hosts if host.stack == "ours"}
 
 
 def _problems(scenario: Scenario) -> Iterator[str]:
-    for host in scenario.topology.hosts:
-        if host.stack != "kernel":
-            yield (
-                f'hosts.{host.name}.stack: "{host.stack}" is not what hosts of the Linux testbed '
-                f'run; expected "kernel", {_INSTEAD}'
-            )
+    ours = _ours(scenario.topology)
     schedulers = _available_schedulers()
-    for tunables in scenario.tunables.values():
+    for name, tunables in scenario.tunables.items():
+        if name in ours:
+            continue
         if tunables.scheduler not in (*KERNEL_SCHEDULERS, *schedulers):
             yield (
                 f'tunables.scheduler: "{tunables.scheduler}" is none of this kernel\'s; expected '
@@ -46,6 +66,26 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'stack; expected "link-aware" or "kernel", {_INSTEAD}'
             )
     for flow in scenario.flows:
+        if flow.application != "bulk" and ours & {flow.source, flow.destination}:
+            yield (
+                f'flows.{flow.name}.application: "{flow.application}" does not run on our own '
+                'stack; expected "bulk", or stack = "kernel" for its hosts'
+            )
+        client, server = client_and_server(flow)
+        ports = scenario.tunables.get(client, Tunables()).ndiffports
+        if ports > 1 and server in ours and client not in ours:
+            yield (
+                f"hosts.{client}.tunables.ndiffports: a kernel's client joins ports that its "
+                f"server announces, which our own stack on {server} does not; expected 0 or "
+                f"1, or the client on our stack too, {_INSTEAD}"
+            )
+        if flow.source in ours:
+            if flow.congestion not in CONGESTION_CONTROLS and not is_reference(flow.congestion):
+                yield (
+                    f'flows.{flow.name}.congestion: "{flow.congestion}" is a kernel module; our '
+                    f"own stack, which sends, has {', '.join(CONGESTION_CONTROLS)}"
+                )
+            continue
         if ":" in flow.congestion or flow.congestion in SIMULATED_CONGESTION:
             yield (
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is of mptcplab\'s own stack '

@@ -350,19 +350,22 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
     if any(tunables.scheduler == "2012" for tunables in scenario.tunables.values()):
         yield 'scheduler = "2012" counts in simulation; the Linux testbed has its kernel\'s.'
+    ours = {host.name for host in scenario.topology.hosts if host.stack == "ours"}
     simulated = [
         f'flows.{flow.name}.congestion = "{flow.congestion}"'
         for flow in scenario.flows
-        if flow.congestion in SIMULATED_CONGESTION or ":" in flow.congestion
+        if flow.source not in ours
+        and (flow.congestion in SIMULATED_CONGESTION or ":" in flow.congestion)
     ]
     for host, tunables in scenario.tunables.items():
-        if tunables.scheduler not in KERNEL_SCHEDULERS:
+        if tunables.scheduler not in KERNEL_SCHEDULERS and host not in ours:
             simulated.append(f'scheduler = "{tunables.scheduler}" of {host}')
         if ":" in tunables.path_manager:
-            simulated.append(f'path_manager = "{tunables.path_manager}" of {host}')
+            if host not in ours:
+                simulated.append(f'path_manager = "{tunables.path_manager}" of {host}')
             yield f"{host}: its path manager decides which subflows there are beyond the first."
-    simulated += [
-        f'stack = "ours" of {h.name}' for h in scenario.topology.hosts if h.stack == "ours"
-    ]
     if simulated:
-        yield f"in simulation only, since upstream kernels have none of it: {', '.join(simulated)}."
+        yield (
+            'in simulation, or on hosts with stack = "ours", only, since upstream kernels have '
+            f"none of it: {', '.join(simulated)}."
+        )

@@ -165,8 +165,8 @@ HOST = Section(
     {
         "stack": Key(
             kinds.choice("kernel", "ours"),
-            'Whose TCP the host runs. The Linux testbed takes "kernel" alone; simulated hosts run '
-            "ours, whatever stands here.",
+            "Whose TCP the host runs on the Linux testbed: its kernel's, or ours on a TUN device, "
+            "which may talk to the kernel's. Simulated hosts run ours, whatever stands here.",
             "kernel",
         ),
         "cpu": Key(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mptcplab.linux.traffic.plan import client_and_server, socket_plans
 from mptcplab.linux.traffic.stripes import Dispenser
@@ -97,27 +98,34 @@ class Traffic(ABC):
         """End the processes, whatever they are doing."""
 
 
-class Worker:
-    """A sender or receiver process: orders in, answers out."""
+class Worker(ABC):
+    """One end of a connection at work: orders in, answers out."""
 
-    def __init__(self, process: subprocess.Popen[bytes], progress: Progress) -> None:
-        self.process = process
+    pid: int | None = None
+    """Its process, where that does nothing else."""
+
+    def __init__(self, descriptor: int, progress: Progress) -> None:
+        """Take where its answers come."""
+        self.descriptor = descriptor
         self.progress = progress
         self.ready = False
         self.over = False  # it has answered for the last time
         self.ended = False  # its pipe is closed
         self._text = b""
-        assert process.stdout is not None
-        self.descriptor = process.stdout.fileno()
-        os.set_blocking(self.descriptor, False)
+        os.set_blocking(descriptor, False)
 
+    @abstractmethod
     def order(self, text: str) -> None:
         """Send an order; one to a process that has ended is lost."""
-        stdin = self.process.stdin
-        assert stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            stdin.write(text.encode() + b"\n")
-            stdin.flush()
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it, whatever it is doing, and give everything back."""
+
+    @property
+    def problem(self) -> str:
+        """Why it ended without an answer."""
+        return "its process ended unexpectedly"
 
     def answers(self) -> Iterator[dict[str, Any]]:
         """Yield the answers that have come; a death without one reads as a failure."""
@@ -126,11 +134,13 @@ class Worker:
                 data = os.read(self.descriptor, 1 << 16)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                data = b""
             if not data:
                 self.ended = True
                 if not self.over:
                     self.over = True
-                    yield {"event": "failed", "text": "its process ended unexpectedly"}
+                    yield {"event": "failed", "text": self.problem}
                 return
             *lines, self._text = (self._text + data).split(b"\n")
             for line in lines:
@@ -138,6 +148,24 @@ class Worker:
                 self.ready = self.ready or answer["event"] == "ready"
                 self.over = self.over or answer["event"] in ("done", "failed")
                 yield answer
+
+
+class WorkerProcess(Worker):
+    """A sender or receiver on the kernel's sockets, in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], progress: Progress) -> None:
+        assert process.stdout is not None
+        super().__init__(process.stdout.fileno(), progress)
+        self.process = process
+        self.pid = process.pid
+
+    def order(self, text: str) -> None:
+        """Send an order; one to a process that has ended is lost."""
+        stdin = self.process.stdin
+        assert stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(text.encode() + b"\n")
+            stdin.flush()
 
     def close(self) -> None:
         """Kill the process if it runs, and give everything back."""
@@ -148,6 +176,41 @@ class Worker:
                 with contextlib.suppress(OSError):
                     pipe.close()
         self.progress.close()
+
+
+class StackJob(Worker):
+    """A sender or receiver on our stack, among others in its host's process."""
+
+    def __init__(
+        self, channel: socket.socket, progress: Progress, problem: Callable[[], str]
+    ) -> None:
+        super().__init__(channel.fileno(), progress)
+        self._channel = channel
+        self._problem = problem
+
+    @property
+    def problem(self) -> str:
+        """Why its host's process ended."""
+        return self._problem() or super().problem
+
+    def order(self, text: str) -> None:
+        """Send an order; one to a process that has ended is lost."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._channel.sendall(text.encode() + b"\n")
+
+    def close(self) -> None:
+        """Let go of it; its host's process is ended by whoever started that."""
+        self._channel.close()
+        self.progress.close()
+
+
+class StartJob(Protocol):
+    """Lets a host with our stack be one end of a connection."""
+
+    def __call__(
+        self, role: str, connection: Connection, order: dict[str, Any], progress: Progress, /
+    ) -> Worker:
+        """Return the job of a role, "sender" or "receiver"."""
 
 
 class BulkTraffic(Traffic):
@@ -165,9 +228,12 @@ class BulkTraffic(Traffic):
         spawn: Spawn,
         workspace: Path,
         on_answer: Answer,
+        own_stacks: Mapping[str, StartJob],
     ) -> None:
+        """Take the hosts with our stack, beside ``spawn`` for those of the kernel's."""
         self.flow = flow
         self._scenario = scenario
+        self._own_stacks = own_stacks
         self._spawn, self._workspace, self._on_answer = spawn, workspace, on_answer
         self._stripes: Path | None = None
         if flow.application == "striped":
@@ -206,8 +272,10 @@ class BulkTraffic(Traffic):
         progress = Progress.create(path)
         order["progress"] = str(path)
         host = self.flow.source if role == "sender" else self.flow.destination
+        if host in self._own_stacks:
+            return self._own_stacks[host](role, connection, order, progress)
         argv = [sys.executable, "-m", f"mptcplab.linux.traffic.{role}", json.dumps(order)]
-        return Worker(self._spawn(host, argv), progress)
+        return WorkerProcess(self._spawn(host, argv), progress)
 
     def _size(self, index: int) -> int | None:
         """Return the bytes of a connection's stream, or of the file that all share."""
@@ -277,9 +345,10 @@ class BulkTraffic(Traffic):
     def processes(self) -> list[tuple[str, int]]:
         """Return senders, then receivers."""
         return [
-            (role, worker.process.pid)
+            (role, worker.pid)
             for role, workers in (("sender", self._senders), ("receiver", self._receivers))
             for worker in workers
+            if worker.pid is not None
         ]
 
     def close(self) -> None:

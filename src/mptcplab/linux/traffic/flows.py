@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, Traffic
+from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, StartJob, Traffic
 from mptcplab.linux.traffic.iperf3 import Iperf3Traffic
 from mptcplab.linux.traffic.plan import FIRST_PORT, FlowError
 from mptcplab.loop import RealTimeLoop
@@ -30,6 +30,7 @@ class Flows:
         spawn: Spawn,
         workspace: Path,
         on_answer: Answer,
+        own_stacks: Mapping[str, StartJob],
     ) -> None:
         """Make the traffic of every flow; FlowError where this machine lacks the application."""
         self._scenario = scenario
@@ -40,7 +41,9 @@ class Flows:
         self.traffic: list[Traffic] = []
         port = FIRST_PORT
         for flow in scenario.flows:
-            self.traffic.append(_make(scenario, flow, port, spawn, self._shared, on_answer))
+            self.traffic.append(
+                _make(scenario, flow, port, spawn, self._shared, on_answer, own_stacks)
+            )
             port += flow.connections
         self._by_flow = {traffic.flow.name: traffic for traffic in self.traffic}
 
@@ -161,11 +164,17 @@ class Flows:
 
 
 def _make(
-    scenario: Scenario, flow: Flow, port: int, spawn: Spawn, workspace: Path, on_answer: Answer
+    scenario: Scenario,
+    flow: Flow,
+    port: int,
+    spawn: Spawn,
+    workspace: Path,
+    on_answer: Answer,
+    own_stacks: Mapping[str, StartJob],
 ) -> Traffic:
     paths = scenario.paths(flow)
     if not paths:
         raise FlowError(f"flow {flow.name}: no path between its hosts over the links it may use")
     if flow.application == "iperf3":
         return Iperf3Traffic(flow, paths[0], port, spawn, on_answer)
-    return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer)
+    return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)

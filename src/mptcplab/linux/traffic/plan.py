@@ -8,8 +8,13 @@ from typing import Final
 from mptcplab.linux.traffic.sockets import SocketPlan
 from mptcplab.network.topology import Path
 from mptcplab.scenario.model import Flow, Scenario, Tunables
+from mptcplab.scenario.schema import SIMULATED_CONGESTION
 
 FIRST_PORT: Final = 5001  # iperf's, which the report used
+
+
+KERNEL_CONGESTION: Final = "cubic"
+"""Linux's default, for the end of a connection that does not send the data."""
 
 
 class FlowError(RuntimeError):
@@ -44,10 +49,15 @@ def socket_plans(
             port=port,
             local=str(path.local_address.ip),
             remote=str(path.remote_address.ip),
-            congestion=flow.congestion,
+            congestion=_kernel_congestion(flow.congestion),
             send_buffer_bytes=flow.send_buffer_bytes,
             receive_buffer_bytes=flow.receive_buffer_bytes,
         )
 
     connecting, listening = plan("connect"), plan("listen")
     return (connecting, listening) if client == flow.source else (listening, connecting)
+
+
+def _kernel_congestion(name: str) -> str:
+    """Return what a socket of the kernel's is given: of our own, only the far end has one."""
+    return KERNEL_CONGESTION if name in SIMULATED_CONGESTION or ":" in name else name

@@ -37,10 +37,19 @@ class Driver:
         self._on_event = on_event
         self._port_of: dict[bytes, SegmentPort] = {}
 
-    def add_link(self, port: SegmentPort, *addresses: str, mtu_bytes: int = 1500) -> Link:
+    def add_link(
+        self,
+        port: SegmentPort,
+        *addresses: str,
+        mtu_bytes: int = 1500,
+        name: str = "",
+        multipath: bool = True,
+    ) -> Link:
         """Give the host an interface with these addresses (no prefix lengths).
 
-        Address IDs are counted up from 1. Raises ``WireError`` for what is no address.
+        Several may have one port, which is then read through any of them. Address IDs are counted
+        up from 1. Addresses that are not ``multipath`` carry what is opened on them and no more.
+        Raises ``WireError`` for what is no address.
         """
         packed = tuple(parse_address(address) for address in addresses)
         link = Link(port, packed)
@@ -48,7 +57,9 @@ class Driver:
         for address in packed:
             address_id = len(self._port_of) + 1
             self._port_of[address] = port
-            self.stack.add_address(address, address_id, f"link{len(self.links)}", mtu_bytes)
+            if multipath:
+                interface = name or f"link{len(self.links)}"
+                self.stack.add_address(address, address_id, interface, mtu_bytes)
         return link
 
     @property
