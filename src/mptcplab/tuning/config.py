@@ -12,11 +12,14 @@ from mptcplab.wire.segment import MAX_TRAIN_BYTES
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 
-RECEIVE_BUFFER_SHARE = 2
-"""Half of a receive buffer is window; the rest is for what packets take besides their payload, a
-packet of 1,400 bytes 2,304 in all. Linux offers as much from 3.4 to 6.2 (tcp_adv_win_scale 1). The
-report's 3.2 offered three quarters, which no buffer full of such packets holds. Since 6.3 the share
-follows from the packets: Linux 6.18 was seen to offer 0.67 to 0.76 on these links."""
+PACKET_PAYLOAD_BYTES = 1400
+PACKET_MEMORY_BYTES = 2304
+"""What of a receive buffer is window: as much as it holds of packets of 1,400 bytes, the report's
+MSS. Linux charges such a packet 2,304 bytes, a 2,048-byte buffer and its sk_buff (skb->truesize).
+What it *offers* has changed: three quarters of the buffer until 3.3, half of it from 3.4 to 6.2
+(tcp_adv_win_scale 2, then 1), and what packets leave since (tcp_measure_rcv_mss; 6.18 was seen to
+offer 0.67 to 0.76 on the report's links).
+"""
 
 
 def base_config(scenario: Scenario, host: str, train_bytes: int = MAX_TRAIN_BYTES) -> StackConfig:
@@ -63,4 +66,4 @@ def flow_config(
 
 def window_of(buffer_bytes: int) -> int:
     """Return the window that a receive buffer of this size, as getsockopt tells it, allows."""
-    return buffer_bytes // RECEIVE_BUFFER_SHARE
+    return buffer_bytes * PACKET_PAYLOAD_BYTES // PACKET_MEMORY_BYTES
