@@ -113,6 +113,8 @@ class Device:
     mtu: int
     carrier: bool
     """Whether a cable is plugged in, as :func:`set_carrier` and :func:`set_dormant` have it."""
+    gso_max_bytes: int
+    """What it takes in one piece, with headers; larger packets are cut before they reach it."""
 
     @property
     def up(self) -> bool:
@@ -259,6 +261,7 @@ def parse_device(body: bytes) -> Device:
         mtu=struct.unpack("=I", values[_IFLA_MTU])[0],
         carrier=values.get(_IFLA_CARRIER, b"\0") != b"\0"
         and values.get(_IFLA_LINKMODE, b"\0") == b"\0",
+        gso_max_bytes=struct.unpack("=I", values[_IFLA_GSO_MAX_SIZE])[0],
     )
 
 

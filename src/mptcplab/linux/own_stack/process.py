@@ -20,13 +20,14 @@ from time import monotonic_ns
 from typing import Any, Final
 
 from mptcplab.linux.own_stack.jobs import Job, job_of
-from mptcplab.linux.own_stack.steering import open_device
+from mptcplab.linux.own_stack.steering import longest_train_bytes, open_device
 from mptcplab.linux.probes.link_state import LinkWatch
 from mptcplab.linux.traffic.plan import KERNEL_CONGESTION
 from mptcplab.linux.tun_stack.driver import Driver, Link
 from mptcplab.loop import CallbackTimer, RealTimeLoop
 from mptcplab.scenario.model import Flow, Scenario, Tunables
 from mptcplab.stack import events
+from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.events import Event
 from mptcplab.stack.mptcp.connection import Connection
@@ -68,6 +69,7 @@ class StackProcess:
 
     def _open(self, scenario: Scenario) -> None:
         host = scenario.topology.host(self._name)
+        self._train_bytes = longest_train_bytes(host)
         device = open_device(host)
         for interface in host.interfaces:
             self._links[interface.name] = [
@@ -138,7 +140,7 @@ class StackProcess:
         connect = partial(self._connect, flow)
         job = job_of(message["role"], message["order"], channel, connect)
         if not job.is_client:
-            config = flow_config(self._scenario, flow, self._name)
+            config = self._config(flow)
             self._driver.stack.listen(job.plan.port, config=config)
             self._listening[job.plan.port] = job
         self._loop.add_reader(job.fileno(), partial(self._read_orders, job))
@@ -150,10 +152,13 @@ class StackProcess:
             parse_address(job.plan.remote),
             job.plan.port,
             monotonic_ns(),
-            config=flow_config(self._scenario, flow, self._name),
+            config=self._config(flow),
         )
         self._jobs[connection] = job
         return connection
+
+    def _config(self, flow: Flow) -> StackConfig:
+        return flow_config(self._scenario, flow, self._name, self._train_bytes)
 
     def _read_orders(self, job: Job) -> None:
         if not job.read_orders():

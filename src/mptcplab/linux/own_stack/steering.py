@@ -18,9 +18,13 @@ from mptcplab.linux.namespaces import write_sysctl
 from mptcplab.linux.netlink import NETLINK_ROUTE, NetlinkSocket, Request
 from mptcplab.linux.tun import TunDevice
 from mptcplab.network.topology import Host, Interface
+from mptcplab.wire.segment import MAX_TRAIN_BYTES
 
 TUN_NAME: Final = "own-stack"
 
+_HEADERS_BYTES: Final = 119
+"""Ethernet with a VLAN tag, IPv6 and TCP with all its options, and the byte by which a packet stays
+below the limit (net/core/dev.c, gso_features_check)."""
 _FIRST_TABLE: Final = 10_000  # above those of the addresses
 _TCP_PRIORITY: Final = 1
 _LOCAL_PRIORITY: Final = 2
@@ -73,6 +77,19 @@ def open_device(host: Host) -> TunDevice:
         device.close()
         raise
     return device
+
+
+def longest_train_bytes(host: Host) -> int:
+    """Return the payload of the longest train that every interface of a host takes in one piece.
+
+    A longer one would be cut into packets that nothing joins again, each pair of them acknowledged
+    by itself. Asks the present network namespace.
+    """
+    with NetlinkSocket(NETLINK_ROUTE) as channel:
+        devices = rtnl.devices(channel)
+    least = min(devices[interface.name].gso_max_bytes for interface in host.interfaces)
+    mtu = min(interface.mtu for interface in host.interfaces)
+    return min(max(least - _HEADERS_BYTES, mtu), MAX_TRAIN_BYTES)
 
 
 def _route_requests(host: Host, index: int) -> Iterator[Request]:
