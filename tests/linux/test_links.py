@@ -85,13 +85,13 @@ def test_the_queue_takes_exactly_its_limit(two_links: Topology) -> None:
             most_bytes = max(most_bytes, after.queue_bytes)
             most_packets = max(most_packets, after.queue_packets)
             found = sent + after.queue_packets + after.drops_queue
-            if found == 100 or time.monotonic() > deadline:
+            if found >= 100 or time.monotonic() > deadline:
                 return most_bytes, most_packets, found
 
     most_bytes, most_packets, found = on_lab(slow, work)
     assert most_bytes == limit
     assert most_packets == 20
-    assert found == 100
+    assert found >= 100  # the kernel may ask for a neighbour meanwhile
 
 
 def test_counters_count_packets_on_the_wire_under_offload(two_links: Topology) -> None:
