@@ -108,7 +108,7 @@ def name_of(process: int, parent: int) -> str:
     inner = next((row.split()[1:] for row in group.splitlines() if row.startswith("NSpid")), [])
     if len(inner) == 1:
         return "guardian"
-    return "supervisor" if inner[-1] == "1" else "emulator or helper"
+    return "supervisor" if inner[-1] == "1" else "emulator or traffic"
 
 
 def kill_one(number: int, options: argparse.Namespace, folder: Path) -> tuple[str, str, list[str]]:
