@@ -208,3 +208,24 @@ def test_the_entry_of_a_dead_lab_is_removed(own_registry: Path) -> None:
     (own_registry / "old.sock").touch()
     assert labs() == []
     assert list(own_registry.iterdir()) == []
+
+
+_STANDING = """
+import sys
+from pathlib import Path
+from mptcplab.linux import standing
+from mptcplab.linux.lab import open_lab
+from mptcplab.scenario.load import load_topology
+
+standing.registry = lambda: Path(sys.argv[1])
+topology = load_topology("report")  # with TAP emulators, which live as long as the lab
+standing.start("piped", topology, lambda: open_lab(topology), lambda notes: print("stands"))
+"""
+
+
+def test_a_standing_lab_lets_go_of_the_pipe_it_was_started_with(own_registry: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STANDING, str(own_registry)], capture_output=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == (b"stands\n", b"")
+    assert [entry.name for entry in labs()] == ["piped"]

@@ -146,19 +146,11 @@ def start(
         entry = Entry(name, topology.name, hosts, time.time())
         with Registration(folder, entry) as registration:
             send(list(lab.notes))
-            _detach_from_terminal()
             with contextlib.suppress(Stopped):
                 _serve(lab, registration.listener)
             lab.close()
 
     start_detached(work, on_ready)
-
-
-def _detach_from_terminal() -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)
 
 
 class Registration:

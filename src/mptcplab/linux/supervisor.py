@@ -129,6 +129,7 @@ def start_detached(work: Callable[[Send], Any], on_message: Callable[[Any], None
         os.close(results_in)
         if os.fork():
             os._exit(0)
+        _detach_from_terminal()
         _guard(lambda: _work_and_answer(work, results_out), None, results_out)
     os.close(results_out)
     os.waitpid(starter, 0)
@@ -141,6 +142,14 @@ def start_detached(work: Callable[[Send], Any], on_message: Callable[[Any], None
         on_message(first[0])
     else:
         _judge(answer, 0)
+
+
+def _detach_from_terminal() -> None:
+    """Let go of the caller's terminal or pipe, which else would stay open as long as the lab."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
 def _ignore(_message: Any) -> None:
