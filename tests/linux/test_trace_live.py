@@ -15,7 +15,7 @@ from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.scenario.load import load
 from mptcplab.trace.ends import are_two_ends
-from mptcplab.trace.events import LOST, NEW_ADDRESS, RESUMED
+from mptcplab.trace.events import IDLE, LOST, NEW_ADDRESS, RESUMED, USED_AGAIN
 from mptcplab.trace.runs import run_captures, run_events
 
 pytestmark = [
@@ -72,8 +72,9 @@ def test_a_handover_on_this_kernel(tmp_path: Path) -> None:
     assert connection.side_bytes(0) == received
     kinds = [(event.kind, event.subflow) for event in connection.events]
     assert (NEW_ADDRESS, 1) in kinds
-    assert (LOST, 0) in kinds
-    assert (RESUMED, 0) in kinds
+    # Whether data were stuck in it when its link failed is the kernel's scheduler to say.
+    assert {(LOST, 0), (IDLE, 0)} & set(kinds)
+    assert {(RESUMED, 0), (USED_AGAIN, 0)} & set(kinds)
 
 
 @pytest.mark.program("tcpdump")
