@@ -46,8 +46,12 @@ def policy_class(
         hint = f' (did you mean "{close[0]}"?)' if close else ""
         raise PluginError(f'{_file(module)} has no "{class_name}"; expected a class of it{hint}')
     wanted = f"a subclass of {base.__module__}.{base.__name__}"
-    # Asked of a compiled base, issubclass says yes to classes of other kinds too.
-    if not inspect.isclass(found) or base not in inspect.getmro(found):
+    # Asked of a compiled base, issubclass alone says yes to classes of other kinds too.
+    if (
+        not inspect.isclass(found)
+        or not issubclass(found, base)
+        or base not in inspect.getmro(found)
+    ):
         raise PluginError(f'"{class_name}" of {_file(module)} is not {wanted}; expected one')
     # A compiled class does not know which of its methods are abstract; inheriting it tells.
     if getattr(found, required) is getattr(base, required):
