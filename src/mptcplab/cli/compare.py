@@ -80,6 +80,7 @@ class Variant:
 def run(args: argparse.Namespace) -> int:
     """Run them all and judge; 0 where every run is valid, 1 where one is not."""
     from mptcplab.report.comparison import compared, draw_comparison
+    from mptcplab.results.writer import is_free
     from mptcplab.scenario import ScenarioError
 
     variants = _variants(args)
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     scenario = variants[0].scenario
     stamp = time.strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{stamp}-compare-{scenario.name}-{args.on}"
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise ScenarioError(f"--out {out}", "", "exists already", "a folder that does not")
     for number in range(repetitions):
         for place, variant in enumerate(variants):
