@@ -7,48 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.linux.two_links import TWO_LINKS, finished, outage
 
-from mptcplab.linux.testbed import run
 from mptcplab.linux.traffic.plan import FlowError
 from mptcplab.results.run import Run
-from mptcplab.scenario.load import load
 
 pytestmark = pytest.mark.kernel
-
-SCENARIO = """
-duration = "4s"
-interval = "250ms"
-hosts = ["alice", "bob"]
-
-[links.one]
-between = ["alice", "bob"]
-rate = "40Mb/s"
-queue = "100KB"
-
-[links.two]
-between = ["alice", "bob"]
-rate = "20Mb/s"
-queue = "100KB"
-
-[flows.main]
-from = "alice"
-to = "bob"
-"""
-OUTAGE = """
-[[timeline]]
-at = "1s"
-down = "one"
-
-[[timeline]]
-at = "2s"
-up = "one"
-"""
-
-
-def finished(folder: Path, text: str, *overrides: str) -> Run:
-    file = folder / "scenario.toml"
-    file.write_text(text)
-    return Run(run(load(str(file), overrides=overrides), folder / "run"))
 
 
 def ours(host: str) -> str:
@@ -59,7 +23,7 @@ def ours(host: str) -> str:
 def test_our_stack_and_the_kernels_use_both_links_through_an_outage(
     host: str, tmp_path: Path
 ) -> None:
-    done = finished(tmp_path, SCENARIO + OUTAGE, ours(host))
+    done = finished(tmp_path, TWO_LINKS + outage("one", "1s", "2s"), ours(host), "duration=4s")
     assert done.metadata["invalid_reasons"] == []
     [flow] = done.metadata["flows"]
     assert (flow["protocol"], flow["intact"]) == ("mptcp", True)
@@ -83,9 +47,8 @@ def test_our_stack_and_the_kernels_use_both_links_through_an_outage(
 
 
 def test_several_tcp_connections_of_both_stacks(tmp_path: Path) -> None:
-    text = SCENARIO.replace('"4s"', '"1s"')
-    text += 'protocol = "tcp"\nconnections = 2\nlinks = "two"\nclient = "bob"\n'
-    done = finished(tmp_path, text, ours("alice"))
+    text = TWO_LINKS + 'protocol = "tcp"\nconnections = 2\nlinks = "two"\nclient = "bob"\n'
+    done = finished(tmp_path, text, ours("alice"), "duration=1s")
     assert done.metadata["invalid_reasons"] == []
     flows = done.metadata["flows"]
     assert [(flow["protocol"], flow["intact"]) for flow in flows] == [("tcp", True)] * 2
@@ -95,7 +58,7 @@ def test_several_tcp_connections_of_both_stacks(tmp_path: Path) -> None:
 @pytest.mark.program("unshare")
 def test_a_user_namespace_is_all_that_our_stack_needs(tmp_path: Path) -> None:
     file = tmp_path / "two.toml"
-    text = SCENARIO.replace('"4s"', '"2s"').replace(
+    text = TWO_LINKS.replace('"3s"', '"2s"').replace(
         'rate = "20Mb/s"', 'rate = "20Mb/s"\nrtt = "4ms"'
     )
     file.write_text(text)
@@ -112,6 +75,8 @@ def test_a_user_namespace_is_all_that_our_stack_needs(tmp_path: Path) -> None:
 
 
 def test_a_stack_that_cannot_start_says_why(tmp_path: Path) -> None:
-    text = SCENARIO.replace('between = ["alice", "bob"]', 'between = ["alice:own-stack", "bob"]', 1)
+    text = TWO_LINKS.replace(
+        'between = ["alice", "bob"]', 'between = ["alice:own-stack", "bob"]', 1
+    )
     with pytest.raises(FlowError, match=r"flow main: .*TUN device own-stack"):
         finished(tmp_path, text, ours("alice"))

@@ -13,60 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.linux.two_links import TWO_LINKS, finished, outage, scenario
 
 from mptcplab.linux.drivers import kernel, tap
 from mptcplab.linux.drivers.driver import LinkDriver
-from mptcplab.linux.testbed import run
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import Channel
 from mptcplab.results.run import Run
-from mptcplab.scenario.load import load
-from mptcplab.scenario.model import Scenario
 
 pytestmark = pytest.mark.kernel
 
-TWO_LINKS = """
-duration = "3s"
-interval = "250ms"
-hosts = ["alice", "bob"]
-
-[links.one]
-between = ["alice", "bob"]
-rate = "40Mb/s"
-queue = "100KB"
-
-[links.two]
-between = ["alice", "bob"]
-rate = "20Mb/s"
-queue = "100KB"
-
-[flows.main]
-from = "alice"
-to = "bob"
-buffer = "1MiB"
-"""
-OUTAGE = (
-    TWO_LINKS.replace('"3s"', '"7s"')
-    + """
-[[timeline]]
-at = "2s"
-down = "one"
-
-[[timeline]]
-at = "3.5s"
-up = "one"
-"""
-)
-
-
-def scenario(folder: Path, text: str, *overrides: str) -> Scenario:
-    file = folder / "scenario.toml"
-    file.write_text(textwrap.dedent(text))
-    return load(str(file), overrides=overrides)
-
-
-def finished(folder: Path, text: str, *overrides: str) -> Run:
-    return Run(run(scenario(folder, text, *overrides), folder / "run"))
+BUFFERED = TWO_LINKS + 'buffer = "1MiB"\n'
+OUTAGE = outage("one", "2s", "3.5s")
 
 
 def by_link(finished: Run) -> dict[str, int]:
@@ -77,7 +35,7 @@ def by_link(finished: Run) -> dict[str, int]:
 
 
 def test_a_run_fills_every_table(tmp_path: Path) -> None:
-    done = finished(tmp_path, TWO_LINKS)
+    done = finished(tmp_path, BUFFERED)
     assert done.metadata["invalid_reasons"] == []
     [flow] = done.metadata["flows"]
     assert flow["protocol"] == "mptcp"
@@ -115,7 +73,7 @@ def carrying_subflows(done: Run, host: str, link: str) -> list[int]:
 
 
 def test_the_link_aware_path_manager_uses_a_link_that_returns_at_once(tmp_path: Path) -> None:
-    done = finished(tmp_path, OUTAGE)
+    done = finished(tmp_path, BUFFERED + OUTAGE, "duration=7s")
     assert done.metadata["invalid_reasons"] == []
     [event] = [row for row in done.rows("events") if row["event"] == "link-carries"]
     assert event["link"] == "one"
@@ -134,7 +92,7 @@ def test_the_link_aware_path_manager_uses_a_link_that_returns_at_once(tmp_path: 
 
 def test_links_that_fail_together_are_all_used_when_they_return(tmp_path: Path) -> None:
     # what the kernel tells the peer of one may go out on the other
-    text = TWO_LINKS.replace('"3s"', '"5s"') + textwrap.dedent(
+    text = BUFFERED + textwrap.dedent(
         """
         [links.three]
         between = ["alice", "bob"]
@@ -149,7 +107,7 @@ def test_links_that_fail_together_are_all_used_when_they_return(tmp_path: Path) 
         up = ["one", "two"]
         """
     )
-    done = finished(tmp_path, text)
+    done = finished(tmp_path, text, "duration=5s")
     late = [row for row in done.rows("links") if row["time_ns"] > 4_000_000_000]
     for link in ("one", "two", "three"):
         carried = [row["tx_bytes"] for row in late if row["link"] == link]
@@ -157,7 +115,7 @@ def test_links_that_fail_together_are_all_used_when_they_return(tmp_path: Path) 
 
 
 def test_the_kernels_path_manager_is_left_alone_and_the_wait_is_shown(tmp_path: Path) -> None:
-    done = finished(tmp_path, OUTAGE, "tunables.path_manager=kernel")
+    done = finished(tmp_path, BUFFERED + OUTAGE, "duration=7s", "tunables.path_manager=kernel")
     events = done.rows("events")
     assert not [row for row in events if row["source"] == "path-manager"]
     [wait] = [row for row in events if row["event"] in ("link-carries", "link-idle")]
@@ -168,14 +126,14 @@ def test_the_kernels_path_manager_is_left_alone_and_the_wait_is_shown(tmp_path: 
 
 
 def test_downloads_and_parallel_connections(tmp_path: Path) -> None:
-    done = finished(tmp_path, TWO_LINKS, "flows.main.client=bob", "flows.main.connections=2")
+    done = finished(tmp_path, BUFFERED, "flows.main.client=bob", "flows.main.connections=2")
     assert done.metadata["invalid_reasons"] == []
     assert [flow["intact"] for flow in done.metadata["flows"]] == [True, True]
     assert {row["connection"] for row in done.rows("flows")} == {0, 1}
 
 
 def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
-    done = finished(tmp_path, TWO_LINKS, "links.two.families=ipv6")
+    done = finished(tmp_path, BUFFERED, "links.two.families=ipv6")
     assert done.metadata["invalid_reasons"] == []
     locals_ = {row["local"] for row in done.rows("subflows") if row["host"] == "alice"}
     assert {name.startswith("[") for name in locals_} == {True, False}
@@ -184,7 +142,8 @@ def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
 def test_a_file_is_striped_over_both_links(tmp_path: Path) -> None:
     done = finished(
         tmp_path,
-        TWO_LINKS.replace('"3s"', '"30s"'),
+        BUFFERED,
+        "duration=30s",
         "flows.main.application=striped",
         "flows.main.connections=4",
         "flows.main.size=20MB",
@@ -198,7 +157,7 @@ def test_a_file_is_striped_over_both_links(tmp_path: Path) -> None:
 
 @pytest.mark.program("tcpdump")
 def test_captures(tmp_path: Path) -> None:
-    done = finished(tmp_path, TWO_LINKS, "duration=1s", 'captures=["alice:eth0", "bob:eth1"]')
+    done = finished(tmp_path, BUFFERED, "duration=1s", 'captures=["alice:eth0", "bob:eth1"]')
     assert done.metadata["valid"]
     for name in ("alice-eth0", "bob-eth1"):
         data = (done.folder / f"{name}.pcap").read_bytes()
@@ -207,7 +166,7 @@ def test_captures(tmp_path: Path) -> None:
 
 
 def test_a_flow_that_is_done_ends_the_run(tmp_path: Path) -> None:
-    done = finished(tmp_path, TWO_LINKS.replace('"3s"', '"60s"'), "flows.main.size=2MB")
+    done = finished(tmp_path, BUFFERED, "duration=60s", "flows.main.size=2MB")
     assert done.metadata["valid"]
     assert done.metadata["flows"][0]["bytes"] == 2_000_000
     assert done.metadata["measured_ns"] < 10e9
@@ -217,7 +176,7 @@ def test_a_flow_that_is_done_ends_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
 def test_iperf3(tmp_path: Path, protocol: str) -> None:
     done = finished(
-        tmp_path, TWO_LINKS, "flows.main.application=iperf3", f"flows.main.protocol={protocol}"
+        tmp_path, BUFFERED, "flows.main.application=iperf3", f"flows.main.protocol={protocol}"
     )
     assert done.metadata["invalid_reasons"] == []
     [flow] = done.metadata["flows"]
@@ -232,8 +191,8 @@ def test_iperf3(tmp_path: Path, protocol: str) -> None:
 @pytest.mark.program("unshare")
 @pytest.mark.program("dumpcap")
 def test_a_user_namespace_is_all_that_a_run_needs(tmp_path: Path) -> None:
-    text = TWO_LINKS.replace('buffer = "1MiB"\n', "")  # more than others than root may have
-    text = text.replace('rate = "40Mb/s"', 'rate = "40Mb/s"\ndelay = "2ms"')
+    # without the buffer: more than others than root may have
+    text = TWO_LINKS.replace('rate = "40Mb/s"', 'rate = "40Mb/s"\ndelay = "2ms"')
     file = tmp_path / "two.toml"
     file.write_text('captures = ["bob:eth0"]\n' + text)
     # root of a user namespace: no capability reaches beyond what is made in there
@@ -274,7 +233,7 @@ def test_a_delay_that_is_not_given_makes_the_run_invalid(
         lambda channel, *, up: dataclasses.replace(right(channel, up=up), delay_ns=0),
     )
     as_asked(tap.TapDriver, monkeypatch)
-    done = finished(tmp_path, TWO_LINKS, "links.one.rtt=20ms", "duration=1s")
+    done = finished(tmp_path, BUFFERED, "links.one.rtt=20ms", "duration=1s")
     assert not done.metadata["valid"]
     [reason] = [each for each in done.metadata["invalid_reasons"] if "round trip" in each]
     assert reason.startswith("one ")
@@ -291,7 +250,7 @@ def test_a_rate_that_is_not_given_makes_the_run_invalid(
         lambda channel, mtu: dataclasses.replace(right(channel, mtu), rate_bps=30_000_000),
     )
     as_asked(kernel.KernelDriver, monkeypatch)
-    done = finished(tmp_path, TWO_LINKS, "duration=1s")
+    done = finished(tmp_path, BUFFERED, "duration=1s")
     reasons = done.metadata["invalid_reasons"]
     assert any(each.startswith("one forward: ") and "40 Mb/s asked for" in each for each in reasons)
     assert any(each.startswith("two forward: ") and "20 Mb/s asked for" in each for each in reasons)
@@ -306,12 +265,12 @@ def test_a_setting_that_reads_back_differently_makes_the_run_invalid(
         "shaper",
         lambda channel, mtu: dataclasses.replace(right(channel, mtu), limit_bytes=50_000),
     )
-    done = finished(tmp_path, TWO_LINKS, "duration=1s")
+    done = finished(tmp_path, BUFFERED, "duration=1s")
     assert any("queue is" in each for each in done.metadata["invalid_reasons"])
 
 
 def test_a_termination_leaves_what_was_measured(tmp_path: Path) -> None:
-    scenario(tmp_path, TWO_LINKS.replace('"3s"', '"60s"'))
+    scenario(tmp_path, BUFFERED.replace('"3s"', '"60s"'))
     program = textwrap.dedent(
         """
         import sys

@@ -8,12 +8,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.linux.two_links import TWO_LINKS, finished, outage
 
 from mptcplab import trace
-from mptcplab.linux.testbed import run
-from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
-from mptcplab.scenario.load import load
 from mptcplab.trace.ends import are_two_ends
 from mptcplab.trace.events import IDLE, LOST, NEW_ADDRESS, RESUMED, USED_AGAIN
 from mptcplab.trace.runs import run_captures, run_events
@@ -23,28 +21,8 @@ pytestmark = [
     pytest.mark.program("ip", "tc", "ethtool", "tcpdump"),
 ]
 
-TWO_LINKS = """
-duration = "30s"
-interval = "100ms"
-hosts = ["alice", "bob"]
-captures = ["alice:eth0", "alice:eth1", "bob:eth0", "bob:eth1"]
-
-[links.one]
-between = ["alice", "bob"]
-rate = "40Mb/s"
-queue = "100KB"
-
-[links.two]
-between = ["alice", "bob"]
-rate = "20Mb/s"
-queue = "100KB"
-
-[flows.main]
-from = "alice"
-to = "bob"
-size = "5MB"
-buffer = "1MiB"
-"""
+CAPTURED = 'captures=["alice:eth0", "alice:eth1", "bob:eth0", "bob:eth1"]'
+IN_TIME = ("duration=30s", "interval=100ms", "flows.main.size=5MB", "flows.main.buffer=1MiB")
 
 _GENERATOR = Path(__file__).parents[1] / "captures" / "generate.py"
 
@@ -77,31 +55,76 @@ def test_a_handover_on_this_kernel(tmp_path: Path) -> None:
     assert {(RESUMED, 0), (USED_AGAIN, 0)} & set(kinds)
 
 
-@pytest.mark.program("tcpdump")
-def test_the_captures_of_a_run_hold_what_its_flow_delivered(tmp_path: Path) -> None:
+def check_bytes(done: Run, host: str, subflow: trace.Subflow) -> None:
+    """Compare a subflow's counts in the tables with what one end's captures show."""
+    rows = [
+        row
+        for row in done.rows("subflows")
+        if row["host"] == host and {row["local"], row["remote"]} == set(subflow.ends)
+    ]
+    last = rows[-1]
+    sent, received = (subflow.halves[subflow.ends.index(last[end])] for end in ("local", "remote"))
+    counts = [last[name] for name in ("bytes_sent", "bytes_acked", "bytes_received")]
+    shown = [sent.payload_bytes, sent.bytes, received.bytes]
+    if last["state"] == "ESTABLISHED" or is_ours(done, host):
+        assert counts == shown
+        assert last["bytes_retransmitted"] == sent.payload_bytes - sent.bytes
+    else:  # closed while the run went on: the kernel shows it no more
+        assert all(count <= whole for count, whole in zip(counts, shown, strict=True))
+
+
+def is_ours(done: Run, host: str) -> bool:
+    (stack,) = (each["stack"] for each in done.scenario["topology"]["hosts"]
+                if each["name"] == host)  # fmt: skip
+    return bool(stack == "ours")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        IN_TIME,
+        ("duration=1s", "interval=300ms", "flows.main.client=bob"),
+        (*IN_TIME, "hosts.alice.stack=ours"),
+        (*IN_TIME, "hosts.bob.stack=ours"),
+    ],
+    ids=["size", "download", "our sender", "our receiver"],
+)
+def test_the_captures_of_a_run_hold_what_its_tables_say(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
     """Every byte that the application counted, on the subflows that the tables name."""
-    file = tmp_path / "captured.toml"
-    file.write_text(TWO_LINKS)
-    folder = run(load(str(file)), tmp_path / "run", Silent())
-    results = Run(folder)
-    hosts = run_captures(folder)
+    done = finished(tmp_path, TWO_LINKS, CAPTURED, *overrides)
+    hosts = run_captures(done.folder)
     assert {host: len(files) for host, files in hosts.items()} == {"alice": 2, "bob": 2}
     assert are_two_ends(hosts["alice"], hosts["bob"])
+    (flow,) = done.metadata["flows"]
+    assert flow["intact"] is True
     for host, files in hosts.items():
         (connection,) = trace.open(files).connections
-        assert connection.side_bytes(0) == 5_000_000
-        assert connection.side_bytes(0) == results.metadata["flows"][0]["bytes"]
-        rows = [row for row in results.rows("subflows") if row["host"] == host]
         assert len(connection.subflows) == 2
         for subflow in connection.subflows:
-            # The last sample is from shortly before the end.
-            mine = [row for row in rows if {row["local"], row["remote"]} == set(subflow.ends)]
-            half = subflow.half(0)
-            if host == "alice":
-                assert 0 < max(row["bytes_sent"] for row in mine) <= half.payload_bytes
-            else:
-                assert 0 < max(row["bytes_received"] for row in mine) <= half.bytes
+            check_bytes(done, host, subflow)
+        sender = 0 if connection.subflows[0].source == "10.0.1.1" else 1
+        assert connection.side_bytes(sender) == flow["bytes"]
+        last = [row for row in done.rows("connections") if row["host"] == host][-1]
+        sent, received = (flow["bytes"], 8) if host == "alice" else (8, flow["bytes"])
+        assert [last["bytes_sent"], last["bytes_acked"], last["bytes_received"]] == [
+            sent, sent, received
+        ]  # fmt: skip
     # The wall clock of the run's record and of its captures is the same one.
-    starts = [event for event in run_events(folder, trace.open(hosts["alice"]))
+    capture = trace.open(hosts["alice"])
+    starts = [event for event in run_events(done.folder, capture)
               if event.text.startswith("established")]  # fmt: skip
-    assert abs(starts[0].time_ns - connection.start_ns) < 500_000_000
+    if starts:
+        assert abs(starts[0].time_ns - capture.connections[0].start_ns) < 500_000_000
+
+
+def test_captures_of_an_outage_hold_what_the_tables_say(tmp_path: Path) -> None:
+    text = TWO_LINKS + outage("two", "0.5s", "0.8s")
+    done = finished(tmp_path, text, CAPTURED, *IN_TIME, "flows.main.size=6MB")
+    for host, files in run_captures(done.folder).items():
+        (connection,) = trace.open(files).connections
+        assert connection.side_bytes(0) == 6_000_000
+        assert len(connection.subflows) == 3
+        for subflow in connection.subflows:
+            check_bytes(done, host, subflow)

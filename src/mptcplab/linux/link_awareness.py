@@ -24,6 +24,7 @@ class LinkAwareness:
         on_change: Callable[[Change], None],
         *,
         follow: bool = True,
+        before_delete: Callable[[], object] = lambda: None,
     ) -> None:
         self.states = states
         self._watches: dict[str, LinkWatch] = {}
@@ -31,7 +32,9 @@ class LinkAwareness:
             with lab.enter(host):
                 self._watches[host] = LinkWatch()
         tables = {host: lab.pm(host) for host in self._watches}
-        self._manager = LinkAwarePathManager(lab.topology, states, tables, on_change, follow=follow)
+        self._manager = LinkAwarePathManager(
+            lab.topology, states, tables, on_change, follow=follow, before_delete=before_delete
+        )
 
     def readers(self) -> Mapping[int, Callable[[], None]]:
         """Return what to call when a descriptor is readable."""

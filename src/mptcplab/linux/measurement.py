@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from mptcplab.linux.emulator import Lateness, LinkReading
 from mptcplab.linux.event_log import EventLog
 from mptcplab.linux.identity import Identities
 from mptcplab.linux.lab import Lab
+from mptcplab.linux.last_samples import LastSamples
 from mptcplab.linux.link_awareness import LinkAwareness
 from mptcplab.linux.links import Links
 from mptcplab.linux.own_stack.host import StackHost
@@ -66,7 +67,7 @@ class Measurement:
             self.loop,
             self._spawn,
             writer.workspace,
-            self.log.answer,
+            self._answered,
             {name: each.start_job for name, each in self._stacks.items()},
         )
         self.identities.add(self.flows.connections())
@@ -125,6 +126,7 @@ class Measurement:
         self.cpu_ns = self._cpu_ns(emulators)
         self._observer.phase("draining")
         self.flows.drain(lambda: not self.stop_reason)
+        self._sample_again()  # of our own stacks, which forget nothing, and of what did not end
         self._await_samples()
         for host in self.hosts:
             self.counters[host] = mib.moved(counters[host], self._counters(host))
@@ -175,6 +177,7 @@ class Measurement:
             self.hosts,
             self._endpoint_changed,
             follow=self._link_aware(),
+            before_delete=self._sample_again,
         )
         self._closing.append(self._awareness)
         for descriptor, read in self._awareness.readers().items():
@@ -201,6 +204,9 @@ class Measurement:
                             str(path.remote_address.ip),
                         )
         self._closing += probers.values()
+        self._last = LastSamples(
+            self.loop, self.flows, self._sockets, self._sample_again, self.links.is_up
+        )
         self._rtt = RttSampler(probers, self.links.is_up)
         self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
 
@@ -227,12 +233,7 @@ class Measurement:
         delivered = {traffic.flow.name: traffic.delivered_bytes() for traffic in self.flows.traffic}
         rtts = self._rtt.sample()
         link_rates = self._sample_links(time_ns, rtts)
-        received: dict[tuple[str, int], int] = {}
-        for sampler in self._sockets:
-            subflows, connections, counts = sampler.sample(time_ns)
-            self.rows["subflows"] += subflows
-            self.rows["connections"] += connections
-            received |= {(sampler.host, port): count for port, count in counts.items()}
+        received = self._sample_sockets(time_ns)
         flow_rates = {
             traffic.flow.name: self._sample_flow(
                 time_ns, traffic, delivered[traffic.flow.name], received
@@ -247,6 +248,23 @@ class Measurement:
             self.loop.stop()
         else:
             self._next_tick()
+
+    def _sample_sockets(self, time_ns: int) -> dict[tuple[str, int], int]:
+        """Sample subflows and connections; return the bytes received by host and port."""
+        received: dict[tuple[str, int], int] = {}
+        for sampler in self._sockets:
+            subflows, connections, counts = sampler.sample(time_ns)
+            self.rows["subflows"] += subflows
+            self.rows["connections"] += connections
+            received |= {(sampler.host, port): count for port, count in counts.items()}
+        return received
+
+    def _sample_again(self) -> int:
+        """Sample subflows and connections between ticks of a run; return the time."""
+        time_ns = time.monotonic_ns() - self.origin_ns
+        if self.origin_ns:
+            self._sample_sockets(time_ns)
+        return time_ns
 
     def _sample_flow(
         self,
@@ -339,6 +357,10 @@ class Measurement:
 
     def _acted(self, action: Action, loop_ns: int, problem: str) -> None:
         self.log.action(action, loop_ns, problem)
+
+    def _answered(self, connection: Connection, role: str, answer: Mapping[str, Any]) -> None:
+        self.log.answer(connection, role, answer)
+        self._last.look()
 
     def _read_stack(self, host: str) -> None:
         if not self._stacks[host].read():

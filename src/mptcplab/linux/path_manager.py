@@ -101,6 +101,7 @@ class LinkAwarePathManager:
         on_change: Callable[[Change], None],
         *,
         follow: bool = True,
+        before_delete: Callable[[], object] = lambda: None,
     ) -> None:
         """Take the kernel's present endpoints as those that shall be there when all is up.
 
@@ -109,12 +110,14 @@ class LinkAwarePathManager:
 
         Without ``follow`` an endpoint whose link is down at the first :meth:`update` waits for that
         link, as one that is configured later would, and the kernel has the rest to itself.
+        ``before_delete`` is called while the subflows of an endpoint are still there.
         """
         self._deletes = True
         self._follow = follow
         self._states = states
         self._endpoints = endpoints
         self._on_change = on_change
+        self._before_delete = before_delete
         self._paths = {
             host: [
                 (path, [topology.link(name) for name in path.links])
@@ -176,6 +179,8 @@ class LinkAwarePathManager:
 
     def _apply(self, host: str, endpoint: Endpoint, table: Endpoints, *, added: bool) -> None:
         problem = ""
+        if not added:
+            self._before_delete()
         try:
             if added:
                 table.add(endpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from mptcplab.linux.drivers.driver import LinkReading
 from mptcplab.linux.identity import Identities
@@ -14,6 +14,8 @@ from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.units import NANOSECONDS
 
 Rows = list[dict[str, Any]]
+
+_FIN_RECEIVED: Final = ("CLOSE-WAIT", "CLOSING", "LAST-ACK")  # RFC 9293 section 3.3.2
 
 
 class FlowSampler:
@@ -127,21 +129,44 @@ class SocketSampler:
         self.host = host
         self._diag = diag
         self._identities = identities
+        self._sampled_ns = -1
+        self._outstanding: dict[int, set[str | None]] = {}
 
     def sample(self, time_ns: int) -> tuple[Rows, Rows, dict[int, int]]:
         """Return the rows of subflows and connections, and bytes received by port."""
+        self._sampled_ns = time_ns
+        return self._take(time_ns)
+
+    def present_subflows(self) -> Rows:
+        """Return the rows of the subflows that there are now."""
+        return self._take(0)[0]
+
+    def outstanding(self, connection: Connection, since_ns: int) -> set[str | None] | None:
+        """Return the links of the subflows that held something unacknowledged at the last sample.
+
+        None where that was before ``since_ns``.
+        """
+        if self._sampled_ns < since_ns:
+            return None
+        return self._outstanding.get(connection.port, set())
+
+    def _take(self, time_ns: int) -> tuple[Rows, Rows, dict[int, int]]:
+        self._outstanding.clear()
         subflows: Rows = []
         connections: Rows = []
         received: dict[int, int] = {}
-        plain: list[tuple[Connection, SocketSample]] = []
+        plain: list[tuple[Connection, SocketSample, dict[str, Any]]] = []
         for sample in self._diag.tcp():
             found = self._identities.connection(self.host, sample.local_port, sample.remote_port)
             if found is None or sample.tcp is None:
                 continue
             connection, is_client = found
-            subflows.append(self._subflow_row(time_ns, sample, connection, is_client))
+            row = self._subflow_row(time_ns, sample, connection, is_client)
+            subflows.append(row)
+            if sample.outstanding_bytes:
+                self._outstanding.setdefault(connection.port, set()).add(row["link"])
             if sample.token is None:
-                plain.append((connection, sample))
+                plain.append((connection, sample, row))
             else:
                 self._identities.remember_token(self.host, sample.token, connection.port)
         for sample in self._diag.mptcp():
@@ -151,16 +176,11 @@ class SocketSampler:
             connections.append(self._mptcp_row(time_ns, sample, found[0]))
             port = found[0].port
             received[port] = received.get(port, 0) + sample.mptcp.bytes_received
-        for connection, sample in plain:
-            assert sample.tcp is not None
-            connections.append(self._tcp_row(time_ns, sample, connection))
-            count = received.get(connection.port, 0) + sample.tcp.bytes_received
+        for connection, sample, row in plain:
+            connections.append(self._tcp_row(sample, connection, row))
+            count = received.get(connection.port, 0) + row["bytes_received"]
             received[connection.port] = count
         return subflows, connections, received
-
-    def present_subflows(self) -> Rows:
-        """Return the rows of the subflows that there are now."""
-        return self.sample(0)[0]
 
     def _subflow_row(
         self, time_ns: int, sample: SocketSample, connection: Connection, is_client: bool
@@ -170,6 +190,9 @@ class SocketSampler:
         local = (sample.local_address, sample.local_port)
         remote = (sample.remote_address, sample.remote_port)
         subflow = self._identities.subflow(connection, is_client, local, remote)
+        # The kernel counts SYN and FIN among the bytes; the opener's SYN is acknowledged first.
+        acked = tcp.bytes_acked - is_client - (sample.state == "FIN-WAIT-2")
+        received = tcp.bytes_received - (sample.state in _FIN_RECEIVED)
         return {
             "time_ns": time_ns,
             "host": self.host,
@@ -191,8 +214,8 @@ class SocketSampler:
             "send_window_bytes": tcp.send_window_bytes,
             "receive_window_bytes": tcp.receive_window_bytes,
             "bytes_sent": tcp.bytes_sent,
-            "bytes_acked": tcp.bytes_acked,
-            "bytes_received": tcp.bytes_received,
+            "bytes_acked": max(acked, 0),
+            "bytes_received": received,
             "bytes_retransmitted": tcp.bytes_retransmitted,
             "retransmissions": tcp.retransmissions,
             "lost_packets": tcp.lost_packets,
@@ -206,6 +229,7 @@ class SocketSampler:
         self._identities.remember_token(self.host, info.token, connection.port)
         protocol = "fallback" if info.fallback else "mptcp"
         connection.protocol = connection.protocol or protocol
+        acked = min(info.bytes_acked, info.bytes_sent)  # a DATA_FIN, acknowledged last, adds one
         return {
             "time_ns": time_ns,
             "host": self.host,
@@ -216,35 +240,28 @@ class SocketSampler:
             "subflows": info.subflows,
             "send_buffer_bytes": sample.send_buffer_bytes,
             "receive_buffer_bytes": sample.receive_buffer_bytes,
-            "unacked_bytes": max(0, info.bytes_sent - info.bytes_acked),
+            "unacked_bytes": max(0, info.bytes_sent - acked),
             "bytes_sent": info.bytes_sent,
-            "bytes_acked": info.bytes_acked,
+            "bytes_acked": acked,
             "bytes_received": info.bytes_received,
             "bytes_reinjected": info.bytes_retransmitted,
         }
 
     def _tcp_row(
-        self, time_ns: int, sample: SocketSample, connection: Connection
+        self, sample: SocketSample, connection: Connection, row: dict[str, Any]
     ) -> dict[str, Any]:
-        tcp = sample.tcp
-        assert tcp is not None
         protocol = "tcp" if connection.flow.protocol == "tcp" else "fallback"
         if sample.state == "ESTABLISHED":
             connection.protocol = connection.protocol or protocol
+        same = ("time_ns", "host", "flow", "connection", "bytes_acked", "bytes_received")
         return {
-            "time_ns": time_ns,
-            "host": self.host,
-            "flow": connection.flow.name,
-            "connection": connection.index,
+            **{name: row[name] for name in (*same, "receive_window_bytes")},
             "protocol": protocol,
             "subflows": 1,
             "send_buffer_bytes": sample.send_buffer_bytes,
             "receive_buffer_bytes": sample.receive_buffer_bytes,
-            "unacked_bytes": tcp.in_flight_bytes,
-            "bytes_sent": tcp.bytes_sent - tcp.bytes_retransmitted,
-            "bytes_acked": tcp.bytes_acked,
-            "bytes_received": tcp.bytes_received,
-            "receive_window_bytes": tcp.receive_window_bytes,
+            "unacked_bytes": row["in_flight_bytes"],
+            "bytes_sent": row["bytes_sent"] - row["bytes_retransmitted"],
         }
 
 

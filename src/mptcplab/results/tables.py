@@ -65,7 +65,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "send_window_bytes": "int64",  # offered by the peer
         "receive_window_bytes": "int64",  # offered by this host
         "bytes_sent": "int64",  # payload, with retransmissions
-        "bytes_acked": "int64",
+        "bytes_acked": "int64",  # payload; neither SYN nor FIN counts
         "bytes_received": "int64",
         "bytes_retransmitted": "int64",
         "retransmissions": "int64",  # segments

@@ -20,6 +20,7 @@ def subflow_columns(connection: Connection, subflow: MptcpSubflow) -> dict[str, 
     sender, receiver = subflow.sender, subflow.receiver
     congestion, rtt = sender.congestion, sender.rtt
     ssthresh = congestion.ssthresh_bytes
+    acked = sender.snd_una if subflow.fin_seq < 0 else min(sender.snd_una, subflow.fin_seq)
     return {
         "local": socket_name(subflow.local, subflow.local_port),
         "remote": socket_name(subflow.remote, subflow.remote_port),
@@ -35,8 +36,8 @@ def subflow_columns(connection: Connection, subflow: MptcpSubflow) -> dict[str, 
         "send_window_bytes": connection.send.window_end - connection.send.sent_offset,
         "receive_window_bytes": connection.receive_buffer.edge_offset
         - connection.receive_buffer.rcv_nxt,
-        "bytes_sent": sender.sent_bytes,
-        "bytes_acked": sender.snd_una,
+        "bytes_sent": sender.sent_bytes + sender.resent_bytes,
+        "bytes_acked": max(acked - 1, 0),  # the SYN is number 0
         "bytes_received": receiver.received_bytes,
         "bytes_retransmitted": sender.resent_bytes,
         "retransmissions": sender.resent_segments,

@@ -132,6 +132,25 @@ class StackHost:
         self.read()
         return self._latest
 
+    def outstanding(self, connection: Connection, since_ns: int) -> set[str | None] | None:
+        """Return the links of the subflows that held something unacknowledged at the last sample.
+
+        None where the last that has come is from before ``since_ns``.
+        """
+        self.read()
+        if self._problem:
+            return set()
+        if self._answered_ns < since_ns:
+            return None
+        name = (connection.flow.name, connection.index)
+        return {
+            row["link"]
+            for row in self._latest
+            if (row["flow"], row["connection"]) == name
+            and row["time_ns"] >= since_ns
+            and row["in_flight_bytes"]
+        }
+
     def _note_sample(self, message: dict[str, Any]) -> None:
         connection = self._connections[message["port"]]
         time_ns = message["time_ns"]

@@ -67,6 +67,8 @@ class Job(ABC):
                 self._go()
             elif line == b"stop":
                 self._stop()
+            elif line == b"close" and self.connection is not None:
+                self.connection.close()
         return bool(data)
 
     def attach(self, connection: Connection) -> None:
@@ -184,16 +186,24 @@ class SendJob(Job):
     def _read(self) -> None:
         if self.connection is not None:
             self._reply += self.connection.read()
+        if len(self._reply) == CONFIRMATION.size and self._finished and not self.over:
+            self._done(CONFIRMATION.unpack(self._reply)[0])
 
     def _end(self) -> None:
         if self.over:
             return
-        if not self._finished:
+        if self._finished:
+            self._done(None)
+        else:
             self.answer("failed", text="the receiver finished before all was sent")
-            return
-        whole = len(self._reply) == CONFIRMATION.size
-        confirmed = CONFIRMATION.unpack(self._reply)[0] if whole else None
-        self.answer("done", bytes=self._position, confirmed_bytes=confirmed, protocol=self.protocol)
+
+    def _done(self, confirmed_bytes: int | None) -> None:
+        self.answer(
+            "done",
+            bytes=self._position,
+            confirmed_bytes=confirmed_bytes,
+            protocol=self.protocol,
+        )
 
 
 class ReceiveJob(Job):
@@ -233,7 +243,6 @@ class ReceiveJob(Job):
         if self.over:
             return
         self.connection.write(CONFIRMATION.pack(self._position))
-        self.connection.close()
         self.answer("done", bytes=self._position, wrong=self._wrong, protocol=self.protocol)
 
 

@@ -54,7 +54,10 @@ _INFINITE_SSTHRESH: Final = 0x7FFFFFFF  # include/net/tcp.h, TCP_INFINITE_SSTHRE
 
 @dataclass(frozen=True, slots=True)
 class TcpInfo:
-    """What struct tcp_info says, in the units of the run's tables."""
+    """What struct tcp_info says, in the units of the run's tables.
+
+    ``bytes_acked`` counts an active opener's SYN, and it and ``bytes_received`` count a FIN.
+    """
 
     cwnd_bytes: int
     ssthresh_bytes: int | None
@@ -75,7 +78,10 @@ class TcpInfo:
 
 @dataclass(frozen=True, slots=True)
 class MptcpInfo:
-    """What struct mptcp_info says (include/uapi/linux/mptcp.h)."""
+    """What struct mptcp_info says (include/uapi/linux/mptcp.h).
+
+    ``bytes_acked`` counts a DATA_FIN.
+    """
 
     token: int
     fallback: bool
@@ -94,6 +100,8 @@ class SocketSample:
     """One socket: a subflow or plain TCP (``tcp``), or an MPTCP connection (``mptcp``).
 
     ``token`` is the local token of the connection that a subflow belongs to, None for plain TCP.
+    ``outstanding_bytes`` is what a TCP socket holds that its peer has not acknowledged, sent or
+    not; a FIN counts as one.
     """
 
     state: str
@@ -102,6 +110,7 @@ class SocketSample:
     remote_address: str
     remote_port: int
     cookie: int
+    outstanding_bytes: int
     receive_buffer_bytes: int | None
     send_buffer_bytes: int | None
     tcp: TcpInfo | None = None
@@ -154,6 +163,7 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
     family, state = payload[0], payload[1]
     local_port, remote_port = struct.unpack_from("!HH", payload, 4)
     cookie_low, cookie_high = struct.unpack_from("=II", payload, 44)
+    (outstanding,) = struct.unpack_from("=I", payload, 60)  # idiag_wqueue
     attributes = netlink.attributes(payload[_MESSAGE_BYTES:])
     memory = attributes.get(_DIAG_SKMEMINFO)
     receive_buffer, send_buffer = None, None
@@ -168,6 +178,7 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
         remote_address=address_text(family, payload[24:40]),
         remote_port=remote_port,
         cookie=cookie_high << 32 | cookie_low,
+        outstanding_bytes=outstanding,
         receive_buffer_bytes=receive_buffer,
         send_buffer_bytes=send_buffer,
         tcp=parse_tcp_info(info) if info and not is_mptcp else None,

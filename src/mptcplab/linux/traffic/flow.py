@@ -83,7 +83,15 @@ class Traffic(ABC):
     @property
     @abstractmethod
     def finished(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether nothing more will come, and no sockets are held open."""
+
+    @abstractmethod
+    def held(self) -> list[Connection]:
+        """Return the connections whose ends are both done, and hold their sockets open."""
+
+    @abstractmethod
+    def release(self, connection: Connection) -> None:
+        """Let the ends of a held connection close their sockets."""
 
     @abstractmethod
     def delivered_bytes(self) -> list[int] | None:
@@ -244,6 +252,7 @@ class BulkTraffic(Traffic):
         ]
         self._senders: list[Worker] = []
         self._receivers: list[Worker] = []
+        self._released: set[int] = set()
 
     def prepare(self) -> None:
         """Start two processes for each connection."""
@@ -335,8 +344,24 @@ class BulkTraffic(Traffic):
 
     @property
     def finished(self) -> bool:
-        """Whether every process has given its last answer."""
-        return all(worker.over for worker in (*self._senders, *self._receivers))
+        """Whether every process has given its last answer and was let go."""
+        return len(self._released) == len(self.connections)
+
+    def held(self) -> list[Connection]:
+        """Return the connections whose ends have both answered for the last time."""
+        return [
+            connection
+            for connection, *ends in zip(
+                self.connections, self._senders, self._receivers, strict=False
+            )
+            if connection.index not in self._released and all(end.over for end in ends)
+        ]
+
+    def release(self, connection: Connection) -> None:
+        """Let both ends close their sockets."""
+        self._released.add(connection.index)
+        for ends in (self._senders, self._receivers):
+            ends[connection.index].order("close")
 
     def delivered_bytes(self) -> list[int]:
         """Return what the receivers have checked so far."""

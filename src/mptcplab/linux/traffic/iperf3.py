@@ -77,6 +77,8 @@ def read_report(text: str, connection: Connection) -> None:
     end = report.get("end", {})
     if "sum_sent" in end:
         connection.bytes_sent = int(end["sum_sent"]["bytes"])
+    if "sum_received" in end and not error:  # an interrupted client has not asked its server
+        connection.bytes_received = int(end["sum_received"]["bytes"])
     got = report.get("start", {}).get("sndbuf_actual")
     asked = connection.flow.send_buffer_bytes
     if asked is not None and got is not None and int(got) != asked:
@@ -177,6 +179,13 @@ class Iperf3Traffic(Traffic):
     def finished(self) -> bool:
         """Whether every client that was started has reported."""
         return bool(self._clients) and self._open == 0
+
+    def held(self) -> list[Connection]:
+        """Return none: iperf3 closes its sockets when it likes."""
+        return []
+
+    def release(self, connection: Connection) -> None:
+        """Do nothing."""
 
     def delivered_bytes(self) -> list[int] | None:
         """Return None: the kernel's counters tell."""

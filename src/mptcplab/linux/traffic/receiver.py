@@ -1,7 +1,7 @@
 """The receiving process: ``python -m mptcplab.linux.traffic.receiver '{...}'``.
 
 Checks every byte against the pattern as it arrives, unless told not to.  At the end of the stream
-it sends its count back on the connection.
+it sends its count back on the connection, and waits for the order to let go of its sockets.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def run(order: dict[str, Any]) -> None:
     sock.sendall(CONFIRMATION.pack(received))
     protocol = protocol_in_use(sock, plan.protocol)
     answer("done", bytes=received, wrong=wrong, protocol=protocol)
+    orders.close.wait()
     sock.close()
     opened.close()
 

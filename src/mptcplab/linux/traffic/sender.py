@@ -1,7 +1,7 @@
 """The sending process: ``python -m mptcplab.linux.traffic.sender '{...}'``.
 
 Sends the pattern until told to stop or until its size is reached, then closes its half of the
-connection and waits for the receiver's count to come back, which ends the connection in order.
+connection, waits for the receiver's count to come back and for the order to let go of its sockets.
 """
 
 from __future__ import annotations
@@ -106,9 +106,10 @@ def run(order: dict[str, Any]) -> None:
     reply = sock.recv(CONFIRMATION.size, socket.MSG_WAITALL)
     confirmed = CONFIRMATION.unpack(reply)[0] if len(reply) == CONFIRMATION.size else None
     protocol = protocol_in_use(sock, plan.protocol)
+    answer("done", bytes=sent, confirmed_bytes=confirmed, protocol=protocol)
+    orders.close.wait()
     sock.close()
     opened.close()
-    answer("done", bytes=sent, confirmed_bytes=confirmed, protocol=protocol)
 
 
 def main() -> None:

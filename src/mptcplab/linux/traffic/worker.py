@@ -1,8 +1,10 @@
 """What a sender and a receiver process share: their orders, their answers, their progress.
 
-A worker reads orders as lines on standard input ("go", "stop"), and ends when its input ends, that
-is when its testbed has died.  It answers with one JSON object a line on standard output.  Its
-progress is a row of 64-bit counters in a file that both sides map: looking costs it nothing.
+A worker reads orders as lines on standard input ("go", "stop", "close"), and ends when its input
+ends, that is when its testbed has died.  It answers with one JSON object a line on standard output.
+After "done" it keeps its sockets as they are until "close", so that the testbed can ask the kernel
+what they did.  Its progress is a row of 64-bit counters in a file that both sides map: looking
+costs it nothing.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ class Orders:
     def __init__(self) -> None:
         self.go = threading.Event()
         self.stop = threading.Event()
+        self.close = threading.Event()
         self._on_stop: Callable[[], None] | None = None
         threading.Thread(target=self._listen, daemon=True, name="orders").start()
 
@@ -78,4 +81,6 @@ class Orders:
                 if self._on_stop is not None:
                     self._on_stop()
                 self.go.set()
+            elif line == "close\n":
+                self.close.set()
         os._exit(2)  # the testbed has gone

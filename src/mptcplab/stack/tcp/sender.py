@@ -105,8 +105,10 @@ class Sender:
         self.next_send_ns: i64 = 0
         """With pacing: nothing leaves before this time."""
         self.sent_bytes: i64 = 0
+        """Payload sent for the first time."""
         self.sent_trains: i64 = 0
         self.resent_bytes: i64 = 0
+        """Payload sent again."""
         self.resent_segments: i64 = 0
         self.timeouts: i64 = 0
         self.loss_events: i64 = 0
@@ -197,7 +199,7 @@ class Sender:
         queue = self.queue
         queue.note_resent(record, now_ns)
         size = record.end - record.seq
-        self.resent_bytes += size
+        self.resent_bytes += size - 1 if record.fin else size
         self.resent_segments += (size + self.mss_bytes - 1) // self.mss_bytes
         self.last_send_ns = now_ns
         self.congestion.on_send(now_ns, self.in_flight_bytes())

@@ -241,6 +241,7 @@ class SubflowBase(ABC):
             self.fin_seq = sender.snd_nxt
             record = sender.record_new(self.fin_seq + 1, None, sender.in_flight_bytes(), now_ns)
             record.fin = True
+            sender.sent_bytes -= 1  # a FIN is no payload
             self.state = next_state(self.state, Change.FIN_SENT)
             return self._make_train(record, now_ns)
         return None

@@ -1,0 +1,52 @@
+"""The scenario that whole runs of the Linux testbed are tested with: two hosts, two links."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from mptcplab.linux.testbed import run
+from mptcplab.results.run import Run
+from mptcplab.scenario.load import load
+from mptcplab.scenario.model import Scenario
+
+# The flow's section comes last, so that its keys can be appended.
+TWO_LINKS = """
+duration = "3s"
+interval = "250ms"
+hosts = ["alice", "bob"]
+
+[links.one]
+between = ["alice", "bob"]
+rate = "40Mb/s"
+queue = "100KB"
+
+[links.two]
+between = ["alice", "bob"]
+rate = "20Mb/s"
+queue = "100KB"
+
+[flows.main]
+from = "alice"
+to = "bob"
+"""
+
+
+def outage(link: str, down: str, up: str) -> str:
+    """A timeline to append: a link that fails and comes back."""
+    return "".join(
+        f'\n[[timeline]]\nat = "{at}"\n{verb} = "{link}"\n'
+        for at, verb in ((down, "down"), (up, "up"))
+    )
+
+
+def scenario(folder: Path, text: str, *overrides: str) -> Scenario:
+    """Load a scenario from text."""
+    file = folder / "scenario.toml"
+    file.write_text(textwrap.dedent(text))
+    return load(str(file), overrides=overrides)
+
+
+def finished(folder: Path, text: str, *overrides: str) -> Run:
+    """Run a scenario from text to its end."""
+    return Run(run(scenario(folder, text, *overrides), folder / "run"))
