@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.gather import Ints, Mask, be16, be32, be64
+from mptcplab.trace.gather import Ints, Mask, be64, column, rows
 from mptcplab.trace.interning import Words
 from mptcplab.wire.mptcp import DSS_ACK, DSS_ACK_8, DSS_DSN_8, DSS_FIN, DSS_MAP
+
+_MAP_TAIL: Final = 14
+_FLAGS: Final = np.arange(256)
+_ACK_BYTES: Final = np.where(_FLAGS & DSS_ACK != 0, np.where(_FLAGS & DSS_ACK_8 != 0, 8, 4), 0)
+_EXPECTED: Final = (
+    4 + _ACK_BYTES + np.where(_FLAGS & DSS_MAP != 0, np.where(_FLAGS & DSS_DSN_8 != 0, 14, 10), 0)
+)
+"""Length of an option with each value of the flags, without a checksum."""
 
 
 @dataclass(slots=True)
@@ -70,45 +78,65 @@ def decode_dss(
     )
     if element.size == 0:
         return out, []
-    flat = headers.ravel()  # options end four bytes before their row does, so 8 can be read at 4
-    flags = np.where(captured > 3, flat[at + 3], 0).astype(np.int16)
-    has_map = flags & DSS_MAP != 0
-    ack_bytes = np.where(flags & DSS_ACK != 0, np.where(flags & DSS_ACK_8 != 0, 8, 4), 0)
-    map_bytes = np.where(has_map, np.where(flags & DSS_DSN_8 != 0, 14, 10), 0)
-    expected = 4 + ack_bytes + map_bytes
-    good = (length == expected) | (has_map & (length == expected + 2)) | (captured == 3)
-    bad = [
-        (one, f"a DSS with flags 0x{flag:02x} has {size} bytes, expected {wanted}")
-        for one, flag, size, wanted in zip(
-            element[~good].tolist(),
-            flags[~good].tolist(),
-            length[~good].tolist(),
-            expected[~good].tolist(),
-            strict=True,
-        )
-    ]
+    flat = headers.ravel()  # options end four bytes before their row does
+    flags = flat[at + 3]
+    if (captured <= 3).any():
+        flags = np.where(captured > 3, flags, 0)
+    expected = _EXPECTED[flags]
+    over = length - expected
+    good = (over == 0) | ((over == 2) & (flags & DSS_MAP != 0)) | (captured == 3)
+    bad: list[tuple[int, str]] = []
+    if not good.all():
+        wrong = ~good
+        bad = [
+            (one, f"a DSS with flags 0x{flag:02x} has {size} bytes, expected {wanted}")
+            for one, flag, size, wanted in zip(
+                *(part[wrong].tolist() for part in (element, flags, length, expected)), strict=True
+            )
+        ]
     first = good.copy()
     first[1:] &= element[1:] != element[:-1]
-    element, at, flags = element[first], at[first], flags[first]
-    length, ack_bytes, map_bytes = length[first], ack_bytes[first], map_bytes[first]
-    captured = captured[first]
+    if not first.all():
+        element, at, flags, expected, captured = (
+            part[first] for part in (element, at, flags, expected, captured)
+        )
     out.flags[element] = flags
+    ack_bytes = _ACK_BYTES[flags]
     acks = (ack_bytes > 0) & (captured >= 4 + ack_bytes)
-    out.data_ack[element[acks]] = _number(flat, at[acks] + 4, ack_bytes[acks])
-    maps = (map_bytes > 0) & (captured >= 4 + ack_bytes + map_bytes)
-    out.parts[element] = np.where(acks, DSS_ACK, 0) | np.where(maps, DSS_MAP, 0)
-    start = at[maps] + 4 + ack_bytes[maps]
-    width = map_bytes[maps] - 6
-    chosen = element[maps]
-    out.dsn[chosen] = _number(flat, start, width)
-    out.ssn[chosen] = be32(flat, start + width)
-    out.length[chosen] = be16(flat, start + width + 4)
-    summed = captured[maps] == 4 + ack_bytes[maps] + map_bytes[maps] + 2
-    out.checksum[chosen[summed]] = be16(flat, start[summed] + width[summed] + 6)
+    maps = (flags & DSS_MAP != 0) & (captured >= expected)
+    out.parts[element] = DSS_ACK * acks.view(np.uint8) | DSS_MAP * maps.view(np.uint8)
+    rows_of = np.flatnonzero(acks)
+    words = be64(flat, at[rows_of] + 4)
+    narrow = flags[rows_of] & DSS_ACK_8 == 0
+    if narrow.any():
+        words = np.where(narrow, words >> np.uint64(32), words)
+    out.data_ack[element[rows_of]] = words
+    _decode_maps(out, flat, element, at, flags, expected, captured, np.flatnonzero(maps))
     return out, bad
 
 
-def _number(flat: NDArray[np.uint8], at: Ints, width: Ints) -> Words:
-    """Read numbers of 4 or 8 bytes."""
-    words = be64(flat, at)
-    return np.where(width == 8, words, words >> np.uint64(32))
+def _decode_maps(
+    out: DssColumns,
+    flat: NDArray[np.uint8],
+    element: Ints,
+    at: Ints,
+    flags: NDArray[np.uint8],
+    expected: Ints,
+    captured: Ints,
+    rows_of: Ints,
+) -> None:
+    """Decode the mappings of the options at ``rows_of``."""
+    # Whatever comes before, a mapping ends with DSN, subflow sequence number and length.
+    end = at[rows_of] + expected[rows_of]
+    tail = rows(flat, end - _MAP_TAIL, _MAP_TAIL + 2)
+    dsn = column(tail, 0, ">u8")
+    narrow = flags[rows_of] & DSS_DSN_8 == 0
+    if narrow.any():
+        dsn[narrow] &= np.uint64(0xFFFF_FFFF)
+    chosen = element[rows_of]
+    out.dsn[chosen] = dsn
+    out.ssn[chosen] = column(tail, 8, ">u4")
+    out.length[chosen] = column(tail, 12, ">u2")
+    summed = np.flatnonzero(captured[rows_of] == expected[rows_of] + 2)
+    if summed.size:
+        out.checksum[chosen[summed]] = column(tail, 14, ">u2")[summed]

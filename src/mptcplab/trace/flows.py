@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.gather import Ints, Mask
+from mptcplab.trace.gather import Ints
 from mptcplab.trace.interning import Interner
 from mptcplab.trace.segments import ACK, SYN, Segments
 
@@ -25,7 +25,6 @@ FLOW: Final = np.dtype(
         ("destination", "i8"),
         ("source_port", "i4"),
         ("destination_port", "i4"),
-        ("initiator_is_high", "?"),  # of the two ends in the order of the flow's key
         ("syn_seq", "i8"),  # of the initiator's SYN, -1 where it was not seen
         ("first_seq", "i8"),
         ("first_number", "i8"),
@@ -51,46 +50,75 @@ class FlowTable:
         self.flows: NDArray[Any] = np.zeros(64, dtype=FLOW)
         self.ignored_segments = 0
         """Segments with MPTCP options of flows beyond ``MAX_FLOWS``."""
+        # Addresses and ports as a segment has them; those of its answers have a number, too.
         self._tuples = Interner(3)
-        self._current: Ints = np.full(64, -1, dtype=np.int64)
+        self._answer: Ints = np.zeros(128, dtype=np.int64)
+        self._half: Ints = np.full(128, -1, dtype=np.int64)
+        """The current half of each tuple; -1 in the last place, for a tuple without a number."""
 
-    def assign(self, segments: Segments) -> tuple[Ints, Ints]:
-        """Return each segment's flow (-1: not followed) and direction (0: from the initiator)."""
-        source_port, destination_port = segments.source_port, segments.destination_port
-        from_high = segments.source > segments.destination
-        same = segments.source == segments.destination
-        if same.any():
-            from_high |= same & (source_port > destination_port)
-        words = [
-            np.where(from_high, segments.destination, segments.source).astype(np.uint64),
-            np.where(from_high, segments.source, segments.destination).astype(np.uint64),
-            np.where(from_high, destination_port << 16 | source_port, segments.ports).astype(
-                np.uint64
-            ),
-        ]
+    def assign(self, segments: Segments) -> Ints:
+        """Return each segment's half, -1 where its flow is not followed."""
         insert = segments.is_mptcp
         if self.count >= MAX_FLOWS:
             insert = np.zeros(insert.size, dtype=bool)
+        words = [
+            column.view(np.uint64)
+            for column in (segments.source, segments.destination, segments.ports)
+        ]
         known = self._tuples.count
-        pair = self._tuples.find(words, insert)
-        if self._tuples.count > self._current.size:
-            bigger = np.full(max(self._tuples.count, self._current.size * 2), -1, dtype=np.int64)
-            bigger[: self._current.size] = self._current
-            self._current = bigger
-        fresh = np.flatnonzero(pair >= known)
-        if fresh.size:
-            _, first = np.unique(pair[fresh], return_index=True)
-            self._open(segments, np.sort(fresh[first]), pair, from_high)
-        flow: Ints = np.where(pair >= 0, self._current[pair], -1)
-        self._reopen(segments, pair, flow, from_high)
+        number = self._tuples.find(words, insert)
+        if self._tuples.count > known:
+            self._open_new(segments, number, known)
+        half: Ints = self._half[number]
+        self._reopen(segments, number, half)
         if self.count >= MAX_FLOWS:
-            self.ignored_segments += int((segments.is_mptcp & (flow < 0)).sum())
-        direction = (from_high != self.flows["initiator_is_high"][flow]).astype(np.int64)
-        return flow, direction
+            self.ignored_segments += int((segments.is_mptcp & (half < 0)).sum())
+        return half
 
-    def _open(self, segments: Segments, rows: Ints, pair: Ints, from_high: Mask) -> None:
+    def _open_new(self, segments: Segments, number: Ints, known: int) -> None:
+        """Start the flows of new tuples; ``number`` is completed with what answers to them."""
+        fresh = np.flatnonzero(number >= known)
+        _, first = np.unique(number[fresh], return_index=True)
+        asked = fresh[first]
+        ports = segments.ports
+        self._number_answers(
+            number[asked],
+            [
+                segments.destination[asked],
+                segments.source[asked],
+                (ports[asked] & 0xFFFF) << 16 | ports[asked] >> 16,
+            ],
+        )
+        unknown = np.flatnonzero(number < 0)
+        if unknown.size:  # answers without an MPTCP option of their own
+            number[unknown] = self._tuples.find(
+                [
+                    column[unknown].view(np.uint64)
+                    for column in (segments.source, segments.destination, ports)
+                ],
+                np.zeros(unknown.size, dtype=bool),
+            )
+            fresh = np.flatnonzero(number >= known)
+        pair = np.minimum(number[fresh], self._answer[number[fresh]])
+        _, first = np.unique(pair, return_index=True)
+        self._open(segments, np.sort(fresh[first]), number)
+
+    def _number_answers(self, number: Ints, words: list[Ints]) -> None:
+        """Give the tuples of the answers to new tuples numbers."""
+        answer = self._tuples.find([column.view(np.uint64) for column in words])
+        count = self._tuples.count
+        if count >= self._half.size:
+            size = max(count + 1, 2 * self._half.size)
+            half = np.full(size, -1, dtype=np.int64)
+            half[: self._half.size] = self._half
+            self._half = half
+            self._answer = np.concatenate((self._answer, np.zeros(size - self._answer.size, "i8")))
+        self._answer[number] = answer
+        self._answer[answer] = number
+
+    def _open(self, segments: Segments, rows: Ints, number: Ints) -> None:
         """Start one flow at each of the rows, in order."""
-        number = self.count + np.arange(rows.size, dtype=np.int64)
+        flow = self.count + np.arange(rows.size, dtype=np.int64)
         self.count += rows.size
         self.flows = grown(self.flows, self.count)
         flags = segments.flags[rows]
@@ -98,37 +126,38 @@ class FlowTable:
         destination_port = segments.destination_port[rows]
         is_syn = flags & SYN != 0
         by_sender = np.where(is_syn, flags & ACK == 0, source_port >= destination_port)
-        high = np.where(by_sender, from_high[rows], ~from_high[rows])
         source, destination = segments.source[rows], segments.destination[rows]
         table = self.flows
-        table["source"][number] = np.where(by_sender, source, destination)
-        table["destination"][number] = np.where(by_sender, destination, source)
-        table["source_port"][number] = np.where(by_sender, source_port, destination_port)
-        table["destination_port"][number] = np.where(by_sender, destination_port, source_port)
-        table["initiator_is_high"][number] = high
+        table["source"][flow] = np.where(by_sender, source, destination)
+        table["destination"][flow] = np.where(by_sender, destination, source)
+        table["source_port"][flow] = np.where(by_sender, source_port, destination_port)
+        table["destination_port"][flow] = np.where(by_sender, destination_port, source_port)
         acked = (segments.ack[rows] - 1) & 0xFFFF_FFFF
-        table["syn_seq"][number] = np.where(
+        table["syn_seq"][flow] = np.where(
             is_syn, np.where(by_sender, segments.seq[rows], acked), -1
         )
-        table["first_seq"][number] = segments.seq[rows]
-        table["first_number"][number] = segments.number[rows]
-        table["first_ns"][number] = segments.time_ns[rows]
-        self._current[pair[rows]] = number
+        table["first_seq"][flow] = segments.seq[rows]
+        table["first_number"][flow] = segments.number[rows]
+        table["first_ns"][flow] = segments.time_ns[rows]
+        asked = number[rows]
+        self._half[self._answer[asked]] = 2 * flow + by_sender
+        self._half[asked] = 2 * flow + ~by_sender
 
-    def _reopen(self, segments: Segments, pair: Ints, flow: Ints, from_high: Mask) -> None:
+    def _reopen(self, segments: Segments, number: Ints, half: Ints) -> None:
         """Start a new flow where an address pair is used again, with another SYN."""
-        syn = (segments.flags & (SYN | ACK) == SYN) & (flow >= 0)
-        rows = np.flatnonzero(syn)
-        rows = rows[self.flows["first_number"][flow[rows]] != segments.number[rows]]
+        rows = np.flatnonzero(segments.flags & (SYN | ACK) == SYN)
+        rows = rows[half[rows] >= 0]
+        rows = rows[self.flows["first_number"][half[rows] >> 1] != segments.number[rows]]
         for row in rows.tolist():
-            current = int(self._current[pair[row]])
-            old = self.flows[current]
+            asked = int(number[row])
+            old = self.flows[int(self._half[asked]) >> 1]
             seq = int(segments.seq[row])
             if int(old["syn_seq"]) == seq or self.count >= MAX_FLOWS:
                 continue
             if int(old["syn_seq"]) < 0 and int(old["first_seq"]) - seq in (0, 1):
                 old["syn_seq"] = seq  # strays of this very flow came before its SYN
                 continue
-            self._open(segments, np.array([row]), pair, from_high)
-            later = np.flatnonzero(pair[row:] == pair[row]) + row
-            flow[later] = self.count - 1
+            self._open(segments, np.array([row]), number)
+            later = number[row:]
+            mine = (later == asked) | (later == self._answer[asked])
+            half[row:][mine] = self._half[later[mine]]

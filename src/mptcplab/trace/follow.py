@@ -1,8 +1,8 @@
 """Following TCP flows batch by batch: what is new, sent again, acknowledged, in flight.
 
-All columns of ``Followed`` are in *flow order*: by flow, time order within each.  What must be
-remembered from batch to batch is one row per *half* of a flow, its direction: half 2n is what the
-initiator of flow n sends, half 2n + 1 what the other side sends.  Sequence numbers are relative as
+What must be remembered from batch to batch is one row per *half* of a flow, its direction: half 2n
+is what the initiator of flow n sends, half 2n + 1 what the other side sends.  All columns of
+``Followed`` are by half, time order within each.  Sequence numbers are relative as
 in Wireshark: the SYN is 0, the first byte of data 1 (where the SYN was not seen, the first byte
 seen is 1), and do not wrap.
 """
@@ -19,7 +19,7 @@ from mptcplab.trace.flows import FlowTable, grown
 from mptcplab.trace.gather import Ints, Mask
 from mptcplab.trace.holes import REORDERED_NS, Holes
 from mptcplab.trace.rtt import RoundTrips
-from mptcplab.trace.running import LOWEST, Groups, near
+from mptcplab.trace.running import LOWEST, HalfOrder
 from mptcplab.trace.segments import ACK, FIN, RST, SYN, Segments
 
 UNKNOWN_SCALE: Final = 0
@@ -56,19 +56,20 @@ HALF: Final = np.dtype(
         ("last_payload_bytes", "i8"),
         ("last_data_ns", "i8"),
         ("last_data_number", "i8"),
-    ]
+    ],
+    align=True,
 )
+_HALF_SPACE: Final = 1 << 31
 
 
 @dataclass(slots=True)
 class Followed:
-    """The followed segments of a batch, in flow order."""
+    """The followed segments of a batch, by half."""
 
     element: Ints
     """Each one's element in ``Segments``."""
-    flow: Ints
-    direction: Ints
-    half: Ints
+    order: HalfOrder
+    """Each one's half, and the places of every half's."""
     time_ns: Ints
     seq: Ints
     """Relative."""
@@ -103,87 +104,77 @@ class Follower:
         self.table = FlowTable()
         self.halves: NDArray[Any] = np.zeros(128, dtype=HALF)
         self.holes: dict[int, Holes] = {}
-        self._round_trips = RoundTrips()
+        self.round_trips = RoundTrips()
 
     def follow(self, segments: Segments) -> Followed | None:
         """Take a batch; returns its followed segments, None where there are none."""
-        flow, direction = self.table.assign(segments)
-        element = np.flatnonzero(flow >= 0)
+        half = self.table.assign(segments)
+        element = np.flatnonzero(half >= 0)
         if element.size == 0:
             return None
+        if element.size < half.size:
+            half = half[element]
         self.halves = grown(self.halves, 2 * self.table.count)
-        groups = Groups(flow[element], self.table.count)
-        element = element[groups.order]
-        return _Batch(self, segments, element, direction[element], groups).run()
-
-    def round_trips(self) -> RoundTrips:
-        """Return the matcher of data and acknowledgements."""
-        return self._round_trips
+        order = HalfOrder(half, 2 * self.table.count)
+        element = element[order.order] if element.size < len(segments) else order.order
+        return _Batch(self, segments, element, order).run()
 
 
 class _Batch:
-    """The computation of one batch, in flow order."""
+    """The computation of one batch, in the order of its halves."""
 
     def __init__(
-        self, owner: Follower, segments: Segments, element: Ints, direction: Ints, groups: Groups
+        self, owner: Follower, segments: Segments, element: Ints, order: HalfOrder
     ) -> None:
         self.owner = owner
         self.halves = owner.halves
-        self.groups = groups
+        self.order = order
+        self.segments = segments
         self.element = element
-        self.direction = direction
-        self.flow = groups.ids[groups.group]
-        self.half = 2 * self.flow + direction
         self.time = segments.time_ns[element]
-        self.number = segments.number[element]
         self.flags = segments.flags[element]
-        self.raw_seq = segments.seq[element]
-        self.raw_ack = segments.ack[element]
-        self.raw_window = segments.window[element]
         self.payload = segments.payload_bytes[element]
-        self.scale = segments.window_scale[element]
-        self.mss = segments.mss[element]
         self.syn = self.flags & SYN != 0
+        self.fin = self.flags & FIN != 0
         self.valid = self.flags & RST == 0
         """A reset's numbers say nothing about the stream."""
-        self.acks = self.valid & (self.flags & ACK != 0)
-        self.forward = direction == 0
+        self.has_ack = self.flags & ACK != 0
+        self.acks = self.valid & self.has_ack
+        self.rare = np.flatnonzero(self.flags & (SYN | FIN | RST))
 
     def run(self) -> Followed:
-        self._handshakes()
-        self._bases()
-        halves, half, groups = self.halves, self.half, self.groups
-        syn = self.syn.astype(np.int64)
-        fin = (self.flags & FIN != 0).astype(np.int64)
-        seq = near(self.raw_seq, halves["base"][half], halves["next"][half])
-        ack = near(self.raw_ack, halves["base"][half ^ 1], halves["acked"][half ^ 1])
-        seq = np.clip(seq, LOWEST, -LOWEST)
-        ack = np.clip(ack, LOWEST, -LOWEST)
-        start = seq + syn
+        raw_seq = self.segments.seq[self.element]
+        raw_ack = self.segments.ack[self.element]
+        self._handshakes(raw_seq)
+        self._bases(raw_seq, raw_ack)
+        halves, order = self.halves, self.order
+        ids = order.ids
+        seq = self._near(raw_seq, halves["base"][ids], halves["next"][ids])
+        ack = self._near(raw_ack, halves["base"][ids ^ 1], halves["acked"][ids ^ 1])
+        start = seq + self.syn
         stop = start + self.payload
-        sent, sent_before = self._both(groups, stop + fin, self.valid, "next")
-        acked, acked_before = self._both(groups, ack, self.acks, "acked", by_peer=True)
-        before = self._of(sent_before, self.direction)
-        new_bytes, new_from, again, out_of_order = self._novelty(seq, start, stop, before)
+        end = stop + self.fin
+        if not self.valid.all():
+            end[~self.valid] = LOWEST
+        told = ack if self.acks.all() else np.where(self.acks, ack, LOWEST)
+        sent, sent_before = order.running_max(end, halves["next"][ids])
+        acked, acked_before = order.running_max(told, halves["acked"][ids ^ 1])
+        new_bytes, new_from, again, out_of_order = self._novelty(seq, start, stop, sent_before)
         window = self._scaled()
-        in_flight = self._of(sent, self.direction) - self._of(acked, self.direction)
+        in_flight = sent - self._of_peer(acked, halves["acked"][ids])
         offered = self._offered(window)
-        other = 1 - self.direction
-        before_ack = np.where(self.acks, self._of(acked_before, other), -LOWEST)
-        advances = ack > before_ack
-        rtt = self.owner.round_trips().match(
-            groups, self.half, self.time, new_from + new_bytes, new_bytes > 0, again > 0,
-            ack, before_ack, halves,
-        )  # fmt: skip
-        self._remember(groups, sent, acked, window, fin, seq, ack)
+        advances = told > acked_before
+        self._remember(sent, acked, window, seq, ack)
+        duplicate = self._duplicates(ack, advances, window)
+        rtt = self.owner.round_trips.match(
+            order, self.time, new_from, new_bytes, again > 0, ack, advances, acked_before, halves
+        )
         return Followed(
             element=self.element,
-            flow=self.flow,
-            direction=self.direction,
-            half=half,
+            order=order,
             time_ns=self.time,
             seq=seq,
-            ack=np.where(self.flags & ACK != 0, ack, -1),
+            ack=ack if self.has_ack.all() else np.where(self.has_ack, ack, -1),
             payload_bytes=self.payload,
             new_bytes=new_bytes,
             new_from=new_from,
@@ -194,97 +185,103 @@ class _Batch:
             headroom_bytes=offered - in_flight,
             rtt_ns=rtt,
             advances=advances,
-            duplicate_ack=self._duplicates(ack, advances, window),
+            duplicate_ack=duplicate,
         )
 
-    @staticmethod
-    def _of(pair: tuple[Ints, Ints], direction: Ints) -> Ints:
-        return np.where(direction == 0, pair[0], pair[1])
+    def _near(self, number: Ints, base: Ints, reference: Ints) -> Ints:
+        """``near`` with a base and reference of every half."""
+        low = np.clip(reference, LOWEST + _HALF_SPACE, -LOWEST - _HALF_SPACE) - _HALF_SPACE
+        out: Ints = number - self.order.each(base + low)
+        out &= 2 * _HALF_SPACE - 1
+        out += self.order.each(low)
+        return out
 
-    def _both(
-        self, groups: Groups, values: Ints, usable: Mask, column: str, by_peer: bool = False
-    ) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
-        """Running maximum for each direction of the flow: ((incl. 0, incl. 1), (before ...))."""
-        including, before = [], []
-        for direction in (0, 1):
-            speaker = 1 - direction if by_peer else direction
-            mine = usable & (self.forward if speaker == 0 else ~self.forward)
-            initial = self.halves[column][2 * groups.ids + direction]
-            one, two = groups.running_max(np.where(mine, values, LOWEST), initial)
-            including.append(one)
-            before.append(two)
-        return (including[0], including[1]), (before[0], before[1])
+    def _of_peer(self, values: Ints, initial: Ints) -> Ints:
+        """Return the latest value of the other half, ``initial`` (of every half) before any."""
+        peer = self.order.peer
+        out = values[peer]
+        none = np.flatnonzero(peer < 0)
+        if none.size:
+            out[none] = self.order.each(initial)[none]
+        return out
 
-    def _handshakes(self) -> None:
+    def _handshakes(self, raw_seq: Ints) -> None:
         """Note what the SYNs, FINs and RSTs of the batch say, one at a time: they are few."""
         halves = self.halves
-        for k in np.flatnonzero(self.flags & (SYN | FIN | RST)).tolist():
-            half = self.half[k]
+        for k in self.rare.tolist():
+            half, element = int(self.order.half[k]), int(self.element[k])
             row = halves[half : half + 1]
             now = max(int(self.time[k]), 1)  # 0 is never, and where simulated time starts
             flags = int(self.flags[k])
             if flags & SYN:
                 name = "syn_ack_ns" if flags & ACK else "syn_ns"
                 row[name] = row[name][0] or now
-                row["mss"] = self.mss[k]
-                shift = int(self.scale[k])
+                row["mss"] = self.segments.mss[element]
+                shift = int(self.segments.window_scale[element])
                 row["scale"] = NO_SCALE if shift < 0 else 2 + shift
                 if not row["isn_known"][0]:
                     row["based"], row["isn_known"] = True, True
-                    row["base"], row["next"] = self.raw_seq[k], 0
+                    row["base"], row["next"] = raw_seq[k], 0
             for bit, name in ((FIN, "fin"), (RST, "rst")):
                 if flags & bit and not row[name + "_ns"][0]:
-                    row[name + "_ns"], row[name + "_number"] = now, self.number[k]
+                    row[name + "_ns"], row[name + "_number"] = now, self.segments.number[element]
 
-    def _bases(self) -> None:
+    def _bases(self, raw_seq: Ints, raw_ack: Ints) -> None:
         """Choose where sequence numbers of halves without a SYN start."""
-        halves = self.halves
-        for half, usable, number in (
-            (self.half, self.valid, self.raw_seq),
-            (self.half ^ 1, self.acks, self.raw_ack),
+        halves, order = self.halves, self.order
+        for ids, usable, number in (
+            (order.ids, self.valid, raw_seq),
+            (order.ids ^ 1, self.acks, raw_ack),
         ):
-            rows = np.flatnonzero(usable & ~halves["based"][half])
-            if rows.size:
-                unique, first = np.unique(half[rows], return_index=True)
+            baseless = ~halves["based"][ids]
+            if baseless.any():
+                rows = np.flatnonzero(usable & order.each(baseless))
+                half = order.each(ids)[rows]
+                unique, first = np.unique(half, return_index=True)
                 halves["base"][unique] = number[rows[first]] - 1
                 halves["next"][unique] = 1
                 halves["based"][unique] = True
 
     def _scaled(self) -> Ints:
         """Windows as they count: scaled, except on a SYN (RFC 7323 section 2.2)."""
-        mine = self.halves["scale"][self.half]
-        theirs = self.halves["scale"][self.half ^ 1]
-        shift = np.where((mine >= 2) & (theirs != NO_SCALE), mine - 2, 0)
-        return self.raw_window << np.where(self.syn, 0, shift)
+        raw = self.segments.window[self.element]
+        mine = self.halves["scale"][self.order.ids]
+        theirs = self.halves["scale"][self.order.ids ^ 1]
+        shift = np.where((mine >= 2) & (theirs != NO_SCALE), mine - 2, 0).astype(np.int64)
+        window: Ints = raw << self.order.each(shift)
+        rows = self.rare[self.syn[self.rare]]
+        window[rows] = raw[rows]
+        return window
 
     def _offered(self, window: Ints) -> Ints:
         """The window that the other side of each segment has last offered."""
-        out = []
-        for speaker in (1, 0):
-            mine = self.acks & (self.forward if speaker == 0 else ~self.forward)
-            place = self.groups.last_where(mine)
-            initial = self.halves["window"][2 * self.flow + speaker]
-            out.append(np.where(place >= 0, window[place], initial))
-        return self._of((out[0], out[1]), self.direction)
+        ids = self.order.ids
+        if self.acks.all():
+            return self._of_peer(window, self.halves["window"][ids ^ 1])
+        place = self.order.latest(self.acks)
+        initial = self.order.each(self.halves["window"][ids])
+        offer = np.where(place >= 0, window[place], initial)
+        return self._of_peer(offer, self.halves["window"][ids ^ 1])
 
     def _novelty(
         self, seq: Ints, start: Ints, stop: Ints, before: Ints
     ) -> tuple[Ints, Ints, Ints, Mask]:
         """Tell new payload from old: (new bytes, where they start, old bytes, out of order)."""
-        has_data = (self.payload > 0) & self.valid
         new_from = np.maximum(start, before)
-        new_bytes = np.where(has_data, np.maximum(stop - new_from, 0), 0)
-        again = np.where(has_data, self.payload - new_bytes, 0)
+        new_bytes = np.maximum(stop - new_from, 0)
+        new_bytes *= (self.payload > 0) & self.valid
+        again = (self.payload - new_bytes) * self.valid
         out_of_order = np.zeros(self.payload.size, dtype=bool)
         gaps = self.valid & (seq > before)
         interesting = gaps.copy()
         old = again > 0
         if old.any():
+            half = self.order.half
             halves_with_holes = np.fromiter(self.owner.holes, dtype=np.int64)
-            halves_with_holes = np.union1d(halves_with_holes, self.half[gaps])
-            interesting |= old & np.isin(self.half, halves_with_holes)
+            halves_with_holes = np.union1d(halves_with_holes, half[gaps])
+            interesting |= old & np.isin(half, halves_with_holes)
         for k in np.flatnonzero(interesting).tolist():
-            holes = self.owner.holes.setdefault(int(self.half[k]), Holes())
+            holes = self.owner.holes.setdefault(int(self.order.half[k]), Holes())
             if gaps[k]:
                 holes.open(int(before[k]), int(seq[k]), int(self.time[k]))
                 continue
@@ -300,71 +297,58 @@ class _Batch:
 
     def _duplicates(self, ack: Ints, advances: Mask, window: Ints) -> Mask:
         """Duplicate acknowledgements (RFC 5681 section 2): no data, same number and window."""
-        pure = self.acks & (self.payload == 0) & (self.flags & (SYN | FIN) == 0)
+        halves, order = self.halves, self.order
+        pure = self.acks & (self.payload == 0) & ~(self.syn | self.fin)
         duplicate = np.zeros(ack.size, dtype=bool)
-        groups = Groups(self.half[pure], self.halves.size) if pure.any() else None
-        if groups is None:
+        places = np.flatnonzero(pure)
+        if places.size == 0:
             return duplicate
-        place = np.flatnonzero(pure)[groups.order]
-        half, number, offered = self.half[place], ack[place], window[place]
-        same = np.zeros(place.size, dtype=bool)
-        same[1:] = (number[1:] == number[:-1]) & (offered[1:] == offered[:-1])
-        first = groups.starts
-        row = half[first]
-        same[first] = (number[first] == self.halves["pure_ack"][row]) & (
-            offered[first] == self.halves["pure_ack_window"][row]
-        )
-        last = groups.ends
-        self.halves["pure_ack"][half[last]] = number[last]
-        self.halves["pure_ack_window"][half[last]] = offered[last]
-        same &= ~advances[place]
-        # Without data in flight the same acknowledgement again is a window probe's or keep-alive's.
-        peer = half ^ 1
-        same &= self.halves["next"][peer] > number
-        duplicate[place] = same
-        np.add.at(self.halves["dup_acks"], half[same], 1)
+        asked = np.flatnonzero(pure & ~advances)
+        if asked.size:
+            earlier = places[np.searchsorted(places, asked) - 1]
+            half = order.half[asked]
+            known = (earlier < asked) & (earlier >= order.start[asked])
+            number = np.where(known, ack[earlier], halves["pure_ack"][half])
+            offered = np.where(known, window[earlier], halves["pure_ack_window"][half])
+            same = (number == ack[asked]) & (offered == window[asked])
+            # Without data in flight the same acknowledgement again is a window probe's or
+            # keep-alive's.
+            same &= halves["next"][half ^ 1] > ack[asked]
+            duplicate[asked] = same
+            np.add.at(halves["dup_acks"], half[same], 1)
+        last = order.last_of(places)
+        seen = last >= 0
+        last, half = last[seen], order.ids[seen]
+        halves["pure_ack"][half] = ack[last]
+        halves["pure_ack_window"][half] = window[last]
         return duplicate
 
-    def _remember(
-        self,
-        groups: Groups,
-        sent: tuple[Ints, Ints],
-        acked: tuple[Ints, Ints],
-        window: Ints,
-        fin: Ints,
-        seq: Ints,
-        ack: Ints,
-    ) -> None:
+    def _remember(self, sent: Ints, acked: Ints, window: Ints, seq: Ints, ack: Ints) -> None:
         """Carry the state at the batch's end over to the next."""
-        halves = self.halves
-        latest = (
-            ("last_ns", self.time),
-            ("last_number", self.number),
-            ("last_flags", self.flags),
-            ("last_seq", seq),
-            ("last_ack", ack),
-            ("last_payload_bytes", self.payload),
-        )
-        for direction in (0, 1):
-            half = 2 * groups.ids + direction
-            halves["next"][half] = sent[direction][groups.ends]
-            halves["acked"][half] = acked[direction][groups.ends]
-            mine = self.forward if direction == 0 else ~self.forward
-            for mask, pairs in (
-                (self.acks & mine, (("window", window),)),
-                (mine, latest),
-                (
-                    mine & (self.payload > 0),
-                    (("last_data_ns", self.time), ("last_data_number", self.number)),
-                ),
-                (mine & (fin > 0), (("fin_seq", seq + self.payload),)),
-            ):
-                place = groups.last_where(mask)[groups.ends]
-                if (place < 0).all():
-                    continue
-                known = place >= 0
-                for column, values in pairs:
-                    halves[column][half[known]] = values[place[known]]
+        halves, order = self.halves, self.order
+        ids, ends = order.ids, order.ends
+        elements = self.segments.number[self.element[ends]]
+        halves["next"][ids] = sent[ends]
+        halves["acked"][ids ^ 1] = acked[ends]
+        for name, values in (
+            ("last_ns", self.time[ends]),
+            ("last_number", elements),
+            ("last_flags", self.flags[ends]),
+            ("last_seq", seq[ends]),
+            ("last_ack", ack[ends]),
+            ("last_payload_bytes", self.payload[ends]),
+        ):
+            halves[name][ids] = values
+        place = ends if self.acks.all() else order.last_of(np.flatnonzero(self.acks))
+        known = place >= 0
+        halves["window"][ids[known]] = window[place[known]]
+        place = order.last_of(np.flatnonzero(self.payload > 0))
+        known = place >= 0
+        place = place[known]
+        halves["last_data_ns"][ids[known]] = self.time[place]
+        halves["last_data_number"][ids[known]] = self.segments.number[self.element[place]]
+        for k in self.rare[self.fin[self.rare]].tolist():
+            halves["fin_seq"][order.half[k]] = seq[k] + self.payload[k]
         self._established()
         for number in [key for key, holes in self.owner.holes.items() if len(holes)]:
             gone = self.owner.holes[number].forget_below(int(halves["acked"][number]))
@@ -372,11 +356,12 @@ class _Batch:
 
     def _established(self) -> None:
         """When the initiator first acknowledged the other side's SYN."""
-        halves = self.halves
-        waiting = (halves["established_ns"][self.half] == 0) & self.acks & ~self.syn
-        waiting &= self.forward & (halves["syn_ns"][self.half] > 0)
-        waiting &= self.time > halves["syn_ns"][self.half]
-        rows = np.flatnonzero(waiting)
-        if rows.size:
-            unique, first = np.unique(self.half[rows], return_index=True)
-            halves["established_ns"][unique] = self.time[rows[first]]
+        halves, order = self.halves, self.order
+        asked = halves["syn_ns"][order.ids]
+        waiting = (halves["established_ns"][order.ids] == 0) & (asked > 0) & (order.ids & 1 == 0)
+        if not waiting.any():
+            return
+        rows = self.acks & ~self.syn & order.each(waiting) & (self.time > order.each(asked))
+        places = np.flatnonzero(rows)
+        unique, first = np.unique(order.half[places], return_index=True)
+        halves["established_ns"][unique] = self.time[places[first]]

@@ -33,17 +33,28 @@ class Interner:
         Unknown keys of the rows that ``insert`` marks get a number (all where it is None).
         """
         size = words[0].size
-        found: Ints = np.full(size, -1, dtype=np.int64)
-        every: Ints = np.arange(size, dtype=np.int64)
-        before = self.count
         while 2 * (self.count + size) > self._slots.size:
             self._grow()
         home = self._home(words)
-        self._probe(words, home, every, found, insert)
+        found = self._first_look(words, home)
+        pending = np.flatnonzero(found < 0)
+        if pending.size == 0:
+            return found
+        before = self.count
+        self._probe(words, home, pending, found, insert)
         if insert is not None and self.count > before:
             # Keys without a mark may have been looked for before a marked row brought them.
             self._probe(words, home, np.flatnonzero(found < 0), found, np.zeros_like(insert))
         return found
+
+    def _first_look(self, words: list[Words], home: Words) -> Ints:
+        """Find the keys that are in their first slot: nearly all, once they are known."""
+        slot = (home & np.uint64(self._slots.size - 1)).view(np.int64)
+        number = self._slots[slot].astype(np.int64)
+        same = number >= 0
+        for key, word in zip(self.keys, words, strict=True):
+            same &= key[number] == word
+        return number if same.all() else np.where(same, number, -1)
 
     def _probe(
         self, words: list[Words], home: Words, pending: Ints, found: Ints, insert: Mask | None
@@ -70,11 +81,12 @@ class Interner:
             probe += 1
 
     def _home(self, words: list[Words]) -> Words:
-        value = np.zeros(words[0].size, dtype=np.uint64)
-        for word, multiplier in zip(words, _MULTIPLIERS, strict=False):
-            value = (value ^ word) * np.uint64(multiplier)
+        value = words[0] * np.uint64(_MULTIPLIERS[0])
+        for word, multiplier in zip(words[1:], _MULTIPLIERS[1:], strict=False):
             value ^= value >> np.uint64(29)
-        return value * np.uint64(_MULTIPLIERS[0]) >> np.uint64(20)
+            value += word
+            value *= np.uint64(multiplier)
+        return value >> np.uint64(20)
 
     def _insert(self, words: list[Words], chosen: Ints, slot: Ints, found: Ints) -> None:
         """Give each empty slot to the first of the rows that want it."""

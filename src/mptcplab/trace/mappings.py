@@ -7,6 +7,8 @@ both spaces and in the same slot of time become one *extent*.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +18,7 @@ from mptcplab.trace.flows import grown
 from mptcplab.trace.follow import Followed
 from mptcplab.trace.gather import Ints, Mask
 from mptcplab.trace.interning import Words
-from mptcplab.trace.running import Groups, near
+from mptcplab.trace.running import near
 from mptcplab.trace.segments import Segments
 from mptcplab.wire.mptcp import DSS_DSN_8, DSS_FIN, MpCapable
 
@@ -38,7 +40,8 @@ EXTENT: Final = np.dtype(
         ("seq", "i8"),  # relative, of the first byte on the subflow
         ("dsn", "u8"),
         ("bytes", "i8"),
-    ]
+    ],
+    align=True,
 )
 
 _MAP: Final = np.dtype(
@@ -49,13 +52,29 @@ _MAP: Final = np.dtype(
         ("dsn", "u8"),
         ("ssn", "i8"),
         ("bytes", "i8"),
-    ]
+    ],
+    align=True,
 )
 
 _ENDLESS: Final = 1 << 41
 _MAX_LATER: Final = 1 << 18
 _MAX_LONG: Final = 1 << 19
-_HALF_SHIFT: Final = 44
+_HALF_SHIFT: Final = 43  # sequence numbers are below 2^43, halves below 2^20
+
+
+@dataclass(slots=True)
+class _Announced:
+    """The mappings that the segments of a batch announce, by half."""
+
+    place: Ints
+    """Of the segment that announces it."""
+    kind: Ints
+    dsn: Words
+    ssn: Ints
+    bytes: Ints
+    half: Ints
+    seq: Ints
+    """Of the segment."""
 
 
 class Mappings:
@@ -80,171 +99,128 @@ class Mappings:
         self._later_rows = 0
 
     def add(
-        self,
-        segments: Segments,
-        followed: Followed,
-        by_half: Groups,
-        isn_known: Mask,
-        resolution_ns: int,
+        self, segments: Segments, followed: Followed, isn_known: Mask, resolution_ns: int
     ) -> None:
-        """Take a batch; ``by_half`` groups its columns by half.
-
-        ``isn_known`` tells of every half whether its SYN was seen.
-        """
-        self.maps = grown(self.maps, (int(by_half.ids[-1]) | 1) + 1)  # both halves of the flow
-        order = by_half.order
-        element = followed.element[order]
-        half = by_half.ids[by_half.group]
-        kind, dsn, ssn, size = self._announced(segments, element)
-        announces = np.flatnonzero(kind)
-        if announces.size == 0 and not self.maps["kind"][by_half.ids].any():
-            self._unmapped(half, followed.new_bytes[order])
+        """Take a batch; ``isn_known`` tells of every half whether its SYN was seen."""
+        order = followed.order
+        self.maps = grown(self.maps, (int(order.ids[-1]) | 1) + 1)  # both halves of the flow
+        said = _announced(segments, followed)
+        self._notes(segments, followed, said)
+        if said.place.size == 0 and not self.maps["kind"][order.ids].any():
+            self._unmapped(order.ids, np.add.reduceat(followed.new_bytes, order.starts))
             return
-        seq = followed.seq[order]
-        self._shifts(half, announces, seq, ssn, isn_known)
-        self._notes(segments, element, half, followed, order, announces)
-        self._keep_long(followed, order, half, announces, (kind, dsn, ssn, size))
-        place = by_half.last_where(kind > 0)
-        new = np.flatnonzero(followed.new_bytes[order] > 0)
-        self._place(followed, order[new], half[new], place[new], (kind, dsn, ssn, size),
-                    segments.number[element[new]], resolution_ns)  # fmt: skip
-        last = place[by_half.ends]
-        seen = last >= 0
-        rows = by_half.ids[seen]
-        for name, column in (("kind", kind), ("dsn", dsn), ("ssn", ssn), ("bytes", size)):
-            self.maps[name][rows] = column[last[seen]]
+        self._shifts(said, isn_known)
+        self._keep_long(said, followed.payload_bytes[said.place])
+        self._place(segments, followed, said, resolution_ns)
+        if said.place.size:
+            last = np.searchsorted(said.place, order.ends, side="right") - 1
+            seen = (last >= 0) & (said.place[last] >= order.starts)
+            half, last = order.ids[seen], last[seen]
+            for name in ("kind", "dsn", "ssn", "bytes"):
+                self.maps[name][half] = getattr(said, name)[last]
 
-    @staticmethod
-    def _announced(segments: Segments, element: Ints) -> tuple[Ints, Words, Ints, Ints]:
-        """Return what each segment announces: (kind, DSN, SSN, payload bytes)."""
-        dss = segments.dss
-        flags = dss.flags[element]
-        has_map = dss.has_map[element]
-        wide = np.where(flags & DSS_DSN_8 != 0, DSN_64, DSN_32)
-        kind = np.where(has_map, wide, 0).astype(np.int64)
-        length = dss.length[element]
-        infinite = has_map & (length == 0)
-        fin = has_map & (flags & DSS_FIN != 0)
-        size = np.where(infinite, _ENDLESS, length - fin)
-        kind[fin & (size == 0)] = 0  # a lone DATA_FIN maps nothing
-        dsn, ssn = dss.dsn[element], dss.ssn[element]
-        firsts = [
-            (at, option.data_length)
-            for at, option in segments.options
-            if isinstance(option, MpCapable) and option.data_length
-        ]
-        if firsts:
-            place = np.full(len(segments), -1, dtype=np.int64)
-            place[element] = np.arange(element.size)
-            for at, data_length in firsts:
-                k = int(place[at])
-                if k >= 0:
-                    kind[k], dsn[k], ssn[k], size[k] = FROM_IDSN, 1, 1, data_length
-        return kind, dsn, ssn, size
-
-    def _shifts(self, half: Ints, announces: Ints, seq: Ints, ssn: Ints, isn_known: Mask) -> None:
+    def _shifts(self, said: _Announced, isn_known: Mask) -> None:
         """Where a SYN was not seen, find the initial sequence number by the first mappings.
 
         A mapping is announced on its first byte or later, so the least difference is the one.
         """
-        halves = half[announces]
-        unknown = ~self.maps["shifted"][halves]
+        unknown = ~self.maps["shifted"][said.half]
         if not unknown.any():
             return
-        rows = announces[unknown]
-        ids, inverse = np.unique(half[rows], return_inverse=True)
+        ids, inverse = np.unique(said.half[unknown], return_inverse=True)
         least = np.full(ids.size, np.iinfo(np.int64).max)
-        distance = near(seq[rows] - ssn[rows], np.zeros_like(rows), np.zeros_like(rows))
-        np.minimum.at(least, inverse, distance)
+        distance = said.seq[unknown] - said.ssn[unknown]
+        np.minimum.at(least, inverse, near(distance, 0, np.zeros_like(distance)))
         self.maps["shift"][ids] = np.where(isn_known[ids], 0, least)
         self.maps["shifted"][ids] = True
 
-    def _notes(
-        self,
-        segments: Segments,
-        element: Ints,
-        half: Ints,
-        followed: Followed,
-        order: Ints,
-        announces: Ints,
-    ) -> None:
+    def _notes(self, segments: Segments, followed: Followed, said: _Announced) -> None:
         """Note infinite mappings and DATA_FINs, each once."""
-        dss = segments.dss
-        time = followed.time_ns[order]
-        endless = announces[dss.has_map[element[announces]] & (dss.length[element[announces]] == 0)]
-        for k in endless.tolist():
-            number = int(segments.number[element[k]])
-            self.infinite.setdefault(int(half[k]), (int(time[k]), number))
-        for k in np.flatnonzero(dss.has_fin[element]).tolist():
-            number = int(segments.number[element[k]])
-            self.data_fins.setdefault(int(half[k]), (int(time[k]), number))
+        fins = np.zeros(0, dtype=np.int64)
+        if segments.dss.has_fin.any():
+            fins = np.flatnonzero(segments.dss.has_fin[followed.element])
+        for places, known in (
+            (said.place[said.bytes == _ENDLESS], self.infinite),
+            (fins, self.data_fins),
+        ):
+            for k in places.tolist():
+                number = int(segments.number[followed.element[k]])
+                half = int(followed.order.half[k])
+                known.setdefault(half, (int(followed.time_ns[k]), number))
 
     def _place(
-        self,
-        followed: Followed,
-        rows: Ints,
-        half: Ints,
-        place: Ints,
-        announced: tuple[Ints, Words, Ints, Ints],
-        number: Ints,
-        resolution_ns: int,
+        self, segments: Segments, followed: Followed, said: _Announced, resolution_ns: int
     ) -> None:
-        """Turn the new payload at ``rows`` into extents."""
+        """Turn new payload into extents."""
+        rows = np.flatnonzero(followed.new_bytes > 0)
         if rows.size == 0:
             return
-        kind, dsn, ssn, size = (column[place] for column in announced)
-        earlier = np.flatnonzero(place < 0)  # the mapping was announced in an earlier batch
-        if earlier.size:
-            carried = self.maps[half[earlier]]
-            for column, name in (
-                (kind, "kind"), (dsn, "dsn"), (ssn, "ssn"), (size, "bytes"),
-            ):  # fmt: skip
-                column[earlier] = carried[name]
+        order = followed.order
+        half = order.half[rows]
+        kind, dsn, ssn, size = self._in_force(said, rows, half, order.start[rows])
         start, count = followed.new_from[rows], followed.new_bytes[rows]
-        first = near(ssn + self.maps["shift"][half], np.zeros_like(ssn), start)
-        offset = start - first
-        good = (kind > 0) & (offset >= 0) & (offset < size)
+        offset = start - near(ssn + self.maps["shift"][half], 0, start)
+        room = size - offset
+        good = (kind > 0) & (offset >= 0) & (room > 0)
         time = followed.time_ns[rows]
-        pieces = [half, kind, time, time, number, start, dsn + offset.astype(np.uint64), count]
-        table = np.zeros(rows.size, dtype=EXTENT)
-        for name, column in zip(EXTENT.names or (), pieces, strict=True):
-            table[name] = column
+        dsn += offset.astype(np.uint64)
+        number = segments.number[followed.element[rows]]
+        columns: list[NDArray[Any]] = [half, kind, time, time, number, start, dsn, count]
         if not good.all():
-            self._keep_later(table[~good])
-            table, room = table[good], (size - offset)[good]
-        else:
-            room = size - offset
-        table["bytes"] = np.minimum(table["bytes"], room)
-        table = _coalesced(table, resolution_ns)
-        self._pieces.append(table)
-        self._rows += table.size
+            bad = np.flatnonzero(~good)
+            self._keep_later(_table([column[bad] for column in columns]))
+            rows = np.flatnonzero(good)
+            if rows.size == 0:
+                return
+            columns = [column[rows] for column in columns]
+            room = room[rows]
+        columns[-1] = np.minimum(columns[-1], room)
+        self._keep(_coalesced(columns, resolution_ns))
         if self._rows > self._limit:
-            self._pieces = [_coalesced(self.extents(), 4 * resolution_ns)]
-            self._rows = self._pieces[0].size
+            kept = self.extents()
+            columns = [kept[name] for name in EXTENT.names or ()]
+            self._pieces, self._rows = [], 0
+            self._keep(_coalesced(columns, 4 * resolution_ns))
             self._limit = max(MAX_EXTENTS, 2 * self._rows)  # where nothing joins, seldom try
 
-    def _keep_long(
-        self,
-        followed: Followed,
-        order: Ints,
-        half: Ints,
-        announces: Ints,
-        announced: tuple[Ints, Words, Ints, Ints],
-    ) -> None:
-        kind, dsn, ssn, size = (column[announces] for column in announced)
-        owner = half[announces]
-        fresh = np.ones(announces.size, dtype=bool)
-        fresh[1:] = (dsn[1:] != dsn[:-1]) | (ssn[1:] != ssn[:-1]) | (owner[1:] != owner[:-1])
-        fresh &= (size > followed.payload_bytes[order][announces]) & (size < _ENDLESS)
-        if not fresh.any():
+    def _keep(self, table: NDArray[Any]) -> None:
+        self._pieces.append(table)
+        self._rows += table.size
+
+    def _in_force(
+        self, said: _Announced, rows: Ints, half: Ints, start: Ints
+    ) -> tuple[Ints, Words, Ints, Ints]:
+        """Return the mapping in force at each of the rows: (kind, DSN, SSN, bytes)."""
+        if said.place.size == rows.size and bool((said.place == rows).all()):
+            return said.kind, said.dsn.copy(), said.ssn, said.bytes
+        carried = self.maps[half]
+        kind, dsn, ssn, size = (carried[name] for name in ("kind", "dsn", "ssn", "bytes"))
+        if said.place.size:
+            latest = np.searchsorted(said.place, rows, side="right") - 1
+            here = np.flatnonzero((latest >= 0) & (said.place[latest] >= start))
+            latest = latest[here]  # the others' were announced in earlier batches
+            kind[here], dsn[here] = said.kind[latest], said.dsn[latest]
+            ssn[here], size[here] = said.ssn[latest], said.bytes[latest]
+        return kind, dsn, ssn, size
+
+    def _keep_long(self, said: _Announced, payload_bytes: Ints) -> None:
+        fresh = (said.bytes > payload_bytes) & (said.bytes < _ENDLESS)
+        fresh[1:] &= (
+            (said.dsn[1:] != said.dsn[:-1])
+            | (said.ssn[1:] != said.ssn[:-1])
+            | (said.half[1:] != said.half[:-1])
+        )
+        chosen = np.flatnonzero(fresh)
+        if chosen.size == 0:
             return
-        table = np.zeros(int(fresh.sum()), dtype=EXTENT)
-        seq = followed.seq[order][announces]
-        first = near(ssn + self.maps["shift"][owner], np.zeros_like(ssn), seq)
+        table = np.zeros(chosen.size, dtype=EXTENT)
+        half = said.half[chosen]
+        first = near(said.ssn[chosen] + self.maps["shift"][half], 0, said.seq[chosen])
         for name, column in (
-            ("half", owner), ("kind", kind), ("seq", first), ("dsn", dsn), ("bytes", size),
+            ("half", half), ("kind", said.kind[chosen]), ("seq", first), ("dsn", said.dsn[chosen]),
+            ("bytes", said.bytes[chosen]),
         ):  # fmt: skip
-            table[name] = column[fresh]
+            table[name] = column
         self._long.append(table)
         self._long_rows += table.size
         if self._long_rows > _MAX_LONG:  # what is sent again is sent again soon
@@ -300,22 +276,56 @@ class Mappings:
         return self._pieces[0]
 
 
-def _coalesced(table: NDArray[Any], resolution_ns: int) -> NDArray[Any]:
-    """Join neighbours that continue each other within a slot of time."""
-    if table.size < 2:
-        return table
-    slot = table["first_ns"] // resolution_ns
-    size = table["bytes"]
-    joined = (
-        (table["half"][1:] == table["half"][:-1])
-        & (table["kind"][1:] == table["kind"][:-1])
-        & (table["seq"][1:] == table["seq"][:-1] + size[:-1])
-        & (table["dsn"][1:] == table["dsn"][:-1] + size[:-1].astype(np.uint64))
-        & (slot[1:] == slot[:-1])
-    )
-    starts = np.append(0, np.flatnonzero(~joined) + 1)
-    ends = np.append(starts[1:], table.size) - 1
-    out: NDArray[Any] = table[starts]
-    out["last_ns"] = table["last_ns"][ends]
-    out["bytes"] = np.add.reduceat(size, starts)
-    return out
+def _announced(segments: Segments, followed: Followed) -> _Announced:
+    """Return the mappings that a batch announces."""
+    dss = segments.dss
+    place = np.flatnonzero(dss.has_map[followed.element])
+    chosen = followed.element[place]
+    flags, size = dss.flags[chosen], dss.length[chosen]
+    fin = flags & DSS_FIN != 0
+    if fin.any():
+        alone = fin & (size == 1)  # a lone DATA_FIN maps nothing
+        size = size - (fin & (size > 0))
+        place, chosen, flags, size = (part[~alone] for part in (place, chosen, flags, size))
+    size[size == 0] = _ENDLESS
+    kind = np.where(flags & DSS_DSN_8 != 0, DSN_64, DSN_32)
+    columns: list[NDArray[Any]] = [place, kind, dss.dsn[chosen], dss.ssn[chosen], size]
+    firsts = {
+        at: option.data_length
+        for at, option in segments.options
+        if isinstance(option, MpCapable) and option.data_length
+    }
+    if firsts:
+        extra = np.flatnonzero(np.isin(followed.element, np.array(list(firsts))))
+        sizes = [firsts[at] for at in followed.element[extra].tolist()]
+        ones = np.ones_like(extra)
+        more = [extra, FROM_IDSN * ones, ones.astype(np.uint64), ones, np.array(sizes, dtype="i8")]
+        columns = [np.concatenate(pair) for pair in zip(columns, more, strict=True)]
+        sort = np.argsort(columns[0], kind="stable")
+        last = np.append(np.diff(columns[0][sort]) > 0, True)  # of two, that of MP_CAPABLE counts
+        columns = [column[sort[last]] for column in columns]
+    place, kind, dsn, ssn, size = columns
+    return _Announced(place, kind, dsn, ssn, size, followed.order.half[place], followed.seq[place])
+
+
+def _table(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return extents, given the columns of ``EXTENT``."""
+    table = np.empty(columns[0].size, dtype=EXTENT)
+    for name, column in zip(EXTENT.names or (), columns, strict=True):
+        table[name] = column
+    return table
+
+
+def _coalesced(columns: Sequence[NDArray[Any]], resolution_ns: int) -> NDArray[Any]:
+    """Return extents, neighbours joined that continue each other within a slot of time."""
+    half, kind, first_ns, last_ns, number, seq, dsn, size = columns
+    slot = first_ns // resolution_ns
+    apart = seq[1:] != seq[:-1] + size[:-1]
+    apart |= dsn[1:] != dsn[:-1] + size[:-1].astype(np.uint64)
+    apart |= slot[1:] != slot[:-1]
+    apart |= (half[1:] != half[:-1]) | (kind[1:] != kind[:-1])
+    starts = np.append(0, np.flatnonzero(apart) + 1)
+    ends = np.append(starts[1:], seq.size) - 1
+    firsts = [column[starts] for column in (half, kind, first_ns, number, seq, dsn)]
+    firsts.insert(3, last_ns[ends])
+    return _table([*firsts, np.add.reduceat(size, starts)])

@@ -49,7 +49,7 @@ class PacketBatch:
         self.duplicate_ack: Mask = np.zeros(size, dtype=bool)
         if follow is not None:
             at = follow.element
-            self.half[at] = follow.half
+            self.half[at] = follow.order.half
             self.seq[at], self.ack[at], self.window[at] = (
                 follow.seq,
                 follow.ack,

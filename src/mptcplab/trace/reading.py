@@ -15,7 +15,6 @@ from mptcplab.trace.follow import Followed, Follower
 from mptcplab.trace.mappings import Mappings
 from mptcplab.trace.merging import merged
 from mptcplab.trace.records import Batch, Damage
-from mptcplab.trace.running import Groups
 from mptcplab.trace.samples import Samples
 from mptcplab.trace.segments import Decoder, Segments
 from mptcplab.wire.mptcp import MptcpOption
@@ -68,12 +67,9 @@ class Reading:
         self.tcp_segments += len(segments)
         followed = self.follower.follow(segments) if len(segments) else None
         if followed is not None:
-            halves = self.follower.halves
-            by_half = Groups(followed.half, 2 * self.follower.table.count)
-            self.samples.add(segments, followed, by_half)
-            self.mappings.add(
-                segments, followed, by_half, halves["isn_known"], self.samples.resolution_ns
-            )
+            known = self.follower.halves["isn_known"]
+            self.samples.add(segments, followed)
+            self.mappings.add(segments, followed, known, self.samples.resolution_ns)
             self._take_notes(segments, followed)
 
     def _take_notes(self, segments: Segments, followed: Followed) -> None:
@@ -85,7 +81,7 @@ class Reading:
             k = int(place[element])
             if k < 0:
                 continue
-            half = int(followed.half[k])
+            half = int(followed.order.half[k])
             kept = self._kept.get(half, 0)
             self._kept[half] = kept + 1
             if kept < _MOST_NOTES:

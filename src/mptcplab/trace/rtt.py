@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.gather import Ints, Mask
-from mptcplab.trace.running import LOWEST, Groups
+from mptcplab.trace.running import HalfOrder
 
-_SHIFT: Final = 44
+_SHIFT: Final = 43  # ends are below 2^43, halves below 2^20
 _MAX_WAITING: Final = 1 << 16
 """Unacknowledged data segments remembered from one batch to the next."""
 
 
 class RoundTrips:
-    """Data that waits for its acknowledgement."""
+    """Data that waits for its acknowledgement: ends of data segments by half."""
 
     def __init__(self) -> None:
         empty: Ints = np.zeros(0, dtype=np.int64)
@@ -24,13 +24,13 @@ class RoundTrips:
 
     def match(
         self,
-        groups: Groups,
-        half: Ints,
+        order: HalfOrder,
         time_ns: Ints,
-        end: Ints,
-        is_new: Mask,
+        new_from: Ints,
+        new_bytes: Ints,
         is_again: Mask,
         ack: Ints,
+        advances: Mask,
         acked_before: Ints,
         halves: NDArray[Any],
     ) -> Ints:
@@ -38,78 +38,55 @@ class RoundTrips:
 
         Karn's rule: data of which anything was sent again between it and its acknowledgement gives
         no sample (RFC 6298 section 3).  ``acked_before`` is what each segment's side had
-        acknowledged by then: an acknowledgement of a FIN says nothing of older data.
+        acknowledged by then: an acknowledgement of a FIN says nothing of older data.  ``halves``
+        has the state after the batch.
         """
-        advances = ack > acked_before
-        new = np.flatnonzero(is_new)
-        points = Points(
-            np.concatenate((self._half, half[new])),
-            np.concatenate((self._end, end[new])),
-            np.concatenate((self._time, time_ns[new])),
-        )
-        rtt = np.zeros(half.size, dtype=np.int64)
+        new = np.flatnonzero(new_bytes > 0)
+        self._half = np.concatenate((self._half, order.half[new]))
+        self._end = np.concatenate((self._end, new_from[new] + new_bytes[new]))
+        self._time = np.concatenate((self._time, time_ns[new]))
+        rtt = np.zeros(time_ns.size, dtype=np.int64)
         asking = np.flatnonzero(advances)
-        if asking.size and points.half.size:
-            rank = points.sort()
-            peer = half[asking] ^ 1
-            place = points.find(rank, peer, ack[asking])
-            sample = time_ns[asking] - points.time[place]
-            good = (points.half[place] == peer) & (points.end[place] <= ack[asking])
-            good &= (sample > 0) & (points.end[place] > acked_before[asking])
-            again_ns = self._sent_again(groups, half, time_ns, is_again, halves)[asking]
-            good &= again_ns < points.time[place]
-            rtt[asking[good]] = sample[good]
-        else:
-            self._sent_again(groups, half, time_ns, is_again, halves)
-        acked = halves["acked"][points.half]
-        latest = np.flatnonzero(advances)
-        if latest.size:
-            highest = np.full(halves.size, LOWEST)
-            np.maximum.at(highest, half[latest] ^ 1, ack[latest])
-            acked = np.maximum(acked, highest[points.half])
-        waiting = np.flatnonzero(points.end > acked)[-_MAX_WAITING:]
-        self._half, self._end = points.half[waiting], points.end[waiting]
-        self._time = points.time[waiting]
+        again_ns = self._sent_again(order, time_ns, is_again, asking, halves)
+        if asking.size and self._half.size:
+            key = self._sorted()
+            peer = order.half[asking] ^ 1
+            wanted = ack[asking]
+            place = np.searchsorted(key, _key(peer, wanted), side="right") - 1
+            sent_ns, end = self._time[place], self._end[place]
+            sample = time_ns[asking] - sent_ns
+            good = (self._half[place] == peer) & (end <= wanted) & (place >= 0)
+            good &= (sample > 0) & (end > acked_before[asking]) & (again_ns < sent_ns)
+            rtt[asking] = sample * good
+        waiting = np.flatnonzero(self._end > halves["acked"][self._half])[-_MAX_WAITING:]
+        self._half, self._end = self._half[waiting], self._end[waiting]
+        self._time = self._time[waiting]
         return rtt
 
-    def _sent_again(
-        self, groups: Groups, half: Ints, time_ns: Ints, is_again: Mask, halves: NDArray[Any]
-    ) -> Ints:
-        """When the half that each segment acknowledges last sent something again."""
-        initial = halves["retransmitted_ns"][half ^ 1]
-        if not is_again.any():
-            return np.asarray(initial)
-        out = np.asarray(initial).copy()
-        for direction in (0, 1):
-            mine = is_again & (half & 1 == direction)
-            place = groups.last_where(mine)
-            asking = (half & 1 != direction) & (place >= 0)
-            out[asking] = time_ns[place[asking]]
-        again = np.flatnonzero(is_again)
-        np.maximum.at(halves["retransmitted_ns"], half[again], time_ns[again])
-        return out
-
-
-class Points:
-    """Ends of data segments by half."""
-
-    def __init__(self, half: Ints, end: Ints, time: Ints) -> None:
-        self.half, self.end, self.time = half, end, time
-        self._ids: Ints = np.zeros(0, dtype=np.int64)
-
-    def sort(self) -> Ints:
-        """Order by half and end; returns the sort keys."""
-        self._ids = np.unique(self.half)
-        key = self._key(self.half, self.end)
+    def _sorted(self) -> Ints:
+        """Order the data by half and end; returns the sort keys."""
+        key = _key(self._half, self._end)
         if (key[1:] < key[:-1]).any():
             order = np.argsort(key, kind="stable")
-            self.half, self.end, self.time = self.half[order], self.end[order], self.time[order]
+            self._half, self._end = self._half[order], self._end[order]
+            self._time = self._time[order]
             key = key[order]
         return key
 
-    def find(self, key: Ints, half: Ints, end: Ints) -> Ints:
-        """Return the place of the last point of ``half`` that ends at or before ``end``."""
-        return np.maximum(np.searchsorted(key, self._key(half, end), side="right") - 1, 0)
+    @staticmethod
+    def _sent_again(
+        order: HalfOrder, time_ns: Ints, is_again: Mask, asking: Ints, halves: NDArray[Any]
+    ) -> Ints:
+        """When the half that each asking segment acknowledges last sent something again."""
+        out: Ints = halves["retransmitted_ns"][order.half[asking] ^ 1]
+        again = np.flatnonzero(is_again)
+        if again.size:
+            peer = order.peer[asking]
+            place = np.where(peer >= 0, order.latest(is_again)[peer], -1)
+            out = np.where(place >= 0, time_ns[place], out)
+            np.maximum.at(halves["retransmitted_ns"], order.half[again], time_ns[again])
+        return out
 
-    def _key(self, half: Ints, end: Ints) -> Ints:
-        return (np.searchsorted(self._ids, half) << _SHIFT) + np.maximum(end, 0)
+
+def _key(half: Ints, end: Ints) -> Ints:
+    return (half << _SHIFT) + np.maximum(end, 0)

@@ -1,15 +1,16 @@
-"""Running values within groups of a sorted batch, without a loop over the groups."""
+"""A batch in the order of its halves, and running values within each, without a loop over them."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mptcplab.trace.gather import Ints, Mask
 
 _SHIFT: Final = 44
-"""Bits for a value: groups are kept apart by adding their number above them."""
+"""Bits for a value: halves are kept apart by adding their place above them."""
 
 LOWEST: Final = -(1 << 42)
 """Stands for "no value"; values are between this and its negative (4 TiB of sequence space)."""
@@ -18,49 +19,101 @@ _SPACE: Final = 1 << 32
 _HALF: Final = 1 << 31
 
 
-def near(number: Ints, base: Ints, reference: Ints) -> Ints:
+def near(number: Ints, base: Ints | int, reference: Ints) -> Ints:
     """Return ``number - base``, a 32-bit difference, as the value nearest to ``reference``."""
-    return reference + ((number - base - reference + _HALF) & (_SPACE - 1)) - _HALF
+    low = reference - _HALF
+    return low + ((number - (base + low)) & (_SPACE - 1))
 
 
-class Groups:
-    """A batch sorted by an identifier, time order kept within each."""
+class HalfOrder:
+    """Sorts the followed segments of a batch by half, time order kept within each."""
 
-    def __init__(self, identifier: Ints, bound: int) -> None:
-        """Sort by ``identifier``, all of which are in 0 .. ``bound`` - 1."""
-        present = np.zeros(bound, dtype=bool)
-        present[identifier] = True
-        self.ids: Ints = np.flatnonzero(present)
-        """The identifiers, ascending; a group's number is its place here."""
-        dense = np.zeros(bound, dtype=np.uint16)
-        dense[self.ids] = np.arange(self.ids.size)
-        group = dense[identifier]
-        self.order: Ints = np.argsort(group, kind="stable")
-        """Sorts a column of the batch by group."""
-        self.group: Ints = group[self.order].astype(np.int64)
-        change = np.flatnonzero(self.group[1:] != self.group[:-1]) + 1
-        self.starts: Ints = np.concatenate((np.zeros(1, dtype=np.int64), change))
-        self.ends: Ints = np.append(change, identifier.size) - 1
-        self._above = self.group << _SHIFT
+    def __init__(self, half: Ints, bound: int) -> None:
+        """Sort by ``half``, all of which are in 0 .. ``bound`` - 1; ``bound`` is even."""
+        flow = half >> 1
+        present = np.zeros(bound >> 1, dtype=bool)
+        present[flow] = True
+        flows = np.flatnonzero(present)
+        dense = np.zeros(bound >> 1, dtype=np.uint16)
+        dense[flows] = np.arange(flows.size)
+        row = dense[flow]
+        second = half & 1
+        every = 2 * row.astype(np.int64) + second
+        sizes = np.bincount(every, minlength=2 * flows.size)
+        ids = (2 * flows[:, None] + np.arange(2)).ravel()
+        by_flow = np.argsort(row, kind="stable")
+        self.size = half.size
+        self.ids: Ints = ids[sizes > 0]
+        """The halves in the batch, ascending."""
+        ends = np.cumsum(sizes)
+        self.counts: Ints = sizes[sizes > 0]
+        self.ends: Ints = ends[sizes > 0] - 1
+        self.starts: Ints = self.ends - self.counts + 1
+        self.half: Ints = self.each(self.ids)
+        """Of each segment."""
+        self.start: Ints = self.each(self.starts)
+        """The place of the first segment of each one's half."""
+        self._place(by_flow, second, sizes, ends)
+        self._above: Ints = self.each(np.arange(self.ids.size) << _SHIFT)
+
+    def _place(self, by_flow: Ints, second: Ints, sizes: Ints, ends: Ints) -> None:
+        """Find each segment's place, and that of the latest one of the other half by then.
+
+        Of the segments of a flow up to one of them, those of one direction are the rest of those of
+        the other: counting one kind gives the places of both.
+        """
+        flow_sizes = sizes[0::2] + sizes[1::2]
+        second = second[by_flow]
+        ones = np.cumsum(second)
+        before = np.cumsum(sizes[1::2]) - sizes[1::2]  # seconds of earlier flows
+        first_place = np.arange(self.size) - ones + np.repeat(before, flow_sizes)
+        second_place = ones + np.repeat(ends[0::2] - 1 - before, flow_sizes)
+        is_second = second.astype(bool)
+        own = np.where(is_second, second_place, first_place)
+        self.order: Ints = np.empty(self.size, dtype=np.int64)
+        """Sorts a column of the batch by half."""
+        self.order[own] = by_flow
+        self.peer: Ints = np.empty(self.size, dtype=np.int64)
+        """The place of the latest segment of the flow's other half, -1 for none."""
+        self.peer[own] = first_place + second_place - own
+        starts = ends - sizes
+        peer_start = starts.reshape(-1, 2)[:, ::-1].ravel()[sizes > 0]
+        self.peer[self.peer < self.each(peer_start)] = -1
+
+    def each(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return a value of every half for each of its segments."""
+        return np.repeat(values, self.counts)
 
     def running_max(self, values: Ints, initial: Ints) -> tuple[Ints, Ints]:
-        """Return the greatest value so far, with and without the element itself.
+        """Return the greatest value so far, with and without the segment itself.
 
-        ``initial`` is what came before the batch, per group.
+        ``initial`` is what came before the batch, per half.
         """
-        values = np.maximum(values, LOWEST)
-        values[self.starts] = np.maximum(values[self.starts], initial)
-        values += self._above
-        including = np.maximum.accumulate(values)
+        including = values + self._above
+        starts = self.starts
+        including[starts] = np.maximum(including[starts], initial + self._above[starts])
+        np.maximum.accumulate(including, out=including)
         including -= self._above
         excluding = np.empty_like(including)
         excluding[1:] = including[:-1]
-        excluding[self.starts] = initial
+        excluding[starts] = initial
         return including, excluding
 
-    def last_where(self, mask: Mask) -> Ints:
-        """Return the place of the latest element (itself included) in ``mask``, -1 for none."""
-        place = np.where(mask, np.arange(mask.size, dtype=np.int64), -1)
-        latest = np.maximum.accumulate(place)
-        latest[latest < self.starts[self.group]] = -1
+    def last_of(self, places: Ints) -> Ints:
+        """Return the last of the (ascending) places in every half, -1 for none."""
+        return last_within(places, self.starts, self.ends)
+
+    def latest(self, mask: Mask) -> Ints:
+        """Return the place of each one's latest in ``mask`` in its half, itself included, or -1."""
+        place = np.where(mask, np.arange(self.size), -1)
+        latest: Ints = np.maximum.accumulate(place)
+        latest[latest < self.start] = -1
         return latest
+
+
+def last_within(places: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Return the last of the (ascending) places from each start to each end, -1 for none."""
+    if places.size == 0:
+        return np.full(starts.size, -1, dtype=np.int64)
+    last = places[np.maximum(np.searchsorted(places, ends, side="right") - 1, 0)]
+    return np.where((last >= starts) & (last <= ends), last, -1)

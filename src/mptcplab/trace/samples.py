@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.follow import Followed
-from mptcplab.trace.gather import Ints, Mask
-from mptcplab.trace.running import Groups
+from mptcplab.trace.gather import Ints
+from mptcplab.trace.running import last_within
 from mptcplab.trace.segments import Segments
 from mptcplab.wire.mptcp import DSS_ACK_8
 
@@ -44,7 +44,8 @@ SAMPLE: Final = np.dtype(
         ("data_ack", "u8"),  # the last one
         ("data_ack_bits", "i1"),  # 32 or 64, 0: none in the slot
         ("data_ack_window_bytes", "i8"),  # the window that came with it
-    ]
+    ],
+    align=True,
 )
 
 _SUMS: Final = (
@@ -63,84 +64,70 @@ class Samples:
         self._pieces: list[NDArray[Any]] = []
         self._rows = 0
 
-    def add(self, segments: Segments, followed: Followed, by_half: Groups) -> NDArray[Any]:
-        """Take a batch; ``by_half`` groups its columns by half.  Returns its rows."""
-        order = by_half.order
-        time = followed.time_ns[order]
-        starts, ends = self._runs(by_half.group, time)
+    def add(self, segments: Segments, followed: Followed) -> None:
+        """Take a batch."""
+        order = followed.order
+        slot = followed.time_ns // self.resolution_ns
+        change = slot[1:] != slot[:-1]
+        change[order.starts[1:] - 1] = True
+        edges = np.flatnonzero(change) + 1
+        starts, ends = np.append(0, edges), np.append(edges, slot.size) - 1
         out = np.zeros(starts.size, dtype=SAMPLE)
-        out["half"] = by_half.ids[by_half.group[starts]]
-        out["time_ns"] = time[ends]
+        out["half"] = order.half[starts]
+        out["time_ns"] = followed.time_ns[ends]
         out["packets"] = ends - starts + 1
-        self._bytes(out, followed, order, starts)
-        window = followed.window_bytes[order]
-        out["window_bytes"] = window[ends]
-        out["least_window_bytes"] = np.minimum.reduceat(window, starts)
-        out["ack"] = np.maximum.reduceat(followed.ack[order], starts)
-        self._round_trips(out, followed, order, starts)
-        self._data_acks(out, segments, followed, order, starts, ends)
+        self._bytes(out, followed, starts)
+        out["window_bytes"] = followed.window_bytes[ends]
+        out["least_window_bytes"] = np.minimum.reduceat(followed.window_bytes, starts)
+        out["ack"] = np.maximum.reduceat(followed.ack, starts)
+        self._round_trips(out, followed.rtt_ns, starts)
+        self._data_acks(out, segments, followed, starts, ends)
         self._pieces.append(out)
         self._rows += out.size
         if self._rows > MAX_ROWS:
             self._coarsen()
-        return out
-
-    def _runs(self, group: Ints, time: Ints) -> tuple[Ints, Ints]:
-        slot = time // self.resolution_ns
-        change = (group[1:] != group[:-1]) | (slot[1:] != slot[:-1])
-        edges = np.flatnonzero(change) + 1
-        return np.append(0, edges), np.append(edges, group.size) - 1
 
     @staticmethod
-    def _bytes(out: NDArray[Any], followed: Followed, order: Ints, starts: Ints) -> None:
-        payload = followed.payload_bytes[order]
-        new = followed.new_bytes[order]
+    def _bytes(out: NDArray[Any], followed: Followed, starts: Ints) -> None:
+        payload, new = followed.payload_bytes, followed.new_bytes
         out["payload_bytes"] = np.add.reduceat(payload, starts)
         out["new_bytes"] = np.add.reduceat(new, starts)
-        if followed.retransmitted_bytes.any():
-            again = followed.retransmitted_bytes[order]
+        again = followed.retransmitted_bytes
+        if again.any():
             out["retransmitted_bytes"] = np.add.reduceat(again, starts)
             out["retransmissions"] = np.add.reduceat((again > 0).astype(np.int32), starts)
-        if followed.out_of_order.any():
-            late = followed.out_of_order[order].astype(np.int32)
-            out["out_of_order"] = np.add.reduceat(late, starts)
-        if followed.duplicate_ack.any():
-            same = followed.duplicate_ack[order].astype(np.int32)
-            out["duplicate_acks"] = np.add.reduceat(same, starts)
-        has_data = payload > 0
-        end = np.where(new > 0, followed.new_from[order] + new, 0)
+        for name, mask in (
+            ("out_of_order", followed.out_of_order),
+            ("duplicate_acks", followed.duplicate_ack),
+        ):
+            if mask.any():
+                out[name] = np.add.reduceat(mask.astype(np.int32), starts)
+        end = (followed.new_from + new) * (new > 0)
         out["next"] = np.maximum.reduceat(end, starts)
-        flight = np.where(has_data, followed.in_flight_bytes[order], 0)
+        has_data = payload > 0
+        flight = followed.in_flight_bytes * has_data
         out["in_flight_bytes"] = np.maximum.reduceat(flight, starts)
-        headroom = np.where(has_data, followed.headroom_bytes[order], _NEVER)
+        headroom = np.where(has_data, followed.headroom_bytes, _NEVER)
         out["headroom_bytes"] = np.minimum.reduceat(headroom, starts)
 
     @staticmethod
-    def _round_trips(out: NDArray[Any], followed: Followed, order: Ints, starts: Ints) -> None:
-        rtt = followed.rtt_ns[order]
+    def _round_trips(out: NDArray[Any], rtt: Ints, starts: Ints) -> None:
         out["rtt_ns"] = np.add.reduceat(rtt, starts)
         out["rtts"] = np.add.reduceat((rtt > 0).astype(np.int32), starts)
         out["least_rtt_ns"] = np.minimum.reduceat(np.where(rtt > 0, rtt, _NEVER), starts)
 
     @staticmethod
     def _data_acks(
-        out: NDArray[Any],
-        segments: Segments,
-        followed: Followed,
-        order: Ints,
-        starts: Ints,
-        ends: Ints,
+        out: NDArray[Any], segments: Segments, followed: Followed, starts: Ints, ends: Ints
     ) -> None:
         dss = segments.dss
-        element = followed.element[order]
-        has_ack = dss.has_ack[element]
-        place = np.maximum.accumulate(np.where(has_ack, np.arange(has_ack.size), -1))[ends]
-        inside = place >= starts
+        place = last_within(np.flatnonzero(dss.has_ack[followed.element]), starts, ends)
+        inside = place >= 0
         place = place[inside]
-        chosen = element[place]
+        chosen = followed.element[place]
         out["data_ack"][inside] = dss.data_ack[chosen]
         out["data_ack_bits"][inside] = np.where(dss.flags[chosen] & DSS_ACK_8, 64, 32)
-        out["data_ack_window_bytes"][inside] = followed.window_bytes[order][place]
+        out["data_ack_window_bytes"][inside] = followed.window_bytes[place]
 
     def _coarsen(self) -> None:
         """Make slots four times as long."""
@@ -158,18 +145,35 @@ class Samples:
 
     def _merged(self) -> NDArray[Any]:
         rows = np.concatenate(self._pieces)
-        rows = rows[np.lexsort((rows["time_ns"], rows["half"]))]
-        slot = rows["time_ns"] // self.resolution_ns
-        change = (rows["half"][1:] != rows["half"][:-1]) | (slot[1:] != slot[:-1])
+        order = np.argsort(rows["half"], kind="stable")
+        half, time = rows["half"][order], rows["time_ns"][order]
+        if bool(((time[1:] < time[:-1]) & (half[1:] == half[:-1])).any()):
+            order = np.lexsort((rows["time_ns"], rows["half"]))
+            half, time = rows["half"][order], rows["time_ns"][order]
+        rows = rows[order]
+        slot = time // self.resolution_ns
+        change = (half[1:] != half[:-1]) | (slot[1:] != slot[:-1])
         edges = np.flatnonzero(change) + 1
         starts, ends = np.append(0, edges), np.append(edges, rows.size) - 1
         out: NDArray[Any] = rows[ends]
+        several = np.flatnonzero(ends > starts)
+        if several.size:
+            out[several] = self._joined(rows, starts[several], ends[several])
+        return out
+
+    @staticmethod
+    def _joined(rows: NDArray[Any], starts: Ints, ends: Ints) -> NDArray[Any]:
+        """Join the rows from each start to each end."""
+        sizes = ends - starts + 1
+        firsts = np.cumsum(sizes) - sizes
+        rows = rows[np.repeat(starts - firsts, sizes) + np.arange(int(sizes.sum()))]
+        lasts = firsts + sizes - 1
+        out: NDArray[Any] = rows[lasts]
         for names, merge in ((_SUMS, np.add), (_MAXIMA, np.maximum), (_MINIMA, np.minimum)):
             for name in names:
-                out[name] = merge.reduceat(rows[name], starts)
-        with_ack: Mask = rows["data_ack_bits"] > 0
-        place = np.maximum.accumulate(np.where(with_ack, np.arange(rows.size), -1))[ends]
-        inside = place >= starts
+                out[name] = merge.reduceat(rows[name], firsts)
+        place = last_within(np.flatnonzero(rows["data_ack_bits"] > 0), firsts, lasts)
+        inside = place >= 0
         for name in ("data_ack", "data_ack_bits", "data_ack_window_bytes"):
             out[name][inside] = rows[name][place[inside]]
         return out

@@ -1,4 +1,4 @@
-"""TCP headers and options of a batch as columns (RFC 9293 section 3.1, RFC 7323, RFC 2018)."""
+"""TCP headers and options of a batch as columns (RFC 9293 section 3.1, RFC 7323)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mptcplab.trace.fragments import Reassembly
 from mptcplab.trace.gather import Bytes, Ints, Mask, column, rows
 from mptcplab.trace.layers import Layers, Step
 from mptcplab.trace.records import Batch, Damage
+from mptcplab.trace.usual import take_usual
 from mptcplab.wire.mptcp import DSS, MPTCP_KIND, MptcpOption
 from mptcplab.wire.mptcp_decode import decode_mptcp
 
@@ -60,10 +61,6 @@ class Segments:
     """The shift of a window scale option, -1 where there is none."""
     mss: Ints
     """Of an MSS option, 0 where there is none."""
-    sack_blocks: NDArray[np.int8]
-    timestamp: Ints
-    """TSval, -1 where there is no timestamps option."""
-    timestamp_echo: Ints
     dss: DssColumns
     options: list[tuple[int, MptcpOption]]
     """(element, option) of every MPTCP option but DSS, in order."""
@@ -97,6 +94,7 @@ class Decoder:
     def decode(self, batch: Batch) -> Segments:
         """Return the TCP segments of a batch; what is malformed goes to ``malformed``."""
         layers = Layers(batch, self.book, self._reassembly.add)
+        take_usual(layers)
         located = layers.run(_STEPS)
         table = _OptionTable(layers, located)
         malformed = dict(layers.malformed)
@@ -123,29 +121,27 @@ def _columns(
     batch: Batch, layers: Layers, located: Ints, table: _OptionTable, dss: DssColumns
 ) -> Segments:
     headers = table.headers
-    payload_at = layers.at[located] + table.header_bytes
+    chosen = slice(None) if located.size == len(batch) else located
+    payload_at = layers.at[chosen] + table.header_bytes
     is_mptcp = dss.flags >= 0
     is_mptcp[[element for element, _ in table.options]] = True
     return Segments(
         row=located,
-        number=batch.number[located],
-        time_ns=batch.time_ns[located],
-        source=layers.source[located],
-        destination=layers.destination[located],
+        number=batch.number[chosen],
+        time_ns=batch.time_ns[chosen],
+        source=layers.source[chosen],
+        destination=layers.destination[chosen],
         ports=column(headers, 0, ">u4").astype(np.int64),
         seq=column(headers, 4, ">u4").astype(np.int64),
         ack=column(headers, 8, ">u4").astype(np.int64),
         flags=headers[:, 13].copy(),
         window=column(headers, 14, ">u2").astype(np.int64),
-        payload_bytes=np.maximum(layers.limit[located] - payload_at, 0),
+        payload_bytes=np.maximum(layers.limit[chosen] - payload_at, 0),
         payload_at=payload_at,
-        payload_captured=np.maximum(layers.end[located] - payload_at, 0),
+        payload_captured=np.maximum(layers.end[chosen] - payload_at, 0),
         data=layers.data,
         window_scale=table.window_scale,
         mss=table.mss,
-        sack_blocks=table.sack_blocks,
-        timestamp=table.timestamp,
-        timestamp_echo=table.timestamp_echo,
         dss=dss,
         options=table.options,
         is_mptcp=is_mptcp,
@@ -170,9 +166,9 @@ class _OptionTable:
     """One pass over the TCP options of all segments, an option of each at a time."""
 
     def __init__(self, layers: Layers, located: Ints) -> None:
-        at = layers.at[located]
-        available = layers.end[located] - at
-        cut = layers.cut[located]
+        chosen = slice(None) if located.size == layers.at.size else located
+        at = layers.at[chosen]
+        available = layers.end[chosen] - at
         self.headers = rows(layers.data, at, _ROW_BYTES)
         self.malformed: list[tuple[int, str]] = []
         self.options: list[tuple[int, MptcpOption]] = []
@@ -180,15 +176,15 @@ class _OptionTable:
         self.header_bytes: Ints = (self.headers[:, 12] >> 4).astype(np.int64) * 4
         self.window_scale = np.full(size, -1, dtype=np.int8)
         self.mss: Ints = np.zeros(size, dtype=np.int64)
-        self.sack_blocks = np.zeros(size, dtype=np.int8)
-        self.timestamp: Ints = np.full(size, -1, dtype=np.int64)
-        self.timestamp_echo: Ints = np.full(size, -1, dtype=np.int64)
+        self.cut_off: Mask = np.zeros(size, dtype=bool)
         self._mptcp: list[tuple[Ints, Ints, Ints]] = []
         self._flat = self.headers.ravel()
-        whole = self._check_headers(available, cut)
-        # What the snap length cut off is not there to be decoded, but is no fault either.
-        self._limit = np.where(whole, self.header_bytes, 0)
-        self._end = np.minimum(self._limit, available)
+        self._limit = self._end = self.header_bytes
+        if not ((self.header_bytes >= 20) & (self.header_bytes <= available)).all():
+            whole = self._check_headers(available, layers.cut[chosen])
+            # What the snap length cut off is not there to be decoded, but is no fault either.
+            self._limit = np.where(whole, self.header_bytes, 0)
+            self._end = np.minimum(self._limit, available)
         self._walk()
         self._decode_mptcp()
 
@@ -207,16 +203,14 @@ class _OptionTable:
         self.malformed.extend((element, reason) for element in elements.tolist())
 
     def _walk(self) -> None:
-        element: Ints = np.flatnonzero(self._end > 20)
-        if element.size == 0:
+        if not (self._end > 20).any():
             return
-        position = np.full(element.size, 20, dtype=np.int64)
-        usual = column(self.headers, 20, ">u4")[element] == _TIMESTAMPS_FIRST
-        usual &= self._end[element] >= 32
-        if usual.any():
-            self._timestamps(element[usual], 22)
-            position[usual] = 32
-        element, position = self._mptcp_alone(element, position)
+        usual = column(self.headers, 20, ">u4") == _TIMESTAMPS_FIRST
+        usual &= self._end >= 32
+        position = 20 + 12 * usual.astype(np.int64)
+        done = self._mptcp_alone(usual, position)
+        element = np.flatnonzero(~done & (position < self._end))
+        position = position[element]
         for _ in range(40):  # options are at most 40 bytes, each at least one
             live = position < self._end[element]
             if not live.all():
@@ -225,16 +219,32 @@ class _OptionTable:
                 return
             element, position = self._step(element, position)
 
-    def _mptcp_alone(self, element: Ints, position: Ints) -> tuple[Ints, Ints]:
-        """Take an MPTCP option that is the last, as on nearly every data packet and ACK."""
-        base = element * _ROW_BYTES + position
-        length = self._flat[base + 1].astype(np.int64)
-        last = (self._flat[base] == MPTCP_KIND) & (position + length == self._end[element])
-        last &= (length >= 3) & (self._end[element] == self._limit[element])
-        if last.any():
-            self._mptcp.append((element[last], position[last], length[last]))
-            element, position = element[~last], position[~last]
-        return element, position
+    def _mptcp_alone(self, usual: Mask, position: Ints) -> Mask:
+        """Take an MPTCP option that only padding follows, as on nearly every data packet and ACK.
+
+        Options start at 32 where the ``usual`` ones come first, at 20 otherwise.  Returns where
+        there is nothing more.
+        """
+        first = column(self.headers, 32, ">u2")
+        if not usual.all():
+            first = np.where(usual, first, column(self.headers, 20, ">u2"))
+        length = (first & 0xFF).astype(np.int64)
+        rest = self._end - position - length
+        alone: Mask = (first >> 8 == MPTCP_KIND) & (length >= 3) & (rest >= 0) & (rest <= 3)
+        if self._end is not self._limit:
+            alone &= self._end == self._limit
+        padded = np.flatnonzero(alone & (rest > 0))
+        if padded.size:
+            at = padded * _ROW_BYTES + position[padded] + length[padded]
+            room = rest[padded]
+            for k in range(3):  # NOPs, or the end of the list
+                alone[padded] &= (self._flat[at + k] <= 1) | (room <= k)
+        element = np.flatnonzero(alone)
+        if element.size == alone.size:
+            self._mptcp.append((element, position, length))
+        elif element.size:
+            self._mptcp.append((element, position[element], length[element]))
+        return alone
 
     def _step(self, element: Ints, position: Ints) -> tuple[Ints, Ints]:
         """Take the option at each position; returns where the next ones are."""
@@ -272,9 +282,6 @@ class _OptionTable:
     def _take(self, code: int, element: Ints, position: Ints, length: Ints) -> None:
         if code == MPTCP_KIND:
             self._mptcp.append((element, position, length))
-        elif code == 8:
-            usable = length == 10
-            self._timestamps(element[usable], position[usable])
         elif code == 2:
             usable = length == 4
             at = element[usable] * _ROW_BYTES + position[usable]
@@ -284,29 +291,26 @@ class _OptionTable:
             usable = length == 3
             shift = self._flat[element[usable] * _ROW_BYTES + position[usable] + 2]
             self.window_scale[element[usable]] = np.minimum(shift, 14)  # RFC 7323 section 2.3
-        elif code == 5:
-            self.sack_blocks[element] = (length - 2) // 8
-
-    def _timestamps(self, element: Ints, position: Ints | int) -> None:
-        at = element * _ROW_BYTES + position
-        words = np.ndarray((self._flat.size - 7,), "V8", self._flat.data, strides=(1,))
-        both = words[at + 2].view(">u4").astype(np.int64).reshape(-1, 2)
-        self.timestamp[element] = both[:, 0]
-        self.timestamp_echo[element] = both[:, 1]
 
     def _decode_mptcp(self) -> None:
         empty = np.zeros(0, dtype=np.int64)
         parts = self._mptcp or [(empty, empty, empty)]
-        element, position, length = (np.concatenate(column) for column in zip(*parts, strict=True))
+        element, position, length = parts[0]
         if len(parts) > 1:
+            element, position, length = (np.concatenate(part) for part in zip(*parts, strict=True))
             order = np.lexsort((position, element))
             element, position, length = element[order], position[order], length[order]
         at = element * _ROW_BYTES + position
         captured = np.minimum(length, self._end[element] - position)
         is_dss = (self._flat[at + 2] >> 4 == DSS) & (length >= 4)
-        self.dss_element, self.dss_at = element[is_dss], at[is_dss]
-        self.dss_length, self.dss_captured = length[is_dss], captured[is_dss]
-        rare = ~is_dss
+        rare = np.flatnonzero(~is_dss)
+        self.dss_element, self.dss_at = element, at
+        self.dss_length, self.dss_captured = length, captured
+        if rare.size == 0:
+            return
+        usual = np.flatnonzero(is_dss)
+        self.dss_element, self.dss_at = element[usual], at[usual]
+        self.dss_length, self.dss_captured = length[usual], captured[usual]
         for one, start, size, there in zip(
             *(part[rare].tolist() for part in (element, at, length, captured)), strict=True
         ):
