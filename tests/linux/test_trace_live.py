@@ -82,7 +82,7 @@ def is_ours(done: Run, host: str) -> bool:
 @pytest.mark.parametrize(
     "overrides",
     [
-        IN_TIME,
+        (*IN_TIME, "tunables.checksum=true", "snaplen=65535B"),
         ("duration=1s", "interval=300ms", "flows.main.client=bob"),
         (*IN_TIME, "hosts.alice.stack=ours"),
         (*IN_TIME, "hosts.bob.stack=ours"),
@@ -104,6 +104,11 @@ def test_the_captures_of_a_run_hold_what_its_tables_say(
         assert len(connection.subflows) == 2
         for subflow in connection.subflows:
             check_bytes(done, host, subflow)
+            checks = subflow.checksums
+            assert (checks is None) == ("tunables.checksum=true" not in overrides)
+            if checks is not None:
+                assert checks.verified > 100
+                assert (checks.wrong, checks.unverifiable) == (0, 0)
         sender = 0 if connection.subflows[0].source == "10.0.1.1" else 1
         assert connection.side_bytes(sender) == flow["bytes"]
         last = [row for row in done.rows("connections") if row["host"] == host][-1]

@@ -37,6 +37,7 @@ CLOSED = "connection closes"
 SUBFLOW_CLOSED = "subflow closed"
 FALLBACK = "fallback"
 ADDRESS = "address"
+WRONG_CHECKSUM = "wrong checksum"
 
 STAGES = (START, ESTABLISHED, NEW_ADDRESS, LOST, RESUMED, RETURNED, CLOSED)
 """Events that divide a connection's life as Table 4 of the report does."""
@@ -52,6 +53,7 @@ def tell(connection: Connection, reading: Reading) -> list[Event]:
     for subflow in connection.subflows:
         teller.joined(subflow)
         teller.closed(subflow)
+        teller.corrupted(subflow)
     silences = [silence for side in (0, 1) for silence in find_silences(connection, side)]
     for silence in silences:
         teller.silent(silence)
@@ -224,6 +226,14 @@ class _Teller:
             if half.fin_ns:
                 text = f"{who} closes its direction of subflow {subflow.number} (FIN)"
                 self._gone(half.fin_ns, half.fin_number, text, subflow, side)
+
+    def corrupted(self, subflow: Subflow) -> None:
+        """Mappings that their checksums do not fit."""
+        for side, half in enumerate(subflow.halves):
+            for time_ns, number in half.checksums.wrong_at if half.checksums else ():
+                text = f"data of {subflow.ends[side]} on subflow {subflow.number} do not fit their"
+                text += " DSS checksum"
+                self.add(time_ns, number, WRONG_CHECKSUM, text, subflow, side ^ subflow.opened_by)
 
     def _gone(self, time_ns: int, number: int, text: str, subflow: Subflow, side: int) -> None:
         self.add(time_ns, number, SUBFLOW_CLOSED, text, subflow, side ^ subflow.opened_by)

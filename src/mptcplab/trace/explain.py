@@ -84,8 +84,7 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
         notes.append("handshake incomplete")
     if connection.fallback:
         notes.append("fell back to TCP")
-    if connection.checksums:
-        notes.append("DSS checksums in use")
+    notes += _checksums(connection)
     yield f"Connection {connection.number}: {source} to {destination} ({', '.join(notes)})"
     duration = max(connection.end_ns - connection.start_ns, 1)
     for side, arrow in ((0, "sent"), (1, "received")):
@@ -107,6 +106,24 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
     if lines:
         yield ""
         yield from lines
+
+
+def _checksums(connection: Connection) -> Iterator[str]:
+    """Say what became of the DSS checksums, where there are any."""
+    found = [one for subflow in connection.subflows if (one := subflow.checksums) is not None]
+    parts = [
+        f"{total:,} {what}"
+        for what, name in (
+            ("right", "verified"),
+            ("WRONG", "wrong"),
+            ("not verifiable", "unverifiable"),
+        )
+        if (total := sum(getattr(one, name) for one in found))
+    ]
+    if parts:
+        yield f"DSS checksums: {', '.join(parts)}"
+    elif connection.checksums:
+        yield "DSS checksums in use"
 
 
 def _overhead(connection: Connection, side: int) -> str:

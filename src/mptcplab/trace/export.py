@@ -34,6 +34,13 @@ def _connection(trace: Trace, connection: Connection) -> dict[str, Any]:
     }
 
 
+def _checksums(subflow: Subflow) -> dict[str, int] | None:
+    found = subflow.checksums
+    if found is None:
+        return None
+    return {name: getattr(found, name) for name in ("verified", "wrong", "unverifiable")}
+
+
 def _subflow(trace: Trace, subflow: Subflow) -> dict[str, Any]:
     source, destination = subflow.ends
     return {
@@ -44,6 +51,7 @@ def _subflow(trace: Trace, subflow: Subflow) -> dict[str, Any]:
         "hmac_ok": subflow.hmac_ok,
         "bytes": subflow.bytes,
         "reinjected_bytes": subflow.reinjected_bytes,
+        "checksums": _checksums(subflow),
         "start_s": trace.seconds(subflow.start_ns),
         "end_s": trace.seconds(subflow.end_ns),
     }

@@ -23,6 +23,18 @@ INFERRED: Final = "inferred"
 
 
 @dataclass(slots=True)
+class Checks:
+    """What became of the DSS checksums of mappings, each counted once."""
+
+    verified: int
+    wrong: int
+    unverifiable: int
+    """Of mappings that the capture does not hold in full, or whose DSN it does not tell."""
+    wrong_at: list[tuple[int, int]] = field(default_factory=list)
+    """(time, packet) of the first that were wrong."""
+
+
+@dataclass(slots=True)
 class Half:
     """One direction of a subflow: what one side sends on it.  Times are since 1970, 0 for never."""
 
@@ -41,6 +53,8 @@ class Half:
     packets: int = 0
     payload_bytes: int = 0
     """With retransmissions."""
+    checksums: Checks | None = None
+    """Of its mappings; None where none had a checksum."""
     retransmitted_bytes: int = 0
     retransmissions: int = 0
     out_of_order: int = 0
@@ -106,6 +120,19 @@ class Subflow:
         return (
             endpoint(self.source, self.source_port),
             endpoint(self.destination, self.destination_port),
+        )
+
+    @property
+    def checksums(self) -> Checks | None:
+        """What became of the DSS checksums of both directions; None where there were none."""
+        known = [half.checksums for half in self.halves if half.checksums is not None]
+        if not known:
+            return None
+        return Checks(
+            sum(one.verified for one in known),
+            sum(one.wrong for one in known),
+            sum(one.unverifiable for one in known),
+            sorted(place for one in known for place in one.wrong_at),
         )
 
     @property

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from mptcplab.trace.ahead import ahead
+from mptcplab.trace.checksums import Checksums
 from mptcplab.trace.files import CaptureFile, Progress
 from mptcplab.trace.follow import Followed, Follower
 from mptcplab.trace.mappings import Mappings
@@ -44,6 +45,7 @@ class Reading:
     follower: Follower = field(default_factory=Follower)
     samples: Samples = field(default_factory=Samples)
     mappings: Mappings = field(default_factory=Mappings)
+    checksums: Checksums = field(default_factory=Checksums)
     notes: list[Note] = field(default_factory=list)
     packets: int = 0
     tcp_segments: int = 0
@@ -70,6 +72,7 @@ class Reading:
             known = self.follower.halves["isn_known"]
             self.samples.add(segments, followed)
             self.mappings.add(segments, followed, known, self.samples.resolution_ns)
+            self.checksums.add(segments, followed, self.mappings.maps["shift"])
             self._take_notes(segments, followed)
 
     def _take_notes(self, segments: Segments, followed: Followed) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.follow import HALF
 from mptcplab.trace.mappings import DSN_64, FROM_IDSN
-from mptcplab.trace.model import Connection, Half, Subflow
+from mptcplab.trace.model import Checks, Connection, Half, Subflow
 from mptcplab.trace.reading import Reading
 from mptcplab.trace.reinjection import Sent, relative
 
@@ -21,6 +21,8 @@ _SAME: Final = (
     "last_data_ns", "last_data_number",
 )  # fmt: skip
 _STATE: Final = HALF.names or ()
+_MOST_WRONG: Final = 16
+"""Places of wrong checksums that are told, of each half."""
 
 
 def summarise(connections: list[Connection], reading: Reading) -> None:
@@ -32,6 +34,7 @@ def summarise(connections: list[Connection], reading: Reading) -> None:
             _times(subflow, reading)
         for side in (0, 1):
             _data_level(connection, side)
+    _checksums(connections, reading)
 
 
 class _ByHalf:
@@ -98,6 +101,26 @@ def _half(number: int, reading: Reading, by_half: _ByHalf) -> Half:
         half.rtt_ns = peer["rtt_ns"] // peer["rtts"]
         half.least_rtt_ns = int(peer["least_rtt_ns"].min())
     return half
+
+
+def _checksums(connections: list[Connection], reading: Reading) -> None:
+    """Tell each half what became of its checksums."""
+    halves = {
+        half.number: (half, connection.idsns[side ^ subflow.opened_by])
+        for connection in connections
+        for subflow in connection.subflows
+        for side, half in enumerate(subflow.halves)
+    }
+    checksums = reading.checksums
+    checksums.settle({number: idsn for number, (_, idsn) in halves.items() if idsn is not None})
+    table = checksums.counts
+    used = np.flatnonzero(table["verified"] + table["wrong"] + table["unverifiable"])
+    for number in used.tolist():
+        halves[number][0].checksums = Checks(*table[number].item())
+    for one in checksums.wrong:
+        found = halves[one.half][0].checksums
+        if found is not None and len(found.wrong_at) < _MOST_WRONG:
+            found.wrong_at.append((one.time_ns, one.number))
 
 
 def _times(subflow: Subflow, reading: Reading) -> None:

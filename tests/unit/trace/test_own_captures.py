@@ -120,7 +120,7 @@ def test_json_has_the_promised_fields() -> None:
     }  # fmt: skip
     assert set(connection["subflows"][0]) == {
         "src", "dst", "address_ids", "joined_by", "hmac_ok", "bytes", "reinjected_bytes",
-        "start_s", "end_s",
+        "checksums", "start_s", "end_s",
     }  # fmt: skip
 
 
