@@ -3,9 +3,10 @@
     python bench/lab_setup.py [--runs N]
 
 "up" is open_lab, "down" is Lab.close; "first to last" is all of it: forking the supervisor, making
-its namespaces, building, taking down, and the last process gone.  Mininet 2.3.0 takes 106 to 198 ms
-up and 63 to 144 ms down for two hosts and two links.  Exit status 1 where a median misses its
-target.
+its namespaces, building, taking down, and the last process gone.  Between runs there is a pause:
+the kernel takes namespaces apart in the background and locks interfaces meanwhile (cleanup_net,
+RTNL), for which the next lab would wait.  Mininet 2.3.0 takes 106 to 198 ms up and 63 to 144 ms
+down for two hosts and two links.  Exit status 1 where a median misses its target.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mptcplab.scenario.load import load_topology
 
 UP_TARGET_MS = 100.0
 DOWN_TARGET_MS = 50.0
+PAUSE_S = 0.2
 
 
 def one_run(topology: Topology) -> tuple[float, float, float]:
@@ -35,6 +37,7 @@ def one_run(topology: Topology) -> tuple[float, float, float]:
         lab.close()
         return standing - start, time.perf_counter() - standing
 
+    time.sleep(PAUSE_S)
     begin = time.perf_counter()
     up, down = run_supervised(work)
     return up * 1e3, down * 1e3, (time.perf_counter() - begin) * 1e3
