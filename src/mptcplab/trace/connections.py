@@ -27,6 +27,8 @@ from mptcplab.wire.mptcp import (
 )
 
 _MOST_OTHER_KEYS: Final = 16
+_MOST_NAMESAKES: Final = 8
+"""Connections with the same token that a join is tried on."""
 
 
 class _Builder:
@@ -37,7 +39,8 @@ class _Builder:
         self.connections: list[Connection] = []
         self.of_flow: dict[int, Connection] = {}
         self.subflows: dict[int, Subflow] = {}
-        self.by_token: dict[int, tuple[Connection, int]] = {}
+        self.by_token: dict[int, list[tuple[Connection, int]]] = {}
+        """Connections and their sides; more than one where two keys have the same token."""
 
     def subflow(self, flow: int, joined_by: str) -> Subflow:
         """Return the flow's subflow, made where it is new."""
@@ -116,7 +119,9 @@ class _Builder:
         if key is None or connection.keys[side] == key:
             return True
         token, idsn = token_and_idsn(key, connection.version or 0)
-        self.by_token.setdefault(token, (connection, side))
+        namesakes = self.by_token.setdefault(token, [])
+        if len(namesakes) < _MOST_NAMESAKES and all(one is not connection for one, _ in namesakes):
+            namesakes.append((connection, side))
         if connection.keys[side] is not None:
             return False
         connection.keys[side] = key
@@ -151,24 +156,32 @@ class _Builder:
     def _names_token(self, subflow: Subflow, token: int) -> None:
         subflow.token = token
         if subflow.flow not in self.of_flow and token in self.by_token:
-            connection, receiver = self.by_token[token]
-            subflow.opened_by = receiver ^ 1
-            self.add(connection, subflow)
+            self._join_to(subflow, *self.by_token[token][0])
+
+    def _join_to(self, subflow: Subflow, connection: Connection, receiver: int) -> None:
+        subflow.opened_by = receiver ^ 1
+        self.add(connection, subflow)
 
     def join_late(self) -> None:
         """Place joins whose connection came later in the capture, and those that have none."""
         for flow, subflow in self.subflows.items():
-            if flow in self.of_flow or subflow.token is None:
+            if subflow.token is None:
                 continue
-            if subflow.token in self.by_token:
-                connection, receiver = self.by_token[subflow.token]
-                subflow.opened_by = receiver ^ 1
-                self.add(connection, subflow)
+            namesakes = self.by_token.get(subflow.token, [])
+            known = self.of_flow.get(flow)
+            if known is not None and (len(namesakes) < 2 or subflow.joined_by != BY_TOKEN):
+                continue
+            if namesakes:
+                connection, receiver = _proved(subflow, namesakes)
+                if known is not connection:
+                    if known is not None:
+                        known.subflows.remove(subflow)
+                    self._join_to(subflow, connection, receiver)
                 continue
             # Nobody saw this connection start: the first to name the token stands for it.
             connection = self.new(subflow)
             connection.tokens[1] = subflow.token
-            self.by_token[subflow.token] = (connection, 1)
+            self.by_token[subflow.token] = [(connection, 1)]
 
     def place_rest(self) -> None:
         """Give flows without a handshake of their own connections, for ``infer`` to join."""
@@ -179,20 +192,27 @@ class _Builder:
                 self.new(subflow)
 
 
-def _verify(connection: Connection) -> None:
-    """Check the HMACs of joins where both keys are known (RFC 8684 section 3.2)."""
-    for subflow in connection.subflows:
-        keys = [connection.keys[subflow.opened_by], connection.keys[subflow.opened_by ^ 1]]
-        results = []
-        for side in (0, 1):
-            seen = subflow.hmacs[side]
-            mine, theirs = keys[side], keys[side ^ 1]
-            nonce, other = subflow.nonces[side], subflow.nonces[side ^ 1]
-            if seen is None or mine is None or theirs is None or nonce is None or other is None:
-                continue
-            right = join_hmac(mine, theirs, nonce, other, connection.version or 0)
-            results.append(right[: len(seen)] == seen)
-        subflow.hmac_ok = all(results) if results else None
+def _proof(subflow: Subflow, connection: Connection, opened_by: int) -> bool | None:
+    """Check a join's HMACs (RFC 8684 section 3.2); None where keys or nonces are not known."""
+    keys = [connection.keys[opened_by], connection.keys[opened_by ^ 1]]
+    results = []
+    for side in (0, 1):
+        seen = subflow.hmacs[side]
+        mine, theirs = keys[side], keys[side ^ 1]
+        nonce, other = subflow.nonces[side], subflow.nonces[side ^ 1]
+        if seen is None or mine is None or theirs is None or nonce is None or other is None:
+            continue
+        right = join_hmac(mine, theirs, nonce, other, connection.version or 0)
+        results.append(right[: len(seen)] == seen)
+    return all(results) if results else None
+
+
+def _proved(subflow: Subflow, namesakes: list[tuple[Connection, int]]) -> tuple[Connection, int]:
+    """Return the connection that a join's HMACs fit, else the first that was there."""
+    for connection, receiver in namesakes if len(namesakes) > 1 else ():
+        if _proof(subflow, connection, receiver ^ 1):
+            return connection, receiver
+    return namesakes[0]
 
 
 def _fallback(connection: Connection, reading: Reading, acked: set[int]) -> None:
@@ -259,7 +279,7 @@ def build(reading: Reading) -> list[Connection]:
         connection.subflows.sort(key=lambda subflow: subflow.first_number)
         for number, subflow in enumerate(connection.subflows):
             subflow.number = number
-        _verify(connection)
+            subflow.hmac_ok = _proof(subflow, connection, subflow.opened_by)
         _fallback(connection, reading, acked)
         _version_from_options(connection)
     connections.sort(key=lambda connection: connection.subflows[0].first_number)

@@ -38,6 +38,7 @@ SUBFLOW_CLOSED = "subflow closed"
 FALLBACK = "fallback"
 ADDRESS = "address"
 WRONG_CHECKSUM = "wrong checksum"
+WRONG_KEY = "wrong key"
 
 STAGES = (START, ESTABLISHED, NEW_ADDRESS, LOST, RESUMED, RETURNED, CLOSED)
 """Events that divide a connection's life as Table 4 of the report does."""
@@ -263,12 +264,12 @@ class _Teller:
                 self.add(time_ns, number, "checksum failure", text, subflow, side)
             case MpFastclose():
                 key = self.connection.keys[side ^ 1]
-                proof = ""
-                if key is not None:
-                    right = key == option.receiver_key
-                    proof = " with the right key" if right else " WITH A WRONG KEY"
+                proof = "" if key is None else " with the right key"
                 text = f"{who} aborts the connection (MP_FASTCLOSE{proof})"
-                if not self._aborted:
+                if key is not None and key != option.receiver_key:
+                    text = f"{who} asks to abort the connection (MP_FASTCLOSE): the key is wrong"
+                    self.add(time_ns, number, WRONG_KEY, text, subflow, side)
+                elif not self._aborted:
                     self._aborted = True
                     self.add(time_ns, number, CLOSED, text, subflow, side)
             case MpTcpRst():
