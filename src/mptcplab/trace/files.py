@@ -50,6 +50,7 @@ class CaptureFile:
         self.path = path
         self.damage: list[Damage] = []
         self.packets = 0
+        self._latest_ns = 0
         self._progress = progress
         self._source = source
         self._raw: io.BufferedReader
@@ -234,6 +235,10 @@ class CaptureFile:
             rows = interface == k
             time_ns[rows] = form.interfaces[k].time_ns(units[rows])
             link_type[rows] = form.interfaces[k].link_type
+        if simple.any():  # they have no time: that of the packet before is as near as one gets
+            place = np.maximum.accumulate(np.where(simple, -1, np.arange(at.size)))
+            time_ns = np.where(place < 0, self._latest_ns, time_ns[place])
+        self._latest_ns = int(time_ns[-1])
         yield from self._batch(data, at + header, (captured, original), time_ns, link_type)
 
 
