@@ -14,8 +14,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from mptcplab.linux.sampler import hosts_of
-from mptcplab.linux.traffic.flow import Connection, Traffic
-from mptcplab.linux.traffic.flows import Flows
+from mptcplab.linux.traffic.flow import Connection
 from mptcplab.loop import Loop
 
 _FIRST_LOOK_NS: Final = 10_000_000
@@ -31,13 +30,31 @@ class Sockets(Protocol):
         """Return the links of its subflows that held something unacknowledged; None: not known."""
 
 
+class Holding(Protocol):
+    """A flow's traffic, as far as it holds connections."""
+
+    def held(self) -> list[Connection]:
+        """Return the connections that are done and hold their sockets."""
+
+    def release(self, connection: Connection, /) -> None:
+        """Let one go."""
+
+
+class Holders(Protocol):
+    """The traffic of all flows."""
+
+    @property
+    def traffic(self) -> Sequence[Holding]:
+        """Each flow's."""
+
+
 class LastSamples:
     """Lets held connections go when they have been sampled."""
 
     def __init__(
         self,
         loop: Loop,
-        flows: Flows,
+        flows: Holders,
         sockets: Sequence[Sockets],
         sample: Callable[[], int],
         is_up: Callable[[str], bool],
@@ -69,7 +86,7 @@ class LastSamples:
             self._waiting = True
             self._loop.call_at(now_ns + again_ns, partial(self._look, 2 * again_ns))
 
-    def _held(self) -> list[tuple[Traffic, Connection]]:
+    def _held(self) -> list[tuple[Holding, Connection]]:
         return [
             (traffic, connection)
             for traffic in self._flows.traffic

@@ -103,6 +103,23 @@ def test_an_endpoint_goes_and_returns_with_its_link() -> None:
     ]
 
 
+def test_before_an_endpoint_goes_its_subflows_can_be_looked_at() -> None:
+    net, server = topology(), Kernel("10.0.0.2", "10.0.1.2")
+    states, seen = LinkStates(net), list[list[str]]()
+    manager = LinkAwarePathManager(
+        net,
+        states,
+        {"client": Kernel(), "server": server},
+        lambda _: None,
+        before_delete=lambda: seen.append(list(server.calls)),
+    )
+    for up in (False, True):
+        states.set_link("link0", up=up)
+        manager.update()
+    assert seen == [[]]
+    assert server.calls == ["delete 10.0.0.2 id 1", "add 10.0.0.2 id 1"]
+
+
 def test_an_interface_at_either_end_counts() -> None:
     for host in ("client", "server"):
         server, states, manager, _ = managed()

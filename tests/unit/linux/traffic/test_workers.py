@@ -155,6 +155,10 @@ def test_what_arrives_whole_is_confirmed_to_the_sender(
     assert (done["bytes"], done["wrong"]) == (SIZE, None)
     assert sender.answer("done")["confirmed_bytes"] == SIZE
     assert receiver.progress.slots[BYTES_SLOT] == SIZE
+    for worker in (sender, receiver):  # both keep their sockets until they are told to close
+        assert worker.process.poll() is None
+        worker.order("close")
+        assert worker.process.wait(timeout=20) == 0
 
 
 @pytest.mark.parametrize("harm", [flip, lose, double])
