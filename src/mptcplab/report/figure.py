@@ -1,6 +1,7 @@
 """Throughput over time, as the report's figures 13 to 21, 23 and 25 to 28 show it.
 
-Of one flow, its links and their sum; of several, each flow, as in the report's figures 27 and 28.
+Of one flow, its links and their sum, as of several where the report gives links (figure 16); of
+several else each flow, as in its figures 27 and 28.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def draw_throughput(run: Run, stem: Path) -> list[Path]:
             layout="constrained",
         )
         first, last = panels[0, 0], panels[-1, 0]
-        _draw_panel(first, run, run.scenario["report"]["measured"])
+        _draw_panel(first, run, run.scenario["report"]["measured"], by_flow=several)
         first.set_ylabel("goodput of the flows (Mb/s)" if several else "throughput (Mb/s)")
         if several:  # the flows above, what they came to on the links below
             _mark_actions(run, last, _plot_links(run, last)[0])
@@ -86,7 +87,7 @@ def draw_side_by_side(
             layout="constrained",
         )
         for axes, (testbed, run) in zip(panels[0], runs.items(), strict=True):
-            _draw_panel(axes, run, measured)
+            _draw_panel(axes, run, measured, by_flow=told_by_flow(run, measured))
             axes.set_title(f"on {testbed}", loc="left", fontsize=10)
         axes.set_ylim(0, max(axes.get_ylim()[1] for axes in panels[0]))
         panels[0][0].set_ylabel("throughput (Mb/s)")
@@ -97,8 +98,16 @@ def draw_side_by_side(
     return written
 
 
-def _draw_panel(axes: Axes, run: Run, measured: Sequence[Mapping[str, Any]]) -> None:
-    if len(run.scenario["flows"]) > 1:
+def told_by_flow(run: Run, measured: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether flows, and not links, are what to show of a run beside what was measured."""
+    links = {link["name"] for link in run.scenario["topology"]["links"]}
+    return len(run.scenario["flows"]) > 1 and not any(item["of"] in links for item in measured)
+
+
+def _draw_panel(
+    axes: Axes, run: Run, measured: Sequence[Mapping[str, Any]], *, by_flow: bool
+) -> None:
+    if by_flow:
         highest, colours = _plot_flows(run, axes)
     else:
         highest, colours = _plot_links(run, axes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mptcplab.report.figure import INK, MEGABIT, colours_of, draw_legend, save
+from mptcplab.report.figure import INK, MEGABIT, colours_of, draw_legend, save, told_by_flow
 from mptcplab.report.verdict import Measurement
 from mptcplab.results.run import Run
 from mptcplab.results.summary import stages
@@ -75,8 +75,8 @@ def rows_of(variant: Variant) -> list[Row]:
 def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -> list[Path]:
     """Draw the variants as stacked bars, a panel for each testbed and one for 2012.
 
-    A bar is made of links, or of flows where there are several, over the time that verdicts judge;
-    above it stands the goodput. Return the PNG and the SVG.
+    A bar is made of links, or of flows where there are several and the report gives no links, over
+    the time that verdicts judge; above it stands the goodput. Return the PNG and the SVG.
     """
     import matplotlib as mpl
 
@@ -120,8 +120,9 @@ class _Bar:
 
 def _panels(variants: Sequence[Variant]) -> dict[str, list[_Bar]]:
     testbeds = dict.fromkeys(name for variant in variants for name in variant.runs)
+    measured = [item for variant in variants for item in variant.measured]
     panels = {
-        testbed: [_measured_bar(variant.runs.get(testbed)) for variant in variants]
+        testbed: [_measured_bar(variant.runs.get(testbed), measured) for variant in variants]
         for testbed in testbeds
     }
     if any(variant.measured for variant in variants):
@@ -129,7 +130,7 @@ def _panels(variants: Sequence[Variant]) -> dict[str, list[_Bar]]:
     return panels
 
 
-def _measured_bar(run: Run | None) -> _Bar:
+def _measured_bar(run: Run | None, measured: Sequence[Mapping[str, Any]]) -> _Bar:
     if run is None:
         return _Bar({}, "")
     measurement = Measurement(run)
@@ -137,7 +138,7 @@ def _measured_bar(run: Run | None) -> _Bar:
     if total_bps is None:
         return _Bar({}, outcome)
     flows, links = run.scenario["flows"], run.scenario["topology"]["links"]
-    names = [item["name"] for item in (flows if len(flows) > 1 else links)]
+    names = [item["name"] for item in (flows if told_by_flow(run, measured) else links)]
     parts = {name: measurement.rate_bps(name, None)[0] or 0.0 for name in names}
     valid = "" if run.metadata["valid"] else "\nnot valid"
     return _Bar(parts, f"{total_bps / MEGABIT:,.0f}{valid}")

@@ -44,3 +44,12 @@ def test_testbeds_stand_side_by_side(run: Run, tmp_path: Path) -> None:
     text = svg.read_text()
     for words in ("on linux", "on simulated", "sum of the links", "2012 report, in sum"):
         assert text.count(f"<!-- {words}") == 1, words
+
+
+def test_several_flows_are_told_by_link_where_the_report_gives_links(
+    run: Run, tmp_path: Path
+) -> None:
+    run.scenario["flows"].append({**run.scenario["flows"][0], "name": "other"})
+    for measured, told in (([value(16_000_000)], "flows"), ([value(8_000_000, "two")], "links")):
+        _, svg = draw_side_by_side("tiny", {"linux": run}, measured, tmp_path / told)
+        assert f"<!-- sum of the {told}" in svg.read_text()
