@@ -101,6 +101,9 @@ class _Teller:
         version = "" if connection.version is None else f", version {connection.version}"
         if connection.saw_syn:
             text = f"{source} opens an MPTCP connection to {destination}{version}"
+        elif first.token is not None:
+            text = f"{source} asks {destination} to join a connection whose start was not captured"
+            text += version
         else:
             text = f"the capture meets the connection of {source} and {destination} under way"
             text += version
@@ -112,7 +115,11 @@ class _Teller:
         if established and connection.saw_syn and connection.saw_syn_ack:
             text = f"subflow 0 is established after {time_text(first.handshake_ns)}"
             self.add(established, 0, ESTABLISHED, text, first)
-        elif connection.saw_syn and not first.halves[1].syn_ns:
+        elif (
+            not first.halves[1].syn_ns
+            and not first.bytes
+            and (connection.saw_syn or first.token is not None)
+        ):
             self.add(first.end_ns, 0, REFUSED, _unanswered("the SYN", first), first)
         for number, time_ns, side in connection.other_keys:
             text = f"{first.ends[side]} states another MP_CAPABLE key than before: the first counts"

@@ -16,6 +16,7 @@ from mptcplab.trace.events import (
     CLOSED,
     FALLBACK,
     REFUSED,
+    START,
     SUBFLOW_CLOSED,
     WRONG_KEY,
 )
@@ -170,6 +171,12 @@ def test_a_token_that_nobody_has(build: ModuleType, read: Any) -> None:
     assert unknown.tokens == [None, 0xDEADBEEF]
     assert not unknown.complete_handshake
     assert "resets subflow 0: MPTCP error" in " ".join(said(unknown, SUBFLOW_CLOSED))
+    (start,) = said(unknown, START)
+    assert start == (
+        f"{SECOND}:1024 asks {SERVER}:80 to join a connection whose start was not captured, "
+        "version 1, token 0xdeadbeef"
+    )
+    assert said(unknown, REFUSED) == ["the SYN was answered by a reset"]
 
 
 def test_a_join_that_is_refused(build: ModuleType, read: Any) -> None:
