@@ -12,14 +12,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from mptcplab.trace.gather import Bytes, Ints, Mask
+from mptcplab.trace.gather import Bytes, Heads, Ints, Mask, windows
 
-_SEGMENTS = 1024
+_MOST_SEGMENTS = 1000  # not a power of two, or all segments compete for the same cache lines
+_SEGMENT_RECORDS = 32  # at least so many a segment, or the steps do not pay
 _LOOK_RECORDS = 3  # a guess is sought within this many records' mean length
-_FEWEST_RECORDS = 4096  # below this the plain walk is as fast
+_FEWEST_RECORDS = 4096  # below this, or with fewer segments, the plain walk is as fast
+_FEWEST_SEGMENTS = 64
+_MOST_STEPS = 16  # times the mean; where guesses fail, the rest is walked plainly
+
+ABSURD: Final = 1 << 40
+"""The length of a record that states one which cannot be right."""
 
 
 class RecordFormat(ABC):
@@ -27,16 +34,18 @@ class RecordFormat(ABC):
 
     header_bytes: int
     """A record's length can be read when this many of its bytes are there."""
+    head_bytes: int
+    """What is copied of the start of each record, so that it need not be looked at again."""
     alignment: int
     """Records start at multiples of this many bytes from one another."""
 
     @abstractmethod
-    def sizes(self, data: Bytes, at: Ints) -> Ints:
-        """Return each record's length in bytes, header included; -1 where it cannot be right."""
+    def sizes(self, heads: Heads) -> Ints:
+        """Return each record's length in bytes, header included, given the records' heads."""
 
     @abstractmethod
     def size(self, data: memoryview, at: int) -> int:
-        """Return one record's length in bytes, header included; -1 where it cannot be right."""
+        """Return one record's length in bytes, header included."""
 
     @abstractmethod
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
@@ -49,12 +58,17 @@ class RecordFormat(ABC):
     def plausible(self, data: Bytes, at: Ints) -> Mask:
         """Tell which positions look like a record."""
 
+    def heads(self, data: Bytes, at: Ints) -> Heads:
+        """Copy the heads of the records at each position."""
+        return windows(data, self.head_bytes)[at]
+
 
 @dataclass(slots=True)
 class Walk:
     """The complete records found in a block."""
 
     offsets: Ints
+    heads: Heads
     end: int
     """Where the first incomplete record starts."""
     damaged: bool = False
@@ -69,9 +83,10 @@ def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
     if mean_bytes == 0 or stop - start < _FEWEST_RECORDS * mean_bytes:
         return _walk_plainly(form, data, start, stop)
     starts = _guess_starts(form, data, start, stop, mean_bytes)
-    if starts.size < 2:
+    if starts.size < _FEWEST_SEGMENTS:
         return _walk_plainly(form, data, start, stop)
-    return _walk_in_step(form, data, starts, stop)
+    records = (stop - start) // mean_bytes
+    return _walk_in_step(form, data, starts, stop, _MOST_STEPS * (records // starts.size + 1))
 
 
 def _walk_plainly(form: RecordFormat, data: Bytes, start: int, stop: int) -> Walk:
@@ -83,27 +98,27 @@ def _walk_plainly(form: RecordFormat, data: Bytes, start: int, stop: int) -> Wal
     damaged = False
     while at <= last:
         size = size_of(view, at)
-        if size < 0:
-            damaged = True
-            break
         if at + size > stop:
+            damaged = size == ABSURD
             break
         offsets.append(at)
         at += size
-    return Walk(np.array(offsets, dtype=np.int64), at, damaged)
+    found = np.array(offsets, dtype=np.int64)
+    return Walk(found, form.heads(data, found), at, damaged)
 
 
 def _guess_starts(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int) -> Ints:
-    segment_bytes = (stop - start) // _SEGMENTS
+    segments = min(_MOST_SEGMENTS, (stop - start) // (_SEGMENT_RECORDS * mean_bytes))
+    segment_bytes = (stop - start) // segments
     segment_bytes -= segment_bytes % form.alignment
     span = min(segment_bytes, _LOOK_RECORDS * mean_bytes)
-    bases = start + segment_bytes * np.arange(1, _SEGMENTS, dtype=np.int64)
+    bases = start + segment_bytes * np.arange(1, segments, dtype=np.int64)
     segment, at = form.candidates(data, bases, span)
     following = at
     for _ in range(2):
-        size = form.sizes(data, following)
-        following = following + np.maximum(size, 0)
-        good = (size >= 0) & (following + form.header_bytes <= stop)
+        size = form.sizes(form.heads(data, following))
+        following = following + size
+        good = following + form.header_bytes <= stop
         good[good] = form.plausible(data, following[good])
         segment, at, following = segment[good], at[good], following[good]
     first = np.ones(segment.size, dtype=bool)
@@ -111,24 +126,33 @@ def _guess_starts(form: RecordFormat, data: Bytes, start: int, stop: int, mean_b
     return np.concatenate((np.array([start], dtype=np.int64), at[first]))
 
 
-def _walk_in_step(form: RecordFormat, data: Bytes, starts: Ints, stop: int) -> Walk:
-    ends = np.append(starts[1:], stop)
-    last = stop - form.header_bytes
-    position = starts.copy()
-    steps = []
-    live = np.ones(starts.size, dtype=bool)
-    while live.any():
-        steps.append(np.where(live, position, -1))
-        size = form.sizes(data, np.minimum(position, last))
-        position = np.where(live, position + size, position)
-        live &= (size > 0) & (position < ends) & (position <= last)
-    visited = np.stack(steps, axis=1)
-    counts = (visited >= 0).sum(axis=1)
-    flat = visited.ravel()
-    flat = flat[flat >= 0]
-    if bool((position[:-1] == ends[:-1]).all()):
-        return _without_incomplete(form, data, flat, stop)
-    return _repair(form, data, flat, counts, position, ends, stop)
+def _walk_in_step(
+    form: RecordFormat, data: Bytes, starts: Ints, stop: int, most_steps: int
+) -> Walk:
+    past = stop - form.header_bytes + 1
+    ends = np.append(starts[1:], past)
+    view = windows(data, form.head_bytes)
+    position = starts
+    places: list[Ints] = []
+    heads: list[Heads] = []
+    # Who has arrived walks on in the next segment, of which nothing is used, until all have.
+    while (position < ends).any() and len(places) < most_steps:
+        head = view[position]
+        places.append(position)
+        heads.append(head)
+        position = np.minimum(position + form.sizes(head), past)
+    places.append(position)
+    visited = np.stack(places, axis=1)
+    mine = visited[:, :-1] < ends[:, None]
+    counts = mine.sum(axis=1)
+    chosen = np.flatnonzero(mine)
+    flat = visited[:, :-1].ravel().take(chosen)
+    every = np.stack(heads, axis=1).ravel().take(chosen)
+    landed = visited[np.arange(counts.size), counts]
+    if bool((landed == ends).all()):
+        return _without_incomplete(form, data, flat, every, stop)
+    ends[-1] = stop
+    return _repair(form, data, flat, counts, landed, ends, stop)
 
 
 def _repair(
@@ -152,7 +176,8 @@ def _repair(
             at = int(landed[k])
             if at == end:
                 continue
-            if k + 1 == counts.size or at <= int(pieces[-1][-1]):
+            through = k + 1 == counts.size and at > stop - form.header_bytes
+            if through or form.size(data.data, int(pieces[-1][-1])) == ABSURD:
                 break
             # The next guess was wrong, or the length here is: read on one record at a time.
         if at >= end:
@@ -168,16 +193,19 @@ def _repair(
                 break
             pieces.append(np.array([at], dtype=np.int64))
             at += size
-    return _without_incomplete(form, data, np.concatenate(pieces), stop)
+    found = np.concatenate(pieces)
+    return _without_incomplete(form, data, found, form.heads(data, found), stop)
 
 
-def _without_incomplete(form: RecordFormat, data: Bytes, offsets: Ints, stop: int) -> Walk:
+def _without_incomplete(
+    form: RecordFormat, data: Bytes, offsets: Ints, heads: Heads, stop: int
+) -> Walk:
     """Drop what the block cuts off at its end and say whether the chain broke."""
-    size = form.sizes(data, offsets)
-    bad = np.flatnonzero((size < 0) | (offsets + size > stop))
+    size = form.sizes(heads)
+    bad = np.flatnonzero(offsets + size > stop)
     if bad.size:
         k = int(bad[0])
-        return Walk(offsets[:k], int(offsets[k]), bool(size[k] < 0))
+        return Walk(offsets[:k], heads[:k], int(offsets[k]), bool(size[k] == ABSURD))
     end = int(offsets[-1] + size[-1])
-    damaged = end + form.header_bytes <= stop and form.size(data.data, end) < 0
-    return Walk(offsets, end, damaged)
+    damaged = end + form.header_bytes <= stop and form.size(data.data, end) == ABSURD
+    return Walk(offsets, heads, end, damaged)

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.chain import RecordFormat, walk
-from mptcplab.trace.gather import PADDING, Bytes, Ints
+from mptcplab.trace.chain import RecordFormat, Walk, walk
+from mptcplab.trace.gather import PADDING, Bytes, Heads, Ints
 from mptcplab.trace.pcap import FILE_HEADER_BYTES, PcapFormat, is_pcap
 from mptcplab.trace.pcapng import (
     ENHANCED_PACKET,
@@ -27,7 +27,7 @@ from mptcplab.trace.pcapng import (
 )
 from mptcplab.trace.records import BATCH_PACKETS, Batch, CaptureError, Damage
 
-_BLOCK_BYTES: Final = 8 << 20
+_BLOCK_BYTES: Final = 4 << 20
 _FIRST_BLOCK_BYTES: Final = 1 << 18
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -101,8 +101,8 @@ class CaptureFile:
             done += count
         return done
 
-    def _blocks(self, form: RecordFormat, head: bytes) -> Iterator[tuple[Bytes, Ints]]:
-        """Yield (bytes, record offsets) until the file ends or is damaged."""
+    def _blocks(self, form: RecordFormat, head: bytes) -> Iterator[tuple[Bytes, Walk]]:
+        """Yield (bytes, records) until the file ends or is damaged."""
         leftover = np.frombuffer(head, dtype=np.uint8)
         want = _FIRST_BLOCK_BYTES
         mean_bytes = 0
@@ -120,7 +120,7 @@ class CaptureFile:
             data[stop:] = 0
             found = walk(form, data, 0, stop, mean_bytes)
             if found.offsets.size:
-                yield data, found.offsets
+                yield data, found
                 mean_bytes = max(found.end // found.offsets.size, form.header_bytes)
             if found.damaged:
                 self._note_damage("the file is damaged here: the record states an absurd length")
@@ -154,9 +154,10 @@ class CaptureFile:
 
     def _pcap(self) -> Iterator[Batch]:
         form = PcapFormat(self._head)
-        for data, at in self._blocks(form, b""):
+        for data, found in self._blocks(form, b""):
+            at = found.offsets
             link_type = np.full(at.size, form.link_type, dtype=np.int32)
-            time_ns, captured, original = form.headers(data, at)
+            time_ns, captured, original = form.headers(found.heads)
             form.reference_s = int(time_ns[-1] // 1_000_000_000)
             lengths = (captured, original)
             yield from self._batch(data, at + form.header_bytes, lengths, time_ns, link_type)
@@ -167,13 +168,13 @@ class CaptureFile:
             opening = 1  # the section header that the first block starts with
             form = PcapngFormat(head)
             following: bytes | None = None
-            for data, at in self._blocks(form, head):
-                types = form.words(data, at)
-                sections = np.flatnonzero(types == SECTION_HEADER)
+            for data, found in self._blocks(form, head):
+                at, heads = found.offsets, found.heads
+                sections = np.flatnonzero(form.word_of(heads, 0) == SECTION_HEADER)
                 later = sections[sections >= opening]
                 opening = 0
                 cut = int(later[0]) if later.size else at.size
-                yield from self._pcapng_packets(form, data, at[:cut], types[:cut])
+                yield from self._pcapng_packets(form, data, at[:cut], heads[:cut])
                 if later.size:
                     # The rest belongs to a section that may have another byte order.
                     following = data[int(at[cut]) : data.size - PADDING].tobytes()
@@ -183,40 +184,43 @@ class CaptureFile:
             head = following
 
     def _pcapng_packets(
-        self, form: PcapngFormat, data: Bytes, at: Ints, types: Ints
+        self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
     ) -> Iterator[Batch]:
         """Handle blocks in order: interfaces as they are described, packets between them."""
         start = 0
-        for k in np.flatnonzero(types == INTERFACE_DESCRIPTION).tolist():
-            yield from self._pcapng_run(form, data, at[start:k], types[start:k])
+        for k in np.flatnonzero(form.word_of(heads, 0) == INTERFACE_DESCRIPTION).tolist():
+            yield from self._pcapng_run(form, data, at[start:k], heads[start:k])
             first = int(at[k])
             size = form.size(data.data, first)
             form.add_interface(data[first + 8 : first + size - 4].tobytes())
             start = k + 1
-        yield from self._pcapng_run(form, data, at[start:], types[start:])
+        yield from self._pcapng_run(form, data, at[start:], heads[start:])
 
     def _pcapng_run(
-        self, form: PcapngFormat, data: Bytes, at: Ints, types: Ints
+        self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
     ) -> Iterator[Batch]:
+        types = form.word_of(heads, 0)
         is_packet = (types == ENHANCED_PACKET) | (types == PACKET) | (types == SIMPLE_PACKET)
-        at, types = at[is_packet], types[is_packet]
+        if not is_packet.all():
+            packets = np.flatnonzero(is_packet)
+            at, heads, types = at[packets], heads[packets], types[packets]
         if at.size == 0:
             return
         if not form.interfaces:
             raise CaptureError("a packet comes before any interface description block")
-        size = form.sizes(data, at)
+        size = form.sizes(heads)
         simple = types == SIMPLE_PACKET
         header = np.where(simple, 12, 28)
-        interface = form.words(data, at + 8)
+        interface = form.word_of(heads, 8)
         if (types == PACKET).any():  # 16 bits of interface, 16 of drops
             half = np.ndarray((data.size - 1,), "V2", data.data, strides=(1,))
             narrow = half[at + 8].view(form.word.str[0] + "u2").astype(np.int64)
             interface = np.where(types == PACKET, narrow, interface)
         interface[simple] = 0
-        captured = form.words(data, at + 20)
-        original = form.words(data, at + 24)
+        captured = form.word_of(heads, 20)
+        original = form.word_of(heads, 24)
         if simple.any():
-            original[simple] = form.words(data, at[simple] + 8)
+            original[simple] = form.word_of(heads, 8)[simple]
             snap = form.interfaces[0].snap_bytes or (1 << 31)
             captured[simple] = np.minimum(np.minimum(original, size - 16)[simple], snap)
         bad = (captured > size - header - 4) | (interface >= len(form.interfaces))
@@ -227,7 +231,7 @@ class CaptureFile:
             self.damage.append(
                 Damage(self.packets + 1 + k, "the packet block contradicts its own length")
             )
-        units = (form.words(data, at + 12) << 32 | form.words(data, at + 16)).astype(np.uint64)
+        units = (form.word_of(heads, 12) << 32 | form.word_of(heads, 16)).astype(np.uint64)
         units[simple] = 0
         time_ns = np.zeros(at.size, dtype=np.int64)
         link_type = np.zeros(at.size, dtype=np.int32)

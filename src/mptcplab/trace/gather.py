@@ -18,9 +18,11 @@ PADDING: Final = 512
 Bytes: TypeAlias = NDArray[np.uint8]
 Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
+Heads: TypeAlias = NDArray[np.void]
+"""The first bytes of each of many things, as one item each."""
 
 
-def _windows(data: Bytes, size: int) -> NDArray[np.void]:
+def windows(data: Bytes, size: int) -> Heads:
     """View ``data`` as overlapping items of ``size`` bytes, one at each position."""
     shape = (data.size - size + 1,)
     return np.ndarray(shape, f"V{size}", data.data, strides=(1,))
@@ -33,32 +35,32 @@ def u8(data: Bytes, at: Ints) -> NDArray[np.uint8]:
 
 def be16(data: Bytes, at: Ints) -> NDArray[np.uint16]:
     """Return the 16-bit number in network byte order at each position."""
-    return _windows(data, 2)[at].view(">u2").astype(np.uint16)
+    return windows(data, 2)[at].view(">u2").astype(np.uint16)
 
 
 def be32(data: Bytes, at: Ints) -> NDArray[np.uint32]:
     """Return the 32-bit number in network byte order at each position."""
-    return _windows(data, 4)[at].view(">u4").astype(np.uint32)
+    return windows(data, 4)[at].view(">u4").astype(np.uint32)
 
 
 def be64(data: Bytes, at: Ints) -> NDArray[np.uint64]:
     """Return the 64-bit number in network byte order at each position."""
-    return _windows(data, 8)[at].view(">u8").astype(np.uint64)
+    return windows(data, 8)[at].view(">u8").astype(np.uint64)
 
 
 def le16(data: Bytes, at: Ints) -> NDArray[np.uint16]:
     """Return the 16-bit number, low byte first, at each position."""
-    return _windows(data, 2)[at].view("<u2").astype(np.uint16)
+    return windows(data, 2)[at].view("<u2").astype(np.uint16)
 
 
 def le32(data: Bytes, at: Ints) -> NDArray[np.uint32]:
     """Return the 32-bit number, low byte first, at each position."""
-    return _windows(data, 4)[at].view("<u4").astype(np.uint32)
+    return windows(data, 4)[at].view("<u4").astype(np.uint32)
 
 
 def rows(data: Bytes, at: Ints, size: int) -> NDArray[np.uint8]:
     """Copy ``size`` bytes from each position into a matrix, one row per position."""
-    return _windows(data, size)[at].view(np.uint8).reshape(at.size, size)
+    return windows(data, size)[at].view(np.uint8).reshape(at.size, size)
 
 
 def column(matrix: NDArray[np.uint8], offset: int, kind: str) -> NDArray[Any]:

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.chain import RecordFormat
-from mptcplab.trace.gather import Bytes, Ints, Mask, rows
+from mptcplab.trace.chain import ABSURD, RecordFormat
+from mptcplab.trace.gather import Bytes, Heads, Ints, Mask, windows
 from mptcplab.trace.records import CaptureError
 
 FILE_HEADER_BYTES: Final = 24
@@ -30,6 +30,7 @@ class PcapFormat(RecordFormat):
     """The records of one pcap file."""
 
     alignment = 1
+    head_bytes = 16
 
     def __init__(self, header: bytes) -> None:
         """Read the file's header; raises ``CaptureError`` where it is cut short or unknown."""
@@ -50,28 +51,35 @@ class PcapFormat(RecordFormat):
         self.reference_s = 0
 
     def _words(self, data: Bytes, at: Ints) -> NDArray[np.int64]:
-        view = np.ndarray((data.size - 3,), "V4", data.data, strides=(1,))
-        return view[at].view(self.word).astype(np.int64)
+        return windows(data, 4)[at].view(self.word).astype(np.int64)
 
-    def sizes(self, data: Bytes, at: Ints) -> Ints:
-        captured = self._words(data, at + 8)
+    def sizes(self, heads: Heads) -> Ints:
+        captured = heads.view(self.word)[2::4].astype(np.int64)
         captured += self.header_bytes
-        captured[captured > self.limit + self.header_bytes] = -1
+        if captured.size and captured.max() > self.limit + self.header_bytes:
+            captured[captured > self.limit + self.header_bytes] = ABSURD
         return captured
 
     def size(self, data: memoryview, at: int) -> int:
         captured: int = self.unpack(data, at + 8)[0]
-        return captured + self.header_bytes if captured <= self.limit else -1
+        return captured + self.header_bytes if captured <= self.limit else ABSURD
 
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
         step = int(bases[1] - bases[0])
-        seconds = np.ndarray(
-            (bases.size, span), self.word, data.data, offset=int(bases[0]), strides=(step, 1)
-        )
+        shape, first = (bases.size, span), int(bases[0])
         low = max(0, self.reference_s - _TIME_SPREAD_S)
-        near = (seconds - np.uint32(low)) < 2 * _TIME_SPREAD_S  # unsigned: earlier wraps high
-        segment, within = np.nonzero(near)
+        top = low >> 24
+        if top and top == (low + 2 * _TIME_SPREAD_S) >> 24:  # one byte excludes nearly all
+            place = first + (3 if self.order == "<" else 0)
+            near = np.ndarray(shape, np.uint8, data.data, offset=place, strides=(step, 1)) == top
+        else:
+            seconds = np.ndarray(shape, self.word, data.data, offset=first, strides=(step, 1))
+            near = (seconds - np.uint32(low)) < 2 * _TIME_SPREAD_S  # unsigned: earlier wraps high
+        segment, within = np.divmod(np.flatnonzero(near), span)
         at = bases[segment] + within
+        apart = (self._words(data, at) - low).astype(np.uint32)
+        good = apart < 2 * _TIME_SPREAD_S
+        segment, at = segment[good], at[good]
         good = self.plausible(data, at)
         return segment[good], at[good]
 
@@ -86,7 +94,9 @@ class PcapFormat(RecordFormat):
             & (fraction * self.unit_ns < 1_000_000_000)
         )
 
-    def headers(self, data: Bytes, at: Ints) -> tuple[Ints, Ints, Ints]:
+    def headers(self, heads: Heads) -> tuple[Ints, Ints, Ints]:
         """Return (capture time in ns, captured bytes, original bytes) of each record."""
-        words = rows(data, at, 16).view(self.word).astype(np.int64)
-        return words[:, 0] * 1_000_000_000 + words[:, 1] * self.unit_ns, words[:, 2], words[:, 3]
+        words = heads.view(self.word)
+        time_ns = words[0::4] * np.int64(1_000_000_000)
+        time_ns += words[1::4] * np.int64(self.unit_ns)
+        return time_ns, words[2::4].astype(np.int64), words[3::4].astype(np.int64)

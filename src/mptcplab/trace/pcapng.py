@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.chain import RecordFormat
-from mptcplab.trace.gather import Bytes, Ints, Mask
+from mptcplab.trace.chain import ABSURD, RecordFormat
+from mptcplab.trace.gather import Bytes, Heads, Ints, Mask, windows
 from mptcplab.trace.records import CaptureError
 
 SECTION_HEADER: Final = 0x0A0D0D0A
@@ -59,6 +59,7 @@ class PcapngFormat(RecordFormat):
 
     alignment = 4
     header_bytes = 12
+    head_bytes = 28
 
     def __init__(self, header: bytes) -> None:
         """Take the byte order from a section header block's first 12 bytes."""
@@ -76,14 +77,17 @@ class PcapngFormat(RecordFormat):
 
     def words(self, data: Bytes, at: Ints) -> Ints:
         """Return the 32-bit number in the section's byte order at each position."""
-        view = np.ndarray((data.size - 3,), "V4", data.data, strides=(1,))
-        return view[at].view(self.word).astype(np.int64)
+        return windows(data, 4)[at].view(self.word).astype(np.int64)
 
-    def sizes(self, data: Bytes, at: Ints) -> Ints:
-        size = self.words(data, at + 4)
-        for k in np.flatnonzero(self.words(data, at) == SECTION_HEADER).tolist():
-            size[k] = self.size(data.data, int(at[k]))
-        size[(size < 12) | (size > _MAX_BLOCK_BYTES) | (size % 4 != 0)] = -1
+    def word_of(self, heads: Heads, place: int) -> Ints:
+        """Return the 32-bit number ``place`` bytes after the start of each block."""
+        return heads.view(self.word)[place // 4 :: self.head_bytes // 4].astype(np.int64)
+
+    def sizes(self, heads: Heads) -> Ints:
+        size = self.word_of(heads, 4)
+        for k in np.flatnonzero(self.word_of(heads, 0) == SECTION_HEADER).tolist():
+            size[k] = self.size(memoryview(heads[k].tobytes()), 0)
+        size[(size < 12) | (size > _MAX_BLOCK_BYTES) | (size % 4 != 0)] = ABSURD
         return size
 
     def size(self, data: memoryview, at: int) -> int:
@@ -92,7 +96,7 @@ class PcapngFormat(RecordFormat):
             self.unpack(data, at + 8)[0] != _BYTE_ORDER_MAGIC
         ):
             size = int.from_bytes(size.to_bytes(4, "big"), "little")  # the other byte order
-        return size if 12 <= size <= _MAX_BLOCK_BYTES and size % 4 == 0 else -1
+        return size if 12 <= size <= _MAX_BLOCK_BYTES and size % 4 == 0 else ABSURD
 
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
         step = int(bases[1] - bases[0])
