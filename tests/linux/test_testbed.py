@@ -173,6 +173,18 @@ def test_a_flow_that_is_done_ends_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.program("iperf3")
+def test_iperf3_that_is_done_before_the_run(tmp_path: Path) -> None:
+    """Its sockets are gone then, and with them the kernel's count of what arrived."""
+    done = finished(
+        tmp_path, BUFFERED, "flows.main.application=iperf3", "flows.main.size=5MB", "duration=30s"
+    )
+    assert done.metadata["measured_ns"] < 20e9
+    counts = [row["bytes"] for row in done.rows("flows")]
+    assert min(counts) >= 0
+    assert sum(counts) == done.metadata["flows"][0]["bytes"] > 1_000_000
+
+
+@pytest.mark.program("iperf3")
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
 def test_iperf3(tmp_path: Path, protocol: str) -> None:
     done = finished(

@@ -282,6 +282,7 @@ class Measurement:
             ]
         for connection, count in zip(traffic.connections, delivered, strict=True):
             connection.bytes_sampled = max(connection.bytes_sampled, count)
+        delivered = [connection.bytes_sampled for connection in traffic.connections]
         rows, goodput_bps = self._flow_sampler.sample(
             time_ns, traffic, delivered, traffic.flow.start_ns
         )

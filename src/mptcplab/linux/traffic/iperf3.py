@@ -77,8 +77,6 @@ def read_report(text: str, connection: Connection) -> None:
     end = report.get("end", {})
     if "sum_sent" in end:
         connection.bytes_sent = int(end["sum_sent"]["bytes"])
-    if "sum_received" in end and not error:  # an interrupted client has not asked its server
-        connection.bytes_received = int(end["sum_received"]["bytes"])
     got = report.get("start", {}).get("sndbuf_actual")
     asked = connection.flow.send_buffer_bytes
     if asked is not None and got is not None and int(got) != asked:
