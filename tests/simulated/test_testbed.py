@@ -188,3 +188,15 @@ def test_links_share_the_rate_of_their_nic(tmp_path: Path, sender: str) -> None:
     carried = Rates(finished).links_bps(2 * SECOND, 6 * SECOND)
     assert sum(carried.values()) == pytest.approx(10e6, rel=0.03 if sender == "alice" else 0.2)
     assert Rates(finished).of("total", 2 * SECOND, 6 * SECOND) == pytest.approx(9.4e6, rel=0.05)
+
+
+def test_nothing_is_sent_twice_where_a_window_takes_longer_than_the_round_trip(
+    tmp_path: Path,
+) -> None:
+    """Two round trips of such a link are over before the window's last segment is out."""
+    finished = simulate(
+        tmp_path, TWO_LINKS, "links.*.rtt=10us", "links.*.queue=1MB", "flows.main.size=200kB"
+    )
+    assert finished.metadata["valid"], finished.metadata["invalid_reasons"]
+    assert max(row["bytes_acked"] for row in finished.rows("subflows")) > 50_000
+    assert not any(row["retransmissions"] for row in finished.rows("subflows"))

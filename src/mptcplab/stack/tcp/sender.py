@@ -28,6 +28,10 @@ MAX_ACK_DELAY_NS: Final = 200_000_000
 FIRST_PROBE_NS: Final = 1_000_000_000
 """RFC 8985 section 7.2: the PTO without an RTT sample is 1 second."""
 
+SHORTEST_PROBE_NS: Final = 2_000_000
+"""What the PTO has beyond two round trips (Linux: TCP_TIMEOUT_MIN_US, include/net/tcp.h): where
+they are shorter than sending a window takes, as on a LAN, it would come before the ACKs can."""
+
 REORDER_PERSIST: Final = 16
 """RFC 8985 section 6.2: the reordering window falls back after 16 loss recoveries."""
 
@@ -512,6 +516,8 @@ class Sender:
         timeout_ns = 2 * srtt_ns if srtt_ns else FIRST_PROBE_NS
         if queue.out_bytes <= self.mss_bytes:
             timeout_ns += MAX_ACK_DELAY_NS
+        else:
+            timeout_ns += SHORTEST_PROBE_NS
         deadline_ns = now_ns + timeout_ns
         self.probe_deadline_ns = (
             deadline_ns if deadline_ns < self.rto_deadline_ns else self.rto_deadline_ns
