@@ -143,6 +143,22 @@ def test_connection_outlives_a_window_that_stays_closed(mptcp: bool) -> None:
     assert pair.server.receive_buffer.readable_bytes() == 20_000
 
 
+@plain_and_mptcp
+def test_reading_tells_of_the_window_only_where_that_doubles_it(mptcp: bool) -> None:
+    small = both(mptcp, receive_buffer_bytes=60_000, receive_buffer_max_bytes=0)
+    pair = Pair(both(mptcp), small)
+    pair.client.write(CONTENT[:50_000])
+    pair.run(1)
+    assert pair.server.receive_buffer.readable_bytes() == 50_000
+    told = []
+    for _ in range(5):
+        before = pair.pipe.transmitted
+        assert pair.server.read(5_000)
+        pair.run(0.001)
+        told.append(pair.pipe.transmitted - before)
+    assert told == [0, 1, 0, 0, 0]  # 10,000 were left: with 20,000 it has doubled
+
+
 # When data leave.
 
 

@@ -124,7 +124,9 @@ class ChannelModel:
         if first is not None:
             arrival_ns = first.arrival_ns
             return arrival_ns if arrival_ns < change_ns else change_ns
-        return NEVER if self._first_unsent is None else change_ns
+        if self._first_unsent is None:
+            return NEVER
+        return change_ns
 
     def backlog_ns(self, now_ns: int) -> int:
         """How long a packet offered now would wait before it is sent (`NEVER` at rate 0)."""
@@ -452,7 +454,9 @@ class ChannelModel:
         if self._rate_bps <= 0 or wire_bytes <= 0:
             return NO_LIMIT
         most = self._piece_ns * self._rate_bps // (wire_bytes * _NANOBITS_PER_BYTE)
-        return most if most > 1 else 1
+        if most > 1:
+            return most
+        return 1
 
     def _send(self, piece: Piece, now_ns: i64) -> None:
         """Let the transmitter send a piece once it has sent all the others."""

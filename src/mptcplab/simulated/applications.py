@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.scenario.model import Flow
-from mptcplab.simulated.host import Application, Host
+from mptcplab.simulated.host import Application, Copy, Host
 from mptcplab.stack import events
 from mptcplab.stack.mptcp.connection import Connection
 
@@ -56,6 +56,7 @@ class Writer(Application):
 
     __slots__ = (
         "_busy",
+        "_copy",
         "closing",
         "connection",
         "host",
@@ -72,6 +73,7 @@ class Writer(Application):
         self.left_bytes = transfer.flow.size_bytes or UNLIMITED_BYTES
         self.closing = False
         self._busy = False
+        self._copy = Copy(self)
 
     def handle(self, event: events.Event) -> None:
         """Act on what the stack tells of the connection."""
@@ -103,7 +105,7 @@ class Writer(Application):
             self._write_up_to(self.left_bytes)
             return
         self._busy = True
-        self.host.copy(self.connection, room, self)
+        self.host.copy(self.connection, room, self._copy)
 
     def copied(self, size_bytes: int) -> None:
         """The host has copied so many bytes."""
@@ -127,13 +129,14 @@ class Writer(Application):
 class Reader(Application):
     """The receiving end."""
 
-    __slots__ = ("_busy", "connection", "host", "transfer")
+    __slots__ = ("_busy", "_copy", "connection", "host", "transfer")
 
     def __init__(self, transfer: Transfer, host: Host) -> None:
         self.transfer = transfer
         self.host = host
         self.connection: Connection | None = None
         self._busy = False
+        self._copy = Copy(self)
 
     def handle(self, event: events.Event) -> None:
         """Act on what the stack tells of the connection."""
@@ -158,7 +161,7 @@ class Reader(Application):
             waiting = most
         if waiting > 0:
             self._busy = True
-            self.host.copy(connection, waiting, self)
+            self.host.copy(connection, waiting, self._copy)
 
     def copied(self, size_bytes: int) -> None:
         """The host has copied so many bytes."""
@@ -182,4 +185,6 @@ class Reader(Application):
 
 def copied_at_once(train_bytes: i64) -> i64:
     """Return how much a host copies in one go, with trains of this length about."""
-    return train_bytes if train_bytes > COPY_BYTES else COPY_BYTES
+    if train_bytes > COPY_BYTES:
+        return train_bytes
+    return COPY_BYTES

@@ -109,6 +109,7 @@ class Core(Timer):
         work = self._first
         assert work is not None
         following = work._next
+        work._next = None
         self._first = following
         work.finish()
         if following is not None:

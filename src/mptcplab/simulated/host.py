@@ -27,26 +27,6 @@ Watcher = Callable[[int, Segment], None]
 """Sees a segment that an interface sends or receives, and when."""
 
 
-class Arrival(Work):
-    """A parcel that waits in the ring for its core."""
-
-    __slots__ = ("core", "host", "parcel")
-
-    def __init__(self, host: Host, core: Core, parcel: Parcel, cost_ns: i64) -> None:
-        super().__init__(cost_ns, 0)
-        self.host = host
-        self.core = core
-        self.parcel = parcel
-
-    def finish(self) -> None:
-        """Hand it to the stack."""
-        host = self.host
-        parcel = self.parcel
-        self.core.waiting_packets -= parcel.packets
-        host.stack.receive(parcel.segment, host.loop.now_ns)
-        host.wake()
-
-
 class Application(ABC):
     """One end of a connection, which reads or writes."""
 
@@ -62,16 +42,14 @@ class Application(ABC):
 
 
 class Copy(Work):
-    """An application's read or write of so many bytes."""
+    """An application's read or write of so many bytes; used again for the next."""
 
     __slots__ = ("application", "size_bytes")
 
-    def __init__(
-        self, cost_ns: i64, shared_ns: i64, application: Application, size_bytes: i64
-    ) -> None:
-        super().__init__(cost_ns, shared_ns)
+    def __init__(self, application: Application) -> None:
+        super().__init__(0, 0)
         self.application = application
-        self.size_bytes: i64 = size_bytes
+        self.size_bytes: i64 = 0
 
     def finish(self) -> None:
         """Tell the application."""
@@ -145,8 +123,7 @@ class Host(Timer):
             if watcher is not None:
                 watcher(self.loop.now_ns, segment)
         if not self.copies_cost:
-            self.stack.receive(segment, self.loop.now_ns)
-            self.wake()
+            self.receive(segment)
             return
         core = self._core(core_number(segment))
         room = self._ring_packets - core.waiting_packets
@@ -156,7 +133,14 @@ class Host(Timer):
                 return
             parcel = parcel.cut(0, room)
         core.waiting_packets += parcel.packets
-        core.add(Arrival(self, core, parcel, nearest(float(parcel.packets) * self._packet_ns)))
+        parcel.core = core
+        parcel.cost_ns = nearest(float(parcel.packets) * self._packet_ns)
+        core.add(parcel)
+
+    def receive(self, segment: Segment) -> None:
+        """A segment gets to the stack."""
+        self.stack.receive(segment, self.loop.now_ns)
+        self.wake()
 
     def expire(self) -> None:
         """A timer of the stack is due."""
@@ -201,15 +185,12 @@ class Host(Timer):
 
     # The application's work.
 
-    def copy(self, connection: Connection, size_bytes: i64, application: Application) -> None:
-        """Charge the copying of so many bytes to a connection's core, then tell the application."""
-        if not self.copies_cost:
-            application.copied(size_bytes)
-            return
-        cost_ns = nearest(float(size_bytes) * self._byte_ns)
-        shared_ns = nearest(float(size_bytes) * self._shared_byte_ns)
-        core = self._core(connection_core(connection))
-        core.add(Copy(cost_ns, shared_ns, application, size_bytes))
+    def copy(self, connection: Connection, size_bytes: i64, copy: Copy) -> None:
+        """Charge the copying of so many bytes to a connection's core, which then tells of it."""
+        copy.size_bytes = size_bytes
+        copy.cost_ns = nearest(float(size_bytes) * self._byte_ns)
+        copy.shared_ns = nearest(float(size_bytes) * self._shared_byte_ns)
+        self._core(connection_core(connection)).add(copy)
 
     def _core(self, number: i64) -> Core:
         core = self._last_core
@@ -223,7 +204,7 @@ class Host(Timer):
         return core
 
 
-def core_number(segment: Segment) -> int:
+def core_number(segment: Segment) -> i64:
     """Return the core that serves a segment's connection: that of its server's port.
 
     All subflows of a connection share it, as one session of the report used one CPU.
@@ -232,12 +213,12 @@ def core_number(segment: Segment) -> int:
     return source if source < destination else destination
 
 
-def connection_core(connection: Connection) -> int:
+def connection_core(connection: Connection) -> i64:
     """Return the core that serves a connection; see :func:`core_number`."""
     subflow = connection.subflows[0]
     return min(subflow.local_port, subflow.remote_port)
 
 
-def nearest(cost_ns: float) -> int:
+def nearest(cost_ns: float) -> i64:
     """Return a cost in whole nanoseconds."""
     return int(cost_ns + 0.5)

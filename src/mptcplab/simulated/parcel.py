@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.simulated.cpu import Core, Work
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES, Dss, MptcpOption
 from mptcplab.wire.segment import FIN, PSH, Segment
 
@@ -15,21 +16,31 @@ if TYPE_CHECKING:
 _LAST_ONLY: Final = FIN | PSH  # flags that belong to the last packet of a train
 
 
-class Parcel:
-    """A segment on its way.
+class Parcel(Work):
+    """A segment on its way, and, when it has arrived, work for the core that serves it.
 
     ``header_bytes`` is what each of its packets carries besides payload, Ethernet included; ``hop``
     counts the links that it has passed.
     """
 
-    __slots__ = ("header_bytes", "hop", "packets", "route", "segment")
+    __slots__ = ("core", "header_bytes", "hop", "packets", "route", "segment")
 
     def __init__(self, segment: Segment, route: Route, header_bytes: i64) -> None:
+        super().__init__(0, 0)
+        self.core: Core | None = None
+        """In whose ring it waits."""
         self.segment = segment
         self.route = route
         self.header_bytes: i64 = header_bytes
         self.packets: i64 = segment.packets
         self.hop: i64 = 0
+
+    def finish(self) -> None:
+        """The core has handled its packets: hand them to the stack."""
+        core = self.core
+        if core is not None:
+            core.waiting_packets -= self.packets
+        self.route.host.receive(self.segment)
 
     def cut(self, first: i64, packets: i64) -> Parcel:
         """Return the parcel that holds only ``packets`` of this one's, from the ``first`` on."""

@@ -192,11 +192,11 @@ def test_reassembly_returns_every_byte_once(pieces: list[tuple[int, int]]) -> No
 
 def test_mapping_table_takes_repetitions_and_refuses_contradictions() -> None:
     table = MappingTable()
-    assert table.add(Mapping(1, 101, 0, 0, -1, False))
-    assert table.add(Mapping(1, 101, 0, 0, -1, False))
+    assert table.add(Mapping(1, 101, 0, -1, False))
+    assert table.add(Mapping(1, 101, 0, -1, False))
     assert len(table) == 1
-    assert table.add(Mapping(101, 201, 500, 0, -1, False))
-    assert not table.add(Mapping(51, 151, 7, 0, -1, False))
+    assert table.add(Mapping(101, 201, 500, -1, False))
+    assert not table.add(Mapping(51, 151, 7, -1, False))
     found = table.find(150)
     assert found is not None
     assert found.offset == 500

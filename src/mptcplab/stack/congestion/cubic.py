@@ -5,14 +5,16 @@ Windows inside are in segments and times in seconds, as the RFC's formulas have 
 
 from __future__ import annotations
 
+from typing import Final
+
 from mptcplab.stack.congestion.base import AckSample, CongestionControl, CongestionGroup
 from mptcplab.stack.congestion.hystart import CSS_GROWTH_DIVISOR, HyStart
 
-CUBIC_C = 0.4
+CUBIC_C: Final = 0.4
 """Aggressiveness, in segments per second cubed (RFC 9438, section 4.6 and 5.1)."""
-CUBIC_BETA = 0.7
+CUBIC_BETA: Final = 0.7
 """What a loss leaves of the window (RFC 9438, section 4.6)."""
-RENO_ALPHA = 3.0 * (1.0 - CUBIC_BETA) / (1.0 + CUBIC_BETA)
+RENO_ALPHA: Final = 3.0 * (1.0 - CUBIC_BETA) / (1.0 + CUBIC_BETA)
 """Increase that matches Reno's mean window with this beta (RFC 9438, section 4.3)."""
 
 

@@ -18,7 +18,7 @@ from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import closing, fallback, handshake, sending
 from mptcplab.stack.mptcp.data_sender import DataSender
-from mptcplab.stack.mptcp.dsn import limited, unwrap, wrap
+from mptcplab.stack.mptcp.dsn import Numbers, limited, unwrap
 from mptcplab.stack.mptcp.paths import Paths
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
@@ -48,8 +48,7 @@ class Connection:
     """One connection, MPTCP or plain TCP."""
 
     __slots__ = (
-        "_data_ack",
-        "_data_ack_offset",
+        "_readable",
         "_readable_told",
         "ack_8",
         "checksum",
@@ -80,14 +79,14 @@ class Connection:
         "peer_token",
         "pending",
         "receive_buffer",
-        "rx_base",
         "rx_infinite",
+        "rx_numbers",
         "send",
         "stack",
         "subflows",
         "timer_unsure",
-        "tx_base",
         "tx_infinite",
+        "tx_numbers",
         "usable",
         "version",
         "wake_ns",
@@ -115,9 +114,9 @@ class Connection:
         self.peer_key: int = 0
         self.peer_key_known: bool = False
         self.peer_token: int = 0
-        self.tx_base: int = 0
-        """DSN of our first byte; ``rx_base`` of the peer's."""
-        self.rx_base: int = 0
+        self.tx_numbers = Numbers()
+        """Data sequence numbers of what we send, and of what the peer does."""
+        self.rx_numbers = Numbers()
         self.ack_8: bool = True
         """Send DATA_ACKs of 8 bytes."""
         self.peer_denies_initial: bool = False
@@ -154,9 +153,7 @@ class Connection:
         self.pending: bool = False
         self.next_pending: Connection | None = None
         self._readable_told: bool = False
-        self._data_ack: int = 0
-        self._data_ack_offset: i64 = -1
-        """What ``data_ack_wire`` last worked out, and for which offset."""
+        self._readable = events.DataReadable(self)
 
     # The application.
 
@@ -232,25 +229,34 @@ class Connection:
         buffer = self.receive_buffer
         if buffer.read_offset == buffer.rcv_nxt:
             self._readable_told = False
-        receiving = [subflow for subflow in self.subflows if subflow.state in CAN_RECEIVE]
-        if not receiving or self.peer_finished:
+        if self.peer_finished:
             return
-        mss = receiving[0].receiver.mss_bytes
         # As Linux (mptcp_rcv_space_adjust): by the slowest subflow, when data are read.
-        rtt_ns = last_receive_ns = 0
-        for subflow in receiving:
+        first: MptcpSubflow | None = None
+        rtt_ns = 0
+        last_receive_ns: i64 = 0
+        for subflow in self.subflows:
+            if subflow.state not in CAN_RECEIVE:
+                continue
+            if first is None:
+                first = subflow
             if subflow.sender.rtt.srtt_ns > rtt_ns:
                 rtt_ns = subflow.sender.rtt.srtt_ns
             if subflow.last_receive_ns > last_receive_ns:
                 last_receive_ns = subflow.last_receive_ns
+        if first is None:
+            return
+        mss = first.receiver.mss_bytes
         buffer.adjust(rtt_ns, mss, last_receive_ns)
-        # RFC 9293 section 3.8.6.2.2: open the window in steps worth a segment, and only where
-        # the peer may be about to run out of it.
+        # RFC 9293 section 3.8.6.2.2: open the window in steps worth a segment; and, as Linux's
+        # tcp_cleanup_rbuf and mptcp_cleanup_rbuf, without data to acknowledge only where that at
+        # least doubles what the peer has left of it.
         size = buffer.size_bytes
+        left = buffer.edge_offset - buffer.rcv_nxt
         gained = buffer.read_offset + size - buffer.edge_offset
-        if gained >= min(size // 2, 2 * mss) and buffer.edge_offset - buffer.rcv_nxt < size // 2:
-            for subflow in receiving:
-                if buffer.edge_offset <= buffer.rcv_nxt + mss or subflow is receiving[0]:
+        if gained >= left and gained >= min(size // 2, 2 * mss):
+            for subflow in self.subflows:
+                if subflow is first or (left <= mss and subflow.state in CAN_RECEIVE):
                     subflow.receiver.ack_now = True
             self.stack.touch(self)
 
@@ -280,15 +286,14 @@ class Connection:
         """Take our key, from which token and IDSN follow."""
         self.local_key = key
         self.local_token, idsn = token_and_idsn(key, self.version)
-        self.tx_base = (idsn + 1) & MASK64
+        self.tx_numbers.begin_at((idsn + 1) & MASK64)
 
     def set_peer_key(self, key: int, flags: int) -> None:
         """Take the peer's key and flags (RFC 8684 section 3.1)."""
         self.peer_key = key
         self.peer_key_known = True
         self.peer_token, idsn = token_and_idsn(key, self.version)
-        self.rx_base = (idsn + 1) & MASK64
-        self._data_ack_offset = -1
+        self.rx_numbers.begin_at((idsn + 1) & MASK64)
         self.take_flags(flags)
 
     def take_flags(self, flags: int) -> None:
@@ -439,7 +444,7 @@ class Connection:
 
     def unwrap_dsn(self, dsn: int, is_8: bool) -> int:
         """Return the stream offset of one of the peer's data sequence numbers."""
-        return limited(unwrap(dsn, self.rx_base, self.receive_buffer.rcv_nxt, is_8))
+        return limited(unwrap(dsn, self.rx_numbers.base, self.receive_buffer.rcv_nxt, is_8))
 
     def settle_fully(self, now_ns: i64) -> None:
         """The peer proved to have our key: joins may start (RFC 8684 section 3.1)."""
@@ -454,10 +459,8 @@ class Connection:
         received = self.receive_buffer.rcv_nxt
         if self.peer_finished:
             received += 1
-        if received != self._data_ack_offset:
-            self._data_ack_offset = received
-            self._data_ack = wrap(self.rx_base, received)
-        return self._data_ack if self.ack_8 else self._data_ack & MASK32
+        number = self.rx_numbers.at(received)
+        return number if self.ack_8 else number & MASK32
 
     def handle_data(self, offset: int, end: int, payload: bytes | None, now_ns: i64) -> None:
         """Payload arrived on some subflow, in its order."""
@@ -473,7 +476,7 @@ class Connection:
         if gained:
             if not self._readable_told:
                 self._readable_told = True
-                self.emit(events.DataReadable(self))
+                self.emit(self._readable)
             if buffer.rcv_nxt == self.data_fin_offset:
                 self._finish_peer(now_ns)
 
@@ -498,7 +501,7 @@ class Connection:
         """Take in a DATA_ACK and the window that is relative to it (RFC 8684 section 3.3.4)."""
         send = self.send
         acked = send.buffer.acked_offset
-        offset = unwrap(data_ack, self.tx_base, acked, is_8)
+        offset = unwrap(data_ack, self.tx_numbers.base, acked, is_8)
         if offset > (send.buffer.written_offset + 1 if send.fin_sent else send.sent_offset):
             return  # what was not sent cannot be acknowledged
         if offset + window > send.window_end:
@@ -535,9 +538,10 @@ class Connection:
         """Return the next segment of this connection, or ``None``."""
         subflows = self.subflows
         for subflow in subflows:
-            segment = subflow.poll_transmit(now_ns)
-            if segment is not None:
-                return segment
+            if subflow.sender.queue.lost_bytes or subflow.probe_due or subflow.fin_pending:
+                segment = subflow.poll_transmit(now_ns)
+                if segment is not None:
+                    return segment
         if self.paths.signals:
             segment = self.paths.poll_signal(now_ns)
             if segment is not None:

@@ -34,6 +34,7 @@ class DataSender:
 
     __slots__ = (
         "_backoff",
+        "_nagle",
         "buffer",
         "config",
         "deadline_ns",
@@ -87,6 +88,7 @@ class DataSender:
         self.deadline_ns: i64 = NEVER_NS
         """Data-level retransmission timer."""
         self._backoff: i64 = 0
+        self._nagle: bool = config.nagle
         self.persist_ns: i64 = NEVER_NS
         """When the peer's closed window is probed."""
         self.persist_backoff: i64 = 0
@@ -98,10 +100,12 @@ class DataSender:
 
     # The application's side.
 
-    def room_bytes(self) -> int:
+    def room_bytes(self) -> i64:
         """Return how much the application may write now."""
         room = self.size_bytes - self.buffer.held_bytes()
-        return room if room > 0 else 0
+        if room < 0:
+            return 0
+        return room
 
     def tune(self, subflows: list[MptcpSubflow]) -> None:
         """Let the buffer hold twice what all windows take (Linux's tcp_sndbuf_expand)."""
@@ -285,7 +289,7 @@ class DataSender:
                 # Nothing may be sent for the first time; a scheduler may want to repeat something.
                 if len(usable) < 2 or buffer.acked_offset >= self.sent_offset:
                     return None
-            elif (self.config.nagle and self._nagle_holds(usable)) or (
+            elif (self._nagle and self._nagle_holds(usable)) or (
                 self.window_end < buffer.written_offset and self._window_is_silly(usable)
             ):
                 return None

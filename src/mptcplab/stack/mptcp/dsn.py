@@ -12,13 +12,33 @@ HALF62: Final = 0x2000_0000_0000_0000
 HALF64: Final = 0x8000_0000_0000_0000
 
 
-def wrap(base: int, offset: int) -> int:
-    """Return the 64-bit data sequence number of the byte at ``offset``.
+class Numbers:
+    """The data sequence numbers of one direction, whose first byte has the number ``base``."""
 
-    A DSN has one bit more than an ``i64`` holds: the sum is for Python's own integers.
-    """
-    number = base + offset
-    return number if number <= MASK64 else number & MASK64
+    __slots__ = ("_number", "_offset", "base")
+
+    def __init__(self) -> None:
+        self.base: int = 0
+        self._offset: int = -1
+        self._number: int = 0
+        """What ``at`` last worked out, and for which offset: a train needs the same one several
+        times, and each is an object (a DSN has one bit more than an ``i64`` holds)."""
+
+    def begin_at(self, base: int) -> None:
+        """The first byte has this number."""
+        self.base = base
+        self._offset = -1
+
+    def at(self, offset: int) -> int:
+        """Return the 64-bit data sequence number of the byte at ``offset``.
+
+        The sum is for Python's own integers: with an ``i64`` in it, it would have to be one.
+        """
+        if offset != self._offset:
+            self._offset = offset
+            number = self.base + offset
+            self._number = number if number <= MASK64 else number & MASK64
+        return self._number
 
 
 def unwrap(number: int, base: int, near: int, is_8: bool) -> int:

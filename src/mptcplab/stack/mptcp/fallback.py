@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from mptcplab.stack import events
 from mptcplab.stack.events import CloseReason
-from mptcplab.stack.mptcp.dsn import wrap
 from mptcplab.stack.mptcp.mapping import Mapping
 from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.sent import Sent
@@ -212,7 +211,7 @@ def handle_fail(connection: Connection, subflow: MptcpSubflow, now_ns: int) -> N
     signals = connection.paths.signals
     if not connection.rx_infinite:
         # Linux waits for an MP_FAIL in answer to its own, and resets if none comes.
-        dsn = wrap(connection.rx_base, connection.receive_buffer.rcv_nxt)
+        dsn = connection.rx_numbers.at(connection.receive_buffer.rcv_nxt)
         signals.append((subflow, MpFail(dsn)))
     acked = connection.send.buffer.acked_offset
     _send_infinitely(connection, subflow, "MP_FAIL received", now_ns)
@@ -228,7 +227,7 @@ def _tell(connection: Connection, subflow: MptcpSubflow, offset: int) -> None:
     option = Dss(
         connection.data_ack_wire(),
         connection.ack_8,
-        wrap(connection.tx_base, offset),
+        connection.tx_numbers.at(offset),
         True,
         (offset - subflow.tx_delta) & MASK32,
         0,
@@ -247,7 +246,7 @@ def survives_bad_checksum(
     Linux, which needs their DATA_ACK to go on).
     """
     connection.emit(events.ChecksumFailed(connection, subflow.subflow_id))
-    dsn = wrap(connection.rx_base, mapping.offset)
+    dsn = connection.rx_numbers.at(mapping.offset)
     if allowed(connection, subflow):
         connection.rx_infinite = True
         subflow.rx_delta = mapping.offset - mapping.ssn

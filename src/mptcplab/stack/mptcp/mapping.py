@@ -18,16 +18,12 @@ if TYPE_CHECKING:
 class Mapping:
     """Subflow sequence numbers ``ssn`` to ``end`` stand for the stream from ``offset`` on."""
 
-    __slots__ = ("checksum", "data_fin", "dsn", "end", "held", "offset", "ssn", "sum", "summed")
+    __slots__ = ("checksum", "data_fin", "end", "held", "offset", "ssn", "sum", "summed")
 
-    def __init__(
-        self, ssn: int, end: int, offset: int, dsn: int, checksum: int, data_fin: bool
-    ) -> None:
+    def __init__(self, ssn: int, end: int, offset: int, checksum: int, data_fin: bool) -> None:
         self.ssn: i64 = ssn
         self.end: i64 = end
         self.offset: i64 = offset
-        self.dsn: int = dsn
-        """As on the wire, 64 bits, for the checksum."""
         self.checksum: i64 = checksum
         """-1 for none."""
         self.data_fin: bool = data_fin
@@ -42,13 +38,16 @@ class Mapping:
             self.sum = add_sums(self.sum, ones_sum(payload), odd=self.summed % 2 == 1)
         self.summed += end - start
 
-    def checksum_holds(self) -> bool:
-        """Verify the checksum of the complete mapping; content without bytes always passes."""
+    def checksum_holds(self, dsn: int) -> bool:
+        """Verify the checksum of the complete mapping; content without bytes always passes.
+
+        ``dsn`` is the data sequence number of its first byte, 64 bits.
+        """
         for _, _, payload in self.held:
             if payload is None:
                 return True
         length = self.end - self.ssn + (1 if self.data_fin else 0)
-        return dss_checksum(self.dsn, self.ssn & 0xFFFF_FFFF, length, self.sum) == self.checksum
+        return dss_checksum(dsn, self.ssn & 0xFFFF_FFFF, length, self.sum) == self.checksum
 
 
 class MappingTable:
@@ -100,7 +99,7 @@ class MappingTable:
         while mappings:
             mapping = mappings[0]
             if mapping.end <= ssn:
-                del mappings[0]
+                mappings.pop(0)
                 continue
             return mapping if mapping.ssn <= ssn else None
         return None
@@ -123,4 +122,4 @@ class MappingTable:
     @staticmethod
     def _piece(mapping: Mapping, start: int, end: int) -> Mapping:
         offset = mapping.offset + start - mapping.ssn
-        return Mapping(start, end, offset, 0, -1, False)
+        return Mapping(start, end, offset, -1, False)

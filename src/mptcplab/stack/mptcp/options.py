@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from mptcplab.stack import events
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import closing, fallback
-from mptcplab.stack.mptcp.dsn import wrap
 from mptcplab.wire.checksum import dss_checksum
 from mptcplab.wire.mptcp import (
     AddAddr,
@@ -86,6 +85,6 @@ def data_fin(connection: Connection) -> MptcpOption | None:
     send = connection.send
     if not send.fin_sent or send.fin_acked:
         return None
-    dsn = wrap(connection.tx_base, send.buffer.written_offset)
+    dsn = connection.tx_numbers.at(send.buffer.written_offset)
     checksum = dss_checksum(dsn, 0, 1, 0) if connection.checksum else None
     return Dss(connection.data_ack_wire(), connection.ack_8, dsn, True, 0, 1, checksum, True)

@@ -64,6 +64,7 @@ class Paths:
     """Local and remote addresses, pending address signals, and the path manager."""
 
     __slots__ = (
+        "_due_ns",
         "_wanted_ns",
         "announcements",
         "connection",
@@ -83,6 +84,8 @@ class Paths:
         self.started: bool = False
         self._wanted_ns: int = NEVER_NS
         """When the manager wants to be called, as of its last orders."""
+        self._due_ns: int = NEVER_NS
+        """That, or when an announcement is due again."""
 
     # What the path manager sees.
 
@@ -141,6 +144,7 @@ class Paths:
             announcement = self.announcements.get(option.address_id)
             if announcement is not None and announcement.address == option.address:
                 announcement.deadline_ns = NEVER_NS
+                self._settle_due()
             return
         if connection.version != 0:
             expected = add_addr_hmac(
@@ -200,7 +204,7 @@ class Paths:
         self._wanted_ns = NEVER_NS if wanted_ns is None else wanted_ns
         for command in commands:
             if not self._active():
-                return
+                break
             if isinstance(command, OpenSubflow):
                 self._open(command, now_ns)
             elif isinstance(command, AnnounceAddress):
@@ -211,6 +215,7 @@ class Paths:
                 self._close(command.subflow_id, reason, now_ns)
             elif isinstance(command, SetPriority):
                 self.set_priority(command.subflow_id, command.backup)
+        self._settle_due()
 
     def _active(self) -> bool:
         connection = self.connection
@@ -324,11 +329,15 @@ class Paths:
         """Return when an announcement is due again or the manager wants to be called."""
         if not self.started or not self._active():
             return NEVER_NS
-        deadline = NEVER_NS
+        return self._due_ns
+
+    def _settle_due(self) -> None:
+        """Work out when ``handle_timeout`` is to be called: asked for often, it changes seldom."""
+        deadline = self._wanted_ns
         for announcement in self.announcements.values():
             if announcement.deadline_ns < deadline:
                 deadline = announcement.deadline_ns
-        return self._wanted_ns if self._wanted_ns < deadline else deadline
+        self._due_ns = deadline
 
     def handle_timeout(self, now_ns: int) -> None:
         """Repeat announcements that are due; call the manager if it asked for it."""
@@ -337,6 +346,7 @@ class Paths:
         for announcement in list(self.announcements.values()):
             if announcement.deadline_ns <= now_ns:
                 self._send_announcement(announcement, now_ns)
+        self._settle_due()
         if self._wanted_ns <= now_ns:
             self.apply(self.manager.on_timeout(self.view(now_ns)), now_ns)
 

@@ -24,7 +24,7 @@ class SendBuffer:
         self.counting: bool = True
         """No bytes were written, only lengths."""
 
-    def held_bytes(self) -> int:
+    def held_bytes(self) -> i64:
         """Return how many bytes wait or are unacknowledged."""
         return self.written_offset - self.acked_offset
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcplab.stack.mptcp import closing
-from mptcplab.stack.mptcp.dsn import MASK32, wrap
+from mptcplab.stack.mptcp.dsn import MASK32
 from mptcplab.stack.schedulers.base import Allotment, sendable_bytes
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.segment import Segment
@@ -101,7 +101,7 @@ def send_on(
         else:
             record.map_length = size
             if connection.checksum:
-                dsn = wrap(connection.tx_base, offset)
+                dsn = connection.tx_numbers.at(offset)
                 total = 0 if payload is None else ones_sum(payload)
                 record.checksum = dss_checksum(dsn, ssn & MASK32, size, total)
             send.arm(connection.usable, now_ns)

@@ -14,7 +14,6 @@ from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import fallback, handshake, options
 from mptcplab.stack.mptcp.backlog import Backlog
-from mptcplab.stack.mptcp.dsn import wrap
 from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.mptcp.trains import longest_train
 from mptcplab.stack.schedulers.base import SubflowView
@@ -191,29 +190,37 @@ class MptcpSubflow(Subflow):
 
         As Linux's tcp_tso_should_defer: with an ACK to come soon (the oldest data are out for
         half a round trip), a third of the window or a whole train is waited for, so that trains
-        do not crumble.
+        do not crumble; ``view.worthwhile_bytes`` says so for the peer's window, which is shared.
         """
         sender = self.sender
         congestion = sender.congestion
         cwnd: i64 = congestion.cwnd_bytes
         srtt_ns: i64 = sender.rtt.srtt_ns
         send = self.connection.send
-        target = longest_train(
-            sender,
-            in_flight_bytes,
-            send.window_end - send.sent_offset,
-            send.view.train_bytes,
-            self._train_time_ns,
-        )
         room = cwnd - in_flight_bytes
-        if in_flight_bytes > 0 and room < target and room * 3 < cwnd and not sender.in_recovery:
+        target: i64 = sender.mss_bytes
+        if room >= target:  # else it is short of any train, however long that may be
+            target = longest_train(
+                sender,
+                in_flight_bytes,
+                send.window_end - send.sent_offset,
+                send.largest_window,
+                send.view.train_bytes,
+                self._train_time_ns,
+            )
+        self.view.worthwhile_bytes = 0
+        if in_flight_bytes > 0 and not sender.in_recovery:
             oldest = sender.queue.first()
-            if oldest is not None and now_ns - oldest.sent_ns >= srtt_ns // 2:
-                congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
-                return 0
-        if room < target:
-            return room if room > 0 else 0
-        return target
+            if oldest is not None and now_ns - oldest.sent_ns >= srtt_ns >> 1:
+                self.view.worthwhile_bytes = target
+                if room < target and room * 3 < cwnd:
+                    congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
+                    return 0
+        if room >= target:
+            return target
+        if room < 0:
+            return 0
+        return room
 
     def finish(self) -> None:
         """Close our direction; what waits here goes to other subflows."""
@@ -259,7 +266,7 @@ class MptcpSubflow(Subflow):
             return ()
         if record.fin or record.map_ssn == 0:
             return self.on_ack_options()
-        dsn = wrap(connection.tx_base, record.offset)
+        dsn = connection.tx_numbers.at(record.offset)
         if connection.tx_infinite:
             return fallback.infinite_options(connection, record, dsn)
         if (
@@ -459,8 +466,7 @@ class MptcpSubflow(Subflow):
             return True  # data that it could speak of would not be taken
         if len(table) >= MAX_MAPPINGS:
             return self._break(RST_LACK_OF_RESOURCES, CloseReason.PROTOCOL, now_ns)
-        dsn = wrap(self.connection.rx_base, offset)
-        if not table.add(Mapping(ssn, end, offset, dsn, checksum, data_fin)):
+        if not table.add(Mapping(ssn, end, offset, checksum, data_fin)):
             return self._break(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
         if self._unmapped:
             waiting = self._unmapped
@@ -514,7 +520,8 @@ class MptcpSubflow(Subflow):
 
     def _deliver_checked(self, mapping: Mapping, now_ns: i64) -> bool:
         connection = self.connection
-        if not mapping.checksum_holds() and not fallback.survives_bad_checksum(
+        dsn = connection.rx_numbers.at(mapping.offset)
+        if not mapping.checksum_holds(dsn) and not fallback.survives_bad_checksum(
             connection, self, mapping, now_ns
         ):
             return False

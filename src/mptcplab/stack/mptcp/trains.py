@@ -15,16 +15,23 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 WINDOW_DIVISOR: Final = 3
-"""A train longer than one mapping is no larger than this part of what is in flight before it, so
-that it is short against the round trip and ACKs keep coming all through it, and of what the peer's
-window still has room for, which subflows share (Linux's tcp_tso_win_divisor is a third of both
-windows)."""
+"""A train longer than one mapping is no larger than this part of the congestion window, which is
+what the path is known to hold, so that it is short against the queue and ACKs keep coming all
+through it; of the largest window of the peer, so that it is short against what waits there; and of
+what that window still has room for, which subflows share (Linux's tcp_tso_win_divisor is a third of
+both windows)."""
+
+HELD_DIVISOR: Final = 2
+"""Where it is the peer's window that holds the sender back, a train need not shrink with the room
+that is left, but has this part of its length: there it comes back as the step in which the window
+opens, since hosts read as much at once as a train brings."""
 
 
 def longest_train(
     sender: Sender,
     in_flight_bytes: i64,
     window_room_bytes: i64,
+    largest_window_bytes: i64,
     most_bytes: i64,
     train_time_ns: i64,
 ) -> i64:
@@ -32,8 +39,8 @@ def longest_train(
 
     As Linux's tcp_tso_autosize: what leaves in ``train_time_ns`` at the pacing rate (as
     tcp_update_pacing_rate has it, whether or not there is pacing), at least two segments; 0 for no
-    such bound. A train of several mappings goes by what is in flight, which the peer's window may
-    hold far below the congestion window; ``window_room_bytes`` is what that window still takes.
+    such bound. A train of several mappings goes by the rate that there is: by what is in flight,
+    which the peer's window or the application may hold far below the congestion window.
     """
     congestion = sender.congestion
     cwnd: i64 = congestion.cwnd_bytes
@@ -42,18 +49,20 @@ def longest_train(
     target = most_bytes
     paced_by_time = train_time_ns > 0 and srtt_ns > 0
     if target > MAX_MAPPING_BYTES:
-        longest = in_flight_bytes
-        if window_room_bytes < longest:
-            longest = window_room_bytes
+        longest = cwnd if cwnd < largest_window_bytes else largest_window_bytes
         longest = longest // WINDOW_DIVISOR
         if paced_by_time:
             pace = PACING_AVOIDANCE_PERCENT * in_flight_bytes * train_time_ns // (srtt_ns * 100)
             if pace < longest:
                 longest = pace
-        if longest < MAX_MAPPING_BYTES:
-            longest = MAX_MAPPING_BYTES
-        if longest < target:
-            target = longest
+        share = window_room_bytes // WINDOW_DIVISOR
+        if share < longest:
+            least = longest // HELD_DIVISOR
+            longest = share if share > least else least
+        if longest > MAX_MAPPING_BYTES:
+            # What is in flight is less than the congestion window: so is its pace.
+            return longest if longest < target else target
+        target = MAX_MAPPING_BYTES
     if paced_by_time:
         percent: i64 = PACING_AVOIDANCE_PERCENT
         if cwnd < congestion.ssthresh_bytes:

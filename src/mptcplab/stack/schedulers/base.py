@@ -32,6 +32,7 @@ class SubflowView:
         "subflow_id",
         "timed_out",
         "train_room_bytes",
+        "worthwhile_bytes",
     )
 
     def __init__(self, subflow_id: int, congestion: CongestionControl) -> None:
@@ -55,6 +56,9 @@ class SubflowView:
         self.train_room_bytes: int = 0
         """The most that one train may hold now; 0 to wait for a better filled one, or while the
         subflow is paced."""
+        self.worthwhile_bytes: int = 0
+        """The least room in the connection's window to be used now, where it holds data back: a
+        whole train while an ACK is due soon, else 0."""
         self.rttvar_ns: int = 0
         """RTTVAR of RFC 6298."""
 
@@ -155,7 +159,10 @@ class Scheduler(ABC):
         subflow = self.select(usable, view)
         if subflow is None:
             return None
-        length_bytes = self.allotted_bytes(subflow, end_offset - view.pending_offset, view)
+        wanted_bytes = end_offset - view.pending_offset
+        if end_offset < view.pending_end_offset and wanted_bytes < subflow.worthwhile_bytes:
+            return None  # the window is about to open further: trains are not to crumble
+        length_bytes = self.allotted_bytes(subflow, wanted_bytes, view)
         if length_bytes <= 0:
             return None
         return Allotment(subflow, view.pending_offset, view.pending_offset + length_bytes)

@@ -238,7 +238,10 @@ class Sender:
             queue.acknowledge(ack)
             self.snd_una = ack
             self.dupacks = 0
-            self.stalled_since_ns = now_ns if queue.out_bytes else NEVER_NS
+            if queue.out_bytes:
+                self.stalled_since_ns = now_ns
+            else:
+                self.stalled_since_ns = NEVER_NS
         if blocks:
             self._take_sacks(blocks, ack)
         rtt_ns = self._take_rtt(progress, echoed_sent_ns, now_ns)

@@ -263,6 +263,8 @@ class SentQueue:
                 return size
         if record.lost or record.sacked:
             return 0
+        if self.lost_bytes == 0:
+            self.lost_queue.clear()  # what is left in it is settled
         record.lost = True
         self.lost_bytes += size
         self.lost_queue.append(record)

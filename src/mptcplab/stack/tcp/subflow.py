@@ -248,7 +248,9 @@ class Subflow(SubflowBase):
             if window > self._largest_window:
                 self._largest_window = window
         if ack > snd_una or blocks or duplicate:
-            echoed_ns = self._echoed_ns(segment, now_ns) if sender.resent_segments else -1
+            echoed_ns: i64 = -1
+            if sender.resent_segments:
+                echoed_ns = self._echoed_ns(segment, now_ns)
             if ack < snd_una:
                 ack = snd_una
             sender.handle_ack(ack, blocks, echoed_ns, duplicate, now_ns)
@@ -263,7 +265,9 @@ class Subflow(SubflowBase):
         if segment.ts_val is None or not self.ts_enabled:
             return -1
         age = ((now_ns // TICK_NS + self.ts_offset) - segment.ts_ecr) & MASK32
-        return (now_ns // TICK_NS - age) * TICK_NS if age < 0x8000_0000 else -1
+        if age >= 0x8000_0000:
+            return -1
+        return (now_ns // TICK_NS - age) * TICK_NS
 
     def _receive_payload(self, segment: Segment, seq: int, end: int, now_ns: i64) -> None:
         receiver = self.receiver

@@ -225,7 +225,7 @@ class SubflowBase(ABC):
     def poll_transmit(self, now_ns: i64) -> Segment | None:
         """Return a segment that is due whatever new data there are: SYN, resent data, FIN."""
         sender = self.sender
-        if sender.queue.lost_queue and (
+        if sender.queue.lost_bytes and (
             not sender.pacing or now_ns >= sender.next_send_ns or self.state is SYN_SENT
         ):
             record = sender.next_retransmission(now_ns)
@@ -335,6 +335,8 @@ class SubflowBase(ABC):
             size -= 1
             flags = ACK | FIN
         mss = self.sender.mss_bytes
+        if size <= mss:
+            mss = 0
         segment = Segment(
             self.local,
             self.local_port,
@@ -346,7 +348,7 @@ class SubflowBase(ABC):
             window=self.on_window() >> self.rcv_wscale,
             payload_bytes=size,
             payload=record.payload,
-            segment_size_bytes=mss if size > mss else 0,
+            segment_size_bytes=mss,
             mptcp=self.on_data_options(record),
         )
         if self.ts_enabled:

@@ -50,6 +50,22 @@ def a_view(*subflows: SubflowView, unsent: int = 1000, window: int = 1 << 20) ->
     return view
 
 
+@pytest.mark.parametrize(("room", "sent"), [(30, 0), (60, 60)])
+def test_a_window_about_to_open_further_is_not_used_in_crumbs(room: int, sent: int) -> None:
+    subflow = a_subflow(0, cwnd=1000)
+    subflow.worthwhile_bytes = 50 * MSS
+    allotment = LowestRtt().next_allotment(a_view(subflow, window=room))
+    assert (allotment.end_offset if allotment else 0) == sent * MSS
+
+
+def test_the_end_of_what_was_written_does_not_wait_for_the_window() -> None:
+    subflow = a_subflow(0, cwnd=1000)
+    subflow.worthwhile_bytes = 50 * MSS
+    allotment = LowestRtt().next_allotment(a_view(subflow, unsent=30))
+    assert allotment is not None
+    assert allotment.end_offset == 30 * MSS
+
+
 def test_of_round_trips_below_a_tick_the_first_has_precedence() -> None:
     view = a_view(a_subflow(0, rtt_ms=3), a_subflow(1, rtt_ms=1), a_subflow(2, rtt_ms=5))
     chosen = LowestRtt(shortest_ns=4 * MS).next_allotment(view)
