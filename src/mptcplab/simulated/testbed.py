@@ -16,7 +16,7 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.plain import as_plain
 from mptcplab.simulated.applications import Transfer
-from mptcplab.simulated.build import LONGEST_TRAIN_BYTES, build
+from mptcplab.simulated.build import LONGEST_TRAIN_BYTES, build, packed_address
 from mptcplab.simulated.captures import Captures
 from mptcplab.simulated.sampling import Sampler, links_by_address
 from mptcplab.simulated.timeline import Timeline
@@ -151,8 +151,8 @@ class Simulation:
             path = paths[transfer.index % len(paths) if flow.application == "striped" else 0]
             host = self._network.hosts[flow.client]
             connection = host.stack.connect(
-                path.local_address.ip.packed,
-                path.remote_address.ip.packed,
+                packed_address(path.local_address),
+                packed_address(path.remote_address),
                 port,
                 self._network.loop.now_ns,
                 config=flow_config(self._scenario, flow, flow.client, LONGEST_TRAIN_BYTES),

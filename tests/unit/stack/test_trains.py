@@ -23,6 +23,7 @@ def train(
     rtt_ns: int,
     room: int = AMPLE,
     window: int = AMPLE,
+    largest: int = AMPLE,
     most: int = MOST,
 ) -> int:
     """A full train in congestion avoidance."""
@@ -31,7 +32,7 @@ def train(
         rtt.add_sample(rtt_ns, 1)
     control = NewReno(MSS, CongestionGroup())
     control.cwnd_bytes = control.ssthresh_bytes = cwnd
-    return longest_train(Sender(0, rtt, control), flight, room, window, most, MS)
+    return longest_train(Sender(0, rtt, control), flight, room, window, largest, most, MS)
 
 
 def test_a_slow_flow_sends_what_leaves_in_a_millisecond() -> None:
@@ -53,14 +54,22 @@ def test_a_train_is_short_against_the_congestion_window() -> None:
 
 
 def test_a_train_is_short_against_the_window_of_the_peer() -> None:
-    assert train(900_000, 100_000, MS // 10, window=600_000) == 200_000
+    assert train(900_000, 100_000, MS // 10, largest=600_000) == 200_000
 
 
 @pytest.mark.parametrize(
-    ("room", "expected"), [(900_000, 300_000), (600_000, 200_000), (100_000, 150_000), (0, 150_000)]
+    ("room", "expected"),
+    [(900_000, 300_000), (600_000, 200_000), (300_000, 100_000), (0, MAX_MAPPING_BYTES)],
 )
-def test_where_the_peer_holds_it_back_a_train_shrinks_to_half(room: int, expected: int) -> None:
-    assert train(900_000, 800_000, MS // 2, room=room) == expected
+def test_a_train_shrinks_with_what_is_left_of_the_window(room: int, expected: int) -> None:
+    assert train(900_000, 800_000, MS // 2, room, window=6_000_000, largest=6_400_000) == expected
+
+
+@pytest.mark.parametrize(
+    ("room", "expected"), [(900_000, 300_000), (600_000, 200_000), (300_000, 150_000), (0, 150_000)]
+)
+def test_where_the_peer_does_not_read_it_shrinks_to_half(room: int, expected: int) -> None:
+    assert train(900_000, 800_000, MS // 2, room, window=900_000, largest=12_000_000) == expected
 
 
 def test_nothing_is_longer_than_allowed() -> None:

@@ -15,10 +15,12 @@ HALF64: Final = 0x8000_0000_0000_0000
 class Numbers:
     """The data sequence numbers of one direction, whose first byte has the number ``base``."""
 
-    __slots__ = ("_number", "_offset", "base")
+    __slots__ = ("_number", "_offset", "_wraps_at", "base")
 
     def __init__(self) -> None:
         self.base: int = 0
+        self._wraps_at: int = FAR_BYTES
+        """From which offset on the numbers begin at 0 again, if ever."""
         self._offset: int = -1
         self._number: int = 0
         """What ``at`` last worked out, and for which offset: a train needs the same one several
@@ -27,6 +29,7 @@ class Numbers:
     def begin_at(self, base: int) -> None:
         """The first byte has this number."""
         self.base = base
+        self._wraps_at = min(MASK64 + 1 - base, FAR_BYTES)
         self._offset = -1
 
     def at(self, offset: int) -> int:
@@ -36,8 +39,9 @@ class Numbers:
         """
         if offset != self._offset:
             self._offset = offset
-            number = self.base + offset
-            self._number = number if number <= MASK64 else number & MASK64
+            self._number = self.base + offset
+            if offset >= self._wraps_at:
+                self._number &= MASK64
         return self._number
 
 

@@ -15,7 +15,7 @@ from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import fallback, handshake, options
 from mptcplab.stack.mptcp.backlog import Backlog
 from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
-from mptcplab.stack.mptcp.trains import longest_train
+from mptcplab.stack.mptcp.trains import longest_train, reader_bound
 from mptcplab.stack.schedulers.base import SubflowView
 from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.sender import Sender
@@ -190,13 +190,15 @@ class MptcpSubflow(Subflow):
 
         As Linux's tcp_tso_should_defer: with an ACK to come soon (the oldest data are out for
         half a round trip), a third of the window or a whole train is waited for, so that trains
-        do not crumble; ``view.worthwhile_bytes`` says so for the peer's window, which is shared.
+        do not crumble; ``view.worthwhile_bytes`` says so for the peer's window, which is shared,
+        where it opens in the steps in which the peer reads.
         """
         sender = self.sender
         congestion = sender.congestion
         cwnd: i64 = congestion.cwnd_bytes
         srtt_ns: i64 = sender.rtt.srtt_ns
         send = self.connection.send
+        window = send.window_end - send.buffer.acked_offset
         room = cwnd - in_flight_bytes
         target: i64 = sender.mss_bytes
         if room >= target:  # else it is short of any train, however long that may be
@@ -204,6 +206,7 @@ class MptcpSubflow(Subflow):
                 sender,
                 in_flight_bytes,
                 send.window_end - send.sent_offset,
+                window,
                 send.largest_window,
                 send.view.train_bytes,
                 self._train_time_ns,
@@ -212,7 +215,8 @@ class MptcpSubflow(Subflow):
         if in_flight_bytes > 0 and not sender.in_recovery:
             oldest = sender.queue.first()
             if oldest is not None and now_ns - oldest.sent_ns >= srtt_ns >> 1:
-                self.view.worthwhile_bytes = target
+                if reader_bound(window, send.largest_window):
+                    self.view.worthwhile_bytes = target
                 if room < target and room * 3 < cwnd:
                     congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
                     return 0

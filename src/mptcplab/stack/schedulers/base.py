@@ -58,7 +58,7 @@ class SubflowView:
         subflow is paced."""
         self.worthwhile_bytes: int = 0
         """The least room in the connection's window to be used now, where it holds data back: a
-        whole train while an ACK is due soon, else 0."""
+        whole train while the peer's reading is about to open it further, else 0."""
         self.rttvar_ns: int = 0
         """RTTVAR of RFC 6298."""
 
