@@ -121,10 +121,9 @@ class ChannelModel:
         """When to call `take` next; `NEVER` when nothing is under way."""
         change_ns = self._capacity.next_ns
         first = self._first_arriving
-        if first is not None:
-            arrival_ns = first.arrival_ns
-            return arrival_ns if arrival_ns < change_ns else change_ns
-        if self._first_unsent is None:
+        if first is not None and first.arrival_ns < change_ns:
+            return first.arrival_ns
+        if first is None and self._first_unsent is None:
             return NEVER
         return change_ns
 
@@ -454,9 +453,7 @@ class ChannelModel:
         if self._rate_bps <= 0 or wire_bytes <= 0:
             return NO_LIMIT
         most = self._piece_ns * self._rate_bps // (wire_bytes * _NANOBITS_PER_BYTE)
-        if most > 1:
-            return most
-        return 1
+        return max(most, 1)
 
     def _send(self, piece: Piece, now_ns: i64) -> None:
         """Let the transmitter send a piece once it has sent all the others."""

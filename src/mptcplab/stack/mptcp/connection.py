@@ -10,15 +10,15 @@ The application uses ``write``, ``write_length``, ``read``, ``read_length``, ``c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.events import CloseReason
-from mptcplab.stack.mptcp import closing, fallback, handshake, sending
+from mptcplab.stack.mptcp import closing, fallback, handshake, reading, sending
 from mptcplab.stack.mptcp.data_sender import DataSender
-from mptcplab.stack.mptcp.dsn import Numbers, limited, unwrap
+from mptcplab.stack.mptcp.dsn import MASK32, Numbers, limited, unwrap
 from mptcplab.stack.mptcp.paths import Paths
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
@@ -26,7 +26,6 @@ from mptcplab.stack.path_managers.base import RemoteAddress
 from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sender import Sender
-from mptcplab.stack.tcp.state import CAN_RECEIVE
 from mptcplab.wire.keys import token_and_idsn
 from mptcplab.wire.mptcp import (
     CAPABLE_CHECKSUM,
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
     from mptcplab.stack.stack import Stack
-
-MASK32: Final = 0xFFFF_FFFF
-MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Connection:
@@ -229,36 +225,8 @@ class Connection:
         buffer = self.receive_buffer
         if buffer.read_offset == buffer.rcv_nxt:
             self._readable_told = False
-        if self.peer_finished:
-            return
-        # As Linux (mptcp_rcv_space_adjust): by the slowest subflow, when data are read.
-        first: MptcpSubflow | None = None
-        rtt_ns = 0
-        last_receive_ns: i64 = 0
-        for subflow in self.subflows:
-            if subflow.state not in CAN_RECEIVE:
-                continue
-            if first is None:
-                first = subflow
-            if subflow.sender.rtt.srtt_ns > rtt_ns:
-                rtt_ns = subflow.sender.rtt.srtt_ns
-            if subflow.last_receive_ns > last_receive_ns:
-                last_receive_ns = subflow.last_receive_ns
-        if first is None:
-            return
-        mss = first.receiver.mss_bytes
-        buffer.adjust(rtt_ns, mss, last_receive_ns)
-        # RFC 9293 section 3.8.6.2.2: open the window in steps worth a segment; and, as Linux's
-        # tcp_cleanup_rbuf and mptcp_cleanup_rbuf, without data to acknowledge only where that at
-        # least doubles what the peer has left of it.
-        size = buffer.size_bytes
-        left = buffer.edge_offset - buffer.rcv_nxt
-        gained = buffer.read_offset + size - buffer.edge_offset
-        if gained >= left and gained >= min(size // 2, 2 * mss):
-            for subflow in self.subflows:
-                if subflow is first or (left <= mss and subflow.state in CAN_RECEIVE):
-                    subflow.receiver.ack_now = True
-            self.stack.touch(self)
+        if not self.peer_finished:
+            reading.open_window(self)
 
     # What measurements read.
 
@@ -286,14 +254,14 @@ class Connection:
         """Take our key, from which token and IDSN follow."""
         self.local_key = key
         self.local_token, idsn = token_and_idsn(key, self.version)
-        self.tx_numbers.begin_at((idsn + 1) & MASK64)
+        self.tx_numbers.begin_after(idsn)
 
     def set_peer_key(self, key: int, flags: int) -> None:
         """Take the peer's key and flags (RFC 8684 section 3.1)."""
         self.peer_key = key
         self.peer_key_known = True
         self.peer_token, idsn = token_and_idsn(key, self.version)
-        self.rx_numbers.begin_at((idsn + 1) & MASK64)
+        self.rx_numbers.begin_after(idsn)
         self.take_flags(flags)
 
     def take_flags(self, flags: int) -> None:
@@ -538,6 +506,7 @@ class Connection:
         """Return the next segment of this connection, or ``None``."""
         subflows = self.subflows
         for subflow in subflows:
+            # What poll_transmit looks for: rare, and asked for every segment.
             if subflow.sender.queue.lost_bytes or subflow.probe_due or subflow.fin_pending:
                 segment = subflow.poll_transmit(now_ns)
                 if segment is not None:

@@ -26,10 +26,10 @@ class Numbers:
         """What ``at`` last worked out, and for which offset: a train needs the same one several
         times, and each is an object (a DSN has one bit more than an ``i64`` holds)."""
 
-    def begin_at(self, base: int) -> None:
-        """The first byte has this number."""
-        self.base = base
-        self._wraps_at = min(MASK64 + 1 - base, FAR_BYTES)
+    def begin_after(self, idsn: int) -> None:
+        """The first byte has the number after the initial one (RFC 8684 section 3.1)."""
+        self.base = (idsn + 1) & MASK64
+        self._wraps_at = min(MASK64 + 1 - self.base, FAR_BYTES)
         self._offset = -1
 
     def at(self, offset: int) -> int:

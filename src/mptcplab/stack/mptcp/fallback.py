@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mptcplab.stack import events
 from mptcplab.stack.events import CloseReason
+from mptcplab.stack.mptcp.dsn import MASK32
 from mptcplab.stack.mptcp.mapping import Mapping
 from mptcplab.stack.tcp.receiver import NEVER_NS
 from mptcplab.stack.tcp.sent import Sent
@@ -21,8 +22,6 @@ from mptcplab.wire.segment import Segment
 if TYPE_CHECKING:
     from mptcplab.stack.mptcp.connection import Connection
     from mptcplab.stack.mptcp.subflow import MptcpSubflow
-
-MASK32 = 0xFFFF_FFFF
 
 
 def allowed(connection: Connection, subflow: MptcpSubflow) -> bool:
