@@ -116,11 +116,7 @@ class Checksums:
 
         ``shifts`` holds each half's relative sequence number of subflow sequence number 0.
         """
-        firsts = [
-            (at, option)
-            for at, option in segments.options
-            if isinstance(option, MpCapable) and option.data_length
-        ]
+        firsts = segments.first_data()
         if not self._in_use:
             self._in_use = bool((segments.dss.checksum >= 0).any()) or any(
                 option.checksum is not None for _, option in firsts

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.chain import RecordFormat, Walk, walk
-from mptcplab.trace.gather import PADDING, Bytes, Heads, Ints
+from mptcplab.trace.gather import PADDING, Bytes, Heads, Ints, windows
 from mptcplab.trace.pcap import FILE_HEADER_BYTES, PcapFormat, is_pcap
 from mptcplab.trace.pcapng import (
     ENHANCED_PACKET,
@@ -213,8 +213,7 @@ class CaptureFile:
         header = np.where(simple, 12, 28)
         interface = form.word_of(heads, 8)
         if (types == PACKET).any():  # 16 bits of interface, 16 of drops
-            half = np.ndarray((data.size - 1,), "V2", data.data, strides=(1,))
-            narrow = half[at + 8].view(form.word.str[0] + "u2").astype(np.int64)
+            narrow = windows(data, 2)[at + 8].view(form.word.str[0] + "u2").astype(np.int64)
             interface = np.where(types == PACKET, narrow, interface)
         interface[simple] = 0
         captured = form.word_of(heads, 20)

@@ -18,9 +18,9 @@ from mptcplab.trace.flows import grown
 from mptcplab.trace.follow import Followed
 from mptcplab.trace.gather import Ints, Mask
 from mptcplab.trace.interning import Words
-from mptcplab.trace.running import near
+from mptcplab.trace.running import last_index, near
 from mptcplab.trace.segments import Segments
-from mptcplab.wire.mptcp import DSS_DSN_8, DSS_FIN, MpCapable
+from mptcplab.wire.mptcp import DSS_DSN_8, DSS_FIN
 
 DSN_32: Final = 1
 DSN_64: Final = 2
@@ -113,9 +113,8 @@ class Mappings:
         self._keep_long(said, followed.payload_bytes[said.place])
         self._place(segments, followed, said, resolution_ns)
         if said.place.size:
-            last = np.searchsorted(said.place, order.ends, side="right") - 1
-            seen = (last >= 0) & (said.place[last] >= order.starts)
-            half, last = order.ids[seen], last[seen]
+            last = last_index(said.place, order.starts, order.ends)
+            half, last = order.ids[last >= 0], last[last >= 0]
             for name in ("kind", "dsn", "ssn", "bytes"):
                 self.maps[name][half] = getattr(said, name)[last]
 
@@ -196,8 +195,8 @@ class Mappings:
         carried = self.maps[half]
         kind, dsn, ssn, size = (carried[name] for name in ("kind", "dsn", "ssn", "bytes"))
         if said.place.size:
-            latest = np.searchsorted(said.place, rows, side="right") - 1
-            here = np.flatnonzero((latest >= 0) & (said.place[latest] >= start))
+            latest = last_index(said.place, start, rows)
+            here = np.flatnonzero(latest >= 0)
             latest = latest[here]  # the others' were announced in earlier batches
             kind[here], dsn[here] = said.kind[latest], said.dsn[latest]
             ssn[here], size[here] = said.ssn[latest], said.bytes[latest]
@@ -290,11 +289,7 @@ def _announced(segments: Segments, followed: Followed) -> _Announced:
     size[size == 0] = _ENDLESS
     kind = np.where(flags & DSS_DSN_8 != 0, DSN_64, DSN_32)
     columns: list[NDArray[Any]] = [place, kind, dss.dsn[chosen], dss.ssn[chosen], size]
-    firsts = {
-        at: option.data_length
-        for at, option in segments.options
-        if isinstance(option, MpCapable) and option.data_length
-    }
+    firsts = {at: option.data_length for at, option in segments.first_data()}
     if firsts:
         extra = np.flatnonzero(np.isin(followed.element, np.array(list(firsts))))
         sizes = [firsts[at] for at in followed.element[extra].tolist()]

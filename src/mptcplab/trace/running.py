@@ -111,9 +111,15 @@ class HalfOrder:
         return latest
 
 
-def last_within(places: Ints, starts: Ints, ends: Ints) -> Ints:
-    """Return the last of the (ascending) places from each start to each end, -1 for none."""
+def last_index(places: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Return the index of the last of the (ascending) places from each start to each end, or -1."""
     if places.size == 0:
         return np.full(starts.size, -1, dtype=np.int64)
-    last = places[np.maximum(np.searchsorted(places, ends, side="right") - 1, 0)]
-    return np.where((last >= starts) & (last <= ends), last, -1)
+    index = np.searchsorted(places, ends, side="right") - 1
+    return np.where((index >= 0) & (places[index] >= starts), index, -1)
+
+
+def last_within(places: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Return the last of the (ascending) places from each start to each end, -1 for none."""
+    index = last_index(places, starts, ends)
+    return np.where(index >= 0, places[index], -1) if places.size else index

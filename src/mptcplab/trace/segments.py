@@ -17,7 +17,7 @@ from mptcplab.trace.gather import Bytes, Ints, Mask, column, rows
 from mptcplab.trace.layers import Layers, Step
 from mptcplab.trace.records import Batch, Damage
 from mptcplab.trace.usual import take_usual
-from mptcplab.wire.mptcp import DSS, MPTCP_KIND, MptcpOption
+from mptcplab.wire.mptcp import DSS, MPTCP_KIND, MpCapable, MptcpOption
 from mptcplab.wire.mptcp_decode import decode_mptcp
 
 FIN: Final = 0x01
@@ -79,6 +79,14 @@ class Segments:
     def destination_port(self) -> Ints:
         """The destination port of each segment."""
         return self.ports & 0xFFFF
+
+    def first_data(self) -> list[tuple[int, MpCapable]]:
+        """Return (element, option) of every MP_CAPABLE that maps data (RFC 8684 section 3.1)."""
+        return [
+            (element, option)
+            for element, option in self.options
+            if isinstance(option, MpCapable) and option.data_length
+        ]
 
 
 class Decoder:
