@@ -19,6 +19,7 @@ class AddressBook:
 
     def __init__(self) -> None:
         self._ipv6 = Interner(2)
+        self._texts: dict[int, str] = {}
 
     def codes(self, high: Words, low: Words) -> Ints:
         """Return the codes of IPv6 addresses given as halves."""
@@ -40,4 +41,7 @@ class AddressBook:
 
     def text(self, code: int) -> str:
         """Return an address as people write it."""
-        return str(ipaddress.ip_address(self.packed(code)))
+        text = self._texts.get(code)
+        if text is None:
+            text = self._texts[code] = str(ipaddress.ip_address(self.packed(code)))
+        return text

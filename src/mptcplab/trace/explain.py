@@ -93,6 +93,12 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
             rate = rate_text(amount * 8e9 / duration)
             text = f"  {arrow} {bytes_text(amount)} of data, {rate} over {time_text(duration)}"
             yield text + _overhead(connection, side)
+    unplaced = sum(half.unplaced_bytes for one in connection.subflows for half in one.halves)
+    if unplaced:
+        yield (
+            f"  {bytes_text(unplaced)} have mappings too many to keep: "
+            "what was sent twice among them is not counted"
+        )
     yield ""
     yield from _subflow_table(connection)
     yield ""

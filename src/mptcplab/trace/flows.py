@@ -16,7 +16,7 @@ from mptcplab.trace.gather import Ints
 from mptcplab.trace.interning import Interner
 from mptcplab.trace.segments import ACK, SYN, Segments
 
-MAX_FLOWS: Final = 1 << 18
+MAX_FLOWS: Final = 1 << 17
 """Flows followed; a flood opens more, which are counted but not looked at."""
 
 FLOW: Final = np.dtype(
@@ -59,19 +59,21 @@ class FlowTable:
     def assign(self, segments: Segments) -> Ints:
         """Return each segment's half, -1 where its flow is not followed."""
         insert = segments.is_mptcp
-        if self.count >= MAX_FLOWS:
-            insert = np.zeros(insert.size, dtype=bool)
         words = [
             column.view(np.uint64)
             for column in (segments.source, segments.destination, segments.ports)
         ]
+        crowded = self.count + insert.size > MAX_FLOWS
+        if crowded:
+            unknown = insert & (self._tuples.find(words, np.zeros_like(insert)) < 0)
+            insert = unknown & (np.cumsum(unknown) <= MAX_FLOWS - self.count)
         known = self._tuples.count
         number = self._tuples.find(words, insert)
         if self._tuples.count > known:
             self._open_new(segments, number, known)
         half: Ints = self._half[number]
         self._reopen(segments, number, half)
-        if self.count >= MAX_FLOWS:
+        if crowded:
             self.ignored_segments += int((segments.is_mptcp & (half < 0)).sum())
         return half
 

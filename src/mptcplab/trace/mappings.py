@@ -29,6 +29,9 @@ FROM_IDSN: Final = 3
 version 1, which MP_CAPABLE maps)."""
 
 MAX_EXTENTS: Final = 1 << 21
+"""Where there are more, neighbours are joined over longer slots of time; what then still is too
+much, such as segments that take turns between subflows by the million, is counted, not kept."""
+_LONGEST_SLOT_NS: Final = 1_000_000_000
 
 EXTENT: Final = np.dtype(
     [
@@ -90,7 +93,10 @@ class Mappings:
         """(time, packet) of the first DATA_FIN of a half."""
         self._pieces: list[NDArray[Any]] = []
         self._rows = 0
-        self._limit = MAX_EXTENTS
+        self._slot_ns = 0
+        self._full = False
+        self.unplaced_bytes: dict[int, int] = {}
+        """Payload whose extents were too many to keep, by half."""
         # Mappings of more than one segment, and payload that came after its mapping was replaced:
         # what is sent again may have no option of its own.
         self._long: list[NDArray[Any]] = []
@@ -107,7 +113,9 @@ class Mappings:
         said = _announced(segments, followed)
         self._notes(segments, followed, said)
         if said.place.size == 0 and not self.maps["kind"][order.ids].any():
-            self._unmapped(order.ids, np.add.reduceat(followed.new_bytes, order.starts))
+            _count(
+                self.unmapped_bytes, order.ids, np.add.reduceat(followed.new_bytes, order.starts)
+            )
             return
         self._shifts(said, isn_known)
         self._keep_long(said, followed.payload_bytes[said.place])
@@ -175,14 +183,23 @@ class Mappings:
             room = room[rows]
         columns[-1] = np.minimum(columns[-1], room)
         self._keep(_coalesced(columns, resolution_ns))
-        if self._rows > self._limit:
-            kept = self.extents()
-            columns = [kept[name] for name in EXTENT.names or ()]
-            self._pieces, self._rows = [], 0
-            self._keep(_coalesced(columns, 4 * resolution_ns))
-            self._limit = max(MAX_EXTENTS, 2 * self._rows)  # where nothing joins, seldom try
+        if self._rows > MAX_EXTENTS and not self._full:
+            self._join(max(4 * resolution_ns, 4 * self._slot_ns))
+            if self._rows > MAX_EXTENTS * 3 // 4:
+                self._join(_LONGEST_SLOT_NS)
+            self._full = self._rows > MAX_EXTENTS * 3 // 4
+
+    def _join(self, slot_ns: int) -> None:
+        """Join extents that continue each other within a slot."""
+        self._slot_ns = min(slot_ns, _LONGEST_SLOT_NS)
+        kept = self.extents()
+        joined = _coalesced([kept[name] for name in EXTENT.names or ()], self._slot_ns)
+        self._pieces, self._rows = [joined], joined.size
 
     def _keep(self, table: NDArray[Any]) -> None:
+        if self._full:
+            _count(self.unplaced_bytes, table["half"], table["bytes"])
+            return
         self._pieces.append(table)
         self._rows += table.size
 
@@ -232,7 +249,7 @@ class Mappings:
             self._later.append(table)
             self._later_rows += table.size
         else:
-            self._unmapped(table["half"], table["bytes"])
+            _count(self.unmapped_bytes, table["half"], table["bytes"])
 
     def _settle(self) -> None:
         """Place what came after its mapping was replaced by the mappings known by now."""
@@ -255,14 +272,7 @@ class Mappings:
             room = found["bytes"][good] - offset[good]
             later["bytes"][good] = np.minimum(later["bytes"][good], room)
         self._pieces.append(later[good])
-        self._unmapped(later["half"][~good], later["bytes"][~good])
-
-    def _unmapped(self, half: Ints, count: Ints) -> None:
-        ids, inverse = np.unique(half, return_inverse=True)
-        totals = np.bincount(inverse, weights=count)
-        for one, total in zip(ids.tolist(), totals.tolist(), strict=True):
-            if total:
-                self.unmapped_bytes[one] = self.unmapped_bytes.get(one, 0) + int(total)
+        _count(self.unmapped_bytes, later["half"][~good], later["bytes"][~good])
 
     def extents(self) -> NDArray[Any]:
         """Return all extents by half and time."""
@@ -270,9 +280,19 @@ class Mappings:
         if not self._pieces:
             return np.zeros(0, dtype=EXTENT)
         if len(self._pieces) > 1:
-            table = np.concatenate(self._pieces)
-            self._pieces = [table[np.lexsort((table["first_number"], table["half"]))]]
+            table, self._pieces = np.concatenate(self._pieces), []
+            order = np.lexsort((table["first_number"], table["half"]))
+            self._pieces = [table[order]]
         return self._pieces[0]
+
+
+def _count(totals: dict[int, int], half: Ints, count: Ints) -> None:
+    """Add to the total of each half."""
+    ids, inverse = np.unique(half, return_inverse=True)
+    sums = np.bincount(inverse, weights=count)
+    for one, total in zip(ids.tolist(), sums.tolist(), strict=True):
+        if total:
+            totals[one] = totals.get(one, 0) + int(total)
 
 
 def _announced(segments: Segments, followed: Followed) -> _Announced:

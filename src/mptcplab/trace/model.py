@@ -50,6 +50,9 @@ class Half:
     missing_bytes: int = 0
     """Of ``bytes``, what was acknowledged but never seen: lost by the capture."""
     unmapped_bytes: int = 0
+    unplaced_bytes: int = 0
+    """Of ``bytes``, what is in no extent because there were too many: reinjections among it are not
+    counted."""
     packets: int = 0
     payload_bytes: int = 0
     """With retransmissions."""

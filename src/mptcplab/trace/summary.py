@@ -83,6 +83,7 @@ def _half(number: int, reading: Reading, by_half: _ByHalf) -> Half:
         acked_bytes=max(0, min(state["acked"] - 1, sent)),
         missing_bytes=state["missing_bytes"],
         unmapped_bytes=reading.mappings.unmapped_bytes.get(number, 0),
+        unplaced_bytes=reading.mappings.unplaced_bytes.get(number, 0),
         duplicate_acks=state["dup_acks"],
         mss_bytes=state["mss"],
         window_shift=None if scale == 0 else max(0, scale - 2),
@@ -157,7 +158,6 @@ def _data_level(connection: Connection, side: int) -> None:
         if low == high:
             continue
         mine = by_half[low:high]
-        half.extents = table[mine]
         half.data_rel = start[mine]
         half.reinjected_bytes = int(before[mine].sum())
         half.duplicate_bytes = int(vain[mine].sum())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mptcplab.trace import files, flows, mappings
 from mptcplab.trace.explain import explanation
 from mptcplab.trace.tables import tables
 
@@ -108,3 +109,35 @@ def test_many_flows_without_a_start(build: ModuleType, read: Any) -> None:
     assert len(read(few).connections) == 150
     short, long = _timed(lambda: read(few)), _timed(lambda: read(many))
     assert long < 8 * 4 * max(short, 0.05)
+
+
+def test_segments_that_take_turns_between_subflows(
+    build: ModuleType, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No two of a subflow's segments follow each other in data; the extents kept are bounded."""
+    monkeypatch.setattr(mappings, "MAX_EXTENTS", 1000)
+    monkeypatch.setattr(files, "BATCH_PACKETS", 500)
+    packets = []
+    for k in range(4000):
+        source = ("10.0.0.1", "10.0.1.1")[k % 2]
+        place = 1 + k // 2 * 100
+        mapping = build.dss(5, (1 << 50) + k * 100, place, 100)
+        segment = build.tcp(4000, 80, 7 + place, 1, build.ACK, mapping, bytes(100))
+        packets.append(build.ethernet(build.ipv4(source, "192.0.2.1", segment)))
+    capture = read(build.pcap(packets))
+    halves = [half for subflow in capture.subflows for half in subflow.halves]
+    kept = sum(int(half.extents["bytes"].sum()) for half in halves)
+    unplaced = sum(half.unplaced_bytes for half in halves)
+    assert len(capture.reading.mappings.extents()) <= 1500
+    assert kept + unplaced == sum(half.bytes for half in halves) == 400_000
+    assert any("too many to keep" in line for line in explanation(capture))
+
+
+def test_flows_beyond_the_limit_are_counted(
+    build: ModuleType, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "MAX_FLOWS", 100)
+    capture = read(_joins(build, 300))
+    joins = len(capture.subflows) - 1
+    assert 90 < joins < 100
+    assert capture.reading.follower.table.ignored_segments == 300 - joins
