@@ -37,6 +37,7 @@ $(VENV)/.installed: $(VENV)/.created requirements.lock pyproject.toml
 	@echo "Installing mptcplab and what it needs into $(VENV) (about a minute)."
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -qq src
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed requirements-dev.lock

@@ -2,10 +2,13 @@
 
 A record says how long it is, so each one's place is known only when the one before has been read:
 a chain, and a chain walked in Python costs more than everything else done to a packet.  Therefore
-the block is cut into segments, the first record of each is *guessed* (a place where a plausible
-record starts and leads to plausible records), and all segments are walked in step, one numpy
-operation for all.  A guess is never trusted: the walk through a segment must arrive exactly at the
-guessed start of the next; where it does not, that segment is walked again one record at a time.
+all places are sought where a plausible record starts, and the chain is followed from one to the
+next: mostly, each leads to the one after it, which is seen for all at once.
+
+Where places cannot be told so easily, the block is cut into segments, the first record of each is
+*guessed* (a plausible one that leads to plausible records), and all segments are walked in step,
+one numpy operation for all.  No guess is trusted: the walk through a segment must arrive exactly at
+the guessed start of the next; where it does not, that segment is walked again one record at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import numpy as np
 
 from mptcplab.trace.gather import Bytes, Heads, Ints, Mask, windows
 
+_SCANNED_BYTES = 512  # a scan looks at every byte, which pays where records are shorter than this
+_BREAKS_APART = 16  # records in a row, on average, that a scan must find
 _MOST_SEGMENTS = 1000  # not a power of two, or all segments compete for the same cache lines
 _SEGMENT_RECORDS = 32  # at least so many a segment, or the steps do not pay
 _LOOK_RECORDS = 3  # a guess is sought within this many records' mean length
@@ -46,6 +51,13 @@ class RecordFormat(ABC):
     @abstractmethod
     def size(self, data: memoryview, at: int) -> int:
         """Return one record's length in bytes, header included."""
+
+    @abstractmethod
+    def scan(self, data: Bytes, start: int, stop: int) -> tuple[Ints, Heads] | None:
+        """Return where plausible records start, ascending, and their heads.
+
+        None where it would take longer than to walk.
+        """
 
     @abstractmethod
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
@@ -82,6 +94,10 @@ def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
     """
     if mean_bytes == 0 or stop - start < _FEWEST_RECORDS * mean_bytes:
         return _walk_plainly(form, data, start, stop)
+    found = form.scan(data, start, stop) if mean_bytes <= _SCANNED_BYTES else None
+    along = None if found is None else _walk_along(form, data, start, stop, *found)
+    if along is not None:
+        return along
     starts = _guess_starts(form, data, start, stop, mean_bytes)
     if starts.size < _FEWEST_SEGMENTS:
         return _walk_plainly(form, data, start, stop)
@@ -89,10 +105,13 @@ def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
     return _walk_in_step(form, data, starts, stop, _MOST_STEPS * (records // starts.size + 1))
 
 
-def _walk_plainly(form: RecordFormat, data: Bytes, start: int, stop: int) -> Walk:
+def _walk_plainly(
+    form: RecordFormat, data: Bytes, start: int, stop: int, until: int | None = None
+) -> Walk:
+    """Walk one record at a time, up to the first that starts at ``until`` or later."""
     view = data.data
     size_of = form.size
-    last = stop - form.header_bytes
+    last = stop - form.header_bytes if until is None else min(stop - form.header_bytes, until - 1)
     offsets = []
     at = start
     damaged = False
@@ -105,6 +124,49 @@ def _walk_plainly(form: RecordFormat, data: Bytes, start: int, stop: int) -> Wal
         at += size
     found = np.array(offsets, dtype=np.int64)
     return Walk(found, form.heads(data, found), at, damaged)
+
+
+def _walk_along(
+    form: RecordFormat, data: Bytes, start: int, stop: int, at: Ints, heads: Heads
+) -> Walk | None:
+    """Follow the chain along the plausible records, at ``at``; None where it hardly does so."""
+    following = at + form.sizes(heads)
+    whole = following <= stop
+    breaks = np.flatnonzero(~np.append((following[:-1] == at[1:]) & whole[:-1], False))
+    if breaks.size > at.size // _BREAKS_APART:
+        return None
+    count = at.size - int(not whole[-1])
+    if at[0] == start and breaks.size == 1 and count:
+        end = int(following[count - 1])
+        return _to_the_end(form, data, at[:count], heads[:count], end, stop)
+    pieces: list[Ints] = []
+    position = start
+    while position < stop:
+        k = int(np.searchsorted(at, position))
+        if k < at.size and at[k] == position:
+            last = int(breaks[np.searchsorted(breaks, k)])
+            end = last + int(whole[last])
+            pieces.append(at[k:end])
+            position = int(following[end - 1]) if end > k else position
+            if end <= last:
+                break
+            continue
+        until = int(at[k]) if k < at.size else stop
+        between = _walk_plainly(form, data, position, stop, until)
+        pieces.append(between.offsets)
+        position = between.end
+        if position < until:
+            break
+    found = np.concatenate(pieces)
+    return _to_the_end(form, data, found, form.heads(data, found), position, stop)
+
+
+def _to_the_end(
+    form: RecordFormat, data: Bytes, offsets: Ints, heads: Heads, end: int, stop: int
+) -> Walk:
+    """Return complete records, and whether the chain broke where they end."""
+    damaged = end + form.header_bytes <= stop and form.size(data.data, end) == ABSURD
+    return Walk(offsets, heads, end, damaged)
 
 
 def _guess_starts(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int) -> Ints:
@@ -206,6 +268,4 @@ def _without_incomplete(
     if bad.size:
         k = int(bad[0])
         return Walk(offsets[:k], heads[:k], int(offsets[k]), bool(size[k] == ABSURD))
-    end = int(offsets[-1] + size[-1])
-    damaged = end + form.header_bytes <= stop and form.size(data.data, end) == ABSURD
-    return Walk(offsets, heads, end, damaged)
+    return _to_the_end(form, data, offsets, heads, int(offsets[-1] + size[-1]), stop)

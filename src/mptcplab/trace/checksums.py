@@ -15,16 +15,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace.announced import DSN_32, DSN_64, FROM_IDSN, Announced
 from mptcplab.trace.flows import grown
 from mptcplab.trace.follow import Followed
 from mptcplab.trace.gather import Bytes, Ints, Mask
 from mptcplab.trace.gather import rows as gathered
-from mptcplab.trace.mappings import DSN_32, DSN_64, FROM_IDSN
 from mptcplab.trace.reinjection import relative
-from mptcplab.trace.running import near
+from mptcplab.trace.running import last_index, near
 from mptcplab.trace.segments import Segments
 from mptcplab.wire.checksum import ones_sum
-from mptcplab.wire.mptcp import DSS_DSN_8, DSS_FIN, MpCapable
 
 _MODULUS: Final = 0xFFFF
 _MOST_WAITING: Final = 1 << 14
@@ -111,38 +110,35 @@ class Checksums:
         self._narrow_rows = 0
         self._fins: set[int] = set()
 
-    def add(self, segments: Segments, followed: Followed, shifts: Ints) -> None:
+    def add(self, segments: Segments, followed: Followed, said: Announced, shifts: Ints) -> None:
         """Take a batch, as :meth:`Mappings.add` has.
 
         ``shifts`` holds each half's relative sequence number of subflow sequence number 0.
         """
-        firsts = segments.first_data()
+        self._in_use = self._in_use or bool((said.checksum >= 0).any())
         if not self._in_use:
-            self._in_use = bool((segments.dss.checksum >= 0).any()) or any(
-                option.checksum is not None for _, option in firsts
-            )
-            if not self._in_use:
-                return
+            return
         order = followed.order
         bound = int(order.ids[-1]) + 1
         self.counts = grown(self.counts, bound)
         self._in_force, self._cut = grown(self._in_force, bound), grown(self._cut, bound)
-        announced = _announced(segments, followed, firsts)
-        announced["first"] = near(announced["ssn"] + shifts[order.half], 0, followed.seq)
+        announced = _table(segments, followed, said, shifts)
         self._lone_fins(announced)
-        maps = announced["kind"] > 0
-        maps &= (announced["bytes"] > 0) | (announced["length"] == 0)
-        place = order.latest(maps)
+        maps = announced["bytes"] > 0
+        announced, place = announced[maps], said.place[maps]
         rows = np.flatnonzero(followed.payload_bytes > 0)
-        latest = place[rows]
-        in_force = np.where(latest >= 0, announced[latest], self._in_force[order.half[rows]])
-        last = place[order.ends]
+        in_force = self._in_force[order.half[rows]]
+        latest = last_index(place, order.start[rows], rows)
+        here = latest >= 0
+        in_force[here] = announced[latest[here]]
+        last = last_index(place, order.starts, order.ends)
         seen = last >= 0
         self._in_force[order.ids[seen]] = announced[last[seen]]
+        own = np.isin(rows, place, assume_unique=True)
         offset = followed.seq[rows] - in_force["first"]
         size = followed.payload_bytes[rows]
         fits = (in_force["checksum"] >= 0) & (offset >= 0) & (offset + size <= in_force["bytes"])
-        beyond = ~fits & (latest == rows) & (in_force["checksum"] >= 0)
+        beyond = ~fits & own & (in_force["checksum"] >= 0)
         beyond &= followed.new_bytes[rows] > 0
         self._note_cut(in_force, beyond)  # the packet holds data of another mapping, too
         if not fits.any():
@@ -173,7 +169,7 @@ class Checksums:
     def _lone_fins(self, announced: NDArray[Any]) -> None:
         """Judge DATA_FINs without data, the first of each half: they are sent many times."""
         alone = (announced["length"] == 1) & (announced["bytes"] == 0)
-        alone &= (announced["checksum"] >= 0) & (announced["kind"] > 0)
+        alone &= announced["checksum"] >= 0
         for k in np.flatnonzero(alone).tolist():
             half = int(announced["half"][k])
             if half not in self._fins:
@@ -350,33 +346,14 @@ def _equal_sums(data: Bytes, at: Ints, length: int) -> Ints:
     return (total % _MODULUS << 8) % _MODULUS  # RFC 1071 section 2 (B): the other byte order
 
 
-def _announced(
-    segments: Segments, followed: Followed, firsts: list[tuple[int, MpCapable]]
-) -> NDArray[Any]:
-    """Return what each followed segment announces; ``kind`` 0 is nothing."""
-    dss = segments.dss
-    element = followed.element
-    flags = dss.flags[element]
-    table = np.zeros(element.size, dtype=MAPPING)
-    has_map = dss.has_map[element]
-    table["half"] = followed.order.half
-    table["kind"] = np.where(has_map, np.where(flags & DSS_DSN_8 != 0, DSN_64, DSN_32), 0)
-    table["number"] = segments.number[element]
-    table["time_ns"] = segments.time_ns[element]
-    table["dsn"], table["ssn"] = dss.dsn[element], dss.ssn[element]
-    table["length"] = length = dss.length[element]
-    table["bytes"] = np.maximum(length - (has_map & (flags & DSS_FIN != 0)), 0)
-    table["checksum"] = np.where(length > 0, dss.checksum[element], -1)
-    if firsts:
-        place = np.full(len(segments), -1, dtype=np.int64)
-        place[element] = np.arange(element.size)
-        for at, option in firsts:
-            k = int(place[at])
-            if k >= 0:
-                size, found = option.data_length or 0, option.checksum
-                table["kind"][k], table["dsn"][k], table["ssn"][k] = FROM_IDSN, 1, 1
-                table["length"][k] = table["bytes"][k] = size
-                table["checksum"][k] = -1 if found is None else found
+def _table(segments: Segments, followed: Followed, said: Announced, shifts: Ints) -> NDArray[Any]:
+    """Return the mappings that a batch announces as rows of ``MAPPING``."""
+    table = np.zeros(said.place.size, dtype=MAPPING)
+    for name in ("half", "kind", "dsn", "ssn", "length", "bytes", "checksum"):
+        table[name] = getattr(said, name)
+    table["number"] = segments.number[followed.element[said.place]]
+    table["time_ns"] = followed.time_ns[said.place]
+    table["first"] = near(said.ssn + shifts[said.half], 0, said.seq)
     return table
 
 

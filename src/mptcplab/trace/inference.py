@@ -15,8 +15,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace.announced import DSN_64, FROM_IDSN
 from mptcplab.trace.gather import Ints
-from mptcplab.trace.mappings import DSN_64, FROM_IDSN
 from mptcplab.trace.model import INFERRED, Connection, Subflow
 from mptcplab.trace.reading import Reading
 

@@ -8,25 +8,18 @@ both spaces and in the same slot of time become one *extent*.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace.announced import ENDLESS, Announced
 from mptcplab.trace.flows import grown
 from mptcplab.trace.follow import Followed
 from mptcplab.trace.gather import Ints, Mask
 from mptcplab.trace.interning import Words
 from mptcplab.trace.running import last_index, near
 from mptcplab.trace.segments import Segments
-from mptcplab.wire.mptcp import DSS_DSN_8, DSS_FIN
-
-DSN_32: Final = 1
-DSN_64: Final = 2
-FROM_IDSN: Final = 3
-"""How an extent's DSN is to be read: 32 bits, 64 bits, or counted from the IDSN (first data of
-version 1, which MP_CAPABLE maps)."""
 
 MAX_EXTENTS: Final = 1 << 21
 """Where there are more, neighbours are joined over longer slots of time; what then still is too
@@ -59,25 +52,9 @@ _MAP: Final = np.dtype(
     align=True,
 )
 
-_ENDLESS: Final = 1 << 41
 _MAX_LATER: Final = 1 << 18
 _MAX_LONG: Final = 1 << 19
 _HALF_SHIFT: Final = 43  # sequence numbers are below 2^43, halves below 2^20
-
-
-@dataclass(slots=True)
-class _Announced:
-    """The mappings that the segments of a batch announce, by half."""
-
-    place: Ints
-    """Of the segment that announces it."""
-    kind: Ints
-    dsn: Words
-    ssn: Ints
-    bytes: Ints
-    half: Ints
-    seq: Ints
-    """Of the segment."""
 
 
 class Mappings:
@@ -105,12 +82,20 @@ class Mappings:
         self._later_rows = 0
 
     def add(
-        self, segments: Segments, followed: Followed, isn_known: Mask, resolution_ns: int
+        self,
+        segments: Segments,
+        followed: Followed,
+        said: Announced,
+        isn_known: Mask,
+        resolution_ns: int,
     ) -> None:
-        """Take a batch; ``isn_known`` tells of every half whether its SYN was seen."""
+        """Take a batch and the mappings ``said`` in it.
+
+        ``isn_known`` tells of every half whether its SYN was seen.
+        """
         order = followed.order
         self.maps = grown(self.maps, (int(order.ids[-1]) | 1) + 1)  # both halves of the flow
-        said = _announced(segments, followed)
+        said = said.of_data()
         self._notes(segments, followed, said)
         if said.place.size == 0 and not self.maps["kind"][order.ids].any():
             _count(
@@ -126,7 +111,7 @@ class Mappings:
             for name in ("kind", "dsn", "ssn", "bytes"):
                 self.maps[name][half] = getattr(said, name)[last]
 
-    def _shifts(self, said: _Announced, isn_known: Mask) -> None:
+    def _shifts(self, said: Announced, isn_known: Mask) -> None:
         """Where a SYN was not seen, find the initial sequence number by the first mappings.
 
         A mapping is announced on its first byte or later, so the least difference is the one.
@@ -141,13 +126,13 @@ class Mappings:
         self.maps["shift"][ids] = np.where(isn_known[ids], 0, least)
         self.maps["shifted"][ids] = True
 
-    def _notes(self, segments: Segments, followed: Followed, said: _Announced) -> None:
+    def _notes(self, segments: Segments, followed: Followed, said: Announced) -> None:
         """Note infinite mappings and DATA_FINs, each once."""
         fins = np.zeros(0, dtype=np.int64)
         if segments.dss.has_fin.any():
             fins = np.flatnonzero(segments.dss.has_fin[followed.element])
         for places, known in (
-            (said.place[said.bytes == _ENDLESS], self.infinite),
+            (said.place[said.bytes == ENDLESS], self.infinite),
             (fins, self.data_fins),
         ):
             for k in places.tolist():
@@ -156,7 +141,7 @@ class Mappings:
                 known.setdefault(half, (int(followed.time_ns[k]), number))
 
     def _place(
-        self, segments: Segments, followed: Followed, said: _Announced, resolution_ns: int
+        self, segments: Segments, followed: Followed, said: Announced, resolution_ns: int
     ) -> None:
         """Turn new payload into extents."""
         rows = np.flatnonzero(followed.new_bytes > 0)
@@ -204,7 +189,7 @@ class Mappings:
         self._rows += table.size
 
     def _in_force(
-        self, said: _Announced, rows: Ints, half: Ints, start: Ints
+        self, said: Announced, rows: Ints, half: Ints, start: Ints
     ) -> tuple[Ints, Words, Ints, Ints]:
         """Return the mapping in force at each of the rows: (kind, DSN, SSN, bytes)."""
         if said.place.size == rows.size and bool((said.place == rows).all()):
@@ -219,8 +204,8 @@ class Mappings:
             ssn[here], size[here] = said.ssn[latest], said.bytes[latest]
         return kind, dsn, ssn, size
 
-    def _keep_long(self, said: _Announced, payload_bytes: Ints) -> None:
-        fresh = (said.bytes > payload_bytes) & (said.bytes < _ENDLESS)
+    def _keep_long(self, said: Announced, payload_bytes: Ints) -> None:
+        fresh = (said.bytes > payload_bytes) & (said.bytes < ENDLESS)
         fresh[1:] &= (
             (said.dsn[1:] != said.dsn[:-1])
             | (said.ssn[1:] != said.ssn[:-1])
@@ -293,34 +278,6 @@ def _count(totals: dict[int, int], half: Ints, count: Ints) -> None:
     for one, total in zip(ids.tolist(), sums.tolist(), strict=True):
         if total:
             totals[one] = totals.get(one, 0) + int(total)
-
-
-def _announced(segments: Segments, followed: Followed) -> _Announced:
-    """Return the mappings that a batch announces."""
-    dss = segments.dss
-    place = np.flatnonzero(dss.has_map[followed.element])
-    chosen = followed.element[place]
-    flags, size = dss.flags[chosen], dss.length[chosen]
-    fin = flags & DSS_FIN != 0
-    if fin.any():
-        alone = fin & (size == 1)  # a lone DATA_FIN maps nothing
-        size = size - (fin & (size > 0))
-        place, chosen, flags, size = (part[~alone] for part in (place, chosen, flags, size))
-    size[size == 0] = _ENDLESS
-    kind = np.where(flags & DSS_DSN_8 != 0, DSN_64, DSN_32)
-    columns: list[NDArray[Any]] = [place, kind, dss.dsn[chosen], dss.ssn[chosen], size]
-    firsts = {at: option.data_length for at, option in segments.first_data()}
-    if firsts:
-        extra = np.flatnonzero(np.isin(followed.element, np.array(list(firsts))))
-        sizes = [firsts[at] for at in followed.element[extra].tolist()]
-        ones = np.ones_like(extra)
-        more = [extra, FROM_IDSN * ones, ones.astype(np.uint64), ones, np.array(sizes, dtype="i8")]
-        columns = [np.concatenate(pair) for pair in zip(columns, more, strict=True)]
-        sort = np.argsort(columns[0], kind="stable")
-        last = np.append(np.diff(columns[0][sort]) > 0, True)  # of two, that of MP_CAPABLE counts
-        columns = [column[sort[last]] for column in columns]
-    place, kind, dsn, ssn, size = columns
-    return _Announced(place, kind, dsn, ssn, size, followed.order.half[place], followed.seq[place])
 
 
 def _table(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:

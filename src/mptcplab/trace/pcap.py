@@ -18,6 +18,7 @@ MAX_CAPTURED_BYTES: Final = 262_144
 
 # magic (as read in the file's own byte order) -> (nanoseconds per unit, record header bytes)
 _MAGICS: Final = {0xA1B2C3D4: (1000, 16), 0xA1B23C4D: (1, 16), 0xA1B2CD34: (1000, 24)}
+_SCAN_BYTES: Final = 1 << 17
 _TIME_SPREAD_S: Final = 86_400  # a guessed record is from within a day of the block's first
 
 
@@ -49,6 +50,7 @@ class PcapFormat(RecordFormat):
         self.unpack = struct.Struct(self.order + "I").unpack_from
         self.word = np.dtype(self.order + "u4")
         self.reference_s = 0
+        self._top_at = 3 if self.order == "<" else 0  # the upper byte of a word
 
     def _words(self, data: Bytes, at: Ints) -> NDArray[np.int64]:
         return windows(data, 4)[at].view(self.word).astype(np.int64)
@@ -64,13 +66,39 @@ class PcapFormat(RecordFormat):
         captured: int = self.unpack(data, at + 8)[0]
         return captured + self.header_bytes if captured <= self.limit else ABSURD
 
+    def _seconds(self) -> tuple[int, int]:
+        """Return the earliest time that is looked for, and the upper byte of all, 0 if many."""
+        low = max(0, self.reference_s - _TIME_SPREAD_S)
+        top = low >> 24
+        return low, top if top == (low + 2 * _TIME_SPREAD_S) >> 24 else 0
+
+    def scan(self, data: Bytes, start: int, stop: int) -> tuple[Ints, Heads] | None:
+        low, top = self._seconds()
+        if not top:
+            return None
+        place = start + self._top_at
+        tops = data[place : stop - self.header_bytes + 1 + self._top_at]
+        at = np.concatenate(
+            [
+                np.flatnonzero(tops[first : first + _SCAN_BYTES] == top) + (start + first)
+                for first in range(0, tops.size, _SCAN_BYTES)
+            ]
+        )
+        heads = self.heads(data, at)
+        words = heads.view(self.word)
+        good = words[0::4] - np.uint32(low) < 2 * _TIME_SPREAD_S  # unsigned: earlier wraps high
+        captured, original = words[2::4], words[3::4]
+        good &= (captured > 0) & (captured <= original) & (original <= self.limit)
+        good &= words[1::4] < 1_000_000_000 // self.unit_ns
+        chosen = np.flatnonzero(good)
+        return at[chosen], heads[chosen]
+
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
         step = int(bases[1] - bases[0])
         shape, first = (bases.size, span), int(bases[0])
-        low = max(0, self.reference_s - _TIME_SPREAD_S)
-        top = low >> 24
-        if top and top == (low + 2 * _TIME_SPREAD_S) >> 24:  # one byte excludes nearly all
-            place = first + (3 if self.order == "<" else 0)
+        low, top = self._seconds()
+        if top:  # one byte excludes nearly all
+            place = first + self._top_at
             near = np.ndarray(shape, np.uint8, data.data, offset=place, strides=(step, 1)) == top
         else:
             seconds = np.ndarray(shape, self.word, data.data, offset=first, strides=(step, 1))

@@ -98,6 +98,13 @@ class PcapngFormat(RecordFormat):
             size = int.from_bytes(size.to_bytes(4, "big"), "little")  # the other byte order
         return size if 12 <= size <= _MAX_BLOCK_BYTES and size % 4 == 0 else ABSURD
 
+    def scan(self, data: Bytes, start: int, stop: int) -> tuple[Ints, Heads] | None:
+        words = (stop - start) // 4
+        types = np.ndarray((words,), self.word, data.data, offset=start)
+        at = start + 4 * np.flatnonzero(types == ENHANCED_PACKET)
+        at = at[self.plausible(data, at)]
+        return at, self.heads(data, at)
+
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
         step = int(bases[1] - bases[0])
         count = span // 4

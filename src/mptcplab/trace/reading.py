@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from mptcplab.trace.ahead import ahead
+from mptcplab.trace.announced import announced
 from mptcplab.trace.checksums import Checksums
 from mptcplab.trace.files import CaptureFile, Progress
 from mptcplab.trace.follow import Followed, Follower
@@ -71,8 +72,9 @@ class Reading:
         if followed is not None:
             known = self.follower.halves["isn_known"]
             self.samples.add(segments, followed)
-            self.mappings.add(segments, followed, known, self.samples.resolution_ns)
-            self.checksums.add(segments, followed, self.mappings.maps["shift"])
+            said = announced(segments, followed)
+            self.mappings.add(segments, followed, said, known, self.samples.resolution_ns)
+            self.checksums.add(segments, followed, said, self.mappings.maps["shift"])
             self._take_notes(segments, followed)
 
     def _take_notes(self, segments: Segments, followed: Followed) -> None:

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace.announced import DSN_64, FROM_IDSN
 from mptcplab.trace.follow import HALF
-from mptcplab.trace.mappings import DSN_64, FROM_IDSN
 from mptcplab.trace.model import Checks, Connection, Half, Subflow
 from mptcplab.trace.reading import Reading
 from mptcplab.trace.reinjection import Sent, relative

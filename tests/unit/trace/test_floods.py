@@ -141,3 +141,21 @@ def test_flows_beyond_the_limit_are_counted(
     joins = len(capture.subflows) - 1
     assert 90 < joins < 100
     assert capture.reading.follower.table.ignored_segments == 300 - joins
+
+
+def test_data_in_the_handshake_of_a_flow_beyond_the_limit(
+    build: ModuleType, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An MP_CAPABLE that maps data on a flow that is not followed, beside a followed segment."""
+    monkeypatch.setattr(flows, "MAX_FLOWS", 1)
+    monkeypatch.setattr(files, "BATCH_PACKETS", 2)
+    first = bytes((30, 22, 1, 1)) + struct.pack(">QQH", KEY_A, KEY_B, 5)
+    syn = build.tcp(1024, 80, 100, 0, build.SYN, build.capable())
+    data = build.tcp(2048, 80, 101, 501, build.ACK, first, b"first")
+    ack = build.tcp(1024, 80, 101, 501, build.ACK, build.capable(KEY_A, KEY_B))
+    packets = [
+        build.ethernet(build.ipv4("10.0.0.1", "10.0.0.2", one)) for one in (syn, syn, data, ack)
+    ]
+    capture = read(build.pcap(packets))
+    assert [subflow.source_port for subflow in capture.subflows] == [1024]
+    assert capture.reading.follower.table.ignored_segments == 1
