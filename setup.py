@@ -44,6 +44,10 @@ COMPILED = [
     "stack/mptcp/*.py",
 ]
 
+# The modules become one library, in which functions are visible to others unless told: calls among
+# them then go through the dynamic linker's table, and none is inlined.
+LOCAL_CALLS = ["-fvisibility=hidden", "-fno-plt"] if os.name == "posix" else []
+
 ext_modules = []
 if os.environ.get("MPTCPLAB_COMPILE") == "1":
     from mypyc.build import mypycify
@@ -52,5 +56,7 @@ if os.environ.get("MPTCPLAB_COMPILE") == "1":
     paths = [path for pattern in COMPILED for path in sorted(root.glob(pattern))]
     modules = [str(path) for path in paths if path.name != "__init__.py"]
     ext_modules = mypycify(modules, opt_level="3")
+    for extension in ext_modules:
+        extension.extra_compile_args += LOCAL_CALLS
 
 setup(ext_modules=ext_modules)
