@@ -49,7 +49,7 @@ class ReturnWatch:
         now_ns = self._loop.now_ns
         for link, (up_ns, rate_bps, looked_ns, before) in list(self._watched.items()):
             sent = self._sent_bytes(link)
-            passed_ns = now_ns - looked_ns
+            passed_ns: int = now_ns - looked_ns
             if passed_ns > 0 and (sent - before) * 8e9 / passed_ns >= rate_bps * CARRIES:
                 del self._watched[link]
                 self._on_return(link, up_ns, now_ns)

@@ -35,7 +35,7 @@ class Loop(ABC):
     __slots__ = ("_root", "_sequence", "_stopped", "events", "now_ns")
 
     def __init__(self, start_ns: int) -> None:
-        self.now_ns: int = start_ns
+        self.now_ns: i64 = start_ns
         self.events: i64 = 0
         self._root: Timer | None = None
         self._sequence: i64 = 0

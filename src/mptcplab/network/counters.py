@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 COUNTER_NAMES: Final = (
     "offered_packets",
@@ -45,23 +48,23 @@ class ChannelCounters:
     __slots__ = COUNTER_NAMES
 
     def __init__(self) -> None:
-        self.offered_packets = 0
-        self.offered_bytes = 0
-        self.sent_packets = 0
-        self.sent_bytes = 0
-        self.delivered_packets = 0
-        self.delivered_bytes = 0
-        self.queue_drop_packets = 0
-        self.queue_drop_bytes = 0
-        self.loss_packets = 0
-        self.loss_bytes = 0
-        self.down_packets = 0
-        self.down_bytes = 0
-        self.queued_packets = 0
-        self.queued_bytes = 0
-        self.queue_peak_packets = 0
-        self.queue_peak_bytes = 0
-        self.busy_ns = 0
+        self.offered_packets: i64 = 0
+        self.offered_bytes: i64 = 0
+        self.sent_packets: i64 = 0
+        self.sent_bytes: i64 = 0
+        self.delivered_packets: i64 = 0
+        self.delivered_bytes: i64 = 0
+        self.queue_drop_packets: i64 = 0
+        self.queue_drop_bytes: i64 = 0
+        self.loss_packets: i64 = 0
+        self.loss_bytes: i64 = 0
+        self.down_packets: i64 = 0
+        self.down_bytes: i64 = 0
+        self.queued_packets: i64 = 0
+        self.queued_bytes: i64 = 0
+        self.queue_peak_packets: i64 = 0
+        self.queue_peak_bytes: i64 = 0
+        self.busy_ns: i64 = 0
 
     def values(self) -> tuple[int, ...]:
         """All counters, in the order of `COUNTER_NAMES`."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mptcplab.compiling import mypyc_attr
+
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
 
+@mypyc_attr(free_list_len=1)
 class Piece:
     """Consecutive packets of a train that travel together.
 

@@ -107,8 +107,11 @@ def _connect(topology: Topology, network: Network) -> None:
                 if not path.links:  # a switch alone carries no flow: see Scenario.paths
                     continue
                 routes = network.hosts[here.name].routes
-                to_remote = routes.setdefault(packed_address(path.local_address), {})
-                to_remote[packed_address(path.remote_address)] = Route(
+                local = packed_address(path.local_address)
+                remote = packed_address(path.remote_address)
+                routes.setdefault(local, {})[remote] = Route(
+                    local,
+                    remote,
                     _conduits(topology, path, network),
                     _frame_header_bytes(topology, path),
                     network.hosts[there.name],

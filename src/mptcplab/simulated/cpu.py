@@ -22,8 +22,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.compiling import mypyc_attr
 from mptcplab.loop import Loop, Timer
-from mptcplab.stack.extension import mypyc_attr
 
 if TYPE_CHECKING:
     from mypy_extensions import i64

@@ -18,6 +18,8 @@ from mptcplab.network.wire import Wire
 from mptcplab.simulated.parcel import Parcel
 
 if TYPE_CHECKING:
+    from mypy_extensions import i64
+
     from mptcplab.simulated.host import Host
 
 PIECE_NS: Final = 1_500_000
@@ -73,17 +75,22 @@ class Conduit(Wire):
 class Route:
     """The conduits between two interfaces, and the host behind the last one."""
 
-    __slots__ = ("conduits", "first", "frame_header_bytes", "hops", "host")
+    __slots__ = ("conduits", "first", "frame_header_bytes", "hops", "host", "local", "remote")
 
     def __init__(
         self,
+        local: bytes,
+        remote: bytes,
         conduits: tuple[Conduit, ...],
         frame_header_bytes: int,
         host: Host,
     ) -> None:
+        self.local = local
+        """Addresses of the two interfaces, packed."""
+        self.remote = remote
         self.conduits = conduits
         self.first = conduits[0]
-        self.hops = len(conduits)
+        self.hops: i64 = len(conduits)
         self.frame_header_bytes = frame_header_bytes
         """Ethernet header, with the VLAN tag where there is one."""
         self.host = host

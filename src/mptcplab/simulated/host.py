@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PASSING: Final = (DataReadable.kind, DataWritable.kind)
 """Events that concern nobody but the application, and come often."""
 
+TAKEN_SLOTS: Final = 64
+"""How many routes of late a host remembers; a power of two."""
+
 Watcher = Callable[[int, Segment], None]
 """Sees a segment that an interface sends or receives, and when."""
 
@@ -68,6 +71,7 @@ class Host(Timer):
         "_ring_packets",
         "_shared",
         "_shared_byte_ns",
+        "_taken",
         "applications",
         "copies_cost",
         "name",
@@ -92,6 +96,8 @@ class Host(Timer):
         self.stack = Stack(config, random)
         self.routes: dict[bytes, dict[bytes, Route]] = {}
         """By local and by remote address."""
+        self._taken: list[Route | None] = [None] * TAKEN_SLOTS
+        """The route that a segment took last, by a hash of its ports."""
         self.watchers: dict[bytes, Watcher] = {}
         """By local address: who sees what its interface sends and receives."""
         self.applications: dict[Connection, Application] = {}
@@ -155,7 +161,8 @@ class Host(Timer):
         now_ns: i64 = self.loop.now_ns
         while True:
             while stack.events:
-                self._tell(stack.events.popleft())
+                for event in stack.take_events():
+                    self._tell(event)
             segment = stack.poll_transmit(now_ns)
             if segment is not None:
                 self._send(segment)
@@ -175,11 +182,16 @@ class Host(Timer):
             watcher = self.watchers.get(segment.src)
             if watcher is not None:
                 watcher(self.loop.now_ns, segment)
-        routes = self.routes.get(segment.src)
-        route = None if routes is None else routes.get(segment.dst)
-        if route is None:
-            self.unrouted += 1
-            return
+        source: i64 = segment.src_port
+        slot = (source ^ segment.dst_port) & (TAKEN_SLOTS - 1)
+        route = self._taken[slot]
+        if route is None or route.local is not segment.src or route.remote is not segment.dst:
+            routes = self.routes.get(segment.src)
+            route = None if routes is None else routes.get(segment.dst)
+            if route is None:
+                self.unrouted += 1
+                return
+            self._taken[slot] = route
         header_bytes = segment.header_bytes + route.frame_header_bytes
         route.first.send(Parcel(segment, route, header_bytes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.compiling import mypyc_attr
 from mptcplab.simulated.cpu import Core, Work
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES, Dss, MptcpOption
 from mptcplab.wire.segment import FIN, PSH, Segment
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _LAST_ONLY: Final = FIN | PSH  # flags that belong to the last packet of a train
 
 
+@mypyc_attr(free_list_len=1)
 class Parcel(Work):
     """A segment on its way, and, when it has arrived, work for the core that serves it.
 

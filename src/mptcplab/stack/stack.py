@@ -9,7 +9,6 @@ Times are nanoseconds of any clock that does not go back.
 
 from __future__ import annotations
 
-from collections import deque
 from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -39,6 +38,9 @@ EPHEMERAL_FIRST: Final = 32_768
 """Linux's ip_local_port_range; RFC 6056 asks for random choice within a range."""
 EPHEMERAL_LAST: Final = 60_999
 
+FOUND_SLOTS: Final = 64
+"""How many subflows of late a host remembers; a power of two."""
+
 IPV4_FIXED_BYTES: Final = 40
 IPV6_FIXED_BYTES: Final = 60
 
@@ -60,12 +62,14 @@ class Stack:
     __slots__ = (
         "_by_ports",
         "_by_token",
+        "_found",
         "_last_pending",
         "_listeners",
         "_pending",
         "_timer_count",
         "_timers",
         "_unsure",
+        "_wake_ns",
         "config",
         "connections",
         "events",
@@ -83,10 +87,14 @@ class Stack:
         self.mtu_of: dict[bytes, int] = {}
         """MTU of the interfaces of addresses that differ from the configuration's."""
         self.connections: list[Connection] = []
-        self.events: deque[events.Event] = deque()
-        self.outbox: deque[Segment] = deque()
+        self.events: list[events.Event] = []
+        self.outbox: list[Segment] = []
+        """Lists: they are looked at far more often than they hold anything, and compiled code sees
+        at once whether a list is empty."""
         self._by_ports: dict[int, list[MptcpSubflow]] = {}
         """Subflows by their two ports in one number; those of one number differ in addresses."""
+        self._found: list[MptcpSubflow | None] = [None] * FOUND_SLOTS
+        """The subflow that a segment was for last, by a hash of its ports."""
         self._by_token: dict[int, Connection] = {}
         self._listeners: list[Listener] = []
         self._pending: Connection | None = None
@@ -96,6 +104,8 @@ class Stack:
         """Connections whose timers may have changed since the last look, linked."""
         self._timers: list[tuple[int, int, Connection]] = []
         self._timer_count: int = 0
+        self._wake_ns: i64 = NEVER_NS
+        """When the first of them is due."""
 
     # Addresses.
 
@@ -226,6 +236,7 @@ class Stack:
                 connection.wake_ns = NEVER_NS
                 connection.handle_timeout(now_ns)
                 self.touch(connection)
+        self._wake_ns = timers[0][0] if timers else NEVER_NS
 
     # Out.
 
@@ -233,7 +244,7 @@ class Stack:
         """Return the next segment to send, or ``None``."""
         while True:
             if self.outbox:
-                return self.outbox.popleft()
+                return self.outbox.pop(0)
             connection = self._pending
             if connection is None:
                 return None
@@ -255,12 +266,14 @@ class Stack:
             wake_ns, _, connection = timers[0]
             deadline_ns = connection.next_deadline_ns()
             if connection.wake_ns == wake_ns and deadline_ns == wake_ns:
+                self._wake_ns = wake_ns
                 return wake_ns
             heappop(timers)
             if connection.wake_ns == wake_ns:
                 connection.wake_ns = NEVER_NS
                 self._note_timers(connection)
                 self._refresh_timers()
+        self._wake_ns = NEVER_NS
         return None
 
     def next_wake_ns(self) -> i64:
@@ -270,7 +283,7 @@ class Stack:
         loop woken then may find nothing due, and has little to do until then.
         """
         self._refresh_timers()
-        return self._timers[0][0] if self._timers else NEVER_NS
+        return self._wake_ns
 
     def _refresh_timers(self) -> None:
         """Look again at the connections that something happened to.
@@ -287,6 +300,8 @@ class Stack:
                 connection.wake_ns = deadline
                 self._timer_count += 1
                 heappush(timers, (deadline, self._timer_count, connection))
+                if deadline < self._wake_ns:
+                    self._wake_ns = deadline
             following = connection.next_unsure
             connection.next_unsure = None
             connection = following
@@ -294,7 +309,13 @@ class Stack:
 
     def poll_event(self) -> events.Event | None:
         """Return the next event, or ``None``."""
-        return self.events.popleft() if self.events else None
+        return self.events.pop(0) if self.events else None
+
+    def take_events(self) -> list[events.Event]:
+        """Return all that ``poll_event`` would, in its order."""
+        taken = self.events
+        self.events = []
+        return taken
 
     # For connections.
 
@@ -324,6 +345,7 @@ class Stack:
 
     def unregister(self, subflow: MptcpSubflow) -> None:
         """Forget a subflow."""
+        self._found[(subflow.local_port ^ subflow.remote_port) & (FOUND_SLOTS - 1)] = None
         number = subflow.local_port << 16 | subflow.remote_port
         others = [item for item in self._by_ports.get(number, ()) if item is not subflow]
         if others:
@@ -332,13 +354,24 @@ class Stack:
             self._by_ports.pop(number, None)
 
     def _find(
-        self, local: bytes, local_port: int, remote: bytes, remote_port: int
+        self, local: bytes, local_port: i64, remote: bytes, remote_port: i64
     ) -> MptcpSubflow | None:
         """Return the subflow of an address pair."""
+        slot = (local_port ^ remote_port) & (FOUND_SLOTS - 1)
+        found = self._found[slot]
+        if (
+            found is not None
+            and found.local_port == local_port
+            and found.remote_port == remote_port
+            and found.local == local
+            and found.remote == remote
+        ):
+            return found
         several = self._by_ports.get(local_port << 16 | remote_port)
         if several is not None:
             for subflow in several:
                 if subflow.local == local and subflow.remote == remote:
+                    self._found[slot] = subflow
                     return subflow
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from mptcplab.compiling import mypyc_attr
 from mptcplab.wire.checksum import dss_checksum
 from mptcplab.wire.error import WireError
 
@@ -250,6 +251,7 @@ class MpJoinAck(MptcpOption):
         return bytes((MPTCP_KIND, 24, MP_JOIN << 4, 0)) + self.hmac
 
 
+@mypyc_attr(free_list_len=1)
 class Dss(MptcpOption):
     """Data sequence signal: DATA_ACK, mapping and DATA_FIN, each optional.
 

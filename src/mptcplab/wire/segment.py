@@ -12,9 +12,13 @@ and absent options are ``None``, ``False`` or an empty tuple.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from mptcplab.compiling import mypyc_attr
 from mptcplab.wire.mptcp import MptcpOption
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 FIN: Final = 0x001
 SYN: Final = 0x002
@@ -83,6 +87,7 @@ class MalformedOption:
         )
 
 
+@mypyc_attr(free_list_len=1)
 class Segment:
     """One TCP segment or train of segments with its addresses; see the module's description."""
 
@@ -113,41 +118,41 @@ class Segment:
     def __init__(
         self,
         src: bytes,
-        src_port: int,
+        src_port: i64,
         dst: bytes,
-        dst_port: int,
+        dst_port: i64,
         *,
-        seq: int = 0,
-        ack: int = 0,
-        flags: int = 0,
-        window: int = 0,
-        payload_bytes: int = 0,
+        seq: i64 = 0,
+        ack: i64 = 0,
+        flags: i64 = 0,
+        window: i64 = 0,
+        payload_bytes: i64 = 0,
         payload: bytes | memoryview | None = None,
-        segment_size_bytes: int = 0,
+        segment_size_bytes: i64 = 0,
         mss: int | None = None,
         wscale: int | None = None,
         sack_permitted: bool = False,
         sack: tuple[tuple[int, int], ...] = (),
         ts_val: int | None = None,
-        ts_ecr: int = 0,
+        ts_ecr: i64 = 0,
         mptcp: tuple[MptcpOption, ...] = (),
-        ecn: int = NOT_ECT,
+        ecn: i64 = NOT_ECT,
     ) -> None:
         self.src = src
-        self.src_port = src_port
+        self.src_port: i64 = src_port
         self.dst = dst
-        self.dst_port = dst_port
-        self.seq = seq
-        self.ack = ack
-        self.flags = flags
+        self.dst_port: i64 = dst_port
+        self.seq: i64 = seq
+        self.ack: i64 = ack
+        self.flags: i64 = flags
         """The twelve bits after the data offset (``FIN`` .. ``CWR`` and the reserved ones)."""
-        self.window = window
+        self.window: i64 = window
         """The 16-bit window field, unscaled."""
-        self.payload_bytes = payload_bytes
+        self.payload_bytes: i64 = payload_bytes
         """Payload length, of the whole train."""
         self.payload = payload
         """The payload, or ``None`` where only its length matters (then it reads as zero bytes)."""
-        self.segment_size_bytes = segment_size_bytes
+        self.segment_size_bytes: i64 = segment_size_bytes
         """Payload per packet of a train; 0 where the payload fits one packet."""
         self.mss = mss
         self.wscale = wscale
@@ -156,9 +161,9 @@ class Segment:
         """SACK blocks as (left edge, right edge)."""
         self.ts_val = ts_val
         """Timestamp value; ``None`` when the option is absent (``ts_ecr`` then means nothing)."""
-        self.ts_ecr = ts_ecr
+        self.ts_ecr: i64 = ts_ecr
         self.mptcp = mptcp
-        self.ecn = ecn
+        self.ecn: i64 = ecn
         """ECN codepoint of the IP header."""
         self.raw_options: tuple[RawOption, ...] = ()
         """TCP options of other kinds, kept as they came and sent as they are."""
@@ -166,7 +171,7 @@ class Segment:
         """Options that broke their format, set by decoding and never sent."""
 
     @property
-    def packets(self) -> int:
+    def packets(self) -> i64:
         """How many packets this segment is on the wire."""
         size = self.segment_size_bytes
         if size <= 0 or self.payload_bytes <= size:
@@ -174,14 +179,14 @@ class Segment:
         return (self.payload_bytes + size - 1) // size
 
     @property
-    def sequence_length(self) -> int:
+    def sequence_length(self) -> i64:
         """Sequence space that the segment takes: payload, SYN and FIN (RFC 9293 section 3.4)."""
         return self.payload_bytes + (1 if self.flags & SYN else 0) + (1 if self.flags & FIN else 0)
 
     @property
-    def option_bytes(self) -> int:
+    def option_bytes(self) -> i64:
         """Length of the encoded TCP options, with padding; may exceed ``MAX_OPTION_BYTES``."""
-        length = 0
+        length: i64 = 0
         if self.mss is not None:
             length += 4
         if self.wscale is not None:
@@ -199,13 +204,13 @@ class Segment:
         return (length + 3) & ~3
 
     @property
-    def header_bytes(self) -> int:
+    def header_bytes(self) -> i64:
         """Bytes of IP and TCP header, with options, on each packet of this segment."""
-        ip_bytes = IPV4_HEADER_BYTES if len(self.src) == 4 else IPV6_HEADER_BYTES
+        ip_bytes: i64 = IPV4_HEADER_BYTES if len(self.src) == 4 else IPV6_HEADER_BYTES
         return ip_bytes + TCP_HEADER_BYTES + self.option_bytes
 
     @property
-    def wire_bytes(self) -> int:
+    def wire_bytes(self) -> i64:
         """Bytes on the wire at the IP level: the payload and the headers of every packet."""
         return self.payload_bytes + self.packets * self.header_bytes
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Final
 
-from mptcplab.stack.extension import mypyc_attr
+from mptcplab.compiling import mypyc_attr
 
 UNLIMITED_BYTES: Final = 1 << 60
 """The first ssthresh: arbitrarily high (RFC 5681, section 3.1)."""

@@ -230,7 +230,7 @@ class Connection:
 
     # What measurements read.
 
-    def subflow(self, subflow_id: int) -> MptcpSubflow | None:
+    def subflow(self, subflow_id: i64) -> MptcpSubflow | None:
         """Return the subflow of that number, unless it is gone."""
         for subflow in self.subflows:
             if subflow.subflow_id == subflow_id:
@@ -319,7 +319,7 @@ class Connection:
         stack.register(subflow)
         return subflow
 
-    def set_subflow_mss(self, subflow: MptcpSubflow, mss_bytes: int) -> None:
+    def set_subflow_mss(self, subflow: MptcpSubflow, mss_bytes: i64) -> None:
         """The payload per packet is agreed: start congestion control for it."""
         sender = subflow.sender
         if self.send.view.train_bytes < mss_bytes:
@@ -410,7 +410,7 @@ class Connection:
 
     # Data in.
 
-    def unwrap_dsn(self, dsn: int, is_8: bool) -> int:
+    def unwrap_dsn(self, dsn: int, is_8: bool) -> i64:
         """Return the stream offset of one of the peer's data sequence numbers."""
         return limited(unwrap(dsn, self.rx_numbers.base, self.receive_buffer.rcv_nxt, is_8))
 
@@ -430,7 +430,7 @@ class Connection:
         number = self.rx_numbers.at(received)
         return number if self.ack_8 else number & MASK32
 
-    def handle_data(self, offset: int, end: int, payload: bytes | None, now_ns: i64) -> None:
+    def handle_data(self, offset: i64, end: i64, payload: bytes | None, now_ns: i64) -> None:
         """Payload arrived on some subflow, in its order."""
         buffer = self.receive_buffer
         if 0 <= self.data_fin_offset < end:
@@ -488,7 +488,7 @@ class Connection:
         if offset > self.send.buffer.acked_offset or self.send.fin_acked:
             self._advance_acked(offset, now_ns)
 
-    def _advance_acked(self, offset: int, now_ns: i64) -> None:
+    def _advance_acked(self, offset: i64, now_ns: i64) -> None:
         send = self.send
         send.acknowledge(offset)
         send.tune(self.usable)

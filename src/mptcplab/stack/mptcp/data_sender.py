@@ -133,7 +133,7 @@ class DataSender:
 
     # Acknowledgments.
 
-    def acknowledge(self, offset: int) -> None:
+    def acknowledge(self, offset: i64) -> None:
         """Everything before ``offset`` is acknowledged at the data level."""
         written = self.buffer.written_offset
         if offset > written:
@@ -202,12 +202,12 @@ class DataSender:
 
     # The peer's window.
 
-    def open_window(self, edge: int) -> None:
+    def open_window(self, edge: i64) -> None:
         """The peer takes data up to offset ``edge``; edges never move back (RFC 8684 3.3.4)."""
         if edge > self.window_end:
             self.move_window(edge)
 
-    def move_window(self, edge: int) -> None:
+    def move_window(self, edge: i64) -> None:
         """The peer takes data up to offset ``edge``, which may be less than it said before."""
         if edge > self.window_end:
             self.persist_ns = NEVER_NS
@@ -308,7 +308,7 @@ class DataSender:
             view.pending_carriers = 0
         return self.scheduler.next_allotment(view)
 
-    def note_given(self, subflow: MptcpSubflow, offset: int, end: int) -> None:
+    def note_given(self, subflow: MptcpSubflow, offset: i64, end: i64) -> None:
         """Account for data that a subflow was given."""
         carrier = 1 << subflow.subflow_id
         if offset >= self.sent_offset:

@@ -7,32 +7,40 @@ one. Where the checksum is in use a mapping's bytes are held until all of them a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from mptcplab.compiling import mypyc_attr
 from mptcplab.wire.checksum import add_sums, dss_checksum, ones_sum
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
 
+NOTHING_HELD: Final[list[tuple[int, int, bytes | None]]] = []
+"""What most mappings hold: those without checksum. Nobody adds to it."""
+
+
+@mypyc_attr(free_list_len=1)
 class Mapping:
     """Subflow sequence numbers ``ssn`` to ``end`` stand for the stream from ``offset`` on."""
 
     __slots__ = ("checksum", "data_fin", "end", "held", "offset", "ssn", "sum", "summed")
 
-    def __init__(self, ssn: int, end: int, offset: int, checksum: int, data_fin: bool) -> None:
+    def __init__(self, ssn: i64, end: i64, offset: i64, checksum: i64, data_fin: bool) -> None:
         self.ssn: i64 = ssn
         self.end: i64 = end
         self.offset: i64 = offset
         self.checksum: i64 = checksum
         """-1 for none."""
         self.data_fin: bool = data_fin
-        self.held: list[tuple[int, int, bytes | None]] = []
+        self.held = NOTHING_HELD
         self.sum: int = 0
         self.summed: i64 = 0
 
-    def hold(self, start: int, end: int, payload: bytes | None) -> None:
+    def hold(self, start: i64, end: i64, payload: bytes | None) -> None:
         """Keep bytes, which come in order, until the mapping is complete."""
+        if self.held is NOTHING_HELD:
+            self.held = []
         self.held.append((start, end, payload))
         if payload is not None:
             self.sum = add_sums(self.sum, ones_sum(payload), odd=self.summed % 2 == 1)
@@ -93,13 +101,16 @@ class MappingTable:
             mappings.insert(index, mapping)
         return True
 
-    def find(self, ssn: int) -> Mapping | None:
+    def find(self, ssn: i64) -> Mapping | None:
         """Return the mapping that covers ``ssn``, forgetting those wholly before it."""
         mappings = self._mappings
         while mappings:
             mapping = mappings[0]
             if mapping.end <= ssn:
-                mappings.pop(0)
+                if len(mappings) == 1:
+                    mappings.pop()  # the same, and spares moving a slice
+                else:
+                    mappings.pop(0)
                 continue
             return mapping if mapping.ssn <= ssn else None
         return None

@@ -9,16 +9,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from mptcplab.compiling import mypyc_attr
+
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
 
+@mypyc_attr(free_list_len=1)
 class Piece:
     """A run of the stream with one set of carriers throughout."""
 
     __slots__ = ("carriers", "end", "start")
 
-    def __init__(self, start: int, end: int, carriers: int) -> None:
+    def __init__(self, start: i64, end: i64, carriers: i64) -> None:
         self.start: i64 = start
         self.end: i64 = end
         self.carriers: i64 = carriers
@@ -37,7 +40,7 @@ class Outstanding:
         """Return the oldest piece."""
         return self._pieces[self._head] if self._head < len(self._pieces) else None
 
-    def append(self, start: int, end: int, carrier: int) -> None:
+    def append(self, start: i64, end: i64, carrier: i64) -> None:
         """Note new data given to a first carrier."""
         pieces = self._pieces
         if self._head < len(pieces):
@@ -47,7 +50,7 @@ class Outstanding:
                 return
         pieces.append(Piece(start, end, carrier))
 
-    def carry(self, start: int, end: int, carrier: int) -> None:
+    def carry(self, start: i64, end: i64, carrier: i64) -> None:
         """Note that outstanding data were given to one more carrier."""
         index = self._index(start)
         pieces = self._pieces
@@ -67,19 +70,19 @@ class Outstanding:
                 piece.carriers |= carrier
             index += 1
 
-    def at(self, offset: int) -> Piece | None:
+    def at(self, offset: i64) -> Piece | None:
         """Return the piece that holds ``offset``."""
         index = self._index(offset)
         if index < len(self._pieces) and self._pieces[index].start <= offset:
             return self._pieces[index]
         return None
 
-    def drop_carrier(self, carrier: int) -> None:
+    def drop_carrier(self, carrier: i64) -> None:
         """Take a subflow that is gone out of all sets."""
         for index in range(self._head, len(self._pieces)):
             self._pieces[index].carriers &= ~carrier
 
-    def rewind(self, offset: int) -> None:
+    def rewind(self, offset: i64) -> None:
         """Forget everything from ``offset`` on: it will be sent anew."""
         pieces = self._pieces
         while self._head < len(pieces) and pieces[-1].end > offset:
@@ -88,7 +91,7 @@ class Outstanding:
                 break
             pieces.pop()
 
-    def release(self, offset: int) -> None:
+    def release(self, offset: i64) -> None:
         """Forget everything before ``offset``."""
         pieces = self._pieces
         head = self._head
@@ -104,7 +107,7 @@ class Outstanding:
             head = 0
         self._head = head
 
-    def _index(self, offset: int) -> int:
+    def _index(self, offset: i64) -> i64:
         low = self._head
         high = len(self._pieces)
         while low < high:

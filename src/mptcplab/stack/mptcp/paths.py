@@ -6,7 +6,6 @@ requires), REMOVE_ADDR and MP_PRIO on ACKs of their own (RFC 8684 sections 3.3.8
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack import events
@@ -34,6 +33,8 @@ from mptcplab.wire.mptcp import RST_UNSPECIFIED, AddAddr, MpPrio, MptcpOption, R
 from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
+    from mypy_extensions import i64
+
     from mptcplab.stack.mptcp.connection import Connection
 
 ADD_ADDR_RETRANSMISSIONS: Final = 3
@@ -79,7 +80,7 @@ class Paths:
         self.manager: PathManager = manager
         self.remotes: list[RemoteAddress] = []
         self.announcements: dict[int, Announcement] = {}
-        self.signals: deque[tuple[MptcpSubflow | None, MptcpOption]] = deque()
+        self.signals: list[tuple[MptcpSubflow | None, MptcpOption]] = []
         """Options that wait for an ACK of their own; on any subflow where none is named."""
         self.started: bool = False
         self._wanted_ns: int = NEVER_NS
@@ -325,7 +326,7 @@ class Paths:
 
     # Timers and segments.
 
-    def next_deadline_ns(self) -> int:
+    def next_deadline_ns(self) -> i64:
         """Return when an announcement is due again or the manager wants to be called."""
         if not self.started or not self._active():
             return NEVER_NS
@@ -359,7 +360,7 @@ class Paths:
             subflow = target if target in usable else (usable[0] if usable else None)
             if subflow is None:
                 return None
-            self.signals.popleft()
+            self.signals.pop(0)
             if target is not None and target is not subflow and isinstance(option, MpPrio):
                 continue  # RFC 8684 section 3.3.8: it speaks of the subflow that carries it
             options: tuple[MptcpOption, ...] = (option,)

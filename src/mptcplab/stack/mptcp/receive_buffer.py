@@ -65,19 +65,19 @@ class ReceiveBuffer:
         self._measured_read: i64 = 0
         self._space_bytes: i64 = 0
 
-    def largest_bytes(self) -> int:
+    def largest_bytes(self) -> i64:
         """Return the size that it may reach."""
         return self.max_bytes if self.max_bytes > self.size_bytes else self.size_bytes
 
-    def readable_bytes(self) -> int:
+    def readable_bytes(self) -> i64:
         """Return what is in order and unread."""
         return self.rcv_nxt - self.read_offset
 
-    def out_of_order_bytes(self) -> int:
+    def out_of_order_bytes(self) -> i64:
         """Return what waits behind a gap."""
         return self.reassembly.held_bytes
 
-    def window(self, shift: int, segment_bytes: int = 0) -> int:
+    def window(self, shift: i64, segment_bytes: i64 = 0) -> i64:
         """Return the window to advertise with a scale of ``shift``, and remember its edge.
 
         The edge moves on in steps worth a segment of ``segment_bytes`` or half the buffer only
@@ -110,7 +110,7 @@ class ReceiveBuffer:
             self.edge_offset = rcv_nxt + window
         return window
 
-    def insert(self, offset: int, end: int, payload: bytes | None) -> int:
+    def insert(self, offset: i64, end: i64, payload: bytes | None) -> i64:
         """Take bytes of the stream in; return how many became readable."""
         self.last_train_bytes = end - offset
         rcv_nxt = self.rcv_nxt
@@ -165,7 +165,7 @@ class ReceiveBuffer:
         self.read_offset += size
         return size
 
-    def adjust(self, rtt_ns: int, mss_bytes: int, now_ns: i64) -> None:
+    def adjust(self, rtt_ns: i64, mss_bytes: i64, now_ns: i64) -> None:
         """Once per round trip: grow to twice what was read in the last one, and some slack."""
         if self.max_bytes <= self.size_bytes or rtt_ns <= 0:
             return
@@ -183,7 +183,7 @@ class ReceiveBuffer:
         self._measured_from_ns = now_ns
         self._measured_read = self.read_offset
 
-    def _append(self, size: int, payload: bytes | None) -> None:
+    def _append(self, size: i64, payload: bytes | None) -> None:
         self.rcv_nxt += size
         if payload is None:
             self.counting = True

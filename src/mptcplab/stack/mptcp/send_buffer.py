@@ -37,20 +37,20 @@ class SendBuffer:
         self._bytes += content
         self.written_offset += len(content)
 
-    def append_length(self, length: int) -> None:
+    def append_length(self, length: i64) -> None:
         """Add ``length`` bytes without content. Raises ``ValueError`` after bytes were written."""
         if not self.counting:
             raise ValueError("this stream was written as bytes: lengths cannot follow")
         self.written_offset += length
 
-    def content(self, offset: int, end_offset: int) -> bytes | None:
+    def content(self, offset: i64, end_offset: i64) -> bytes | None:
         """Return the bytes between two offsets, or ``None`` where only lengths were written."""
         if self.counting:
             return None
         base = self.acked_offset
         return bytes(self._bytes[offset - base : end_offset - base])
 
-    def release(self, offset: int) -> None:
+    def release(self, offset: i64) -> None:
         """Drop everything before ``offset``: it is acknowledged."""
         if offset <= self.acked_offset:
             return

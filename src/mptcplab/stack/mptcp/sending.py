@@ -79,7 +79,7 @@ def _poll_backlog(connection: Connection, subflow: MptcpSubflow, now_ns: i64) ->
 
 
 def send_on(
-    connection: Connection, subflow: MptcpSubflow, offset: int, end: int, now_ns: i64
+    connection: Connection, subflow: MptcpSubflow, offset: i64, end: i64, now_ns: i64
 ) -> Segment:
     """Give stream data the subflow's next sequence numbers, and return the segment."""
     send = connection.send

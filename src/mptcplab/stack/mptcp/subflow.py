@@ -7,14 +7,13 @@ fallback, the one subflow's sequence numbers are the stream.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import fallback, handshake, options
 from mptcplab.stack.mptcp.backlog import Backlog
-from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
+from mptcplab.stack.mptcp.mapping import NOTHING_HELD, Mapping, MappingTable
 from mptcplab.stack.mptcp.trains import longest_train, reader_bound
 from mptcplab.stack.schedulers.base import SubflowView
 from mptcplab.stack.tcp.receiver import NEVER_NS
@@ -99,7 +98,7 @@ class MptcpSubflow(Subflow):
         remote: bytes,
         remote_port: int,
         sender: Sender,
-        outbox: deque[Segment],
+        outbox: list[Segment],
         active: bool,
         ts_offset: int,
         mss_bytes: int,
@@ -233,15 +232,15 @@ class MptcpSubflow(Subflow):
 
     # Building segments.
 
-    def on_window(self) -> int:
+    def on_window(self) -> i64:
         return self.connection.receive_buffer.window(
             0 if self.state is SYN_SENT else self.rcv_wscale, self.receiver.mss_bytes
         )
 
-    def on_largest_window(self) -> int:
+    def on_largest_window(self) -> i64:
         return self.connection.receive_buffer.largest_bytes()
 
-    def on_acceptance_edge(self) -> int:
+    def on_acceptance_edge(self) -> i64:
         # RFC 8684 section 3.3.4: the window is the connection's; each subflow may use all of it.
         buffer = self.connection.receive_buffer
         return self.receiver.rcv_nxt + buffer.edge_offset - buffer.rcv_nxt
@@ -325,7 +324,7 @@ class MptcpSubflow(Subflow):
 
     # Handshake.
 
-    def on_agreed_mss(self, mss_bytes: int) -> None:
+    def on_agreed_mss(self, mss_bytes: i64) -> None:
         taken = TIMESTAMP_BYTES if self.ts_enabled else 0
         if self.connection.mptcp:
             taken += DSS_BYTES
@@ -457,7 +456,7 @@ class MptcpSubflow(Subflow):
         )
 
     def add_mapping(
-        self, ssn: int, length: int, offset: int, checksum: int, data_fin: bool, now_ns: i64
+        self, ssn: i64, length: i64, offset: i64, checksum: i64, data_fin: bool, now_ns: i64
     ) -> bool:
         """Take in a mapping; ``False`` after the subflow was reset for it."""
         table = self.mappings
@@ -480,14 +479,14 @@ class MptcpSubflow(Subflow):
                 self.on_payload(start, stop, payload, now_ns)
         return True
 
-    def _unwrap_ssn(self, ssn: int) -> int:
+    def _unwrap_ssn(self, ssn: i64) -> i64:
         near = self.receiver.rcv_nxt
         distance = (ssn - near) & MASK32
         if distance >= 0x8000_0000:
             distance -= 0x1_0000_0000
         return near + distance
 
-    def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: i64) -> None:
+    def on_payload(self, seq: i64, end: i64, payload: bytes | None, now_ns: i64) -> None:
         connection = self.connection
         if self._in_order_of_stream():
             connection.handle_data(seq + self.rx_delta, end + self.rx_delta, payload, now_ns)
@@ -532,7 +531,7 @@ class MptcpSubflow(Subflow):
         for start, stop, part in mapping.held:
             offset = mapping.offset + start - mapping.ssn
             connection.handle_data(offset, offset + stop - start, part, now_ns)
-        mapping.held = []
+        mapping.held = NOTHING_HELD
         return True
 
     def _keep_unmapped(self, start: int, end: int, payload: bytes | None, now_ns: i64) -> None:

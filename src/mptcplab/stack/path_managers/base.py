@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mptcplab.stack.extension import mypyc_attr
+from mptcplab.compiling import mypyc_attr
 
 
 class SubflowState(Enum):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from mptcplab.compiling import mypyc_attr
 from mptcplab.stack.congestion.base import CongestionControl
-from mptcplab.stack.extension import mypyc_attr
 
 
 class SubflowView:
@@ -117,6 +117,7 @@ class ConnectionView:
         """Bit ``1 << subflow_id`` is set for each subflow that was given that piece."""
 
 
+@mypyc_attr(free_list_len=1)
 class Allotment:
     """An order: send the data from ``offset`` to ``end_offset`` on ``subflow``."""
 

@@ -70,13 +70,13 @@ class Receiver:
         self._unacked_bytes: i64 = 0
         self._ranges: list[tuple[int, int]] = []
 
-    def open_at(self, irs: int) -> None:
+    def open_at(self, irs: i64) -> None:
         """Take in the peer's SYN."""
         self.irs = irs
         self.rcv_nxt = 1
         self.last_ack_sent = 1
 
-    def unwrap(self, seq: int) -> int:
+    def unwrap(self, seq: i64) -> i64:
         """Return the relative form of the peer's sequence number ``seq``."""
         near = self.rcv_nxt
         distance = (seq - self.irs - near) & 0xFFFF_FFFF
@@ -84,7 +84,7 @@ class Receiver:
             distance -= 0x1_0000_0000
         return near + distance
 
-    def accept(self, seq: int, end: int, payload: bytes | None, now_ns: i64) -> list[Chunk] | None:
+    def accept(self, seq: i64, end: i64, payload: bytes | None, now_ns: i64) -> list[Chunk] | None:
         """Take payload in, the part at or after ``rcv_nxt``; return what is now in order.
 
         ``None`` means that the train in hand was itself next and alone: the usual case. The
@@ -125,13 +125,13 @@ class Receiver:
             self._ranges = [item for item in self._ranges if item[1] > rcv_nxt]
         return ready
 
-    def note_duplicate(self, seq: int, end: int) -> None:
+    def note_duplicate(self, seq: i64, end: i64) -> None:
         """Remember a range that arrived again."""
         self.duplicate_bytes += end - seq
         if end - seq > 0:
             self.duplicate_range = (seq, end)
 
-    def sack_blocks(self, room: int) -> tuple[tuple[int, int], ...]:
+    def sack_blocks(self, room: i64) -> tuple[tuple[int, int], ...]:
         """Return up to ``room`` SACK blocks as wire numbers, a D-SACK first (RFC 2018, 2883)."""
         irs = self.irs
         duplicate = self.duplicate_range
@@ -156,13 +156,13 @@ class Receiver:
         self._unacked_bytes = 0
         self.last_ack_sent = self.rcv_nxt
 
-    def paws_rejects(self, ts_val: int, now_ns: i64) -> bool:
+    def paws_rejects(self, ts_val: i64, now_ns: i64) -> bool:
         """Say whether a timestamp is older than TS.Recent (RFC 7323 section 5.3, R1)."""
         if ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000:
             return False
         return now_ns - self.ts_recent_age_ns < PAWS_IDLE_NS
 
-    def note_timestamp(self, seq: int, ts_val: int, now_ns: i64) -> None:
+    def note_timestamp(self, seq: i64, ts_val: i64, now_ns: i64) -> None:
         """Update TS.Recent from a segment that starts at ``seq`` (RFC 7323 section 4.3)."""
         if (
             seq <= self.last_ack_sent and ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000
@@ -170,7 +170,7 @@ class Receiver:
             self.ts_recent = ts_val
             self.ts_recent_age_ns = now_ns
 
-    def _add_range(self, left: int, right: int) -> None:
+    def _add_range(self, left: i64, right: i64) -> None:
         """Merge a range with those that touch it, and put it first: RFC 2018 section 4."""
         kept: list[tuple[int, int]] = []
         for item in self._ranges:

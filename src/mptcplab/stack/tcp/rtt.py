@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 CLOCK_GRANULARITY_NS: Final = 1_000_000
 """G of RFC 6298: Linux's tick at 1000 Hz, so that an idle path's RTO is not its RTT itself."""
@@ -44,23 +47,23 @@ class RttEstimator:
 
     def __init__(
         self,
-        initial_rto_ns: int = INITIAL_RTO_NS,
-        min_rto_ns: int = MIN_RTO_NS,
-        max_rto_ns: int = MAX_RTO_NS,
+        initial_rto_ns: i64 = INITIAL_RTO_NS,
+        min_rto_ns: i64 = MIN_RTO_NS,
+        max_rto_ns: i64 = MAX_RTO_NS,
     ) -> None:
-        self._min_rto_ns = min_rto_ns
-        self._max_rto_ns = max_rto_ns
-        self._base_rto_ns = initial_rto_ns
-        self._min_since_ns = 0
-        self.rto_ns = initial_rto_ns
-        self.srtt_ns = 0
-        self.rttvar_ns = 0
-        self.min_rtt_ns = 0
-        self.latest_ns = 0
-        self.backoff = 0
+        self._min_rto_ns: i64 = min_rto_ns
+        self._max_rto_ns: i64 = max_rto_ns
+        self._base_rto_ns: i64 = initial_rto_ns
+        self._min_since_ns: i64 = 0
+        self.rto_ns: i64 = initial_rto_ns
+        self.srtt_ns: i64 = 0
+        self.rttvar_ns: i64 = 0
+        self.min_rtt_ns: i64 = 0
+        self.latest_ns: i64 = 0
+        self.backoff: i64 = 0
         """How often the RTO has been doubled since the last sample."""
 
-    def add_sample(self, rtt_ns: int, now_ns: int) -> None:
+    def add_sample(self, rtt_ns: i64, now_ns: i64) -> None:
         """Take one measurement in; it also undoes the backoff (RFC 6298 section 5)."""
         if rtt_ns <= 0:
             rtt_ns = 1

@@ -128,7 +128,7 @@ class Sender:
 
     # What others read.
 
-    def in_flight_bytes(self) -> int:
+    def in_flight_bytes(self) -> i64:
         """Return the pipe of RFC 6675 (without SACK: less one segment per duplicate ACK)."""
         pipe = self.queue.in_flight_bytes()
         if self.dupacks and not self.sack_enabled:
@@ -137,7 +137,7 @@ class Sender:
                 pipe = 0
         return pipe
 
-    def unwrap(self, ack: int) -> int:
+    def unwrap(self, ack: i64) -> i64:
         """Return the relative form of an acknowledgment number."""
         near = self.snd_una
         distance = (ack - self.iss - near) & 0xFFFF_FFFF
@@ -159,7 +159,7 @@ class Sender:
     # Sending.
 
     def record_new(
-        self, end: int, payload: bytes | None, in_flight_bytes: int, now_ns: i64
+        self, end: i64, payload: bytes | None, in_flight_bytes: i64, now_ns: i64
     ) -> Sent:
         """Account for new sequence space up to ``end`` that leaves now."""
         seq = self.snd_nxt
@@ -218,9 +218,9 @@ class Sender:
 
     def handle_ack(
         self,
-        ack: int,
+        ack: i64,
         blocks: list[tuple[int, int]],
-        echoed_sent_ns: int,
+        echoed_sent_ns: i64,
         duplicate: bool,
         now_ns: i64,
     ) -> None:
@@ -273,7 +273,7 @@ class Sender:
                 self.probe_deadline_ns = NEVER_NS
                 self.reorder_deadline_ns = NEVER_NS
 
-    def detect_losses(self, flight_size: int, now_ns: i64) -> None:
+    def detect_losses(self, flight_size: i64, now_ns: i64) -> None:
         """Deem lost what RACK says (RFC 8985 section 6.2, step 5), and react."""
         queue = self.queue
         self.reorder_deadline_ns = NEVER_NS
@@ -396,7 +396,7 @@ class Sender:
 
     # Inside.
 
-    def _take_rtt(self, progress: bool, echoed_sent_ns: int, now_ns: i64) -> int:
+    def _take_rtt(self, progress: bool, echoed_sent_ns: i64, now_ns: i64) -> i64:
         """Sample the RTT (RFC 6298 section 3, RFC 7323 section 4); return it, 0 for none."""
         queue = self.queue
         rtt_ns = 0
@@ -423,7 +423,7 @@ class Sender:
                     self._newest_end = queue.newest_end
         return rtt_ns
 
-    def _take_sacks(self, blocks: list[tuple[int, int]], ack: int) -> None:
+    def _take_sacks(self, blocks: list[tuple[int, int]], ack: i64) -> None:
         queue = self.queue
         first = blocks[0]
         if first[1] <= ack or (
@@ -445,7 +445,7 @@ class Sender:
             self._reorder_multiplier += 1
             self._reorder_persist = REORDER_PERSIST
 
-    def _while_recovering(self, ack: int, progress: bool, echoed_sent_ns: int, now_ns: i64) -> None:
+    def _while_recovering(self, ack: i64, progress: bool, echoed_sent_ns: i64, now_ns: i64) -> None:
         # Eifel detection (RFC 3522): an ACK for the original, sent before the retransmission
         # was, shows that the loss did not happen. Timestamps tick in milliseconds.
         if (
@@ -477,7 +477,7 @@ class Sender:
             if self._reorder_persist == 0:
                 self._reorder_multiplier = 1
 
-    def _enter_recovery(self, flight_size: int, now_ns: i64) -> None:
+    def _enter_recovery(self, flight_size: i64, now_ns: i64) -> None:
         self.in_recovery = True
         self.force_one = True
         self.recovery_point = self.snd_nxt
@@ -493,7 +493,7 @@ class Sender:
                 self.queue.cut(head, head.seq + self.mss_bytes)
             self.queue.mark_lost(head)
 
-    def _reorder_window_ns(self) -> int:
+    def _reorder_window_ns(self) -> i64:
         """Return RACK.reo_wnd (RFC 8985 section 6.2, step 4)."""
         queue = self.queue
         if not queue.reordered and (
@@ -526,7 +526,7 @@ class Sender:
             deadline_ns if deadline_ns < self.rto_deadline_ns else self.rto_deadline_ns
         )
 
-    def _settle_probe(self, ack: int, flight_size: int, duplicate: bool, now_ns: i64) -> None:
+    def _settle_probe(self, ack: i64, flight_size: i64, duplicate: bool, now_ns: i64) -> None:
         """See what a tail loss probe told (RFC 8985 section 7.4)."""
         if ack <= self._probe_end:
             if duplicate and ack == self._probe_end:
@@ -539,7 +539,7 @@ class Sender:
             self.congestion.on_loss_event(now_ns, flight_size)
             self.congestion.on_recovery_exit(now_ns)
 
-    def _pace(self, size: int, now_ns: i64) -> None:
+    def _pace(self, size: i64, now_ns: i64) -> None:
         congestion = self.congestion
         srtt_ns = self.rtt.srtt_ns
         if srtt_ns == 0:

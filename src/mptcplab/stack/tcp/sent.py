@@ -15,10 +15,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from mptcplab.compiling import mypyc_attr
+
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
 
+@mypyc_attr(free_list_len=1)
 class Sent:
     """One train in flight. ``end - seq`` counts the SYN or FIN where it carries one."""
 
@@ -43,7 +46,7 @@ class Sent:
         "timed",
     )
 
-    def __init__(self, seq: int, end: int, payload: bytes | None, sent_ns: int) -> None:
+    def __init__(self, seq: i64, end: i64, payload: bytes | None, sent_ns: i64) -> None:
         self.seq: i64 = seq
         self.end: i64 = end
         self.payload: bytes | None = payload
@@ -69,7 +72,7 @@ class Sent:
         self.checksum: i64 = -1
         """DSS checksum of that mapping, -1 for none."""
 
-    def fork(self, seq: int, end: int) -> Sent:
+    def fork(self, seq: i64, end: i64) -> Sent:
         """Return a record for the part ``seq`` to ``end`` of this one, in the same condition."""
         payload = self.payload
         if payload is not None:
@@ -85,13 +88,13 @@ class Sent:
         part.checksum = self.checksum
         return part
 
-    def keep_from(self, seq: int) -> None:
+    def keep_from(self, seq: i64) -> None:
         """Drop everything before ``seq``."""
         if self.payload is not None:
             self.payload = self.payload[seq - self.seq :]
         self.seq = seq
 
-    def keep_to(self, end: int) -> None:
+    def keep_to(self, end: i64) -> None:
         """Drop everything from ``end`` on."""
         if self.payload is not None:
             self.payload = self.payload[: end - self.seq]
@@ -151,7 +154,7 @@ class SentQueue:
     def __len__(self) -> int:
         return len(self._records) - self._head
 
-    def in_flight_bytes(self) -> int:
+    def in_flight_bytes(self) -> i64:
         """Return the pipe of RFC 6675."""
         return self.out_bytes - self.sacked_bytes - self.lost_bytes + self.retransmitted_bytes
 
@@ -192,7 +195,7 @@ class SentQueue:
         self.newest_end = 0
         self.newest_resent = False
 
-    def acknowledge(self, una: int) -> None:
+    def acknowledge(self, una: i64) -> None:
         """Take out everything before ``una`` (a cumulative acknowledgment)."""
         records = self._records
         head = self._head
@@ -223,7 +226,7 @@ class SentQueue:
         if self.fack < una:
             self.fack = una
 
-    def sack(self, left: int, right: int) -> None:
+    def sack(self, left: i64, right: i64) -> None:
         """Mark ``left`` to ``right`` as received (RFC 2018)."""
         records = self._records
         index = self._find(left)
@@ -252,7 +255,7 @@ class SentQueue:
                     self.highest_sacked = record.end
             index += 1
 
-    def mark_lost(self, record: Sent) -> int:
+    def mark_lost(self, record: Sent) -> i64:
         """Deem a record (or its retransmission) lost; return how many bytes that newly are."""
         size = record.end - record.seq
         if record.retransmitted:
@@ -306,7 +309,7 @@ class SentQueue:
             return record
         return None
 
-    def cut(self, record: Sent, end: int) -> None:
+    def cut(self, record: Sent, end: i64) -> None:
         """Split an outstanding record at ``end``; ``record`` keeps the front part."""
         index = self._find(record.seq)
         self._split(index, end)
@@ -338,7 +341,7 @@ class SentQueue:
         record.newer = None
         record.timed = False
 
-    def _delivered(self, record: Sent, size: int) -> None:
+    def _delivered(self, record: Sent, size: i64) -> None:
         self.delivered_bytes += size
         if record.lost:
             self.lost_bytes -= size
@@ -359,7 +362,7 @@ class SentQueue:
             self.newest_end = record.end
             self.newest_resent = record.sends > 1
 
-    def _find(self, seq: int) -> int:
+    def _find(self, seq: i64) -> i64:
         """Return the index of the first record that ends after ``seq``."""
         records = self._records
         low = self._head
@@ -372,7 +375,7 @@ class SentQueue:
                 high = middle
         return low
 
-    def _cut_front(self, record: Sent, seq: int) -> Sent:
+    def _cut_front(self, record: Sent, seq: i64) -> Sent:
         """Return a record, not in the queue, for what ``record`` held before ``seq``."""
         front = record.fork(record.seq, seq)
         front.syn = record.syn
@@ -380,7 +383,7 @@ class SentQueue:
         record.keep_from(seq)
         return front
 
-    def _split(self, index: int, seq: int) -> int:
+    def _split(self, index: i64, seq: i64) -> i64:
         """Split the record at ``index`` at ``seq``; return the index of the new second half."""
         record = self._records[index]
         rest = record.fork(seq, record.end)

@@ -10,7 +10,7 @@ opens is for the subclass in ``mptcplab.stack.mptcp``. Methods sort by name: ``h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.tcp.receiver import NEVER_NS
@@ -43,6 +43,10 @@ from mptcplab.wire.segment import ACK, FIN, RST, SYN, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
+
+
+NO_BLOCKS: Final[list[tuple[int, int]]] = []
+"""What an ACK without SACK reports; nobody adds to it."""
 
 
 class Subflow(SubflowBase):
@@ -150,7 +154,7 @@ class Subflow(SubflowBase):
             elif flags & FIN:
                 self._receive_fin_again(now_ns)
 
-    def _receive_control(self, segment: Segment, seq: int, now_ns: i64) -> bool:
+    def _receive_control(self, segment: Segment, seq: i64, now_ns: i64) -> bool:
         """Check a segment with SYN, FIN or RST; ``True`` to go on with it."""
         flags = segment.flags
         receiver = self.receiver
@@ -229,8 +233,9 @@ class Subflow(SubflowBase):
             self._challenge(now_ns, always=segment.payload_bytes > 0)  # RFC 5961 section 5.2
             return False
         queue = sender.queue
-        blocks: list[tuple[int, int]] = []
+        blocks = NO_BLOCKS
         if segment.sack and sender.sack_enabled:
+            blocks = []
             for left, right in segment.sack:
                 blocks.append((sender.unwrap(left), sender.unwrap(right)))
         duplicate = False
@@ -269,7 +274,7 @@ class Subflow(SubflowBase):
             return -1
         return (now_ns // TICK_NS - age) * TICK_NS
 
-    def _receive_payload(self, segment: Segment, seq: int, end: int, now_ns: i64) -> None:
+    def _receive_payload(self, segment: Segment, seq: i64, end: i64, now_ns: i64) -> None:
         receiver = self.receiver
         if self.state not in CAN_RECEIVE:
             if end > receiver.rcv_nxt:

@@ -6,7 +6,6 @@ The part that takes segments in is ``subflow.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
@@ -97,7 +96,7 @@ class SubflowBase(ABC):
         remote: bytes,
         remote_port: int,
         sender: Sender,
-        outbox: deque[Segment],
+        outbox: list[Segment],
         active: bool,
         ts_offset: int,
         mss_bytes: int,
@@ -109,7 +108,7 @@ class SubflowBase(ABC):
         self.remote_port: i64 = remote_port
         self.sender: Sender = sender
         self.receiver = Receiver()
-        self.outbox: deque[Segment] = outbox
+        self.outbox: list[Segment] = outbox
         """Where segments go that must leave whatever becomes of this subflow."""
         self.plain: bool = False
         """Its sequence numbers are the stream's: plain TCP."""
@@ -145,11 +144,11 @@ class SubflowBase(ABC):
     # Hooks.
 
     @abstractmethod
-    def on_window(self) -> int:
+    def on_window(self) -> i64:
         """Return the window to advertise in bytes; it is then taken as advertised."""
 
     @abstractmethod
-    def on_acceptance_edge(self) -> int:
+    def on_acceptance_edge(self) -> i64:
         """Return the sequence number up to which payload is taken."""
 
     @abstractmethod
@@ -181,7 +180,7 @@ class SubflowBase(ABC):
         """Take in the options and the window; ``False`` to ignore the rest of the segment."""
 
     @abstractmethod
-    def on_payload(self, seq: int, end: int, payload: bytes | None, now_ns: i64) -> None:
+    def on_payload(self, seq: i64, end: i64, payload: bytes | None, now_ns: i64) -> None:
         """Payload is there in order."""
 
     @abstractmethod
@@ -205,11 +204,11 @@ class SubflowBase(ABC):
         """The subflow is CLOSED, for ``close_reason``."""
 
     @abstractmethod
-    def on_agreed_mss(self, mss_bytes: int) -> None:
+    def on_agreed_mss(self, mss_bytes: i64) -> None:
         """The smaller of both MSS is known, before options are taken off."""
 
     @abstractmethod
-    def on_largest_window(self) -> int:
+    def on_largest_window(self) -> i64:
         """Return the largest window that we may ever advertise, in bytes."""
 
     @abstractmethod
