@@ -52,7 +52,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--duration", metavar="T", help="shrink or stretch every run to T")
     parser.add_argument("--time-scale", type=float, metavar="X", help="multiply every time by X")
     parser.add_argument(
-        "--points", metavar="LABEL,...", help="of a sweep, only these points (default: all)"
+        "--point",
+        dest="points",
+        metavar="LABEL",
+        action="append",
+        help="of a sweep, only the point of this label (repeatable; default: all)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of all runs and the summary"
@@ -108,7 +112,7 @@ def _planned(
     from mptcplab.scenario import load
     from mptcplab.scenario.plain import as_plain
 
-    wanted = set(args.points.split(",")) if args.points else None
+    wanted = set(args.points) if args.points else None
     _check_points(wanted, scenario)
     staged = [item for item in scenario.report.measured if item.stage is not None]
     found = []
@@ -136,8 +140,8 @@ def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
     labels = [point.label for point in scenario.sweep.points]
     for name in sorted(wanted or ()):
         if name not in labels:
-            expected = ", ".join(labels) or "no --points: the scenario has no sweep"
-            raise ScenarioError(scenario.source, "--points", f'there is no "{name}"', expected)
+            expected = "; ".join(labels) or "no --point: the scenario has no sweep"
+            raise ScenarioError(scenario.source, "--point", f'there is no "{name}"', expected)
 
 
 def _finished(testbed: str, scenario: Scenario, folder: Path, place: str) -> Run:

@@ -1,0 +1,97 @@
+"""`mptcplab reproduce`: the sweep of a scenario, summed up and drawn, and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mptcplab.cli.main import main
+
+SCENARIO = """
+title = "One link"
+question = "What does the buffer change?"
+duration = "4s"
+hosts = ["alice", "bob"]
+
+[links.only]
+between = ["alice", "bob"]
+rate = "10Mb/s"
+rtt = "40ms"
+queue = "1 BDP"
+
+[flows.main]
+from = "alice"
+to = "bob"
+buffer = "20kB"
+
+[sweep]
+axis = "buffer"
+
+[[sweep.points]]
+x = 1
+label = "1 link, small buffer"
+set = ["flows.main.buffer=20kB"]
+
+[[sweep.points]]
+x = 2
+label = "1 link, large buffer"
+set = ["flows.main.buffer=400kB"]
+measured = [{ value = "9Mb/s", source = "a page" }]
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "links.toml"
+    path.write_text(SCENARIO)
+    return path
+
+
+def reproduce(out: Path, *words: str) -> int:
+    return main(["reproduce", *words, "--out", str(out)])
+
+
+def test_a_sweep_is_run_summed_up_and_drawn(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert reproduce(out, str(scenario), "--json") == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry == json.loads((out / "summary.json").read_text())[0]
+    small, large = entry["runs"]
+    assert [small["label"], large["label"]] == ["1 link, small buffer", "1 link, large buffer"]
+    rates = [item["rows"][0]["measured_bps"]["simulated"] for item in (small, large)]
+    assert rates[0] < 4e6 < 8e6 < rates[1] < 10e6
+    assert large["rows"][0]["report_bps"] == [9_000_000]
+    assert all(item["testbeds"]["simulated"]["valid"] for item in (small, large))
+    drawn = {path.name for path in (out / "figures").glob("*.png")}
+    assert drawn == {
+        "links-1-link-small-buffer.png",
+        "links-1-link-large-buffer.png",
+        "links-sweep.png",
+    }
+    assert "9 Mb/s" in (out / "summary.txt").read_text()
+
+
+def test_what_is_finished_is_not_run_again(scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = [str(scenario), "--point", "1 link, small buffer", "--duration", "1s"]
+    assert reproduce(out, *words) == 0
+    (finished,) = (out / "simulated" / "links").iterdir()
+    before = (finished / "run.json").stat().st_mtime_ns
+    assert reproduce(out, *words, "--point", "1 link, large buffer") == 0
+    assert len(list((out / "simulated" / "links").iterdir())) == 2
+    assert (finished / "run.json").stat().st_mtime_ns == before
+    assert reproduce(out, *words[:-1], "2s") == 2, "the folder holds a run of other settings"
+
+
+def test_a_point_that_is_not_there(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduce(tmp_path / "out", str(scenario), "--point", "no link") == 2
+    said = capsys.readouterr().err
+    assert 'there is no "no link"' in said
+    assert "1 link, small buffer; 1 link, large buffer" in said
+    assert not (tmp_path / "out").exists()
