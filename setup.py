@@ -24,6 +24,7 @@ COMPILED = [
     "network/link.py",
     "network/capacity.py",
     "network/early_detection.py",
+    "network/jitter.py",
     "network/loss.py",
     "network/piece.py",
     "network/wire.py",

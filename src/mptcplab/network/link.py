@@ -29,9 +29,10 @@ from mptcplab.loop.timers import NEVER
 from mptcplab.network.capacity import UNLIMITED, Capacity
 from mptcplab.network.counters import ChannelCounters
 from mptcplab.network.early_detection import EarlyDetection
+from mptcplab.network.jitter import draw_jitter
 from mptcplab.network.loss import loss_model
-from mptcplab.network.parameters import ChannelParameters, JitterDistribution
-from mptcplab.network.piece import Piece, arriving, leaving
+from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.piece import NANOBITS_PER_BYTE, Piece, arrival_order, arriving, leaving
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -41,8 +42,6 @@ NO_LIMIT: Final = 1 << 60
 PIECE_NS: Final = 100_000
 """The default length of a piece: the coalescing delay of common cards (Intel ixgbe: 8,000 to
 20,000 interrupts a second in bulk)."""
-
-_NANOBITS_PER_BYTE: Final = 8_000_000_000
 
 
 class ChannelModel:
@@ -154,10 +153,17 @@ class ChannelModel:
     # What goes in and what comes out
 
     def offer(
-        self, item: object, packets: i64, packet_bytes: i64, last_bytes: i64, now_ns: i64
+        self,
+        item: object,
+        packets: i64,
+        packet_bytes: i64,
+        last_bytes: i64,
+        now_ns: i64,
+        spread_ns: i64 = 0,
     ) -> i64:
         """A train reaches the queue: `packets` packets of `packet_bytes` each, the last one of
         `last_bytes` (frames, all headers included; equal to `packet_bytes` for a train of one).
+        The last one comes now, the first came `spread_ns` before.
 
         Returns how many of them the queue took; the others, the train's tail or, under early
         detection, any, are dropped. Ask `next_deadline_ns` afterwards.
@@ -175,7 +181,7 @@ class ChannelModel:
         if self._rate_bps == UNLIMITED:
             counters.sent_packets += packets
             counters.sent_bytes += frame_bytes
-            self._transmit(item, 0, packets, packet_bytes, last_bytes, now_ns)
+            self._transmit(item, 0, packets, packet_bytes, last_bytes, now_ns, spread_ns)
             return packets
         self._release(now_ns)
         taken = packets
@@ -194,9 +200,11 @@ class ChannelModel:
         if self._early is None:
             counters.queued_packets += taken
             counters.queued_bytes += frame_bytes
-            self._transmit(item, 0, taken, packet_bytes, last_bytes, now_ns)
+            self._transmit(item, 0, taken, packet_bytes, last_bytes, now_ns, spread_ns)
         else:
-            taken = self._sift(self._early, item, taken, packet_bytes, last_bytes, now_ns)
+            taken = self._sift(
+                self._early, item, taken, packet_bytes, last_bytes, now_ns, spread_ns
+            )
         if (
             counters.queued_bytes > counters.queue_peak_bytes
             or counters.queued_packets > counters.queue_peak_packets
@@ -245,7 +253,7 @@ class ChannelModel:
             self._cut(now_ns)
         if (parameters.delay_ns, parameters.jitter_ns) != (old.delay_ns, old.jitter_ns):
             for piece in leaving(self._first_unsent):
-                piece.jitter_ns = self._draw_jitter()
+                piece.jitter_ns = draw_jitter(self.parameters, self._random)
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
         self._plain = self._is_plain()
@@ -264,9 +272,7 @@ class ChannelModel:
         while capacity.next_ns <= now_ns:
             at_ns = capacity.next_ns
             self._release(at_ns)
-            if (
-                self._first_unsent is None
-            ):  # nothing is being sent: what happened meanwhile is of no matter
+            if self._first_unsent is None:  # what happened meanwhile is of no matter
                 at_ns = now_ns
             capacity.seek(at_ns)
             self._set_rate(capacity.rate_bps, at_ns)
@@ -294,20 +300,10 @@ class ChannelModel:
         frame_bytes = counters.queued_bytes
         head = self._first_unsent
         if head is not None and head.packets > 1:
-            sent = head.packets - self._unsent_packets(head, now_ns)
+            sent = head.packets - head.unsent_packets(self._backlog(head, now_ns))
             packets -= sent
             frame_bytes -= sent * head.packet_bytes
         return packets, frame_bytes
-
-    def _unsent_packets(self, head: Piece, now_ns: i64) -> i64:
-        """How many packets of the piece being sent have not been sent whole."""
-        full = (head.packet_bytes + head.overhead_bytes) * _NANOBITS_PER_BYTE
-        longer = head.packets * head.packet_bytes - head.frame_bytes
-        last = full - longer * _NANOBITS_PER_BYTE
-        left = self._backlog(head, now_ns)
-        if left <= last or full <= 0:
-            return 1
-        return min(head.packets, 1 + (left - last + full - 1) // full)
 
     def _room(self, packets: i64, packet_bytes: i64, last_bytes: i64, now_ns: i64) -> i64:
         """How many packets of a train fit into the queue."""
@@ -330,11 +326,12 @@ class ChannelModel:
         packet_bytes: i64,
         last_bytes: i64,
         now_ns: i64,
+        spread_ns: i64,
     ) -> i64:
         """Send the packets of a train that early detection admits; return how many."""
         counters = self.counters
         if self._rate_bps > 0 and self._free_ns < now_ns and packet_bytes > 0:
-            wire_nanobits = (packet_bytes + self._overhead_bytes) * _NANOBITS_PER_BYTE
+            wire_nanobits = (packet_bytes + self._overhead_bytes) * NANOBITS_PER_BYTE
             idle_nanobits = float(now_ns - self._free_ns) * float(self._rate_bps)
             early.rest(idle_nanobits / float(wire_nanobits))
         queued_packets, queued_bytes = self._occupancy(now_ns)
@@ -359,7 +356,7 @@ class ChannelModel:
                 last = last_bytes if index == packets else packet_bytes
                 counters.queued_packets += count
                 counters.queued_bytes += (count - 1) * packet_bytes + last
-                self._transmit(item, start, count, packet_bytes, last, now_ns)
+                self._transmit(item, start, count, packet_bytes, last, now_ns, spread_ns)
                 taken += count
             index += 1
             start = index
@@ -399,12 +396,17 @@ class ChannelModel:
         packet_bytes: i64,
         last_bytes: i64,
         now_ns: i64,
+        spread_ns: i64,
     ) -> None:
-        """Send `packets` of a train, from its packet `start`, in pieces; draw what gets lost."""
+        """Send `packets` of a train, from its packet `start`, in pieces; draw what gets lost.
+
+        Sending begins when the first of them came, and the last is not sent before it has come.
+        """
         overhead_bytes = self._overhead_bytes
         most = self._piece_packets(packet_bytes + overhead_bytes)
-        if self._free_ns <= now_ns:
-            self._free_ns = now_ns
+        start_ns = now_ns - spread_ns
+        if self._free_ns <= start_ns:
+            self._free_ns = start_ns
             self._rest = 0
         start_ns = self._free_ns
         plain = self._plain
@@ -427,7 +429,7 @@ class ChannelModel:
             if first + count == packets:
                 frame_bytes += last_bytes - packet_bytes
             piece = Piece(item, start + first, count, packet_bytes, frame_bytes, overhead_bytes)
-            self._send(piece, now_ns)
+            self._send(piece, now_ns, spread_ns)
             if lost:
                 self._lose(piece)
             elif plain:
@@ -452,16 +454,17 @@ class ChannelModel:
         """How many packets of this length on the wire make a piece."""
         if self._rate_bps <= 0 or wire_bytes <= 0:
             return NO_LIMIT
-        most = self._piece_ns * self._rate_bps // (wire_bytes * _NANOBITS_PER_BYTE)
+        most = self._piece_ns * self._rate_bps // (wire_bytes * NANOBITS_PER_BYTE)
         return max(most, 1)
 
-    def _send(self, piece: Piece, now_ns: i64) -> None:
+    def _send(self, piece: Piece, now_ns: i64, spread_ns: i64) -> None:
         """Let the transmitter send a piece once it has sent all the others."""
         rate_bps = self._rate_bps
         if rate_bps == UNLIMITED:
             piece.end_ns = now_ns
+            piece.spread_ns = spread_ns
             return
-        work = (piece.frame_bytes + piece.packets * piece.overhead_bytes) * _NANOBITS_PER_BYTE
+        work = (piece.frame_bytes + piece.packets * piece.overhead_bytes) * NANOBITS_PER_BYTE
         if rate_bps == 0:
             self._rest += work
             piece.rest = self._rest
@@ -471,7 +474,14 @@ class ChannelModel:
             work -= rest
             duration_ns = (work + rate_bps - 1) // rate_bps
             self._rest = piece.rest = duration_ns * rate_bps - work
+            packet_ns = duration_ns // piece.packets
+            piece.spread_ns = duration_ns - packet_ns
             self._free_ns += duration_ns
+            idle_ns = now_ns + packet_ns - self._free_ns
+            if idle_ns > 0:  # it waits for its last packet, which comes only now
+                piece.spread_ns += idle_ns
+                self._free_ns += idle_ns
+                self._busy_ns -= idle_ns
             piece.end_ns = self._free_ns
         last = self._last_unsent
         if self._first_unsent is None or last is None:
@@ -520,7 +530,7 @@ class ChannelModel:
     def _fly(self, piece: Piece) -> None:
         """Let a piece arrive, in its turn, a delay after its last bit is sent."""
         if self.parameters.jitter_ns:
-            piece.jitter_ns = self._draw_jitter()
+            piece.jitter_ns = draw_jitter(self.parameters, self._random)
         arrival_ns = self._arrival_ns(piece)
         if self.parameters.reorder:
             piece.arrival_ns = arrival_ns
@@ -547,12 +557,6 @@ class ChannelModel:
         self.counters.loss_packets += piece.packets
         self.counters.loss_bytes += piece.frame_bytes
 
-    def _draw_jitter(self) -> int:
-        jitter_ns = self.parameters.jitter_ns
-        if self.parameters.jitter_distribution is JitterDistribution.NORMAL:
-            return round(self._random.gauss(0.0, jitter_ns))
-        return round(self._random.uniform(-jitter_ns, jitter_ns))
-
     def _reschedule(self) -> None:
         """Work out anew when what is unsent will arrive."""
         reorder = self.parameters.reorder
@@ -570,7 +574,7 @@ class ChannelModel:
                 piece.arrival_ns = arrival_ns if reorder else max(arrival_ns, last_ns)
                 last_ns = max(last_ns, piece.arrival_ns)
         self._last_arrival_ns = last_ns
-        self._set_flight(sorted(arriving(self._first_arriving), key=_arrival_order))
+        self._set_flight(sorted(arriving(self._first_arriving), key=arrival_order))
 
     def _cut(self, now_ns: int) -> None:
         """Lose everything that has not arrived."""
@@ -593,7 +597,3 @@ class ChannelModel:
 
 def _limit(value: int | None) -> int:
     return NO_LIMIT if value is None else value
-
-
-def _arrival_order(piece: Piece) -> tuple[int, int]:
-    return piece.arrival_ns, piece.end_ns

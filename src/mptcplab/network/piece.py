@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.compiling import mypyc_attr
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
+
+NANOBITS_PER_BYTE: Final = 8_000_000_000
+"""A nanobit is what a link of 1 bit/s sends in a nanosecond."""
 
 
 @mypyc_attr(free_list_len=1)
@@ -16,8 +19,8 @@ class Piece:
 
     `item` is what was offered; the piece holds its packets `first` to `first + packets - 1`, in
     sum `frame_bytes` (all but the train's last one are `packet_bytes` long). `end_ns` is when its
-    last bit is sent, `arrival_ns` when that bit arrives. `leaves_next` and `arrives_next` link it
-    to the pieces behind it in the channel.
+    last bit is sent, `spread_ns` after that of its first packet, and `arrival_ns` when it arrives.
+    `leaves_next` and `arrives_next` link it to the pieces behind it in the channel.
     """
 
     __slots__ = (
@@ -34,6 +37,7 @@ class Piece:
         "packet_bytes",
         "packets",
         "rest",
+        "spread_ns",
     )
 
     def __init__(
@@ -55,10 +59,20 @@ class Piece:
         self.jitter_ns: i64 = 0
         self.end_ns: i64 = 0
         self.arrival_ns: i64 = 0
+        self.spread_ns: i64 = 0
         # Nanobits by which end_ns is rounded up; while the rate is 0, those still to be sent
         self.rest: int = 0
         self.leaves_next: Piece | None = None
         self.arrives_next: Piece | None = None
+
+    def unsent_packets(self, backlog: int) -> i64:
+        """How many packets have not been sent whole while ``backlog`` nanobits are to be sent."""
+        full = (self.packet_bytes + self.overhead_bytes) * NANOBITS_PER_BYTE
+        longer = self.packets * self.packet_bytes - self.frame_bytes
+        last = full - longer * NANOBITS_PER_BYTE
+        if backlog <= last or full <= 0:
+            return 1
+        return min(self.packets, 1 + (backlog - last + full - 1) // full)
 
 
 def leaving(first: Piece | None) -> list[Piece]:
@@ -77,3 +91,8 @@ def arriving(first: Piece | None) -> list[Piece]:
         pieces.append(first)
         first = first.arrives_next
     return pieces
+
+
+def arrival_order(piece: Piece) -> tuple[int, int]:
+    """Return what sorts pieces by arrival."""
+    return piece.arrival_ns, piece.end_ns

@@ -31,10 +31,18 @@ class Wire(Timer):
     def deliver(self, piece: Piece) -> None:
         """A piece has arrived at the far end."""
 
-    def offer(self, item: object, packets: i64, packet_bytes: i64, last_bytes: i64) -> i64:
+    def offer(
+        self,
+        item: object,
+        packets: i64,
+        packet_bytes: i64,
+        last_bytes: i64,
+        spread_ns: i64 = 0,
+    ) -> i64:
         """`ChannelModel.offer` at the present; returns how many packets the queue took."""
         channel = self.channel
-        taken = channel.offer(item, packets, packet_bytes, last_bytes, self.loop.now_ns)
+        now_ns = self.loop.now_ns
+        taken = channel.offer(item, packets, packet_bytes, last_bytes, now_ns, spread_ns)
         self.set(channel.next_deadline_ns())
         return taken
 

@@ -56,7 +56,7 @@ class Conduit(Wire):
         else:
             size = segment.segment_size_bytes
             last_bytes = segment.payload_bytes - (packets - 1) * size + header_bytes
-            self.offer(parcel, packets, size + header_bytes, last_bytes)
+            self.offer(parcel, packets, size + header_bytes, last_bytes, parcel.spread_ns)
 
     def deliver(self, piece: Piece) -> None:
         """Hand a parcel on to the next link, or to the host behind the last one."""
@@ -65,6 +65,7 @@ class Conduit(Wire):
         if piece.packets != parcel.packets:
             parcel = parcel.cut(piece.first, piece.packets)
         parcel.hop += 1
+        parcel.spread_ns = piece.spread_ns
         route = parcel.route
         if parcel.hop < route.hops:
             route.conduits[parcel.hop].send(parcel)

@@ -22,10 +22,11 @@ class Parcel(Work):
     """A segment on its way, and, when it has arrived, work for the core that serves it.
 
     ``header_bytes`` is what each of its packets carries besides payload, Ethernet included; ``hop``
-    counts the links that it has passed.
+    counts the links that it has passed, and its first packet left the last of them ``spread_ns``
+    before its last one.
     """
 
-    __slots__ = ("core", "header_bytes", "hop", "packets", "route", "segment")
+    __slots__ = ("core", "header_bytes", "hop", "packets", "route", "segment", "spread_ns")
 
     def __init__(self, segment: Segment, route: Route, header_bytes: i64) -> None:
         super().__init__(0, 0)
@@ -36,6 +37,7 @@ class Parcel(Work):
         self.header_bytes: i64 = header_bytes
         self.packets: i64 = segment.packets
         self.hop: i64 = 0
+        self.spread_ns: i64 = 0
 
     def finish(self) -> None:
         """The core has handled its packets: hand them to the stack."""

@@ -72,6 +72,39 @@ def test_a_long_train_leaves_in_pieces_and_a_short_one_whole() -> None:
     assert [p.packets for p in drain(fast)] == [44]
 
 
+@pytest.mark.parametrize("rates_bps", [(1, 1), (10, 1), (1, 10), (2, 3), (3, 2)])
+@pytest.mark.parametrize("ahead_packets", [0, 1, 20, 60])
+def test_a_train_reaches_the_second_link_packet_by_packet(
+    rates_bps: tuple[int, int], ahead_packets: int
+) -> None:
+    first, second = (ChannelParameters(rate_bps=rate * 1_000_000_000) for rate in rates_bps)
+
+    def last_arrival_ns(trains: list[int]) -> int:
+        links = [channel(first, piece_ns=MS), channel(second, piece_ns=MS)]
+        for index, packets in enumerate(trains):
+            links[0].offer(index, packets, FRAME, FRAME, 0)
+        if ahead_packets:
+            links[1].offer("ahead", ahead_packets, FRAME, FRAME, 0)
+        for piece in drain(links[0]):
+            links[1].offer(
+                piece.item, piece.packets, FRAME, FRAME, piece.arrival_ns, piece.spread_ns
+            )
+        return drain(links[1])[-1].arrival_ns
+
+    packet_by_packet = last_arrival_ns([1] * 40)
+    assert abs(last_arrival_ns([40]) - packet_by_packet) <= 40, "a nanosecond a packet"
+    assert abs(last_arrival_ns([15, 25]) - packet_by_packet) <= 40
+
+
+def test_a_link_that_waits_for_the_packets_of_a_train_is_not_busy_meanwhile() -> None:
+    link = channel(ChannelParameters(rate_bps=10_000_000_000), piece_ns=MS)
+    link.offer("t", 40, FRAME, FRAME, MS, 39 * FRAME * 8)
+    (piece,) = drain(link)
+    assert piece.arrival_ns == pytest.approx(MS + FRAME * 8 / 10, abs=1)
+    assert piece.spread_ns == pytest.approx(39 * FRAME * 8, rel=1e-3)
+    assert link.read_counters(2 * MS).busy_ns == pytest.approx(40 * FRAME * 8 / 10, rel=1e-4)
+
+
 def test_slow_links_send_packet_by_packet() -> None:
     link = channel(ChannelParameters(rate_bps=10_000_000))
     link.offer("t", 3, FRAME, FRAME, 0)
