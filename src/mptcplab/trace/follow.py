@@ -164,8 +164,8 @@ class _Batch:
         in_flight = sent - self._of_peer(acked, halves["acked"][ids])
         offered = self._offered(window)
         advances = told > acked_before
+        duplicate = self._duplicates(sent, ack, advances, window)
         self._remember(sent, acked, window, seq, ack)
-        duplicate = self._duplicates(ack, advances, window)
         rtt = self.owner.round_trips.match(
             order, self.time, new_from, new_bytes, again > 0, ack, advances, acked_before, halves
         )
@@ -295,7 +295,7 @@ class _Batch:
                     again[k] -= min(filled, int(again[k]))
         return new_bytes, new_from, again, out_of_order
 
-    def _duplicates(self, ack: Ints, advances: Mask, window: Ints) -> Mask:
+    def _duplicates(self, sent: Ints, ack: Ints, advances: Mask, window: Ints) -> Mask:
         """Duplicate acknowledgements (RFC 5681 section 2): no data, same number and window."""
         halves, order = self.halves, self.order
         pure = self.acks & (self.payload == 0) & ~(self.syn | self.fin)
@@ -313,7 +313,8 @@ class _Batch:
             same = (number == ack[asked]) & (offered == window[asked])
             # Without data in flight the same acknowledgement again is a window probe's or
             # keep-alive's.
-            same &= halves["next"][half ^ 1] > ack[asked]
+            peer = order.peer[asked]
+            same &= np.where(peer >= 0, sent[peer], halves["next"][half ^ 1]) > ack[asked]
             duplicate[asked] = same
             np.add.at(halves["dup_acks"], half[same], 1)
         last = order.last_of(places)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mptcplab import trace
+from mptcplab.trace import files
 from mptcplab.trace.events import (
     CLOSED,
     FALLBACK,
@@ -132,3 +133,15 @@ def test_filters_pick_packets() -> None:
     early = list(packet_lines(capture, parse_filter("dsn in 1..5000 and not retransmission")))
     assert len(early) > 4
     assert "seq 1:1425" in early[0]  # mapped by MP_CAPABLE, not by a DSS
+
+
+@pytest.mark.parametrize("name", ["addresses", "checksums", "abort", "plain-peer"])
+def test_batches_leave_no_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of a packet does not depend on which packets are read together with it."""
+    whole = _open(name)
+    said = list(packet_lines(whole, None))
+    monkeypatch.setattr(files, "BATCH_PACKETS", 3)
+    parts = trace.open(FOLDER / f"{name}.pcap.gz")
+    assert list(packet_lines(parts, None)) == said
+    assert to_json(parts) == to_json(whole)
+    assert list(explanation(parts)) == list(explanation(whole))
