@@ -52,6 +52,7 @@ _MAP: Final = np.dtype(
     align=True,
 )
 
+_LONGEST_BYTES: Final = 1 << 16  # of a mapping: its length has 16 bits
 _MAX_LATER: Final = 1 << 18
 _MAX_LONG: Final = 1 << 19
 _HALF_SHIFT: Final = 43  # sequence numbers are below 2^43, halves below 2^20
@@ -114,17 +115,32 @@ class Mappings:
     def _shifts(self, said: Announced, isn_known: Mask) -> None:
         """Where a SYN was not seen, find the initial sequence number by the first mappings.
 
-        A mapping is announced on its first byte or later, so the least difference is the one.
+        A mapping is announced on its first byte or later, so the least difference is the one; a
+        mapping has less than 64 KiB, so that among the first two one is seen from its start.
         """
-        unknown = ~self.maps["shifted"][said.half]
-        if not unknown.any():
+        shifted = self.maps["shifted"][said.half]
+        asked = ~shifted | (~isn_known[said.half] & (said.seq < 2 * _LONGEST_BYTES))
+        if not asked.any():
             return
-        ids, inverse = np.unique(said.half[unknown], return_inverse=True)
+        ids, inverse = np.unique(said.half[asked], return_inverse=True)
         least = np.full(ids.size, np.iinfo(np.int64).max)
-        distance = said.seq[unknown] - said.ssn[unknown]
+        distance = said.seq[asked] - said.ssn[asked]
         np.minimum.at(least, inverse, near(distance, 0, np.zeros_like(distance)))
-        self.maps["shift"][ids] = np.where(isn_known[ids], 0, least)
+        known, before = self.maps["shifted"][ids], self.maps["shift"][ids]
+        later = known & ~isn_known[ids] & (least < before) & (least > before - _LONGEST_BYTES)
+        for half, less in zip(ids[later].tolist(), (before - least)[later].tolist(), strict=True):
+            self._move(half, less)
+        chosen = later | ~known
+        self.maps["shift"][ids[chosen]] = np.where(isn_known[ids], 0, least)[chosen]
         self.maps["shifted"][ids] = True
+
+    def _move(self, half: int, count: int) -> None:
+        """Move what a half has sent by ``count`` in its mappings: they began earlier."""
+        for table in (*self._pieces, *self._later):
+            mine = table["half"] == half
+            table["dsn"][mine] += np.uint64(count)
+        for table in self._long:
+            table["seq"][table["half"] == half] -= count
 
     def _notes(self, segments: Segments, followed: Followed, said: Announced) -> None:
         """Note infinite mappings and DATA_FINs, each once."""

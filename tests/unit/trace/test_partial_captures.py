@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mptcplab.trace import files
 from mptcplab.trace.ends import are_two_ends, explain_ends, open_ends
 
 HANDOVER = Path(__file__).parents[2] / "captures" / "handover.pcap.gz"
@@ -86,3 +87,19 @@ def test_two_ends_give_clock_offset_delay_and_loss(build: ModuleType, tmp_path: 
     assert (forward.lost_packets, forward.lost_bytes) == (1, 100)
     assert any("5 s ahead" in line for line in explain_ends(ends))
     assert not are_two_ends(near_end, [HANDOVER])
+
+
+def test_a_start_within_a_mapping_is_corrected_by_the_next(
+    build: ModuleType, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every packet of a mapping repeats it; which byte it starts at is seen from the next one."""
+    monkeypatch.setattr(files, "BATCH_PACKETS", 1)
+    packets = []
+    for k in range(2, 12):  # the first two segments of the first mapping are missing
+        mapping = build.dss(1, (1 << 40) + k // 4 * 4096, 1 + k // 4 * 4096, 4096)
+        segment = build.tcp(4000, 80, 70_000 + k * 1024, 1, build.ACK, mapping, bytes(1024))
+        packets.append(build.ethernet(build.ipv4("10.0.0.1", "192.0.2.1", segment)))
+    (subflow,) = read(build.pcap(packets)).subflows
+    extents = subflow.halves[0].extents
+    assert extents["bytes"].tolist() == [1024] * 10
+    assert (extents["dsn"] - (1 << 40)).tolist() == [k * 1024 for k in range(2, 12)]
