@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from mptcplab.cli.main import main
+from mptcplab.results.observer import Silent
+from mptcplab.results.run import Run
 
 SCENARIO = """
 title = "One link"
@@ -95,3 +98,25 @@ def test_a_point_that_is_not_there(
     assert 'there is no "no link"' in said
     assert "1 link, small buffer; 1 link, large buffer" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_was_stopped_ends_it_and_is_run_again(scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = [str(scenario), "--duration", "4s"]
+
+    class Interrupting(Silent):
+        def tick(self, time_ns: int, *_: object) -> None:
+            if time_ns >= 1_000_000_000:
+                signal.raise_signal(signal.SIGINT)
+
+        def close(self) -> None:
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mptcplab.cli.progress.progress_for", lambda *_: Interrupting())
+        assert reproduce(out, *words) == 130
+    (cut,) = (out / "simulated" / "links").iterdir()
+    assert Run(cut).is_cut
+    assert reproduce(out, *words) == 0
+    assert not Run(cut).is_cut
+    assert len(list((out / "simulated" / "links").iterdir())) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -145,24 +146,33 @@ def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
 
 
 def _finished(testbed: str, scenario: Scenario, folder: Path, place: str) -> Run:
-    """Return the finished run in a folder, after running it where it is not there yet."""
+    """Return the finished run in a folder, after running it where it is not there yet.
+
+    KeyboardInterrupt where it was stopped; what it left is kept until it is run again.
+    """
     from mptcplab.cli.progress import progress_for
     from mptcplab.cli.testbeds import run_on
     from mptcplab.report.figure import draw_throughput
     from mptcplab.results.run import Run, RunError
     from mptcplab.scenario.plain import as_plain
 
-    if not folder.exists():
-        print(place, file=sys.stderr)
-        progress = progress_for(place, scenario.duration_ns)
-        try:
-            run_on(testbed, scenario, folder, progress)
-        finally:
-            progress.close()
-        draw_throughput(Run(folder), folder / "throughput")
+    if folder.exists():
+        found = Run(folder)
+        if found.scenario != json.loads(json.dumps(as_plain(scenario))):
+            raise RunError(f"{folder}: holds a run of other settings; choose another --out")
+        if not found.is_cut:
+            return found
+        shutil.rmtree(folder)
+    print(place, file=sys.stderr)
+    progress = progress_for(place, scenario.duration_ns)
+    try:
+        run_on(testbed, scenario, folder, progress)
+    finally:
+        progress.close()
     found = Run(folder)
-    if found.scenario != json.loads(json.dumps(as_plain(scenario))):
-        raise RunError(f"{folder}: holds a run of other settings; choose another --out")
+    draw_throughput(found, folder / "throughput")
+    if found.is_cut:
+        raise KeyboardInterrupt
     return found
 
 

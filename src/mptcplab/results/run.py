@@ -50,6 +50,11 @@ class Run:
         scenario: dict[str, Any] = self.metadata["scenario"]
         return scenario
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was stopped before the scenario's time was over."""
+        return bool(self.metadata["measured_ns"] < self.scenario["duration_ns"])
+
     def table(self, name: str) -> pa.Table:
         """Return one of the run's tables; RunError where the run has no such table."""
         import pyarrow.parquet as pq
