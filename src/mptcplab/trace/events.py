@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -49,13 +52,13 @@ _QUIET_NS: Final = 1_000_000_000
 
 def tell(connection: Connection, reading: Reading) -> list[Event]:
     """Return the connection's events, in order of time."""
-    teller = _Teller(connection, reading)
+    silences = [silence for side in (0, 1) for silence in find_silences(connection, side)]
+    teller = _Teller(connection, reading, silences)
     teller.start()
     for subflow in connection.subflows:
         teller.joined(subflow)
         teller.closed(subflow)
         teller.corrupted(subflow)
-    silences = [silence for side in (0, 1) for silence in find_silences(connection, side)]
     for silence in silences:
         teller.silent(silence)
     for number, time_ns, half, option in connection.options:
@@ -67,13 +70,20 @@ def tell(connection: Connection, reading: Reading) -> list[Event]:
 
 
 class _Teller:
-    def __init__(self, connection: Connection, reading: Reading) -> None:
+    def __init__(
+        self, connection: Connection, reading: Reading, silences: Iterable[Silence]
+    ) -> None:
         self.connection = connection
         self.reading = reading
         self.events: list[Event] = []
         self.of_flow = {subflow.flow: subflow for subflow in connection.subflows}
         self._addresses: set[str] = set()
         self._used: dict[str, _Used] = {}
+        self._silences: dict[str, list[Silence]] = {}
+        """By address, in order of time: when a subflow that it opened was lost."""
+        for silence in sorted(silences, key=attrgetter("start_ns")):
+            if silence.lost:
+                self._silences.setdefault(silence.subflow.source, []).append(silence)
         self._aborted = False
         self._explained = {
             number for number, _, _, option in connection.options if isinstance(option, MpTcpRst)
@@ -168,15 +178,27 @@ class _Teller:
         kind = NEW_ADDRESS if fresh else JOIN
         if subflow.handshake_ns:
             text += f" (handshake {time_text(subflow.handshake_ns)})"
-        if gone is not None:
+        absence = self._absence(address, gone, when)
+        if absence:
             kind = RETURNED
-            text += f"; {address} returns, {self._absence(gone, when)}"
-            text += self._share_after(subflow, when)
+            text += f"; {address} returns, {absence}{self._share_after(subflow, when)}"
         self.add(when, subflow.first_number, kind, text, subflow, subflow.opened_by)
 
-    def _absence(self, gone: int, when: int) -> str:
-        before = self.connection.subflows[gone]
-        last_ns = max(half.last_data_ns or half.last_ns for half in before.halves)
+    def _absence(self, address: str, gone: int | None, when: int) -> str:
+        """Say how long an address has carried nothing, "" where it was not away.
+
+        ``gone`` is its latest subflow that was over by then. One that is silent may yet wake, once
+        its link is back.
+        """
+        if gone is not None:
+            halves = self.connection.subflows[gone].halves
+            last_ns = max(half.last_data_ns or half.last_ns for half in halves)
+        else:
+            silences = self._silences.get(address, [])
+            place = bisect_right(silences, when - _QUIET_NS, key=attrgetter("start_ns"))
+            if not place or silences[place - 1].end_ns < when:
+                return ""
+            gone, last_ns = silences[place - 1].subflow.number, silences[place - 1].start_ns
         return f"{time_text(max(0, when - last_ns))} after its subflow {gone} last carried data"
 
     def _share_after(self, subflow: Subflow, start_ns: int) -> str:
@@ -195,7 +217,7 @@ class _Teller:
     def silent(self, silence: Silence) -> None:
         """A subflow stopped carrying data while others went on."""
         subflow = silence.subflow
-        lost = silence.unacked_bytes > 0 or silence.overtaken or silence.reset_ns > 0
+        lost = silence.lost
         link = " to ".join(subflow.ends)
         text = f"subflow {subflow.number} ({link}) stops carrying data"
         if silence.unacked_bytes:

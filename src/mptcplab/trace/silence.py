@@ -48,6 +48,11 @@ class Silence:
     stall_ns: int
     """How long the whole connection delivered nothing new when it fell silent."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether it was lost, and not left idle."""
+        return self.unacked_bytes > 0 or self.overtaken or self.reset_ns > 0
+
 
 def find_silences(connection: Connection, side: int) -> list[Silence]:
     """Return the silences of what ``side`` sends, in order of time.

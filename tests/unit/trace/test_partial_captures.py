@@ -12,6 +12,7 @@ import pytest
 
 from mptcplab.trace import files
 from mptcplab.trace.ends import are_two_ends, explain_ends, open_ends
+from mptcplab.trace.events import RETURNED, stage_events
 
 HANDOVER = Path(__file__).parents[2] / "captures" / "handover.pcap.gz"
 KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
@@ -103,3 +104,32 @@ def test_a_start_within_a_mapping_is_corrected_by_the_next(
     extents = subflow.halves[0].extents
     assert extents["bytes"].tolist() == [1024] * 10
     assert (extents["dsn"] - (1 << 40)).tolist() == [k * 1024 for k in range(2, 12)]
+
+
+def test_an_address_returns_on_a_new_subflow_though_the_old_one_wakes(
+    build: ModuleType, read: Any
+) -> None:
+    """A link fails for 3 s; on its return a subflow is opened before the old one repeats itself."""
+    packets = []
+
+    def carry(source: str, port: int, piece: int, at: int) -> None:
+        seq = 1 + 100 * at
+        option = build.dss(1, (1 << 40) + 100 * piece, seq, 100)
+        segment = build.tcp(port, 80, 5000 + seq, 1, build.ACK, option, bytes(100))
+        packets.append(build.ethernet(build.ipv4(source, "10.0.0.2", segment)))
+
+    pieces = iter(range(10_000))
+    for n in range(500):
+        carry("10.0.0.1", 4000, next(pieces), n)
+        carry("10.0.1.1", 4001, next(pieces), n)
+    for n in range(500, 3500):
+        carry("10.0.1.1", 4001, next(pieces), n)
+    for n in range(500):
+        carry("10.0.0.1", 4002, next(pieces), n)
+        if n == 5:
+            carry("10.0.0.1", 4000, next(pieces), 500)
+    (connection,) = read(build.pcap(packets)).connections
+    (event,) = [event for event in connection.events if event.kind == RETURNED]
+    assert event.subflow == 2
+    assert "10.0.0.1 returns, 3.002 s after its subflow 0 last carried data" in event.text
+    assert event in stage_events(connection)
