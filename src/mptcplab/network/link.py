@@ -5,9 +5,10 @@ other end and when. It owns no clock; the simulator runs it in virtual time, the
 real time.
 
 What is offered is a *train*: n packets that arrive together, as hosts with segmentation offload
-hand them over; a single packet is a train of one. For a FIFO link the fate of a packet is known
-when it is offered: the transmitter is busy until a known time, the packet follows, and so do its
-departure and its arrival. So the work grows with trains, not with packets.
+hand them over, or evenly spread up to now, as another link does; one packet is a train too. For a
+FIFO link the fate of a packet is known when it is offered: the transmitter is busy until a known
+time, the packet follows, and so do its departure and its arrival. So the work grows with trains,
+not with packets.
 
 A train leaves in *pieces* of at most `piece_ns` of wire time and at least one packet. A piece is
 delivered when its last bit arrives, so a packet is late by at most `piece_ns` against a link that
