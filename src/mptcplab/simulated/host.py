@@ -24,7 +24,7 @@ PASSING: Final = (DataReadable.kind, DataWritable.kind)
 """Events that concern nobody but the application, and come often."""
 
 TAKEN_SLOTS: Final = 64
-"""How many routes of late a host remembers; a power of two."""
+"""How many of the routes used last a host remembers; a power of two."""
 
 Watcher = Callable[[int, Segment], None]
 """Sees a segment that an interface sends or receives, and when."""

@@ -39,7 +39,7 @@ EPHEMERAL_FIRST: Final = 32_768
 EPHEMERAL_LAST: Final = 60_999
 
 FOUND_SLOTS: Final = 64
-"""How many subflows of late a host remembers; a power of two."""
+"""How many of the subflows used last the stack remembers; a power of two."""
 
 IPV4_FIXED_BYTES: Final = 40
 IPV6_FIXED_BYTES: Final = 60

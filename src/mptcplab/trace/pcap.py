@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,9 +87,7 @@ class PcapFormat(RecordFormat):
         heads = self.heads(data, at)
         words = heads.view(self.word)
         good = words[0::4] - np.uint32(low) < 2 * _TIME_SPREAD_S  # unsigned: earlier wraps high
-        captured, original = words[2::4], words[3::4]
-        good &= (captured > 0) & (captured <= original) & (original <= self.limit)
-        good &= words[1::4] < 1_000_000_000 // self.unit_ns
+        good &= self._is_sound(words[1::4], words[2::4], words[3::4])
         chosen = np.flatnonzero(good)
         return at[chosen], heads[chosen]
 
@@ -112,14 +110,17 @@ class PcapFormat(RecordFormat):
         return segment[good], at[good]
 
     def plausible(self, data: Bytes, at: Ints) -> Mask:
-        captured = self._words(data, at + 8)
-        original = self._words(data, at + 12)
-        fraction = self._words(data, at + 4)
+        return self._is_sound(*(self._words(data, at + offset) for offset in (4, 8, 12)))
+
+    def _is_sound(
+        self, fraction: NDArray[Any], captured: NDArray[Any], original: NDArray[Any]
+    ) -> Mask:
+        """Say which headers have a fraction of a second and lengths that can be."""
         return (
             (captured > 0)
             & (captured <= original)
             & (original <= self.limit)
-            & (fraction * self.unit_ns < 1_000_000_000)
+            & (fraction < 1_000_000_000 // self.unit_ns)
         )
 
     def headers(self, heads: Heads) -> tuple[Ints, Ints, Ints]:
