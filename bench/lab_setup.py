@@ -17,8 +17,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from mptcplab.linux.lab import open_lab
-from mptcplab.linux.supervisor import run_supervised
+from mptcplab.linux.lab.lab import open_lab
+from mptcplab.linux.lab.supervisor import run_supervised
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.load import load_topology
 

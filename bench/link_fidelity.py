@@ -33,12 +33,12 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 
-from mptcplab.linux import rtnl
-from mptcplab.linux.build import build
-from mptcplab.linux.capabilities import netem_works, tap_works
 from mptcplab.linux.drivers.driver import LinkDriver
 from mptcplab.linux.emulator import open_tap
-from mptcplab.linux.namespaces import NetNamespace
+from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel.capabilities import netem_works, tap_works
+from mptcplab.linux.kernel.namespaces import NetNamespace
+from mptcplab.linux.lab.build import build
 from mptcplab.network.topology import (
     Channel,
     Host,

@@ -37,7 +37,7 @@ TSHARK_FIELDS = (
 OURS = (
     "import sys, json\n"
     "from mptcplab import trace\n"
-    "from mptcplab.trace.export import to_json\n"
+    "from mptcplab.trace.output.to_json import to_json\n"
     "capture = trace.open(sys.argv[1])\n"
     "json.dumps(to_json(capture))\n"
     "print(capture.packets)\n"

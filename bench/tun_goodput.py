@@ -27,12 +27,12 @@ from ipaddress import IPv4Address, IPv4Interface
 from time import monotonic
 from typing import Protocol
 
-from mptcplab.linux import rtnl
-from mptcplab.linux.mptcp_pm import Endpoint, Flags, Limits, PathManager
-from mptcplab.linux.namespaces import NetNamespace
-from mptcplab.linux.tun import TunDevice
-from mptcplab.linux.tun_stack.driver import Driver, Link
-from mptcplab.linux.tun_stack.setup import new_stack, open_tun
+from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags, Limits, PathManager
+from mptcplab.linux.kernel.namespaces import NetNamespace
+from mptcplab.linux.sockets.driver import Driver, Link
+from mptcplab.linux.sockets.setup import new_stack, open_tun
+from mptcplab.linux.sockets.tun_device import TunDevice
 from mptcplab.loop import NEVER, CallbackTimer, RealTimeLoop
 from mptcplab.stack import events
 from mptcplab.stack.mptcp.connection import Connection

@@ -17,38 +17,37 @@ import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
 with atheris.instrument_imports(include=["mptcplab"]):
     from mptcplab import trace
-    from mptcplab.trace import (
-        chain,
+    from mptcplab.trace.connections import inference
+    from mptcplab.trace.files import capture as capture_file
+    from mptcplab.trace.files import merging, record_scan
+    from mptcplab.trace.follow import (
         checksums,
-        files,
-        flows,
+        flow_table,
         holes,
-        inference,
         mappings,
-        merging,
-        reading,
+        read_pass,
         rtt,
         samples,
     )
-    from mptcplab.trace.explain import event_lines, explanation
-    from mptcplab.trace.export import to_json
+    from mptcplab.trace.output.explain import event_lines, explanation
+    from mptcplab.trace.output.tables import tables
+    from mptcplab.trace.output.to_json import to_json
     from mptcplab.trace.packets import packet_lines
-    from mptcplab.trace.tables import tables
 
 PATH = Path(tempfile.mkdtemp()) / "input"
 
 _LIMITS: Final = (
-    (files, {"_BLOCK_BYTES": 1024, "_FIRST_BLOCK_BYTES": 512, "BATCH_PACKETS": 5}),
+    (capture_file, {"_BLOCK_BYTES": 1024, "_FIRST_BLOCK_BYTES": 512, "BATCH_PACKETS": 5}),
     (merging, {"BATCH_PACKETS": 5}),
-    (chain, {"_FEWEST_RECORDS": 12, "_FEWEST_SEGMENTS": 4, "_SEGMENT_RECORDS": 2}),
-    (flows, {"MAX_FLOWS": 3}),
+    (record_scan, {"_FEWEST_RECORDS": 12, "_FEWEST_SEGMENTS": 4, "_SEGMENT_RECORDS": 2}),
+    (flow_table, {"MAX_FLOWS": 3}),
     (mappings, {"MAX_EXTENTS": 4, "_MAX_LATER": 2, "_MAX_LONG": 4}),
     (samples, {"MAX_ROWS": 6}),
     (checksums, {"_MOST_WAITING": 1, "_MOST_NARROW": 3, "_MOST_WRONG": 2, "_FEW": 2}),
     (holes, {"_MAX_HOLES": 2}),
     (rtt, {"_MAX_WAITING": 3}),
     (inference, {"_MAX_UNPLACED": 2, "_MOST_CARRIERS": 1, "_MOST_NEIGHBOURS": 2}),
-    (reading, {"_MOST_NOTES": 4}),
+    (read_pass, {"_MOST_NOTES": 4}),
 )
 """Limits that a few packets reach: floods, captures of many blocks and batches, in small."""
 _USUAL: Final = [

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mptcplab.linux.lab import Lab, open_lab, open_scenario
-from mptcplab.linux.supervisor import run_supervised
+from mptcplab.linux.lab.lab import Lab, open_lab, open_scenario
+from mptcplab.linux.lab.supervisor import run_supervised
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.load import load
 from mptcplab.scenario.model import Flow, Scenario, Tunables

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mptcplab.linux import rtnl
-from mptcplab.linux.lab import Lab, open_lab
-from mptcplab.linux.supervisor import MachineCannotError, run_supervised
+from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.lab.lab import Lab, open_lab
+from mptcplab.linux.lab.supervisor import MachineCannotError, run_supervised
 from mptcplab.network.topology import (
     Channel,
     Interface,

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from mptcplab.linux.lab import Lab, open_lab
-from mptcplab.linux.standing import LabError, execute, find, labs, start, take_down
-from mptcplab.linux.supervisor import SupervisorDiedError, run_supervised
+from mptcplab.linux.lab.lab import Lab, open_lab
+from mptcplab.linux.lab.supervisor import SupervisorDiedError, run_supervised
+from mptcplab.linux.standing_lab import LabError, execute, find, labs, start, take_down
 from mptcplab.network.topology import Topology
 
 pytestmark = pytest.mark.kernel
@@ -31,8 +31,8 @@ PATIENCE_S = 30.0
 
 _LAB = """
 import sys, time
-from mptcplab.linux.lab import open_lab
-from mptcplab.linux.supervisor import run_supervised
+from mptcplab.linux.lab.lab import open_lab
+from mptcplab.linux.lab.supervisor import run_supervised
 from mptcplab.scenario.load import load_topology
 
 def work(send):
@@ -190,7 +190,7 @@ def _pings(lab: Lab) -> int:
 @pytest.fixture
 def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A registry of this test's own; labs still standing in it are taken down."""
-    monkeypatch.setattr("mptcplab.linux.standing.registry", lambda: tmp_path)
+    monkeypatch.setattr("mptcplab.linux.standing_lab.registry", lambda: tmp_path)
     yield tmp_path
     for entry in labs():
         take_down(entry)
@@ -223,13 +223,13 @@ def test_the_entry_of_a_dead_lab_is_removed(own_registry: Path) -> None:
 _STANDING = """
 import sys
 from pathlib import Path
-from mptcplab.linux import standing
-from mptcplab.linux.lab import open_lab
+from mptcplab.linux import standing_lab
+from mptcplab.linux.lab.lab import open_lab
 from mptcplab.scenario.load import load_topology
 
-standing.registry = lambda: Path(sys.argv[1])
+standing_lab.registry = lambda: Path(sys.argv[1])
 topology = load_topology("report")  # with TAP emulators, which live as long as the lab
-standing.start("piped", topology, lambda: open_lab(topology), lambda notes: print("stands"))
+standing_lab.start("piped", topology, lambda: open_lab(topology), lambda notes: print("stands"))
 """
 
 

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mptcplab.scenario import Scenario, ScenarioError, load
-from mptcplab.scenario.json_schema import json_schema
-from mptcplab.scenario.plain import as_plain
-from mptcplab.scenario.schema import SCENARIO, sections
-from mptcplab.scenario.sections import Rows, Section, Table, Tables
-from mptcplab.scenario.source import read_toml
+from mptcplab.scenario.schema.json_schema import json_schema
+from mptcplab.scenario.schema.keys import SCENARIO, sections
+from mptcplab.scenario.schema.parts import Rows, Section, Table, Tables
+from mptcplab.scenario.schema.source_files import read_toml
+from mptcplab.scenario.to_json import as_plain
 
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 SOUND: dict[str, Any] = {

@@ -77,7 +77,7 @@ def _of_paths(texts: list[str]) -> tuple[dict[str, Any], str]:
 def _path(text: str) -> tuple[int, int]:
     """Return the rate and the round trip of one path."""
     from mptcplab.scenario import ScenarioError
-    from mptcplab.scenario.kinds import DURATION, RATE
+    from mptcplab.scenario.schema.value_kinds import DURATION, RATE
     from mptcplab.units import UnitError
 
     rate, at, rtt = text.partition("@")
@@ -97,7 +97,7 @@ def _of_scenario(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from mptcplab.cli.render import columns
     from mptcplab.scenario import ScenarioError
     from mptcplab.scenario.buffers import buffer_needs
-    from mptcplab.scenario.plain import as_plain
+    from mptcplab.scenario.to_json import as_plain
     from mptcplab.units import format_duration, format_rate, format_size
 
     if len(args.subjects) > 1:

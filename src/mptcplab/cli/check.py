@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if is_topology(args.scenario):
         topology = load_topology(args.scenario, overrides=tuple(args.overrides))
         if args.json:
-            from mptcplab.scenario.plain import as_plain
+            from mptcplab.scenario.to_json import as_plain
 
             print(json.dumps(as_plain(topology), indent=2))
         else:
@@ -64,7 +64,7 @@ def _as_json(scenario: Scenario) -> dict[str, Any]:
     """Return the resolved scenario with what follows from it."""
     from mptcplab.scenario.buffers import buffer_needs
     from mptcplab.scenario.describe import notes, stage_links
-    from mptcplab.scenario.plain import as_plain
+    from mptcplab.scenario.to_json import as_plain
 
     result: dict[str, Any] = as_plain(scenario)
     result["stages"] = [

@@ -140,7 +140,7 @@ def _variants(args: argparse.Namespace) -> list[Variant]:
 def _tcp_variants(scenario: Scenario) -> list[tuple[str, tuple[str, ...]]]:
     """Return label and overrides of TCP over each path in the place of MPTCP over all."""
     from mptcplab.scenario import ScenarioError
-    from mptcplab.scenario.schema import COUPLED
+    from mptcplab.scenario.schema.keys import COUPLED
 
     by_path: dict[tuple[str, ...], list[str]] = {}
     for flow in scenario.flows:
@@ -164,7 +164,7 @@ def _run_once(on: str, variant: Variant, number: int, out: Path, count: str) -> 
     from mptcplab.report.comparison import measured
     from mptcplab.results.observer import Silent
     from mptcplab.results.run import Run
-    from mptcplab.scenario.repetition import repetition
+    from mptcplab.scenario.resolve.repetition import repetition
 
     seed = variant.scenario.seed + number
     scenario = repetition(variant.scenario, seed)

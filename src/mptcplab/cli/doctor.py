@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mptcplab.linux.capabilities import Capabilities
+    from mptcplab.linux.kernel.capabilities import Capabilities
 
 _MACHINE_CANNOT = 3
 
@@ -53,8 +53,8 @@ def examine() -> tuple[list[Finding], str]:
     """Try everything on this machine, in namespaces that are gone afterwards."""
     import platform
 
-    from mptcplab.linux.capabilities import probe
-    from mptcplab.linux.supervisor import MachineCannotError, run_supervised
+    from mptcplab.linux.kernel.capabilities import probe
+    from mptcplab.linux.lab.supervisor import MachineCannotError, run_supervised
 
     try:
         found: Capabilities = run_supervised(lambda _: probe())

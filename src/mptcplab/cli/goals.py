@@ -117,7 +117,7 @@ def _measure(on: str, scenario: Scenario, judged: str, folder: Path, repetitions
     from mptcplab.results.observer import Silent
     from mptcplab.results.run import Run, RunError
     from mptcplab.results.statistics import estimate, jain_index
-    from mptcplab.scenario.repetition import repetition
+    from mptcplab.scenario.resolve.repetition import repetition
 
     flows: dict[str, list[float]] = {}
     links: dict[str, list[float]] = {}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mptcplab.trace.files import Progress
-    from mptcplab.trace.filters import Test
-    from mptcplab.trace.model import Connection
+    from mptcplab.trace.connections.model import Connection
+    from mptcplab.trace.files.capture import Progress
+    from mptcplab.trace.packet_filter import Test
     from mptcplab.trace.trace import Trace
 
 _DESCRIPTION = """\
@@ -52,34 +52,33 @@ def run(args: argparse.Namespace) -> int:
 
     Raises ``CaptureError`` for files that cannot be read and ``FilterError`` for a bad filter.
     """
-    from mptcplab.trace.filters import parse_filter
+    from mptcplab.trace.packet_filter import parse_filter
 
     return _inspect(args, parse_filter(args.filter) if args.filter else None)
 
 
 def _inspect(args: argparse.Namespace, test: Test | None) -> int:
-    from mptcplab.trace import ends as two_ends
-    from mptcplab.trace import runs
-    from mptcplab.trace import trace as traces
-    from mptcplab.trace.records import CaptureError
+    from mptcplab.trace.files.batch import CaptureError
+    from mptcplab.trace.output import testbed_run, two_captures
+    from mptcplab.trace.trace import open_trace
 
     paths: list[Path] = args.captures
-    folder = paths[0] if len(paths) == 1 and runs.is_run(paths[0]) else None
+    folder = paths[0] if len(paths) == 1 and testbed_run.is_run(paths[0]) else None
     for path in paths:
         if path.is_dir() and folder is None:
             raise CaptureError(
                 f"{path}: expected a capture file or the folder of one run, which has a run.json"
             )
-    hosts = list(runs.run_captures(folder).values()) if folder is not None else []
+    hosts = list(testbed_run.run_captures(folder).values()) if folder is not None else []
     between: list[str] = []
     sides = hosts or [[path] for path in paths]
-    if len(sides) == 2 and two_ends.are_two_ends(sides[0], sides[1]):
-        ends = two_ends.open_ends(sides[0], sides[1], _progress())
+    if len(sides) == 2 and two_captures.are_two_ends(sides[0], sides[1]):
+        ends = two_captures.open_ends(sides[0], sides[1], _progress())
         trace = ends.near
-        between = list(two_ends.explain_ends(ends))
+        between = list(two_captures.explain_ends(ends))
     else:
         # Of a run's several hosts one's view is told: all captures together hold packets twice.
-        trace = traces.open_trace(hosts[0] if hosts else paths, _progress())
+        trace = open_trace(hosts[0] if hosts else paths, _progress())
     connections = _chosen(args, trace)
     if args.tables is not None:
         _write_tables(trace, args.tables)
@@ -90,13 +89,13 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
         if between:
             _print_all(["", "Between the two captures", *between])
         if folder is not None:
-            joined = runs.joined_lines(trace, runs.run_events(folder, trace))
+            joined = testbed_run.joined_lines(trace, testbed_run.run_events(folder, trace))
             _print_all(["", "The capture and the run's own record", *joined])
     return 0
 
 
 def _chosen(args: argparse.Namespace, trace: Trace) -> list[Connection]:
-    from mptcplab.trace.records import CaptureError
+    from mptcplab.trace.files.batch import CaptureError
 
     if args.connection is None:
         return trace.connections
@@ -109,8 +108,8 @@ def _chosen(args: argparse.Namespace, trace: Trace) -> list[Connection]:
 
 
 def _write_tables(trace: Trace, folder: Path) -> None:
-    from mptcplab.trace.records import CaptureError
-    from mptcplab.trace.tables import write_tables
+    from mptcplab.trace.files.batch import CaptureError
+    from mptcplab.trace.output.tables import write_tables
 
     try:
         written = write_tables(trace, folder)
@@ -120,8 +119,8 @@ def _write_tables(trace: Trace, folder: Path) -> None:
 
 
 def _draw(trace: Trace, connections: list[Connection], folder: Path) -> None:
-    from mptcplab.trace.figures import draw
-    from mptcplab.trace.records import CaptureError
+    from mptcplab.trace.files.batch import CaptureError
+    from mptcplab.trace.output.figures import draw
 
     try:
         written = [path for one in connections for path in draw(trace, one, folder)]
@@ -133,8 +132,8 @@ def _draw(trace: Trace, connections: list[Connection], folder: Path) -> None:
 def _lines(
     args: argparse.Namespace, trace: Trace, connections: list[Connection], test: Test | None
 ) -> Iterable[str]:
-    from mptcplab.trace.explain import event_lines, explain_connection, explanation
-    from mptcplab.trace.export import to_json
+    from mptcplab.trace.output.explain import event_lines, explain_connection, explanation
+    from mptcplab.trace.output.to_json import to_json
     from mptcplab.trace.packets import packet_lines
 
     if args.json:

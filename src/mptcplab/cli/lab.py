@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mptcplab.linux.standing import Entry
+    from mptcplab.linux.standing_lab import Entry
 
 _ENVIRONMENTS = ("lan", "wan", "all")
 
@@ -57,9 +57,9 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def _up(args: argparse.Namespace) -> int:
-    from mptcplab.linux import standing
-    from mptcplab.linux.lab import open_lab, open_scenario
-    from mptcplab.linux.unsupported import check_standing
+    from mptcplab.linux import standing_lab
+    from mptcplab.linux.lab.lab import open_lab, open_scenario
+    from mptcplab.linux.measure.unsupported import check_standing
     from mptcplab.scenario import is_topology, load, load_topology
 
     scenario = None if is_topology(args.topology) else load(args.topology)
@@ -71,10 +71,10 @@ def _up(args: argparse.Namespace) -> int:
     def make() -> Any:
         return open_scenario(scenario) if scenario else open_lab(topology)
 
-    standing.start(name, topology, make, notes.extend)
+    standing_lab.start(name, topology, make, notes.extend)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    entry = standing.find(name)
+    entry = standing_lab.find(name)
     print(f"{name} stands: {', '.join(entry.hosts)}")
     print(f"try: mptcplab lab exec {entry.hosts[0]} -- sh   and: mptcplab lab down {name}")
     return 0
@@ -83,30 +83,30 @@ def _up(args: argparse.Namespace) -> int:
 def _list(_args: argparse.Namespace) -> int:
     from datetime import datetime
 
-    from mptcplab.linux import standing
+    from mptcplab.linux import standing_lab
 
-    for entry in standing.labs():
+    for entry in standing_lab.labs():
         since = datetime.fromtimestamp(entry.created_s).isoformat(sep=" ", timespec="seconds")
         print(f"{entry.name:16} {entry.topology:16} since {since}  {', '.join(entry.hosts)}")
     return 0
 
 
 def _exec(args: argparse.Namespace) -> int:
-    from mptcplab.linux import standing
+    from mptcplab.linux import standing_lab
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
-        raise standing.LabError("lab exec: no command; write `lab exec HOST -- COMMAND`")
-    return standing.execute(standing.find(args.name), args.host, command)
+        raise standing_lab.LabError("lab exec: no command; write `lab exec HOST -- COMMAND`")
+    return standing_lab.execute(standing_lab.find(args.name), args.host, command)
 
 
 def _links(args: argparse.Namespace) -> int:
-    from mptcplab.linux import standing
+    from mptcplab.linux import standing_lab
 
-    entry = standing.find(args.name)
+    entry = standing_lab.find(args.name)
     if args.environment is None:
         if args.speed or args.up or args.down:
-            raise standing.LabError(f"lab links: say which, one of {', '.join(_ENVIRONMENTS)}")
+            raise standing_lab.LabError(f"lab links: say which, one of {', '.join(_ENVIRONMENTS)}")
     else:
         _switch(entry, args)
     _show(entry)
@@ -114,9 +114,9 @@ def _links(args: argparse.Namespace) -> int:
 
 
 def _switch(entry: Entry, args: argparse.Namespace) -> None:
-    from mptcplab.linux import standing
+    from mptcplab.linux import standing_lab
 
-    links = standing.ask(entry, {"do": "links"})[0]["links"]
+    links = standing_lab.ask(entry, {"do": "links"})[0]["links"]
     rate = None if args.speed is None else _speed(args.speed)
     movable = [link for link in links if link["environment"] != "man"]
     chosen = [
@@ -125,18 +125,18 @@ def _switch(entry: Entry, args: argparse.Namespace) -> None:
         if args.environment in ("all", link["environment"]) and rate in (None, link["rate_bps"])
     ]
     if not chosen:
-        raise standing.LabError(f"lab {entry.name} has no such links")
+        raise standing_lab.LabError(f"lab {entry.name} has no such links")
     wanted = {link["name"]: not args.down for link in chosen}
     if not args.up and not args.down:
         wanted = {link["name"]: False for link in movable} | wanted
     for link in movable:
         up = wanted.get(link["name"], link["up"])
         if up != link["up"]:
-            standing.ask(entry, {"do": "set", "link": link["name"], "up": up})
+            standing_lab.ask(entry, {"do": "set", "link": link["name"], "up": up})
 
 
 def _speed(text: str) -> int:
-    from mptcplab.linux.standing import LabError
+    from mptcplab.linux.standing_lab import LabError
     from mptcplab.units import UnitError, parse_rate
 
     try:
@@ -146,11 +146,11 @@ def _speed(text: str) -> int:
 
 
 def _show(entry: Entry) -> None:
-    from mptcplab.linux import standing
+    from mptcplab.linux import standing_lab
     from mptcplab.units import format_duration, format_rate, format_size
 
     print(f"{'link':10} {'ends':42} {'':4} {'up':4} {'rate':>9} {'RTT':>8} {'driver':7} carried")
-    for link in standing.ask(entry, {"do": "links"})[0]["links"]:
+    for link in standing_lab.ask(entry, {"do": "links"})[0]["links"]:
         rate = "-" if link["rate_bps"] is None else format_rate(link["rate_bps"])
         rtt = format_duration(link["rtt_ns"]) if link["rtt_ns"] else "-"
         carried = " / ".join(format_size(size) for size in link["tx_bytes"])
@@ -161,10 +161,10 @@ def _show(entry: Entry) -> None:
 
 
 def _down(args: argparse.Namespace) -> int:
-    from mptcplab.linux import standing
+    from mptcplab.linux import standing_lab
 
-    entries = standing.labs() if args.all else [standing.find(args.name)]
+    entries = standing_lab.labs() if args.all else [standing_lab.find(args.name)]
     for entry in entries:
-        standing.take_down(entry)
+        standing_lab.take_down(entry)
         print(f"{entry.name} is down")
     return 0

@@ -111,7 +111,7 @@ def _planned(
     """Return the points of an experiment's sweep, and the scenario as it stands if none is it."""
     from mptcplab.report.sweep import Variant
     from mptcplab.scenario import load
-    from mptcplab.scenario.plain import as_plain
+    from mptcplab.scenario.to_json import as_plain
 
     wanted = set(args.points) if args.points else None
     _check_points(wanted, scenario)
@@ -154,7 +154,7 @@ def _finished(testbed: str, scenario: Scenario, folder: Path, place: str) -> Run
     from mptcplab.cli.testbeds import run_on
     from mptcplab.report.figure import draw_throughput
     from mptcplab.results.run import Run, RunError
-    from mptcplab.scenario.plain import as_plain
+    from mptcplab.scenario.to_json import as_plain
 
     if folder.exists():
         found = Run(folder)

@@ -33,12 +33,12 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.scenario import ScenarioError
 
     if args.documentation:
-        from mptcplab.scenario.documentation import reference_page
+        from mptcplab.scenario.schema.documentation import reference_page
 
         text = reference_page()
     else:
-        from mptcplab.scenario.json_schema import json_schema
-        from mptcplab.scenario.schema import SCENARIO, TOPOLOGY
+        from mptcplab.scenario.schema.json_schema import json_schema
+        from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
 
         text = json.dumps(json_schema(TOPOLOGY if args.topology else SCENARIO), indent=2) + "\n"
     if args.output is None:

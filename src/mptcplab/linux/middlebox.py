@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from mptcplab.linux.tun import PACKETS_PER_WAKE, SegmentPort
+from mptcplab.linux.sockets.tun_device import PACKETS_PER_WAKE, SegmentPort
 from mptcplab.loop import RealTimeLoop
 from mptcplab.seq import seq_add
 from mptcplab.wire.packet import split_train

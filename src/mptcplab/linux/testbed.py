@@ -14,18 +14,18 @@ from types import FrameType
 from typing import Any, Final
 
 from mptcplab import __version__
-from mptcplab.linux import verify
 from mptcplab.linux.drivers.driver import DIRECTIONS
-from mptcplab.linux.lab import Lab, open_scenario
-from mptcplab.linux.measurement import Measurement
-from mptcplab.linux.precheck import Precheck
-from mptcplab.linux.relay import Relay, tell
-from mptcplab.linux.supervisor import run_supervised
-from mptcplab.linux.unsupported import check_supported
+from mptcplab.linux.lab.lab import Lab, open_scenario
+from mptcplab.linux.lab.supervisor import run_supervised
+from mptcplab.linux.measure import verify
+from mptcplab.linux.measure.measurement import Measurement
+from mptcplab.linux.measure.observer_pipe import Relay, tell
+from mptcplab.linux.measure.precheck import Precheck
+from mptcplab.linux.measure.unsupported import check_supported
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Expectation, Scenario, Tunables
-from mptcplab.scenario.plain import as_plain
+from mptcplab.scenario.to_json import as_plain
 
 LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
 _SETTLED_NS: Final = 2_000_000_000

@@ -14,7 +14,6 @@ from mptcplab.network.topology import (
     Topology,
 )
 from mptcplab.scenario.buffers import buffer_needs
-from mptcplab.scenario.channels import bdp_bytes
 from mptcplab.scenario.model import (
     KERNEL_SCHEDULERS,
     Expectation,
@@ -23,8 +22,9 @@ from mptcplab.scenario.model import (
     Scenario,
     Tunables,
 )
-from mptcplab.scenario.schema import SIMULATED_CONGESTION
-from mptcplab.scenario.timeline import changes_text, links_up, own_label
+from mptcplab.scenario.resolve.channels import bdp_bytes
+from mptcplab.scenario.resolve.timeline import changes_text, links_up, own_label
+from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
 from mptcplab.units import format_duration, format_rate, format_size
 
 WIDTH = 100

@@ -9,12 +9,15 @@ from typing import Any
 from mptcplab.network.topology import InterfaceEnd, Topology
 from mptcplab.scenario.errors import Problems, ScenarioError, nearest
 from mptcplab.scenario.model import Scenario
-from mptcplab.scenario.network import build_topology, check_endpoints, chosen
-from mptcplab.scenario.read import read_section
-from mptcplab.scenario.reference import build_expectations, build_report, build_sweep
-from mptcplab.scenario.scaling import MIN_INTERVAL_NS, scaled
-from mptcplab.scenario.schema import SCENARIO, TOPOLOGY
-from mptcplab.scenario.source import (
+from mptcplab.scenario.resolve.expectations import build_expectations, build_report, build_sweep
+from mptcplab.scenario.resolve.flows import build_flows
+from mptcplab.scenario.resolve.network import build_topology, check_endpoints, chosen
+from mptcplab.scenario.resolve.time_scaling import MIN_INTERVAL_NS, scaled
+from mptcplab.scenario.resolve.timeline import build_timeline
+from mptcplab.scenario.resolve.tunables import build_tunables, check_mss, check_subflows
+from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
+from mptcplab.scenario.schema.read import read_section
+from mptcplab.scenario.schema.source_files import (
     Source,
     built_in,
     locate,
@@ -22,9 +25,6 @@ from mptcplab.scenario.source import (
     open_source,
     read_toml,
 )
-from mptcplab.scenario.timeline import build_timeline
-from mptcplab.scenario.traffic import build_flows
-from mptcplab.scenario.tunables import build_tunables, check_mss, check_subflows
 from mptcplab.units import format_duration
 
 Values = dict[str, Any]

@@ -14,7 +14,7 @@ import mptcplab
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Flow, Scenario
-from mptcplab.scenario.plain import as_plain
+from mptcplab.scenario.to_json import as_plain
 from mptcplab.simulated.applications import Transfer
 from mptcplab.simulated.build import LONGEST_TRAIN_BYTES, build, packed_address
 from mptcplab.simulated.captures import Captures

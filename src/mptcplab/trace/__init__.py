@@ -10,8 +10,8 @@
             print(subflow.ends, subflow.bytes, subflow.reinjected_bytes)
 """
 
-from mptcplab.trace.model import Connection, Event, Half, Subflow
-from mptcplab.trace.records import CaptureError, Damage
+from mptcplab.trace.connections.model import Connection, Event, Half, Subflow
+from mptcplab.trace.files.batch import CaptureError, Damage
 from mptcplab.trace.trace import Trace
 from mptcplab.trace.trace import open_trace as open  # noqa: A004  (the name a notebook expects)
 

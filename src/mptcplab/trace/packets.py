@@ -8,15 +8,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.cut_options import CutOption
-from mptcplab.trace.filters import Test, Values
-from mptcplab.trace.follow import Followed
-from mptcplab.trace.gather import Ints, Mask
-from mptcplab.trace.reading import Reading, open_batches
-from mptcplab.trace.running import near
-from mptcplab.trace.segments import FIN, PSH, RST, SYN, Segments
+from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.decode.segments import FIN, PSH, RST, SYN, Segments
+from mptcplab.trace.decode.text import flags_text, option_text
+from mptcplab.trace.decode.truncated_options import CutOption
+from mptcplab.trace.follow.by_direction import near
+from mptcplab.trace.follow.read_pass import Reading, open_batches
+from mptcplab.trace.follow.tcp import Followed
+from mptcplab.trace.packet_filter import Test, Values
 from mptcplab.trace.trace import Trace
-from mptcplab.trace.words import flags_text, option_text
 from mptcplab.wire.mptcp import (
     AddAddr,
     MpCapable,

@@ -8,13 +8,13 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
-from mptcplab.trace.connections import build
-from mptcplab.trace.events import tell
-from mptcplab.trace.files import Progress
-from mptcplab.trace.model import Connection, Subflow
-from mptcplab.trace.reading import Reading, read
-from mptcplab.trace.records import Damage
-from mptcplab.trace.summary import summarise
+from mptcplab.trace.connections.build import build
+from mptcplab.trace.connections.model import Connection, Subflow
+from mptcplab.trace.connections.summary import summarise
+from mptcplab.trace.files.batch import Damage
+from mptcplab.trace.files.capture import Progress
+from mptcplab.trace.findings.events import tell
+from mptcplab.trace.follow.read_pass import Reading, read
 
 
 @dataclass(slots=True)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from mptcplab.linux import rtnl
 from mptcplab.linux.emulator import EmulatedLink, EmulatorError, open_tap
-from mptcplab.linux.namespaces import NetNamespace
+from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.network.parameters import ChannelParameters
 
 pytestmark = [pytest.mark.kernel, pytest.mark.program("ip")]
@@ -231,7 +231,7 @@ def test_a_killed_emulator_is_noticed(cable: Cable) -> None:
 _ORPHAN = """
 import os, sys
 from mptcplab.linux.emulator import EmulatedLink, open_tap
-from mptcplab.linux.namespaces import NetNamespace
+from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.network.parameters import ChannelParameters
 space = NetNamespace.create("orphan")
 with space.entered():

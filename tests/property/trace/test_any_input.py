@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mptcplab import trace
-from mptcplab.trace.explain import explanation
-from mptcplab.trace.export import to_json
+from mptcplab.trace.output.explain import explanation
+from mptcplab.trace.output.to_json import to_json
 from mptcplab.trace.packets import packet_lines
 
 FOLDER = Path(__file__).parents[2] / "captures"

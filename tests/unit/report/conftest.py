@@ -10,7 +10,7 @@ from mptcplab.network.topology import Channel, Host, Interface, InterfaceEnd, Li
 from mptcplab.results.run import Run
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Expectation, Flow, Measured, Report, Scenario
-from mptcplab.scenario.plain import as_plain
+from mptcplab.scenario.to_json import as_plain
 
 SECOND = 1_000_000_000
 MEGABYTE = 1_000_000

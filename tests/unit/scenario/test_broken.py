@@ -7,8 +7,8 @@ import jsonschema
 import pytest
 
 from mptcplab.scenario import CombinedScenarioError, ScenarioError, load
-from mptcplab.scenario.json_schema import json_schema
-from mptcplab.scenario.source import read_toml
+from mptcplab.scenario.schema.json_schema import json_schema
+from mptcplab.scenario.schema.source_files import read_toml
 
 SOUND = """\
 duration = "30s"

@@ -7,7 +7,7 @@ import pytest
 
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.scenario import experiments, load, load_topology
-from mptcplab.scenario.timeline import links_up
+from mptcplab.scenario.resolve.timeline import links_up
 
 DATA = Path(str(resources.files("mptcplab.scenario"))) / "data"
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from mptcplab.trace import files, flows, mappings
-from mptcplab.trace.explain import explanation
-from mptcplab.trace.tables import tables
+from mptcplab.trace.files import capture as capture_file
+from mptcplab.trace.follow import flow_table, mappings
+from mptcplab.trace.output.explain import explanation
+from mptcplab.trace.output.tables import tables
 
 KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
 
@@ -116,7 +117,7 @@ def test_segments_that_take_turns_between_subflows(
 ) -> None:
     """No two of a subflow's segments follow each other in data; the extents kept are bounded."""
     monkeypatch.setattr(mappings, "MAX_EXTENTS", 1000)
-    monkeypatch.setattr(files, "BATCH_PACKETS", 500)
+    monkeypatch.setattr(capture_file, "BATCH_PACKETS", 500)
     packets = []
     for k in range(4000):
         source = ("10.0.0.1", "10.0.1.1")[k % 2]
@@ -136,7 +137,7 @@ def test_segments_that_take_turns_between_subflows(
 def test_flows_beyond_the_limit_are_counted(
     build: ModuleType, read: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows, "MAX_FLOWS", 100)
+    monkeypatch.setattr(flow_table, "MAX_FLOWS", 100)
     capture = read(_joins(build, 300))
     joins = len(capture.subflows) - 1
     assert 90 < joins < 100
@@ -147,8 +148,8 @@ def test_data_in_the_handshake_of_a_flow_beyond_the_limit(
     build: ModuleType, read: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An MP_CAPABLE that maps data on a flow that is not followed, beside a followed segment."""
-    monkeypatch.setattr(flows, "MAX_FLOWS", 1)
-    monkeypatch.setattr(files, "BATCH_PACKETS", 2)
+    monkeypatch.setattr(flow_table, "MAX_FLOWS", 1)
+    monkeypatch.setattr(capture_file, "BATCH_PACKETS", 2)
     first = bytes((30, 22, 1, 1)) + struct.pack(">QQH", KEY_A, KEY_B, 5)
     syn = build.tcp(1024, 80, 100, 0, build.SYN, build.capable())
     data = build.tcp(2048, 80, 101, 501, build.ACK, first, b"first")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mptcplab import trace
-from mptcplab.trace import files
-from mptcplab.trace.events import (
+from mptcplab.trace.files import capture as capture_file
+from mptcplab.trace.findings.events import (
     CLOSED,
     FALLBACK,
     JOIN,
@@ -19,12 +19,12 @@ from mptcplab.trace.events import (
     START,
     stage_events,
 )
-from mptcplab.trace.explain import explanation
-from mptcplab.trace.export import to_json
-from mptcplab.trace.filters import parse_filter
+from mptcplab.trace.findings.series import direction
+from mptcplab.trace.findings.stalls import HEAD_OF_LINE, find_stalls
+from mptcplab.trace.output.explain import explanation
+from mptcplab.trace.output.to_json import to_json
+from mptcplab.trace.packet_filter import parse_filter
 from mptcplab.trace.packets import packet_lines
-from mptcplab.trace.series import direction
-from mptcplab.trace.stalls import HEAD_OF_LINE, find_stalls
 
 FOLDER = Path(__file__).parents[2] / "captures"
 
@@ -140,7 +140,7 @@ def test_batches_leave_no_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     """What is said of a packet does not depend on which packets are read together with it."""
     whole = _open(name)
     said = list(packet_lines(whole, None))
-    monkeypatch.setattr(files, "BATCH_PACKETS", 3)
+    monkeypatch.setattr(capture_file, "BATCH_PACKETS", 3)
     parts = trace.open(FOLDER / f"{name}.pcap.gz")
     assert list(packet_lines(parts, None)) == said
     assert to_json(parts) == to_json(whole)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mptcplab.trace import files
-from mptcplab.trace.ends import are_two_ends, explain_ends, open_ends
-from mptcplab.trace.events import RETURNED, stage_events
+from mptcplab.trace.files import capture as capture_file
+from mptcplab.trace.findings.events import RETURNED, stage_events
+from mptcplab.trace.output.two_captures import are_two_ends, explain_ends, open_ends
 
 HANDOVER = Path(__file__).parents[2] / "captures" / "handover.pcap.gz"
 KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
@@ -94,7 +94,7 @@ def test_a_start_within_a_mapping_is_corrected_by_the_next(
     build: ModuleType, read: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every packet of a mapping repeats it; which byte it starts at is seen from the next one."""
-    monkeypatch.setattr(files, "BATCH_PACKETS", 1)
+    monkeypatch.setattr(capture_file, "BATCH_PACKETS", 1)
     packets = []
     for k in range(2, 12):  # the first two segments of the first mapping are missing
         mapping = build.dss(1, (1 << 40) + k // 4 * 4096, 1 + k // 4 * 4096, 4096)

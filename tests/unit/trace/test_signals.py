@@ -11,7 +11,7 @@ import pytest
 from tests.unit.trace.tshark_rows import check_against, fields_of
 
 from mptcplab import trace
-from mptcplab.trace.events import (
+from mptcplab.trace.findings.events import (
     ADDRESS,
     CLOSED,
     FALLBACK,
@@ -20,7 +20,7 @@ from mptcplab.trace.events import (
     SUBFLOW_CLOSED,
     WRONG_KEY,
 )
-from mptcplab.trace.explain import explanation
+from mptcplab.trace.output.explain import explanation
 from mptcplab.trace.packets import packet_lines
 from mptcplab.wire.keys import add_addr_hmac, join_hmac, token_and_idsn
 from mptcplab.wire.mptcp import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mptcplab.trace.filters import parse_filter
+from mptcplab.trace.packet_filter import parse_filter
 from mptcplab.trace.packets import packet_lines
 
 TOKEN = 0x7BB4B715

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
-from mptcplab.trace.files import CaptureFile
-from mptcplab.trace.segments import Decoder, Segments
+from mptcplab.trace.decode.segments import Decoder, Segments
+from mptcplab.trace.files.capture import CaptureFile
 from mptcplab.wire.mptcp import (
     AddAddr,
     MpCapable,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mptcplab.linux.capabilities import netem_works, tap_works
 from mptcplab.linux.drivers.kernel import unsupported
-from mptcplab.linux.supervisor import MachineCannotError
+from mptcplab.linux.kernel.capabilities import netem_works, tap_works
+from mptcplab.linux.lab.supervisor import MachineCannotError
 from mptcplab.network.topology import Channel, Link
 from mptcplab.scenario.model import Action
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
-from mptcplab.linux.namespaces import NetNamespace
+from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.network.topology import Channel
 
 DIRECTIONS: Final = ("forward", "backward")

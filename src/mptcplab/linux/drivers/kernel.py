@@ -9,7 +9,7 @@ pair, the NIC, that all VLANs of the NIC share; tbf then charges the tag, which 
 What enters the wire at one side is copied out of the other, through that side's qdisc: tbf with the
 declared queue, under netem where the link has delay, jitter or loss and the kernel has netem.  So
 the queue is in the network and not in the sender, whose own back-pressure (TCP small queues) ends
-at the copy: see :func:`mptcplab.linux.tc.forward_copies`.
+at the copy: see :func:`mptcplab.linux.kernel.tc.forward_copies`.
 
 Frames cross the wire as large as the sender's stack made them.  tbf charges their bytes as packets
 on the wire, and tells their number; the queue takes or refuses such a frame whole, which is why
@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mptcplab.linux import rtnl, tc
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading, Tagging
-from mptcplab.linux.namespaces import NetNamespace
-from mptcplab.linux.netlink import Request
+from mptcplab.linux.kernel import rtnl, tc
+from mptcplab.linux.kernel.namespaces import NetNamespace
+from mptcplab.linux.kernel.netlink import Request
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES, Channel
 from mptcplab.units import NANOSECONDS
 

@@ -7,9 +7,9 @@ import signal
 from dataclasses import replace
 from typing import Final
 
-from mptcplab.linux import rtnl
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
 from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
+from mptcplab.linux.kernel import rtnl
 from mptcplab.network.link import PIECE_NS
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import Channel

@@ -8,8 +8,8 @@ import socket
 import struct
 from typing import Final
 
-from mptcplab.linux import rtnl
-from mptcplab.linux.netlink import NetlinkSocket
+from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel.netlink import NetlinkSocket
 
 # include/uapi/linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA

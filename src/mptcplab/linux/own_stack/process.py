@@ -19,11 +19,11 @@ from random import SystemRandom
 from time import monotonic_ns
 from typing import Any, Final
 
+from mptcplab.linux.lab.steering import longest_train_bytes, open_device
 from mptcplab.linux.own_stack.jobs import Job, job_of
-from mptcplab.linux.own_stack.steering import longest_train_bytes, open_device
 from mptcplab.linux.probes.link_state import LinkWatch
+from mptcplab.linux.sockets.driver import Driver, Link
 from mptcplab.linux.traffic.plan import KERNEL_CONGESTION
-from mptcplab.linux.tun_stack.driver import Driver, Link
 from mptcplab.loop import CallbackTimer, RealTimeLoop
 from mptcplab.scenario.model import Flow, Scenario, Tunables
 from mptcplab.stack import events

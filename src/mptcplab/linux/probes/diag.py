@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-from mptcplab.linux import netlink
-from mptcplab.linux.netlink import NLM_F_DUMP, NetlinkSocket, Request
+from mptcplab.linux.kernel import netlink
+from mptcplab.linux.kernel.netlink import NLM_F_DUMP, NetlinkSocket, Request
 
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from mptcplab.linux import netlink
-from mptcplab.linux.netlink import NETLINK_ROUTE, NetlinkSocket
+from mptcplab.linux.kernel import netlink
+from mptcplab.linux.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from mptcplab.linux.probes.multicast import datagrams, subscribe
 
 _IFINFO: Final = struct.Struct("=BxHiII")  # struct ifinfomsg

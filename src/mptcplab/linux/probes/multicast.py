@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from mptcplab.linux.netlink import NetlinkSocket
+from mptcplab.linux.kernel.netlink import NetlinkSocket
 
 _DATAGRAM_BYTES: Final = 1 << 16
 

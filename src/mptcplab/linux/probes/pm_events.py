@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from mptcplab.linux import netlink
-from mptcplab.linux.netlink import (
+from mptcplab.linux.kernel import netlink
+from mptcplab.linux.kernel.netlink import (
     NETLINK_GENERIC,
     GenericFamily,
     NetlinkSocket,

@@ -8,7 +8,7 @@ from typing import Final
 from mptcplab.linux.traffic.sockets import SocketPlan
 from mptcplab.network.topology import Path
 from mptcplab.scenario.model import Flow, Scenario, Tunables
-from mptcplab.scenario.schema import SIMULATED_CONGESTION
+from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
 
 FIRST_PORT: Final = 5001  # iperf's, which the report used
 

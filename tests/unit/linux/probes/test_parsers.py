@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from mptcplab.linux import netlink
+from mptcplab.linux.kernel import netlink
 from mptcplab.linux.monitor import parse_device_counters
 from mptcplab.linux.probes import cpu, mib
 from mptcplab.linux.probes.diag import parse_message

@@ -1,0 +1,1 @@
+"""The kernel's interfaces: netlink, traffic control, MPTCP endpoints, namespaces."""

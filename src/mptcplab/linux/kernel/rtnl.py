@@ -1,0 +1,374 @@
+"""Routing netlink: interfaces, addresses, routes and rules as requests, and reading them back.
+
+Layouts and numbers: include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h, fib_rules.h.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from typing import Final
+
+from mptcplab.linux.kernel.netlink import (
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NetlinkSocket,
+    Request,
+    attribute,
+    attributes,
+    nested,
+    string,
+    u32,
+)
+
+Network = IPv4Network | IPv6Network
+InterfaceAddress = IPv4Interface | IPv6Interface
+
+RTM_NEWLINK: Final = 16
+RTM_GETLINK: Final = 18
+RTM_SETLINK: Final = 19
+_RTM_NEWADDR: Final = 20
+_RTM_NEWROUTE: Final = 24
+_RTM_NEWRULE: Final = 32
+_RTM_DELRULE: Final = 33
+
+IFF_UP: Final = 1
+
+_IFLA_IFNAME: Final = 3
+_IFLA_MTU: Final = 4
+_IFLA_LINK: Final = 5
+_IFLA_MASTER: Final = 10
+_IFLA_TXQLEN: Final = 13
+_IFLA_OPERSTATE: Final = 16
+_IFLA_LINKMODE: Final = 17
+_IFLA_LINKINFO: Final = 18
+_IFLA_EXT_MASK: Final = 29
+_RTEXT_FILTER_SKIP_STATS: Final = 8
+_IFLA_NET_NS_FD: Final = 28
+_IFLA_GSO_MAX_SIZE: Final = 41
+_IFLA_CARRIER: Final = 33
+_IFLA_INFO_KIND: Final = 1
+_IFLA_INFO_DATA: Final = 2
+_VETH_INFO_PEER: Final = 1
+_IFLA_VLAN_ID: Final = 1
+_IF_OPER_DORMANT: Final = 5  # RFC 2863; include/uapi/linux/if.h
+_IF_OPER_UP: Final = 6
+_IFLA_BR_FORWARD_DELAY: Final = 1
+_IFLA_BR_STP_STATE: Final = 5
+_IFLA_BR_MCAST_SNOOPING: Final = 23
+
+_IFA_ADDRESS: Final = 1
+_IFA_LOCAL: Final = 2
+_IFA_F_NODAD: Final = 0x02
+
+_RTA_DST: Final = 1
+_RTA_OIF: Final = 4
+_RTA_PREFSRC: Final = 7
+_RTA_METRICS: Final = 8
+_RTA_TABLE: Final = 15
+_RTAX_ADVMSS: Final = 8
+_RTPROT_STATIC: Final = 4
+_RTPROT_KERNEL: Final = 2
+_RT_SCOPE_LINK: Final = 253
+_RT_SCOPE_UNIVERSE: Final = 0
+_RTN_UNICAST: Final = 1
+MAIN_TABLE: Final = 254
+LOCAL_TABLE: Final = 255
+
+_FRA_SRC: Final = 2
+_FRA_IIFNAME: Final = 3
+_FRA_PRIORITY: Final = 6
+_FRA_TABLE: Final = 15
+_FRA_IP_PROTO: Final = 22
+_FR_ACT_TO_TBL: Final = 1
+
+_IFINFO: Final = struct.Struct("=BxHiII")
+_IFADDR: Final = struct.Struct("=BBBBI")
+_RTMSG: Final = struct.Struct("=BBBBBBBBI")
+
+INTERFACE_NAME_MAX: Final = 15  # IFNAMSIZ less the terminating zero
+
+
+@dataclass(frozen=True, slots=True)
+class VethEnd:
+    """One end of a veth pair: its name and the namespace (a descriptor) it is made in."""
+
+    name: str
+    namespace: int
+    mtu: int = 1500
+    gso_max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An interface as the kernel describes it."""
+
+    index: int
+    name: str
+    flags: int
+    mtu: int
+    carrier: bool
+    """Whether a cable is plugged in, as :func:`set_carrier` and :func:`set_dormant` have it."""
+    gso_max_bytes: int
+    """What it takes in one piece, with headers; larger packets are cut before they reach it."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it is set up, whatever its carrier."""
+        return bool(self.flags & IFF_UP)
+
+
+def _ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    return _IFINFO.pack(socket.AF_UNSPEC, 0, index, flags, change)
+
+
+def _link_info(kind: str, *data: bytes) -> bytes:
+    parts = [string(_IFLA_INFO_KIND, kind)]
+    if data:
+        parts.append(nested(_IFLA_INFO_DATA, *data))
+    return nested(_IFLA_LINKINFO, *parts)
+
+
+def _veth_end(end: VethEnd) -> bytes:
+    parts = [string(_IFLA_IFNAME, end.name), u32(_IFLA_MTU, end.mtu)]
+    if end.gso_max_bytes is not None:
+        parts.append(u32(_IFLA_GSO_MAX_SIZE, end.gso_max_bytes))
+    parts.append(u32(_IFLA_NET_NS_FD, end.namespace))
+    return b"".join(parts)
+
+
+def add_veth(one: VethEnd, other: VethEnd) -> Request:
+    """Make a veth pair, each end in its namespace from the start (drivers/net/veth.c)."""
+    peer = attribute(_VETH_INFO_PEER, _ifinfo() + _veth_end(other))
+    return Request(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _ifinfo() + _veth_end(one) + _link_info("veth", peer),
+        f"make interface {one.name}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """An 802.1Q interface: its name and tag, and the index of the interface that it stands on."""
+
+    name: str
+    tag: int
+    trunk: int
+    mtu: int
+    gso_max_bytes: int | None = None
+    dormant: bool = False
+    """Whether it is made as :func:`set_dormant` would leave it."""
+
+
+def add_vlan(vlan: Vlan) -> Request:
+    """Make a VLAN on an interface of the same namespace (net/8021q/vlan_netlink.c)."""
+    body = _ifinfo() + string(_IFLA_IFNAME, vlan.name) + u32(_IFLA_LINK, vlan.trunk)
+    body += u32(_IFLA_MTU, vlan.mtu)
+    if vlan.gso_max_bytes is not None:
+        body += u32(_IFLA_GSO_MAX_SIZE, vlan.gso_max_bytes)
+    if vlan.dormant:
+        body += attribute(_IFLA_LINKMODE, b"\1")
+    body += _link_info("vlan", attribute(_IFLA_VLAN_ID, struct.pack("=H", vlan.tag)))
+    return Request(
+        RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make VLAN {vlan.name} (CONFIG_VLAN_8021Q)"
+    )
+
+
+def add_bridge(name: str) -> Request:
+    """Make a learning bridge that forwards at once: no spanning tree, no multicast snooping."""
+    data = (
+        u32(_IFLA_BR_FORWARD_DELAY, 0),
+        u32(_IFLA_BR_STP_STATE, 0),
+        attribute(_IFLA_BR_MCAST_SNOOPING, b"\0"),
+    )
+    return Request(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _ifinfo() + string(_IFLA_IFNAME, name) + _link_info("bridge", *data),
+        f"make switch {name}",
+    )
+
+
+def add_ifb(name: str, mtu: int) -> Request:
+    """Make an intermediate functional block device (drivers/net/ifb.c)."""
+    body = _ifinfo() + string(_IFLA_IFNAME, name) + u32(_IFLA_MTU, mtu) + _link_info("ifb")
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make interface {name}")
+
+
+def set_link(
+    index: int,
+    *,
+    up: bool | None = None,
+    master: int | None = None,
+    mtu: int | None = None,
+    queue_frames: int | None = None,
+    what: str = "",
+) -> Request:
+    """Change an interface: administrative state, bridge it belongs to, MTU, txqueuelen."""
+    change = 0 if up is None else IFF_UP
+    body = _ifinfo(index, IFF_UP if up else 0, change)
+    if master is not None:
+        body += u32(_IFLA_MASTER, master)
+    if mtu is not None:
+        body += u32(_IFLA_MTU, mtu)
+    if queue_frames is not None:
+        body += u32(_IFLA_TXQLEN, queue_frames)
+    return Request(RTM_SETLINK, 0, body, what or f"change interface {index}")
+
+
+def set_carrier(index: int, up: bool) -> Request:
+    """Give a TAP interface a carrier or take it away (tun_net_change_carrier)."""
+    body = _ifinfo(index) + attribute(_IFLA_CARRIER, bytes([up]))
+    return Request(RTM_SETLINK, 0, body, f"set the carrier of interface {index}")
+
+
+def set_dormant(index: int, dormant: bool) -> Request:
+    """Make a VLAN lose what it has for a carrier, or give it back (net/core/rtnetlink.c).
+
+    Its carrier proper is its trunk's.  Dormant, it is up and not running, its listeners are told,
+    and it stays so while its trunk goes down and up.
+    """
+    state = _IF_OPER_DORMANT if dormant else _IF_OPER_UP
+    body = (
+        _ifinfo(index)
+        + attribute(_IFLA_LINKMODE, bytes([dormant]))
+        + attribute(_IFLA_OPERSTATE, bytes([state]))
+    )
+    return Request(RTM_NEWLINK, 0, body, f"set the state of interface {index}")
+
+
+def devices(channel: NetlinkSocket) -> dict[str, Device]:
+    """Return every interface of the socket's namespace by name."""
+    brief = u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+    dump = Request(RTM_GETLINK, NLM_F_DUMP, _ifinfo() + brief, "list interfaces")
+    found = (parse_device(message.body) for message in channel.query(dump))
+    return {device.name: device for device in found}
+
+
+def parse_device(body: bytes) -> Device:
+    """Return the interface that an RTM_NEWLINK message describes."""
+    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+    values = attributes(body[_IFINFO.size :])
+    return Device(
+        index=index,
+        name=values[_IFLA_IFNAME].rstrip(b"\0").decode(),
+        flags=flags,
+        mtu=struct.unpack("=I", values[_IFLA_MTU])[0],
+        carrier=values.get(_IFLA_CARRIER, b"\0") != b"\0"
+        and values.get(_IFLA_LINKMODE, b"\0") == b"\0",
+        gso_max_bytes=struct.unpack("=I", values[_IFLA_GSO_MAX_SIZE])[0],
+    )
+
+
+def _family(version: int) -> int:
+    return socket.AF_INET6 if version == 6 else socket.AF_INET
+
+
+def add_address(index: int, address: InterfaceAddress) -> Request:
+    """Give an interface an address; an IPv6 one is usable at once (no duplicate detection)."""
+    flags = _IFA_F_NODAD if address.version == 6 else 0
+    packed = address.ip.packed
+    body = (
+        _IFADDR.pack(_family(address.version), address.network.prefixlen, flags, 0, index)
+        + attribute(_IFA_LOCAL, packed)
+        + attribute(_IFA_ADDRESS, packed)
+    )
+    return Request(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"add address {address}")
+
+
+def add_route(
+    network: Network,
+    index: int,
+    *,
+    table: int = MAIN_TABLE,
+    source: InterfaceAddress | None = None,
+    advertised_mss: int | None = None,
+    kernel: bool = False,
+) -> Request:
+    """Make (or replace) the route to an on-link network, or to everything, over an interface.
+
+    ``advertised_mss`` is what our SYNs put into their MSS option; ``kernel`` marks a route as one
+    that came with its address, which this one then replaces.
+    """
+    scope = _RT_SCOPE_LINK if network.version == 4 else _RT_SCOPE_UNIVERSE
+    body = _RTMSG.pack(
+        _family(network.version),
+        network.prefixlen,
+        0,
+        0,
+        table if table < 256 else 0,
+        _RTPROT_KERNEL if kernel else _RTPROT_STATIC,
+        scope,
+        _RTN_UNICAST,
+        0,
+    )
+    if network.prefixlen:
+        body += attribute(_RTA_DST, network.network_address.packed)
+    body += u32(_RTA_OIF, index)
+    if table >= 256:  # more than the header's field can hold
+        body += u32(_RTA_TABLE, table)
+    if source is not None:
+        body += attribute(_RTA_PREFSRC, source.ip.packed)
+    if advertised_mss is not None:
+        body += nested(_RTA_METRICS, u32(_RTAX_ADVMSS, advertised_mss))
+    what = f"route {network} in table {table}"
+    return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)
+
+
+def add_rule(source: InterfaceAddress, table: int, priority: int) -> Request:
+    """Make what comes from an address look into a table: ``ip rule add from ADDRESS table N``."""
+    body = (
+        _RTMSG.pack(
+            _family(source.version),
+            0,
+            source.ip.max_prefixlen,
+            0,
+            table if table < 256 else 0,
+            0,
+            0,
+            _FR_ACT_TO_TBL,
+            0,
+        )
+        + attribute(_FRA_SRC, source.ip.packed)
+        + u32(_FRA_PRIORITY, priority)
+    )
+    if table >= 256:
+        body += u32(_FRA_TABLE, table)
+    return Request(
+        _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, f"rule from {source.ip} table {table}"
+    )
+
+
+def add_table_rule(version: int, table: int, priority: int) -> Request:
+    """Make everything of an IP version look into a table: ``ip rule add lookup TABLE``."""
+    flags = NLM_F_CREATE | NLM_F_EXCL
+    what = f"rule for table {table}"
+    return Request(_RTM_NEWRULE, flags, _rule(version, table, priority), what)
+
+
+def delete_table_rule(version: int, table: int, priority: int) -> Request:
+    """Take such a rule away."""
+    what = f"removing the rule for table {table}"
+    return Request(_RTM_DELRULE, 0, _rule(version, table, priority), what)
+
+
+def add_tcp_rule(version: int, interface: str, table: int, priority: int) -> Request:
+    """Make TCP that arrives on an interface look into a table.
+
+    ``ip rule add iif INTERFACE ipproto tcp lookup TABLE``.
+    """
+    body = _rule(version, table, priority)
+    body += string(_FRA_IIFNAME, interface) + attribute(_FRA_IP_PROTO, bytes((socket.IPPROTO_TCP,)))
+    what = f"rule for TCP on {interface}"
+    return Request(_RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, what)
+
+
+def _rule(version: int, table: int, priority: int) -> bytes:
+    small = table if table < 256 else 0
+    header = _RTMSG.pack(_family(version), 0, 0, 0, small, 0, 0, _FR_ACT_TO_TBL, 0)
+    return header + u32(_FRA_PRIORITY, priority) + u32(_FRA_TABLE, table)

@@ -1,0 +1,1 @@
+"""A lab: from a topology to namespaces, interfaces, links, addresses and endpoints."""

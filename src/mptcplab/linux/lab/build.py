@@ -1,0 +1,323 @@
+"""From a topology to namespaces, interfaces, links, addresses and endpoints."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mptcplab.linux.drivers.choose import choose_driver
+from mptcplab.linux.drivers.driver import Attachment, LinkDriver, Tagging
+from mptcplab.linux.drivers.kernel import KernelDriver, frame_limit_bytes, host_vlan
+from mptcplab.linux.drivers.tap import TapDriver
+from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel.capabilities import endpoints_max, vlan_works
+from mptcplab.linux.kernel.mptcp_endpoints import PathManager
+from mptcplab.linux.kernel.namespaces import NetNamespace, write_sysctl
+from mptcplab.linux.kernel.netlink import Request
+from mptcplab.linux.lab import addressing, steering
+from mptcplab.linux.lab.endpoint_plan import HostPlan, Traffic, plan
+from mptcplab.linux.lab.nic_sharing import device_requests, sharing_devices, sharing_requests
+from mptcplab.linux.lab.supervisor import MachineCannotError
+from mptcplab.linux.lab.sysctls import host_sysctls, optional_sysctls
+from mptcplab.linux.lab.vlan_trunks import find_trunks, make_trunks
+from mptcplab.network.nic_sharing import shared_nics
+from mptcplab.network.topology import (
+    ETHERNET_HEADER_BYTES,
+    Channel,
+    Host,
+    InterfaceEnd,
+    Link,
+    Queue,
+    Switch,
+    SwitchEnd,
+    Topology,
+)
+from mptcplab.scenario.model import Action, Tunables
+
+_PORT_QUEUE_PACKETS: Final = 1000  # of a switch's port: Linux's own txqueuelen
+
+
+@dataclass
+class Plumbing:
+    """All that a lab is made of."""
+
+    wire: NetNamespace
+    hosts: dict[str, NetNamespace] = field(default_factory=dict)
+    switches: dict[str, NetNamespace] = field(default_factory=dict)
+    drivers: dict[str, LinkDriver] = field(default_factory=dict)
+    ports: list[KernelDriver] = field(default_factory=list)
+    tagging: dict[InterfaceEnd, Tagging] = field(default_factory=dict)
+    plans: dict[str, HostPlan] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Take it down; what is already gone is passed over."""
+        for driver in self.drivers.values():
+            driver.interrupt()
+        for driver in self.drivers.values():
+            with contextlib.suppress(OSError):
+                driver.close()
+        for space in (*self.hosts.values(), *self.switches.values(), self.wire):
+            with contextlib.suppress(OSError):
+                space.close()
+        self.drivers, self.hosts, self.switches = {}, {}, {}
+
+
+def build(
+    topology: Topology,
+    tunables: Mapping[str, Tunables],
+    traffic: Traffic | None,
+    timeline: Sequence[Action],
+    seed: int,
+) -> Plumbing:
+    """Build a topology; whatever was made is taken down again where something fails."""
+    _check_names(topology)
+    plans = plan(topology, tunables, traffic, endpoints_max())
+    kinds = {link.name: choose_driver(link, timeline) for link in topology.links}
+    plumbing = Plumbing(NetNamespace.create("the wire"), plans=plans)
+    try:
+        _make_namespaces(plumbing, topology, tunables, standing=traffic is None)
+        _make_trunks(plumbing, topology, kinds)
+        _make_devices(plumbing, topology, kinds, seed)
+        _make_switches(plumbing, topology)
+        for host in topology.hosts:
+            _share_nics(plumbing, topology, host)
+            _configure_host(plumbing, host, tunables.get(host.name, Tunables()))
+        for driver in plumbing.drivers.values():
+            driver.start()
+    except BaseException:
+        plumbing.close()
+        raise
+    return plumbing
+
+
+def _check_names(topology: Topology) -> None:
+    for host in topology.hosts:
+        for interface in host.interfaces:
+            if len(interface.name.encode()) > rtnl.INTERFACE_NAME_MAX:
+                raise MachineCannotError(
+                    f"interface {interface.name} of {host.name}: Linux takes names of at most "
+                    f"{rtnl.INTERFACE_NAME_MAX} bytes"
+                )
+
+
+def _make_namespaces(
+    plumbing: Plumbing, topology: Topology, tunables: Mapping[str, Tunables], *, standing: bool
+) -> None:
+    plumbing.wire.write_sysctls(_NO_IPV6)
+    for switch in topology.switches:
+        space = plumbing.switches[switch.name] = NetNamespace.create(switch.name)
+        space.write_sysctls(_NO_IPV6)
+    for host in topology.hosts:
+        space = plumbing.hosts[host.name] = NetNamespace.create(host.name)
+        settings = tunables.get(host.name, Tunables())
+        with space.entered():
+            for name, value in host_sysctls(host, settings).items():
+                write_sysctl(name, value)
+            for name, value in optional_sysctls().items():
+                try:
+                    write_sysctl(name, value)
+                except OSError as error:
+                    if not standing:
+                        continue  # a scenario's flows choose their own
+                    note = (
+                        "programs that choose no congestion control get this machine's default "
+                        f"({error.strerror}; see net.ipv4.tcp_allowed_congestion_control)"
+                    )
+                    if note not in plumbing.notes:
+                        plumbing.notes.append(note)
+
+
+_NO_IPV6: Final = {"net.ipv6.conf.default.disable_ipv6": "1"}
+
+
+def _make_trunks(plumbing: Plumbing, topology: Topology, kinds: Mapping[str, str]) -> None:
+    trunks, notes = find_trunks(topology, kinds)
+    if (trunks or notes) and vlan_works(plumbing.wire):
+        plumbing.tagging = make_trunks(trunks, plumbing.wire, plumbing.hosts)
+        plumbing.notes += notes
+
+
+def _make_devices(
+    plumbing: Plumbing, topology: Topology, kinds: Mapping[str, str], seed: int
+) -> None:
+    """Make both ends of every link and of every port of a switch; shape what lies between."""
+    shaped: list[KernelDriver] = []
+    for number, link in enumerate(topology.links):
+        ends = (_attach(plumbing, topology, link, 0), _attach(plumbing, topology, link, 1))
+        channels = (link.forward, link.backward)
+        if kinds[link.name] == "tap":
+            plumbing.drivers[link.name] = TapDriver(
+                link.name, ends, channels, seed=seed + number, up=link.up
+            )
+            continue
+        driver = KernelDriver(
+            plumbing.wire,
+            f"w{number}",
+            ends,
+            channels,
+            link.mtu,
+            netem=kinds[link.name] == "netem",
+            up=link.up,
+        )
+        plumbing.drivers[link.name] = driver
+        shaped.append(driver)
+    for number, (switch, end) in enumerate(_ports(topology)):
+        driver = _port_driver(plumbing, topology, switch, end, number)
+        plumbing.ports.append(driver)
+        shaped.append(driver)
+    wanted: dict[NetNamespace, list[Request]] = {}
+    for driver in shaped:
+        for space, request in driver.device_requests():
+            wanted.setdefault(space, []).append(request)
+    for space, request in _unplugged(plumbing, topology):
+        wanted.setdefault(space, []).append(request)
+    for space, requests in wanted.items():
+        space.routing.batch(requests)
+    routing = plumbing.wire.routing
+    devices = rtnl.devices(routing)
+    routing.batch(request for driver in shaped for request in driver.wire_requests(devices))
+
+
+def _unplugged(plumbing: Plumbing, topology: Topology) -> Iterator[tuple[NetNamespace, Request]]:
+    """Yield what makes the interfaces that no cable goes to: they never get a carrier."""
+    plugged = {end for link in topology.links for end in (link.a, link.b)}
+    plugged |= {end for _, end in _ports(topology)}
+    number = 0
+    for host in topology.hosts:
+        for interface in host.interfaces:
+            place = InterfaceEnd(host.name, interface.name)
+            if place in plugged:
+                continue
+            end = _host_end(plumbing, topology, place)
+            if end.tagging is not None:
+                yield end.namespace, host_vlan(end, end.tagging, dormant=True)
+                continue
+            here = rtnl.VethEnd(f"u{number}", plumbing.wire.descriptor)
+            there = rtnl.VethEnd(end.interface, end.namespace.descriptor, end.mtu)
+            yield plumbing.wire, rtnl.add_veth(here, there)
+            number += 1
+
+
+def _ports(topology: Topology) -> Iterator[tuple[Switch, InterfaceEnd]]:
+    for switch in topology.switches:
+        for end in switch.ports:
+            yield switch, end
+
+
+def _port_driver(
+    plumbing: Plumbing, topology: Topology, switch: Switch, end: InterfaceEnd, number: int
+) -> KernelDriver:
+    """A cable from a host's interface straight into a switch: at its NIC's rate, without delay."""
+    interface = topology.interface_at(end)
+    rate = next(nic.rate_bps for nic in topology.host(end.host).nics if nic.name == interface.nic)
+    frame = interface.mtu + ETHERNET_HEADER_BYTES
+    channel = Channel(rate_bps=rate, queue=Queue(limit_bytes=_PORT_QUEUE_PACKETS * frame))
+    here = _host_end(plumbing, topology, end)
+    there = Attachment(plumbing.switches[switch.name], f"p{number}", interface.mtu)
+    return KernelDriver(
+        plumbing.wire, f"p{number}", (here, there), (channel, channel), interface.mtu
+    )
+
+
+def _attach(plumbing: Plumbing, topology: Topology, link: Link, which: int) -> Attachment:
+    end = (link.a, link.b)[which]
+    if isinstance(end, SwitchEnd):
+        number = topology.links.index(link)
+        return Attachment(plumbing.switches[end.switch], _port_name(number, which), link.mtu)
+    return _host_end(plumbing, topology, end)
+
+
+def _host_end(plumbing: Plumbing, topology: Topology, end: InterfaceEnd) -> Attachment:
+    interface = topology.interface_at(end)
+    return Attachment(
+        plumbing.hosts[end.host],
+        interface.name,
+        interface.mtu,
+        _frame_limit(topology, end, interface.mtu),
+        plumbing.tagging.get(end),
+    )
+
+
+def _port_name(number: int, which: int) -> str:
+    return f"l{number}{'ab'[which]}"
+
+
+def _ends_at(topology: Topology, switch: Switch) -> Iterator[tuple[int, int, Link]]:
+    for number, link in enumerate(topology.links):
+        for which, end in enumerate((link.a, link.b)):
+            if end == SwitchEnd(switch.name):
+                yield number, which, link
+
+
+def _frame_limit(topology: Topology, end: InterfaceEnd, mtu: int) -> int | None:
+    """Return the largest frame that an interface may hand over, for all links that it reaches."""
+    names = {name for links in topology.reachable(end).values() for name in links}
+    channels = [
+        channel
+        for name in names
+        for channel in (topology.link(name).forward, topology.link(name).backward)
+    ]
+    return frame_limit_bytes(channels, mtu)
+
+
+def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
+    for switch in topology.switches:
+        channel = plumbing.switches[switch.name].routing
+        name = switch.name[: rtnl.INTERFACE_NAME_MAX]
+        channel.request(rtnl.add_bridge(name))
+        devices = rtnl.devices(channel)
+        bridge = devices[name].index
+        ports = [(d.name, d.index) for d in devices.values() if d.name not in ("lo", name)]
+        # veth ends have their MTU from the start, TAP devices get it here
+        mtus = {_port_name(n, which): link.mtu for n, which, link in _ends_at(topology, switch)}
+        channel.batch(
+            [
+                *(
+                    rtnl.set_link(index, up=True, master=bridge, mtu=mtus.get(name))
+                    for name, index in ports
+                ),
+                rtnl.set_link(bridge, up=True),
+            ]
+        )
+
+
+def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
+    channel = plumbing.hosts[host.name].routing
+    shared = sharing_devices(shared_nics(topology, host), rtnl.devices(channel))
+    if not shared:
+        return
+    try:
+        channel.batch(device_requests(shared))
+    except OSError:  # before any of them stands in for the NIC
+        names = ", ".join(sorted({each.nic.name for each in shared}))
+        plumbing.notes.append(
+            f"{host.name}: the rate of {names} is not enforced on the sum of its links, because "
+            "this kernel has no ifb (CONFIG_IFB)"
+        )
+        return
+    channel.batch(sharing_requests(shared, rtnl.devices(channel)))
+
+
+def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:
+    space = plumbing.hosts[host.name]
+    devices = rtnl.devices(space.routing)
+    requests: list[Request] = [rtnl.set_link(devices["lo"].index, up=True)]
+    requests += addressing.address_requests(host, devices)
+    for interface in host.interfaces:
+        index = devices[interface.name].index
+        mtu = None if devices[interface.name].mtu == interface.mtu else interface.mtu
+        requests.append(rtnl.set_link(index, up=True, mtu=mtu))
+        requests += addressing.route_requests(host, interface, index, settings.mss)
+    space.write_sysctls(addressing.neighbour_sysctls(host))
+    if host.stack == "ours":  # which has path managers of its own
+        space.routing.batch([*requests, *steering.rule_requests(host)])
+        return
+    space.routing.batch(requests)
+    wanted = plumbing.plans[host.name]
+    if wanted.endpoints or wanted.subflows:
+        manager = PathManager(lambda: space.generic)
+        manager.set_limits(wanted.limits)
+        manager.add_all(wanted.endpoints)

@@ -1,0 +1,152 @@
+"""Which MPTCP endpoints and limits let exactly the scenario's subflows come up.
+
+The server announces its addresses (``signal``) and the client, which accepts them, joins each from
+the address that routing chooses: the one of the same network.  So there is one subflow for each of
+the server's addresses, on the pair of addresses that share a network, and none across networks, as
+``subflow`` and ``fullmesh`` endpoints would try.  A further address of the client in the network of
+the initial subflow is a ``subflow`` endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mptcplab.linux.kernel.mptcp_endpoints import Address, Endpoint, Flags, Limits
+from mptcplab.linux.lab.supervisor import MachineCannotError
+from mptcplab.network.topology import Path, Topology
+from mptcplab.scenario.model import Flow, Scenario, Tunables
+
+NDIFFPORTS_FIRST_PORT: Final = 40001
+"""Where the kernel listens for the further subflows of ndiffports."""
+
+
+@dataclass
+class HostPlan:
+    """One host's endpoints, in the order in which they are added, and limits."""
+
+    endpoints: list[Endpoint] = field(default_factory=list)
+    subflows: int = 0
+    add_addr_accepted: int = 0
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Add an endpoint, once; the flags of one address add up."""
+        for index, known in enumerate(self.endpoints):
+            if (known.address, known.port) == (endpoint.address, endpoint.port):
+                self.endpoints[index] = Endpoint(
+                    known.address, known.flags | endpoint.flags, port=known.port
+                )
+                return
+        self.endpoints.append(endpoint)
+
+    def allow(self, *, subflows: int, addresses: int) -> None:
+        """Raise the limits to at least these."""
+        self.subflows = max(self.subflows, subflows)
+        self.add_addr_accepted = max(self.add_addr_accepted, addresses)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits as the kernel takes them."""
+        return Limits(self.subflows, self.add_addr_accepted)
+
+
+Traffic = Sequence[tuple[Flow, tuple[Path, ...]]]
+"""The flows of a scenario and the paths that each may use, from its client's side."""
+
+
+def scenario_traffic(scenario: Scenario) -> Traffic:
+    """Return the flows of a scenario with their paths."""
+    return [(flow, scenario.paths(flow)) for flow in scenario.flows]
+
+
+def plan(
+    topology: Topology,
+    tunables: Mapping[str, Tunables],
+    traffic: Traffic | None,
+    endpoints_max: int,
+) -> dict[str, HostPlan]:
+    """Return every host's plan; without traffic each host may be the other's client or server.
+
+    Raises MachineCannotError, before anything is made, where the kernel has no room for it, or one
+    set of endpoints a host cannot express it.
+    """
+    plans = {host.name: HostPlan() for host in topology.hosts}
+    if traffic is None:
+        for client in plans:
+            for server in plans:
+                if client != server:
+                    _multipath(plans, client, server, topology.paths(client, server))
+    else:
+        _plan_flows(plans, tunables, traffic)
+    _check(plans, endpoints_max)
+    return plans
+
+
+def _plan_flows(
+    plans: dict[str, HostPlan], tunables: Mapping[str, Tunables], traffic: Traffic
+) -> None:
+    wanted: dict[tuple[str, str], tuple[str, set[Path]]] = {}
+    for flow, paths in traffic:
+        client = flow.client or flow.source
+        server = flow.destination if client == flow.source else flow.source
+        settings = tunables.get(client, Tunables())
+        ends = [tunables.get(host, Tunables()) for host in (client, server)]
+        if flow.protocol != "mptcp" or not all(end.enabled for end in ends):
+            continue
+        if settings.ndiffports == 0:
+            continue
+        if settings.ndiffports > 1:
+            _different_ports(plans, client, server, paths, settings.ndiffports)
+            continue
+        first, known = wanted.setdefault((client, server), (flow.name, set(paths)))
+        if known != set(paths):
+            raise MachineCannotError(
+                f"flows {first} and {flow.name}, both from {client} to {server}, may use "
+                "different links, but the kernel's path manager has one set of endpoints for all "
+                "connections of a host; give both the same links, or use other hosts"
+            )
+        _multipath(plans, client, server, paths)
+
+
+def _multipath(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:
+    extra = len(paths) - 1
+    if extra < 1:
+        return
+    by_remote: dict[Address, list[Address]] = {}
+    for path in paths:
+        by_remote.setdefault(path.remote_address.ip, []).append(path.local_address.ip)
+    if len(by_remote) > 1:
+        for remote in by_remote:
+            plans[server].add(Endpoint(remote, Flags.SIGNAL))
+    for locals_ in by_remote.values():
+        for local in locals_[1:]:
+            plans[client].add(Endpoint(local, Flags.SUBFLOW))
+    plans[client].allow(subflows=extra, addresses=len(by_remote) - 1)
+    plans[server].allow(subflows=extra, addresses=0)
+
+
+def _different_ports(
+    plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path], count: int
+) -> None:
+    """n subflows on the initial pair of addresses: the server listens on n - 1 more ports."""
+    if not paths:
+        return
+    remote = paths[0].remote_address.ip
+    for port in range(NDIFFPORTS_FIRST_PORT, NDIFFPORTS_FIRST_PORT + count - 1):
+        plans[server].add(Endpoint(remote, Flags.SIGNAL, port=port))
+    plans[client].allow(subflows=count - 1, addresses=count - 1)
+    plans[server].allow(subflows=count - 1, addresses=0)
+
+
+def _check(plans: Mapping[str, HostPlan], endpoints_max: int) -> None:
+    for host, wanted in plans.items():
+        for found, what in (
+            (len(wanted.endpoints), "MPTCP endpoints"),
+            (wanted.subflows, "subflows beyond the first in a connection"),
+        ):
+            if found > endpoints_max:
+                raise MachineCannotError(
+                    f"{host} needs {found} {what}, and this kernel takes {endpoints_max} at most; "
+                    'leave links out of the flow, or set "multipath" to false on interfaces'
+                )

@@ -1,0 +1,58 @@
+"""Programs on a host of the lab: in its network, with its name, its /sys and the lab's /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from mptcplab.linux.kernel.syscalls import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWUTS,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_REC,
+    MS_SLAVE,
+    mount,
+    set_host_name,
+    setns,
+    unshare,
+)
+
+
+def become_part_of(host: str, network: int) -> None:
+    """Move the calling process, which has one thread, onto a host.
+
+    ``network`` is a descriptor of the host's network namespace.  A fresh /sys shows that
+    namespace's interfaces; where a container refuses the mount, /sys stays the machine's.
+    """
+    setns(network, CLONE_NEWNET)
+    unshare(CLONE_NEWNS | CLONE_NEWUTS)
+    set_host_name(host)
+    with contextlib.suppress(OSError):
+        mount("", "/", "", MS_REC | MS_SLAVE)
+        mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def start_on(
+    host: str, network: int, argv: Sequence[str], **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a program on a host; ``options`` are those of subprocess.Popen.
+
+    OSError where the program is not there.  It ends with the lab whatever it does: the lab's PID
+    namespace contains it.
+    """
+
+    def enter() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        become_part_of(host, network)
+
+    return subprocess.Popen(
+        list(argv), preexec_fn=enter, **{"env": {**os.environ, "HOSTNAME": host}, **options}
+    )

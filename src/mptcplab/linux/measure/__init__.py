@@ -1,0 +1,1 @@
+"""What runs and measures a scenario on a lab."""

@@ -1,0 +1,100 @@
+"""What a scenario may ask for and the Linux testbed has not, found before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from mptcplab.linux.traffic.plan import client_and_server
+from mptcplab.network.topology import Topology
+from mptcplab.scenario.model import KERNEL_SCHEDULERS, Scenario, Tunables
+from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
+from mptcplab.stack.congestion import CONGESTION_CONTROLS
+from mptcplab.stack.plugin import is_reference
+from mptcplab.tuning.policies import check_policies
+
+_SCHEDULERS: Final = Path("/proc/sys/net/mptcp/available_schedulers")
+_INSTEAD: Final = "or --on simulated"
+
+
+class UnsupportedError(ValueError):
+    """A scenario asks for what this testbed cannot do; the text says what to change."""
+
+    exit_status = 2  # bad input
+
+
+def check_supported(scenario: Scenario) -> None:
+    """Raise UnsupportedError, a line for each thing that the hosts' stacks do not offer.
+
+    Raises PluginError for a class that a host with our stack cannot use.
+    """
+    found = [f"{scenario.source}: {problem}" for problem in _problems(scenario)]
+    if found:
+        raise UnsupportedError("\n".join(dict.fromkeys(found)))
+    if _ours(scenario.topology):
+        check_policies(scenario)
+
+
+def check_standing(topology: Topology) -> None:
+    """Raise UnsupportedError where a testbed that stands for programs has a host of ours."""
+    if _ours(topology):
+        raise UnsupportedError(
+            f'hosts.{min(_ours(topology))}.stack: "ours" serves the flows of a run, not programs; '
+            'expected "kernel" for a testbed that stands'
+        )
+
+
+def _ours(topology: Topology) -> set[str]:
+    return {host.name for host in topology.hosts if host.stack == "ours"}
+
+
+def _problems(scenario: Scenario) -> Iterator[str]:
+    ours = _ours(scenario.topology)
+    schedulers = _available_schedulers()
+    for name, tunables in scenario.tunables.items():
+        if name in ours:
+            continue
+        if tunables.scheduler not in (*KERNEL_SCHEDULERS, *schedulers):
+            yield (
+                f'tunables.scheduler: "{tunables.scheduler}" is none of this kernel\'s; expected '
+                f"one of {', '.join(schedulers)}, {_INSTEAD}"
+            )
+        if ":" in tunables.path_manager:
+            yield (
+                f'tunables.path_manager: "{tunables.path_manager}" is a class for mptcplab\'s own '
+                f'stack; expected "link-aware" or "kernel", {_INSTEAD}'
+            )
+    for flow in scenario.flows:
+        if flow.application != "bulk" and ours & {flow.source, flow.destination}:
+            yield (
+                f'flows.{flow.name}.application: "{flow.application}" does not run on our own '
+                'stack; expected "bulk", or stack = "kernel" for its hosts'
+            )
+        client, server = client_and_server(flow)
+        ports = scenario.tunables.get(client, Tunables()).ndiffports
+        if ports > 1 and server in ours and client not in ours:
+            yield (
+                f"hosts.{client}.tunables.ndiffports: a kernel's client joins ports that its "
+                f"server announces, which our own stack on {server} does not; expected 0 or "
+                f"1, or the client on our stack too, {_INSTEAD}"
+            )
+        if flow.source in ours:
+            if flow.congestion not in CONGESTION_CONTROLS and not is_reference(flow.congestion):
+                yield (
+                    f'flows.{flow.name}.congestion: "{flow.congestion}" is a kernel module; our '
+                    f"own stack, which sends, has {', '.join(CONGESTION_CONTROLS)}"
+                )
+            continue
+        if ":" in flow.congestion or flow.congestion in SIMULATED_CONGESTION:
+            yield (
+                f'flows.{flow.name}.congestion: "{flow.congestion}" is of mptcplab\'s own stack '
+                f'alone; expected a congestion control of kernels, such as "cubic", {_INSTEAD}'
+            )
+
+
+def _available_schedulers() -> list[str]:
+    try:
+        return _SCHEDULERS.read_text().split()
+    except OSError:  # Linux before 6.8 has no other
+        return ["default"]

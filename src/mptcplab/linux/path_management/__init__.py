@@ -1,0 +1,1 @@
+"""Endpoints that follow their links."""

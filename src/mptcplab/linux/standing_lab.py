@@ -1,0 +1,355 @@
+"""Standing labs: labs that outlive the command that made them, and how to reach them.
+
+Each is a detached supervisor that listens on a socket in the registry, a directory of the user's
+own.  A lab holds a lock on its entry for as long as it lives, so an entry that can be locked is
+what a dead lab left; the kernel has removed all else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mptcplab.linux.kernel.syscalls import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, setns
+from mptcplab.linux.lab.lab import Lab
+from mptcplab.linux.lab.processes import become_part_of
+from mptcplab.linux.lab.supervisor import Stopped, start_detached
+from mptcplab.linux.path_management.link_aware import LinkStates
+from mptcplab.linux.path_management.link_awareness import LinkAwareness
+from mptcplab.network.topology import Topology
+
+_MESSAGE_BYTES: Final = 1 << 16
+_DOWN_TIMEOUT_S: Final = 5.0
+_NAMESPACES: Final = ("user", "pid", "mnt")
+_UCRED: Final = struct.Struct("=iII")  # struct ucred: process, user, group
+
+
+class LabError(RuntimeError):
+    """A standing lab that is not there, or refuses what it was asked; the text says which."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A standing lab's line in the registry."""
+
+    name: str
+    topology: str
+    hosts: tuple[str, ...]
+    created_s: float
+
+    def to_json(self) -> str:
+        """Return the entry as it is written."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "topology": self.topology,
+                "hosts": self.hosts,
+                "created_s": self.created_s,
+            }
+        )
+
+
+def registry() -> Path:
+    """Return the user's registry, made if need be; LabError where others could write to it."""
+    if os.geteuid() == 0:
+        path = Path("/run/mptcplab")
+    elif "XDG_RUNTIME_DIR" in os.environ:
+        path = Path(os.environ["XDG_RUNTIME_DIR"], "mptcplab")
+    else:
+        path = Path(f"/tmp/mptcplab-{os.geteuid()}")  # noqa: S108 - ownership is checked below
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise LabError(f"{path}: not a directory that only you can write to; remove it")
+    return path
+
+
+def labs() -> list[Entry]:
+    """Return the labs that stand, by name, and remove the entries that dead ones left."""
+    found = []
+    for path in sorted(registry().glob("*.json")):
+        with contextlib.suppress(FileNotFoundError), path.open() as file:
+            if _lock(file.fileno()):
+                path.unlink(missing_ok=True)
+                path.with_suffix(".sock").unlink(missing_ok=True)
+                continue
+            values = json.load(file)
+            found.append(Entry(**{**values, "hosts": tuple(values["hosts"])}))
+    return found
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def find(name: str | None) -> Entry:
+    """Return the lab of that name, or the only one there is; LabError otherwise."""
+    standing = labs()
+    names = ", ".join(entry.name for entry in standing) or "none"
+    if name is None:
+        if len(standing) == 1:
+            return standing[0]
+        raise LabError(
+            "no lab stands: start one with `mptcplab lab up report`"
+            if not standing
+            else f"several labs stand, say which with --name: {names}"
+        )
+    for entry in standing:
+        if entry.name == name:
+            return entry
+    raise LabError(f"no lab named {name} stands (standing: {names})")
+
+
+# -- the lab's side
+
+
+def start(
+    name: str,
+    topology: Topology,
+    make: Callable[[], Lab],
+    on_ready: Callable[[Sequence[str]], None],
+) -> None:
+    """Build a lab in a supervisor that stays, and return when it stands.
+
+    ``on_ready`` is given what the lab does otherwise than asked.  LabError for a name in use; else
+    as :func:`mptcplab.linux.lab.lab.open_lab`.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise LabError(f"{name!r} is no name for a lab; use letters, digits, - and _")
+    if any(entry.name == name for entry in labs()):
+        raise LabError(f"a lab named {name} stands already; take it down or choose another name")
+    folder = registry()
+
+    def work(send: Callable[[object], None]) -> None:
+        lab = make()
+        hosts = tuple(host.name for host in topology.hosts)
+        entry = Entry(name, topology.name, hosts, time.time())
+        with Registration(folder, entry) as registration:
+            send(list(lab.notes))
+            with contextlib.suppress(Stopped):
+                _serve(lab, registration.listener)
+            lab.close()
+
+    start_detached(work, on_ready)
+
+
+class Registration:
+    """A lab's entry and socket, there while the lab is; a context manager."""
+
+    def __init__(self, folder: Path, entry: Entry) -> None:
+        self._path = folder / f"{entry.name}.json"
+        self._socket_path = folder / f"{entry.name}.sock"
+        fresh = folder / f".{entry.name}.{os.urandom(4).hex()}"
+        self._file = fresh.open("x")
+        self._file.write(entry.to_json())
+        self._file.flush()
+        _lock(self._file.fileno())
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket_path.unlink(missing_ok=True)
+        try:
+            os.link(fresh, self._path)  # unlike a rename, refuses to take another one's place
+        except FileExistsError as error:
+            raise LabError(f"a lab named {entry.name} stands already") from error
+        finally:
+            fresh.unlink()
+        self.listener.bind(str(self._socket_path))
+        self.listener.listen()
+
+    def __enter__(self) -> Registration:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._path.unlink(missing_ok=True)
+        self._socket_path.unlink(missing_ok=True)
+        self.listener.close()
+        self._file.close()
+
+
+def _serve(lab: Lab, listener: socket.socket) -> None:
+    """Answer requests until asked to go down; Stopped comes from a signal."""
+    handlers = _handlers(lab)
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        for descriptor, read in _awareness(lab).readers().items():
+            selector.register(descriptor, selectors.EVENT_READ, read)
+        while True:
+            ready = [key for key, _ in selector.select()]
+            for key in ready:
+                if key.data is not None:
+                    key.data()
+            if all(key.data is not None for key in ready):
+                continue
+            peer, _ = listener.accept()
+            with peer:
+                peer.settimeout(_DOWN_TIMEOUT_S)
+                with contextlib.suppress(OSError, ValueError, KeyError):
+                    request = json.loads(peer.recv(_MESSAGE_BYTES))
+                    if request["do"] == "down":
+                        peer.send(b"{}")
+                        return
+                    _answer(peer, handlers, request)
+            _reap()
+
+
+def _awareness(lab: Lab) -> LinkAwareness:
+    """Let endpoints follow their links, whoever sets these up or down, where the lab wants that."""
+    hosts = [
+        name
+        for name, settings in lab.tunables.items()
+        if settings.enabled and settings.path_manager == "link-aware"
+    ]
+    states = LinkStates(lab.topology)
+    for link in lab.topology.links:
+        states.set_link(link.name, up=True)  # here the interfaces alone tell
+    return LinkAwareness(lab, states, hosts, lambda _: None)
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            os.waitpid(-1, os.WNOHANG)
+
+
+Handler = Callable[[Mapping[str, Any]], tuple[dict[str, Any], list[int]]]
+
+
+def _answer(
+    peer: socket.socket, handlers: Mapping[str, Handler], request: Mapping[str, Any]
+) -> None:
+    descriptors: list[int] = []
+    try:
+        answer, descriptors = handlers[request["do"]](request)
+    except (OSError, ValueError, RuntimeError) as error:
+        answer = {"error": str(error)}
+    except KeyError as error:
+        answer = {"error": f"this lab has no {error.args[0]}"}
+    body = json.dumps(answer).encode()
+    socket.send_fds(peer, [body], descriptors)
+
+
+def _handlers(lab: Lab) -> dict[str, Handler]:
+    def enter(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        host = lab.namespace(request["host"])
+        return {}, [*namespaces, host.descriptor]
+
+    def links(_request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        return {"links": [_describe(lab, name) for name in lab.links]}, []
+
+    def set_link(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        lab.link(request["link"]).set_up(request["up"])
+        return {}, []
+
+    namespaces = [
+        os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in _NAMESPACES
+    ]
+    return {"enter": enter, "links": links, "set": set_link}
+
+
+def _describe(lab: Lab, name: str) -> dict[str, Any]:
+    link = lab.link(name)
+    readings = link.readings()
+    return {
+        "name": name,
+        "a": str(link.link.a),
+        "b": str(link.link.b),
+        "environment": link.link.environment,
+        "up": link.up,
+        "driver": link.driver,
+        "rate_bps": link.channel("forward").rate_bps,
+        "rtt_ns": link.channel("forward").delay_ns + link.channel("backward").delay_ns,
+        "tx_bytes": [readings[d].tx_bytes for d in ("forward", "backward")],
+        "drops": [readings[d].drops_queue for d in ("forward", "backward")],
+    }
+
+
+# -- the caller's side
+
+
+def ask(entry: Entry, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Send one request to a lab; return its answer and the descriptors that came with it.
+
+    LabError where the lab refuses or has just gone.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+        try:
+            channel.connect(str(registry() / f"{entry.name}.sock"))
+            channel.send(json.dumps(request).encode())
+            body, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 8)
+        except OSError as error:
+            raise LabError(f"lab {entry.name} does not answer: {error.strerror}") from error
+    answer: dict[str, Any] = json.loads(body) if body else {"error": "it went down"}
+    if "error" in answer:
+        raise LabError(f"lab {entry.name}: {answer['error']}")
+    return answer, list(descriptors)
+
+
+def execute(entry: Entry, host: str, argv: Sequence[str]) -> int:
+    """Run a program on a host of a lab, on this terminal; return its exit status.
+
+    It is in the lab's PID namespace, so it ends with the lab.  LabError for an unknown host or
+    program.
+    """
+    if host not in entry.hosts:
+        known = ", ".join(entry.hosts)
+        raise LabError(f"lab {entry.name} has no host {host}; its hosts are {known}")
+    _, (user, pids, mounts, network) = ask(entry, {"do": "enter", "host": host})
+    folder = Path.cwd()
+    if os.geteuid() != 0:
+        setns(user, CLONE_NEWUSER)
+    setns(pids, CLONE_NEWPID)
+    setns(mounts, CLONE_NEWNS)
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program's to handle, as in a shell
+
+    def enter_host() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        become_part_of(host, network)
+
+    try:
+        process = subprocess.Popen(list(argv), preexec_fn=enter_host)
+    except FileNotFoundError as error:
+        raise LabError(f"{argv[0]}: no such program") from error
+    status = process.wait()
+    return status if status >= 0 else 128 - status
+
+
+def take_down(entry: Entry) -> None:
+    """Take a lab down and wait until nothing of it is left; one that does not answer is killed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+        try:
+            channel.connect(str(registry() / f"{entry.name}.sock"))
+            credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            supervisor = os.pidfd_open(_UCRED.unpack(credentials)[0])
+        except (FileNotFoundError, ConnectionRefusedError, ProcessLookupError):
+            return  # it went by itself
+        try:
+            with contextlib.suppress(OSError):
+                channel.send(json.dumps({"do": "down"}).encode())
+            # the first process of a PID namespace ends when all others in it have
+            if not select.select([supervisor], [], [], _DOWN_TIMEOUT_S)[0]:
+                signal.pidfd_send_signal(supervisor, signal.SIGKILL)
+                select.select([supervisor], [], [])
+        finally:
+            os.close(supervisor)
+    labs()  # removes the entry of one that had to be killed

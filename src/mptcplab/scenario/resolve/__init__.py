@@ -1,0 +1,1 @@
+"""From parsed tables to the parts of a Scenario."""

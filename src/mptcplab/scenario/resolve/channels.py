@@ -1,0 +1,113 @@
+"""Links' directions: rates, delays and queues resolved to integers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mptcplab.network.topology import (
+    ETHERNET_HEADER_BYTES,
+    VLAN_TAG_BYTES,
+    Channel,
+    Queue,
+)
+from mptcplab.scenario.errors import Path, Problems
+from mptcplab.scenario.schema.value_kinds import QueueLimit
+from mptcplab.units import format_duration, format_rate
+
+NANOSECONDS = 1_000_000_000
+DEFAULT_QUEUE_FRAMES = 100  # a switch port's worth; ns-3 and most emulators default to the same
+FRAME_HEADER_BYTES = ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES
+
+
+def bdp_bytes(rate_bps: int, rtt_ns: int) -> int:
+    """Return the bandwidth-delay product in bytes."""
+    return rate_bps * rtt_ns // (8 * NANOSECONDS)
+
+
+def resolve_channels(
+    name: str, values: dict[str, Any], problems: Problems
+) -> tuple[Channel, Channel]:
+    """Return a link's forward and backward channel from its parsed table."""
+    path = ("links", name)
+    half = (values["rtt"] or 0) // 2
+    delays = []
+    for direction, share in (("forward", (values["rtt"] or 0) - half), ("backward", half)):
+        own = values[direction] or {}
+        delay = own.get("delay")
+        if delay is None:
+            delay = values["delay"]
+        delays.append(share if delay is None else delay)
+    rtt_ns = sum(delays)
+    channels = [
+        _channel((*path, direction), values, values[direction], delay, rtt_ns, problems)
+        for direction, delay in zip(("forward", "backward"), delays, strict=True)
+    ]
+    return channels[0], channels[1]
+
+
+def _channel(
+    path: Path,
+    common: dict[str, Any],
+    own: dict[str, Any] | None,
+    delay_ns: int,
+    rtt_ns: int,
+    problems: Problems,
+) -> Channel:
+    def value(key: str) -> tuple[Any, Path]:
+        if own is not None and own[key] is not None:
+            return own[key], (*path, key)
+        return common[key], (*path[:-1], key)
+
+    rate_bps, _ = value("rate")
+    jitter_ns, jitter_path = value("jitter")
+    loss, _ = value("loss")
+    overhead, _ = value("overhead")
+    limits, queue_path = value("queue")
+    discipline, discipline_path = value("discipline")
+    if jitter_ns > delay_ns:
+        problems.add(
+            jitter_path,
+            f"{format_duration(jitter_ns)} of jitter around a delay of {format_duration(delay_ns)}",
+            "a jitter no larger than the delay",
+        )
+    queue = _queue(limits, rate_bps, rtt_ns, common["mtu"], queue_path, problems)
+    if discipline != queue.discipline:
+        if rate_bps is None:
+            problems.add(discipline_path, "the link has no rate, so no queue", "a rate beside it")
+        queue = replace(queue, discipline=discipline)
+    return Channel(rate_bps, delay_ns, jitter_ns, loss, queue, overhead)
+
+
+def _queue(
+    limits: tuple[QueueLimit, ...] | None,
+    rate_bps: int | None,
+    rtt_ns: int,
+    mtu: int,
+    path: Path,
+    problems: Problems,
+) -> Queue:
+    if rate_bps is None:
+        if limits:
+            problems.add(path, "the link has no rate, so no queue builds up", "a rate beside it")
+        return Queue()
+    frame = mtu + FRAME_HEADER_BYTES
+    if not limits:
+        return Queue(limit_bytes=max(bdp_bytes(rate_bps, rtt_ns), DEFAULT_QUEUE_FRAMES * frame))
+    packets = next((int(limit.amount) for limit in limits if limit.unit == "packets"), None)
+    size = None
+    for limit in limits:
+        if limit.unit == "bytes":
+            size = int(limit.amount)
+        elif limit.unit == "ns":
+            size = bdp_bytes(rate_bps, int(limit.amount))
+        elif limit.unit == "bdp":
+            size = int(limit.amount * bdp_bytes(rate_bps, rtt_ns))
+    if size is not None and size < frame:
+        bdp = f" (rate {format_rate(rate_bps)}, RTT {format_duration(rtt_ns)})"
+        problems.add(
+            path,
+            f"comes to {size} bytes{bdp}, less than one full frame",
+            f"{frame} bytes at least",
+        )
+    return Queue(limit_bytes=size, limit_packets=packets)

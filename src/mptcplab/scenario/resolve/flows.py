@@ -1,0 +1,184 @@
+"""From parsed tables to flows: hosts and links found, defaults filled in, faults noted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mptcplab.network.topology import Topology
+from mptcplab.scenario.errors import Path, Problems, nearest
+from mptcplab.scenario.model import Flow
+from mptcplab.scenario.schema.keys import COUPLED
+from mptcplab.units import format_duration
+
+Values = dict[str, Any]
+
+
+def build_flows(
+    tables: Values, topology: Topology, duration_ns: int, problems: Problems
+) -> tuple[Flow, ...]:
+    """Return the flows; ``links`` filled in where the file leaves it out."""
+    links = {link.name for link in topology.links}
+    for name in tables:
+        if name == "total" or name in links:
+            other = "the sum of all flows" if name == "total" else "a link too"
+            problems.add(("flows", name), f"is the name of {other}", "a name of its own")
+    found = [
+        _flow(name, values, topology, duration_ns, problems) for name, values in tables.items()
+    ]
+    return tuple(flow for flow in found if flow is not None)
+
+
+def _flow(
+    name: str, values: Values, topology: Topology, duration_ns: int, problems: Problems
+) -> Flow | None:
+    path = ("flows", name)
+    hosts = [host.name for host in topology.hosts]
+    for key in ("from", "to"):
+        if values[key] not in hosts:
+            problems.add(
+                (*path, key),
+                f'there is no host "{values[key]}" among those built',
+                f"one of {', '.join(hosts)}",
+                nearest(values[key], hosts),
+            )
+            return None
+    if values["from"] == values["to"]:
+        problems.add((*path, "to"), f'"{values["to"]}" is the sender itself', "another host")
+        return None
+    client = values["client"] or values["from"]
+    if client not in (values["from"], values["to"]):
+        problems.add(
+            (*path, "client"),
+            f'"{client}" is no end of the flow',
+            f'"{values["from"]}" or "{values["to"]}"',
+        )
+        return None
+    _check_times(path, values, duration_ns, problems)
+    protocol, verify = _application(path, values, problems)
+    flow = Flow(
+        name=name,
+        source=values["from"],
+        destination=values["to"],
+        protocol=protocol,
+        application=values["application"],
+        connections=values["connections"],
+        start_ns=values["start"],
+        stop_ns=values["stop"],
+        size_bytes=values["size"],
+        send_buffer_bytes=values["send_buffer"] or values["buffer"],
+        receive_buffer_bytes=values["receive_buffer"] or values["buffer"],
+        write_bytes=values["write_size"],
+        congestion=values["congestion"],
+        client=client,
+        family={None: None, "ipv4": 4, "ipv6": 6}[values["family"]],
+        verify=verify,
+    )
+    return replace(flow, links=_links(path, flow, values["links"], topology, problems))
+
+
+def _check_times(path: Path, values: Values, duration_ns: int, problems: Problems) -> None:
+    if values["start"] >= duration_ns:
+        problems.add(
+            (*path, "start"),
+            f"{format_duration(values['start'])} is not before the end",
+            f"less than the duration of {format_duration(duration_ns)}",
+        )
+    stop = values["stop"]
+    if stop is not None and stop > duration_ns:
+        problems.add(
+            (*path, "stop"),
+            f"{format_duration(stop)} is after the end",
+            f"at most the duration of {format_duration(duration_ns)}",
+        )
+    if stop is not None and stop <= values["start"]:
+        problems.add(
+            (*path, "stop"),
+            f"{format_duration(stop)} is not after its start",
+            f"more than {format_duration(values['start'])}",
+        )
+
+
+def _application(path: Path, values: Values, problems: Problems) -> tuple[str, bool]:
+    """Return protocol and verify, given or implied by the application."""
+    application = values["application"]
+    protocol = values["protocol"] or ("tcp" if application == "striped" else "mptcp")
+    if application == "striped" and protocol != "tcp":
+        problems.add(
+            (*path, "protocol"),
+            '"mptcp" under application = "striped"',
+            '"tcp": striping is over parallel TCP connections',
+        )
+    if protocol == "tcp" and values["congestion"] in COUPLED:
+        problems.add(
+            (*path, "congestion"),
+            f'"{values["congestion"]}" couples the subflows of MPTCP',
+            'a congestion control of single connections, such as "cubic", for tcp',
+        )
+    verify = values["verify"]
+    if verify and application == "iperf3":
+        problems.add(
+            (*path, "verify"),
+            "iperf3 does not check the bytes that arrive",
+            'verify = false, or application = "bulk"',
+        )
+    return protocol, application != "iperf3" if verify is None else verify
+
+
+def _links(
+    path: Path,
+    flow: Flow,
+    named: tuple[str, ...] | None,
+    topology: Topology,
+    problems: Problems,
+) -> tuple[str, ...]:
+    """Return the links of a flow, checked: each exists and lies on a path made of them."""
+    server = flow.destination if flow.client == flow.source else flow.source
+    paths = topology.paths(flow.client, server, multipath=flow.protocol == "mptcp")
+    here = (*path, "links")
+    built = [link.name for link in topology.links]
+    for name in named or ():
+        if name not in built:
+            problems.add(
+                here,
+                f'there is no link "{name}" among those built',
+                f"one of {', '.join(built)}",
+                nearest(name, built),
+            )
+            return ()
+    if not paths:
+        problems.add(
+            path if named is None else here,
+            f"nothing that carries {flow.protocol} joins {flow.source} and {flow.destination}",
+            "a link between interfaces of both, or through a switch, in one subnet",
+        )
+        return ()
+    allowed = [each for each in paths if named is None or set(each.links) <= set(named)]
+    if flow.family and not any(each.local_address.version == flow.family for each in allowed):
+        problems.add(
+            (*path, "family"),
+            f"no path of the flow has IPv{flow.family} addresses",
+            f'families = ["ipv{flow.family}"] in the scenario',
+        )
+    paths = tuple(each for each in paths if each.links)
+    if not paths:
+        problems.add(
+            path,
+            f"a switch alone joins {flow.source} and {flow.destination}, which nothing shapes or "
+            "measures",
+            "a link from a host to the switch, in the place of a port",
+        )
+        return ()
+    allowed = [each for each in allowed if each.links]
+    on_paths = {link for each in paths for link in each.links}
+    if named is None:
+        return tuple(link for link in built if link in on_paths)
+    for name in named:
+        if not any(name in each.links for each in allowed):
+            whole = sorted({" + ".join(each.links) for each in paths})
+            problems.add(
+                here,
+                f"{name} joins no interfaces of {flow.source} and {flow.destination}",
+                f"links of these paths: {', '.join(whole)}",
+            )
+    return named

@@ -1,0 +1,395 @@
+"""From parsed tables to a Topology: ends found, NICs and interfaces derived, faults noted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from mptcplab.network.topology import (
+    Host,
+    Interface,
+    InterfaceEnd,
+    Link,
+    Nic,
+    Switch,
+    SwitchEnd,
+    Topology,
+)
+from mptcplab.scenario.errors import Path, Problems, nearest
+from mptcplab.scenario.resolve.addresses import Segment, resolve_addresses
+from mptcplab.scenario.resolve.channels import resolve_channels
+from mptcplab.scenario.schema.value_kinds import INTERFACE_NAME
+
+Values = dict[str, Any]
+End = InterfaceEnd | SwitchEnd
+
+RESERVED_NAMES = ("lo", "all", "default")  # loopback, and two folders of net.ipv4.conf
+IPV6_MIN_MTU = 1280  # RFC 8200 section 5
+MAX_ENDPOINTS = 8  # MPTCP_PM_ADDR_MAX of Linux up to 6.18 (net/mptcp/protocol.h)
+
+
+def build_topology(name: str, values: Values, problems: Problems) -> Topology:
+    """Return the topology that the parsed tables describe, before any choice of links.
+
+    ``values`` holds hosts, switches, links and families as :mod:`schema` parses them.  Raises
+    what is wrong as ScenarioError, all that is independent at once.
+    """
+    plan = _Plan(values, problems)
+    plan.find_ends()
+    problems.raise_any()
+    plan.complete_interfaces()
+    problems.raise_any()
+    return plan.topology(name)
+
+
+def chosen(
+    topology: Topology, use: tuple[str, ...] | None, path: Path, problems: Problems
+) -> Topology:
+    """Return the part of a topology that the links ``use`` name, in that order; None is all."""
+    if use is None:
+        return topology
+    known = [link.name for link in topology.links]
+    for name in use:
+        if name not in known:
+            problems.add(
+                path,
+                f'there is no link "{name}"',
+                f"one of {', '.join(known)}",
+                nearest(name, known),
+            )
+    problems.raise_any()
+    links = tuple(topology.link(name) for name in use)
+    ends = {end for link in links for end in (link.a, link.b)}
+    switches = tuple(switch for switch in topology.switches if SwitchEnd(switch.name) in ends)
+    ends |= {port for switch in switches for port in switch.ports}
+    hosts = []
+    for host in topology.hosts:
+        interfaces = tuple(
+            interface
+            for interface in host.interfaces
+            if InterfaceEnd(host.name, interface.name) in ends
+        )
+        nics = tuple(nic for nic in host.nics if any(item.nic == nic.name for item in interfaces))
+        if interfaces:
+            hosts.append(replace(host, nics=nics, interfaces=interfaces))
+    return Topology(topology.name, tuple(hosts), switches, links)
+
+
+def check_endpoints(topology: Topology, problems: Problems) -> None:
+    """Note a host that needs more MPTCP endpoints than a kernel path manager holds."""
+    for host in topology.hosts:
+        addresses = [
+            address
+            for interface in host.interfaces
+            if interface.multipath
+            for address in interface.addresses
+        ]
+        if host.stack == "kernel" and len(addresses) > MAX_ENDPOINTS:
+            problems.add(
+                ("hosts", host.name, "interfaces"),
+                f"{len(addresses)} addresses take part in MPTCP",
+                f"at most {MAX_ENDPOINTS}, which is what Linux up to 6.18 holds",
+                "choose links with `use`, or set multipath = false for some",
+            )
+
+
+class _Plan:
+    """The network while it is being put together."""
+
+    def __init__(self, values: Values, problems: Problems) -> None:
+        self.values = values
+        self.problems = problems
+        self.hosts: Values = values["hosts"]
+        self.interfaces: dict[InterfaceEnd, Values] = {
+            InterfaceEnd(host, name): dict(interface)
+            for host, table in self.hosts.items()
+            for name, interface in table["interfaces"].items()
+        }
+        self.declared = {host: bool(table["interfaces"]) for host, table in self.hosts.items()}
+        self.link_ends: dict[str, tuple[End, End]] = {}
+        self.ports: dict[str, list[InterfaceEnd]] = {}
+        self.used: dict[InterfaceEnd, Path] = {}
+
+    # Ends
+
+    def find_ends(self) -> None:
+        """Resolve every link's two ends and every switch's ports."""
+        for name in self.values["switches"]:
+            if name in self.hosts:
+                self.problems.add(
+                    ("switches", name), "is the name of a host too", "a name of its own"
+                )
+        named = [end for link in self.values["links"].values() for end in link["between"] or ()]
+        named += [end for switch in self.values["switches"].values() for end in switch["ports"]]
+        reserved = {end for end in named if ":" in end}
+        for name, link in self.values["links"].items():
+            path = ("links", name, "between")
+            ends = [self._end(end, path, reserved) for end in link["between"] or ()]
+            if len(ends) == 2 and ends[0] and ends[1]:
+                self._connect(name, path, ends[0], ends[1])
+        self._check_loops()
+        for name, switch in self.values["switches"].items():
+            path = ("switches", name, "ports")
+            self.ports[name] = []
+            for text in switch["ports"]:
+                end = self._end(text, path, reserved)
+                if isinstance(end, InterfaceEnd):
+                    self._claim(end, path)
+                    self.ports[name].append(end)
+                elif end is not None:
+                    self.problems.add(
+                        path,
+                        f'"{text}" is a switch',
+                        "host:interface; two switches are joined by a link",
+                    )
+
+    def _check_loops(self) -> None:
+        """Note a link that closes a ring of switches, in which frames would go round for ever."""
+        group = {name: name for name in self.values["switches"]}
+        for name, ends in self.link_ends.items():
+            one, two = (end.switch if isinstance(end, SwitchEnd) else "" for end in ends)
+            if not one or not two:
+                continue
+            if group[one] == group[two]:
+                self.problems.add(
+                    ("links", name, "between"),
+                    f"closes a ring of switches between {one} and {two}",
+                    "one way only between two switches; switches of their own for a second path",
+                )
+            joined = group[two]
+            group = {key: group[one] if value == joined else value for key, value in group.items()}
+
+    def _end(self, text: str, path: Path, reserved: set[str]) -> End | None:
+        host, colon, interface = text.partition(":")
+        if not colon and host in self.values["switches"]:
+            return SwitchEnd(host)
+        if host not in self.hosts:
+            names = [*self.hosts, *self.values["switches"]]
+            self.problems.add(
+                path,
+                f'there is no host or switch "{host}"',
+                f"one of {', '.join(names)}" if names else "a host that the file declares",
+                nearest(host, names),
+            )
+            return None
+        if not colon:
+            return self._free_interface(host, reserved)
+        end = InterfaceEnd(host, interface)
+        if end not in self.interfaces:
+            if self.declared[host]:
+                names = list(self.hosts[host]["interfaces"])
+                self.problems.add(
+                    path,
+                    f'{host} has no interface "{interface}"',
+                    f"one of {', '.join(names)}",
+                    nearest(interface, names),
+                )
+                return None
+            if not re.fullmatch(INTERFACE_NAME, interface):
+                self.problems.add(
+                    path,
+                    f'"{interface}" cannot be the name of an interface',
+                    "a letter or digit, then letters, digits, '.', '_' or '-', 15 in all",
+                )
+                return None
+            self._add_interface(end)
+        return end
+
+    def _free_interface(self, host: str, reserved: set[str]) -> InterfaceEnd:
+        number = 0
+        while (
+            InterfaceEnd(host, f"eth{number}") in self.interfaces
+            or f"{host}:eth{number}" in reserved
+        ):
+            number += 1
+        end = InterfaceEnd(host, f"eth{number}")
+        self._add_interface(end)
+        return end
+
+    def _add_interface(self, end: InterfaceEnd) -> None:
+        self.interfaces[end] = {
+            "addresses": (),
+            "nic": None,
+            "vlan": None,
+            "mtu": None,
+            "multipath": True,
+        }
+
+    def _connect(self, name: str, path: Path, a: End, b: End) -> None:
+        if isinstance(a, InterfaceEnd) and isinstance(b, InterfaceEnd) and a.host == b.host:
+            self.problems.add(path, f"both ends are at {a.host}", "two different hosts")
+            return
+        if a == b:
+            self.problems.add(path, f"both ends are {a}", "two different ends")
+            return
+        for end in (a, b):
+            if isinstance(end, InterfaceEnd):
+                self._claim(end, path)
+        self.link_ends[name] = (a, b)
+
+    def _claim(self, end: InterfaceEnd, path: Path) -> None:
+        other = self.used.setdefault(end, path)
+        if other != path:
+            self.problems.add(
+                path,
+                f"{end} is already on {other[0].removesuffix('s')} {other[1]}",
+                "an interface on one link or switch only",
+            )
+
+    # NICs, VLANs, MTU
+
+    def complete_interfaces(self) -> None:
+        """Find every interface's NIC, VLAN and MTU, and check what links and NICs allow."""
+        links_mtu = self._segment_mtu()
+        vlans: dict[tuple[str, str, int | None], InterfaceEnd] = {}
+        for end, interface in self.interfaces.items():
+            path = ("hosts", end.host, "interfaces", end.interface)
+            self._place(end, interface, path)
+            place = (end.host, interface["nic"], interface["vlan"])
+            other = vlans.setdefault(place, end)
+            if other != end:
+                what = f"VLAN {place[2]}" if place[2] else "the NIC itself"
+                self.problems.add(
+                    (*path, "vlan"),
+                    f"{what} on {place[1]} is {other.interface} already",
+                    "each VLAN of a NIC once",
+                )
+            if end not in self.used:
+                self.problems.add(
+                    path,
+                    "no link and no switch is attached to it",
+                    f'a link between "{end}" and another end',
+                )
+            largest = links_mtu.get(end, 1500)
+            if interface["mtu"] is None:
+                interface["mtu"] = largest
+            elif interface["mtu"] > largest:
+                self.problems.add(
+                    (*path, "mtu"),
+                    f"{interface['mtu']} is more than its link's {largest}",
+                    "an MTU that the link carries",
+                )
+
+    def _place(self, end: InterfaceEnd, interface: Values, path: Path) -> None:
+        if end.interface in RESERVED_NAMES:
+            self.problems.add(path, f'"{end.interface}" means something to Linux', "another name")
+        base, dot, suffix = end.interface.rpartition(".")
+        tagged = bool(dot) and suffix.isdigit()
+        if tagged and interface["vlan"] is None and interface["nic"] in (None, base):
+            interface["vlan"] = int(suffix)
+            if not 1 <= int(suffix) <= 4094:
+                self.problems.add((*path, "vlan"), f"{suffix} is no VLAN id", "1 to 4094")
+        elif tagged and interface["vlan"] not in (None, int(suffix)):
+            self.problems.add(
+                (*path, "vlan"),
+                f"{interface['vlan']} contradicts the name {end.interface}",
+                f"{suffix}, or another name",
+            )
+        if interface["nic"] is None:
+            interface["nic"] = base if tagged else end.interface
+        nics = self.hosts[end.host]["nics"]
+        if nics and interface["nic"] not in nics:
+            self.problems.add(
+                (*path, "nic"),
+                f'{end.host} has no NIC "{interface["nic"]}"',
+                f"one of {', '.join(nics)}",
+                nearest(interface["nic"], nics),
+            )
+
+    def _segment_mtu(self) -> dict[InterfaceEnd, int]:
+        found = {}
+        for segment, links in self._segments():
+            mtus = [self.values["links"][name]["mtu"] for name in links]
+            for end in segment.ends:
+                found[end] = min(mtus, default=1500)
+        return found
+
+    # Segments
+
+    def _segments(self) -> list[tuple[Segment, list[str]]]:
+        """Return broadcast domains, in the order of their first link, with their links."""
+        group: dict[End, int] = {}
+        links: list[tuple[str, tuple[End, ...]]] = list(self.link_ends.items())
+        links += [
+            ("", (SwitchEnd(switch), *ports)) for switch, ports in self.ports.items() if ports
+        ]
+        for number, (_, ends) in enumerate(links):
+            joined = {group[end] for end in ends if end in group}
+            for end, old in group.items():
+                if old in joined:
+                    group[end] = min(joined)
+            for end in ends:
+                group[end] = min(joined, default=number)
+        segments = []
+        for number in sorted(set(group.values())):
+            names = [name for name, ends in links if name and group[ends[0]] == number]
+            members = [end for end in self.interfaces if end in group and group[end] == number]
+            families = self._families(names)
+            label = " and ".join(names) or links[number][1][0]
+            segments.append((Segment(str(label), members, families), names))
+        return segments
+
+    def _families(self, links: list[str]) -> tuple[int, ...]:
+        own = [self.values["links"][name]["families"] for name in links]
+        asked = tuple(family for families in own if families for family in families)
+        return tuple(dict.fromkeys(asked)) or self.values["families"] or ()
+
+    # The result
+
+    def topology(self, name: str) -> Topology:
+        """Return the finished topology; raises where addresses or links are at fault."""
+        segments = [segment for segment, _ in self._segments()]
+        given = {end: tuple(values["addresses"]) for end, values in self.interfaces.items()}
+        addresses = resolve_addresses(segments, given, list(self.hosts), self.problems)
+        for end, found in addresses.items():
+            mtu = self.interfaces[end]["mtu"]
+            if mtu < IPV6_MIN_MTU and any(address.version == 6 for address in found):
+                self.problems.add(
+                    ("hosts", end.host, "interfaces", end.interface, "mtu"),
+                    f"{mtu} is too small for the IPv6 address of {end}",
+                    f"{IPV6_MIN_MTU} at least (RFC 8200 section 5)",
+                )
+        links = []
+        for link, (a, b) in self.link_ends.items():
+            values = self.values["links"][link]
+            forward, backward = resolve_channels(link, values, self.problems)
+            links.append(
+                Link(
+                    link,
+                    a,
+                    b,
+                    forward,
+                    backward,
+                    values["mtu"],
+                    values["environment"],
+                    values["driver"],
+                    values["up"],
+                )
+            )
+        self.problems.raise_any()
+        hosts = tuple(self._host(host, addresses) for host in self.hosts)
+        switches = tuple(Switch(name, tuple(ports)) for name, ports in self.ports.items())
+        return Topology(name, hosts, switches, tuple(links))
+
+    def _host(self, name: str, addresses: dict[InterfaceEnd, Any]) -> Host:
+        table = self.hosts[name]
+        mine = [(end, values) for end, values in self.interfaces.items() if end.host == name]
+        nics = dict.fromkeys([*table["nics"], *(values["nic"] for _, values in mine)])
+        return Host(
+            name,
+            tuple(Nic(nic, (table["nics"].get(nic) or {}).get("rate")) for nic in nics),
+            tuple(
+                Interface(
+                    end.interface,
+                    values["nic"],
+                    values["vlan"],
+                    addresses[end],
+                    values["mtu"],
+                    values["multipath"],
+                )
+                for end, values in mine
+            ),
+            table["stack"],
+            table["cpu"],
+        )

@@ -1,0 +1,347 @@
+"""From files and ``--set`` arguments to one raw tree, with memory of where each value came from."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from copy import deepcopy
+from importlib import resources
+from pathlib import Path as FilePath
+from typing import Any
+
+from mptcplab.scenario.errors import Path, ScenarioError, nearest
+from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
+from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, Tables
+
+Raw = dict[str, Any]
+_SHARED = ("families", "hosts", "switches", "links")  # what a scenario takes from its topology
+# A key that is set drops these at the same place: two ways to say one thing.
+_REPLACES = {
+    "delay": ("rtt",),
+    "rtt": ("delay",),
+    "buffer": ("send_buffer", "receive_buffer"),
+    "goodput": ("at_least",),
+    "at_least": ("goodput",),
+}
+_KEY_PART = re.compile(r'\s*(?:"([^"]*)"|\'([^\']*)\'|([^\s.="\']+))\s*')
+
+
+class Source:
+    """The raw tree of a scenario and the origin of its values."""
+
+    def __init__(self, file: str, own: Raw, topology_file: str = "", topology: Raw | None = None):
+        self.file = file
+        self._own = own
+        self._topology_file = topology_file
+        self._topology = topology or {}
+        self._set: dict[Path, str] = {}
+        self.tree = _merged(
+            {key: self._topology[key] for key in _SHARED if key in self._topology}, own
+        )
+
+    def fresh(self) -> Source:
+        """Return the same files without any override."""
+        return Source(self.file, self._own, self._topology_file, self._topology)
+
+    def origin(self, path: Path) -> str:
+        """Return the file or ``--set`` argument that the value at ``path``, or its table, is from.
+
+        A path may lead to a key that is missing; then its nearest table counts.
+        """
+        for length in range(len(path), 0, -1):
+            prefix = path[:length]
+            if prefix in self._set:
+                return self._set[prefix]
+            if _exists(self._own, prefix):
+                return self.file
+            if prefix[0] in _SHARED and _exists(self._topology, prefix):
+                return self._topology_file
+        return self.file
+
+    def apply(self, override: str, section: Section = SCENARIO) -> None:
+        """Apply one ``KEY=VALUE``; ScenarioError where the key names nothing."""
+        label = f"--set {override}"
+        parts, value = _parse_override(override, label)
+        if parts == ("topology",):
+            raise ScenarioError(
+                label,
+                "topology",
+                "cannot be set: the file's links and flows name its parts",
+                "a scenario file of its own for another topology",
+            )
+        targets = _expand(self.tree, section, parts, label)
+        for path in targets:
+            _assign(self.tree, path, deepcopy(value))
+            self._set[path] = label
+
+
+def read_toml(path: FilePath) -> Raw:
+    """Return a TOML file's content; ScenarioError for what cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # editors add byte order marks
+    except OSError as error:
+        raise ScenarioError(
+            str(path), "", f"cannot be read: {error.strerror or error}", "a TOML file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ScenarioError(
+            str(path), "", f"is not UTF-8 text (byte {error.start})", "a TOML file"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise _syntax_error(path, str(error)) from error
+
+
+def _syntax_error(path: FilePath, message: str) -> ScenarioError:
+    where = re.search(r"\(at line (\d+), column (\d+)\)", message)
+    text = message[: where.start()].strip() if where else message
+    if not where:
+        return ScenarioError(str(path), "", f"TOML syntax: {text}", hint="see https://toml.io")
+    line = int(where[1])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    shown = lines[line - 1].strip() if line <= len(lines) else ""
+    hint = (
+        'quote text and quantities: rate = "1Gb/s"'
+        if "Invalid value" in text or ("Expected newline" in text)
+        else "see https://toml.io"
+    )
+    if "overwrite" in text or "declare" in text.lower():
+        hint = "each table and key may stand in a file once"
+    return ScenarioError(
+        f"{path}, line {line}",
+        "",
+        f"TOML syntax: {text[0].lower() + text[1:]} in {shown!r}",
+        "TOML",
+        hint,
+    )
+
+
+def built_in(folder: str) -> dict[str, FilePath]:
+    """Return the data files of a folder ("experiments", "topologies") by lower-case name."""
+    root = resources.files("mptcplab.scenario") / "data" / folder
+    found = {}
+    for entry in root.iterdir():
+        if entry.name.endswith(".toml"):
+            found[entry.name.removesuffix(".toml").lower()] = FilePath(str(entry))
+    return dict(sorted(found.items()))
+
+
+def locate(name: str, folder: str, what: str) -> FilePath:
+    """Return the file that a path or a built-in name means; a file goes first."""
+    path = FilePath(name)
+    known = built_in(folder)
+    if path.is_file():
+        return path
+    if name.lower() in known:
+        return known[name.lower()]
+    names = [key.upper() if len(key) == 1 else key for key in known]
+    problem = "is a folder" if path.is_dir() else f"no such file, and no {what} of that name"
+    raise ScenarioError(
+        name, "", problem, f"a TOML file or one of {', '.join(names)}", nearest(name, names)
+    )
+
+
+def open_source(path: FilePath) -> Source:
+    """Read a scenario file and the topology that it refers to."""
+    own = normalised(SCENARIO, read_toml(path))
+    name = own.get("topology")
+    if not isinstance(name, str):
+        return Source(str(path), own)
+    beside = path.parent / name
+    if beside.is_file():
+        topology_path = beside
+    else:
+        known = built_in("topologies")
+        if name.lower() not in known:
+            raise ScenarioError(
+                str(path),
+                "topology",
+                f"{name!r} is neither a built-in topology nor a file",
+                f"one of {', '.join(known)}, or a file relative to {path.parent}",
+                nearest(name, known),
+            )
+        topology_path = known[name.lower()]
+    topology = normalised(TOPOLOGY, read_toml(topology_path))
+    return Source(str(path), own, str(topology_path), topology)
+
+
+def normalised(section: Section, raw: Raw) -> Raw:
+    """Return ``raw`` with shorthands written out; what is wrong is left for the reader to find."""
+    result = dict(raw)
+    for name, value in raw.items():
+        kind = section.keys[name].kind if name in section.keys else None
+        if isinstance(kind, Table) and isinstance(value, dict):
+            result[name] = normalised(kind.section, value)
+        elif isinstance(kind, Tables):
+            result[name] = _normalised_tables(kind, value)
+    return result
+
+
+def _normalised_tables(kind: Tables, value: Any) -> Any:
+    if kind.listed and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return {item: {} for item in value} if len(set(value)) == len(value) else value
+    if not isinstance(value, dict):
+        return value
+    entries = {}
+    for name, entry in value.items():
+        if isinstance(entry, dict):
+            entries[name] = normalised(kind.section, entry)
+        elif kind.shorthand:
+            entries[name] = {kind.shorthand: entry}
+        else:
+            entries[name] = entry
+    return entries
+
+
+def _exists(tree: Any, path: Path) -> bool:
+    for part in path:
+        if isinstance(tree, dict) and part in tree:
+            tree = tree[part]
+        elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            return False
+    return True
+
+
+def _merged(below: Raw, above: Raw) -> Raw:
+    """Return ``below`` with ``above`` laid over it, tables merged key by key."""
+    result = deepcopy(below)
+    # plain values first: a link's own value drops what is below of its directions, not above
+    for key, value in sorted(above.items(), key=lambda item: isinstance(item[1], dict)):
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merged(result[key], value)
+        else:
+            _drop_replaced(result, key)
+            result[key] = deepcopy(value)
+    return result
+
+
+def _drop_replaced(table: Raw, key: str) -> None:
+    for other in _REPLACES.get(key, ()):
+        table.pop(other, None)
+    for direction in ("forward", "backward"):  # a link's own value replaces its directions'
+        if isinstance(table.get(direction), dict):
+            for other in (key, *_REPLACES.get(key, ())):
+                table[direction].pop(other, None)
+
+
+def _parse_override(override: str, label: str) -> tuple[Path, Any]:
+    parts: list[str] = []
+    at = 0
+    while match := _KEY_PART.match(override, at):
+        parts.append(next(group for group in match.groups() if group is not None))
+        at = match.end()
+        if at < len(override) and override[at] == ".":
+            at += 1
+            continue
+        break
+    if not parts or at >= len(override) or override[at] != "=":
+        raise ScenarioError(
+            label, "", "is not KEY=VALUE", "such as flows.*.buffer=10MB or duration=30s"
+        )
+    return tuple(parts), _value(override[at + 1 :].strip())
+
+
+def _value(text: str) -> Any:
+    """Return a value written as TOML, or the bare words themselves."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _expand(tree: Raw, section: Section, parts: Path, label: str) -> list[Path]:
+    """Return the paths that a dotted key with ``*`` means, checked against schema and tree."""
+    found: list[Path] = []
+    _walk(tree, Key(Table(section), ""), parts, (), label, found)
+    if not found:
+        raise ScenarioError(label, ".".join(parts), "names nothing", "at least one match")
+    return found
+
+
+def _walk(tree: Any, key: Key, parts: Path, done: Path, label: str, found: list[Path]) -> None:
+    if not parts:
+        found.append(done)
+        return
+    part, rest = parts[0], parts[1:]
+    kind = key.kind
+    if isinstance(kind, Table):
+        matches = _table_matches(kind, part, done, label)
+    elif isinstance(kind, Tables):
+        matches = _named_matches(tree, kind, part, done, label)
+    elif isinstance(kind, Rows):
+        matches = _row_matches(tree, kind, part, done, label)
+    elif isinstance(kind, Settings):
+        matches = {part: Key(kind.kind, "")}
+    else:
+        raise ScenarioError(
+            label,
+            ".".join((*done, part)),
+            f"{'.'.join(done)} is a value, not a table",
+            f"no key below {'.'.join(done)}",
+        )
+    for name, inner in matches.items():
+        below = None
+        if isinstance(tree, dict):
+            below = tree.get(name)
+        elif isinstance(tree, list):
+            below = tree[int(name)]
+        _walk(below, inner, rest, (*done, name), label, found)
+
+
+def _table_matches(kind: Table, part: str, done: Path, label: str) -> dict[str, Key]:
+    keys = kind.section.keys
+    if part in keys:
+        return {part: keys[part]}
+    raise ScenarioError(
+        label, ".".join((*done, part)), f'unknown key "{part}"', hint=suggestion(part, keys)
+    )
+
+
+def _named_matches(tree: Any, kind: Tables, part: str, done: Path, label: str) -> dict[str, Key]:
+    names = list(tree) if isinstance(tree, dict) else []
+    inner = Key(Table(kind.section), "")
+    if part == "*":
+        return dict.fromkeys(names, inner)
+    if part in names:
+        return {part: inner}
+    raise ScenarioError(
+        label,
+        ".".join((*done, part)),
+        f'there is no {kind.what} "{part}"',
+        f"one of {', '.join(names)}, or *" if names else f"a {kind.what} that the file declares",
+        nearest(part, names),
+    )
+
+
+def _row_matches(tree: Any, kind: Rows, part: str, done: Path, label: str) -> dict[str, Key]:
+    rows = tree if isinstance(tree, list) else []
+    inner = Key(Table(kind.section), "")
+    if part == "*":
+        return {str(index): inner for index in range(len(rows))}
+    if part.isdigit() and int(part) < len(rows):
+        return {part: inner}
+    raise ScenarioError(
+        label,
+        ".".join((*done, part)),
+        f"{'.'.join(done)} has {len(rows)} entries",
+        f"a number from 0 to {len(rows) - 1}, or *" if rows else "an entry that the file declares",
+    )
+
+
+def suggestion(name: str, keys: dict[str, Key]) -> str:
+    """Return the nearest known key as a question, else the keys there are."""
+    for known, key in keys.items():
+        if name.lower() in key.aliases:
+            return f'did you mean "{known}"?'
+    return nearest(name, keys) or f"known here: {', '.join(keys)}"
+
+
+def _assign(tree: Any, path: Path, value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree[int(part)] if isinstance(tree, list) else tree.setdefault(part, {})
+    if isinstance(tree, list):
+        tree[int(path[-1])] = value
+    else:
+        _drop_replaced(tree, path[-1])
+        tree[path[-1]] = value

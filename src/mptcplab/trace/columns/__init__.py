@@ -1,0 +1,1 @@
+"""Columns of many packets: fields, numbered keys, addresses."""

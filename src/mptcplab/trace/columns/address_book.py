@@ -1,0 +1,47 @@
+"""IP addresses as numbers in columns, and back as text."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+import numpy as np
+
+from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.columns.interning import Interner, Words
+
+_IPV6: Final = 1 << 32
+"""An IPv4 address is its own code; the n-th IPv6 address of a capture has this plus n."""
+
+
+class AddressBook:
+    """The IPv6 addresses of a capture, so that a column of addresses is one of 64-bit numbers."""
+
+    def __init__(self) -> None:
+        self._ipv6 = Interner(2)
+        self._texts: dict[int, str] = {}
+
+    def codes(self, high: Words, low: Words) -> Ints:
+        """Return the codes of IPv6 addresses given as halves."""
+        return self._ipv6.find([high, low]) + _IPV6
+
+    def packed(self, code: int) -> bytes:
+        """Return the 4 or 16 bytes of an address."""
+        if code < _IPV6:
+            return code.to_bytes(4, "big")
+        high, low = (int(words[code - _IPV6]) for words in self._ipv6.keys)
+        return (high << 64 | low).to_bytes(16, "big")
+
+    def code(self, packed: bytes) -> int:
+        """Return the code of an address of 4 or 16 bytes."""
+        if len(packed) == 4:
+            return int.from_bytes(packed, "big")
+        halves = np.frombuffer(packed, dtype=">u8").astype(np.uint64)
+        return int(self.codes(halves[:1], halves[1:])[0])
+
+    def text(self, code: int) -> str:
+        """Return an address as people write it."""
+        text = self._texts.get(code)
+        if text is None:
+            text = self._texts[code] = str(ipaddress.ip_address(self.packed(code)))
+        return text

@@ -1,0 +1,1 @@
+"""From flows to MPTCP connections, and what each did."""

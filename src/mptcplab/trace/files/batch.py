@@ -1,0 +1,71 @@
+"""Packets in batches: what every capture format is read into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.columns.fields import Bytes, Ints
+
+BATCH_PACKETS: Final = 32768
+"""Most packets in a batch.
+
+Together they carry less than 2^31 bytes (32768 packets of at most 64 KiB), so that within a batch
+every 32-bit sequence number can be told from its distance to one reference.
+"""
+
+
+class CaptureError(Exception):
+    """A file that cannot be read as a capture: what, where, what was expected, what to do."""
+
+    exit_status = 2
+
+
+@dataclass(slots=True)
+class Damage:
+    """Something in the file that is not a packet we can use."""
+
+    number: int
+    """The packet's number, counted from 1."""
+    reason: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Up to ``BATCH_PACKETS`` packets, their bytes still undecoded."""
+
+    data: Bytes
+    """Holds all packets; followed by ``PADDING`` bytes."""
+    offset: Ints
+    """Where each packet starts in ``data``."""
+    captured: Ints
+    """Bytes of each packet that are there."""
+    original: Ints
+    """Bytes each packet had on the wire."""
+    time_ns: Ints
+    """Capture time since 1970, UTC."""
+    link_type: NDArray[np.int32]
+    """The LINKTYPE_ value of each packet's interface (tcpdump.org/linktypes.html)."""
+    number: Ints
+    """Each packet's number, from 1 and in order; in merged files, within the merged capture."""
+    source: NDArray[np.int32]
+    """Which of the merged files each packet is from."""
+
+    def __len__(self) -> int:
+        return self.offset.size
+
+    def take(self, rows: Ints | slice) -> Batch:
+        """Return the packets at ``rows``."""
+        return Batch(
+            self.data,
+            self.offset[rows],
+            self.captured[rows],
+            self.original[rows],
+            self.time_ns[rows],
+            self.link_type[rows],
+            self.number[rows],
+            self.source[rows],
+        )

@@ -1,0 +1,275 @@
+"""Opening capture files: compression, formats, blocks of bytes, batches of packets."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.columns.fields import PADDING, Bytes, Heads, Ints, windows
+from mptcplab.trace.files.batch import BATCH_PACKETS, Batch, CaptureError, Damage
+from mptcplab.trace.files.pcap import FILE_HEADER_BYTES, PcapFormat, is_pcap
+from mptcplab.trace.files.pcapng import (
+    ENHANCED_PACKET,
+    INTERFACE_DESCRIPTION,
+    PACKET,
+    SECTION_HEADER,
+    SIMPLE_PACKET,
+    PcapngFormat,
+    is_pcapng,
+)
+from mptcplab.trace.files.record_scan import RecordFormat, Walk, walk
+
+_BLOCK_BYTES: Final = 4 << 20
+_FIRST_BLOCK_BYTES: Final = 1 << 18
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes read, bytes in the file) of the file as it is on disk."""
+
+
+class _Readable(Protocol):
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill some of the buffer; returns how much, 0 at the end."""
+
+
+class CaptureFile:
+    """One capture file, read from start to end; ``damage`` fills while it is read."""
+
+    def __init__(self, path: Path, progress: Progress | None = None, source: int = 0) -> None:
+        """Open ``path``; raises ``CaptureError`` where it is no capture we can read."""
+        self.path = path
+        self.damage: list[Damage] = []
+        self.packets = 0
+        self._latest_ns = 0
+        self._progress = progress
+        self._source = source
+        self._raw: io.BufferedReader
+        try:
+            self._raw = path.open("rb")
+            self._size = path.stat().st_size
+        except OSError as error:
+            raise CaptureError(f"{path}: {error.strerror or error}") from None
+        self._stream: _Readable = _decompress(self._raw)
+        head = self._read_some(FILE_HEADER_BYTES)
+        self._head = head
+        if not is_pcap(head) and not is_pcapng(head):
+            self._raw.close()
+            raise CaptureError(f"{path}: {_what_it_is(head)}, expected a pcap or pcapng file")
+        self.format_name = "pcap" if is_pcap(head) else "pcapng"
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the packets in order, at most ``BATCH_PACKETS`` at a time."""
+        try:
+            if self.format_name == "pcap":
+                yield from self._pcap()
+            else:
+                yield from self._pcapng()
+        except CaptureError as error:
+            raise CaptureError(f"{self.path}: {error}") from None
+        finally:
+            self._raw.close()
+
+    def _read_some(self, size: int) -> bytes:
+        """Read ``size`` bytes, fewer at the end of the file or where its compression breaks."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self._read_into(memoryview(buffer))])
+
+    def _read_into(self, buffer: memoryview) -> int:
+        """Fill the buffer as ``_read_some`` does; returns the number of bytes read."""
+        done = 0
+        while done < len(buffer):
+            try:
+                count = self._stream.readinto(buffer[done:])
+            except (EOFError, OSError, zlib.error, lzma.LZMAError, _zstd_error()) as error:
+                self.damage.append(
+                    Damage(self.packets + 1, f"the compressed file is broken here: {error}")
+                )
+                self._stream = io.BytesIO()
+                break
+            if not count:
+                break
+            done += count
+        return done
+
+    def _blocks(self, form: RecordFormat, head: bytes) -> Iterator[tuple[Bytes, Walk]]:
+        """Yield (bytes, records) until the file ends or is damaged."""
+        leftover = np.frombuffer(head, dtype=np.uint8)
+        want = _FIRST_BLOCK_BYTES
+        mean_bytes = 0
+        while True:
+            wanted = max(want, leftover.size)
+            data = np.empty(leftover.size + wanted + PADDING, dtype=np.uint8)
+            data[: leftover.size] = leftover
+            fresh = self._read_into(data.data[leftover.size : leftover.size + wanted])
+            if self._progress is not None:
+                self._progress(self._raw.tell(), self._size)
+            stop = leftover.size + fresh
+            if stop == 0:
+                return
+            data = data[: stop + PADDING]
+            data[stop:] = 0
+            found = walk(form, data, 0, stop, mean_bytes)
+            if found.offsets.size:
+                yield data, found
+                mean_bytes = max(found.end // found.offsets.size, form.header_bytes)
+            if found.damaged:
+                self._note_damage("the file is damaged here: the record states an absurd length")
+                return
+            leftover = data[found.end : stop]
+            if not fresh:
+                if leftover.size:
+                    self._note_damage("the file ends in the middle of this packet")
+                return
+            want = _BLOCK_BYTES
+
+    def _note_damage(self, reason: str) -> None:
+        if not self.damage:  # a broken compression already explains why the file ends early
+            self.damage.append(Damage(self.packets + 1, reason))
+
+    def _batch(
+        self,
+        data: Bytes,
+        offset: Ints,
+        lengths: tuple[Ints, Ints],
+        time_ns: Ints,
+        link_type: NDArray[np.int32],
+    ) -> Iterator[Batch]:
+        number = np.arange(self.packets + 1, self.packets + 1 + offset.size, dtype=np.int64)
+        source = np.full(offset.size, self._source, dtype=np.int32)
+        whole = Batch(data, offset, *lengths, time_ns, link_type, number, source)
+        for first in range(0, offset.size, BATCH_PACKETS):
+            part = whole.take(slice(first, first + BATCH_PACKETS))
+            yield part
+            self.packets += len(part)
+
+    def _pcap(self) -> Iterator[Batch]:
+        form = PcapFormat(self._head)
+        for data, found in self._blocks(form, b""):
+            at = found.offsets
+            link_type = np.full(at.size, form.link_type, dtype=np.int32)
+            time_ns, captured, original = form.headers(found.heads)
+            form.reference_s = int(time_ns[-1] // 1_000_000_000)
+            lengths = (captured, original)
+            yield from self._batch(data, at + form.header_bytes, lengths, time_ns, link_type)
+
+    def _pcapng(self) -> Iterator[Batch]:
+        head = self._head
+        while True:
+            opening = 1  # the section header that the first block starts with
+            form = PcapngFormat(head)
+            following: bytes | None = None
+            for data, found in self._blocks(form, head):
+                at, heads = found.offsets, found.heads
+                sections = np.flatnonzero(form.word_of(heads, 0) == SECTION_HEADER)
+                later = sections[sections >= opening]
+                opening = 0
+                cut = int(later[0]) if later.size else at.size
+                yield from self._pcapng_packets(form, data, at[:cut], heads[:cut])
+                if later.size:
+                    # The rest belongs to a section that may have another byte order.
+                    following = data[int(at[cut]) : data.size - PADDING].tobytes()
+                    break
+            if following is None:
+                return
+            head = following
+
+    def _pcapng_packets(
+        self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
+    ) -> Iterator[Batch]:
+        """Handle blocks in order: interfaces as they are described, packets between them."""
+        start = 0
+        for k in np.flatnonzero(form.word_of(heads, 0) == INTERFACE_DESCRIPTION).tolist():
+            yield from self._pcapng_run(form, data, at[start:k], heads[start:k])
+            first = int(at[k])
+            size = form.size(data.data, first)
+            form.add_interface(data[first + 8 : first + size - 4].tobytes())
+            start = k + 1
+        yield from self._pcapng_run(form, data, at[start:], heads[start:])
+
+    def _pcapng_run(
+        self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
+    ) -> Iterator[Batch]:
+        types = form.word_of(heads, 0)
+        is_packet = (types == ENHANCED_PACKET) | (types == PACKET) | (types == SIMPLE_PACKET)
+        if not is_packet.all():
+            packets = np.flatnonzero(is_packet)
+            at, heads, types = at[packets], heads[packets], types[packets]
+        if at.size == 0:
+            return
+        if not form.interfaces:
+            raise CaptureError("a packet comes before any interface description block")
+        size = form.sizes(heads)
+        simple = types == SIMPLE_PACKET
+        header = np.where(simple, 12, 28)
+        interface = form.word_of(heads, 8)
+        if (types == PACKET).any():  # 16 bits of interface, 16 of drops
+            narrow = windows(data, 2)[at + 8].view(form.word.str[0] + "u2").astype(np.int64)
+            interface = np.where(types == PACKET, narrow, interface)
+        interface[simple] = 0
+        captured = form.word_of(heads, 20)
+        original = form.word_of(heads, 24)
+        if simple.any():
+            original[simple] = form.word_of(heads, 8)[simple]
+            snap = form.interfaces[0].snap_bytes or (1 << 31)
+            captured[simple] = np.minimum(np.minimum(original, size - 16)[simple], snap)
+        bad = (captured > size - header - 4) | (interface >= len(form.interfaces))
+        bad |= size < header + 4
+        captured[bad] = 0
+        interface[bad] = 0
+        for k in np.flatnonzero(bad).tolist():
+            self.damage.append(
+                Damage(self.packets + 1 + k, "the packet block contradicts its own length")
+            )
+        units = (form.word_of(heads, 12) << 32 | form.word_of(heads, 16)).astype(np.uint64)
+        units[simple] = 0
+        time_ns = np.zeros(at.size, dtype=np.int64)
+        link_type = np.zeros(at.size, dtype=np.int32)
+        for k in np.unique(interface).tolist():
+            rows = interface == k
+            time_ns[rows] = form.interfaces[k].time_ns(units[rows])
+            link_type[rows] = form.interfaces[k].link_type
+        if simple.any():  # they have no time: that of the packet before is as near as one gets
+            place = np.maximum.accumulate(np.where(simple, -1, np.arange(at.size)))
+            time_ns = np.where(place < 0, self._latest_ns, time_ns[place])
+        self._latest_ns = int(time_ns[-1])
+        yield from self._batch(data, at + header, (captured, original), time_ns, link_type)
+
+
+def _decompress(raw: io.BufferedReader) -> _Readable:
+    magic = raw.read(4)
+    raw.seek(0)
+    if magic.startswith(_GZIP_MAGIC):
+        return gzip.GzipFile(fileobj=raw)
+    if magic == _ZSTD_MAGIC:
+        import zstandard
+
+        reader: _Readable = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return reader
+    return raw
+
+
+def _zstd_error() -> type[Exception]:
+    import zstandard
+
+    error: type[Exception] = zstandard.ZstdError
+    return error
+
+
+def _what_it_is(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    if head.startswith(b"\xfd7zXZ"):
+        return "an xz-compressed file (decompress it first)"
+    if head[:4] in (b"\x00\x05\x16\x07", b"snoo", b"\x54\x52\x53\x4e"):
+        return "a capture in another tool's format (convert it with 'editcap IN OUT')"
+    return f"not a capture: it starts with {head[:8].hex(' ')}"

@@ -1,0 +1,131 @@
+"""The pcap format (draft-ietf-opsawg-pcap): byte orders, micro- and nanoseconds, Kuznetzov's."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.columns.fields import Bytes, Heads, Ints, Mask, windows
+from mptcplab.trace.files.batch import CaptureError
+from mptcplab.trace.files.record_scan import ABSURD, RecordFormat
+
+FILE_HEADER_BYTES: Final = 24
+MAX_CAPTURED_BYTES: Final = 262_144
+"""libpcap's MAXIMUM_SNAPLEN; a record that claims more than this and its snap length is damage."""
+
+# magic (as read in the file's own byte order) -> (nanoseconds per unit, record header bytes)
+_MAGICS: Final = {0xA1B2C3D4: (1000, 16), 0xA1B23C4D: (1, 16), 0xA1B2CD34: (1000, 24)}
+_SCAN_BYTES: Final = 1 << 17
+_TIME_SPREAD_S: Final = 86_400  # a guessed record is from within a day of the block's first
+
+
+def is_pcap(head: bytes) -> bool:
+    """Tell whether a file that starts with ``head`` is pcap."""
+    return any(int.from_bytes(head[:4], order) in _MAGICS for order in ("big", "little"))
+
+
+class PcapFormat(RecordFormat):
+    """The records of one pcap file."""
+
+    alignment = 1
+    head_bytes = 16
+
+    def __init__(self, header: bytes) -> None:
+        """Read the file's header; raises ``CaptureError`` where it is cut short or unknown."""
+        if len(header) < FILE_HEADER_BYTES or not is_pcap(header):
+            raise CaptureError("the pcap file header is cut short")
+        self.order = ">" if int.from_bytes(header[:4], "big") in _MAGICS else "<"
+        magic, major, minor, _, _, snap, network = struct.unpack(self.order + "IHHiIII", header)
+        self.unit_ns, self.header_bytes = _MAGICS[magic]
+        if (major, minor) < (2, 3):
+            raise CaptureError(
+                f"pcap version {major}.{minor} swaps its length fields, expected 2.4: "
+                "convert the file with 'editcap IN OUT'"
+            )
+        self.link_type = network & 0xFFFF  # the upper bits say whether frames end in an FCS
+        self.limit = max(MAX_CAPTURED_BYTES, snap if snap < 1 << 26 else 0)
+        self.unpack = struct.Struct(self.order + "I").unpack_from
+        self.word = np.dtype(self.order + "u4")
+        self.reference_s = 0
+        self._top_at = 3 if self.order == "<" else 0  # the upper byte of a word
+
+    def _words(self, data: Bytes, at: Ints) -> NDArray[np.int64]:
+        return windows(data, 4)[at].view(self.word).astype(np.int64)
+
+    def sizes(self, heads: Heads) -> Ints:
+        captured = heads.view(self.word)[2::4].astype(np.int64)
+        captured += self.header_bytes
+        if captured.size and captured.max() > self.limit + self.header_bytes:
+            captured[captured > self.limit + self.header_bytes] = ABSURD
+        return captured
+
+    def size(self, data: memoryview, at: int) -> int:
+        captured: int = self.unpack(data, at + 8)[0]
+        return captured + self.header_bytes if captured <= self.limit else ABSURD
+
+    def _seconds(self) -> tuple[int, int]:
+        """Return the earliest time that is looked for, and the upper byte of all, 0 if many."""
+        low = max(0, self.reference_s - _TIME_SPREAD_S)
+        top = low >> 24
+        return low, top if top == (low + 2 * _TIME_SPREAD_S) >> 24 else 0
+
+    def scan(self, data: Bytes, start: int, stop: int) -> tuple[Ints, Heads] | None:
+        low, top = self._seconds()
+        if not top:
+            return None
+        place = start + self._top_at
+        tops = data[place : stop - self.header_bytes + 1 + self._top_at]
+        at = np.concatenate(
+            [
+                np.flatnonzero(tops[first : first + _SCAN_BYTES] == top) + (start + first)
+                for first in range(0, tops.size, _SCAN_BYTES)
+            ]
+        )
+        heads = self.heads(data, at)
+        words = heads.view(self.word)
+        good = words[0::4] - np.uint32(low) < 2 * _TIME_SPREAD_S  # unsigned: earlier wraps high
+        good &= self._is_sound(words[1::4], words[2::4], words[3::4])
+        chosen = np.flatnonzero(good)
+        return at[chosen], heads[chosen]
+
+    def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
+        step = int(bases[1] - bases[0])
+        shape, first = (bases.size, span), int(bases[0])
+        low, top = self._seconds()
+        if top:  # one byte excludes nearly all
+            place = first + self._top_at
+            near = np.ndarray(shape, np.uint8, data.data, offset=place, strides=(step, 1)) == top
+        else:
+            seconds = np.ndarray(shape, self.word, data.data, offset=first, strides=(step, 1))
+            near = (seconds - np.uint32(low)) < 2 * _TIME_SPREAD_S  # unsigned: earlier wraps high
+        segment, within = np.divmod(np.flatnonzero(near), span)
+        at = bases[segment] + within
+        apart = (self._words(data, at) - low).astype(np.uint32)
+        good = apart < 2 * _TIME_SPREAD_S
+        segment, at = segment[good], at[good]
+        good = self.plausible(data, at)
+        return segment[good], at[good]
+
+    def plausible(self, data: Bytes, at: Ints) -> Mask:
+        return self._is_sound(*(self._words(data, at + offset) for offset in (4, 8, 12)))
+
+    def _is_sound(
+        self, fraction: NDArray[Any], captured: NDArray[Any], original: NDArray[Any]
+    ) -> Mask:
+        """Say which headers have a fraction of a second and lengths that can be."""
+        return (
+            (captured > 0)
+            & (captured <= original)
+            & (original <= self.limit)
+            & (fraction < 1_000_000_000 // self.unit_ns)
+        )
+
+    def headers(self, heads: Heads) -> tuple[Ints, Ints, Ints]:
+        """Return (capture time in ns, captured bytes, original bytes) of each record."""
+        words = heads.view(self.word)
+        time_ns = words[0::4] * np.int64(1_000_000_000)
+        time_ns += words[1::4] * np.int64(self.unit_ns)
+        return time_ns, words[2::4].astype(np.int64), words[3::4].astype(np.int64)

@@ -1,0 +1,271 @@
+"""Finding the records of a capture file in a block of its bytes.
+
+A record says how long it is, so each one's place is known only when the one before has been read:
+a chain, and a chain walked in Python costs more than everything else done to a packet.  Therefore
+all places are sought where a plausible record starts, and the chain is followed from one to the
+next: mostly, each leads to the one after it, which is seen for all at once.
+
+Where places cannot be told so easily, the block is cut into segments, the first record of each is
+*guessed* (a plausible one that leads to plausible records), and all segments are walked in step,
+one numpy operation for all.  No guess is trusted: the walk through a segment must arrive exactly at
+the guessed start of the next; where it does not, that segment is walked again one record at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mptcplab.trace.columns.fields import Bytes, Heads, Ints, Mask, windows
+
+_SCANNED_BYTES = 512  # a scan looks at every byte, which pays where records are shorter than this
+_BREAKS_APART = 16  # records in a row, on average, that a scan must find
+_MOST_SEGMENTS = 1000  # not a power of two, or all segments compete for the same cache lines
+_SEGMENT_RECORDS = 32  # at least so many a segment, or the steps do not pay
+_LOOK_RECORDS = 3  # a guess is sought within this many records' mean length
+_FEWEST_RECORDS = 4096  # below this, or with fewer segments, the plain walk is as fast
+_FEWEST_SEGMENTS = 64
+_MOST_STEPS = 16  # times the mean; where guesses fail, the rest is walked plainly
+
+ABSURD: Final = 1 << 40
+"""The length of a record that states one which cannot be right."""
+
+
+class RecordFormat(ABC):
+    """What the walk must know of a file format."""
+
+    header_bytes: int
+    """A record's length can be read when this many of its bytes are there."""
+    head_bytes: int
+    """What is copied of the start of each record, so that it need not be looked at again."""
+    alignment: int
+    """Records start at multiples of this many bytes from one another."""
+
+    @abstractmethod
+    def sizes(self, heads: Heads) -> Ints:
+        """Return each record's length in bytes, header included, given the records' heads."""
+
+    @abstractmethod
+    def size(self, data: memoryview, at: int) -> int:
+        """Return one record's length in bytes, header included."""
+
+    @abstractmethod
+    def scan(self, data: Bytes, start: int, stop: int) -> tuple[Ints, Heads] | None:
+        """Return where plausible records start, ascending, and their heads.
+
+        None where it would take longer than to walk.
+        """
+
+    @abstractmethod
+    def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
+        """Return (segment, position) of plausible records within ``span`` bytes after each base.
+
+        Ordered by segment and, within it, by position.
+        """
+
+    @abstractmethod
+    def plausible(self, data: Bytes, at: Ints) -> Mask:
+        """Tell which positions look like a record."""
+
+    def heads(self, data: Bytes, at: Ints) -> Heads:
+        """Copy the heads of the records at each position."""
+        return windows(data, self.head_bytes)[at]
+
+
+@dataclass(slots=True)
+class Walk:
+    """The complete records found in a block."""
+
+    offsets: Ints
+    heads: Heads
+    end: int
+    """Where the first incomplete record starts."""
+    damaged: bool = False
+    """Whether the record at ``end`` states an impossible length."""
+
+
+def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int) -> Walk:
+    """Find all complete records in ``data[start:stop]``.
+
+    ``mean_bytes`` is a record's usual length, 0 while unknown.
+    """
+    if mean_bytes == 0 or stop - start < _FEWEST_RECORDS * mean_bytes:
+        return _walk_plainly(form, data, start, stop)
+    found = form.scan(data, start, stop) if mean_bytes <= _SCANNED_BYTES else None
+    along = None if found is None else _walk_along(form, data, start, stop, *found)
+    if along is not None:
+        return along
+    starts = _guess_starts(form, data, start, stop, mean_bytes)
+    if starts.size < _FEWEST_SEGMENTS:
+        return _walk_plainly(form, data, start, stop)
+    records = (stop - start) // mean_bytes
+    return _walk_in_step(form, data, starts, stop, _MOST_STEPS * (records // starts.size + 1))
+
+
+def _walk_plainly(
+    form: RecordFormat, data: Bytes, start: int, stop: int, until: int | None = None
+) -> Walk:
+    """Walk one record at a time, up to the first that starts at ``until`` or later."""
+    view = data.data
+    size_of = form.size
+    last = stop - form.header_bytes if until is None else min(stop - form.header_bytes, until - 1)
+    offsets = []
+    at = start
+    damaged = False
+    while at <= last:
+        size = size_of(view, at)
+        if at + size > stop:
+            damaged = size == ABSURD
+            break
+        offsets.append(at)
+        at += size
+    found = np.array(offsets, dtype=np.int64)
+    return Walk(found, form.heads(data, found), at, damaged)
+
+
+def _walk_along(
+    form: RecordFormat, data: Bytes, start: int, stop: int, at: Ints, heads: Heads
+) -> Walk | None:
+    """Follow the chain along the plausible records, at ``at``; None where it hardly does so."""
+    following = at + form.sizes(heads)
+    whole = following <= stop
+    breaks = np.flatnonzero(~np.append((following[:-1] == at[1:]) & whole[:-1], False))
+    if breaks.size > at.size // _BREAKS_APART:
+        return None
+    count = at.size - int(not whole[-1])
+    if at[0] == start and breaks.size == 1 and count:
+        end = int(following[count - 1])
+        return _to_the_end(form, data, at[:count], heads[:count], end, stop)
+    pieces: list[Ints] = []
+    position = start
+    while position < stop:
+        k = int(np.searchsorted(at, position))
+        if k < at.size and at[k] == position:
+            last = int(breaks[np.searchsorted(breaks, k)])
+            end = last + int(whole[last])
+            pieces.append(at[k:end])
+            position = int(following[end - 1]) if end > k else position
+            if end <= last:
+                break
+            continue
+        until = int(at[k]) if k < at.size else stop
+        between = _walk_plainly(form, data, position, stop, until)
+        pieces.append(between.offsets)
+        position = between.end
+        if position < until:
+            break
+    found = np.concatenate(pieces)
+    return _to_the_end(form, data, found, form.heads(data, found), position, stop)
+
+
+def _to_the_end(
+    form: RecordFormat, data: Bytes, offsets: Ints, heads: Heads, end: int, stop: int
+) -> Walk:
+    """Return complete records, and whether the chain broke where they end."""
+    damaged = end + form.header_bytes <= stop and form.size(data.data, end) == ABSURD
+    return Walk(offsets, heads, end, damaged)
+
+
+def _guess_starts(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int) -> Ints:
+    segments = min(_MOST_SEGMENTS, (stop - start) // (_SEGMENT_RECORDS * mean_bytes))
+    segment_bytes = (stop - start) // segments
+    segment_bytes -= segment_bytes % form.alignment
+    span = min(segment_bytes, _LOOK_RECORDS * mean_bytes)
+    bases = start + segment_bytes * np.arange(1, segments, dtype=np.int64)
+    segment, at = form.candidates(data, bases, span)
+    following = at
+    for _ in range(2):
+        size = form.sizes(form.heads(data, following))
+        following = following + size
+        good = following + form.header_bytes <= stop
+        good[good] = form.plausible(data, following[good])
+        segment, at, following = segment[good], at[good], following[good]
+    first = np.ones(segment.size, dtype=bool)
+    first[1:] = segment[1:] != segment[:-1]
+    return np.concatenate((np.array([start], dtype=np.int64), at[first]))
+
+
+def _walk_in_step(
+    form: RecordFormat, data: Bytes, starts: Ints, stop: int, most_steps: int
+) -> Walk:
+    past = stop - form.header_bytes + 1
+    ends = np.append(starts[1:], past)
+    view = windows(data, form.head_bytes)
+    position = starts
+    places: list[Ints] = []
+    heads: list[Heads] = []
+    # Who has arrived walks on in the next segment, of which nothing is used, until all have.
+    while (position < ends).any() and len(places) < most_steps:
+        head = view[position]
+        places.append(position)
+        heads.append(head)
+        position = np.minimum(position + form.sizes(head), past)
+    places.append(position)
+    visited = np.stack(places, axis=1)
+    mine = visited[:, :-1] < ends[:, None]
+    counts = mine.sum(axis=1)
+    chosen = np.flatnonzero(mine)
+    flat = visited[:, :-1].ravel().take(chosen)
+    every = np.stack(heads, axis=1).ravel().take(chosen)
+    landed = visited[np.arange(counts.size), counts]
+    if bool((landed == ends).all()):
+        return _without_incomplete(form, data, flat, every, stop)
+    ends[-1] = stop
+    return _repair(form, data, flat, counts, landed, ends, stop)
+
+
+def _repair(
+    form: RecordFormat,
+    data: Bytes,
+    flat: Ints,
+    counts: Ints,
+    landed: Ints,
+    ends: Ints,
+    stop: int,
+) -> Walk:
+    """Keep the segments that were entered where they were guessed; walk the others again."""
+    bounds = np.append(0, np.cumsum(counts))
+    pieces: list[Ints] = []
+    at = int(flat[0])
+    for k in range(counts.size):
+        first = int(flat[bounds[k]])
+        end = int(ends[k])
+        if at == first:
+            pieces.append(flat[bounds[k] : bounds[k + 1]])
+            at = int(landed[k])
+            if at == end:
+                continue
+            through = k + 1 == counts.size and at > stop - form.header_bytes
+            if through or form.size(data.data, int(pieces[-1][-1])) == ABSURD:
+                break
+            # The next guess was wrong, or the length here is: read on one record at a time.
+        if at >= end:
+            continue
+        again = _walk_plainly(form, data, at, end)
+        pieces.append(again.offsets)
+        at = again.end
+        if again.damaged:
+            break
+        if at < end:  # the record reaches into the next segment
+            size = form.size(data.data, at) if at + form.header_bytes <= stop else 0
+            if size <= 0 or at + size > stop:
+                break
+            pieces.append(np.array([at], dtype=np.int64))
+            at += size
+    found = np.concatenate(pieces)
+    return _without_incomplete(form, data, found, form.heads(data, found), stop)
+
+
+def _without_incomplete(
+    form: RecordFormat, data: Bytes, offsets: Ints, heads: Heads, stop: int
+) -> Walk:
+    """Drop what the block cuts off at its end and say whether the chain broke."""
+    size = form.sizes(heads)
+    bad = np.flatnonzero(offsets + size > stop)
+    if bad.size:
+        k = int(bad[0])
+        return Walk(offsets[:k], heads[:k], int(offsets[k]), bool(size[k] == ABSURD))
+    return _to_the_end(form, data, offsets, heads, int(offsets[-1] + size[-1]), stop)

@@ -1,0 +1,189 @@
+"""Dips in the throughput, and what was going on during each (figure 30 of the report)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.connections.model import Connection, Subflow
+from mptcplab.trace.decode.text import bytes_text
+from mptcplab.trace.findings.series import Series, bins
+from mptcplab.trace.findings.stalls import Stall
+
+_BINS: Final = 400
+_MOST_BINS: Final = 20_000
+_LEAST_BIN_NS: Final = 20_000_000
+_MOST_BIN_NS: Final = 1_000_000_000
+"""Longer bins hide what a person looks for; only more than ``_MOST_BINS`` of them are longer."""
+_DEEP: Final = 0.7
+"""A dip is a bin with less than this share of the usual throughput around it."""
+_AROUND: Final = 10
+"""Bins to each side that say what is usual."""
+
+_LEAST_SEGMENTS: Final = 10
+MOST_SUBFLOWS: Final = 64
+"""Subflows of one connection that are set side by side."""
+
+
+@dataclass(slots=True)
+class Dip:
+    """A stretch of low throughput."""
+
+    start_ns: int
+    duration_ns: int
+    bps: float
+    usual_bps: float
+    cause: str
+
+
+def bin_ns(duration_ns: int) -> int:
+    """Return the width of throughput bins for a capture of this length: 1, 2 or 5 times 10^n."""
+    wanted = min(max(duration_ns // _BINS, _LEAST_BIN_NS), _MOST_BIN_NS)
+    wanted = max(wanted, duration_ns // _MOST_BINS)
+    power = 10 ** (len(str(wanted)) - 1)
+    return int(next(step * power for step in (1, 2, 5, 10) if step * power >= wanted))
+
+
+def busiest(connection: Connection, side: int) -> list[Subflow]:
+    """Return the subflows that carry what ``side`` sends; of very many, those that carry most."""
+    carriers = [subflow for subflow in connection.subflows if subflow.half(side).bytes]
+    if len(carriers) > MOST_SUBFLOWS:
+        carriers.sort(key=lambda subflow: -subflow.half(side).bytes)
+        carriers = sorted(carriers[:MOST_SUBFLOWS], key=lambda subflow: subflow.number)
+    return carriers
+
+
+def throughput(
+    subflows: list[Subflow], side: int, start_ns: int, width_ns: int, count: int
+) -> list[NDArray[np.float64]]:
+    """Return each subflow's throughput in bits per second, new payload only."""
+    out = []
+    for subflow in subflows:
+        rows = subflow.half(side).samples
+        amount = bins(rows["time_ns"], rows["new_bytes"], start_ns, width_ns, count)
+        out.append(amount * 8e9 / width_ns)
+    return out
+
+
+def usual(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the running median around each value."""
+    padded = np.pad(values, _AROUND, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _AROUND + 1)
+    return np.asarray(np.median(windows, axis=1))
+
+
+def find_dips(connection: Connection, series: Series, stalls: list[Stall]) -> list[Dip]:
+    """Return the dips of one direction of a connection, in order of time."""
+    first, last = _busy(connection, series.side)
+    width = bin_ns(last - first)
+    count = (last - first) // width
+    if count < 2 * _AROUND:
+        return []
+    carriers = busiest(connection, series.side)
+    each = throughput(carriers, series.side, first, width, count + 1)
+    each = [one[:count] for one in each]
+    total = np.sum(each, axis=0)
+    normal = usual(total)
+    # Where a bin holds only a few segments, their spacing is chance.
+    low = (total < _DEEP * normal) & (normal * width > _LEAST_SEGMENTS * 1460 * 8e9)
+    out = []
+    for start, end in _runs(low):
+        start_ns, end_ns = first + start * width, first + end * width
+        out.append(
+            Dip(
+                start_ns,
+                end_ns - start_ns,
+                float(total[start:end].mean()),
+                float(normal[start:end].mean()),
+                _cause(carriers, series, stalls, each, start, end, start_ns, end_ns),
+            )
+        )
+    return out
+
+
+def _busy(connection: Connection, side: int) -> tuple[int, int]:
+    times = [
+        subflow.half(side).samples["time_ns"][subflow.half(side).samples["new_bytes"] > 0]
+        for subflow in connection.subflows
+    ]
+    times = [time for time in times if time.size]
+    if not times:
+        return 0, 0
+    return min(int(time[0]) for time in times), max(int(time[-1]) for time in times)
+
+
+def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(np.int8), [0]))))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _cause(
+    carriers: list[Subflow],
+    series: Series,
+    stalls: list[Stall],
+    each: list[NDArray[np.float64]],
+    start: int,
+    end: int,
+    start_ns: int,
+    end_ns: int,
+) -> str:
+    """Say what coincides with a dip, the most telling sign first."""
+    parts = []
+    during = [one for one in stalls if one.start_ns < end_ns and start_ns < one.end_ns]
+    if during:
+        longest = max(during, key=lambda one: one.duration_ns)
+        parts.append(f"{longest.kind}: {longest.cause}")
+    window = _window(series, start_ns, end_ns)
+    if window is not None and not during:
+        parts.append(
+            f"the receive window fell to {bytes_text(window[0])} from {bytes_text(window[1])}"
+        )
+    again = _retransmissions(carriers, series.side, start_ns - (end_ns - start_ns), end_ns)
+    if again:
+        parts.append(
+            "retransmissions on " + ", ".join(f"subflow {k} ({n})" for k, n in again.items())
+        )
+    quiet = [
+        str(subflow.number)
+        for subflow, one in zip(carriers, each, strict=True)
+        if one[start:end].max() == 0 and usual(one)[start:end].mean() > 0
+    ]
+    if quiet:
+        parts.append(f"nothing new on subflow {' and '.join(quiet)}")
+    if not parts:
+        low = np.searchsorted(series.time_ns, (start_ns, end_ns))
+        waiting = series.outstanding_bytes[low[0] : low[1]]
+        if waiting.size == 0 or int(waiting.min()) == 0:
+            parts.append("all data was acknowledged: the sender had nothing to send")
+        else:
+            parts.append("no sign in the capture: the sending host or application paused")
+    return "; ".join(parts)
+
+
+def _window(series: Series, start_ns: int, end_ns: int) -> tuple[int, int] | None:
+    """Return (window, usual window) where it fell along with the throughput."""
+    low, high = np.searchsorted(series.time_ns, (start_ns, end_ns))
+    span = (high - low) * _AROUND or 1
+    around: Ints = series.window_bytes[max(0, low - span) : high + span]
+    here: Ints = series.window_bytes[low:high]
+    if here.size == 0 or around.size == 0:
+        return None
+    least, normal = int(here.min()), int(np.median(around))
+    return (least, normal) if least < _DEEP * normal else None
+
+
+def _retransmissions(
+    carriers: list[Subflow], side: int, start_ns: int, end_ns: int
+) -> dict[int, int]:
+    out = {}
+    for subflow in carriers:
+        rows = subflow.half(side).samples
+        low, high = np.searchsorted(rows["time_ns"], (start_ns, end_ns))
+        again = int(rows["retransmissions"][low:high].sum())
+        if again:
+            out[subflow.number] = again
+    return out

@@ -1,0 +1,1 @@
+"""Following flows batch by batch, in one pass over the capture."""

@@ -1,0 +1,125 @@
+"""A batch in the order of its halves, and running values within each, without a loop over them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mptcplab.trace.columns.fields import Ints, Mask
+
+_SHIFT: Final = 44
+"""Bits for a value: halves are kept apart by adding their place above them."""
+
+LOWEST: Final = -(1 << 42)
+"""Stands for "no value"; values are between this and its negative (4 TiB of sequence space)."""
+
+_SPACE: Final = 1 << 32
+_HALF: Final = 1 << 31
+
+
+def near(number: Ints, base: Ints | int, reference: Ints) -> Ints:
+    """Return ``number - base``, a 32-bit difference, as the value nearest to ``reference``."""
+    low = reference - _HALF
+    return low + ((number - (base + low)) & (_SPACE - 1))
+
+
+class HalfOrder:
+    """Sorts the followed segments of a batch by half, time order kept within each."""
+
+    def __init__(self, half: Ints, bound: int) -> None:
+        """Sort by ``half``, all of which are in 0 .. ``bound`` - 1; ``bound`` is even."""
+        flow = half >> 1
+        present = np.zeros(bound >> 1, dtype=bool)
+        present[flow] = True
+        flows = np.flatnonzero(present)
+        dense = np.zeros(bound >> 1, dtype=np.uint16)
+        dense[flows] = np.arange(flows.size)
+        row = dense[flow]
+        second = half & 1
+        every = 2 * row.astype(np.int64) + second
+        sizes = np.bincount(every, minlength=2 * flows.size)
+        ids = (2 * flows[:, None] + np.arange(2)).ravel()
+        by_flow = np.argsort(row, kind="stable")
+        self.size = half.size
+        self.ids: Ints = ids[sizes > 0]
+        """The halves in the batch, ascending."""
+        ends = np.cumsum(sizes)
+        self.counts: Ints = sizes[sizes > 0]
+        self.ends: Ints = ends[sizes > 0] - 1
+        self.starts: Ints = self.ends - self.counts + 1
+        self.half: Ints = self.each(self.ids)
+        """Of each segment."""
+        self.start: Ints = self.each(self.starts)
+        """The place of the first segment of each one's half."""
+        self._place(by_flow, second, sizes, ends)
+        self._above: Ints = self.each(np.arange(self.ids.size) << _SHIFT)
+
+    def _place(self, by_flow: Ints, second: Ints, sizes: Ints, ends: Ints) -> None:
+        """Find each segment's place, and that of the latest one of the other half by then.
+
+        Of the segments of a flow up to one of them, those of one direction are the rest of those of
+        the other: counting one kind gives the places of both.
+        """
+        flow_sizes = sizes[0::2] + sizes[1::2]
+        second = second[by_flow]
+        ones = np.cumsum(second)
+        before = np.cumsum(sizes[1::2]) - sizes[1::2]  # seconds of earlier flows
+        first_place = np.arange(self.size) - ones + np.repeat(before, flow_sizes)
+        second_place = ones + np.repeat(ends[0::2] - 1 - before, flow_sizes)
+        is_second = second.astype(bool)
+        own = np.where(is_second, second_place, first_place)
+        self.order: Ints = np.empty(self.size, dtype=np.int64)
+        """Sorts a column of the batch by half."""
+        self.order[own] = by_flow
+        self.peer: Ints = np.empty(self.size, dtype=np.int64)
+        """The place of the latest segment of the flow's other half, -1 for none."""
+        self.peer[own] = first_place + second_place - own
+        starts = ends - sizes
+        peer_start = starts.reshape(-1, 2)[:, ::-1].ravel()[sizes > 0]
+        self.peer[self.peer < self.each(peer_start)] = -1
+
+    def each(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return a value of every half for each of its segments."""
+        return np.repeat(values, self.counts)
+
+    def running_max(self, values: Ints, initial: Ints) -> tuple[Ints, Ints]:
+        """Return the greatest value so far, with and without the segment itself.
+
+        ``initial`` is what came before the batch, per half.
+        """
+        including = values + self._above
+        starts = self.starts
+        including[starts] = np.maximum(including[starts], initial + self._above[starts])
+        np.maximum.accumulate(including, out=including)
+        including -= self._above
+        excluding = np.empty_like(including)
+        excluding[1:] = including[:-1]
+        excluding[starts] = initial
+        return including, excluding
+
+    def last_of(self, places: Ints) -> Ints:
+        """Return the last of the (ascending) places in every half, -1 for none."""
+        return last_within(places, self.starts, self.ends)
+
+    def latest(self, mask: Mask) -> Ints:
+        """Return the place of each one's latest in ``mask`` in its half, itself included, or -1."""
+        place = np.where(mask, np.arange(self.size), -1)
+        latest: Ints = np.maximum.accumulate(place)
+        latest[latest < self.start] = -1
+        return latest
+
+
+def last_index(places: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Return the index of the last of the (ascending) places from each start to each end, or -1."""
+    if places.size == 0:
+        return np.full(starts.size, -1, dtype=np.int64)
+    index = np.searchsorted(places, ends, side="right") - 1
+    return np.where((index >= 0) & (places[index] >= starts), index, -1)
+
+
+def last_within(places: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Return the last of the (ascending) places from each start to each end, -1 for none."""
+    index = last_index(places, starts, ends)
+    return np.where(index >= 0, places[index], -1) if places.size else index

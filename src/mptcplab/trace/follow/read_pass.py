@@ -1,0 +1,127 @@
+"""Reading a whole capture once: decode, follow, and keep what the reconstruction needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from mptcplab.trace.decode.segments import Decoder, Segments
+from mptcplab.trace.files.batch import Batch, Damage
+from mptcplab.trace.files.capture import CaptureFile, Progress
+from mptcplab.trace.files.merging import merged
+from mptcplab.trace.follow.announced_mappings import announced
+from mptcplab.trace.follow.checksums import Checksums
+from mptcplab.trace.follow.mappings import Mappings
+from mptcplab.trace.follow.prefetch import ahead
+from mptcplab.trace.follow.samples import Samples
+from mptcplab.trace.follow.tcp import Followed, Follower
+from mptcplab.wire.mptcp import MptcpOption
+
+_MOST_NOTES: Final = 4096
+"""Options of each half that are kept: more come from a flood only."""
+
+
+@dataclass(slots=True)
+class Note:
+    """An MPTCP option other than DSS, where it was seen."""
+
+    number: int
+    time_ns: int
+    half: int
+    flags: int
+    """TCP flags of its packet."""
+    payload_bytes: int
+    option: MptcpOption
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one pass over a capture leaves; bounded in memory however long the capture is."""
+
+    decoder: Decoder = field(default_factory=Decoder)
+    follower: Follower = field(default_factory=Follower)
+    samples: Samples = field(default_factory=Samples)
+    mappings: Mappings = field(default_factory=Mappings)
+    checksums: Checksums = field(default_factory=Checksums)
+    notes: list[Note] = field(default_factory=list)
+    packets: int = 0
+    tcp_segments: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    damage: list[Damage] = field(default_factory=list)
+    _kept: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def malformed(self) -> list[Damage]:
+        """Packets that were left out, in order."""
+        return sorted([*self.decoder.malformed, *self.damage], key=lambda one: one.number)
+
+    def take(self, batch: Batch, segments: Segments) -> None:
+        """Take the next batch of packets and its TCP segments."""
+        if not self.packets and len(batch):
+            self.first_ns = int(batch.time_ns[0])
+        self.packets += len(batch)
+        if len(batch):
+            self.last_ns = max(self.last_ns, int(batch.time_ns.max()))
+        self.tcp_segments += len(segments)
+        followed = self.follower.follow(segments) if len(segments) else None
+        if followed is not None:
+            known = self.follower.halves["isn_known"]
+            self.samples.add(segments, followed)
+            said = announced(segments, followed)
+            self.mappings.add(segments, followed, said, known, self.samples.resolution_ns)
+            self.checksums.add(segments, followed, said, self.mappings.maps["shift"])
+            self._take_notes(segments, followed)
+
+    def _take_notes(self, segments: Segments, followed: Followed) -> None:
+        if not segments.options:
+            return
+        place = np.full(len(segments), -1, dtype=np.int64)
+        place[followed.element] = np.arange(followed.element.size)
+        for element, option in segments.options:
+            k = int(place[element])
+            if k < 0:
+                continue
+            half = int(followed.order.half[k])
+            kept = self._kept.get(half, 0)
+            self._kept[half] = kept + 1
+            if kept < _MOST_NOTES:
+                self.notes.append(
+                    Note(
+                        int(segments.number[element]),
+                        int(segments.time_ns[element]),
+                        half,
+                        int(segments.flags[element]),
+                        int(segments.payload_bytes[element]),
+                        option,
+                    )
+                )
+
+
+def open_batches(
+    paths: list[Path], damage: list[Damage], progress: Progress | None = None
+) -> Iterator[Batch]:
+    """Yield the packets of one or several files in order of time.
+
+    Raises ``CaptureError`` for a file that is no capture; damage within one goes to ``damage``.
+    """
+    files = [CaptureFile(path, progress, k) for k, path in enumerate(paths)]
+    if len(files) == 1:
+        yield from files[0].batches()
+    else:
+        yield from merged([file.batches() for file in files])
+    for file in files:
+        damage.extend(file.damage)
+
+
+def read(paths: list[Path], progress: Progress | None = None) -> Reading:
+    """Read captures from start to end; raises ``CaptureError`` for a file that is none."""
+    reading = Reading()
+    batches = open_batches(paths, reading.damage, progress)
+    for batch, segments in ahead((batch, reading.decoder.decode(batch)) for batch in batches):
+        reading.take(batch, segments)
+    return reading

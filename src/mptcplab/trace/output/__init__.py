@@ -1,0 +1,1 @@
+"""A reconstruction as text, tables, figures and JSON."""

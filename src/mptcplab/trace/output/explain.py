@@ -1,0 +1,318 @@
+"""A reconstruction in words: what `mptcplab inspect` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from mptcplab.trace.connections.model import Connection, Event, Half, Subflow
+from mptcplab.trace.decode.segments import ACK
+from mptcplab.trace.decode.text import bytes_text, flags_text, option_text, rate_text, time_text
+from mptcplab.trace.findings.dips import Dip, find_dips
+from mptcplab.trace.findings.events import (
+    ADDRESS,
+    IDLE,
+    LOST,
+    RESUMED,
+    STAGES,
+    SUBFLOW_CLOSED,
+    USED_AGAIN,
+)
+from mptcplab.trace.findings.series import Series, direction
+from mptcplab.trace.findings.stalls import Stall, find_stalls
+from mptcplab.trace.trace import Trace
+
+_MOST_STALLS: Final = 6
+_MOST_DIPS: Final = 8
+_MOST_CONNECTIONS: Final = 50
+_MOST_MALFORMED: Final = 10
+_MOST_SUBFLOWS: Final = 50
+_MOST_EVENTS: Final = 200
+
+
+def explanation(trace: Trace) -> Iterator[str]:
+    """Yield the lines of the explanation of a whole capture."""
+    yield from _capture(trace)
+    for connection in trace.connections[:_MOST_CONNECTIONS]:
+        yield ""
+        yield from explain_connection(trace, connection)
+    rest = len(trace.connections) - _MOST_CONNECTIONS
+    if rest > 0:
+        yield f"\nand {rest} more connections; --json lists them all"
+
+
+def _capture(trace: Trace) -> Iterator[str]:
+    names = ", ".join(path.name for path in trace.paths)
+    duration = time_text(max(0, trace.last_ns - trace.first_ns))
+    yield f"{names}: {trace.packets:,} packets in {duration}"
+    subflows = len(trace.subflows)
+    plain = trace.reading.tcp_segments
+    yield (
+        f"{_count(len(trace.connections), 'MPTCP connection')}, {_count(subflows, 'subflow')}; "
+        f"{plain:,} TCP segments in all"
+    )
+    ignored = trace.reading.follower.table.ignored_segments
+    if ignored:
+        yield f"{ignored:,} segments of further subflows were not followed: there are too many"
+    cut_off = trace.reading.decoder.cut_off
+    if cut_off:
+        yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"
+    malformed = trace.malformed
+    if malformed:
+        yield f"{_count(len(malformed), 'malformed packet')}, left out:"
+        for one in malformed[:_MOST_MALFORMED]:
+            yield f"  packet {one.number}: {one.reason}"
+        if len(malformed) > _MOST_MALFORMED:
+            yield f"  and {len(malformed) - _MOST_MALFORMED} more; --json lists them all"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
+    """Yield the lines about one connection."""
+    first = connection.subflows[0]
+    source, destination = first.ends
+    version = "version unknown" if connection.version is None else f"version {connection.version}"
+    notes = [version]
+    if not connection.saw_syn:
+        notes.append("start not captured")
+    elif not connection.complete_handshake:
+        notes.append("handshake incomplete")
+    if connection.fallback:
+        notes.append("fell back to TCP")
+    notes += _checksums(connection)
+    yield f"Connection {connection.number}: {source} to {destination} ({', '.join(notes)})"
+    duration = max(connection.end_ns - connection.start_ns, 1)
+    for side, arrow in ((0, "sent"), (1, "received")):
+        amount = connection.side_bytes(side)
+        if amount:
+            rate = rate_text(amount * 8e9 / duration)
+            text = f"  {arrow} {bytes_text(amount)} of data, {rate} over {time_text(duration)}"
+            yield text + _overhead(connection, side)
+    unplaced = sum(half.unplaced_bytes for one in connection.subflows for half in one.halves)
+    if unplaced:
+        yield (
+            f"  {bytes_text(unplaced)} have mappings too many to keep: "
+            "what was sent twice among them is not counted"
+        )
+    yield ""
+    yield from _subflow_table(connection)
+    yield ""
+    yield "  What happened"
+    yield from _timeline(trace, connection)
+    for side in (0, 1):
+        series = direction(connection, side)
+        if series is not None:
+            yield from _held_up(trace, connection, series)
+    lines = list(last_words(trace, connection))
+    if lines:
+        yield ""
+        yield from lines
+
+
+def _checksums(connection: Connection) -> Iterator[str]:
+    """Say what became of the DSS checksums, where there are any."""
+    found = [one for subflow in connection.subflows if (one := subflow.checksums) is not None]
+    parts = [
+        f"{total:,} {what}"
+        for what, name in (
+            ("right", "verified"),
+            ("WRONG", "wrong"),
+            ("not verifiable", "unverifiable"),
+        )
+        if (total := sum(getattr(one, name) for one in found))
+    ]
+    if parts:
+        yield f"DSS checksums: {', '.join(parts)}"
+    elif connection.checksums:
+        yield "DSS checksums in use"
+
+
+def _overhead(connection: Connection, side: int) -> str:
+    """Say what went over the subflows beside each byte once."""
+    halves = [subflow.half(side) for subflow in connection.subflows]
+    parts = [
+        f"{bytes_text(amount)} {what}"
+        for what, amount in (
+            ("reinjected", sum(half.reinjected_bytes for half in halves)),
+            ("retransmitted", sum(half.retransmitted_bytes for half in halves)),
+        )
+        if amount
+    ]
+    return f" (and {' and '.join(parts)})" if parts else ""
+
+
+def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
+    events = _told(connection)
+    left_out = max(0, len(events) - _MOST_EVENTS)
+    for k, event in enumerate(events):
+        if left_out and k == _MOST_EVENTS // 2:
+            yield f"   ... {left_out:,} more; --events lists them all"
+        if _MOST_EVENTS // 2 <= k < _MOST_EVENTS // 2 + left_out:
+            continue
+        mark = "*" if event.kind in STAGES else " "
+        yield f"  {mark}{trace.seconds(event.time_ns):10.3f} s  {event.text}"
+
+
+def _told(connection: Connection) -> list[Event]:
+    """Leave out what only repeats: confirmations of addresses, FINs after the data's end."""
+    return [
+        event
+        for event in connection.events
+        if not (event.kind == ADDRESS and " confirms " in event.text)
+        and not (event.kind == SUBFLOW_CLOSED and "(FIN)" in event.text)
+    ]
+
+
+def _subflow_table(connection: Connection) -> Iterator[str]:
+    header = (
+        "", "source", "destination", "by", "ids", "bytes", "rate", "share", "reinj.", "in vain",
+        "retr.", "ooo", "RTT",
+    )  # fmt: skip
+    rows = [header]
+    total = max(connection.bytes, 1)
+    for subflow in connection.subflows[:_MOST_SUBFLOWS]:
+        mark = "".join(
+            ("b" if any(subflow.backup) else "", "!" if subflow.hmac_ok is False else "")
+        )
+        ids = "/".join("-" if one is None else str(one) for one in subflow.address_ids)
+        again, late, vain = (
+            sum(getattr(half, name) for half in subflow.halves)
+            for name in ("retransmissions", "out_of_order", "duplicate_bytes")
+        )
+        rows.append(
+            (
+                f"{subflow.number}{mark}",
+                *subflow.ends,
+                subflow.joined_by,
+                ids,
+                bytes_text(subflow.bytes),
+                rate_text(subflow.bytes * 8e9 / max(subflow.end_ns - subflow.start_ns, 1)),
+                f"{(subflow.bytes - subflow.reinjected_bytes) / total:.0%}",
+                bytes_text(subflow.reinjected_bytes) if subflow.reinjected_bytes else "-",
+                bytes_text(vain) if vain else "-",
+                f"{again:,}" if again else "-",
+                f"{late:,}" if late else "-",
+                rtt_text(subflow),
+            )
+        )
+    widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if k < 5 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  " + "  ".join(cells).rstrip()
+    if len(connection.subflows) > _MOST_SUBFLOWS:
+        yield f"  and {len(connection.subflows) - _MOST_SUBFLOWS:,} more; --json lists them all"
+
+
+def rtt_text(subflow: Subflow) -> str:
+    """Return the round trip: measured on data by the busier side, else by the handshake."""
+    half = max(subflow.halves, key=lambda one: one.bytes)
+    if half.rtt_ns.size:
+        return f"{time_text(float(np.median(half.rtt_ns)))} (min {time_text(half.least_rtt_ns)})"
+    return time_text(subflow.handshake_ns) if subflow.handshake_ns else "-"
+
+
+def _held_up(trace: Trace, connection: Connection, series: Series) -> Iterator[str]:
+    sender = connection.subflows[0].ends[series.side ^ connection.subflows[0].opened_by]
+    stalls = find_stalls(connection, series)
+    if stalls:
+        yield ""
+        yield f"  What held up the data of {sender}"
+        yield from _stall_lines(trace, stalls)
+    dips = find_dips(connection, series, stalls)
+    if dips:
+        yield ""
+        yield f"  Dips in the throughput of {sender}"
+        yield from _dip_lines(trace, dips)
+
+
+def _stall_lines(trace: Trace, stalls: list[Stall]) -> Iterator[str]:
+    for kind in dict.fromkeys(stall.kind for stall in stalls):
+        those = [stall for stall in stalls if stall.kind == kind]
+        total = sum(stall.duration_ns for stall in those)
+        yield f"  {kind}: {_count(len(those), 'time')}, {time_text(total)} in all; the longest:"
+        for stall in sorted(those, key=lambda one: -one.duration_ns)[:_MOST_STALLS]:
+            held = f", {bytes_text(stall.bytes)} held back" if stall.kind.startswith("head") else ""
+            yield (
+                f"   {trace.seconds(stall.start_ns):10.3f} s  for "
+                f"{time_text(stall.duration_ns)}{held}: {stall.cause}"
+            )
+
+
+def _dip_lines(trace: Trace, dips: list[Dip]) -> Iterator[str]:
+    for dip in sorted(dips, key=lambda one: one.bps / one.usual_bps)[:_MOST_DIPS]:
+        yield (
+            f"   {trace.seconds(dip.start_ns):10.3f} s  {rate_text(dip.bps)} instead of "
+            f"{rate_text(dip.usual_bps)} for {time_text(dip.duration_ns)}: {dip.cause}"
+        )
+    if len(dips) > _MOST_DIPS:
+        yield f"  and {len(dips) - _MOST_DIPS} more"
+
+
+def last_words(trace: Trace, connection: Connection) -> Iterator[str]:
+    """Yield one line per subflow that stopped carrying data before the connection did."""
+    for event in connection.events:
+        if event.kind not in (LOST, IDLE) or event.subflow is None or event.side is None:
+            continue
+        subflow = connection.subflows[event.subflow]
+        back = any(
+            later.subflow == event.subflow
+            and later.side == event.side
+            and later.time_ns > event.time_ns
+            and later.kind in (RESUMED, USED_AGAIN)
+            for later in connection.events
+        )
+        if back:
+            continue
+        half = subflow.half(event.side)
+        answer = subflow.half(event.side ^ 1)
+        last = max((half, answer), key=lambda one: one.last_ns)
+        who = subflow.ends[0 if last is subflow.halves[0] else 1]
+        said = said_text(trace, connection, last)
+        yield (
+            f"  Subflow {subflow.number} ({' to '.join(subflow.ends)}) stopped carrying data at "
+            f"{trace.seconds(event.time_ns):.3f} s (packet {event.number}); the last thing said on "
+            f"it, at {trace.seconds(last.last_ns):.3f} s by {who}: {said}"
+        )
+
+
+def said_text(trace: Trace, connection: Connection, half: Half) -> str:
+    """Return the last packet of a half in tcpdump's manner."""
+    row = trace.reading.follower.halves[half.number]
+    seq, size = int(row["last_seq"]), int(row["last_payload_bytes"])
+    text = f"[{flags_text(int(row['last_flags']))}] seq {seq}"
+    text += f":{seq + size}, length {size}" if size else ""
+    if int(row["last_flags"]) & ACK:
+        text += f", ack {int(row['last_ack'])}"
+    rows = half.samples[half.samples["data_ack_bits"] > 0]
+    if rows.size and int(rows["time_ns"][-1]) == half.last_ns:
+        text += f", data ack {int(rows['data_ack'][-1])}"
+    options = [
+        option_text(option)
+        for number, _, _, option in connection.options
+        if number == half.last_number
+    ]
+    return ", ".join([text, *options])
+
+
+def event_lines(trace: Trace, connections: list[Connection]) -> Iterator[str]:
+    """Yield everything that happened, one event a line, in order of time."""
+    events = [
+        (event.time_ns, event.number, connection.number, event)
+        for connection in connections
+        for event in connection.events
+    ]
+    for time_ns, number, connection_number, event in sorted(events, key=lambda one: one[:3]):
+        subflow = "-" if event.subflow is None else str(event.subflow)
+        packet = str(number) if number else "-"
+        yield (
+            f"{trace.seconds(time_ns):.6f} packet {packet} connection {connection_number} "
+            f"subflow {subflow} {event.kind}: {event.text}"
+        )
