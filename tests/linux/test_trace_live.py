@@ -13,8 +13,8 @@ from tests.linux.two_links import TWO_LINKS, finished, outage
 from mptcplab import trace
 from mptcplab.results.run import Run
 from mptcplab.trace.findings.events import IDLE, LOST, NEW_ADDRESS, RESUMED, USED_AGAIN
-from mptcplab.trace.output.testbed_run import run_captures, run_events
-from mptcplab.trace.output.two_captures import are_two_ends
+from mptcplab.trace.testbed_run import run_captures, run_events
+from mptcplab.trace.two_captures import are_two_ends
 
 pytestmark = [
     pytest.mark.kernel,

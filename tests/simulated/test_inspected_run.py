@@ -14,7 +14,7 @@ from mptcplab.scenario.load import load
 from mptcplab.simulated.testbed import run
 from mptcplab.trace.findings.events import LOST, NEW_ADDRESS, RETURNED, stage_events
 from mptcplab.trace.findings.series import direction
-from mptcplab.trace.output.testbed_run import run_captures
+from mptcplab.trace.testbed_run import run_captures
 
 SCALE = 0.005
 JOINS_S, FAILS_S, RETURNS_S = (at * SCALE for at in (120, 420, 540))

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _of_paths(texts: list[str]) -> tuple[dict[str, Any], str]:
-    from mptcplab.cli.render import columns
+    from mptcplab.cli.columns import columns
     from mptcplab.scenario.buffers import mptcp_buffer_bytes, tcp_buffer_bytes
     from mptcplab.units import format_duration, format_rate, format_size
 
@@ -94,7 +94,7 @@ def _path(text: str) -> tuple[int, int]:
 
 
 def _of_scenario(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from mptcplab.cli.render import columns
+    from mptcplab.cli.columns import columns
     from mptcplab.scenario import ScenarioError
     from mptcplab.scenario.buffers import buffer_needs
     from mptcplab.scenario.to_json import as_plain

@@ -164,7 +164,7 @@ def _run_once(on: str, variant: Variant, number: int, out: Path, count: str) -> 
     from mptcplab.report.comparison import measured
     from mptcplab.results.observer import Silent
     from mptcplab.results.run import Run
-    from mptcplab.scenario.resolve.repetition import repetition
+    from mptcplab.scenario.repetition import repetition
 
     seed = variant.scenario.seed + number
     scenario = repetition(variant.scenario, seed)
@@ -236,7 +236,7 @@ def _text(
     results: list[list[Result]],
     repetitions: int,
 ) -> str:
-    from mptcplab.cli.render import columns
+    from mptcplab.cli.columns import columns
     from mptcplab.report.comparison import relative_text
 
     scenario = variants[0].scenario

@@ -117,7 +117,7 @@ def _measure(on: str, scenario: Scenario, judged: str, folder: Path, repetitions
     from mptcplab.results.observer import Silent
     from mptcplab.results.run import Run, RunError
     from mptcplab.results.statistics import estimate, jain_index
-    from mptcplab.scenario.resolve.repetition import repetition
+    from mptcplab.scenario.repetition import repetition
 
     flows: dict[str, list[float]] = {}
     links: dict[str, list[float]] = {}
@@ -154,7 +154,7 @@ def _print(
     verdicts: list[Any],
     repetitions: int,
 ) -> None:
-    from mptcplab.cli.render import columns
+    from mptcplab.cli.columns import columns
     from mptcplab.report.goals import rate
 
     if args.json:

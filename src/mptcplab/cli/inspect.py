@@ -58,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace, test: Test | None) -> int:
+    from mptcplab.trace import testbed_run, two_captures
     from mptcplab.trace.files.batch import CaptureError
-    from mptcplab.trace.output import testbed_run, two_captures
+    from mptcplab.trace.output.explain import explain_ends, joined_lines
     from mptcplab.trace.trace import open_trace
 
     paths: list[Path] = args.captures
@@ -75,7 +76,7 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
     if len(sides) == 2 and two_captures.are_two_ends(sides[0], sides[1]):
         ends = two_captures.open_ends(sides[0], sides[1], _progress())
         trace = ends.near
-        between = list(two_captures.explain_ends(ends))
+        between = list(explain_ends(ends))
     else:
         # Of a run's several hosts one's view is told: all captures together hold packets twice.
         trace = open_trace(hosts[0] if hosts else paths, _progress())
@@ -89,7 +90,7 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
         if between:
             _print_all(["", "Between the two captures", *between])
         if folder is not None:
-            joined = testbed_run.joined_lines(trace, testbed_run.run_events(folder, trace))
+            joined = joined_lines(trace, testbed_run.run_events(folder, trace))
             _print_all(["", "The capture and the run's own record", *joined])
     return 0
 

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from mptcplab.cli.columns import columns
 from mptcplab.report.verdict import checks, comparisons
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
 from mptcplab.units import format_rate, format_size
-
-
-def columns(rows: Sequence[Sequence[str]], *, left: int = 1, indent: str = "  ") -> str:
-    """Return rows as aligned text, the first ``left`` columns flush left, the others right."""
-    if not rows:
-        return ""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append((indent + "  ".join(cells)).rstrip())
-    return "\n".join(lines)
 
 
 def describe(run: Run) -> str:

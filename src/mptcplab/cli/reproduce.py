@@ -241,7 +241,7 @@ def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
 
 
 def _table(summary: list[dict[str, Any]]) -> str:
-    from mptcplab.cli.render import columns
+    from mptcplab.cli.columns import columns
     from mptcplab.units import format_rate
 
     testbeds = list(summary[0]["runs"][0]["testbeds"]) if summary else []

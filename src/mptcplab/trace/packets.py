@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.sequence_numbers import unwrapped
 from mptcplab.trace.decode.segments import FIN, PSH, RST, SYN, Segments
 from mptcplab.trace.decode.text import flags_text, option_text
 from mptcplab.trace.decode.truncated_options import CutOption
-from mptcplab.trace.follow.by_direction import near
 from mptcplab.trace.follow.read_pass import Reading, open_batches
 from mptcplab.trace.follow.tcp import Followed
 from mptcplab.trace.packet_filter import Test, Values
@@ -259,7 +259,7 @@ class _Labels:
         exact = (number - base).view(np.int64)
         low = ((number - base) & np.uint64(0xFFFF_FFFF)).astype(np.int64)
         reference = self._reference[connection, side]
-        out = np.where(wide, exact, near(low, np.zeros_like(low), reference))
+        out = np.where(wide, exact, unwrapped(low, np.zeros_like(low), reference))
         np.maximum.at(self._reference, (connection, side), out)
         return out
 

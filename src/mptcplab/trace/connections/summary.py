@@ -7,10 +7,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace.columns.sequence_numbers import relative_dsns
 from mptcplab.trace.connections.model import Checks, Connection, Half, Subflow
+from mptcplab.trace.connections.reinjection import Sent
 from mptcplab.trace.follow.announced_mappings import DSN_64, FROM_IDSN
 from mptcplab.trace.follow.read_pass import Reading
-from mptcplab.trace.follow.reinjection import Sent, relative
 from mptcplab.trace.follow.tcp import HALF
 
 _SUMS: Final = (
@@ -148,7 +149,7 @@ def _data_level(connection: Connection, side: int) -> None:
         seen = table[~from_idsn]
         base = (int(seen["dsn"][0]) if seen.size else 1) - 1
     connection.data_bases[side] = base
-    start = relative(table["dsn"], wide, from_idsn, base)
+    start = relative_dsns(table["dsn"], wide, from_idsn, base)
     before, origin = Sent(table, start).reinjections()
     vain = _in_vain(table, before, origin, halves)
     by_half = np.argsort(table["half"], kind="stable")

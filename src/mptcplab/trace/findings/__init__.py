@@ -1,1 +1,6 @@
-"""What happened on a connection, and why."""
+"""What happened on a connection, and what held it up.
+
+``events`` tells a connection's life in sentences, with the pauses that ``idle_subflows`` finds.
+``series`` has one direction over time and ``throughput`` its rate in bins; ``stalls`` and ``dips``
+explain them.
+"""

@@ -11,22 +11,13 @@ from numpy.typing import NDArray
 from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.connections.model import Connection, Subflow
 from mptcplab.trace.decode.text import bytes_text
-from mptcplab.trace.findings.series import Series, bins
+from mptcplab.trace.findings.series import Series
 from mptcplab.trace.findings.stalls import Stall
+from mptcplab.trace.findings.throughput import AROUND, bin_ns, busiest, throughput, usual
 
-_BINS: Final = 400
-_MOST_BINS: Final = 20_000
-_LEAST_BIN_NS: Final = 20_000_000
-_MOST_BIN_NS: Final = 1_000_000_000
-"""Longer bins hide what a person looks for; only more than ``_MOST_BINS`` of them are longer."""
 _DEEP: Final = 0.7
 """A dip is a bin with less than this share of the usual throughput around it."""
-_AROUND: Final = 10
-"""Bins to each side that say what is usual."""
-
 _LEAST_SEGMENTS: Final = 10
-MOST_SUBFLOWS: Final = 64
-"""Subflows of one connection that are set side by side."""
 
 
 @dataclass(slots=True)
@@ -40,48 +31,12 @@ class Dip:
     cause: str
 
 
-def bin_ns(duration_ns: int) -> int:
-    """Return the width of throughput bins for a capture of this length: 1, 2 or 5 times 10^n."""
-    wanted = min(max(duration_ns // _BINS, _LEAST_BIN_NS), _MOST_BIN_NS)
-    wanted = max(wanted, duration_ns // _MOST_BINS)
-    power = 10 ** (len(str(wanted)) - 1)
-    return int(next(step * power for step in (1, 2, 5, 10) if step * power >= wanted))
-
-
-def busiest(connection: Connection, side: int) -> list[Subflow]:
-    """Return the subflows that carry what ``side`` sends; of very many, those that carry most."""
-    carriers = [subflow for subflow in connection.subflows if subflow.half(side).bytes]
-    if len(carriers) > MOST_SUBFLOWS:
-        carriers.sort(key=lambda subflow: -subflow.half(side).bytes)
-        carriers = sorted(carriers[:MOST_SUBFLOWS], key=lambda subflow: subflow.number)
-    return carriers
-
-
-def throughput(
-    subflows: list[Subflow], side: int, start_ns: int, width_ns: int, count: int
-) -> list[NDArray[np.float64]]:
-    """Return each subflow's throughput in bits per second, new payload only."""
-    out = []
-    for subflow in subflows:
-        rows = subflow.half(side).samples
-        amount = bins(rows["time_ns"], rows["new_bytes"], start_ns, width_ns, count)
-        out.append(amount * 8e9 / width_ns)
-    return out
-
-
-def usual(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the running median around each value."""
-    padded = np.pad(values, _AROUND, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _AROUND + 1)
-    return np.asarray(np.median(windows, axis=1))
-
-
 def find_dips(connection: Connection, series: Series, stalls: list[Stall]) -> list[Dip]:
     """Return the dips of one direction of a connection, in order of time."""
     first, last = _busy(connection, series.side)
     width = bin_ns(last - first)
     count = (last - first) // width
-    if count < 2 * _AROUND:
+    if count < 2 * AROUND:
         return []
     carriers = busiest(connection, series.side)
     each = throughput(carriers, series.side, first, width, count + 1)
@@ -167,7 +122,7 @@ def _cause(
 def _window(series: Series, start_ns: int, end_ns: int) -> tuple[int, int] | None:
     """Return (window, usual window) where it fell along with the throughput."""
     low, high = np.searchsorted(series.time_ns, (start_ns, end_ns))
-    span = (high - low) * _AROUND or 1
+    span = (high - low) * AROUND or 1
     around: Ints = series.window_bytes[max(0, low - span) : high + span]
     here: Ints = series.window_bytes[low:high]
     if here.size == 0 or around.size == 0:

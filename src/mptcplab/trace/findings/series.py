@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.columns.sequence_numbers import relative_dsns
 from mptcplab.trace.connections.model import Connection, Half
-from mptcplab.trace.follow.reinjection import relative
 
 
 @dataclass(slots=True)
@@ -102,7 +101,7 @@ def _data_acks(answers: list[Half], base: int) -> tuple[Ints, Ints, Ints]:
     rows = rows[rows["data_ack_bits"] > 0]
     rows = rows[np.argsort(rows["time_ns"], kind="stable")]
     wide = rows["data_ack_bits"] == 64
-    number = relative(rows["data_ack"], wide, np.zeros(wide.size, dtype=bool), base)
+    number = relative_dsns(rows["data_ack"], wide, np.zeros(wide.size, dtype=bool), base)
     return rows["time_ns"], number, rows["data_ack_window_bytes"]
 
 
@@ -125,11 +124,3 @@ def _arrived(axis: Ints, halves: list[Half], answers: list[Half]) -> Ints:
     order = np.argsort(time, kind="stable")
     total = np.append(0, np.cumsum(step[order]))
     return np.asarray(total[np.searchsorted(time[order], axis, side="right")])
-
-
-def bins(
-    time_ns: Ints, amount: Ints, start_ns: int, width_ns: int, count: int
-) -> NDArray[np.int64]:
-    """Sum ``amount`` in ``count`` bins of ``width_ns``."""
-    place = np.clip((time_ns - start_ns) // width_ns, 0, count - 1)
-    return np.bincount(place, weights=amount, minlength=count).astype(np.int64)

@@ -15,15 +15,6 @@ _SHIFT: Final = 44
 LOWEST: Final = -(1 << 42)
 """Stands for "no value"; values are between this and its negative (4 TiB of sequence space)."""
 
-_SPACE: Final = 1 << 32
-_HALF: Final = 1 << 31
-
-
-def near(number: Ints, base: Ints | int, reference: Ints) -> Ints:
-    """Return ``number - base``, a 32-bit difference, as the value nearest to ``reference``."""
-    low = reference - _HALF
-    return low + ((number - (base + low)) & (_SPACE - 1))
-
 
 class HalfOrder:
     """Sorts the followed segments of a batch by half, time order kept within each."""

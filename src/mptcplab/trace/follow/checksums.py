@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Bytes, Ints, Mask
 from mptcplab.trace.columns.fields import rows as gathered
+from mptcplab.trace.columns.growing import grown
+from mptcplab.trace.columns.sequence_numbers import relative_dsns, unwrapped
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.follow.announced_mappings import DSN_32, DSN_64, FROM_IDSN, Announced
-from mptcplab.trace.follow.by_direction import last_index, near
-from mptcplab.trace.follow.flow_table import grown
-from mptcplab.trace.follow.reinjection import relative
+from mptcplab.trace.follow.by_direction import last_index
 from mptcplab.trace.follow.tcp import Followed
 from mptcplab.wire.checksum import ones_sum
 
@@ -308,7 +308,7 @@ class Checksums:
                 self.counts["unverifiable"][half] += rows.size
                 continue
             narrow = rows["kind"] == DSN_32
-            numbers = relative(rows["dsn"], ~narrow, rows["kind"] == FROM_IDSN, idsn)
+            numbers = relative_dsns(rows["dsn"], ~narrow, rows["kind"] == FROM_IDSN, idsn)
             dsn = numbers.astype(np.uint64) + np.uint64(idsn)
             self._verdict(rows, rest[low:high], dsn)
 
@@ -353,7 +353,7 @@ def _table(segments: Segments, followed: Followed, said: Announced, shifts: Ints
         table[name] = getattr(said, name)
     table["number"] = segments.number[followed.element[said.place]]
     table["time_ns"] = followed.time_ns[said.place]
-    table["first"] = near(said.ssn + shifts[said.half], 0, said.seq)
+    table["first"] = unwrapped(said.ssn + shifts[said.half], 0, said.seq)
     return table
 
 

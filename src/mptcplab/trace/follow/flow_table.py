@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.columns.growing import grown
 from mptcplab.trace.columns.interning import Interner
 from mptcplab.trace.decode.segments import ACK, SYN, Segments
 
@@ -31,15 +32,6 @@ FLOW: Final = np.dtype(
         ("first_ns", "i8"),
     ]
 )
-
-
-def grown(table: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return the table with room for ``count`` rows, new ones zero."""
-    if count <= table.size:
-        return table
-    bigger = np.zeros(max(count, table.size * 2), dtype=table.dtype)
-    bigger[: table.size] = table
-    return bigger
 
 
 class FlowTable:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.growing import grown
 from mptcplab.trace.columns.interning import Words
+from mptcplab.trace.columns.sequence_numbers import unwrapped
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.follow.announced_mappings import ENDLESS, Announced
-from mptcplab.trace.follow.by_direction import last_index, near
-from mptcplab.trace.follow.flow_table import grown
+from mptcplab.trace.follow.by_direction import last_index
 from mptcplab.trace.follow.tcp import Followed
 
 MAX_EXTENTS: Final = 1 << 21
@@ -125,7 +126,7 @@ class Mappings:
         ids, inverse = np.unique(said.half[asked], return_inverse=True)
         least = np.full(ids.size, np.iinfo(np.int64).max)
         distance = said.seq[asked] - said.ssn[asked]
-        np.minimum.at(least, inverse, near(distance, 0, np.zeros_like(distance)))
+        np.minimum.at(least, inverse, unwrapped(distance, 0, np.zeros_like(distance)))
         known, before = self.maps["shifted"][ids], self.maps["shift"][ids]
         later = known & ~isn_known[ids] & (least < before) & (least > before - _LONGEST_BYTES)
         for half, less in zip(ids[later].tolist(), (before - least)[later].tolist(), strict=True):
@@ -167,7 +168,7 @@ class Mappings:
         half = order.half[rows]
         kind, dsn, ssn, size = self._in_force(said, rows, half, order.start[rows])
         start, count = followed.new_from[rows], followed.new_bytes[rows]
-        offset = start - near(ssn + self.maps["shift"][half], 0, start)
+        offset = start - unwrapped(ssn + self.maps["shift"][half], 0, start)
         room = size - offset
         good = (kind > 0) & (offset >= 0) & (room > 0)
         time = followed.time_ns[rows]
@@ -232,7 +233,7 @@ class Mappings:
             return
         table = np.zeros(chosen.size, dtype=EXTENT)
         half = said.half[chosen]
-        first = near(said.ssn[chosen] + self.maps["shift"][half], 0, said.seq[chosen])
+        first = unwrapped(said.ssn[chosen] + self.maps["shift"][half], 0, said.seq[chosen])
         for name, column in (
             ("half", half), ("kind", said.kind[chosen]), ("seq", first), ("dsn", said.dsn[chosen]),
             ("bytes", said.bytes[chosen]),

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.growing import grown
 from mptcplab.trace.decode.segments import ACK, FIN, RST, SYN, Segments
 from mptcplab.trace.follow.by_direction import LOWEST, HalfOrder
-from mptcplab.trace.follow.flow_table import FlowTable, grown
+from mptcplab.trace.follow.flow_table import FlowTable
 from mptcplab.trace.follow.holes import REORDERED_NS, Holes
 from mptcplab.trace.follow.rtt import RoundTrips
 
@@ -149,8 +150,8 @@ class _Batch:
         self._bases(raw_seq, raw_ack)
         halves, order = self.halves, self.order
         ids = order.ids
-        seq = self._near(raw_seq, halves["base"][ids], halves["next"][ids])
-        ack = self._near(raw_ack, halves["base"][ids ^ 1], halves["acked"][ids ^ 1])
+        seq = self._unwrapped(raw_seq, halves["base"][ids], halves["next"][ids])
+        ack = self._unwrapped(raw_ack, halves["base"][ids ^ 1], halves["acked"][ids ^ 1])
         start = seq + self.syn
         stop = start + self.payload
         end = stop + self.fin
@@ -188,8 +189,8 @@ class _Batch:
             duplicate_ack=duplicate,
         )
 
-    def _near(self, number: Ints, base: Ints, reference: Ints) -> Ints:
-        """``near`` with a base and reference of every half."""
+    def _unwrapped(self, number: Ints, base: Ints, reference: Ints) -> Ints:
+        """``unwrapped`` with a base and reference of every half."""
         low = np.clip(reference, LOWEST + _HALF_SPACE, -LOWEST - _HALF_SPACE) - _HALF_SPACE
         out: Ints = number - self.order.each(base + low)
         out &= 2 * _HALF_SPACE - 1

@@ -1,1 +1,1 @@
-"""A reconstruction as text, tables, figures and JSON."""
+"""A reconstruction as text (``explain``), JSON (``to_json``), ``tables`` and ``figures``."""

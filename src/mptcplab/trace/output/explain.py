@@ -22,7 +22,9 @@ from mptcplab.trace.findings.events import (
 )
 from mptcplab.trace.findings.series import Series, direction
 from mptcplab.trace.findings.stalls import Stall, find_stalls
+from mptcplab.trace.testbed_run import RunEvent
 from mptcplab.trace.trace import Trace
+from mptcplab.trace.two_captures import Ends
 
 _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
@@ -316,3 +318,44 @@ def event_lines(trace: Trace, connections: list[Connection]) -> Iterator[str]:
             f"{trace.seconds(time_ns):.6f} packet {packet} connection {connection_number} "
             f"subflow {subflow} {event.kind}: {event.text}"
         )
+
+
+def explain_ends(ends: Ends) -> Iterator[str]:
+    """Yield the lines about what lies between the two ends."""
+    near, far = (" and ".join(path.name for path in trace.paths) for trace in (ends.near, ends.far))
+    yield f"{near}: at the side that opened the connections; {far}: at the other"
+    ahead = "ahead of" if ends.offset_ns >= 0 else "behind"
+    yield (
+        f"the clock of {far} is {time_text(abs(ends.offset_ns))} {ahead} that "
+        f"of {near} (within {time_text(ends.uncertainty_ns)}, if the fastest "
+        "packets took as long in both directions)"
+    )
+    for passage in ends.passages:
+        if not passage.sent_packets:
+            continue
+        source, destination = passage.subflow.ends
+        if passage.side != passage.subflow.opened_by:
+            source, destination = destination, source
+        text = f"  subflow {passage.subflow.number}, {source} to {destination}: "
+        if passage.delay_ns.size:
+            text += (
+                f"one-way delay {time_text(float(np.median(passage.delay_ns)))} "
+                f"(min {time_text(int(passage.delay_ns.min()))}, "
+                f"max {time_text(int(passage.delay_ns.max()))}); "
+            )
+        share = passage.lost_packets / passage.sent_packets
+        text += f"{passage.lost_packets:,} of {passage.sent_packets:,} packets lost ({share:.2%}"
+        yield text + (f", {bytes_text(passage.lost_bytes)})" if passage.lost_bytes else ")")
+
+
+def joined_lines(trace: Trace, events: list[RunEvent]) -> Iterator[str]:
+    """Yield what the capture shows and what the run recorded, in one order of time."""
+    told = [
+        (event.time_ns, 1, f"capture, connection {connection.number}", event.text)
+        for connection in trace.connections
+        for event in connection.events
+    ]
+    told += [(event.time_ns, 0, event.source, event.text) for event in events]
+    width = max((len(source) for _, _, source, _ in told), default=0)
+    for time_ns, _, source, text in sorted(told):
+        yield f"  {trace.seconds(time_ns):10.3f} s  {source:{width}}  {text}"

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mptcplab.trace.connections.model import Connection, Subflow
-from mptcplab.trace.findings.dips import Dip, bin_ns, busiest, find_dips, throughput
+from mptcplab.trace.findings.dips import Dip, find_dips
 from mptcplab.trace.findings.events import LOST, NEW_ADDRESS, RESUMED, RETURNED
 from mptcplab.trace.findings.series import Series, direction
 from mptcplab.trace.findings.stalls import find_stalls
+from mptcplab.trace.findings.throughput import bin_ns, busiest, throughput
 from mptcplab.trace.trace import Trace
 
 if TYPE_CHECKING:

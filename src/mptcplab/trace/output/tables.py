@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from mptcplab.results.tables import arrow_schema
 from mptcplab.trace.connections.model import Connection, Subflow
-from mptcplab.trace.findings.series import bins, direction
+from mptcplab.trace.findings.series import direction
+from mptcplab.trace.findings.throughput import bins
 from mptcplab.trace.packets import PacketBatch, packet_batches
 from mptcplab.trace.trace import Trace
 

@@ -8,7 +8,7 @@ section 8).  Where the path is not symmetric the estimate is off by half the dif
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,6 @@ import numpy as np
 from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.connections.model import Connection, Subflow
 from mptcplab.trace.decode.segments import Decoder
-from mptcplab.trace.decode.text import bytes_text, time_text
 from mptcplab.trace.files.capture import Progress
 from mptcplab.trace.follow.read_pass import open_batches
 from mptcplab.trace.packets import packet_batches
@@ -213,31 +212,3 @@ def _passage(
         lost_packets=max(0, sent.packets - got.packets),
         lost_bytes=max(0, sent.payload_bytes - got.payload_bytes),
     )
-
-
-def explain_ends(ends: Ends) -> Iterator[str]:
-    """Yield the lines about what lies between the two ends."""
-    near, far = (" and ".join(path.name for path in trace.paths) for trace in (ends.near, ends.far))
-    yield f"{near}: at the side that opened the connections; {far}: at the other"
-    ahead = "ahead of" if ends.offset_ns >= 0 else "behind"
-    yield (
-        f"the clock of {far} is {time_text(abs(ends.offset_ns))} {ahead} that "
-        f"of {near} (within {time_text(ends.uncertainty_ns)}, if the fastest "
-        "packets took as long in both directions)"
-    )
-    for passage in ends.passages:
-        if not passage.sent_packets:
-            continue
-        source, destination = passage.subflow.ends
-        if passage.side != passage.subflow.opened_by:
-            source, destination = destination, source
-        text = f"  subflow {passage.subflow.number}, {source} to {destination}: "
-        if passage.delay_ns.size:
-            text += (
-                f"one-way delay {time_text(float(np.median(passage.delay_ns)))} "
-                f"(min {time_text(int(passage.delay_ns.min()))}, "
-                f"max {time_text(int(passage.delay_ns.max()))}); "
-            )
-        share = passage.lost_packets / passage.sent_packets
-        text += f"{passage.lost_packets:,} of {passage.sent_packets:,} packets lost ({share:.2%}"
-        yield text + (f", {bytes_text(passage.lost_bytes)})" if passage.lost_bytes else ")")

@@ -1,8 +1,8 @@
-"""A run as text."""
+"""Rows of cells as aligned text."""
 
 from __future__ import annotations
 
-from mptcplab.cli.render import columns
+from mptcplab.cli.columns import columns
 
 
 def test_columns_align() -> None:

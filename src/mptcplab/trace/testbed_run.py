@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,16 +81,3 @@ def _text(row: dict[str, Any]) -> str:
         if value is not None and not (name == "connection" and value == 0):
             words.append(f"{name} {value}")
     return " ".join(words) + (f": {row['detail']}" if row["detail"] else "")
-
-
-def joined_lines(trace: Trace, events: list[RunEvent]) -> Iterator[str]:
-    """Yield what the capture shows and what the run recorded, in one order of time."""
-    told = [
-        (event.time_ns, 1, f"capture, connection {connection.number}", event.text)
-        for connection in trace.connections
-        for event in connection.events
-    ]
-    told += [(event.time_ns, 0, event.source, event.text) for event in events]
-    width = max((len(source) for _, _, source, _ in told), default=0)
-    for time_ns, _, source, text in sorted(told):
-        yield f"  {trace.seconds(time_ns):10.3f} s  {source:{width}}  {text}"

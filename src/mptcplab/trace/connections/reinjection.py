@@ -1,43 +1,14 @@
-"""The data level: 64-bit numbers from 32 bits, and what was sent on more than one subflow."""
+"""What one side sent more than once at the data level, on another subflow or again on the same."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints
-from mptcplab.trace.columns.interning import Words
-
-_LOW: Final = np.uint64(0xFFFF_FFFF)
-_SPACE: Final = 1 << 32
-
-
-def relative(
-    number: Words, is_wide: NDArray[np.bool_], from_idsn: NDArray[np.bool_], idsn: int
-) -> Ints:
-    """Return data sequence numbers, in order of time, relative to ``idsn``.
-
-    64-bit numbers are exact.  32-bit numbers are taken to be within 2^31 of the one before them
-    (RFC 8684 section 3.3.1 lets a sender use them only where that holds).
-    """
-    low = ((number - np.uint64(idsn & (1 << 64) - 1)) & _LOW).astype(np.int64)
-    low[from_idsn] = (number[from_idsn] & _LOW).astype(np.int64)
-    step = np.diff(low, prepend=0)
-    step = ((step + _SPACE // 2) & (_SPACE - 1)) - _SPACE // 2
-    out: Ints = np.cumsum(step)
-    exact = is_wide & ~from_idsn
-    if exact.any():
-        wide = (number - np.uint64(idsn & (1 << 64) - 1)).view(np.int64)
-        if exact.all():
-            return wide
-        # 32-bit numbers count from the latest exact one before them.
-        place = np.maximum.accumulate(np.where(exact, np.arange(exact.size), -1))
-        anchor = np.where(place >= 0, wide[place] - out[place], 0)
-        out = np.where(exact, wide, out + anchor)
-    return out
 
 
 class Sent:
