@@ -112,23 +112,34 @@ def parse_fraction(text: int | float | str) -> float:
     return value
 
 
-def _scaled(value: float, steps: list[tuple[float, str]]) -> str:
-    for scale, unit in steps:
-        if abs(value) >= scale * 0.99995:  # what four digits round up to the next unit
-            return f"{value / scale:.4g} {unit}"
-    return f"{value / steps[-1][0]:.4g} {steps[-1][1]}"
+def _scaled(value: float, digits: int, units: tuple[tuple[int, str], ...]) -> str:
+    """Return a value in the largest of ``units`` that it reaches when rounded to ``digits``.
+
+    In the smallest unit, and where ``digits`` do not reach the decimal point, it is a whole number.
+    """
+    least = 1 - 0.5 / 10**digits
+    scale, unit = next((pair for pair in units if abs(value) >= pair[0] * least), units[-1])
+    amount = value / scale
+    if scale == 1 or abs(amount) >= 10**digits - 0.5:
+        return f"{amount:.0f} {unit}"
+    return f"{amount:.{digits}g} {unit}"
 
 
-def format_rate(bps: float) -> str:
-    """Return a rate as people write it: ``"942.3 Mb/s"``."""
-    return _scaled(bps, [(1e9, "Gb/s"), (1e6, "Mb/s"), (1e3, "kb/s"), (1, "b/s")])
+def format_rate(bps: float, digits: int = 4) -> str:
+    """Return a rate as people write it, with that many significant digits: ``"942.3 Mb/s"``."""
+    return _scaled(bps, digits, ((10**9, "Gb/s"), (10**6, "Mb/s"), (10**3, "kb/s"), (1, "b/s")))
 
 
-def format_size(size_bytes: float) -> str:
-    """Return a size as people write it: ``"10.49 MB"``."""
-    return _scaled(size_bytes, [(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")])
+def format_size(size_bytes: float, digits: int = 4) -> str:
+    """Return a size as people write it, with that many significant digits: ``"10.49 MB"``."""
+    return _scaled(size_bytes, digits, ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "B")))
 
 
-def format_duration(duration_ns: float) -> str:
-    """Return a duration as people write it: ``"33.3 ms"``."""
-    return _scaled(duration_ns, [(1e9, "s"), (1e6, "ms"), (1e3, "us"), (1, "ns")])
+def format_duration(duration_ns: float, digits: int = 4) -> str:
+    """Return a duration as people write it: ``"33.3 ms"``.
+
+    ``digits`` are the significant ones below a second; from there on there are always four.
+    """
+    if abs(duration_ns) >= NANOSECONDS * (1 - 0.5 / 10**digits):
+        return _scaled(duration_ns, 4, ((NANOSECONDS, "s"),))
+    return _scaled(duration_ns, digits, ((10**6, "ms"), (10**3, "us"), (1, "ns")))

@@ -74,3 +74,31 @@ def test_what_people_read() -> None:
     assert format_rate(942_300_000) == "942.3 Mb/s"
     assert format_size(10_490_000) == "10.49 MB"
     assert format_duration(33_300_000) == "33.3 ms"
+
+
+def test_significant_digits() -> None:
+    assert format_rate(942_340_000, 3) == "942 Mb/s"
+    assert format_size(10_490_000, 3) == "10.5 MB"
+    assert format_duration(33_333_333, 3) == "33.3 ms"
+    assert format_duration(8_546_400_000, 3) == "8.546 s"  # seconds have four all the same
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (999.4, "999 B"),
+        (999_600, "1 MB"),
+        (1234, "1.23 kB"),
+        (1_234_000_000_000_000, "1234000 GB"),
+        (-1500, "-1.5 kB"),
+    ],
+)
+def test_a_size_is_never_written_with_an_exponent(size: float, text: str) -> None:
+    assert format_size(size, 3) == text
+
+
+def test_nothing_is_smaller_than_the_smallest_unit() -> None:
+    assert format_rate(5.4) == "5 b/s"
+    assert format_duration(0) == "0 ns"
+    assert format_duration(999_999_999) == "1 s"
+    assert format_duration(3_600_000 * 10**9) == "3600000 s"

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.columns.sequence_numbers import unwrapped
-from mptcplab.trace.decode.segments import FIN, PSH, RST, SYN, Segments
-from mptcplab.trace.decode.text import flags_text, option_text
-from mptcplab.trace.decode.truncated_options import CutOption
+from mptcplab.trace.decode.segments import ACK, FIN, PSH, RST, SYN, Segments
+from mptcplab.trace.decode.truncated_options import CutOption, option_text
 from mptcplab.trace.follow.read_pass import Reading, open_batches
 from mptcplab.trace.follow.tcp import Followed
 from mptcplab.trace.packet_filter import Test, Values
 from mptcplab.trace.trace import Trace
 from mptcplab.wire.mptcp import (
+    DSS,
+    DSS_ACK_8,
+    DSS_DSN_8,
     AddAddr,
+    Dss,
     MpCapable,
     MpFastclose,
     MpJoinSyn,
@@ -27,6 +30,7 @@ from mptcplab.wire.mptcp import (
     MptcpOption,
     RemoveAddr,
 )
+from mptcplab.wire.text import format_flags
 
 _TCP_FLAGS: Final = {"syn": SYN, "fin": FIN, "rst": RST, "psh": PSH}
 
@@ -76,7 +80,7 @@ class PacketBatch:
         return len(self.segments)
 
     def flag(self, name: str) -> Mask:
-        """Return a flag of ``filters.FLAGS``."""
+        """Return a flag of ``packet_filter.FLAGS``."""
         if name in _TCP_FLAGS:
             return np.asarray(self.segments.flags & _TCP_FLAGS[name] != 0)
         if name == "mptcp":
@@ -138,7 +142,7 @@ class PacketBatch:
         if name == "subtype":
             dss = np.flatnonzero(self.segments.dss.flags >= 0)
             rows = np.concatenate((rows, dss))
-            values = np.concatenate((values, np.full(dss.size, 2, dtype=np.uint64)))
+            values = np.concatenate((values, np.full(dss.size, DSS, dtype=np.uint64)))
         return rows, values
 
     def address(self, text: str) -> int:
@@ -168,9 +172,9 @@ class PacketBatch:
             f"{int(segments.number[k])} {seconds:.6f}{label} "
             f"{book.text(int(segments.source[k]))}.{int(segments.source_port[k])} > "
             f"{book.text(int(segments.destination[k]))}.{int(segments.destination_port[k])}: "
-            f"Flags [{flags_text(flags)}], seq {seq}" + (f":{seq + size}" if size else "")
+            f"Flags [{format_flags(flags)}], seq {seq}" + (f":{seq + size}" if size else "")
         )
-        if flags & 0x10:
+        if flags & ACK:
             text += f", ack {int(self.ack[k])}"
         text += f", win {int(self.window[k])}"
         options = options + self._dss(k)
@@ -184,20 +188,22 @@ class PacketBatch:
         return f"{text}, length {size}" + (f" ({', '.join(marks)})" if marks else "")
 
     def _dss(self, k: int) -> list[str]:
+        """Return a packet's DSS, its numbers relative; what the snap length cut is left out."""
         dss = self.segments.dss
         if dss.flags[k] < 0:
             return []
-        text = "mp dss"
-        if dss.has_fin[k]:
-            text += " fin"
-        if dss.has_ack[k]:
-            text += f" ack {int(self.data_ack[k])}"
-        if dss.has_map[k]:
-            start, size = int(self.dsn[k]), int(dss.length[k])
-            text += f" seq {start}:{start + size} subseq {int(dss.ssn[k])} len {size}"
-            if dss.checksum[k] >= 0:
-                text += f" csum 0x{int(dss.checksum[k]):04x}"
-        return [text]
+        flags, checksum = int(dss.flags[k]), int(dss.checksum[k])
+        option = Dss(
+            data_ack=int(self.data_ack[k]) if dss.has_ack[k] else None,
+            data_ack_8=flags & DSS_ACK_8 != 0,
+            dsn=int(self.dsn[k]) if dss.has_map[k] else None,
+            dsn_8=flags & DSS_DSN_8 != 0,
+            ssn=int(dss.ssn[k]),
+            data_length=int(dss.length[k]),
+            checksum=checksum if checksum >= 0 else None,
+            data_fin=bool(dss.has_fin[k]),
+        )
+        return [option_text(option)]
 
 
 def _option_values(name: str, option: MptcpOption) -> list[int]:
@@ -245,9 +251,11 @@ class _Labels:
         acks = np.flatnonzero(dss.has_ack & (batch.connection >= 0))
         maps = np.flatnonzero(dss.has_map & (batch.connection >= 0))
         if maps.size:
-            dsn[maps] = self._relative(batch, maps, dss.dsn[maps], dss.flags[maps] & 8 != 0, 0)
+            dsn[maps] = self._relative(
+                batch, maps, dss.dsn[maps], dss.flags[maps] & DSS_DSN_8 != 0, 0
+            )
         if acks.size:
-            wide = dss.flags[acks] & 2 != 0
+            wide = dss.flags[acks] & DSS_ACK_8 != 0
             data_ack[acks] = self._relative(batch, acks, dss.data_ack[acks], wide, 1)
         return dsn, data_ack
 

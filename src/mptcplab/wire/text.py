@@ -1,4 +1,7 @@
-"""Segments and options as one line of text, in tcpdump's manner."""
+"""Segments, flags, options and addresses as text, in tcpdump's manner.
+
+Everything that prints packets writes them so: a segment in ``repr``, a packet of a capture.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,20 @@ from mptcplab.wire.mptcp import (
 from mptcplab.wire.segment import Segment
 
 _FLAG_LETTERS = "FSRP.UEW"
+_SUBTYPE_NAMES = (
+    "capable", "join", "dss", "add-addr", "rem-addr", "prio", "fail", "fast-close", "tcp-rst",
+)  # fmt: skip
+_RESET_REASONS = (
+    "unspecified error", "MPTCP error", "lack of resources", "administratively prohibited",
+    "too much outstanding data", "unacceptable performance", "middlebox interference",
+)  # fmt: skip
+"""RFC 8684 section 3.6."""
 
 
 def format_segment(segment: Segment) -> str:
     """Return e.g. ``10.0.0.1.1234 > 10.0.0.2.80: Flags [S], seq 1, win 65535, options [...]``."""
     length = segment.payload_bytes
-    flags = "".join(
-        letter for bit, letter in enumerate(_FLAG_LETTERS) if segment.flags & (1 << bit)
-    )
-    parts = [f"Flags [{flags or 'none'}]"]
+    parts = [f"Flags [{format_flags(segment.flags)}]"]
     if length:
         parts.append(f"seq {segment.seq}:{(segment.seq + length) & 0xFFFF_FFFF}")
     else:
@@ -46,6 +54,27 @@ def format_segment(segment: Segment) -> str:
         parts.append(f"in {segment.packets} packets")
     source = f"{format_address(segment.src)}.{segment.src_port}"
     return f"{source} > {format_address(segment.dst)}.{segment.dst_port}: {', '.join(parts)}"
+
+
+def format_flags(flags: int) -> str:
+    """Return TCP flags in tcpdump's letters: ``S.`` is SYN and ACK."""
+    letters = (letter for bit, letter in enumerate(_FLAG_LETTERS) if flags & (1 << bit))
+    return "".join(letters) or "none"
+
+
+def format_endpoint(address: str, port: int) -> str:
+    """Return ADDRESS:PORT, with brackets around an IPv6 address (RFC 5952 section 6)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def format_subtype(subtype: int) -> str:
+    """Return the name of an MPTCP option's subtype."""
+    return _SUBTYPE_NAMES[subtype] if subtype < len(_SUBTYPE_NAMES) else f"subtype {subtype}"
+
+
+def format_reset_reason(reason: int) -> str:
+    """Return what the reason code of an MP_TCPRST means (RFC 8684 section 3.6)."""
+    return _RESET_REASONS[reason] if reason < len(_RESET_REASONS) else f"reason {reason}"
 
 
 def _option_texts(segment: Segment) -> Iterator[str]:
@@ -70,86 +99,85 @@ def _option_texts(segment: Segment) -> Iterator[str]:
 
 
 def format_option(option: MptcpOption) -> str:
-    """Return one MPTCP option as text, e.g. ``mptcp 12 join token 0x6d90c0fd nonce ...``."""
-    return f"mptcp {option.length_bytes} {_describe(option)}"
+    """Return one MPTCP option as text, e.g. ``mp join id 1 token 0x6d90c0fd nonce 0x...``.
+
+    Its length is left out: it follows from what the option holds.
+    """
+    values = " ".join(_values(option))
+    return f"mp {format_subtype(option.subtype)}" + (f" {values}" if values else "")
 
 
-def _describe(option: MptcpOption) -> str:
-    if isinstance(option, Dss):
-        return _describe_dss(option)
-    if isinstance(option, MpCapable):
-        return _describe_capable(option)
-    if isinstance(option, MpJoinSyn):
-        return (
-            f"join{_backup(option.backup)} id {option.address_id} "
-            f"token 0x{option.token:08x} nonce 0x{option.nonce:08x}"
-        )
-    if isinstance(option, MpJoinSynAck):
-        return (
-            f"join{_backup(option.backup)} id {option.address_id} "
-            f"hmac 0x{option.hmac.hex()} nonce 0x{option.nonce:08x}"
-        )
-    if isinstance(option, MpJoinAck):
-        return f"join hmac 0x{option.hmac.hex()}"
-    if isinstance(option, AddAddr):
-        return _describe_add_addr(option)
-    if isinstance(option, RemoveAddr):
-        return f"rem-addr id {' '.join(str(address_id) for address_id in option.address_ids)}"
-    if isinstance(option, MpPrio):
-        suffix = "" if option.address_id is None else f" id {option.address_id}"
-        return f"prio{_backup(option.backup) or ' non-backup'}{suffix}"
-    if isinstance(option, MpFail):
-        return f"fail dsn {option.dsn}"
-    if isinstance(option, MpFastclose):
-        return f"fast-close key 0x{option.receiver_key:016x}"
-    if isinstance(option, MpTcpRst):
-        return f"tcprst{' transient' if option.transient else ''} reason 0x{option.reason:02x}"
-    return f"subtype {option.subtype} 0x{option.encode()[2:].hex()}"
+def _values(option: MptcpOption) -> Iterator[str]:
+    match option:
+        case Dss():
+            yield from _dss(option)
+        case MpCapable():
+            yield from _capable(option)
+        case MpJoinSyn():
+            yield from _join(option.backup, option.address_id)
+            yield f"token 0x{option.token:08x} nonce 0x{option.nonce:08x}"
+        case MpJoinSynAck():
+            yield from _join(option.backup, option.address_id)
+            yield f"hmac 0x{option.hmac.hex()} nonce 0x{option.nonce:08x}"
+        case MpJoinAck():
+            yield f"hmac 0x{option.hmac.hex()}"
+        case AddAddr():
+            yield from _add_addr(option)
+        case RemoveAddr():
+            yield f"id {' '.join(str(address_id) for address_id in option.address_ids)}"
+        case MpPrio():
+            yield "backup" if option.backup else "regular"
+            if option.address_id is not None:
+                yield f"id {option.address_id}"
+        case MpFail():
+            yield f"seq {option.dsn}"
+        case MpFastclose():
+            yield f"key 0x{option.receiver_key:016x}"
+        case MpTcpRst():
+            if option.transient:
+                yield "transient"
+            yield f"reason {option.reason}"
+        case _:
+            yield f"0x{option.encode()[2:].hex()}"
 
 
-def _backup(backup: bool) -> str:
-    return " backup" if backup else ""
-
-
-def _describe_capable(option: MpCapable) -> str:
-    parts = [f"capable v{option.version}"]
-    if option.flags & 0x80:
-        parts.append("csum")
-    if option.flags & 0x20:
-        parts.append("nojoin")
-    keys = [key for key in (option.sender_key, option.receiver_key) if key is not None]
-    if keys:
-        parts.append("{" + ",".join(f"0x{key:016x}" for key in keys) + "}")
+def _capable(option: MpCapable) -> Iterator[str]:
+    yield f"v{option.version} flags 0x{option.flags:02x}"
+    for key in (option.sender_key, option.receiver_key):
+        if key is not None:
+            yield f"{{0x{key:016x}}}"
     if option.data_length is not None:
-        parts.append(f"len {option.data_length}")
+        yield f"len {option.data_length}"
     if option.checksum is not None:
-        parts.append(f"csum 0x{option.checksum:04x}")
-    return " ".join(parts)
+        yield f"csum 0x{option.checksum:04x}"
 
 
-def _describe_dss(option: Dss) -> str:
-    parts = ["dss"]
+def _join(backup: bool, address_id: int) -> Iterator[str]:
+    if backup:
+        yield "backup"
+    yield f"id {address_id}"
+
+
+def _dss(option: Dss) -> Iterator[str]:
     if option.data_fin:
-        parts.append("fin")
+        yield "fin"
     if option.data_ack is not None:
-        parts.append(f"ack {option.data_ack}")
+        yield f"ack {option.data_ack}"
     if option.dsn is not None:
-        parts.append(f"seq {option.dsn} subseq {option.ssn} len {option.data_length}")
+        last = (1 << (64 if option.dsn_8 else 32)) - 1
+        end = (option.dsn + option.data_length) & last
+        yield f"seq {option.dsn}:{end} subseq {option.ssn} len {option.data_length}"
     if option.checksum is not None:
-        parts.append(f"csum 0x{option.checksum:04x}")
-    return " ".join(parts)
+        yield f"csum 0x{option.checksum:04x}"
 
 
-def _describe_add_addr(option: AddAddr) -> str:
-    parts = ["add-addr"]
+def _add_addr(option: AddAddr) -> Iterator[str]:
     if option.version == 0:
-        parts.append("v0")
+        yield "v0"
     if option.echo:
-        parts.append("echo")
-    parts.append(f"id {option.address_id} {format_address(option.address)}")
-    text = " ".join(parts)
-    if option.port is not None:
-        text += f":{option.port}"
+        yield "echo"
+    address = format_address(option.address)
+    place = address if option.port is None else format_endpoint(address, option.port)
+    yield f"id {option.address_id} {place}"
     if option.hmac is not None:
-        text += f" hmac 0x{option.hmac.hex()}"
-    return text
+        yield f"hmac 0x{option.hmac.hex()}"

@@ -29,7 +29,7 @@ def test_a_syn() -> None:
     )
     assert format_segment(segment) == (
         "10.0.0.1.1234 > 10.0.0.2.80: Flags [S], seq 1, win 65535, options "
-        "[mss 1460,sackOK,TS val 5 ecr 0,wscale 7,mptcp 4 capable v1 csum], length 0"
+        "[mss 1460,sackOK,TS val 5 ecr 0,wscale 7,mp capable v1 flags 0x81], length 0"
     )
 
 
@@ -50,7 +50,7 @@ def test_a_train() -> None:
     )
     assert format_segment(segment) == (
         "fd00::1.1234 > fd00::2.80: Flags [P.], seq 4294967295:1999, ack 9, win 1, options "
-        "[sack 2 {1:2}{3:4},mptcp 26 dss fin ack 5 seq 6 subseq 7 len 2001], length 2000, "
+        "[sack 2 {1:2}{3:4},mp dss fin ack 5 seq 6:2007 subseq 7 len 2001], length 2000, "
         "in 2 packets"
     )
     assert format_segment(segment) in repr(segment)

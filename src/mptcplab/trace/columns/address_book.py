@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.columns.interning import Interner, Words
+from mptcplab.wire.ip import format_address
 
 _IPV6: Final = 1 << 32
 """An IPv4 address is its own code; the n-th IPv6 address of a capture has this plus n."""
@@ -43,5 +43,5 @@ class AddressBook:
         """Return an address as people write it."""
         text = self._texts.get(code)
         if text is None:
-            text = self._texts[code] = str(ipaddress.ip_address(self.packed(code)))
+            text = self._texts[code] = format_address(self.packed(code))
         return text

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mptcplab.trace.follow.mappings import EXTENT
 from mptcplab.trace.follow.samples import SAMPLE
 from mptcplab.wire.mptcp import MptcpOption
+from mptcplab.wire.text import format_endpoint
 
 _NO_INTS: Final = np.zeros(0, dtype=np.int64)
 _NO_SAMPLES: Final = np.zeros(0, dtype=SAMPLE)
@@ -121,8 +122,8 @@ class Subflow:
     def ends(self) -> tuple[str, str]:
         """Both ends as ADDRESS:PORT, IPv6 addresses in brackets."""
         return (
-            endpoint(self.source, self.source_port),
-            endpoint(self.destination, self.destination_port),
+            format_endpoint(self.source, self.source_port),
+            format_endpoint(self.destination, self.destination_port),
         )
 
     @property
@@ -240,8 +241,3 @@ class Connection:
         """Whether DSS checksums are in use; None where neither side's wish was seen."""
         known = [flags for flags in self.capable_flags if flags is not None]
         return any(flags & 0x80 for flags in known) if known else None
-
-
-def endpoint(address: str, port: int) -> str:
-    """Return ADDRESS:PORT, with brackets around an IPv6 address."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mptcplab.wire.mptcp import MpCapable, MpJoinSyn, MptcpOption
 from mptcplab.wire.mptcp_decode import decode_mptcp
+from mptcplab.wire.text import format_option, format_subtype
 
 _TOKEN_END = 8  # bytes of an MP_JOIN up to its token (RFC 8684 figure 5)
 
@@ -53,3 +54,10 @@ def decode_cut(captured: bytes, length: int) -> MptcpOption | str:
     address_id = getattr(whole, "address_id", None) if len(captured) >= 4 else None
     token = whole.token if isinstance(whole, MpJoinSyn) and len(captured) >= _TOKEN_END else None
     return CutOption(whole.subtype, length, address_id, token)
+
+
+def option_text(option: MptcpOption) -> str:
+    """Return an option as ``format_option`` does; of a cut one, its subtype and that it is cut."""
+    if isinstance(option, CutOption):
+        return f"mp {format_subtype(option.subtype)} (cut off by the snap length)"
+    return format_option(option)

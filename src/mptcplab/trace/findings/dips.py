@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.connections.model import Connection, Subflow
-from mptcplab.trace.decode.text import bytes_text
 from mptcplab.trace.findings.series import Series
 from mptcplab.trace.findings.stalls import Stall
 from mptcplab.trace.findings.throughput import AROUND, bin_ns, busiest, throughput, usual
+from mptcplab.units import format_size
 
 _DEEP: Final = 0.7
 """A dip is a bin with less than this share of the usual throughput around it."""
@@ -94,9 +94,8 @@ def _cause(
         parts.append(f"{longest.kind}: {longest.cause}")
     window = _window(series, start_ns, end_ns)
     if window is not None and not during:
-        parts.append(
-            f"the receive window fell to {bytes_text(window[0])} from {bytes_text(window[1])}"
-        )
+        here, around = (format_size(size, 3) for size in window)
+        parts.append(f"the receive window fell to {here} from {around}")
     again = _retransmissions(carriers, series.side, start_ns - (end_ns - start_ns), end_ns)
     if again:
         parts.append(

@@ -10,10 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from mptcplab.trace.connections.model import Connection, Event, Subflow, endpoint
-from mptcplab.trace.decode.text import address_text, bytes_text, reason_text, time_text
+from mptcplab.trace.connections.model import Connection, Event, Subflow
 from mptcplab.trace.findings.idle_subflows import Silence, find_silences
 from mptcplab.trace.follow.read_pass import Reading
+from mptcplab.units import format_duration, format_size
+from mptcplab.wire.ip import format_address
 from mptcplab.wire.keys import add_addr_hmac
 from mptcplab.wire.mptcp import (
     AddAddr,
@@ -24,6 +25,7 @@ from mptcplab.wire.mptcp import (
     MpTcpRst,
     RemoveAddr,
 )
+from mptcplab.wire.text import format_endpoint, format_reset_reason
 
 START = "connection starts"
 ESTABLISHED = "first subflow"
@@ -123,7 +125,7 @@ class _Teller:
         self.add(first.start_ns, first.first_number, START, text, first)
         established = first.halves[0].established_ns
         if established and connection.saw_syn and connection.saw_syn_ack:
-            text = f"subflow 0 is established after {time_text(first.handshake_ns)}"
+            text = f"subflow 0 is established after {format_duration(first.handshake_ns, 3)}"
             self.add(established, 0, ESTABLISHED, text, first)
         elif (
             not first.halves[1].syn_ns
@@ -177,7 +179,7 @@ class _Teller:
             return
         kind = NEW_ADDRESS if fresh else JOIN
         if subflow.handshake_ns:
-            text += f" (handshake {time_text(subflow.handshake_ns)})"
+            text += f" (handshake {format_duration(subflow.handshake_ns, 3)})"
         absence = self._absence(address, gone, when)
         if absence:
             kind = RETURNED
@@ -199,7 +201,8 @@ class _Teller:
             if not place or silences[place - 1].end_ns < when:
                 return ""
             gone, last_ns = silences[place - 1].subflow.number, silences[place - 1].start_ns
-        return f"{time_text(max(0, when - last_ns))} after its subflow {gone} last carried data"
+        absent = format_duration(max(0, when - last_ns), 3)
+        return f"{absent} after its subflow {gone} last carried data"
 
     def _share_after(self, subflow: Subflow, start_ns: int) -> str:
         """Say how much of what the busier side sends from ``start_ns`` on a subflow carries."""
@@ -221,14 +224,14 @@ class _Teller:
         link = " to ".join(subflow.ends)
         text = f"subflow {subflow.number} ({link}) stops carrying data"
         if silence.unacked_bytes:
-            text += f" with {bytes_text(silence.unacked_bytes)} unacknowledged"
+            text += f" with {format_size(silence.unacked_bytes, 3)} unacknowledged"
         elif silence.reset_ns:
-            after = time_text(silence.reset_ns - silence.start_ns)
+            after = format_duration(silence.reset_ns - silence.start_ns, 3)
             text += f" and is reset {after} later"
         elif lost:
             text += " with data stuck in it"
         if lost:
-            text += f"; the connection pauses for {time_text(silence.stall_ns)}"
+            text += f"; the connection pauses for {format_duration(silence.stall_ns, 3)}"
         else:
             text += ", all of it acknowledged: the sender uses the other subflows"
         self.add(
@@ -238,7 +241,7 @@ class _Teller:
         if silence.resumed:
             text = (
                 f"subflow {subflow.number} carries data again after "
-                f"{time_text(silence.end_ns - silence.start_ns)}"
+                f"{format_duration(silence.end_ns - silence.start_ns, 3)}"
             )
             if silence.retransmissions:
                 text += f" and {silence.retransmissions} retransmissions in vain"
@@ -303,12 +306,13 @@ class _Teller:
                     self.add(time_ns, number, CLOSED, text, subflow, side)
             case MpTcpRst():
                 again = ", a retry may help" if option.transient else ""
-                text = f"{who} resets subflow {subflow.number}: {reason_text(option.reason)}{again}"
+                reason = format_reset_reason(option.reason)
+                text = f"{who} resets subflow {subflow.number}: {reason}{again}"
                 self.add(time_ns, number, SUBFLOW_CLOSED, text, subflow, side)
 
     def _address(self, who: str, side: int, option: AddAddr) -> str:
-        address = address_text(option.address)
-        place = address if option.port is None else endpoint(address, option.port)
+        address = format_address(option.address)
+        place = address if option.port is None else format_endpoint(address, option.port)
         if option.echo:
             return f"{who} confirms address ID {option.address_id}, {place}"
         text = f"{who} announces {place} as address ID {option.address_id}"

@@ -17,8 +17,8 @@ import numpy as np
 
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.connections.model import Connection
-from mptcplab.trace.decode.text import bytes_text
 from mptcplab.trace.findings.series import Series
+from mptcplab.units import format_size
 
 HEAD_OF_LINE: Final = "head-of-line blocked"
 WINDOW_LIMITED: Final = "window-limited"
@@ -167,26 +167,26 @@ def _window_limited(
         guilty = _overlapping(blocked, start_ns, end_ns)
         if held > window or (guilty and held > usual / 2):
             subflow = guilty.subflow if guilty else None
-            cause = f"out-of-order data ({bytes_text(held)}) fills the receive buffer"
+            cause = f"out-of-order data ({format_size(held, 3)}) fills the receive buffer"
             if guilty:
                 cause += f": {guilty.cause}"
             out.append(Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, subflow, cause))
         elif window < usual / 2 and (losing := _losing(connection, series, start_ns, end_ns)):
             cause = (
-                f"the window fell to {bytes_text(window)}: what followed segments lost on subflow "
-                f"{losing[0]} fills the receive buffer"
+                f"the window fell to {format_size(window, 3)}: what followed segments lost on "
+                f"subflow {losing[0]} fills the receive buffer"
             )
             out.append(
                 Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, losing[0], cause)
             )
         elif window < usual / 2:
             cause = (
-                f"the window fell to {bytes_text(window)} with nothing out of order: "
+                f"the window fell to {format_size(window, 3)} with nothing out of order: "
                 "the receiving application reads too slowly"
             )
             out.append(Stall(BUFFER_LIMITED, series.side, start_ns, end_ns, window, None, cause))
         else:
-            cause = f"the receiver's window of {bytes_text(window)} is all in flight"
+            cause = f"the receiver's window of {format_size(window, 3)} is all in flight"
             out.append(Stall(WINDOW_LIMITED, series.side, start_ns, end_ns, window, None, cause))
     return out
 
@@ -225,7 +225,7 @@ def _send_limited(series: Series, mss: int, others: list[Stall]) -> list[Stall]:
         if end_ns - start_ns < 50 * _LEAST_NS or _overlapping(others, start_ns, end_ns):
             continue
         cause = (
-            f"outstanding data stays at {bytes_text(level)} although the window has room: "
+            f"outstanding data stays at {format_size(level, 3)} although the window has room: "
             "the send buffer or the congestion windows are full"
         )
         out.append(Stall(SEND_LIMITED, series.side, start_ns, end_ns, int(level), None, cause))

@@ -9,7 +9,7 @@ import numpy as np
 
 from mptcplab.trace.connections.model import Connection, Event, Half, Subflow
 from mptcplab.trace.decode.segments import ACK
-from mptcplab.trace.decode.text import bytes_text, flags_text, option_text, rate_text, time_text
+from mptcplab.trace.decode.truncated_options import option_text
 from mptcplab.trace.findings.dips import Dip, find_dips
 from mptcplab.trace.findings.events import (
     ADDRESS,
@@ -25,6 +25,8 @@ from mptcplab.trace.findings.stalls import Stall, find_stalls
 from mptcplab.trace.testbed_run import RunEvent
 from mptcplab.trace.trace import Trace
 from mptcplab.trace.two_captures import Ends
+from mptcplab.units import format_duration, format_rate, format_size
+from mptcplab.wire.text import format_flags
 
 _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
@@ -47,7 +49,7 @@ def explanation(trace: Trace) -> Iterator[str]:
 
 def _capture(trace: Trace) -> Iterator[str]:
     names = ", ".join(path.name for path in trace.paths)
-    duration = time_text(max(0, trace.last_ns - trace.first_ns))
+    duration = format_duration(max(0, trace.last_ns - trace.first_ns), 3)
     yield f"{names}: {trace.packets:,} packets in {duration}"
     subflows = len(trace.subflows)
     plain = trace.reading.tcp_segments
@@ -92,13 +94,13 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
     for side, arrow in ((0, "sent"), (1, "received")):
         amount = connection.side_bytes(side)
         if amount:
-            rate = rate_text(amount * 8e9 / duration)
-            text = f"  {arrow} {bytes_text(amount)} of data, {rate} over {time_text(duration)}"
+            size, rate = format_size(amount, 3), format_rate(amount * 8e9 / duration, 3)
+            text = f"  {arrow} {size} of data, {rate} over {format_duration(duration, 3)}"
             yield text + _overhead(connection, side)
     unplaced = sum(half.unplaced_bytes for one in connection.subflows for half in one.halves)
     if unplaced:
         yield (
-            f"  {bytes_text(unplaced)} have mappings too many to keep: "
+            f"  {format_size(unplaced, 3)} have mappings too many to keep: "
             "what was sent twice among them is not counted"
         )
     yield ""
@@ -138,7 +140,7 @@ def _overhead(connection: Connection, side: int) -> str:
     """Say what went over the subflows beside each byte once."""
     halves = [subflow.half(side) for subflow in connection.subflows]
     parts = [
-        f"{bytes_text(amount)} {what}"
+        f"{format_size(amount, 3)} {what}"
         for what, amount in (
             ("reinjected", sum(half.reinjected_bytes for half in halves)),
             ("retransmitted", sum(half.retransmitted_bytes for half in halves)),
@@ -192,11 +194,11 @@ def _subflow_table(connection: Connection) -> Iterator[str]:
                 *subflow.ends,
                 subflow.joined_by,
                 ids,
-                bytes_text(subflow.bytes),
-                rate_text(subflow.bytes * 8e9 / max(subflow.end_ns - subflow.start_ns, 1)),
+                format_size(subflow.bytes, 3),
+                format_rate(subflow.bytes * 8e9 / max(subflow.end_ns - subflow.start_ns, 1), 3),
                 f"{(subflow.bytes - subflow.reinjected_bytes) / total:.0%}",
-                bytes_text(subflow.reinjected_bytes) if subflow.reinjected_bytes else "-",
-                bytes_text(vain) if vain else "-",
+                format_size(subflow.reinjected_bytes, 3) if subflow.reinjected_bytes else "-",
+                format_size(vain, 3) if vain else "-",
                 f"{again:,}" if again else "-",
                 f"{late:,}" if late else "-",
                 rtt_text(subflow),
@@ -217,8 +219,9 @@ def rtt_text(subflow: Subflow) -> str:
     """Return the round trip: measured on data by the busier side, else by the handshake."""
     half = max(subflow.halves, key=lambda one: one.bytes)
     if half.rtt_ns.size:
-        return f"{time_text(float(np.median(half.rtt_ns)))} (min {time_text(half.least_rtt_ns)})"
-    return time_text(subflow.handshake_ns) if subflow.handshake_ns else "-"
+        median = format_duration(float(np.median(half.rtt_ns)), 3)
+        return f"{median} (min {format_duration(half.least_rtt_ns, 3)})"
+    return format_duration(subflow.handshake_ns, 3) if subflow.handshake_ns else "-"
 
 
 def _held_up(trace: Trace, connection: Connection, series: Series) -> Iterator[str]:
@@ -238,21 +241,26 @@ def _held_up(trace: Trace, connection: Connection, series: Series) -> Iterator[s
 def _stall_lines(trace: Trace, stalls: list[Stall]) -> Iterator[str]:
     for kind in dict.fromkeys(stall.kind for stall in stalls):
         those = [stall for stall in stalls if stall.kind == kind]
-        total = sum(stall.duration_ns for stall in those)
-        yield f"  {kind}: {_count(len(those), 'time')}, {time_text(total)} in all; the longest:"
+        total = format_duration(sum(stall.duration_ns for stall in those), 3)
+        yield f"  {kind}: {_count(len(those), 'time')}, {total} in all; the longest:"
         for stall in sorted(those, key=lambda one: -one.duration_ns)[:_MOST_STALLS]:
-            held = f", {bytes_text(stall.bytes)} held back" if stall.kind.startswith("head") else ""
+            held = (
+                f", {format_size(stall.bytes, 3)} held back"
+                if stall.kind.startswith("head")
+                else ""
+            )
             yield (
                 f"   {trace.seconds(stall.start_ns):10.3f} s  for "
-                f"{time_text(stall.duration_ns)}{held}: {stall.cause}"
+                f"{format_duration(stall.duration_ns, 3)}{held}: {stall.cause}"
             )
 
 
 def _dip_lines(trace: Trace, dips: list[Dip]) -> Iterator[str]:
     for dip in sorted(dips, key=lambda one: one.bps / one.usual_bps)[:_MOST_DIPS]:
+        low, usual = format_rate(dip.bps, 3), format_rate(dip.usual_bps, 3)
         yield (
-            f"   {trace.seconds(dip.start_ns):10.3f} s  {rate_text(dip.bps)} instead of "
-            f"{rate_text(dip.usual_bps)} for {time_text(dip.duration_ns)}: {dip.cause}"
+            f"   {trace.seconds(dip.start_ns):10.3f} s  {low} instead of {usual} for "
+            f"{format_duration(dip.duration_ns, 3)}: {dip.cause}"
         )
     if len(dips) > _MOST_DIPS:
         yield f"  and {len(dips) - _MOST_DIPS} more"
@@ -289,7 +297,7 @@ def said_text(trace: Trace, connection: Connection, half: Half) -> str:
     """Return the last packet of a half in tcpdump's manner."""
     row = trace.reading.follower.halves[half.number]
     seq, size = int(row["last_seq"]), int(row["last_payload_bytes"])
-    text = f"[{flags_text(int(row['last_flags']))}] seq {seq}"
+    text = f"[{format_flags(int(row['last_flags']))}] seq {seq}"
     text += f":{seq + size}, length {size}" if size else ""
     if int(row["last_flags"]) & ACK:
         text += f", ack {int(row['last_ack'])}"
@@ -326,8 +334,8 @@ def explain_ends(ends: Ends) -> Iterator[str]:
     yield f"{near}: at the side that opened the connections; {far}: at the other"
     ahead = "ahead of" if ends.offset_ns >= 0 else "behind"
     yield (
-        f"the clock of {far} is {time_text(abs(ends.offset_ns))} {ahead} that "
-        f"of {near} (within {time_text(ends.uncertainty_ns)}, if the fastest "
+        f"the clock of {far} is {format_duration(abs(ends.offset_ns), 3)} {ahead} that "
+        f"of {near} (within {format_duration(ends.uncertainty_ns, 3)}, if the fastest "
         "packets took as long in both directions)"
     )
     for passage in ends.passages:
@@ -339,13 +347,13 @@ def explain_ends(ends: Ends) -> Iterator[str]:
         text = f"  subflow {passage.subflow.number}, {source} to {destination}: "
         if passage.delay_ns.size:
             text += (
-                f"one-way delay {time_text(float(np.median(passage.delay_ns)))} "
-                f"(min {time_text(int(passage.delay_ns.min()))}, "
-                f"max {time_text(int(passage.delay_ns.max()))}); "
+                f"one-way delay {format_duration(float(np.median(passage.delay_ns)), 3)} "
+                f"(min {format_duration(int(passage.delay_ns.min()), 3)}, "
+                f"max {format_duration(int(passage.delay_ns.max()), 3)}); "
             )
         share = passage.lost_packets / passage.sent_packets
         text += f"{passage.lost_packets:,} of {passage.sent_packets:,} packets lost ({share:.2%}"
-        yield text + (f", {bytes_text(passage.lost_bytes)})" if passage.lost_bytes else ")")
+        yield text + (f", {format_size(passage.lost_bytes, 3)})" if passage.lost_bytes else ")")
 
 
 def joined_lines(trace: Trace, events: list[RunEvent]) -> Iterator[str]:
