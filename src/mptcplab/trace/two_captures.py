@@ -160,7 +160,9 @@ def _is_near(one: Trace, other: Trace) -> bool:
     for subflow in one.subflows:
         twin = theirs.get(_key(subflow))
         if twin is not None:
-            gaps = [flow.halves[1].syn_ns - flow.halves[0].syn_ns for flow in (subflow, twin)]
+            gaps = [
+                flow.halves[1].seen.syn_ns - flow.halves[0].seen.syn_ns for flow in (subflow, twin)
+            ]
             score += (gaps[0] > gaps[1]) - (gaps[0] < gaps[1])
     return score >= 0
 

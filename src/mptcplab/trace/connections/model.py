@@ -36,8 +36,28 @@ class Checks:
 
 
 @dataclass(slots=True)
+class Seen:
+    """When certain packets of a half were captured, and which they were.
+
+    Times are nanoseconds since 1970; times and packet numbers are 0 for what was never captured.
+    """
+
+    syn_ns: int = 0
+    established_ns: int = 0
+    """When the subflow's initiator first acknowledged the other side's SYN."""
+    fin_ns: int = 0
+    fin_number: int = 0
+    rst_ns: int = 0
+    rst_number: int = 0
+    last_ns: int = 0
+    last_number: int = 0
+    last_data_ns: int = 0
+    last_data_number: int = 0
+
+
+@dataclass(slots=True)
 class Half:
-    """One direction of a subflow: what one side sends on it.  Times are since 1970, 0 for never."""
+    """One direction of a subflow: what one side sends on it."""
 
     number: int
     """2 * flow, plus 1 for what the flow's initiator receives."""
@@ -68,16 +88,7 @@ class Half:
     least_rtt_ns: int = 0
     mss_bytes: int = 0
     window_shift: int | None = None
-    syn_ns: int = 0
-    established_ns: int = 0
-    fin_ns: int = 0
-    fin_number: int = 0
-    rst_ns: int = 0
-    rst_number: int = 0
-    last_ns: int = 0
-    last_number: int = 0
-    last_data_ns: int = 0
-    last_data_number: int = 0
+    seen: Seen = field(default_factory=Seen)
     samples: NDArray[Any] = field(default_factory=lambda: _NO_SAMPLES)
     extents: NDArray[Any] = field(default_factory=lambda: _NO_EXTENTS)
     again_seq: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
@@ -85,6 +96,11 @@ class Half:
     """Where on the subflow data lies that was sent before, and how much of it."""
     data_rel: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
     """Relative data sequence number of each extent, the first byte of the connection being 1."""
+
+    def total(self, name: str, start_ns: int, end_ns: int) -> int:
+        """Return the sum of a column of ``samples`` from ``start_ns`` to before ``end_ns``."""
+        low, high = np.searchsorted(self.samples["time_ns"], (start_ns, end_ns))
+        return int(self.samples[name][low:high].sum())
 
 
 @dataclass(slots=True)
@@ -152,6 +168,14 @@ class Subflow:
     def half(self, side: int) -> Half:
         """Return what the connection's ``side`` sends on this subflow."""
         return self.halves[side ^ self.opened_by]
+
+    def end(self, side: int) -> str:
+        """Return the end of the connection's ``side`` as ADDRESS:PORT."""
+        return self.ends[side ^ self.opened_by]
+
+    def address(self, side: int) -> str:
+        """Return the address of the connection's ``side``."""
+        return self.source if side == self.opened_by else self.destination
 
 
 @dataclass(slots=True)
@@ -235,6 +259,11 @@ class Connection:
         """Return the data that ``side`` sent, each byte once."""
         halves = [subflow.half(side) for subflow in self.subflows]
         return sum(half.bytes - half.reinjected_bytes for half in halves)
+
+    @property
+    def busier_side(self) -> int:
+        """The side that sent more data."""
+        return 0 if self.side_bytes(0) >= self.side_bytes(1) else 1
 
     @property
     def checksums(self) -> bool | None:

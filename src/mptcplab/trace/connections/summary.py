@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.sequence_numbers import relative_dsns
-from mptcplab.trace.connections.model import Checks, Connection, Half, Subflow
+from mptcplab.trace.connections.model import Checks, Connection, Half, Seen, Subflow
 from mptcplab.trace.connections.reinjection import Sent
 from mptcplab.trace.follow.announced_mappings import DSN_64, FROM_IDSN
 from mptcplab.trace.follow.read_pass import Reading
@@ -17,7 +17,7 @@ from mptcplab.trace.follow.tcp import HALF
 _SUMS: Final = (
     "packets", "payload_bytes", "retransmitted_bytes", "retransmissions", "out_of_order",
 )  # fmt: skip
-_SAME: Final = (
+_SEEN: Final = (
     "established_ns", "fin_ns", "fin_number", "rst_ns", "rst_number", "last_ns", "last_number",
     "last_data_ns", "last_data_number",
 )  # fmt: skip
@@ -76,8 +76,7 @@ def _half(number: int, reading: Reading, by_half: _ByHalf) -> Half:
     sent = max(0, state["next"] - 1 - virtual) if state["based"] else 0
     sent -= holes.missing() if holes else 0
     scale = state["scale"]
-    same: dict[str, Any] = {name: state[name] for name in _SAME}
-    same.update((name, by_half.total(number, name)) for name in _SUMS)
+    sums: dict[str, Any] = {name: by_half.total(number, name) for name in _SUMS}
     half = Half(
         number=number,
         bytes=max(0, sent),
@@ -88,8 +87,10 @@ def _half(number: int, reading: Reading, by_half: _ByHalf) -> Half:
         duplicate_acks=state["dup_acks"],
         mss_bytes=state["mss"],
         window_shift=None if scale == 0 else max(0, scale - 2),
-        syn_ns=state["syn_ns"] or state["syn_ack_ns"],
-        **same,
+        seen=Seen(
+            syn_ns=state["syn_ns"] or state["syn_ack_ns"], **{name: state[name] for name in _SEEN}
+        ),
+        **sums,
     )
     rows, extents, peer = (
         by_half.samples(number), by_half.extents(number), by_half.samples(number ^ 1),
@@ -127,10 +128,10 @@ def _checksums(connections: list[Connection], reading: Reading) -> None:
 
 def _times(subflow: Subflow, reading: Reading) -> None:
     first, second = subflow.halves
-    subflow.end_ns = max(first.last_ns, second.last_ns, subflow.start_ns)
+    subflow.end_ns = max(first.seen.last_ns, second.seen.last_ns, subflow.start_ns)
     began = int(reading.follower.halves["syn_ns"][2 * subflow.flow])
-    if began and first.established_ns:
-        subflow.handshake_ns = first.established_ns - began
+    if began and first.seen.established_ns:
+        subflow.handshake_ns = first.seen.established_ns - began
 
 
 def _data_level(connection: Connection, side: int) -> None:

@@ -133,11 +133,8 @@ def _window(series: Series, start_ns: int, end_ns: int) -> tuple[int, int] | Non
 def _retransmissions(
     carriers: list[Subflow], side: int, start_ns: int, end_ns: int
 ) -> dict[int, int]:
-    out = {}
-    for subflow in carriers:
-        rows = subflow.half(side).samples
-        low, high = np.searchsorted(rows["time_ns"], (start_ns, end_ns))
-        again = int(rows["retransmissions"][low:high].sum())
-        if again:
-            out[subflow.number] = again
-    return out
+    again = {
+        subflow.number: subflow.half(side).total("retransmissions", start_ns, end_ns)
+        for subflow in carriers
+    }
+    return {number: count for number, count in again.items() if count}

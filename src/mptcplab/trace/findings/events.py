@@ -8,8 +8,6 @@ from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Final
 
-import numpy as np
-
 from mptcplab.trace.connections.model import Connection, Event, Subflow
 from mptcplab.trace.findings.idle_subflows import Silence, find_silences
 from mptcplab.trace.follow.read_pass import Reading
@@ -123,12 +121,12 @@ class _Teller:
         if tokens:
             text += f", token{'s' if len(tokens) > 1 else ''} {' and '.join(tokens)}"
         self.add(first.start_ns, first.first_number, START, text, first)
-        established = first.halves[0].established_ns
+        established = first.halves[0].seen.established_ns
         if established and connection.saw_syn and connection.saw_syn_ack:
             text = f"subflow 0 is established after {format_duration(first.handshake_ns, 3)}"
             self.add(established, 0, ESTABLISHED, text, first)
         elif (
-            not first.halves[1].syn_ns
+            not first.halves[1].seen.syn_ns
             and not first.bytes
             and (connection.saw_syn or first.token is not None)
         ):
@@ -160,8 +158,8 @@ class _Teller:
         if subflow.joined_by != "token":
             missing = "its handshake" if subflow.token is None else "the connection's start"
             how = f" (inferred: {missing} was not captured)"
-        established = subflow.halves[0].established_ns
-        answered = subflow.halves[1].syn_ns
+        established = subflow.halves[0].seen.established_ns
+        answered = subflow.halves[1].seen.syn_ns
         when = established or subflow.start_ns
         text = f"subflow {subflow.number} joins: {source} to {destination}{how}"
         if subflow.backup[0]:
@@ -194,7 +192,7 @@ class _Teller:
         """
         if gone is not None:
             halves = self.connection.subflows[gone].halves
-            last_ns = max(half.last_data_ns or half.last_ns for half in halves)
+            last_ns = max(half.seen.last_data_ns or half.seen.last_ns for half in halves)
         else:
             silences = self._silences.get(address, [])
             place = bisect_right(silences, when - _QUIET_NS, key=attrgetter("start_ns"))
@@ -207,14 +205,11 @@ class _Teller:
     def _share_after(self, subflow: Subflow, start_ns: int) -> str:
         """Say how much of what the busier side sends from ``start_ns`` on a subflow carries."""
         connection = self.connection
-        side = 0 if connection.side_bytes(0) >= connection.side_bytes(1) else 1
-        mine, total = 0, 0
-        for other in connection.subflows:
-            rows = other.half(side).samples
-            place = np.searchsorted(rows["time_ns"], start_ns)
-            amount = int(rows["new_bytes"][place:].sum())
-            total += amount
-            mine += amount if other is subflow else 0
+        side, end_ns = connection.busier_side, connection.end_ns + 1
+        mine, total = (
+            sum(one.half(side).total("new_bytes", start_ns, end_ns) for one in subflows)
+            for subflows in ([subflow], connection.subflows)
+        )
         return f", and carries {mine / total:.0%} of the data from then on" if total else ""
 
     def silent(self, silence: Silence) -> None:
@@ -253,12 +248,12 @@ class _Teller:
         """FIN and RST of a subflow."""
         for side, half in enumerate(subflow.halves):
             who = subflow.ends[side]
-            if half.rst_ns and half.rst_number not in self._explained:
+            if half.seen.rst_ns and half.seen.rst_number not in self._explained:
                 text = f"{who} resets subflow {subflow.number}"
-                self._gone(half.rst_ns, half.rst_number, text, subflow, side)
-            if half.fin_ns:
+                self._gone(half.seen.rst_ns, half.seen.rst_number, text, subflow, side)
+            if half.seen.fin_ns:
                 text = f"{who} closes its direction of subflow {subflow.number} (FIN)"
-                self._gone(half.fin_ns, half.fin_number, text, subflow, side)
+                self._gone(half.seen.fin_ns, half.seen.fin_number, text, subflow, side)
 
     def corrupted(self, subflow: Subflow) -> None:
         """Mappings that their checksums do not fit."""
@@ -334,7 +329,7 @@ class _Teller:
                 if found and (side not in closers or found[0] < closers[side][0]):
                     closers[side] = (*found, subflow)
         for side, (time_ns, number, subflow) in closers.items():
-            text = f"{_host(connection, side)} has sent all its data (DATA_FIN)"
+            text = f"{connection.subflows[0].end(side)} has sent all its data (DATA_FIN)"
             self.add(time_ns, number, CLOSING, text, subflow, side)
         aborted = self._aborted
         ended = len(closers) == 2 or connection.fallback
@@ -346,20 +341,15 @@ class _Teller:
             self.add(max(over), 0, CLOSED, "the last subflow is gone")
 
 
-def _host(connection: Connection, side: int) -> str:
-    first = connection.subflows[0]
-    return first.ends[side ^ first.opened_by]
-
-
 def _over_ns(subflow: Subflow) -> int:
     """When a subflow was over: both FINs or a RST; 0 where it was not, or never was."""
-    resets = [half.rst_ns for half in subflow.halves if half.rst_ns]
-    fins = [half.fin_ns for half in subflow.halves]
+    resets = [half.seen.rst_ns for half in subflow.halves if half.seen.rst_ns]
+    fins = [half.seen.fin_ns for half in subflow.halves]
     if resets:
         return min(resets)
     if all(fins):
         return max(fins)
-    return subflow.end_ns if not subflow.halves[1].syn_ns and not subflow.bytes else 0
+    return subflow.end_ns if not subflow.halves[1].seen.syn_ns and not subflow.bytes else 0
 
 
 class _Used:
@@ -371,7 +361,7 @@ class _Used:
 
     def add(self, subflow: Subflow) -> None:
         over = _over_ns(subflow)
-        quiet = subflow.halves[0].last_data_ns or subflow.halves[1].last_data_ns
+        quiet = subflow.halves[0].seen.last_data_ns or subflow.halves[1].seen.last_data_ns
         times = [time for time in (over, quiet and quiet + _QUIET_NS) if time]
         if times:
             heappush(self._waiting, (min(times), subflow.number))
@@ -385,7 +375,7 @@ class _Used:
 
 
 def _unanswered(what: str, subflow: Subflow) -> str:
-    if subflow.halves[1].rst_ns:
+    if subflow.halves[1].seen.rst_ns:
         return f"{what} was answered by a reset"
     again = subflow.halves[0].packets
     return f"{what} was not answered" + (f" ({again} packets)" if again > 1 else "")

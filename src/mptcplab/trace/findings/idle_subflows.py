@@ -9,6 +9,7 @@ import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.connections.model import Connection, Half, Subflow
+from mptcplab.trace.findings.throughput import busiest
 
 _LEAST_NS: Final = 500_000_000
 """A pause of half a second is more than a scheduler's choice between bursts."""
@@ -59,11 +60,9 @@ def find_silences(connection: Connection, side: int) -> list[Silence]:
 
     Of a connection with very many subflows, those that carried most are looked at.
     """
-    carriers = [subflow for subflow in connection.subflows if subflow.half(side).bytes]
+    carriers = busiest(connection, side, _MOST_SUBFLOWS)
     if len(carriers) < 2:
         return []
-    carriers.sort(key=lambda subflow: -subflow.half(side).bytes)
-    del carriers[_MOST_SUBFLOWS:]
     halves = [subflow.half(side) for subflow in carriers]
     times = [half.samples["time_ns"][half.samples["new_bytes"] > 0] for half in halves]
     every = np.concatenate(times)
@@ -102,7 +101,6 @@ def _of_subflow(
         share = _share_before(half, others, start)
         if not unacked and (share < _LEAST_SHARE or half.bytes < _LEAST_BYTES):
             continue
-        pause = (rows["time_ns"] > start) & (rows["time_ns"] < end)
         after = rest[low:high]
         out.append(
             Silence(
@@ -114,14 +112,14 @@ def _of_subflow(
                 unacked_bytes=unacked,
                 reset_ns=_reset(subflow, start, end),
                 overtaken=bool(resumed[k]) and _is_old(half, others, end),
-                retransmissions=int(rows["retransmissions"][pause].sum()),
+                retransmissions=half.total("retransmissions", start + 1, end),
                 last_number=int(
                     half.extents["first_number"][
                         max(0, int(np.searchsorted(half.extents["first_ns"], start, "right")) - 1)
                     ]
                 )
                 if half.extents.size
-                else half.last_data_number,
+                else half.seen.last_data_number,
                 stall_ns=_stall(after, start),
             )
         )
@@ -130,11 +128,9 @@ def _of_subflow(
 
 def _share_before(half: Half, others: list[Half], start: int) -> float:
     """The part of the connection's new data that a half carried in the second before."""
-    amounts = []
-    for one in (half, *others):
-        rows = one.samples
-        low, high = np.searchsorted(rows["time_ns"], (start - 1_000_000_000, start + 1))
-        amounts.append(int(rows["new_bytes"][low:high].sum()))
+    amounts = [
+        each.total("new_bytes", start - 1_000_000_000, start + 1) for each in (half, *others)
+    ]
     return amounts[0] / max(sum(amounts), 1)
 
 
@@ -153,7 +149,7 @@ def _is_old(half: Half, others: list[Half], time_ns: int) -> bool:
 
 def _reset(subflow: Subflow, start: int, end: int) -> int:
     """Return when either side reset the subflow, between ``start`` and ``end``."""
-    times = [half.rst_ns for half in subflow.halves if start < half.rst_ns < end]
+    times = [half.seen.rst_ns for half in subflow.halves if start < half.seen.rst_ns < end]
     return min(times, default=0)
 
 

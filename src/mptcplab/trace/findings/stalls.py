@@ -125,8 +125,7 @@ def _gap(
     sent_ns, number = carriers[0]
     half = connection.subflows[number].half(series.side)
     rows = half.samples
-    during = (rows["time_ns"] >= start_ns - 1_000_000_000) & (rows["time_ns"] <= end_ns)
-    again = int(rows["retransmissions"][during].sum())
+    again = half.total("retransmissions", start_ns - 1_000_000_000, end_ns + 1)
     if sent_ns > start_ns + 1_000_000:
         data = rows["time_ns"][rows["payload_bytes"] > 0]
         quiet = not ((data > start_ns) & (data < sent_ns)).any()
@@ -195,11 +194,9 @@ def _losing(connection: Connection, series: Series, start_ns: int, end_ns: int) 
     """Subflows that retransmit, or get duplicate ACKs, around a stretch; the worst first."""
     found = []
     for subflow in connection.subflows:
-        sent, answers = subflow.half(series.side).samples, subflow.half(series.side ^ 1).samples
-        signs = 0
-        for rows, name in ((sent, "retransmissions"), (answers, "duplicate_acks")):
-            low, high = np.searchsorted(rows["time_ns"], (start_ns - 10 * _LEAST_NS, end_ns))
-            signs += int(rows[name][low:high].sum())
+        since_ns = start_ns - 10 * _LEAST_NS
+        signs = subflow.half(series.side).total("retransmissions", since_ns, end_ns)
+        signs += subflow.half(series.side ^ 1).total("duplicate_acks", since_ns, end_ns)
         if signs:
             found.append((-signs, subflow.number))
     return [number for _, number in sorted(found)]

@@ -29,12 +29,15 @@ def bin_ns(duration_ns: int) -> int:
     return int(next(step * power for step in (1, 2, 5, 10) if step * power >= wanted))
 
 
-def busiest(connection: Connection, side: int) -> list[Subflow]:
-    """Return the subflows that carry what ``side`` sends; of very many, those that carry most."""
+def busiest(connection: Connection, side: int, most: int = MOST_SUBFLOWS) -> list[Subflow]:
+    """Return the subflows that carry data of ``side``; of more than ``most``, the busiest ones.
+
+    They are in the order of their numbers.
+    """
     carriers = [subflow for subflow in connection.subflows if subflow.half(side).bytes]
-    if len(carriers) > MOST_SUBFLOWS:
+    if len(carriers) > most:
         carriers.sort(key=lambda subflow: -subflow.half(side).bytes)
-        carriers = sorted(carriers[:MOST_SUBFLOWS], key=lambda subflow: subflow.number)
+        carriers = sorted(carriers[:most], key=lambda subflow: subflow.number)
     return carriers
 
 

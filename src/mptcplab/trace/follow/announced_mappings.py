@@ -9,6 +9,7 @@ import numpy as np
 
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.columns.interning import Words
+from mptcplab.trace.columns.sequence_numbers import unwrapped
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.follow.tcp import Followed
 from mptcplab.wire.mptcp import DSS_DSN_8, DSS_FIN
@@ -42,12 +43,21 @@ class Announced:
     seq: Ints
     """Of the segment, relative."""
 
+    def take(self, kept: Ints | Mask) -> Announced:
+        """Return those that ``kept`` selects."""
+        return Announced(*(getattr(self, field.name)[kept] for field in fields(self)))
+
     def of_data(self) -> Announced:
         """Return those that map data."""
-        kept: Mask = self.bytes > 0
-        if kept.all():
-            return self
-        return Announced(*(getattr(self, field.name)[kept] for field in fields(self)))
+        maps_data = self.bytes > 0
+        return self if maps_data.all() else self.take(maps_data)
+
+    def first_seq(self, shifts: Ints) -> Ints:
+        """Return where each one starts on its subflow, as a relative sequence number.
+
+        ``shifts`` holds each half's relative sequence number of subflow sequence number 0.
+        """
+        return unwrapped(self.ssn + shifts[self.half], 0, self.seq)
 
 
 def announced(segments: Segments, followed: Followed) -> Announced:

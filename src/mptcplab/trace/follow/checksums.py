@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mptcplab.trace.columns.fields import Bytes, Ints, Mask
 from mptcplab.trace.columns.fields import rows as gathered
 from mptcplab.trace.columns.growing import grown
-from mptcplab.trace.columns.sequence_numbers import relative_dsns, unwrapped
+from mptcplab.trace.columns.sequence_numbers import relative_dsns
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.follow.announced_mappings import DSN_32, DSN_64, FROM_IDSN, Announced
 from mptcplab.trace.follow.by_direction import last_index
@@ -353,7 +353,7 @@ def _table(segments: Segments, followed: Followed, said: Announced, shifts: Ints
         table[name] = getattr(said, name)
     table["number"] = segments.number[followed.element[said.place]]
     table["time_ns"] = followed.time_ns[said.place]
-    table["first"] = unwrapped(said.ssn + shifts[said.half], 0, said.seq)
+    table["first"] = said.first_seq(shifts)
     return table
 
 

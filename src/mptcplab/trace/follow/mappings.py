@@ -231,14 +231,11 @@ class Mappings:
         chosen = np.flatnonzero(fresh)
         if chosen.size == 0:
             return
+        said = said.take(chosen)
         table = np.zeros(chosen.size, dtype=EXTENT)
-        half = said.half[chosen]
-        first = unwrapped(said.ssn[chosen] + self.maps["shift"][half], 0, said.seq[chosen])
-        for name, column in (
-            ("half", half), ("kind", said.kind[chosen]), ("seq", first), ("dsn", said.dsn[chosen]),
-            ("bytes", said.bytes[chosen]),
-        ):  # fmt: skip
-            table[name] = column
+        for name in ("half", "kind", "dsn", "bytes"):
+            table[name] = getattr(said, name)
+        table["seq"] = said.first_seq(self.maps["shift"])
         self._long.append(table)
         self._long_rows += table.size
         if self._long_rows > _MAX_LONG:  # what is sent again is sent again soon

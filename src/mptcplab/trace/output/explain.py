@@ -225,7 +225,7 @@ def rtt_text(subflow: Subflow) -> str:
 
 
 def _held_up(trace: Trace, connection: Connection, series: Series) -> Iterator[str]:
-    sender = connection.subflows[0].ends[series.side ^ connection.subflows[0].opened_by]
+    sender = connection.subflows[0].end(series.side)
     stalls = find_stalls(connection, series)
     if stalls:
         yield ""
@@ -283,13 +283,13 @@ def last_words(trace: Trace, connection: Connection) -> Iterator[str]:
             continue
         half = subflow.half(event.side)
         answer = subflow.half(event.side ^ 1)
-        last = max((half, answer), key=lambda one: one.last_ns)
+        last = max((half, answer), key=lambda one: one.seen.last_ns)
         who = subflow.ends[0 if last is subflow.halves[0] else 1]
         said = said_text(trace, connection, last)
         yield (
             f"  Subflow {subflow.number} ({' to '.join(subflow.ends)}) stopped carrying data at "
             f"{trace.seconds(event.time_ns):.3f} s (packet {event.number}); the last thing said on "
-            f"it, at {trace.seconds(last.last_ns):.3f} s by {who}: {said}"
+            f"it, at {trace.seconds(last.seen.last_ns):.3f} s by {who}: {said}"
         )
 
 
@@ -302,12 +302,12 @@ def said_text(trace: Trace, connection: Connection, half: Half) -> str:
     if int(row["last_flags"]) & ACK:
         text += f", ack {int(row['last_ack'])}"
     rows = half.samples[half.samples["data_ack_bits"] > 0]
-    if rows.size and int(rows["time_ns"][-1]) == half.last_ns:
+    if rows.size and int(rows["time_ns"][-1]) == half.seen.last_ns:
         text += f", data ack {int(rows['data_ack'][-1])}"
     options = [
         option_text(option)
         for number, _, _, option in connection.options
-        if number == half.last_number
+        if number == half.seen.last_number
     ]
     return ", ".join([text, *options])
 

@@ -38,7 +38,7 @@ def draw(trace: Trace, connection: Connection, folder: Path) -> list[Path]:
 
     Raises ``OSError`` where the folder cannot be written.
     """
-    side = 0 if connection.side_bytes(0) >= connection.side_bytes(1) else 1
+    side = connection.busier_side
     series = direction(connection, side)
     if series is None:
         return []

@@ -145,7 +145,6 @@ def _half(trace: Trace, connection: Connection, subflow: Subflow, side: int) -> 
     rows = half.samples
     if rows.size == 0:
         return
-    ends = subflow.ends if side == subflow.opened_by else subflow.ends[::-1]
     place = np.searchsorted(other.samples["time_ns"], rows["time_ns"], side="right")
     peer = other.samples
     window = np.append(0, peer["window_bytes"])[place]
@@ -153,12 +152,12 @@ def _half(trace: Trace, connection: Connection, subflow: Subflow, side: int) -> 
     received = np.append(0, np.cumsum(peer["new_bytes"]))[place]
     yield {
         "time_ns": rows["time_ns"] - trace.first_ns,
-        "host": subflow.source if side == subflow.opened_by else subflow.destination,
+        "host": subflow.address(side),
         "flow": _flow(connection),
         "connection": 0,
         "subflow": subflow.number,
-        "local": ends[0],
-        "remote": ends[1],
+        "local": subflow.end(side),
+        "remote": subflow.end(side ^ 1),
         "backup": any(subflow.backup),
         "srtt_ns": _rtt(rows["time_ns"], peer),
         "mss_bytes": half.mss_bytes or None,
@@ -187,11 +186,10 @@ def _connections(trace: Trace) -> Iterator[Rows]:
             series = direction(connection, side)
             if series is None:
                 continue
-            first = connection.subflows[0]
             token = connection.tokens[side]
             yield {
                 "time_ns": series.time_ns - trace.first_ns,
-                "host": first.source if side == first.opened_by else first.destination,
+                "host": connection.subflows[0].address(side),
                 "flow": _flow(connection),
                 "connection": 0,
                 "token": token,
@@ -211,15 +209,11 @@ def _events(trace: Trace) -> Iterator[Rows]:
         if not events:
             continue
         first = connection.subflows[0]
-        hosts = (first.source, first.destination)
         yield {
             "time_ns": [event.time_ns - trace.first_ns for event in events],
             "source": "mptcp",
             "event": [event.kind for event in events],
-            "host": [
-                None if event.side is None else hosts[event.side ^ first.opened_by]
-                for event in events
-            ],
+            "host": [None if event.side is None else first.address(event.side) for event in events],
             "flow": _flow(connection),
             "connection": 0,
             "subflow": [event.subflow for event in events],
