@@ -1,11 +1,11 @@
-"""Segments and options as one line of text, in tcpdump's manner."""
+"""MPTCP options as text, in tcpdump's manner."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from mptcplab.wire.ip import format_address
 from mptcplab.wire.mptcp import (
+    CAPABLE_CHECKSUM,
+    CAPABLE_NO_JOIN,
     AddAddr,
     Dss,
     MpCapable,
@@ -19,54 +19,6 @@ from mptcplab.wire.mptcp import (
     MpTcpRst,
     RemoveAddr,
 )
-from mptcplab.wire.segment import Segment
-
-_FLAG_LETTERS = "FSRP.UEW"
-
-
-def format_segment(segment: Segment) -> str:
-    """Return e.g. ``10.0.0.1.1234 > 10.0.0.2.80: Flags [S], seq 1, win 65535, options [...]``."""
-    length = segment.payload_bytes
-    flags = "".join(
-        letter for bit, letter in enumerate(_FLAG_LETTERS) if segment.flags & (1 << bit)
-    )
-    parts = [f"Flags [{flags or 'none'}]"]
-    if length:
-        parts.append(f"seq {segment.seq}:{(segment.seq + length) & 0xFFFF_FFFF}")
-    else:
-        parts.append(f"seq {segment.seq}")
-    if segment.flags & 0x10:
-        parts.append(f"ack {segment.ack}")
-    parts.append(f"win {segment.window}")
-    options = ",".join(_option_texts(segment))
-    if options:
-        parts.append(f"options [{options}]")
-    parts.append(f"length {length}")
-    if segment.packets > 1:
-        parts.append(f"in {segment.packets} packets")
-    source = f"{format_address(segment.src)}.{segment.src_port}"
-    return f"{source} > {format_address(segment.dst)}.{segment.dst_port}: {', '.join(parts)}"
-
-
-def _option_texts(segment: Segment) -> Iterator[str]:
-    if segment.mss is not None:
-        yield f"mss {segment.mss}"
-    if segment.sack_permitted:
-        yield "sackOK"
-    if segment.ts_val is not None:
-        yield f"TS val {segment.ts_val} ecr {segment.ts_ecr}"
-    if segment.wscale is not None:
-        yield f"wscale {segment.wscale}"
-    if segment.sack:
-        blocks = "".join(f"{{{left}:{right}}}" for left, right in segment.sack)
-        yield f"sack {len(segment.sack)} {blocks}"
-    for option in segment.mptcp:
-        yield format_option(option)
-    for raw in segment.raw_options:
-        yield f"unknown-{raw.kind} 0x{raw.raw[2:].hex()}"
-    for bad in segment.malformed:
-        name = "mptcp" if bad.kind == 30 else f"option-{bad.kind}"
-        yield f"{name} malformed ({bad.reason})"
 
 
 def format_option(option: MptcpOption) -> str:
@@ -113,9 +65,9 @@ def _backup(backup: bool) -> str:
 
 def _describe_capable(option: MpCapable) -> str:
     parts = [f"capable v{option.version}"]
-    if option.flags & 0x80:
+    if option.flags & CAPABLE_CHECKSUM:
         parts.append("csum")
-    if option.flags & 0x20:
+    if option.flags & CAPABLE_NO_JOIN:
         parts.append("nojoin")
     keys = [key for key in (option.sender_key, option.receiver_key) if key is not None]
     if keys:
