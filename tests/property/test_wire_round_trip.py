@@ -27,8 +27,7 @@ from mptcplab.wire.mptcp import (
 )
 from mptcplab.wire.mptcp_decode import decode_mptcp
 from mptcplab.wire.packet import decode_packet, encode_packet, split_train
-from mptcplab.wire.segment import MAX_OPTION_BYTES, RawOption, Segment
-from mptcplab.wire.text import format_segment
+from mptcplab.wire.segment import MAX_OPTION_BYTES, RawOption, Segment, format_segment
 
 U8 = st.integers(0, 2**8 - 1)
 U16 = st.integers(0, 2**16 - 1)

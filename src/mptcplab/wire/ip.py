@@ -8,9 +8,26 @@ from typing import Final
 
 from mptcplab.wire.checksum import ones_sum
 from mptcplab.wire.error import WireError
-from mptcplab.wire.segment import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES
 
-PROTOCOL_TCP: Final = 6
+ETHERTYPE_IPV4: Final = 0x0800  # RFC 894
+ETHERTYPE_IPV6: Final = 0x86DD  # RFC 2464 section 3
+
+IPV4_HEADER_BYTES: Final = 20  # RFC 791 section 3.1, without options
+IPV6_HEADER_BYTES: Final = 40  # RFC 8200 section 3
+
+IPV4_FIXED_BYTES: Final = 40
+"""With the TCP header, both without options: what the MSS is less than the MTU (RFC 9293 section
+3.7.1)."""
+IPV6_FIXED_BYTES: Final = 60
+
+PROTOCOL_TCP: Final = 6  # IANA's protocol number
+EXTENSION_HEADERS: Final = (0, 43, 60, 135, 139, 140)
+"""IPv6 extension headers whose length byte counts units of 8 after the first (RFC 8200 section 4):
+hop-by-hop options, routing, destination options, mobility (RFC 6275), host identity (RFC 7401),
+shim6 (RFC 5533)."""
+FRAGMENT_HEADER: Final = 44
+AUTHENTICATION_HEADER: Final = 51
+"""Its length byte counts units of 4, less 2 (RFC 4302 section 2.2)."""
 
 HOP_LIMIT: Final = 64
 """TTL and hop limit of what we send: Linux's default (include/net/ip.h, IPDEFTTL)."""
@@ -19,12 +36,6 @@ _IPV4: Final = struct.Struct(">BBHHHBBH4s4s")
 _IPV6: Final = struct.Struct(">IHBB16s16s")
 _DONT_FRAGMENT: Final = 0x4000
 _FRAGMENT_MASK: Final = 0x3FFF  # more fragments, and the offset
-
-# Extension headers with a length byte in units of 8 (RFC 8200 section 4): hop by hop, routing,
-# destination options, mobility (RFC 6275), host identity (RFC 7401), shim6 (RFC 5533).
-_EXTENSIONS: Final = (0, 43, 60, 135, 139, 140)
-_FRAGMENT_EXTENSION: Final = 44
-_AUTHENTICATION: Final = 51  # length byte in units of 4, less 2 (RFC 4302 section 2.2)
 
 
 def parse_address(text: str) -> bytes:
@@ -110,7 +121,7 @@ def decode_ip_header(data: bytes | memoryview) -> IpHeader:
 def _decode_ipv4(data: bytes | memoryview) -> IpHeader:
     size = len(data)
     if size < IPV4_HEADER_BYTES:
-        raise WireError(f"an IPv4 header of {size} bytes, expected at least 20")
+        raise WireError(f"an IPv4 header of {size} bytes, expected at least {IPV4_HEADER_BYTES}")
     first, tos, total, _id, fragment, _ttl, protocol, _sum, src, dst = _IPV4.unpack_from(data)
     header_bytes = (first & 0xF) << 2
     end = total or size
@@ -126,18 +137,18 @@ def _decode_ipv4(data: bytes | memoryview) -> IpHeader:
 def _decode_ipv6(data: bytes | memoryview) -> IpHeader:
     size = len(data)
     if size < IPV6_HEADER_BYTES:
-        raise WireError(f"an IPv6 header of {size} bytes, expected 40")
+        raise WireError(f"an IPv6 header of {size} bytes, expected {IPV6_HEADER_BYTES}")
     first, body_bytes, next_header, _hops, src, dst = _IPV6.unpack_from(data)
     offset = IPV6_HEADER_BYTES
     end = IPV6_HEADER_BYTES + body_bytes if body_bytes else size
     while next_header != PROTOCOL_TCP:
         if offset + 8 > size:
             raise WireError(f"the IPv6 packet ends in its extension header {next_header}")
-        if next_header in _EXTENSIONS:
+        if next_header in EXTENSION_HEADERS:
             length = (data[offset + 1] + 1) << 3
-        elif next_header == _AUTHENTICATION:
+        elif next_header == AUTHENTICATION_HEADER:
             length = (data[offset + 1] + 2) << 2
-        elif next_header == _FRAGMENT_EXTENSION:
+        elif next_header == FRAGMENT_HEADER:
             if data[offset + 2] or data[offset + 3] & 0xF9:
                 raise WireError("a fragment of an IPv6 packet")
             length = 8
@@ -146,5 +157,8 @@ def _decode_ipv6(data: bytes | memoryview) -> IpHeader:
         next_header = data[offset]
         offset += length
     if offset > end:
-        raise WireError(f"IPv6 extension headers of {offset - 40} bytes in a body of {body_bytes}")
+        raise WireError(
+            f"IPv6 extension headers of {offset - IPV6_HEADER_BYTES} bytes in a body of "
+            f"{body_bytes}"
+        )
     return IpHeader(src, dst, first >> 20 & 3, offset, end)

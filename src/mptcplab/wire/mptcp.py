@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Final
 
 from mptcplab.compiling import mypyc_attr
+from mptcplab.seq import dsn_add, seq_add
 from mptcplab.wire.checksum import dss_checksum
 from mptcplab.wire.error import WireError
 
-MPTCP_KIND: Final = 30  # RFC 8684 section 8.1
+MPTCP_KIND: Final = 30  # RFC 8684 section 7.1
 
 MP_CAPABLE: Final = 0x0
-"""Option subtypes (RFC 8684 section 8.2)."""
+"""Option subtypes (RFC 8684 section 7.2)."""
 MP_JOIN: Final = 0x1
 DSS: Final = 0x2
 ADD_ADDR: Final = 0x3
@@ -256,7 +257,7 @@ class Dss(MptcpOption):
     """Data sequence signal: DATA_ACK, mapping and DATA_FIN, each optional.
 
     A mapping is present when ``dsn`` is not ``None``. Values of 4-byte fields are the lower 32
-    bits; ``seq.expand_dsn`` restores the rest.
+    bits; ``seq.unwrap32`` restores the rest.
     """
 
     __slots__ = (
@@ -334,8 +335,8 @@ class Dss(MptcpOption):
         """
         if self.dsn is None:
             return self
-        dsn = (self.dsn + start) & 0xFFFF_FFFF_FFFF_FFFF
-        ssn = (self.ssn + start) & 0xFFFF_FFFF
+        dsn = dsn_add(self.dsn, start)
+        ssn = seq_add(self.ssn, start)
         total = None
         if self.checksum is not None:
             total = dss_checksum(dsn, ssn, length, payload_sum)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mptcplab.seq import seq_add
 from mptcplab.wire.checksum import add_sums, ones_sum
 from mptcplab.wire.error import WireError
 from mptcplab.wire.ip import decode_ip_header, encode_ip_header, pseudo_header_sum
@@ -96,7 +97,7 @@ def split_train(segment: Segment) -> list[Segment]:
             segment.src_port,
             segment.dst,
             segment.dst_port,
-            seq=(segment.seq + start) & 0xFFFF_FFFF,
+            seq=seq_add(segment.seq, start),
             ack=segment.ack,
             flags=flags,
             window=segment.window,

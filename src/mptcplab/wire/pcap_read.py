@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mptcplab.wire.error import WireError
+from mptcplab.wire.ip import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from mptcplab.wire.pcap import (
     BLOCK_ENHANCED_PACKET,
     BLOCK_INTERFACE,
@@ -24,8 +25,6 @@ from mptcplab.wire.pcap import (
     PCAPNG_BYTE_ORDER,
 )
 
-_ETHERTYPE_IPV4: Final = 0x0800
-_ETHERTYPE_IPV6: Final = 0x86DD
 _ETHERTYPE_VLANS: Final = (0x8100, 0x88A8, 0x9100)
 
 # Link types (https://www.tcpdump.org/linktypes.html).
@@ -194,7 +193,7 @@ def _ip_offset(link_type: int, data: bytes) -> int | None:
 def _after_ethertype(data: bytes, offset: int) -> int | None:
     while offset + 2 <= len(data):
         ethertype = data[offset] << 8 | data[offset + 1]
-        if ethertype in (_ETHERTYPE_IPV4, _ETHERTYPE_IPV6):
+        if ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
             return offset + 2
         if ethertype not in _ETHERTYPE_VLANS:
             return None

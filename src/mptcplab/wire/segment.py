@@ -12,10 +12,14 @@ and absent options are ``None``, ``False`` or an empty tuple.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.compiling import mypyc_attr
-from mptcplab.wire.mptcp import MptcpOption
+from mptcplab.seq import seq_add
+from mptcplab.wire.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, format_address
+from mptcplab.wire.mptcp import MPTCP_KIND, MptcpOption
+from mptcplab.wire.text import format_flags, format_option
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -35,13 +39,11 @@ ECT_1: Final = 1
 ECT_0: Final = 2
 CE: Final = 3
 
+TCP_HEADER_BYTES: Final = 20  # RFC 9293 section 3.1, without options
+MAX_OPTION_BYTES: Final = 40  # RFC 9293 section 3.1: data offset 15 words, less the fixed header
+
 MAX_TRAIN_BYTES: Final = 65_455
 """Most payload of a train on a real device: the 16-bit IPv4 length less 20 + 60 header bytes."""
-
-IPV4_HEADER_BYTES: Final = 20  # RFC 791 section 3.1
-IPV6_HEADER_BYTES: Final = 40  # RFC 8200 section 3
-TCP_HEADER_BYTES: Final = 20  # RFC 9293 section 3.1
-MAX_OPTION_BYTES: Final = 40  # RFC 9293 section 3.1: data offset 15 words, less the fixed header
 
 
 class RawOption:
@@ -215,6 +217,49 @@ class Segment:
         return self.payload_bytes + self.packets * self.header_bytes
 
     def __repr__(self) -> str:
-        from mptcplab.wire.text import format_segment
-
         return f"<Segment {format_segment(self)}>"
+
+
+def format_segment(segment: Segment) -> str:
+    """Return e.g. ``10.0.0.1.1234 > 10.0.0.2.80: Flags [S], seq 1, win 65535, options [...]``.
+
+    One line in tcpdump's manner.
+    """
+    length = segment.payload_bytes
+    parts = [f"Flags [{format_flags(segment.flags)}]"]
+    if length:
+        parts.append(f"seq {segment.seq}:{seq_add(segment.seq, length)}")
+    else:
+        parts.append(f"seq {segment.seq}")
+    if segment.flags & ACK:
+        parts.append(f"ack {segment.ack}")
+    parts.append(f"win {segment.window}")
+    options = ",".join(_option_texts(segment))
+    if options:
+        parts.append(f"options [{options}]")
+    parts.append(f"length {length}")
+    if segment.packets > 1:
+        parts.append(f"in {segment.packets} packets")
+    source = f"{format_address(segment.src)}.{segment.src_port}"
+    return f"{source} > {format_address(segment.dst)}.{segment.dst_port}: {', '.join(parts)}"
+
+
+def _option_texts(segment: Segment) -> Iterator[str]:
+    if segment.mss is not None:
+        yield f"mss {segment.mss}"
+    if segment.sack_permitted:
+        yield "sackOK"
+    if segment.ts_val is not None:
+        yield f"TS val {segment.ts_val} ecr {segment.ts_ecr}"
+    if segment.wscale is not None:
+        yield f"wscale {segment.wscale}"
+    if segment.sack:
+        blocks = "".join(f"{{{left}:{right}}}" for left, right in segment.sack)
+        yield f"sack {len(segment.sack)} {blocks}"
+    for option in segment.mptcp:
+        yield format_option(option)
+    for raw in segment.raw_options:
+        yield f"unknown-{raw.kind} 0x{raw.raw[2:].hex()}"
+    for bad in segment.malformed:
+        name = "mptcp" if bad.kind == MPTCP_KIND else f"option-{bad.kind}"
+        yield f"{name} malformed ({bad.reason})"

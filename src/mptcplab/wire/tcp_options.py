@@ -70,7 +70,7 @@ def decode_options(segment: Segment, options: bytes) -> None:
     """Set the option attributes of ``segment`` from the bytes after the fixed TCP header.
 
     Options that break their format go to ``segment.malformed`` and are otherwise ignored; after an
-    impossible length byte the rest is ignored (RFC 9293 section 3.2, MUST-7).
+    impossible length byte the rest is ignored (RFC 9293 section 3.1, MUST-7).
     """
     end = len(options)
     offset = 0

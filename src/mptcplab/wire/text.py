@@ -1,6 +1,6 @@
-"""Segments, flags, options and addresses as text, in tcpdump's manner.
+"""TCP flags, MPTCP options and endpoints as text, in tcpdump's manner.
 
-Everything that prints packets writes them so: a segment in ``repr``, a packet of a capture.
+Everything that prints packets writes them so: ``segment.format_segment``, a packet of a capture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from mptcplab.wire.mptcp import (
     MpTcpRst,
     RemoveAddr,
 )
-from mptcplab.wire.segment import Segment
 
 _FLAG_LETTERS = "FSRP.UEW"
 _SUBTYPE_NAMES = (
@@ -33,27 +32,6 @@ _RESET_REASONS = (
     "too much outstanding data", "unacceptable performance", "middlebox interference",
 )  # fmt: skip
 """RFC 8684 section 3.6."""
-
-
-def format_segment(segment: Segment) -> str:
-    """Return e.g. ``10.0.0.1.1234 > 10.0.0.2.80: Flags [S], seq 1, win 65535, options [...]``."""
-    length = segment.payload_bytes
-    parts = [f"Flags [{format_flags(segment.flags)}]"]
-    if length:
-        parts.append(f"seq {segment.seq}:{(segment.seq + length) & 0xFFFF_FFFF}")
-    else:
-        parts.append(f"seq {segment.seq}")
-    if segment.flags & 0x10:
-        parts.append(f"ack {segment.ack}")
-    parts.append(f"win {segment.window}")
-    options = ",".join(_option_texts(segment))
-    if options:
-        parts.append(f"options [{options}]")
-    parts.append(f"length {length}")
-    if segment.packets > 1:
-        parts.append(f"in {segment.packets} packets")
-    source = f"{format_address(segment.src)}.{segment.src_port}"
-    return f"{source} > {format_address(segment.dst)}.{segment.dst_port}: {', '.join(parts)}"
 
 
 def format_flags(flags: int) -> str:
@@ -75,27 +53,6 @@ def format_subtype(subtype: int) -> str:
 def format_reset_reason(reason: int) -> str:
     """Return what the reason code of an MP_TCPRST means (RFC 8684 section 3.6)."""
     return _RESET_REASONS[reason] if reason < len(_RESET_REASONS) else f"reason {reason}"
-
-
-def _option_texts(segment: Segment) -> Iterator[str]:
-    if segment.mss is not None:
-        yield f"mss {segment.mss}"
-    if segment.sack_permitted:
-        yield "sackOK"
-    if segment.ts_val is not None:
-        yield f"TS val {segment.ts_val} ecr {segment.ts_ecr}"
-    if segment.wscale is not None:
-        yield f"wscale {segment.wscale}"
-    if segment.sack:
-        blocks = "".join(f"{{{left}:{right}}}" for left, right in segment.sack)
-        yield f"sack {len(segment.sack)} {blocks}"
-    for option in segment.mptcp:
-        yield format_option(option)
-    for raw in segment.raw_options:
-        yield f"unknown-{raw.kind} 0x{raw.raw[2:].hex()}"
-    for bad in segment.malformed:
-        name = "mptcp" if bad.kind == 30 else f"option-{bad.kind}"
-        yield f"{name} malformed ({bad.reason})"
 
 
 def format_option(option: MptcpOption) -> str:

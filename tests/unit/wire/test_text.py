@@ -8,8 +8,7 @@ from mptcplab.wire.error import WireError
 from mptcplab.wire.ip import format_address, parse_address
 from mptcplab.wire.mptcp import Dss, MpCapable
 from mptcplab.wire.packet import decode_packet, encode_packet
-from mptcplab.wire.segment import ACK, PSH, SYN, Segment
-from mptcplab.wire.text import format_segment
+from mptcplab.wire.segment import ACK, PSH, SYN, Segment, format_segment
 
 
 def test_a_syn() -> None:

@@ -19,6 +19,8 @@ import struct
 from time import monotonic_ns, time_ns
 from typing import Final
 
+from mptcplab.network.topology import VLAN_TAG_BYTES
+
 # include/uapi/linux/if_tun.h, if_packet.h, filter.h, asm-generic/socket.h
 _TUNGETIFF: Final = 0x800454D2
 _TUNGETDEVNETNS: Final = 0x54E3
@@ -37,7 +39,6 @@ _SLOTS: Final = _BLOCKS * _BLOCK_BYTES // _SLOT_BYTES
 _NOTE: Final = struct.Struct("=IIIHHII")  # status, length, captured, mac, net, s, ns
 _STATUS: Final = struct.Struct("=I")
 _READY: Final = 1  # TP_STATUS_USER
-_VLAN_TAG_BYTES: Final = 4  # kept outside the frame until it is read
 
 # One byte of what the device sends, nothing of what it receives: load the packet's type
 # (SKF_AD_OFF + SKF_AD_PKTTYPE), and compare it with PACKET_OUTGOING.
@@ -106,7 +107,8 @@ class ArrivalClock:
                 return now_ns
             _STATUS.pack_into(ring, at, 0)
             self._slot = (self._slot + 1) % _SLOTS
-            if length in (frame_bytes, frame_bytes - _VLAN_TAG_BYTES):
+            # the kernel keeps a VLAN tag outside the frame until it is read
+            if length in (frame_bytes, frame_bytes - VLAN_TAG_BYTES):
                 noted_ns: int = seconds * 1_000_000_000 + nanoseconds - self._offset_ns
                 return min(noted_ns, now_ns)
 

@@ -16,8 +16,13 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES
+from mptcplab.seq import seq_add
+from mptcplab.wire.ip import ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER_BYTES
+from mptcplab.wire.segment import CWR, FIN, PSH, TCP_HEADER_BYTES
+
 VNET_HEADER_BYTES: Final = 10
-READ_BYTES: Final = VNET_HEADER_BYTES + 18 + 65_536
+READ_BYTES: Final = VNET_HEADER_BYTES + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES + 65_536
 """Enough for any frame: Ethernet with a VLAN tag, and the largest IP packet."""
 
 _VNET: Final = struct.Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, _offset
@@ -26,18 +31,12 @@ _GSO_NONE: Final = 0
 _GSO_UDP_L4: Final = 5
 
 _TAG_TYPES: Final = (0x8100, 0x88A8)  # IEEE 802.1Q, 802.1ad
-_TYPE_IPV4: Final = 0x0800
-_TYPE_IPV6: Final = 0x86DD
 
-_IPV6_HEADER_BYTES: Final = 40
-_TCP_HEADER_BYTES: Final = 20
 _UDP_HEADER_BYTES: Final = 8
 _UINT16: Final = struct.Struct("!H")
 _IPV4_MIDDLE: Final = struct.Struct("!HHHHH")  # length, id, fragment, TTL and protocol, checksum
 _TCP_MIDDLE: Final = struct.Struct("!IIBBHH")  # seq, ack, offset, flags, window, checksum
 _UDP_TAIL: Final = struct.Struct("!HH")  # length, checksum
-_FIN_PSH: Final = 0x09
-_CWR: Final = 0x80
 
 
 class FrameError(ValueError):
@@ -65,7 +64,7 @@ class OffloadedFrame:
         if not flags & _NEEDS_CSUM or not segment_bytes:
             raise FrameError("segmentation offload without checksum offload")
         transport = VNET_HEADER_BYTES + csum_start
-        if len(frame) < transport + _TCP_HEADER_BYTES:
+        if len(frame) < transport + TCP_HEADER_BYTES:
             raise FrameError("frame ends within its headers")
         if gso_type == _GSO_UDP_L4:
             payload = transport + _UDP_HEADER_BYTES
@@ -156,17 +155,17 @@ class _Cutter:
                 checksum,
             )
         else:
-            _UINT16.pack_into(headers, self._network + 4, ip_bytes - _IPV6_HEADER_BYTES)
+            _UINT16.pack_into(headers, self._network + 4, ip_bytes - IPV6_HEADER_BYTES)
         partial = _fold(self._partial + transport_bytes)
         if self._is_udp:
             _UDP_TAIL.pack_into(headers, self._transport + 4, transport_bytes, partial)
         else:
             acknowledgement, offset, flags, window = self._tcp_fields
             if not last:
-                flags &= ~_FIN_PSH
+                flags &= ~(FIN | PSH)
             if first:
-                flags &= ~_CWR
-            sequence = (self._sequence + first * self._segment_bytes) & 0xFFFF_FFFF
+                flags &= ~CWR
+            sequence = seq_add(self._sequence, first * self._segment_bytes)
             _TCP_MIDDLE.pack_into(
                 headers,
                 self._transport + 4,
@@ -209,11 +208,11 @@ class _Cutter:
 
 def _network_header(frame: bytes) -> int:
     """Where the IP header is: behind the Ethernet header and any tags."""
-    at = VNET_HEADER_BYTES + 12
+    at = VNET_HEADER_BYTES + 12  # behind the two addresses
     while int.from_bytes(frame[at : at + 2]) in _TAG_TYPES:
-        at += 4
+        at += VLAN_TAG_BYTES
     kind = int.from_bytes(frame[at : at + 2])
-    if kind not in (_TYPE_IPV4, _TYPE_IPV6):
+    if kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
         raise FrameError(f"segmentation offload of Ethernet type {kind:#06x}")
     return at + 2
 

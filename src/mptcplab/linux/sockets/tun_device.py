@@ -15,8 +15,9 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from mptcplab.wire.error import WireError
+from mptcplab.wire.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, PROTOCOL_TCP
 from mptcplab.wire.packet import decode_packet, encode_headers
-from mptcplab.wire.segment import CWR, IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, Segment
+from mptcplab.wire.segment import CWR, Segment
 from mptcplab.wire.tcp import CHECKSUM_OFFSET
 
 _TUNSETIFF: Final = 0x400454CA
@@ -183,5 +184,5 @@ def _carries_tcp(packet: memoryview) -> bool:
     if len(packet) < IPV4_HEADER_BYTES:
         return False
     if packet[0] >> 4 == 4:
-        return packet[9] == 6
+        return packet[9] == PROTOCOL_TCP
     return packet[6] not in (0, 17, 58)  # neither hop-by-hop (MLD), UDP nor ICMPv6

@@ -10,9 +10,11 @@ from mptcplab.scenario.errors import Path, Problems
 from mptcplab.scenario.model import Scenario, Tunables
 from mptcplab.scenario.schema.keys import TUNABLES
 from mptcplab.units import format_duration
+from mptcplab.wire.ip import IPV4_FIXED_BYTES, IPV6_FIXED_BYTES
 
 Values = dict[str, Any]
-HEADER_BYTES = {4: 40, 6: 60}  # RFC 9293 section 3.7.1: MSS is the MTU less the fixed headers
+HEADER_BYTES = {4: IPV4_FIXED_BYTES, 6: IPV6_FIXED_BYTES}
+"""By IP version, what the MSS is less than the MTU (RFC 9293 section 3.7.1)."""
 MAX_SUBFLOWS = 9  # the initial one and the 8 more that Linux up to 6.18 takes
 
 _DEFAULTS: Values = {

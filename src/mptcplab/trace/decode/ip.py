@@ -8,21 +8,28 @@ import numpy as np
 
 from mptcplab.trace.columns.fields import Ints, be16, be32, be64, column, rows, u8
 from mptcplab.trace.decode.layers import IPV4, IPV6, PROTOCOL, Layers, Step
+from mptcplab.wire.ip import (
+    AUTHENTICATION_HEADER,
+    EXTENSION_HEADERS,
+    FRAGMENT_HEADER,
+    IPV4_HEADER_BYTES,
+    IPV6_HEADER_BYTES,
+)
 
 
 def _ipv4(layers: Layers, chosen: Ints) -> None:
-    chosen = layers.having(chosen, 20, "IPv4")
+    chosen = layers.having(chosen, IPV4_HEADER_BYTES, "IPv4")
     at = layers.at[chosen]
-    header = rows(layers.data, at, 20)
+    header = rows(layers.data, at, IPV4_HEADER_BYTES)
     first = header[:, 0]
     header_bytes = (first & 15).astype(np.int64) << 2
-    good = (first >> 4 == 4) & (header_bytes >= 20)
+    good = (first >> 4 == 4) & (header_bytes >= IPV4_HEADER_BYTES)
     if not good.all():
         layers.reject(chosen[~good], "the IPv4 header states a wrong version or length")
         chosen, at, header, header_bytes = (
             chosen[good], at[good], header[good], header_bytes[good],
         )  # fmt: skip
-    if (header_bytes > 20).any():
+    if (header_bytes > IPV4_HEADER_BYTES).any():
         kept = layers.having(chosen, header_bytes, "IPv4")
         if kept.size != chosen.size:
             good = np.isin(chosen, kept)
@@ -62,7 +69,7 @@ def _datagrams(layers: Layers, chosen: Ints, identifier: Ints) -> list[tuple[int
 
 
 def _ipv6(layers: Layers, chosen: Ints) -> None:
-    chosen = layers.having(chosen, 40, "IPv6")
+    chosen = layers.having(chosen, IPV6_HEADER_BYTES, "IPv6")
     at = layers.at[chosen]
     good = u8(layers.data, at) >> 4 == 6
     if not good.all():
@@ -71,12 +78,14 @@ def _ipv6(layers: Layers, chosen: Ints) -> None:
     payload = be16(layers.data, at + 4).astype(np.int64)
     limit = layers.limit[chosen]
     # A length of zero is a jumbogram (RFC 2675), as BIG TCP makes them.
-    layers.limit[chosen] = np.where(payload > 0, np.minimum(at + 40 + payload, limit), limit)
+    layers.limit[chosen] = np.where(
+        payload > 0, np.minimum(at + IPV6_HEADER_BYTES + payload, limit), limit
+    )
     layers.end[chosen] = np.minimum(layers.end[chosen], layers.limit[chosen])
     words = [be64(layers.data, at + k) for k in (8, 16, 24, 32)]
     layers.source[chosen] = layers.book.codes(words[0], words[1])
     layers.destination[chosen] = layers.book.codes(words[2], words[3])
-    layers.advance(chosen, 40, u8(layers.data, at + 6).astype(np.int32) + PROTOCOL)
+    layers.advance(chosen, IPV6_HEADER_BYTES, u8(layers.data, at + 6).astype(np.int32) + PROTOCOL)
 
 
 def _extension(layers: Layers, chosen: Ints) -> None:
@@ -114,8 +123,7 @@ STEPS: Final[dict[int, Step]] = {
     IPV6: _ipv6,
     PROTOCOL + 4: _ipv4,
     PROTOCOL + 41: _ipv6,
-    PROTOCOL + 44: _ipv6_fragment,
-    PROTOCOL + 51: _authentication,
-    # Hop-by-hop, routing, destination options, mobility, HIP, Shim6.
-    **dict.fromkeys((PROTOCOL + number for number in (0, 43, 60, 135, 139, 140)), _extension),
+    PROTOCOL + FRAGMENT_HEADER: _ipv6_fragment,
+    PROTOCOL + AUTHENTICATION_HEADER: _authentication,
+    **dict.fromkeys((PROTOCOL + number for number in EXTENSION_HEADERS), _extension),
 }

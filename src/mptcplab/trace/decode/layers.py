@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from mptcplab.trace.columns.address_book import AddressBook
 from mptcplab.trace.columns.fields import PADDING, Bytes, Ints, Mask, u8
 from mptcplab.trace.files.batch import Batch
+from mptcplab.wire.ip import ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_TCP
 
 # A kind is an EtherType as it is, a LINKTYPE_ plus LINK, or an IP protocol plus PROTOCOL.
 LINK: Final = 0x1_0000
 PROTOCOL: Final = 0x10_0000
 NOT_TCP: Final = -1
-TCP: Final = PROTOCOL + 6
+TCP: Final = PROTOCOL + PROTOCOL_TCP
 
-IPV4: Final = 0x0800
-IPV6: Final = 0x86DD
+IPV4: Final = ETHERTYPE_IPV4
+IPV6: Final = ETHERTYPE_IPV6
 MPLS: Final = 0x8847
 ETHERNET: Final = LINK + 1
 PPP: Final = LINK + 9
