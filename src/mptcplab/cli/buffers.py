@@ -19,15 +19,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "buffers",
         help="say how large buffers must be, for a scenario or for rates and round trips",
-        description="How large send and receive buffers must be: the round trip times the rate "
-        "for TCP (equation 4), the largest round trip times the sum of the rates, twice, for "
-        "MPTCP (equations 5 and 6). For a scenario, also what its own buffers are short of.",
+        description="Print how large send and receive buffers must be: for TCP, the round-trip "
+        "time times the rate (equation 4 of the report); for MPTCP, twice the largest round-trip "
+        "time times the sum of the rates (equations 5 and 6). For a scenario, compare this with "
+        "its own buffers.",
+        epilog="Exit status: 0 done, 2 bad input.",
     )
     parser.add_argument(
         "subjects",
         nargs="+",
-        metavar="SCENARIO | RATE@RTT ...",
-        help="a file or built-in name such as F; or one path or several, as in 1Gb/s@33.3ms",
+        metavar="SCENARIO|RATE@RTT",
+        help="one scenario (a file, or a built-in name such as F), or the rate and round-trip time "
+        "of each path, as in 1Gb/s@33.3ms",
     )
     parser.add_argument(
         "--set",
@@ -35,14 +38,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="change a key of the scenario (repeatable)",
+        help="change a key of the scenario, as in flows.*.buffer=10MB (repeatable)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run, duration=None, interval=None, time_scale=None, seed=None)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the needs; ScenarioError for what is wrong with the arguments."""
+    """Print what buffers are needed; ScenarioError for what is wrong with the arguments."""
     if "@" in args.subjects[0]:
         result, text = _of_paths(args.subjects)
     else:
@@ -82,7 +85,9 @@ def _path(text: str) -> tuple[int, int]:
 
     rate, at, rtt = text.partition("@")
     if not at:
-        raise ScenarioError("buffers", "", f'"{text}" has no "@"', EXPECTED)
+        raise ScenarioError(
+            "buffers", "", f'"{text}" has no "@" between rate and round-trip time', EXPECTED
+        )
     try:
         found = RATE.parse(rate), DURATION.parse(rtt)
     except UnitError as error:
@@ -101,7 +106,9 @@ def _of_scenario(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from mptcplab.units import format_duration, format_rate, format_size
 
     if len(args.subjects) > 1:
-        raise ScenarioError("buffers", "", "one scenario at a time", EXPECTED)
+        raise ScenarioError(
+            "buffers", "", "several scenarios are given", f"one scenario at a time, or {EXPECTED}"
+        )
     args.scenario = args.subjects[0]
     scenario = load_scenario(args)
     needs = buffer_needs(scenario)

@@ -18,8 +18,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "check",
         help="validate a scenario or topology and print what it would build",
         description="Validate a scenario or a topology and print what it would build: hosts, "
-        "links, the subflows to expect, the timeline, and whether the buffers suffice. "
-        "Nothing is created.",
+        "links, expected subflows, the timeline, and whether the buffers suffice. Nothing is "
+        "created.",
+        epilog="Exit status: 0 it is valid, 2 it is not.",
     )
     add_scenario_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -28,13 +28,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "compare",
         help="run variants of a scenario several times and say which is better",
-        description="Run a scenario as it is and in variants, several times each, and say for the "
-        "goodput of every flow (for the time it takes, where it has a size) whether a variant is "
-        "better or worse, with 95 % confidence intervals. Run N of every variant has the same "
-        "seed; seeds also move the starts of flows a little.",
-        epilog="As in: mptcplab compare my.toml --tcp (does MPTCP help over my links?), or "
-        "mptcplab compare my.toml --variant tunables.scheduler=mine:MostRoom --repetitions 10 "
-        "(does my scheduler beat the default?). Exit status: 0 every run is valid, 1 one is not.",
+        description="Run a scenario and variants of it several times each, and say for the goodput "
+        "of every flow (of a flow with a size, for its completion time) whether a variant is "
+        "better or worse, with 95 % confidence intervals. The N-th runs of all variants have the "
+        "same seed, which also shifts the starts of flows a little.",
+        epilog="Examples: mptcplab compare my.toml --tcp (does MPTCP help on my links?); mptcplab "
+        "compare my.toml --variant tunables.scheduler=mine:MostRoom --repetitions 10 (does my "
+        "scheduler beat the default?). Exit status: 0 every run is valid, 1 one is not, 2 bad "
+        "input, 3 this machine cannot.",
     )
     add_scenario_arguments(parser)
     parser.add_argument(
@@ -44,23 +45,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="+",
         action="append",
         default=[],
-        help="a variant: one or several keys to change, as --set takes them (repeatable)",
+        help="one variant: the keys to change, as in --set (repeatable)",
     )
     parser.add_argument(
         "--tcp",
         action="store_true",
-        help="for each path, a variant with its MPTCP flows as plain TCP over that path alone",
+        help="add a variant for each path, with the MPTCP flows as plain TCP over that path alone",
     )
     parser.add_argument(
         "--repetitions",
         type=int,
         metavar="N",
-        help=f"runs of each variant (the scenario's; {REPETITIONS} where it says nothing)",
+        help=f"runs of each variant (default: the scenario's, or {REPETITIONS})",
     )
     parser.add_argument(
         "--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of all runs, made anew")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all runs, new or empty")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
 

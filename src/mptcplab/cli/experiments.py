@@ -12,7 +12,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "experiments",
         help="list the built-in scenarios and the question each asks",
         description="List the experiments of the 2012 report that come with mptcplab, by the name "
-        "that run and check take.",
+        "that `run` and `check` take.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON array")
     parser.set_defaults(run=run)

@@ -28,20 +28,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "goals",
         help="judge a congestion control by the three goals of RFC 6356, and its fairness",
         description="Run a scenario in which one MPTCP flow over several links shares its first "
-        "link with TCP flows; run it again with a TCP in its place on each link, and with "
-        "uncoupled subflows; say whether the goals of RFC 6356 hold, and how fair it was.",
-        epilog="As in: mptcplab goals --congestion olia; mptcplab goals I --congestion lia "
+        "link with TCP flows. Run it again with a TCP flow in its place on each link, and with "
+        "uncoupled subflows. Say whether the goals of RFC 6356 are met, and how fair the shares "
+        "were. A goal is undecided when the 95 % interval includes its limit.",
+        epilog="Examples: mptcplab goals --congestion olia; mptcplab goals I --congestion lia "
         '--set \'flows.mptcp.links=["link6", "link5"]\' --duration 200s. Exit status: 0 every '
-        "goal is met, 1 one is missed or undecided.",
+        "goal is met, 1 one is missed or undecided, 2 bad input, 3 this machine cannot.",
     )
     add_scenario_arguments(parser, default=EXAMPLE)
-    parser.add_argument("--congestion", metavar="NAME", help="of the MPTCP flow (the scenario's)")
-    parser.add_argument("--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed")
+    parser.add_argument(
+        "--congestion",
+        metavar="NAME",
+        help="congestion control of the MPTCP flow (default: the scenario's)",
+    )
+    parser.add_argument(
+        "--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed (default: %(default)s)"
+    )
     parser.add_argument(
         "--repetitions",
         type=int,
         metavar="N",
-        help=f"runs of each kind, each with the next seed (the scenario's, or {REPETITIONS})",
+        help="runs of each kind, each with the next seed "
+        f"(default: the scenario's, or {REPETITIONS})",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the runs in this folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from mptcplab.trace.trace import Trace
 
 _DESCRIPTION = """\
-Explain the MPTCP connections in captures (pcap or pcapng, gzip or zstd): what happened when, what
-each subflow carried, what held the data up.  Several files are merged by time; two that were taken
-at the two ends of the same connections are recognised and compared.  A run's folder is inspected
-with its captures, timeline and kernel events together."""
+Explain the MPTCP connections in captures (pcap or pcapng, also with gzip or zstd): what happened,
+what each subflow carried and what held the data up.  Several files are merged by time; two captures
+of the same connections, one at each end, are recognised and compared.  Of a run, the captures are
+shown together with the timeline and the events that its hosts recorded."""
+
+_EXIT_STATUS = "Exit status: 0 done, 2 a file or the filter cannot be read."
 
 _FILTER = """\
 list only these packets, for example: subtype == join and subflow == 2; dsn in 1..5000;
@@ -29,17 +31,24 @@ retransmission and not syn"""
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the program's parser."""
     parser = subparsers.add_parser(
-        "inspect", help="explain captures, or a run's captures", description=_DESCRIPTION
+        "inspect",
+        help="explain captures, or a run's captures",
+        description=_DESCRIPTION,
+        epilog=_EXIT_STATUS,
     )
-    parser.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE", help="file, or a run")
+    parser.add_argument(
+        "captures", nargs="+", type=Path, metavar="CAPTURE", help="a file, or the folder of a run"
+    )
     parser.add_argument("--filter", metavar="EXPR", help=_FILTER)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--packets", action="store_true", help="list packets, as tcpdump does")
-    what.add_argument("--events", action="store_true", help="list what happened, one per line")
-    what.add_argument("--json", action="store_true", help="print the reconstruction as JSON")
-    parser.add_argument("--tables", type=Path, metavar="DIR", help="write tables (Parquet) here")
+    what.add_argument("--packets", action="store_true", help="list the TCP packets, one per line")
+    what.add_argument("--events", action="store_true", help="list the events, one per line")
+    what.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--figures", type=Path, metavar="DIR", help="write PNG and SVG figures here"
+        "--tables", type=Path, metavar="DIR", help="write tables (Parquet) to this folder"
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="write figures (PNG and SVG) to this folder"
     )
     parser.add_argument(
         "--connection", type=int, metavar="N", help="only this connection (figures, events, text)"

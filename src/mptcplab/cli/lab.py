@@ -1,4 +1,4 @@
-"""``mptcplab lab``: a standing testbed to play in."""
+"""``mptcplab lab``: persistent testbeds, which run from ``lab up`` to ``lab down``."""
 
 from __future__ import annotations
 
@@ -14,46 +14,83 @@ _ENVIRONMENTS = ("lan", "wan", "all")
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``lab`` and its actions."""
-    lab = subparsers.add_parser("lab", help="make a testbed that stands, and play in it")
+    lab = subparsers.add_parser(
+        "lab",
+        help="start a persistent testbed and work in it",
+        description="Persistent testbeds on this machine. `lab up` creates one that runs until "
+        "`lab down`, which removes everything.",
+        epilog="Exit status: 0 done, 2 bad input, 3 this machine cannot; of `lab exec`, that of "
+        "the command.",
+    )
     actions = lab.add_subparsers(metavar="ACTION", required=True)
 
-    up = actions.add_parser("up", help="make a testbed of a topology or scenario; it stays")
-    up.add_argument("topology", help='a file, a built-in topology ("report") or experiment ("A")')
-    up.add_argument("--name", help="what to call it (default: the topology's own name)")
+    up = actions.add_parser(
+        "up",
+        help="create a testbed, which runs until `lab down`",
+        description="Create a testbed from a topology or scenario: hosts, links and switches, "
+        "without the flows and the timeline. It runs until `lab down`, which removes everything.",
+    )
+    up.add_argument(
+        "topology",
+        metavar="TOPOLOGY",
+        help='a topology or scenario file, or a built-in name ("report", or "A" to "I")',
+    )
+    up.add_argument("--name", metavar="NAME", help="name of the testbed (default: the topology's)")
     up.set_defaults(run=_up)
 
-    show = actions.add_parser("list", help="list the testbeds that stand")
+    show = actions.add_parser("list", help="list the testbeds that are running")
     show.set_defaults(run=_list)
 
-    execute = actions.add_parser("exec", help="run a program on a host: lab exec HOST -- COMMAND")
-    execute.add_argument("host")
-    execute.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+    execute = actions.add_parser(
+        "exec",
+        help="run a command on a host of a testbed",
+        usage="mptcplab lab exec [-h] [--name NAME] HOST -- COMMAND [ARGUMENT ...]",
+        description="Run a command on a host of a testbed, in this terminal and folder. The exit "
+        "status is the command's.",
+    )
+    execute.add_argument("host", metavar="HOST", help="the host; `lab list` shows the names")
+    execute.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments"
+    )
     _add_name(execute)
     execute.set_defaults(run=_exec)
 
     links = actions.add_parser(
         "links",
-        help="show the links, or choose which are up",
-        description="Without arguments, show the links. With an environment, set those of its "
-        "links that have the given speed up and all others down, as the report's script did; with "
-        "--up or --down, set those and leave the others alone. Management links stay as they are.",
+        help="show the links of a testbed, or set them up and down",
+        description="Without arguments, show the links. With an environment, set its links (those "
+        "of the given speed) up and all others down, as the report's script did. With --up or "
+        "--down, set only these links and leave the others as they are. Management links always "
+        "stay as they are.",
     )
-    links.add_argument("environment", nargs="?", choices=_ENVIRONMENTS)
-    links.add_argument("--speed", help="1 or 10 (Gb/s), or a rate such as 300M")
+    links.add_argument(
+        "environment", nargs="?", choices=_ENVIRONMENTS, help="links of this environment"
+    )
+    links.add_argument(
+        "--speed", metavar="RATE", help="only links of this rate: 1 or 10 (Gb/s), or 300M"
+    )
     which = links.add_mutually_exclusive_group()
-    which.add_argument("--up", action="store_true", help="only set these up")
-    which.add_argument("--down", action="store_true", help="only set these down")
+    which.add_argument("--up", action="store_true", help="set these links up; change no others")
+    which.add_argument("--down", action="store_true", help="set these links down; change no others")
     _add_name(links)
     links.set_defaults(run=_links)
 
-    down = actions.add_parser("down", help="take a testbed down")
-    down.add_argument("name", nargs="?")
-    down.add_argument("--all", action="store_true", help="every testbed of yours")
+    down = actions.add_parser(
+        "down",
+        help="remove a testbed and everything in it",
+        description="Remove a testbed: its hosts, its links and the programs that run in it.",
+    )
+    down.add_argument(
+        "name", nargs="?", metavar="NAME", help="the testbed; needed where several are running"
+    )
+    down.add_argument("--all", action="store_true", help="remove all your testbeds")
     down.set_defaults(run=_down)
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", help="of the testbed, where more than one stands")
+    parser.add_argument(
+        "--name", metavar="NAME", help="the testbed; needed where several are running"
+    )
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -75,8 +112,8 @@ def _up(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     entry = standing_lab.find(name)
-    print(f"{name} stands: {', '.join(entry.hosts)}")
-    print(f"try: mptcplab lab exec {entry.hosts[0]} -- sh   and: mptcplab lab down {name}")
+    print(f"{name} is up: {', '.join(entry.hosts)}")
+    print(f"next: mptcplab lab exec {entry.hosts[0]} -- sh   and: mptcplab lab down {name}")
     return 0
 
 
@@ -96,7 +133,9 @@ def _exec(args: argparse.Namespace) -> int:
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
-        raise standing_lab.LabError("lab exec: no command; write `lab exec HOST -- COMMAND`")
+        raise standing_lab.LabError(
+            "lab exec: there is no command; expected `lab exec HOST -- COMMAND`"
+        )
     return standing_lab.execute(standing_lab.find(args.name), args.host, command)
 
 
@@ -106,7 +145,10 @@ def _links(args: argparse.Namespace) -> int:
     entry = standing_lab.find(args.name)
     if args.environment is None:
         if args.speed or args.up or args.down:
-            raise standing_lab.LabError(f"lab links: say which, one of {', '.join(_ENVIRONMENTS)}")
+            raise standing_lab.LabError(
+                "lab links: --speed, --up and --down need an environment; expected one of "
+                + ", ".join(_ENVIRONMENTS)
+            )
     else:
         _switch(entry, args)
     _show(entry)
@@ -125,7 +167,11 @@ def _switch(entry: Entry, args: argparse.Namespace) -> None:
         if args.environment in ("all", link["environment"]) and rate in (None, link["rate_bps"])
     ]
     if not chosen:
-        raise standing_lab.LabError(f"lab {entry.name} has no such links")
+        at = "" if args.speed is None else f" with --speed {args.speed}"
+        raise standing_lab.LabError(
+            f"lab {entry.name}: there are no links of {args.environment}{at}; `lab links` without "
+            "arguments lists them all"
+        )
     wanted = {link["name"]: not args.down for link in chosen}
     if not args.up and not args.down:
         wanted = {link["name"]: False for link in movable} | wanted

@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "check": "validate a scenario or topology and print what it would build",
     "compare": "run variants of a scenario several times and say which is better",
     "experiments": "list the built-in scenarios and the question each asks",
-    "lab": "make a testbed that stands, and play in it",
+    "lab": "start a persistent testbed and work in it",
     "doctor": "say what this machine can do, and what to do about what it cannot",
     "reproduce": "run experiments with their sweeps and sum them up",
     "show": "show a finished run again",

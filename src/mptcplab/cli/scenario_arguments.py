@@ -1,4 +1,4 @@
-"""The arguments that say which scenario, and how it is to differ from its file."""
+"""The arguments that choose a scenario and change it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def add_scenario_arguments(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
-    """Add SCENARIO (optional where there is a default), --set, and the options of time and seed."""
-    text = "a file, or a built-in name such as A"
+    """Add SCENARIO (optional with a default), --set, and the options for times and the seed."""
+    text = "a scenario file, or a built-in name such as A"
     if default is None:
         parser.add_argument("scenario", metavar="SCENARIO", help=text)
     else:
@@ -29,19 +29,23 @@ def add_scenario_arguments(parser: argparse.ArgumentParser, default: Path | None
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="change a key of the file, as in flows.*.buffer=10MB (repeatable)",
+        help="change a key of the scenario, as in flows.*.buffer=10MB (repeatable)",
     )
     parser.add_argument(
-        "--duration", metavar="T", help="run this long; timeline and flows keep their shape"
+        "--duration", metavar="T", help="duration of the run; timeline and flows scale with it"
     )
     parser.add_argument(
         "--time-scale",
         type=float,
         metavar="X",
-        help="multiply all times of timeline and flows, as in 0.05; links stay as they are",
+        help="multiply all times of timeline and flows, as in 0.05; links do not change",
     )
-    parser.add_argument("--interval", metavar="T", help="time between samples (1s)")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random")
+    parser.add_argument(
+        "--interval", metavar="T", help="time between samples (default: the scenario's)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of all random numbers (default: the scenario's)"
+    )
 
 
 def load_scenario(args: argparse.Namespace) -> Scenario:

@@ -13,17 +13,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "schema",
         help="print the scenario file's JSON Schema, for editors",
-        description="Print the JSON Schema (Draft 2020-12) of scenario files. Editors with TOML "
-        "support (Even Better TOML, Taplo) complete and check by it: put "
+        description="Print the JSON Schema (Draft 2020-12) of scenario files. Editors that support "
+        "it (Even Better TOML, Taplo) complete and check keys: write "
         '"#:schema FILE" in the first line of a scenario.',
+        epilog="Exit status: 0 done, 2 FILE cannot be written.",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there, not to the terminal")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to this file")
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
-        "--topology", action="store_true", help="the schema of topology files instead"
+        "--topology", action="store_true", help="print the schema of topology files instead"
     )
     form.add_argument(
-        "--documentation", action="store_true", help="the reference page (Markdown) instead"
+        "--documentation", action="store_true", help="print the reference page (Markdown) instead"
     )
     parser.set_defaults(run=run)
 

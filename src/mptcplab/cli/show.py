@@ -12,9 +12,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "show",
         help="show a finished run again",
-        description="Print the table and verdict of a finished run and draw its figure anew.",
+        description="Print the table and the verdict of a finished run, and draw its figure again.",
+        epilog="Exit status: 0 the run is valid, 1 it is not, 2 the folder holds no run.",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder that `run` printed")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="the folder of the run, which `run` printed"
+    )
     parser.add_argument("--json", action="store_true", help="print the JSON object of `run --json`")
     parser.set_defaults(run=run)
 

@@ -24,28 +24,36 @@ SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart")
 
 TUNABLES = Section(
     "tunables",
-    "What the report set with sysctl, and what today's kernels add, for all hosts.",
+    "Settings of the TCP and MPTCP stack, for all hosts: those that the report set with sysctl, "
+    "and some that kernels have gained since.",
     {
         "enabled": Key(
-            value_kinds.BOOLEAN, "Whether MPTCP is used; off, a flow is plain TCP.", True
+            value_kinds.BOOLEAN, "Whether MPTCP is used; without it, flows are plain TCP.", True
         ),
-        "checksum": Key(value_kinds.BOOLEAN, "The DSS checksum (RFC 8684 section 3.3.1).", False),
+        "checksum": Key(
+            value_kinds.BOOLEAN, "Whether to use DSS checksums (RFC 8684 section 3.3.1).", False
+        ),
         "mss": Key(
             value_kinds.integer(88, 65495),
-            "Value of the MSS option (RFC 9293 section 3.7.1); TCP's own options come out of it.",
+            "Value of the MSS option (RFC 9293 section 3.7.1). TCP options take their space from "
+            "it.",
             shown="from the MTU",
         ),
         "ndiffports": Key(
             value_kinds.integer(0, 9),
-            "1 makes a full mesh of the addresses, 0 leaves the initial subflow alone, "
-            "n opens n subflows on the initial address pair.",
+            "Subflows on the initial pair of addresses, where it is 2 or more; 1 is a full mesh "
+            "of the addresses, 0 the initial subflow alone.",
             1,
         ),
-        "debug": Key(value_kinds.BOOLEAN, "Write what the stack does to the run's log.", False),
+        "debug": Key(
+            value_kinds.BOOLEAN,
+            "The report's switch for the kernel's debug log. Accepted, and without effect today.",
+            False,
+        ),
         "path_manager": Key(
             value_kinds.choice("link-aware", "kernel", classes=True),
-            '"kernel" knows nothing of link state, as upstream; "link-aware" opens a subflow anew '
-            "when its link returns.",
+            '"link-aware" opens a subflow again when its link comes back; "kernel" does not follow '
+            "the state of links, as upstream.",
             "link-aware",
         ),
         "scheduler": Key(
@@ -62,64 +70,70 @@ TUNABLES = Section(
                 "ecf",
                 classes=True,
             ),
-            'Which subflow carries the next data. "default" is what each stack has: the kernel its '
-            'own, which ours calls "linux-default", and ours "lowest-rtt" with the two cures for '
-            "small buffers of NSDI 2012, retransmission and penalisation; of these "
-            '"lowest-rtt-m1" has the first and "lowest-rtt-plain" none. "2012" counts in '
-            "simulation alone, where round trips below a tick of 4 ms are equal to it, as Linux "
-            "3.2 measured them. Upstream kernels have their default only.",
+            "Which subflow carries the next data. \"default\" is each stack's own: the kernel's "
+            'only one, which is "linux-default" in our stack, and "lowest-rtt" in ours. '
+            '"lowest-rtt" has opportunistic retransmission and penalisation, the two mechanisms '
+            'of NSDI 2012 for small receive buffers; "lowest-rtt-m1" has the first alone, '
+            '"lowest-rtt-plain" neither. "2012" is the latter, with round trips shorter than a '
+            "tick of 4 ms counted as a tick, as Linux 3.2 measured them; it has an effect in "
+            "simulation alone.",
             "default",
         ),
         "receive_buffer_max": Key(
             value_kinds.size(4096, 2**31 - 1),
-            "What receive buffer autotuning may reach (tcp_rmem).",
+            "Largest receive buffer that autotuning may choose (third value of tcp_rmem).",
             shown="the stack's own",
             aliases=("rmem_max", "tcp_rmem", "rmem"),
         ),
         "send_buffer_max": Key(
             value_kinds.size(4096, 2**31 - 1),
-            "What send buffer autotuning may reach (tcp_wmem).",
+            "Largest send buffer that autotuning may choose (third value of tcp_wmem).",
             shown="the stack's own",
             aliases=("wmem_max", "tcp_wmem", "wmem"),
         ),
         "tcp_rto_max_ms": Key(
             value_kinds.integer(1000, 120_000),
-            "Upper bound of the retransmission timeout, in ms (Linux 6.15 and later).",
+            "Largest retransmission timeout, in ms (Linux 6.15 and later).",
             shown="the stack's own",
             aliases=("rto_max", "rto_max_ms"),
         ),
         "tcp_retries2": Key(
             value_kinds.integer(1, 255),
-            "Timeouts before a connection or subflow is given up.",
+            "Retransmission timeouts in a row after which a subflow or TCP connection is closed.",
             shown="the stack's own",
             aliases=("retries2",),
         ),
         "stale_loss_cnt": Key(
             value_kinds.integer(0, 255),
-            "MPTCP-level timeouts without progress before a subflow is stale; 0 is never.",
+            "Timeouts without progress after which a subflow is stale, so that the scheduler "
+            "avoids it; 0: never. The kernel counts MPTCP-level timeouts, our stack the subflow's "
+            "own.",
             shown="the stack's own",
         ),
         "close_timeout": Key(
             value_kinds.DURATION,
-            "How long a connection lives without any subflow; whole seconds.",
+            "How long a connection without subflows waits for a new one before it ends; whole "
+            "seconds.",
             shown="the stack's own",
         ),
         "add_addr_timeout": Key(
             value_kinds.DURATION,
-            "How long to wait for an ADD_ADDR's echo before sending it again; whole seconds.",
+            "Longest wait for the echo of an ADD_ADDR before it is sent again: the wait is this "
+            "or the retransmission timeout, whichever is less, doubled each time (before Linux "
+            "6.18, always this); 0: never again. Whole seconds.",
             shown="the stack's own",
         ),
         "sysctls": Key(
             Settings(value_kinds.SYSCTL, SYSCTL_NAME),
-            'Any further sysctl of a network namespace, as `"net.ipv4.tcp_sack" = 0`; kernel '
-            "hosts only.",
+            'Other sysctls of a network namespace, such as `"net.ipv4.tcp_sack" = 0`. For hosts '
+            "with the kernel's stack.",
         ),
     },
 )
 
 HOST_TUNABLES = Section(
     "hosts.NAME.tunables",
-    "The tunables of one host, where they differ from those of all.",
+    "Tunables of one host that differ from those of all hosts.",
     {
         name: replace(key, default=None, shown="as in `tunables`")
         for name, key in TUNABLES.keys.items()
@@ -128,11 +142,11 @@ HOST_TUNABLES = Section(
 
 NIC = Section(
     "hosts.NAME.nics",
-    'The NICs of a host, for those whose rate matters: `nics = { eth8 = "10Gb/s" }`.',
+    'NICs whose own rate is a limit: `nics = { eth8 = "10Gb/s" }`.',
     {
         "rate": Key(
             value_kinds.RATE,
-            "What all VLANs of the NIC share, each way.",
+            "Rate that all VLANs of the NIC share, in each direction.",
             shown="unlimited",
             aliases=("speed", "bandwidth"),
         )
@@ -141,8 +155,9 @@ NIC = Section(
 
 INTERFACE = Section(
     "hosts.NAME.interfaces",
-    "The interfaces of a host; an address or a list of them may stand for the table: "
-    '`"eth8.520" = "192.168.21.1/24"`. `eth8.520` is VLAN 520 on NIC eth8, `eth0` the NIC itself.',
+    "The interfaces of a host. An address, or a list of addresses, may take the place of the "
+    'table: `"eth8.520" = "192.168.21.1/24"`. `eth8.520` is VLAN 520 on NIC eth8; `eth0` is NIC '
+    "eth0 without a VLAN.",
     {
         "addresses": Key(
             value_kinds.ADDRESSES,
@@ -151,32 +166,32 @@ INTERFACE = Section(
             "derived",
             aliases=("address", "ip"),
         ),
-        "nic": Key(value_kinds.TEXT, "The NIC it belongs to.", shown="from the name"),
-        "vlan": Key(value_kinds.integer(1, 4094), "VLAN id (IEEE 802.1Q).", shown="from the name"),
+        "nic": Key(value_kinds.TEXT, "The NIC that carries it.", shown="from the name"),
+        "vlan": Key(value_kinds.integer(1, 4094), "VLAN ID (IEEE 802.1Q).", shown="from the name"),
         "mtu": Key(
-            value_kinds.integer(576, 65535), "Largest IP packet, bytes.", shown="the link's"
+            value_kinds.integer(576, 65535), "Largest IP packet, in bytes.", shown="the link's"
         ),
         "multipath": Key(
-            value_kinds.BOOLEAN, "Off keeps the interface out of MPTCP (`multipath off`).", True
+            value_kinds.BOOLEAN, "Whether MPTCP may use it (false: `multipath off` in 2012).", True
         ),
     },
 )
 
 HOST = Section(
     "hosts",
-    'The hosts, as tables or, where nothing is to be said of them, as `hosts = ["alice", "bob"]`. '
-    "NICs, interfaces and addresses that are not given are derived.",
+    'The hosts: tables, or a list of names such as `hosts = ["alice", "bob"]`. NICs, interfaces '
+    "and addresses that are not given are derived.",
     {
         "stack": Key(
             value_kinds.choice("kernel", "ours"),
-            "Whose TCP the host runs on the Linux testbed: its kernel's, or ours on a TUN device, "
-            "which may talk to the kernel's. Simulated hosts run ours, whatever stands here.",
+            "Which TCP stack the host uses on the Linux testbed: the kernel's, or mptcplab's over "
+            "a TUN device. The two work together. Simulated hosts always use mptcplab's.",
             "kernel",
         ),
         "cpu": Key(
             value_kinds.choice("none", "2012", "modern"),
-            "Cost of packets on a simulated host's CPU: none, the report's machines, today's. "
-            "The Linux testbed has the CPU it has.",
+            "CPU cost of packets on a simulated host: none, that of the report's machines, or "
+            "that of current ones. The Linux testbed ignores it.",
             "none",
         ),
         "nics": Key(
@@ -192,12 +207,12 @@ HOST = Section(
 
 SWITCH = Section(
     "switches",
-    "Learning Ethernet switches (one VLAN's worth of switch: a broadcast domain).",
+    "Learning Ethernet switches, each one broadcast domain (one VLAN of a real switch).",
     {
         "ports": Key(
             value_kinds.NAMES,
-            'Interfaces plugged straight in ("host:interface"), at their NIC\'s rate, no delay. '
-            "Links with an end at the switch need not stand here.",
+            'Interfaces connected to the switch without a link ("host:interface"): at the rate of '
+            "their NIC, without delay. Links that end at the switch are not listed here.",
             (),
             "none",
         )
@@ -207,85 +222,90 @@ SWITCH = Section(
 _CHANNEL: dict[str, Key] = {
     "rate": Key(
         value_kinds.RATE,
-        "Capacity of each direction; counts frames as tc does, with Ethernet header and VLAN tag.",
+        "Rate of each direction. Frames count with Ethernet header and VLAN tag, as in tc.",
         shown="unlimited",
         aliases=("bandwidth", "speed", "capacity"),
     ),
     "delay": Key(
-        value_kinds.DURATION, "One way, each direction.", shown="none", aliases=("latency", "owd")
+        value_kinds.DURATION,
+        "One-way delay of each direction.",
+        shown="none",
+        aliases=("latency", "owd"),
     ),
     "jitter": Key(
         value_kinds.DURATION,
-        "The delay varies uniformly by up to this much; frames stay in order.",
+        "The delay varies uniformly by up to this, either way; frames stay in order.",
         0,
         "none",
     ),
     "loss": Key(value_kinds.FRACTION, "Probability of loss for each packet.", 0.0, "none"),
     "queue": Key(
         value_kinds.QUEUE,
-        "Limit in packets, bytes, time at the link's rate, or BDP (rate times the link's "
-        "RTT); a list of one in packets and one other: whichever is reached first.",
+        "Limit in packets, bytes, time at the link's rate, or BDP (rate times the link's RTT). Of "
+        "a list of two, one in packets and one in another unit, the first to be reached counts.",
         shown="the larger of 1 BDP and 100 full frames",
         aliases=("buffer", "limit", "queue_size", "qlen"),
     ),
     "discipline": Key(
         value_kinds.choice("drop-tail", "red"),
-        "What the queue drops: what finds it full, or at random before (random early detection, "
-        "gentle, from a sixth of the limit on).",
+        "What the queue drops: packets that find it full (drop-tail), or some at random before, "
+        "from a sixth of the limit on (gentle random early detection).",
         "drop-tail",
         aliases=("qdisc", "queue_discipline", "aqm"),
     ),
     "overhead": Key(
         value_kinds.integer(0, 256),
-        "Bytes charged for each frame beyond its header; 24 is Ethernet's preamble, FCS and gap.",
+        "Extra bytes that each frame takes on the link; 24 are Ethernet's preamble, FCS and gap.",
         0,
     ),
 }
 
 DIRECTION = Section(
     "links.NAME.forward",
-    "What differs in one direction: `[links.NAME.forward]` is from the first end to the second, "
+    "Values for one direction alone: `[links.NAME.forward]` is from the first end to the second, "
     "`[links.NAME.backward]` from the second to the first.",
     {name: replace(key, default=None, shown="as the link's") for name, key in _CHANNEL.items()},
 )
 
 LINK = Section(
     "links",
-    "Emulated wires. With `topology` given, a table here changes that topology's link of the name, "
-    "or adds one.",
+    "Emulated links. In a scenario with a `topology`, a table here changes the topology's link of "
+    "that name, or adds a link.",
     {
         "between": Key(
             value_kinds.BETWEEN,
-            "The two ends: a host (its next free interface), `host:interface`, or a switch.",
+            "The two ends, each a host (its next free interface), a `host:interface` or a switch.",
             required=True,
             aliases=("ends", "from", "to", "nodes", "endpoints"),
         ),
         **_CHANNEL,
         "rtt": Key(
             value_kinds.DURATION,
-            "Round trip: half of it is the delay of each direction. Instead of `delay`.",
+            "Round-trip time, in place of `delay`: half of it is the delay of each direction.",
             shown="none",
         ),
-        "mtu": Key(value_kinds.integer(576, 65535), "Largest IP packet, bytes.", 1500),
-        "up": Key(value_kinds.BOOLEAN, "State at the start of the run.", True),
+        "mtu": Key(value_kinds.integer(576, 65535), "Largest IP packet, in bytes.", 1500),
+        "up": Key(value_kinds.BOOLEAN, "Whether the link is up at the start of the run.", True),
         "families": Key(
-            value_kinds.FAMILIES, "Address families to derive on this link.", shown="the scenario's"
+            value_kinds.FAMILIES,
+            "Address families that interfaces on this link get addresses of.",
+            shown="the scenario's",
         ),
         "driver": Key(
             value_kinds.choice("auto", "kernel", "netem", "tap"),
-            "What emulates it on the Linux testbed: kernel shaping without delay, netem, or our "
-            "TAP emulator.",
+            "What emulates the link on the Linux testbed: the kernel's shaper (rate, no delay), "
+            "netem, or mptcplab's emulator on TAP devices.",
             "auto",
         ),
         "environment": Key(
             value_kinds.choice("", "lan", "wan", "man"),
-            "The report's grouping.",
+            "The report's group of links: LAN, WAN or management.",
             "",
             "none",
             aliases=("env",),
         ),
-        "forward": Key(Table(DIRECTION), "What differs from first to second end."),
-        "backward": Key(Table(DIRECTION), "What differs from second to first end."),
+        "forward": Key(Table(DIRECTION), "Values from the first end to the second alone."),
+        "backward": Key(Table(DIRECTION), "Values from the second end to the first alone."),
     },
     (Rule(("delay", "rtt"), 0, 1),),
 )
@@ -305,8 +325,8 @@ FLOW = Section(
         ),
         "application": Key(
             value_kinds.choice("bulk", "iperf3", "striped"),
-            '"bulk" sends without end and checks every byte that arrives; "iperf3" is that '
-            'program; "striped" is one file over parallel TCP connections spread over the '
+            'What sends: "bulk" writes as fast as the connection takes data; "iperf3" runs that '
+            'program; "striped" sends one file over parallel TCP connections spread over the '
             "links, as GridFTP does.",
             "bulk",
             aliases=("app",),
@@ -317,13 +337,13 @@ FLOW = Section(
             1,
             aliases=("sessions", "parallel"),
         ),
-        "start": Key(value_kinds.DURATION, "When it starts.", 0, "0"),
-        "stop": Key(value_kinds.POSITIVE_DURATION, "When it stops.", shown="at the end"),
-        "size": Key(value_kinds.size(1), "Bytes after which it is done.", shown="without end"),
+        "start": Key(value_kinds.DURATION, "When the flow starts.", 0, "0"),
+        "stop": Key(value_kinds.POSITIVE_DURATION, "When the flow stops.", shown="at the end"),
+        "size": Key(value_kinds.size(1), "Bytes to send; the flow ends then.", shown="no limit"),
         "buffer": Key(
             value_kinds.size(4096, 2**31 - 1),
-            "Send and receive buffer of the sockets: what getsockopt returns. (`iperf -w` asks for "
-            "half of what the kernel then gives.)",
+            "Send and receive buffer of the sockets, as getsockopt returns it: twice what `iperf "
+            "-w` or setsockopt asks for.",
             shown="autotuned",
             aliases=("window", "socket_buffer", "w"),
         ),
@@ -341,22 +361,23 @@ FLOW = Section(
         ),
         "write_size": Key(
             value_kinds.size(1, 2**30),
-            "Bytes of one write (`iperf -l`).",
+            "Bytes of each write (`iperf -l`).",
             65536,
             '"64KiB"',
             aliases=("length", "block_size"),
         ),
         "congestion": Key(
             value_kinds.choice(*CONGESTION, classes=True),
-            "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
-            "upstream kernels cannot. Simulation has these, reno and cubic.",
+            "Congestion control. Coupled over the subflows are lia, olia, olia-linux, balia and "
+            "wvegas, which upstream kernels do not have. Simulation has these, reno, cubic and "
+            "cubic-hystart.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),
         "links": Key(
             value_kinds.NAMES,
-            "The links it may use; the first carries the initial subflow.",
-            shown="all that join the hosts",
+            "The links that the flow may use; the first carries the initial subflow.",
+            shown="all between the hosts",
             aliases=("paths", "via", "use"),
         ),
         "client": Key(
@@ -369,7 +390,8 @@ FLOW = Section(
         ),
         "verify": Key(
             value_kinds.BOOLEAN,
-            "Check every byte at the receiver.",
+            "Whether the receiver checks every byte. In simulation, where data are a length "
+            "alone, the bytes are counted.",
             shown="true; false for iperf3",
             aliases=("check",),
         ),
@@ -378,85 +400,89 @@ FLOW = Section(
 
 ACTION = Section(
     "timeline",
-    "What happens when. One entry may hold several of `up`, `down`, `change`, `start` and `stop`; "
-    "`rate`, `delay`, `rtt`, `jitter` and `loss` say what `change` sets.",
+    "Events during the run. One entry may have several of `up`, `down`, `change`, `start` and "
+    "`stop`; `rate`, `delay`, `rtt`, `jitter` and `loss` are the values that `change` sets.",
     {
         "at": Key(
             value_kinds.DURATION,
-            "When, from the start of the run.",
+            "When, counted from the start of the run.",
             required=True,
             aliases=("time", "t"),
         ),
-        "up": Key(value_kinds.NAMES, "Links, or NICs as `host:nic` with all their VLANs."),
-        "down": Key(value_kinds.NAMES, "Links, or NICs as `host:nic` with all their VLANs."),
+        "up": Key(value_kinds.NAMES, "Links to set up, or NICs (`host:nic`) with all their VLANs."),
+        "down": Key(
+            value_kinds.NAMES, "Links to set down, or NICs (`host:nic`) with all their VLANs."
+        ),
         "change": Key(value_kinds.NAMES, "Links to change.", aliases=("set", "modify")),
         "start": Key(value_kinds.NAMES, "Flows to start."),
         "stop": Key(value_kinds.NAMES, "Flows to stop."),
         "rate": Key(value_kinds.RATE, "New rate."),
         "delay": Key(value_kinds.DURATION, "New delay, one way."),
-        "rtt": Key(value_kinds.DURATION, "New round trip, half of it each way."),
+        "rtt": Key(value_kinds.DURATION, "New round-trip time, half of it each way."),
         "jitter": Key(value_kinds.DURATION, "New jitter."),
         "loss": Key(value_kinds.FRACTION, "New loss."),
         "direction": Key(
             value_kinds.choice("both", "forward", "backward"),
-            "Direction that `change` sets.",
+            "Direction that `change` applies to.",
             "both",
         ),
-        "label": Key(value_kinds.TEXT, "What figures print.", "", "made from the action"),
+        "label": Key(value_kinds.TEXT, "Label in figures.", "", "made from the action"),
     },
     (Rule(("up", "down", "change", "start", "stop"), 1, 5), Rule(("delay", "rtt"), 0, 1)),
 )
 
-_OF = Key(value_kinds.TEXT, '"total", a flow or a link.', "total")
+_OF = Key(value_kinds.TEXT, 'What is measured: "total", a flow or a link.', "total")
 _STAGE = Key(
     value_kinds.integer(0, 1000),
-    "Stretch between timeline actions, from 0.",
+    "Number of the stage, counted from 0: stages are what timeline actions divide the run into.",
     shown="the whole run",
 )
 
 EXPECT = Section(
     "expect",
-    "What the verdict holds the run against.",
+    "Expected goodput, which the verdict compares with the run's.",
     {
         "goodput": Key(value_kinds.RATE, "Expected goodput.", aliases=("value", "rate")),
-        "tolerance": Key(value_kinds.FRACTION, "How far off it may be.", 0.05, '"5%"'),
+        "tolerance": Key(value_kinds.FRACTION, "Allowed deviation from `goodput`.", 0.05, '"5%"'),
         "at_least": Key(
-            value_kinds.RATE, "Goodput to reach; instead of `goodput`.", aliases=("minimum", "min")
+            value_kinds.RATE, "Least goodput, in place of `goodput`.", aliases=("minimum", "min")
         ),
         "stage": _STAGE,
         "of": _OF,
         "settle": Key(
             value_kinds.DURATION,
-            "How long after the stage's start to begin measuring. A stage that leaves less than "
-            "two intervals after it is too short to judge.",
+            "Time from the start of the stage that is left out of the measurement. A stage of "
+            "which less than two intervals remain is too short to judge.",
             0,
             "0",
         ),
-        "source": Key(value_kinds.TEXT, "Why this value.", "", "none"),
+        "source": Key(value_kinds.TEXT, "Where the value comes from.", "", "none"),
     },
     (Rule(("goodput", "at_least"), 1, 1),),
 )
 
 MEASURED = Section(
     "report.measured",
-    "Values that the 2012 report gives.",
+    "Values that the 2012 report measured.",
     {
         "value": Key(value_kinds.RATE, "The rate measured.", required=True, aliases=("goodput",)),
         "source": Key(value_kinds.TEXT, "Section, figure or table.", required=True),
         "stage": _STAGE,
         "of": _OF,
-        "note": Key(value_kinds.TEXT, "What to know about it.", "", "none"),
+        "note": Key(value_kinds.TEXT, "A remark on the value.", "", "none"),
     },
 )
 
 REPORT = Section(
     "report",
-    "What the 2012 report says of the experiment.",
+    "What the 2012 report says about the experiment.",
     {
-        "section": Key(value_kinds.TEXT, "Its section.", "", "none"),
-        "figures": Key(value_kinds.FIGURES, "Its figures.", (), "none"),
-        "summary": Key(value_kinds.TEXT, "What it found, in a sentence or two.", "", "none"),
-        "measured": Key(Rows(MEASURED), "Values it gives."),
+        "section": Key(value_kinds.TEXT, "The section of the report.", "", "none"),
+        "figures": Key(value_kinds.FIGURES, "The figures of the report.", (), "none"),
+        "summary": Key(
+            value_kinds.TEXT, "What the report found, in a sentence or two.", "", "none"
+        ),
+        "measured": Key(Rows(MEASURED), "Values that the report gives."),
     },
 )
 
@@ -464,36 +490,39 @@ POINT = Section(
     "sweep.points",
     "One run of a sweep.",
     {
-        "label": Key(value_kinds.TEXT, "Its name in tables and figures.", required=True),
-        "set": Key(value_kinds.STRINGS, "What differs, as `--set` takes it.", required=True),
-        "x": Key(value_kinds.NUMBER, "Its place on the axis.", shown="its position"),
-        "figures": Key(
-            value_kinds.FIGURES, "The report's figures of this point over time.", (), "none"
+        "label": Key(value_kinds.TEXT, "Name of the run in tables and figures.", required=True),
+        "set": Key(
+            value_kinds.STRINGS, "Keys to change, as `KEY=VALUE` of `--set`.", required=True
         ),
-        "measured": Key(Rows(MEASURED), "What the report measured at this point."),
+        "x": Key(value_kinds.NUMBER, "Position on the axis.", shown="its number in the list"),
+        "figures": Key(
+            value_kinds.FIGURES, "The report's figures of this run over time.", (), "none"
+        ),
+        "measured": Key(Rows(MEASURED), "Values that the report measured in this run."),
     },
 )
 
 SWEEP = Section(
     "sweep",
-    "Variants of the scenario that belong in one figure; a plain run ignores them.",
+    "Variants of the scenario for one figure, which `mptcplab reproduce` runs; `mptcplab run` "
+    "ignores them.",
     {
-        "axis": Key(value_kinds.TEXT, "What the axis shows, with its unit.", "", "none"),
+        "axis": Key(value_kinds.TEXT, "Label of the axis, with its unit.", "", "none"),
         "figures": Key(value_kinds.FIGURES, "The report's figures of the whole sweep.", (), "none"),
         "points": Key(Rows(POINT), "The variants.", required=True),
     },
 )
 
 _NETWORK: dict[str, Key] = {
-    "title": Key(value_kinds.TEXT, "One line on what it is.", "", "none"),
+    "title": Key(value_kinds.TEXT, "A title of one line.", "", "none"),
     "families": Key(
         value_kinds.FAMILIES,
-        "Address families every interface gets; families it has no address of are derived.",
+        "Address families that every interface has; missing addresses are derived.",
         shown='"ipv4" where an interface has none',
         aliases=("family",),
     ),
     "hosts": Key(Tables(HOST, "host", listed=True), "The hosts."),
-    "switches": Key(Tables(SWITCH, "switch", listed=True), "Switches."),
+    "switches": Key(Tables(SWITCH, "switch", listed=True), "The switches."),
     "links": Key(Tables(LINK, "link"), "The links."),
 }
 
@@ -503,10 +532,10 @@ TOPOLOGY = Section(
 
 SCENARIO = Section(
     "scenario file",
-    "One experiment: a network, what flows over it and what happens to it.",
+    "One experiment: a network, its traffic, and events during the run.",
     {
         "title": _NETWORK["title"],
-        "question": Key(value_kinds.TEXT, "The question that the run answers.", "", "none"),
+        "question": Key(value_kinds.TEXT, "The question that the run is to answer.", "", "none"),
         "duration": Key(
             value_kinds.POSITIVE_DURATION,
             "How long the run lasts.",
@@ -515,15 +544,16 @@ SCENARIO = Section(
         ),
         "interval": Key(
             value_kinds.POSITIVE_DURATION,
-            "Time between samples, 10 ms at least. A run made shorter takes samples as often as "
-            "gives its shortest stage ten, unless `--interval` says otherwise.",
+            "Time between samples, at least 10 ms. When `--duration` or `--time-scale` shortens a "
+            "run, the interval becomes short enough for ten samples in the shortest stage, unless "
+            "`--interval` is given.",
             1_000_000_000,
             '"1s"',
         ),
-        "seed": Key(value_kinds.integer(0, 2**63 - 1), "Of everything random.", 1),
+        "seed": Key(value_kinds.integer(0, 2**63 - 1), "Seed of all random numbers.", 1),
         "repetitions": Key(
             value_kinds.integer(1, 1000),
-            "Runs that a comparison makes, each with the next seed.",
+            "How many runs `compare` and `goals` make of each variant, each with the next seed.",
             1,
         ),
         "captures": Key(
@@ -541,7 +571,7 @@ SCENARIO = Section(
         ),
         "use": Key(
             value_kinds.NAMES,
-            "The links to build, of all that topology and file declare.",
+            "The links to build, of those that the topology and this file declare.",
             shown="all",
             aliases=("use_links",),
         ),
@@ -550,9 +580,9 @@ SCENARIO = Section(
         "switches": _NETWORK["switches"],
         "links": _NETWORK["links"],
         "tunables": Key(Table(TUNABLES), "Tunables of all hosts."),
-        "flows": Key(Tables(FLOW, "flow"), "The traffic."),
-        "timeline": Key(Rows(ACTION), "What happens when."),
-        "expect": Key(Rows(EXPECT), "What the verdict holds the run against."),
+        "flows": Key(Tables(FLOW, "flow"), "The flows."),
+        "timeline": Key(Rows(ACTION), "Events during the run."),
+        "expect": Key(Rows(EXPECT), "Expected goodput, for the verdict."),
         "report": Key(Table(REPORT), "What the 2012 report measured."),
         "sweep": Key(Table(SWEEP), "Variants for one figure."),
     },
