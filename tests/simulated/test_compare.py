@@ -71,7 +71,7 @@ def test_variants_of_several_keys(
     assert main([*arguments, "links.two.rate=1Mb/s", "flows.main.buffer=20kB"]) == 0
     text = capsys.readouterr().out
     assert "links.two.rate=1Mb/s, flows.main.buffer=20kB" in text
-    assert "One run of each says nothing of chance" in text
+    assert "One run of each does not show random variation" in text
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_variants_of_several_keys(
         ([], "nothing to compare it with; expected --variant KEY=VALUE, or --tcp"),
         (["--variant", "flows.main.bufer=1MB"], 'did you mean "buffer"?'),
         (["--variant", "x"], "is not KEY=VALUE"),
-        (["--tcp", "--repetitions", "0"], "0 is no number of runs"),
+        (["--tcp", "--repetitions", "0"], "0 is not a number of runs"),
         (["--tcp", "--set", "flows.*.protocol=tcp"], "finds no MPTCP flow"),
-        (["--variant", "seed=1", "--variant", "seed=1"], "stands there twice"),
+        (["--variant", "seed=1", "--variant", "seed=1"], "is given twice"),
     ],
 )
 def test_bad_arguments(

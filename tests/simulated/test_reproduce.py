@@ -87,7 +87,7 @@ def test_what_is_finished_is_not_run_again(scenario: Path, tmp_path: Path) -> No
     assert reproduce(out, *words, "--point", "1 link, large buffer") == 0
     assert len(list((out / "simulated" / "links").iterdir())) == 2
     assert (finished / "run.json").stat().st_mtime_ns == before
-    assert reproduce(out, *words[:-1], "2s") == 2, "the folder holds a run of other settings"
+    assert reproduce(out, *words[:-1], "2s") == 2, "the folder holds a run with other settings"
 
 
 def test_a_point_that_is_not_there(

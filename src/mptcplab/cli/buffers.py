@@ -1,4 +1,4 @@
-"""``mptcplab buffers``: equations 4, 5 and 6 of the report, for a scenario or for numbers given."""
+"""``mptcplab buffers``: equations 4, 5 and 6 of the report, for a scenario or for given paths."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ def _of_paths(texts: list[str]) -> tuple[dict[str, Any], str]:
 
     paths = [_path(text) for text in texts]
     rows = [["path", "rate", "round trip", "TCP needs (equation 4)"]]
-    found: dict[str, Any] = {"paths": []}
+    result: dict[str, Any] = {"paths": []}
     for text, (rate_bps, rtt_ns) in zip(texts, paths, strict=True):
         needed = tcp_buffer_bytes(rtt_ns, rate_bps)
         rows.append([text, format_rate(rate_bps), format_duration(rtt_ns), format_size(needed)])
-        found["paths"].append({"rate_bps": rate_bps, "rtt_ns": rtt_ns, "tcp_bytes": needed})
+        result["paths"].append({"rate_bps": rate_bps, "rtt_ns": rtt_ns, "tcp_bytes": needed})
     longest_ns = max(rtt_ns for _, rtt_ns in paths)
     total_bps = sum(rate_bps for rate_bps, _ in paths)
     together = mptcp_buffer_bytes(longest_ns, [rate_bps for rate_bps, _ in paths])
-    found["mptcp_bytes"] = together
+    result["mptcp_bytes"] = together
     text = (
         f"{columns(rows, indent='')}\n\nMPTCP over all of them needs {format_size(together)} "
         f"(equation 5: 2 x {format_duration(longest_ns)} x {format_rate(total_bps)})"
     )
-    return found, text
+    return result, text
 
 
 def _path(text: str) -> tuple[int, int]:
@@ -89,13 +89,13 @@ def _path(text: str) -> tuple[int, int]:
             "buffers", "", f'"{text}" has no "@" between rate and round-trip time', EXPECTED
         )
     try:
-        found = RATE.parse(rate), DURATION.parse(rtt)
+        parsed = RATE.parse(rate), DURATION.parse(rtt)
     except UnitError as error:
         problem, _, expected = str(error).partition("; expected ")
         raise ScenarioError("buffers", text, problem, expected) from error
-    if found[0] <= 0 or found[1] <= 0:
+    if parsed[0] <= 0 or parsed[1] <= 0:
         raise ScenarioError("buffers", text, "rate and round trip must be above 0", EXPECTED)
-    return found
+    return parsed
 
 
 def _of_scenario(args: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -1,4 +1,4 @@
-"""``mptcplab compare``: variants of a scenario, run several times, and which is better."""
+"""``mptcplab compare``: run variants of a scenario several times and say which is better."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @dataclass(slots=True)
 class Variant:
-    """One variant, and what its runs gave."""
+    """One variant and the results of its runs."""
 
     label: str
     overrides: tuple[str, ...]
@@ -79,7 +79,7 @@ class Variant:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run them all and judge; 0 where every run is valid, 1 where one is not."""
+    """Run and compare all variants; 0 where every run is valid, 1 where one is not."""
     from mptcplab.report.comparison import compared, draw_comparison
     from mptcplab.results.writer import is_free
     from mptcplab.scenario import ScenarioError
@@ -90,12 +90,14 @@ def run(args: argparse.Namespace) -> int:
         stated = variants[0].scenario.repetitions
         repetitions = stated if stated > 1 else REPETITIONS
     if repetitions < 1:
-        raise ScenarioError("--repetitions", "", f"{repetitions} is no number of runs", "1 or more")
+        raise ScenarioError(
+            "--repetitions", "", f"{repetitions} is not a number of runs", "1 or more"
+        )
     scenario = variants[0].scenario
     stamp = time.strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{stamp}-compare-{scenario.name}-{args.on}"
     if not is_free(out):
-        raise ScenarioError(f"--out {out}", "", "exists already", "a folder that does not")
+        raise ScenarioError(f"--out {out}", "", "exists already", "a new or empty folder")
     for number in range(repetitions):
         for place, variant in enumerate(variants):
             done = number * len(variants) + place + 1
@@ -116,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _variants(args: argparse.Namespace) -> list[Variant]:
-    """Return the scenario as it is and every variant, all of them checked."""
+    """Return the scenario as it is and every variant, all checked."""
     from mptcplab.scenario import ScenarioError
 
     base = load_scenario(args)
@@ -126,20 +128,23 @@ def _variants(args: argparse.Namespace) -> list[Variant]:
         wanted += _tcp_variants(base)
     if not wanted:
         raise ScenarioError(
-            args.scenario, "", "nothing to compare it with", "--variant KEY=VALUE, or --tcp"
+            args.scenario,
+            "",
+            "there is nothing to compare it with",
+            "--variant KEY=VALUE, or --tcp",
         )
-    found = [Variant(AS_IT_IS, (), base)]
+    variants = [Variant(AS_IT_IS, (), base)]
     for label, overrides in wanted:
-        if any(label == other.label for other in found):
-            raise ScenarioError(f"--variant {label}", "", "stands there twice", "each variant once")
+        if any(label == other.label for other in variants):
+            raise ScenarioError(f"--variant {label}", "", "is given twice", "each variant once")
         args.overrides = [*common, *overrides]
-        found.append(Variant(label, overrides, load_scenario(args)))
+        variants.append(Variant(label, overrides, load_scenario(args)))
     args.overrides = list(common)
-    return found
+    return variants
 
 
 def _tcp_variants(scenario: Scenario) -> list[tuple[str, tuple[str, ...]]]:
-    """Return label and overrides of TCP over each path in the place of MPTCP over all."""
+    """Return label and overrides for TCP over each path in place of MPTCP over all."""
     from mptcplab.scenario import ScenarioError
     from mptcplab.scenario.schema.keys import COUPLED
 
@@ -151,15 +156,15 @@ def _tcp_variants(scenario: Scenario) -> list[tuple[str, tuple[str, ...]]]:
             name = f'"{flow.name}"' if "." in flow.name else flow.name
             overrides = by_path.setdefault(links, [])
             overrides += [f"flows.{name}.protocol=tcp", f"flows.{name}.links={json.dumps(links)}"]
-            if flow.congestion in COUPLED:  # which on a single path do as NewReno does
+            if flow.congestion in COUPLED:  # which behave like NewReno on a single path
                 overrides.append(f"flows.{name}.congestion=reno")
     if not by_path:
-        raise ScenarioError(scenario.source, "flows", "--tcp finds no MPTCP flow", "one at least")
+        raise ScenarioError(scenario.source, "flows", "--tcp finds no MPTCP flow", "at least one")
     return [(f"TCP over {' + '.join(links)}", tuple(texts)) for links, texts in by_path.items()]
 
 
 def _run_once(on: str, variant: Variant, number: int, out: Path, count: str) -> None:
-    """Run a variant once more and keep what it gave. KeyboardInterrupt where it was stopped."""
+    """Run a variant once and keep the result. KeyboardInterrupt where it was stopped."""
     from mptcplab.cli.progress import LiveProgress
     from mptcplab.cli.testbeds import run_on
     from mptcplab.report.comparison import measured
@@ -256,7 +261,7 @@ def _text(
             rows.append([variant.label, result.text, relative_text(result, first), outcome])
         parts += ["", columns(rows, indent="", left=1)]
     if repetitions == 1:
-        parts += ["", "One run of each says nothing of chance: ask for more with --repetitions."]
+        parts += ["", "One run of each does not show random variation; --repetitions makes more."]
     for variant in variants:
         parts += [f"NOT VALID  {reason}" for reason in variant.invalid]
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""``mptcplab experiments``: the built-in scenarios and the question each asks."""
+"""``mptcplab experiments``: list the built-in scenarios and the question that each asks."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def run(args: argparse.Namespace) -> int:
     """Print the list."""
     from mptcplab.scenario import experiments
 
-    found = experiments()
+    listed = experiments()
     if args.json:
         rows = [
             {
-                "name": item.name,
-                "title": item.title,
-                "question": item.question,
-                "section": item.section,
-                "file": str(item.path),
+                "name": experiment.name,
+                "title": experiment.title,
+                "question": experiment.question,
+                "section": experiment.section,
+                "file": str(experiment.path),
             }
-            for item in found
+            for experiment in listed
         ]
         print(json.dumps(rows, indent=2))
         return 0
-    for item in found:
-        print(f"{item.name}  {item.title} (section {item.section})")
-        print(f"   {item.question}")
+    for experiment in listed:
+        print(f"{experiment.name}  {experiment.title} (section {experiment.section})")
+        print(f"   {experiment.question}")
     return 0

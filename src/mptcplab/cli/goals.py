@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mptcplab.scenario.model import Flow, Scenario
 
 EXAMPLE = Path(__file__).parents[1] / "scenario" / "data" / "examples" / "shared-link.toml"
-SETTLED = 0.25  # of a run: what comes before is start-up
-REPETITIONS = 5  # where neither the scenario nor the command line says
+SETTLED = 0.25  # of a run; what comes before is start-up
+REPETITIONS = 5  # where neither the scenario nor the command line has a number
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one kind of run gave: goodput by flow, and of the judged flow by link (bit/s)."""
+    """Results of one kind of run: goodput by flow and, of the judged flow, by link (bit/s)."""
 
     flows: dict[str, Estimate]
     links: dict[str, Estimate]
@@ -66,7 +66,7 @@ class Rates:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and judge; see the parser's epilog for the exit status."""
+    """Measure and judge; the parser's epilog has the exit statuses."""
     from mptcplab.report import goals
     from mptcplab.scenario import ScenarioError
 
@@ -74,46 +74,46 @@ def run(args: argparse.Namespace) -> int:
     flow, shared = _judged(scenario)
     if args.congestion:
         flow = replace(flow, congestion=args.congestion)
-    others = tuple(item for item in scenario.flows if item.name != flow.name)
+    others = tuple(other for other in scenario.flows if other.name != flow.name)
     kinds = {"together": flow, "uncoupled": replace(flow, congestion="reno")}
     for link in flow.links:
         kinds[f"tcp on {link}"] = replace(flow, protocol="tcp", congestion="reno", links=(link,))
     if args.repetitions is not None and args.repetitions < 1:
         raise ScenarioError(
-            "--repetitions", "", f"{args.repetitions} is no number of runs", "1 or more"
+            "--repetitions", "", f"{args.repetitions} is not a number of runs", "1 or more"
         )
     repetitions = args.repetitions or scenario.repetitions
     if args.repetitions is None and repetitions == 1:
         repetitions = REPETITIONS
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or Path(scratch)
-        found = {
-            kind: _measure(args.on, replace(scenario, flows=(item, *others)), flow.name, path, n)
-            for kind, item in kinds.items()
+        rates = {
+            kind: _measure(args.on, replace(scenario, flows=(judged, *others)), flow.name, path, n)
+            for kind, judged in kinds.items()
             for path, n in [(out / kind.replace(" ", "-"), repetitions)]
         }
-    together = found["together"]
-    alone = {link: found[f"tcp on {link}"].flows[flow.name] for link in flow.links}
+    together = rates["together"]
+    alone = {link: rates[f"tcp on {link}"].flows[flow.name] for link in flow.links}
     verdicts = [
         goals.improve_throughput(together.flows[flow.name], alone),
         goals.do_no_harm({link: together.links[link] for link in flow.links}, alone),
-        goals.balance_congestion(shared, together.links[shared], found["uncoupled"].links[shared]),
+        goals.balance_congestion(shared, together.links[shared], rates["uncoupled"].links[shared]),
     ]
-    _print(args, scenario, flow, found, verdicts, repetitions)
+    _print(args, scenario, flow, rates, verdicts, repetitions)
     return 0 if all(verdict.outcome == "met" for verdict in verdicts) else 1
 
 
 def _judged(scenario: Scenario) -> tuple[Flow, str]:
-    """Return the flow to judge and the link it shares with TCP. ScenarioError without them."""
+    """Return the flow to judge and the link it shares with TCP; ScenarioError without them."""
     from mptcplab.scenario import ScenarioError
 
-    mptcp = [item for item in scenario.flows if item.protocol == "mptcp"]
-    tcp = [item for item in scenario.flows if item.protocol == "tcp"]
+    mptcp = [flow for flow in scenario.flows if flow.protocol == "mptcp"]
+    tcp = [flow for flow in scenario.flows if flow.protocol == "tcp"]
     wanted = "one MPTCP flow over two links or more that shares its first with a TCP flow"
     if len(mptcp) != 1 or not tcp or len(mptcp[0].links) < 2:
         raise ScenarioError(scenario.source, "flows", "nothing to judge", wanted)
     shared = mptcp[0].links[0]
-    if not any(shared in item.links for item in tcp):
+    if not any(shared in flow.links for flow in tcp):
         raise ScenarioError(scenario.source, "flows", f"no TCP flow uses {shared}", wanted)
     return mptcp[0], shared
 
@@ -158,7 +158,7 @@ def _print(
     args: argparse.Namespace,
     scenario: Scenario,
     flow: Flow,
-    found: dict[str, Rates],
+    rates_of: dict[str, Rates],
     verdicts: list[Any],
     repetitions: int,
 ) -> None:
@@ -172,21 +172,21 @@ def _print(
                     "scenario": scenario.name,
                     "congestion": flow.congestion,
                     "repetitions": repetitions,
-                    "runs": {kind: asdict(rates) for kind, rates in found.items()},
+                    "runs": {kind: asdict(rates) for kind, rates in rates_of.items()},
                     "verdicts": [asdict(verdict) for verdict in verdicts],
                 }
             )
         )
         return
-    names = [item.name for item in scenario.flows]
+    names = [each.name for each in scenario.flows]
     rows = [["runs", *names, *(f"{flow.name} on {link}" for link in flow.links), "Jain's index"]]
-    for kind, rates in found.items():
+    for kind, rates in rates_of.items():
         cells = [rate(rates.flows[name]) if name in rates.flows else "" for name in names]
         cells += [rate(rates.links[link]) if link in rates.links else "" for link in flow.links]
         rows.append([kind, *cells, f"{rates.jain.mean:.3f}"])
     print(f"{scenario.name}: {flow.congestion}, {repetitions} runs of each kind (mean ± 95 %)\n")
     print(columns(rows, indent=""))
-    together = found["together"].flows
+    together = rates_of["together"].flows
     for name in names:
         if name != flow.name:
             ratio = together[flow.name].mean / max(together[name].mean, 1.0)

@@ -87,7 +87,7 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
         trace = ends.near
         between = list(explain_ends(ends))
     else:
-        # Of a run's several hosts one's view is told: all captures together hold packets twice.
+        # Of a run with several hosts, use the captures of one: together they hold packets twice.
         trace = open_trace(hosts[0] if hosts else paths, _progress())
     connections = _chosen(args, trace)
     if args.tables is not None:
@@ -164,7 +164,7 @@ def _print_all(lines: Iterable[str]) -> None:
 
 
 def _progress() -> Progress | None:
-    """Show how far reading has come, where someone watches and it takes time."""
+    """Return what shows the progress of reading, in a terminal and for large files."""
     if not sys.stderr.isatty():
         return None
 

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise MonitorError(f"--interval {args.interval}: too short; expected 1ms or more", 2)
     if args.count is not None and args.count < 1:
         raise MonitorError(
-            f"--count {args.count}: is no number of intervals; expected 1 or more", 2
+            f"--count {args.count}: is not a number of intervals; expected 1 or more", 2
         )
     hosts = {}
     for text in args.rtt:

@@ -1,4 +1,4 @@
-"""What a person sees while a run is under way: the phase, then each link's rate, live."""
+"""What is shown during a run: the phase, then the rate of each link."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PlainProgress(Observer):
     """One line per interval on stderr, for logs and pipes."""
 
     def __init__(self, duration_ns: int) -> None:
-        """Take the run's length, to say how far it is."""
+        """Take the run's duration, to show how far it is."""
         self._duration_s = duration_ns / NANOSECONDS
 
     def phase(self, name: str) -> None:
@@ -54,12 +54,12 @@ def _rtt(rtt_ns: int | None) -> str:
 
 
 class LiveProgress(Observer):
-    """A table that redraws itself in a terminal: flows, links, RTTs, the last events."""
+    """A table that is redrawn in a terminal: goodput, links, RTTs and the last events."""
 
     EVENTS_SHOWN = 5
 
     def __init__(self, title: str, duration_ns: int) -> None:
-        """Take what the run is called and how long it lasts."""
+        """Take the run's title and duration."""
         self._title = title
         self._duration_ns = duration_ns
         self._phase = "starting"
@@ -101,7 +101,7 @@ class LiveProgress(Observer):
         self._redraw()
 
     def close(self) -> None:
-        """Take the display down."""
+        """Remove the display."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -1,4 +1,4 @@
-"""A finished run as text: what it came to, stage by stage, and the verdict."""
+"""A finished run as text: flows, links, stages and the verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mptcplab.units import format_rate, format_size
 
 
 def describe(run: Run) -> str:
-    """Return everything worth printing about a run, the folder and figure apart."""
+    """Return the text about a run, without its folder and figure."""
     summary = summarise(run)
     parts = [
         _heading(run, summary),
@@ -95,17 +95,17 @@ def _stage_rows(run: Run, summary: dict[str, Any]) -> list[list[str]]:
 
 def _comparison(run: Run) -> str:
     rows = [["", "this run", "2012", "where"]]
-    for item in comparisons(run):
-        measured = "too short" if item.measured_bps is None else format_rate(item.measured_bps)
-        rows.append([item.what, measured, format_rate(item.report_bps), item.source])
+    for row in comparisons(run):
+        measured = "too short" if row.measured_bps is None else format_rate(row.measured_bps)
+        rows.append([row.what, measured, format_rate(row.report_bps), row.source])
     return "Beside the 2012 report\n" + columns(rows) if len(rows) > 1 else ""
 
 
 def _verdict(run: Run) -> str:
-    found = checks(run)
-    if not found:
+    verdicts = checks(run)
+    if not verdicts:
         return ""
-    judged = [check for check in found if check.measured_bps is not None]
+    judged = [check for check in verdicts if check.measured_bps is not None]
     missed = sum(check.outcome == "missed" for check in judged)
     if not judged:
         head = "Verdict: none, the run was too short to judge"
@@ -113,9 +113,9 @@ def _verdict(run: Run) -> str:
         head = f"Verdict: {missed} of {len(judged)} expectations not met"
     else:
         head = f"Verdict: all {len(judged)} expectations met"
-    if judged and len(judged) < len(found):
-        head += f" ({len(found) - len(judged)} more could not be judged)"
-    return "\n".join([head, *(f"  {check.text}" for check in found)])
+    if judged and len(judged) < len(verdicts):
+        head += f" ({len(verdicts) - len(judged)} more could not be judged)"
+    return "\n".join([head, *(f"  {check.text}" for check in verdicts)])
 
 
 def _notes(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""``mptcplab reproduce``: the report's experiments with their sweeps, and one summary of all."""
+"""``mptcplab reproduce``: run the report's experiments with their sweeps and sum them up."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ def run(args: argparse.Namespace) -> int:
                 variant.runs[testbed] = _finished(testbed, version, folder, place)
             results.setdefault(name, []).append(variant)
         _draw(out, scenarios[name], results[name])
-        _write(out, scenarios, results)  # what is finished is summed up, whatever comes later
+        _write(out, scenarios, results)  # so that there is a summary even if a later run fails
     summary, text = _write(out, scenarios, results)
     print(json.dumps(summary) if args.json else f"{text}\n\nSummary  {out / 'summary.txt'}")
-    found = [run for each in results.values() for variant in each for run in variant.runs.values()]
-    return 0 if all(run.metadata["valid"] for run in found) else 1
+    runs = [run for each in results.values() for variant in each for run in variant.runs.values()]
+    return 0 if all(run.metadata["valid"] for run in runs) else 1
 
 
 def _testbeds(args: argparse.Namespace) -> list[str]:
@@ -126,27 +126,27 @@ def _planned(
 
     wanted = set(args.points) if args.points else None
     _check_points(wanted, scenario)
-    staged = [item for item in scenario.report.measured if item.stage is not None]
-    found = []
+    staged = [value for value in scenario.report.measured if value.stage is not None]
+    planned = []
     for point in scenario.sweep.points:
         if wanted is None or point.label in wanted:
             changes = (*args.overrides, *point.overrides)
             version = load(name, overrides=changes, **_times(args))
             measured = [*point.measured, *staged]
             variant = Variant(point.label, as_plain(measured), point.figures)
-            found.append((variant, version))
+            planned.append((variant, version))
     alike = replace(scenario, overrides=())
-    if not found or (
-        wanted is None and all(replace(item, overrides=()) != alike for _, item in found)
+    if not planned or (
+        wanted is None and all(replace(version, overrides=()) != alike for _, version in planned)
     ):
         report = scenario.report
         variant = Variant(AS_REPORTED, as_plain(report.measured), report.figures[:1])
-        found.insert(0, (variant, scenario))
-    return found
+        planned.insert(0, (variant, scenario))
+    return planned
 
 
 def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
-    """Raise ScenarioError for a point that the sweep has not."""
+    """Raise ScenarioError for a point that is not in the sweep."""
     from mptcplab.scenario import ScenarioError
 
     labels = [point.label for point in scenario.sweep.points]
@@ -157,9 +157,9 @@ def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
 
 
 def _finished(testbed: str, scenario: Scenario, folder: Path, place: str) -> Run:
-    """Return the finished run in a folder, after running it where it is not there yet.
+    """Return the finished run in a folder, which is run first where it is missing.
 
-    KeyboardInterrupt where it was stopped; what it left is kept until it is run again.
+    KeyboardInterrupt where it was stopped; its results are kept until it is run again.
     """
     from mptcplab.cli.progress import progress_for
     from mptcplab.cli.testbeds import run_on
@@ -168,11 +168,11 @@ def _finished(testbed: str, scenario: Scenario, folder: Path, place: str) -> Run
     from mptcplab.scenario.to_json import as_plain
 
     if folder.exists():
-        found = Run(folder)
-        if found.scenario != json.loads(json.dumps(as_plain(scenario))):
-            raise RunError(f"{folder}: holds a run of other settings; choose another --out")
-        if not found.is_cut:
-            return found
+        finished = Run(folder)
+        if finished.scenario != json.loads(json.dumps(as_plain(scenario))):
+            raise RunError(f"{folder}: holds a run with other settings; choose another --out")
+        if not finished.is_cut:
+            return finished
         shutil.rmtree(folder)
     print(place, file=sys.stderr)
     progress = progress_for(place, scenario.duration_ns)
@@ -180,11 +180,11 @@ def _finished(testbed: str, scenario: Scenario, folder: Path, place: str) -> Run
         run_on(testbed, scenario, folder, progress)
     finally:
         progress.close()
-    found = Run(folder)
-    draw_throughput(found, folder / "throughput")
-    if found.is_cut:
+    finished = Run(folder)
+    draw_throughput(finished, folder / "throughput")
+    if finished.is_cut:
         raise KeyboardInterrupt
-    return found
+    return finished
 
 
 def _slug(label: str) -> str:
@@ -259,14 +259,14 @@ def _table(summary: list[dict[str, Any]]) -> str:
     rows = [["", "", "", *testbeds, "2012"]]
     for entry in summary:
         rows.append([entry["experiment"], entry["title"], "", *[""] * (len(testbeds) + 1)])
-        for item in entry["runs"]:
-            for index, row in enumerate(item["rows"]):
+        for point in entry["runs"]:
+            for index, row in enumerate(point["rows"]):
                 cells = []
                 for name in testbeds:
                     rate = row["measured_bps"][name]
-                    valid = item["testbeds"][name]["valid"]
+                    valid = point["testbeds"][name]["valid"]
                     shown = "too short" if rate is None else format_rate(rate)
                     cells.append(shown if valid else f"{shown} (not valid)")
                 report = " or ".join(format_rate(value) for value in row["report_bps"])
-                rows.append(["", item["label"] if not index else "", row["what"], *cells, report])
+                rows.append(["", point["label"] if not index else "", row["what"], *cells, report])
     return columns(rows, left=3, indent="")

@@ -1,4 +1,4 @@
-"""``mptcplab show``: a finished run again, as text, JSON or figure."""
+"""``mptcplab show``: show a finished run again, as text and figure or as JSON."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How much buffer a flow needs: equations 4, 5 and 6 of the report (sections 2.3.6 and 3.3.6).
+"""The buffers that flows need: equations 4, 5 and 6 of the report (sections 2.3.6 and 3.3.6).
 
-The round trip is that of the links alone: queues that fill add to it, and to the need.
+The round-trip time is that of the links alone; queues that fill add to it, and to the need.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def mptcp_buffer_bytes(rtt_ns: int, rates_bps: Iterable[int]) -> int:
 
 
 def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
-    """Return what each flow needs; flows over links without rate or delay are left out."""
-    found = []
+    """Return the need of each flow; flows over links without rate or delay are left out."""
+    needs = []
     for flow in scenario.flows:
         subflows = scenario.expected_subflows(flow)
         if flow.application == "striped":
@@ -65,7 +65,7 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
         needed = (
             mptcp_buffer_bytes(rtt_ns, known) if multipath else tcp_buffer_bytes(rtt_ns, max(known))
         )
-        found.append(
+        needs.append(
             BufferNeed(
                 flow.name,
                 5 if multipath else 4,
@@ -75,7 +75,7 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
                 _given(scenario, flow),
             )
         )
-    return tuple(found)
+    return tuple(needs)
 
 
 def _rtt(topology: Topology, path: Path) -> int:
@@ -93,7 +93,7 @@ def _rate(scenario: Scenario, flow: Flow, path: Path) -> int | None:
         rates.append((outward if flow.client == flow.source else inward).rate_bps)
     for end in (path.local, path.remote):
         nic = topology.interface_at(end).nic
-        rates += [item.rate_bps for item in topology.host(end.host).nics if item.name == nic]
+        rates += [each.rate_bps for each in topology.host(end.host).nics if each.name == nic]
     return min((rate for rate in rates if rate is not None), default=None)
 
 

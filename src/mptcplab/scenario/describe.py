@@ -1,4 +1,4 @@
-"""A scenario or topology in words: plain text that reads well in 100 columns."""
+"""A scenario or topology as plain text of 100 columns."""
 
 from __future__ import annotations
 
@@ -290,12 +290,14 @@ def _stages(scenario: Scenario) -> list[str]:
 
 def _expected(expectations: Iterable[Expectation], stage: int | None) -> str:
     parts = []
-    for item in expectations:
-        if item.stage == stage:
-            of = "" if item.of == "total" else f"{item.of} "
-            rate = format_rate(item.value_bps)
+    for expectation in expectations:
+        if expectation.stage == stage:
+            of = "" if expectation.of == "total" else f"{expectation.of} "
+            rate = format_rate(expectation.value_bps)
             limit = (
-                f"at least {rate}" if item.at_least else f"{rate} ± {item.tolerance * 100:.3g} %"
+                f"at least {rate}"
+                if expectation.at_least
+                else f"{rate} ± {expectation.tolerance * 100:.3g} %"
             )
             parts.append(of + limit)
     return f"expected: {', '.join(parts)}" if parts else ""
@@ -303,9 +305,9 @@ def _expected(expectations: Iterable[Expectation], stage: int | None) -> str:
 
 def _measured(measured: Iterable[Measured], stage: int | None) -> str:
     parts = [
-        ("" if item.of == "total" else f"{item.of} ") + format_rate(item.value_bps)
-        for item in measured
-        if item.stage == stage
+        ("" if value.of == "total" else f"{value.of} ") + format_rate(value.value_bps)
+        for value in measured
+        if value.stage == stage
     ]
     return f"2012: {', '.join(parts)}" if parts else ""
 
@@ -325,7 +327,7 @@ def _sweep(scenario: Scenario) -> list[str]:
 
 
 def notes(scenario: Scenario) -> Iterator[str]:
-    """Yield what a reader should know before a run: short buffers, what a testbed ignores."""
+    """Yield what to know before a run: buffers that are short, what a testbed ignores."""
     for need in buffer_needs(scenario):
         wanted = (
             f"the report's equation {need.equation} asks for {format_size(need.needed_bytes)} "

@@ -1,4 +1,4 @@
-"""What can be wrong with a scenario, and how it reads: one line an error, all of them at once."""
+"""Errors of a scenario: one line each, and all of a file at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Path = tuple[str, ...]
 class ScenarioError(ValueError):
     """Something in a scenario is wrong.
 
-    Says the file (or the ``--set`` argument), the key (dotted, as in ``flows.main.buffer``), what
-    was found, what was expected and, where a name is close to a right one, the suggestion.
-    ``errors`` holds the single errors; this class is one of its own.
+    The text names the file (or the ``--set`` argument), the key (dotted, as in
+    ``flows.main.buffer``), what was found, what was expected and, for a name close to a known one,
+    a suggestion.  ``errors`` holds the single errors: here this one alone.
     """
 
     exit_status = 2  # bad input
@@ -36,8 +36,8 @@ class ScenarioError(ValueError):
 
 
 def _on_one_line(text: str) -> str:
-    """Return a text with what cannot be printed, in names that files hold, written out."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    """Return a text with unprintable characters, as names in files may have, escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class CombinedScenarioError(ScenarioError):
@@ -52,27 +52,27 @@ class CombinedScenarioError(ScenarioError):
 
 
 class Problems:
-    """Collects errors, so that one reading of a file reports all that do not hang together.
+    """Collects errors, so that one reading of a file reports all independent ones.
 
-    ``origin`` tells for a key which file, or which ``--set``, it came from.
+    ``origin`` returns the file, or the ``--set``, that a key came from.
     """
 
     def __init__(self, origin: Callable[[Path], str]) -> None:
         self._origin = origin
-        self.found: list[ScenarioError] = []
+        self.errors: list[ScenarioError] = []
 
     def add(self, path: Path, problem: str, expected: str = "", hint: str = "") -> None:
         """Note that the value at ``path`` is wrong."""
         error = ScenarioError(self._origin(path), dotted(path), problem, expected, hint)
-        if str(error) not in map(str, self.found):
-            self.found.append(error)
+        if str(error) not in map(str, self.errors):
+            self.errors.append(error)
 
     def raise_any(self) -> None:
-        """Raise what was found: one ScenarioError, or a CombinedScenarioError of several."""
-        if len(self.found) == 1:
-            raise self.found[0]
-        if self.found:
-            raise CombinedScenarioError(self.found)
+        """Raise the errors: a ScenarioError for one, a CombinedScenarioError for several."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise CombinedScenarioError(self.errors)
 
 
 def dotted(path: Path) -> str:
@@ -88,7 +88,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def one_of(names: Iterable[str]) -> str:
-    """Return names as a list that reads: ``"a", "b" or "c"``."""
+    """Return names as a list: ``"a", "b" or "c"``."""
     quoted = [f'"{name}"' for name in names]
     if len(quoted) < 2:
         return "".join(quoted)

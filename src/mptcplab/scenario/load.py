@@ -42,8 +42,8 @@ def load(
     """Return the scenario of a file or of a built-in experiment ("A").
 
     ``overrides`` are ``KEY=VALUE`` texts as ``--set`` takes them.  ``duration_ns`` or
-    ``time_scale`` scale all times of timeline and flows, and nothing of the links; ``settle`` times
-    and sizes stay too.  Raises ScenarioError, or CombinedScenarioError for several, before anything
+    ``time_scale`` scale all times of timeline and flows; links, ``settle`` times and sizes stay as
+    they are.  Raises ScenarioError, or CombinedScenarioError for several, before anything
     is built.
     """
     path = locate(str(path_or_name), "experiments", "experiment")
@@ -75,7 +75,7 @@ def load(
 def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = ()) -> Topology:
     """Return the whole network of a topology file, a built-in one ("report") or a scenario.
 
-    ``overrides`` as in :func:`load`; of a scenario, the links it does not use are left out.
+    ``overrides`` are as in :func:`load`.  Links that a scenario does not use are left out.
     """
     path = _network_file(str(path_or_name))
     if is_topology(path):
@@ -100,7 +100,7 @@ def _network_file(name: str) -> FilePath:
 
 
 def is_topology(path_or_name: str | FilePath) -> bool:
-    """Return whether a file, or a built-in name, holds a network alone and no scenario."""
+    """Return whether a file or built-in name is a network alone, not a scenario."""
     name = str(path_or_name)
     if not FilePath(name).is_file():
         return name.lower() in built_in("topologies")
@@ -110,7 +110,7 @@ def is_topology(path_or_name: str | FilePath) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a list of experiments shows of one."""
+    """An entry in the list of experiments."""
 
     name: str
     title: str
@@ -121,14 +121,14 @@ class Summary:
 
 def experiments() -> tuple[Summary, ...]:
     """Return the experiments that come with the package, by name."""
-    found = []
+    summaries = []
     for name, path in built_in("experiments").items():
         raw = read_toml(path)
         section = raw.get("report", {}).get("section", "")
-        found.append(
+        summaries.append(
             Summary(name.upper(), raw.get("title", ""), raw.get("question", ""), section, path)
         )
-    return tuple(found)
+    return tuple(summaries)
 
 
 def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenario:
@@ -138,7 +138,7 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
     problems = Problems(source.origin)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
     if not source.tree.get("hosts"):
-        problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or topology = ...')
+        problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or a topology')
     duration_ns = 1 if "duration" in source.tree else _duration(values, problems)
     problems.raise_any()
     duration_ns = values["duration"] or duration_ns
@@ -209,7 +209,7 @@ def _captures(
 def _check_sweep(
     scenario: Scenario, path: FilePath, source: Source, overrides: tuple[str, ...]
 ) -> None:
-    """Raise where a point of the sweep makes no scenario."""
+    """Raise ScenarioError where a point of the sweep does not give a valid scenario."""
     for index, point in enumerate(scenario.sweep.points):
         try:
             _resolved(path, source, (*overrides, *point.overrides))

@@ -1,6 +1,6 @@
-"""A scenario, resolved: every unit turned into integers, every name found, every default filled in.
+"""A resolved scenario: quantities in integers, names checked, defaults filled in.
 
-Testbeds take these objects and ask nothing more of the file they came from.  Times are nanoseconds
+Testbeds take these objects and need nothing else from the file.  Times are nanoseconds
 from the start of the run, already scaled by ``--time-scale`` or ``--duration``.
 """
 
@@ -12,22 +12,23 @@ from itertools import pairwise
 from mptcplab.network.topology import InterfaceEnd, Path, Topology
 
 KERNEL_SCHEDULERS = ("default", "linux-default", "2012")
-"""Values of ``scheduler`` that leave a kernel its own: its default, what our stack has of it, and
-what counts in simulation alone as the hosts' ``cpu`` does."""
+"""Values of ``scheduler`` with which a kernel uses its default: that itself, our implementation of
+it, and the one for simulation alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tunables:
-    """What the report set with sysctl, and what today's kernels add, for one host.
+    """Settings of one host's stack: the report's sysctls and some of later kernels.
 
-    ``enabled``, ``checksum``, ``mss``, ``ndiffports`` and ``debug`` mean what section 3.2.2 of the
-    report says: ``ndiffports`` 1 makes a full mesh of the addresses, 0 leaves the initial subflow
+    ``enabled``, ``checksum``, ``mss``, ``ndiffports`` and ``debug`` are as in section 3.2.2 of the
+    report: ``ndiffports`` 1 makes a full mesh of the addresses, 0 leaves the initial subflow
     alone, n > 1 opens n subflows on the initial address pair.  ``mss`` is the value of the MSS
-    option (RFC 9293 section 3.7.1), None leaves it to the MTU.  None elsewhere leaves the stack's
-    own default.
+    option (RFC 9293 section 3.7.1), None leaves it to the MTU.  Elsewhere
+    None is the stack's default.
 
-    ``path_manager`` is "kernel" (endpoints, blind to link state, as upstream) or "link-aware" (the
-    testbed re-adds an endpoint when its link returns).  Buffers are what autotuning may reach.
+    ``path_manager`` is "kernel" (endpoints that do not follow the state of links, as upstream) or
+    "link-aware" (the testbed adds an endpoint again when its link comes back).  Buffers are the
+    largest that autotuning may choose.
     """
 
     enabled: bool = True
@@ -52,11 +53,11 @@ class Flow:
     """Data from one host to another.
 
     ``source`` sends, ``destination`` receives and listens; ``client`` (one of the two) opens the
-    connection.  ``links`` names the links it may use, the first one carrying the initial subflow.
-    ``stop_ns`` None runs to the end; ``size_bytes`` ends it sooner.  Buffers are what the sockets
-    get (what getsockopt would return); None leaves them to autotuning.  ``connections`` run in
-    parallel and are named ``NAME`` or ``NAME/1``, ``NAME/2``...  ``application`` is "bulk" (checks
-    every byte), "iperf3" or "striped" (parallel TCP over the interfaces, one file).
+    connection.  ``links`` are those it may use; the first one carries the initial subflow.  With
+    ``stop_ns`` None it runs to the end; ``size_bytes`` ends it sooner.  Buffers are those of the
+    sockets, as getsockopt returns them; None leaves them to autotuning.  ``connections`` run in
+    parallel and are named ``NAME`` or ``NAME/1``, ``NAME/2``...  ``application`` is "bulk",
+    "iperf3" or "striped" (one file over parallel TCP connections on all links).
     """
 
     name: str
@@ -75,7 +76,7 @@ class Flow:
     links: tuple[str, ...] = ()
     client: str = ""
     family: int | None = None  # 4 or 6 for the initial subflow; None takes the first path's
-    verify: bool = True  # the receiver checks every byte
+    verify: bool = True  # the receiver checks every byte, where there are bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,10 @@ class Action:
     ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (a link's rate, delay, jitter or loss,
     in ``changes``), "start" or "stop" (a flow).  ``changes`` holds (key, value) pairs under the
     field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
-    "backward".  ``label`` is what figures print.
+    "backward".  ``label`` is the label in figures.
 
-    "start" and "stop" are for stages and figures only: the flow's own ``start_ns`` and ``stop_ns``
-    already hold these instants, and testbeds do nothing more for them.
+    "start" and "stop" are for stages and figures only: the flow's ``start_ns`` and ``stop_ns`` have
+    the same times, and testbeds act on those.
     """
 
     at_ns: int
@@ -102,9 +103,9 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A value that the 2012 report measured, and where it says so.
+    """A value that the 2012 report measured, and where the report has it.
 
-    ``stage`` counts the stretches between timeline actions from 0; None is the whole run.  ``of``
+    ``stage`` counts the stages between timeline actions from 0; None is the whole run.  ``of``
     is "total", a flow's name or a link's name.
     """
 
@@ -117,7 +118,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What this run's verdict holds the result against: ``of`` as in :class:`Measured`.
+    """What the verdict expects of a run; ``of`` is as in :class:`Measured`.
 
     The verdict passes when goodput, after the stage's first ``settle_ns``, lies within
     ``tolerance`` (a fraction) of ``value_bps``, or at least reaches it where ``at_least`` is set.
@@ -134,7 +135,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the 2012 report says of the experiment."""
+    """What the 2012 report says about the experiment."""
 
     section: str = ""
     figures: tuple[int, ...] = ()
@@ -144,10 +145,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """One variant of a scenario: load it again with ``overrides`` added to get it.
+    """One variant of a scenario, which loading it with ``overrides`` added gives.
 
-    ``x`` is its place on the sweep's axis; ``measured`` what the report measured there, and
-    ``figures`` its figures of that run over time.
+    ``x`` is its position on the sweep's axis; ``measured`` and ``figures`` are the report's values
+    and figures of this run.
     """
 
     label: str
@@ -159,9 +160,9 @@ class SweepPoint:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Variants of a scenario that belong in one figure; ``axis`` is its label, with the unit.
+    """Variants of a scenario for one figure; ``axis`` is the label of its axis, with the unit.
 
-    ``figures`` are the report's of the whole sweep.
+    ``figures`` are the report's figures of the whole sweep.
     """
 
     axis: str = ""
@@ -188,7 +189,7 @@ class Scenario:
     seed: int = 1
     source: str = ""  # the file it was read from
     overrides: tuple[str, ...] = ()  # the --set arguments that were applied
-    repetitions: int = 1  # runs a comparison makes, with seeds seed, seed + 1, ...
+    repetitions: int = 1  # runs of a comparison, with seeds seed, seed + 1, ...
     captures: tuple[InterfaceEnd, ...] = ()
     snaplen_bytes: int = 128
     sweep: Sweep = Sweep()
@@ -206,10 +207,10 @@ class Scenario:
         ``flow.links``, and within one link the flow's ``family`` goes first.
         """
         server = flow.destination if flow.client == flow.source else flow.source
-        found = [
+        paths = [
             path
             for path in self.topology.paths(flow.client, server, multipath=False)
-            if path.links  # a switch alone is no path to measure
+            if path.links  # a path through a switch alone is not measured
             and set(path.links) <= set(flow.links)
             and (flow.protocol == "tcp" or self._multipath(path) or not self._mptcp(flow))
         ]
@@ -219,11 +220,11 @@ class Scenario:
             position = tuple(rank[link] for link in path.links)
             return position, path.local_address.version != (flow.family or 4)
 
-        found.sort(key=order)
+        paths.sort(key=order)
         if flow.family is not None:  # the initial subflow is of that family, on whatever link
-            found.sort(key=lambda path: path.local_address.version != flow.family)
-            found[1:] = sorted(found[1:], key=order)
-        return tuple(found)
+            paths.sort(key=lambda path: path.local_address.version != flow.family)
+            paths[1:] = sorted(paths[1:], key=order)
+        return tuple(paths)
 
     def expected_subflows(self, flow: Flow) -> tuple[Path, ...]:
         """Return the path of each subflow that one connection of a flow should come to have.

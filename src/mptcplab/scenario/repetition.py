@@ -1,4 +1,4 @@
-"""A scenario once more, as repeated runs want it: another seed, and starts that it moves."""
+"""A scenario for a repeated run: another seed, and flow starts that are shifted by it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from random import Random
 
 from mptcplab.scenario.model import Flow, Scenario
 
-START_SPREAD = 0.02  # of a flow's time: flows start at random within it, so that no phase decides
+START_SPREAD = (
+    0.02  # of a flow's time, within which it starts at random: repetitions differ in phase
+)
 
 
 def repetition(scenario: Scenario, seed: int) -> Scenario:
-    """Return the scenario with another seed, and the start of each flow moved by it.
+    """Return the scenario with another seed, and the start of each flow shifted by it.
 
-    The same seed moves the flows of two variants alike.
+    The same seed shifts the flows of two variants alike.
     """
     random = Random(seed)
     flows = []

@@ -10,7 +10,7 @@ from mptcplab.network.topology import InterfaceEnd, SwitchEnd
 
 
 def as_plain(value: object) -> Any:
-    """Return what JSON can carry: dataclasses as objects, addresses and link ends as text."""
+    """Return a value as JSON types: dataclasses as objects, addresses and link ends as text."""
     if isinstance(value, InterfaceEnd | SwitchEnd | IPv4Interface | IPv6Interface):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):

@@ -41,13 +41,13 @@ Values = tuple[Ints, NDArray[Any]]
 
 
 class FilterError(Exception):
-    """An expression that cannot be understood: where, and what was expected."""
+    """A filter that cannot be read; the text says where, and what was expected."""
 
     exit_status = 2
 
 
 class Columns(Protocol):
-    """A batch of packets whose fields can be asked for."""
+    """A batch of packets as a filter sees it."""
 
     def __len__(self) -> int:
         """Return the number of packets."""

@@ -1,4 +1,4 @@
-"""The packets of a reconstructed capture, one by one: a second pass that knows the connections."""
+"""The packets of a reconstructed capture, listed in a second pass that knows the connections."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TCP_FLAGS: Final = {"syn": SYN, "fin": FIN, "rst": RST, "psh": PSH}
 
 
 class PacketBatch:
-    """TCP segments with what the reconstruction knows of each."""
+    """TCP segments with what the reconstruction knows about each."""
 
     def __init__(self, trace: Trace, labels: _Labels, segments: Segments, follow: Followed | None):
         self.trace = trace

@@ -1,4 +1,4 @@
-"""A run of ours: its captures together with its timeline and what the hosts reported."""
+"""A run of mptcplab: its captures, and the events that it recorded, on one clock."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def is_run(path: Path) -> bool:
 def run_captures(folder: Path) -> dict[str, list[Path]]:
     """Return a run's captures by host; raises ``CaptureError`` where there are none.
 
-    One testbed writes a file for each host, the other one for each interface.
+    The simulated testbed writes a file for each host, the Linux testbed one for each interface.
     """
-    found = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES))
-    if not found:
+    captures = sorted(path for path in folder.iterdir() if path.name.endswith(_SUFFIXES))
+    if not captures:
         raise CaptureError(
             f"{folder}: the run has no captures; name interfaces to capture on in the scenario, "
             'as in captures = ["client:eth1"], and run it again'
@@ -44,8 +44,9 @@ def run_captures(folder: Path) -> dict[str, list[Path]]:
     asked = scenario.get("captures", []) if isinstance(scenario, dict) else []
     host_of = {end.replace(":", "-"): end.partition(":")[0] for end in asked}
     hosts: dict[str, list[Path]] = {}
-    for path in found:
-        stem = next(path.name.removesuffix(one) for one in _SUFFIXES if path.name.endswith(one))
+    for path in captures:
+        suffix = next(suffix for suffix in _SUFFIXES if path.name.endswith(suffix))
+        stem = path.name.removesuffix(suffix)
         hosts.setdefault(host_of.get(stem, stem), []).append(path)
     return hosts
 

@@ -1,4 +1,4 @@
-"""A capture, reconstructed: the face of this package for programs and notebooks."""
+"""A reconstructed capture, for programs and notebooks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from mptcplab.trace.follow.read_pass import Reading, read
 
 @dataclass(slots=True)
 class Trace:
-    """What is in one capture, or in several merged by time."""
+    """Everything in one capture, or in several merged by time."""
 
     paths: list[Path]
     reading: Reading
+    """What the pass over the capture kept, for the modules of this package."""
     connections: list[Connection]
 
     @property

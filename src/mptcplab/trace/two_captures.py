@@ -1,4 +1,4 @@
-"""Two captures of the same connections, one at each end: clocks, delays, losses in between.
+"""Two captures of the same connections, one at each end: clock offset, delays and losses.
 
 The two clocks differ by an unknown offset.  A packet from end A to end B is seen ``delay + offset``
 later at B; one from B to A ``delay - offset`` later at A.  With the least of each, and the least
@@ -24,9 +24,9 @@ from mptcplab.trace.packets import packet_batches
 from mptcplab.trace.trace import Trace, open_trace
 
 _LOOK_PACKETS: Final = 200_000
-"""Packets of each file that are looked at to tell whether they are two ends."""
+"""Packets of each file that are read to tell whether they are two ends."""
 _MAX_POINTS: Final = 1 << 20
-"""Packets of each half that are timed at most; beyond, every second, fourth ... is."""
+"""Most packets of each half that are timed; beyond this, every second, fourth, ... one is."""
 _MULTIPLIER: Final = 2_654_435_761  # Knuth's multiplicative hash: spreads sequence numbers
 
 FlowKey = tuple[str, str, int, int]
@@ -56,9 +56,9 @@ class Ends:
     """At the side that opened the connections."""
     far: Trace
     offset_ns: int
-    """What the far clock shows more than the near one."""
+    """Far clock less near clock."""
     uncertainty_ns: int
-    """The least delay: the offset is right within this."""
+    """The least delay: the offset is right to within this."""
     pairs: list[tuple[Connection, Connection]]
     passages: list[Passage]
 
@@ -66,14 +66,14 @@ class Ends:
 def are_two_ends(one: Sequence[Path], other: Sequence[Path]) -> bool:
     """Tell whether two captures (each of one file or several) hold the same packets.
 
-    Any handshake or data that is in both is a sign.
+    One handshake or data packet in both is enough.
     """
     return bool(_fingerprints(one) & _fingerprints(other))
 
 
 def _fingerprints(paths: Sequence[Path]) -> set[tuple[int, ...]]:
-    """MPTCP packets with a SYN or data by what no other packet shares."""
-    found: set[tuple[int, ...]] = set()
+    """Return what identifies each MPTCP packet with a SYN or data."""
+    fingerprints: set[tuple[int, ...]] = set()
     decoder = Decoder()
     count = 0
     for batch in open_batches(list(paths), []):
@@ -87,7 +87,7 @@ def _fingerprints(paths: Sequence[Path]) -> set[tuple[int, ...]]:
             for code in np.unique(segments.source[rows]).tolist()
         }
         columns = (segments.ports, segments.seq, segments.ack, segments.payload_bytes)
-        found.update(
+        fingerprints.update(
             (addresses[source], *rest)
             for source, *rest in zip(
                 segments.source[rows].tolist(),
@@ -98,20 +98,22 @@ def _fingerprints(paths: Sequence[Path]) -> set[tuple[int, ...]]:
         count += len(batch)
         if count >= _LOOK_PACKETS:
             break
-    return found
+    return fingerprints
 
 
 def open_ends(
     one_end: Sequence[Path], other_end: Sequence[Path], progress: Progress | None = None
 ) -> Ends:
     """Reconstruct both captures and compare them; raises ``CaptureError`` as ``open`` does."""
-    one, other = open_trace(one_end, progress), open_trace(other_end, progress)
-    near, far = (one, other) if _is_near(one, other) else (other, one)
+    first, second = open_trace(one_end, progress), open_trace(other_end, progress)
+    near, far = (first, second) if _is_near(first, second) else (second, first)
     theirs = {_key(subflow): connection for connection in far.connections
               for subflow in connection.subflows}  # fmt: skip
     pairs = []
     for connection in near.connections:
-        matches = [theirs[_key(one)] for one in connection.subflows if _key(one) in theirs]
+        matches = [
+            theirs[_key(subflow)] for subflow in connection.subflows if _key(subflow) in theirs
+        ]
         if matches:
             pairs.append((connection, matches[0]))
     seen = [_seen(trace) for trace in (near, far)]
@@ -140,7 +142,7 @@ def open_ends(
         uncertainty = 0
     else:
         offset, uncertainty = (low + high) // 2, abs(low - high) // 2
-    passages = [_passage(*one, offset) for one in raw]
+    passages = [_passage(*pair, offset) for pair in raw]
     return Ends(near, far, offset, uncertainty, pairs, passages)
 
 
@@ -168,7 +170,7 @@ def _is_near(one: Trace, other: Trace) -> bool:
 
 
 def _seen(trace: Trace) -> dict[int, tuple[Ints, Ints]]:
-    """When each half's data was first seen: half -> (raw sequence numbers, times)."""
+    """Return when each half's data was first seen: half -> (raw sequence numbers, times)."""
     pieces: dict[int, list[tuple[Ints, Ints]]] = {}
     taken: dict[int, int] = {}
     for batch in packet_batches(trace):

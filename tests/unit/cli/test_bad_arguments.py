@@ -18,7 +18,7 @@ from mptcplab.cli.main import main
         (["check", "A", "--seed", "9" * 30], "is out of range"),
         (["buffers", "1e300b/s@1s"], "is out of range"),
         (["buffers", "1Gb/s@nan"], "'nan' is not a duration"),
-        (["goals", "--repetitions", "0"], "0 is no number of runs"),
+        (["goals", "--repetitions", "0"], "0 is not a number of runs"),
         (["monitor", "lo", "--count", "0"], "expected 1 or more"),
         (["run", "A", "--duration", "1s", "--out", "FILE/x"], "cannot be made: "),
         (["reproduce", "A", "--duration", "1s", "--out", "FILE"], "cannot be made: "),

@@ -136,7 +136,7 @@ def test_a_name_with_a_newline_stays_on_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("hosts", "found"),
-    [('["a", "a"]', '"a" stands there twice'), ('["a", 5]', "5 is no name"), ("5", "5 is not")],
+    [('["a", "a"]', '"a" is listed twice'), ('["a", 5]', "5 is not a name"), ("5", "5 is not")],
 )
 def test_hosts_that_are_no_list_of_names(hosts: str, found: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
@@ -182,10 +182,10 @@ def test_a_key_that_fell_into_the_table_above_it(tmp_path: Path) -> None:
         ("flow.main.buffer=1MB", "flow", 'unknown key "flow"', 'did you mean "flows"?'),
         ("links.fats.rate=1M", "links.fats", 'there is no link "fats"', 'did you mean "fast"?'),
         ("timeline.3.at=1s", "timeline.3", "timeline has 1 entries", ""),
-        ("switches.*.ports=x", "switches.*.ports", "names nothing", ""),
+        ("switches.*.ports=x", "switches.*.ports", "matches nothing", ""),
         ("duration.x=1", "duration.x", "duration is a value", ""),
         ("duration", "", "is not KEY=VALUE", ""),
-        ("topology=report", "topology", "cannot be set", ""),
+        ("topology=report", "topology", "cannot be changed", ""),
         ("=1", "", "is not KEY=VALUE", ""),
         ("links.*.rate=1MB/s", "links.fast.rate", "is in bytes", ""),
     ],

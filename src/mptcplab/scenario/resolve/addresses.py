@@ -1,5 +1,4 @@
-"""Addresses: those given are checked, those not given derived, deterministically and without
-overlap.
+"""Addresses: check those that are given, derive the others, always alike and without overlap.
 
 Interfaces that links and switches join form a *segment* (a broadcast domain).  Each segment gets
 one subnet per family: that of an address given on it, or 10.0.N.0/24 and fd6d:7074:6370:N::/64 for
@@ -47,7 +46,7 @@ def resolve_addresses(
     hosts: list[str],
     problems: Problems,
 ) -> dict[InterfaceEnd, tuple[Address, ...]]:
-    """Return every interface's addresses; faults of the given ones are noted."""
+    """Return every interface's addresses; errors of the given ones are noted."""
     _check_unique(given, problems)
     _check_subnets(segments, given, problems)
     taken: list[Network] = [address.network for all_ in given.values() for address in all_]
@@ -59,8 +58,8 @@ def resolve_addresses(
         for family, wanting in _wanting(segment, given):
             _derive(segment, family, wanting, result, taken, hosts, problems)
     return {
-        end: tuple(sorted(found, key=lambda address: address.version))
-        for end, found in result.items()
+        end: tuple(sorted(addresses, key=lambda address: address.version))
+        for end, addresses in result.items()
     }
 
 
@@ -72,7 +71,7 @@ def _check_unique(given: dict[InterfaceEnd, tuple[Address, ...]], problems: Prob
             if other != end:
                 problems.add(
                     address_path(end),
-                    f"{address.ip} is the address of {other} too",
+                    f"{address.ip} is also the address of {other}",
                     "an address that no other interface has",
                 )
         if len({address.ip for address in addresses}) < len(addresses):

@@ -1,4 +1,4 @@
-"""Links' directions: rates, delays and queues resolved to integers."""
+"""The two directions of a link: rates, delays and queues in integers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _channel(
     queue = _queue(limits, rate_bps, rtt_ns, common["mtu"], queue_path, problems)
     if discipline != queue.discipline:
         if rate_bps is None:
-            problems.add(discipline_path, "the link has no rate, so no queue", "a rate beside it")
+            problems.add(discipline_path, "the link has no rate, and so no queue", "a rate too")
         queue = replace(queue, discipline=discipline)
     return Channel(rate_bps, delay_ns, jitter_ns, loss, queue, overhead)
 
@@ -89,7 +89,7 @@ def _queue(
 ) -> Queue:
     if rate_bps is None:
         if limits:
-            problems.add(path, "the link has no rate, so no queue builds up", "a rate beside it")
+            problems.add(path, "the link has no rate, and so no queue", "a rate too")
         return Queue()
     frame = mtu + FRAME_HEADER_BYTES
     if not limits:

@@ -1,4 +1,4 @@
-"""What was measured in 2012, what a verdict expects, and the points of a sweep."""
+"""The values of the 2012 report, the expectations of the verdict, and the points of a sweep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _check_reference(row: Values, path: Path, scenario: Scenario, problems: Prob
     if row["stage"] is not None and row["stage"] >= stages:
         problems.add(
             (*path, "stage"),
-            f"{row['stage']} is no stage: the timeline makes {stages}",
+            f"{row['stage']} is not a stage: the timeline makes {stages}",
             f"0 to {stages - 1}",
         )
     known = [
@@ -52,12 +52,12 @@ def build_report(values: Values | None, scenario: Scenario, problems: Problems) 
 def build_expectations(
     rows: list[Values], scenario: Scenario, problems: Problems
 ) -> tuple[Expectation, ...]:
-    found = []
+    expectations = []
     for index, row in enumerate(rows):
         path = ("expect", str(index))
         _check_reference(row, path, scenario, problems)
         at_least = row["at_least"] is not None
-        found.append(
+        expectations.append(
             Expectation(
                 row["at_least"] if at_least else row["goodput"] or 0,
                 row["tolerance"],
@@ -68,7 +68,7 @@ def build_expectations(
                 row["source"],
             )
         )
-    return tuple(found)
+    return tuple(expectations)
 
 
 def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -> Sweep:
@@ -91,7 +91,7 @@ def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -
         if labels.index(label) != index:
             problems.add(
                 ("sweep", "points", str(index), "label"),
-                f'"{label}" stands there twice',
-                "a label for each point",
+                f'"{label}" is listed twice',
+                "a different label for each point",
             )
     return Sweep(values["axis"], tuple(points), values["figures"])

@@ -1,4 +1,4 @@
-"""From parsed tables to flows: hosts and links found, defaults filled in, faults noted."""
+"""From parsed tables to flows: find hosts and links, fill in defaults, note errors."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def build_flows(
         if name == "total" or name in links:
             other = "the sum of all flows" if name == "total" else "a link too"
             problems.add(("flows", name), f"is the name of {other}", "a name of its own")
-    found = [
+    flows = [
         _flow(name, values, topology, duration_ns, problems) for name, values in tables.items()
     ]
-    return tuple(flow for flow in found if flow is not None)
+    return tuple(flow for flow in flows if flow is not None)
 
 
 def _flow(
@@ -44,13 +44,13 @@ def _flow(
             )
             return None
     if values["from"] == values["to"]:
-        problems.add((*path, "to"), f'"{values["to"]}" is the sender itself', "another host")
+        problems.add((*path, "to"), f'"{values["to"]}" is the sender', "another host")
         return None
     client = values["client"] or values["from"]
     if client not in (values["from"], values["to"]):
         problems.add(
             (*path, "client"),
-            f'"{client}" is no end of the flow',
+            f'"{client}" is not an end of the flow',
             f'"{values["from"]}" or "{values["to"]}"',
         )
         return None
@@ -164,9 +164,9 @@ def _links(
     if not paths:
         problems.add(
             path,
-            f"a switch alone joins {flow.source} and {flow.destination}, which nothing shapes or "
-            "measures",
-            "a link from a host to the switch, in the place of a port",
+            f"only a switch joins {flow.source} and {flow.destination}, where nothing is shaped or "
+            "measured",
+            "a link from a host to the switch in place of a port",
         )
         return ()
     allowed = [each for each in allowed if each.links]

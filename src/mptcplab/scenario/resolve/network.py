@@ -1,4 +1,4 @@
-"""From parsed tables to a Topology: ends found, NICs and interfaces derived, faults noted."""
+"""From parsed tables to a Topology: find ends, derive NICs and interfaces, note errors."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ MAX_ENDPOINTS = 8  # MPTCP_PM_ADDR_MAX of Linux up to 6.18 (net/mptcp/protocol.h
 
 
 def build_topology(name: str, values: Values, problems: Problems) -> Topology:
-    """Return the topology that the parsed tables describe, before any choice of links.
+    """Return the topology that the parsed tables describe, with all its links.
 
-    ``values`` holds hosts, switches, links and families as :mod:`schema` parses them.  Raises
-    what is wrong as ScenarioError, all that is independent at once.
+    ``values`` holds hosts, switches, links and families as ``read_section`` returns them.  Raises
+    ScenarioError, for several independent errors at once.
     """
     plan = _Plan(values, problems)
     plan.find_ends()
@@ -46,7 +46,7 @@ def build_topology(name: str, values: Values, problems: Problems) -> Topology:
 def chosen(
     topology: Topology, use: tuple[str, ...] | None, path: Path, problems: Problems
 ) -> Topology:
-    """Return the part of a topology that the links ``use`` name, in that order; None is all."""
+    """Return the part of a topology with the links in ``use``, in that order; None is all."""
     if use is None:
         return topology
     known = [link.name for link in topology.links]
@@ -95,7 +95,7 @@ def check_endpoints(topology: Topology, problems: Problems) -> None:
 
 
 class _Plan:
-    """The network while it is being put together."""
+    """The network while it is being built."""
 
     def __init__(self, values: Values, problems: Problems) -> None:
         self.values = values
@@ -145,7 +145,7 @@ class _Plan:
                     )
 
     def _check_loops(self) -> None:
-        """Note a link that closes a ring of switches, in which frames would go round for ever."""
+        """Note a link that closes a ring of switches, in which frames would circulate for ever."""
         group = {name: name for name in self.values["switches"]}
         for name, ends in self.link_ends.items():
             one, two = (end.switch if isinstance(end, SwitchEnd) else "" for end in ends)
@@ -155,7 +155,7 @@ class _Plan:
                 self.problems.add(
                     ("links", name, "between"),
                     f"closes a ring of switches between {one} and {two}",
-                    "one way only between two switches; switches of their own for a second path",
+                    "one way only between two switches; separate switches for a second path",
                 )
             joined = group[two]
             group = {key: group[one] if value == joined else value for key, value in group.items()}
@@ -273,13 +273,13 @@ class _Plan:
 
     def _place(self, end: InterfaceEnd, interface: Values, path: Path) -> None:
         if end.interface in RESERVED_NAMES:
-            self.problems.add(path, f'"{end.interface}" means something to Linux', "another name")
+            self.problems.add(path, f'"{end.interface}" is reserved by Linux', "another name")
         base, dot, suffix = end.interface.rpartition(".")
         tagged = bool(dot) and suffix.isdigit()
         if tagged and interface["vlan"] is None and interface["nic"] in (None, base):
             interface["vlan"] = int(suffix)
             if not 1 <= int(suffix) <= 4094:
-                self.problems.add((*path, "vlan"), f"{suffix} is no VLAN id", "1 to 4094")
+                self.problems.add((*path, "vlan"), f"{suffix} is not a VLAN ID", "1 to 4094")
         elif tagged and interface["vlan"] not in (None, int(suffix)):
             self.problems.add(
                 (*path, "vlan"),
@@ -298,12 +298,12 @@ class _Plan:
             )
 
     def _segment_mtu(self) -> dict[InterfaceEnd, int]:
-        found = {}
+        mtu_at = {}
         for segment, links in self._segments():
             mtus = [self.values["links"][name]["mtu"] for name in links]
             for end in segment.ends:
-                found[end] = min(mtus, default=1500)
-        return found
+                mtu_at[end] = min(mtus, default=1500)
+        return mtu_at
 
     # Segments
 
@@ -338,13 +338,13 @@ class _Plan:
     # The result
 
     def topology(self, name: str) -> Topology:
-        """Return the finished topology; raises where addresses or links are at fault."""
+        """Return the finished topology; raises ScenarioError where addresses or links are wrong."""
         segments = [segment for segment, _ in self._segments()]
         given = {end: tuple(values["addresses"]) for end, values in self.interfaces.items()}
         addresses = resolve_addresses(segments, given, list(self.hosts), self.problems)
-        for end, found in addresses.items():
+        for end, own_addresses in addresses.items():
             mtu = self.interfaces[end]["mtu"]
-            if mtu < IPV6_MIN_MTU and any(address.version == 6 for address in found):
+            if mtu < IPV6_MIN_MTU and any(address.version == 6 for address in own_addresses):
                 self.problems.add(
                     ("hosts", end.host, "interfaces", end.interface, "mtu"),
                     f"{mtu} is too small for the IPv6 address of {end}",

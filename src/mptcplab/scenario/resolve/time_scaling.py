@@ -17,16 +17,21 @@ SAMPLES_A_STAGE = 10
 def scaled(scenario: Scenario, duration_ns: int | None, time_scale: float | None) -> Scenario:
     if duration_ns is not None and time_scale is not None:
         raise ScenarioError(
-            "--duration and --time-scale", "", "both say how long the run is", "one of them"
+            "--duration and --time-scale",
+            "",
+            "are given together, and both set the duration",
+            "one of them",
         )
     scale = Fraction(1)
     if duration_ns is not None:
         if duration_ns <= 0:
-            raise ScenarioError("--duration", "", "is nothing", 'a time such as "20s"')
+            raise ScenarioError("--duration", "", "is not above 0", 'a time such as "20s"')
         scale = Fraction(duration_ns, scenario.duration_ns)
     elif time_scale is not None:
         if not 0 < time_scale < float("inf"):
-            raise ScenarioError("--time-scale", "", f"{time_scale} is no factor", "such as 0.05")
+            raise ScenarioError(
+                "--time-scale", "", f"{time_scale} is not a factor above 0", "such as 0.05"
+            )
         scale = Fraction(str(time_scale))
     if scenario.duration_ns * scale > MAX_DURATION_NS:
         option = "--duration" if duration_ns is not None else "--time-scale"
@@ -68,7 +73,7 @@ def _scaled_action(action: Action, scale: Fraction) -> Action:
 
 
 def _interval_ns(scenario: Scenario) -> int:
-    """Return a round interval that gives the shortest stage enough samples, the own at most."""
+    """Return a round interval, at most the scenario's, with enough samples in each stage."""
     shortest_ns = min(end_ns - start_ns for start_ns, end_ns in scenario.stages())
     wanted_ns = min(scenario.interval_ns, shortest_ns // SAMPLES_A_STAGE)
     power_ns = MIN_INTERVAL_NS

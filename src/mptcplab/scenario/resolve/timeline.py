@@ -1,4 +1,4 @@
-"""From parsed rows to actions, and what they make of links and flows."""
+"""From parsed rows to actions, and the states of links and flows that follow from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build_timeline(
     duration_ns: int,
     problems: Problems,
 ) -> tuple[tuple[Action, ...], tuple[Flow, ...]]:
-    """Return the actions in order of time, and the flows with started and stopped ones settled."""
+    """Return the actions in order of time, and the flows with the timeline's starts and stops."""
     actions: list[tuple[Action, Path]] = []
     for index, row in enumerate(rows):
         path = ("timeline", str(index))
@@ -50,7 +50,7 @@ def _row(
 ) -> list[tuple[Action, Path]]:
     changes = _changes(row, path, problems)
     verbs = [verb for verb in _VERBS if row[verb]]
-    found = []
+    actions = []
     for verb in verbs:
         for target in row[verb]:
             here = (*path, verb)
@@ -66,27 +66,27 @@ def _row(
                     row["direction"] if verb == "change" else "both",
                     row["label"] or own_label(verb, target, changed),
                 )
-                found.append((action, here))
-    return found
+                actions.append((action, here))
+    return actions
 
 
 def _changes(row: Values, path: Path, problems: Problems) -> tuple[tuple[str, int | float], ...]:
-    found: list[tuple[str, int | float]] = [
+    changes: list[tuple[str, int | float]] = [
         (field, row[key]) for key, field in _CHANGES.items() if row[key] is not None
     ]
     if row["rtt"] is not None:
         if row["direction"] != "both":
             problems.add(
                 (*path, "rtt"),
-                "stands beside a direction",
-                "delay, one way, instead of rtt",
+                "is given together with a direction",
+                "delay, which is one way, in place of rtt",
             )
-        found.append(("delay_ns", row["rtt"] // 2))
-    if row["change"] and not found:
+        changes.append(("delay_ns", row["rtt"] // 2))
+    if row["change"] and not changes:
         problems.add((*path, "change"), "changes nothing", "rate, delay, rtt, jitter or loss")
-    if found and not row["change"]:
-        problems.add(path, "sets values of no link", 'change = "LINK" beside them')
-    return tuple(found)
+    if changes and not row["change"]:
+        problems.add(path, "sets values of no link", 'change = "LINK" too')
+    return tuple(changes)
 
 
 def _target_kind(
@@ -122,7 +122,7 @@ def _target_kind(
 
 
 def own_label(verb: str, target: str, changes: tuple[tuple[str, int | float], ...]) -> str:
-    """Return what figures print of an action that has no label of its own."""
+    """Return the label of an action that the file gives none."""
     if not changes:
         return f"{target} {'starts' if verb == 'start' else 'stops' if verb == 'stop' else verb}"
     return f"{target}: {changes_text(changes)}"
@@ -156,7 +156,7 @@ def _check_conflicts(actions: list[tuple[Action, Path]], problems: Problems) -> 
 def _check_changes(
     actions: list[tuple[Action, Path]], topology: Topology, problems: Problems
 ) -> None:
-    """Note what no link could become: a rate without a queue, more jitter than delay."""
+    """Note changes that a link cannot take: a rate where it had none, more jitter than delay."""
     state: dict[tuple[str, str], Channel] = {
         (link.name, direction): channel
         for link in topology.links
@@ -187,7 +187,7 @@ def _check_changes(
 
 
 def _settled(flow: Flow, actions: list[tuple[Action, Path]], problems: Problems) -> Flow:
-    """Return the flow with what the timeline says of its start and stop."""
+    """Return the flow with the start and stop that the timeline gives it."""
     times: dict[str, int] = {}
     for action, path in actions:
         if action.target_kind != "flow" or action.target != flow.name:
@@ -242,7 +242,7 @@ def links_up(topology: Topology, timeline: Iterable[Action], at_ns: int) -> froz
 def _check_first_links(
     flows: tuple[Flow, ...], topology: Topology, timeline: tuple[Action, ...], problems: Problems
 ) -> None:
-    """Note a flow whose first link is down when it starts: no connection could be opened."""
+    """Note a flow whose first link is down when it starts: it could open no connection."""
     for flow in flows:
         if not flow.links:
             continue
@@ -254,5 +254,5 @@ def _check_first_links(
                 ("flows", flow.name, "links"),
                 f"{first}, which carries the initial subflow, is down when the flow starts at "
                 f"{format_duration(flow.start_ns)}",
-                f"a link that is up then ({', '.join(ready) or 'none is'}) in the first place",
+                f"a link that is up then ({', '.join(ready) or 'none is'}) as the first of links",
             )

@@ -1,4 +1,4 @@
-"""Tunables of each host, and whether its MTUs and its kernel can follow them."""
+"""Tunables of each host, and whether they fit its MTUs and its kernel."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NAMED_SYSCTLS = {
 
 
 def build_tunables(values: Values, topology: Topology, problems: Problems) -> dict[str, Tunables]:
-    """Return the tunables of each host: its own over those of all hosts over the defaults."""
+    """Return the tunables of each host: its own, else those of all hosts, else the defaults."""
     result = {}
     for host in topology.hosts:
         overlaid = dict(values["tunables"] or _DEFAULTS)
@@ -57,7 +57,7 @@ def build_tunables(values: Values, topology: Topology, problems: Problems) -> di
             if paths["sysctls"][0] == "hosts":
                 problems.add(
                     paths["sysctls"],
-                    f"{host.name} runs our stack, which knows no sysctls",
+                    f"{host.name} uses mptcplab's stack, which has no sysctls",
                     'stack = "kernel", or the named tunables',
                 )
             overlaid["sysctls"] = {}
@@ -86,7 +86,7 @@ def _tunables_of(values: Values, paths: dict[str, Path], problems: Problems) -> 
         if name in _NAMED_SYSCTLS:
             problems.add(
                 (*paths["sysctls"], name),
-                "has a name of its own here",
+                "has a key of its own",
                 f"tunables.{_NAMED_SYSCTLS[name]}",
             )
     arguments["sysctls"] = tuple(sorted(values["sysctls"].items()))
@@ -94,7 +94,7 @@ def _tunables_of(values: Values, paths: dict[str, Path], problems: Problems) -> 
 
 
 def check_mss(scenario: Scenario, values: Values, problems: Problems) -> None:
-    """Note a host whose MSS does not fit the MTU of a path that its flows use."""
+    """Note a host whose MSS does not fit the MTU of a path of its flows."""
     for flow in scenario.flows:
         for path in scenario.paths(flow):
             mtu, narrow = _narrowest(path, scenario.topology)
@@ -120,7 +120,7 @@ def _narrowest(path: NetworkPath, topology: Topology) -> tuple[int, str]:
 
 
 def check_subflows(scenario: Scenario, problems: Problems) -> None:
-    """Note a flow with more subflows than the kernel at its far end takes."""
+    """Note a flow with more subflows than the receiving kernel accepts."""
     for flow in scenario.flows:
         subflows = len(scenario.expected_subflows(flow))
         kernel = scenario.topology.host(flow.destination).stack == "kernel"

@@ -15,8 +15,8 @@ _BETWEEN_NEEDED = {"properties": {"links": {"additionalProperties": {"required":
 def json_schema(section: Section = SCENARIO) -> dict[str, Any]:
     """Return the schema (Draft 2020-12) of a scenario file, or of a topology file.
 
-    It holds a file's structure: keys, types, units and ranges.  What only the whole file shows (an
-    unknown host, overlapping subnets) is for ``mptcplab check``.
+    It describes a file's structure: keys, types, units and ranges.  What depends on the whole file
+    (an unknown host, overlapping subnets) is left to ``mptcplab check``.
     """
     definitions: dict[str, Any] = {}
     schema = {

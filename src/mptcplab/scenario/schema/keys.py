@@ -30,9 +30,7 @@ TUNABLES = Section(
         "enabled": Key(
             value_kinds.BOOLEAN, "Whether MPTCP is used; without it, flows are plain TCP.", True
         ),
-        "checksum": Key(
-            value_kinds.BOOLEAN, "Whether to use DSS checksums (RFC 8684 section 3.3.1).", False
-        ),
+        "checksum": Key(value_kinds.BOOLEAN, "DSS checksums (RFC 8684 section 3.3.1).", False),
         "mss": Key(
             value_kinds.integer(88, 65495),
             "Value of the MSS option (RFC 9293 section 3.7.1). TCP options take their space from "
@@ -368,9 +366,8 @@ FLOW = Section(
         ),
         "congestion": Key(
             value_kinds.choice(*CONGESTION, classes=True),
-            "Congestion control. Coupled over the subflows are lia, olia, olia-linux, balia and "
-            "wvegas, which upstream kernels do not have. Simulation has these, reno, cubic and "
-            "cubic-hystart.",
+            "Congestion control. lia, olia, olia-linux, balia and wvegas couple the subflows; "
+            "upstream kernels have none of them. Simulation has these, reno, cubic, cubic-hystart.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),
@@ -390,8 +387,7 @@ FLOW = Section(
         ),
         "verify": Key(
             value_kinds.BOOLEAN,
-            "Whether the receiver checks every byte. In simulation, where data are a length "
-            "alone, the bytes are counted.",
+            "Whether the receiver checks every byte; in simulation, bytes are only counted.",
             shown="true; false for iperf3",
             aliases=("check",),
         ),
@@ -479,9 +475,7 @@ REPORT = Section(
     {
         "section": Key(value_kinds.TEXT, "The section of the report.", "", "none"),
         "figures": Key(value_kinds.FIGURES, "The figures of the report.", (), "none"),
-        "summary": Key(
-            value_kinds.TEXT, "What the report found, in a sentence or two.", "", "none"
-        ),
+        "summary": Key(value_kinds.TEXT, "What the report found, in short.", "", "none"),
         "measured": Key(Rows(MEASURED), "Values that the report gives."),
     },
 )
@@ -491,9 +485,7 @@ POINT = Section(
     "One run of a sweep.",
     {
         "label": Key(value_kinds.TEXT, "Name of the run in tables and figures.", required=True),
-        "set": Key(
-            value_kinds.STRINGS, "Keys to change, as `KEY=VALUE` of `--set`.", required=True
-        ),
+        "set": Key(value_kinds.STRINGS, "Keys to change, as in `--set`.", required=True),
         "x": Key(value_kinds.NUMBER, "Position on the axis.", shown="its number in the list"),
         "figures": Key(
             value_kinds.FIGURES, "The report's figures of this run over time.", (), "none"

@@ -1,4 +1,4 @@
-"""What a scenario file may consist of: tables, their keys, and rules between keys."""
+"""The parts of a schema: tables, their keys, and rules between keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mptcplab.scenario.schema.value_kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How many of some keys may stand in one table: ``least`` to ``most``."""
+    """How many of some keys one table may have: ``least`` to ``most``."""
 
     keys: tuple[str, ...]
     least: int
@@ -45,8 +45,8 @@ class Table:
 class Tables:
     """A value that holds one table for each name.
 
-    ``shorthand`` names the key that a bare value in place of the table stands for; with ``listed``
-    a list of names stands for as many empty tables.
+    ``shorthand`` is the key that a bare value in place of the table sets.  With ``listed``, a list
+    of names is as many empty tables.
     """
 
     section: Section
@@ -73,11 +73,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: kind, default (as resolved), how the default reads, what the key means."""
+    """One key: kind, default (as resolved), how documentation shows the default, meaning."""
 
     kind: Kind | Table | Tables | Rows | Settings
     doc: str
     default: Any = None
     shown: str = ""
     required: bool = False
-    aliases: tuple[str, ...] = field(default=())  # what others call it, for suggestions only
+    aliases: tuple[str, ...] = field(default=())  # names in other tools, for suggestions only

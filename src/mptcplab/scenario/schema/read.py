@@ -1,4 +1,4 @@
-"""Read a raw tree by its schema: every value parsed, every default filled in, every error noted."""
+"""Read a raw tree by its schema: parse values, fill in defaults, note errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mptcplab.scenario.errors import Path, Problems, dotted
 from mptcplab.scenario.schema.keys import SCENARIO
 from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, Tables
 from mptcplab.scenario.schema.source_files import suggestion
-from mptcplab.scenario.schema.value_kinds import Kind, found
+from mptcplab.scenario.schema.value_kinds import Kind, quoted
 from mptcplab.units import UnitError
 
 Values = dict[str, Any]
@@ -18,19 +18,19 @@ Values = dict[str, Any]
 def read_section(section: Section, raw: Any, path: Path, problems: Problems) -> Values:
     """Return the parsed values of one table; keys without value or default are None."""
     if not isinstance(raw, dict):
-        problems.add(path, f"{found(raw)} is not a table", f"the keys {', '.join(section.keys)}")
+        problems.add(path, f"{quoted(raw)} is not a table", f"the keys {', '.join(section.keys)}")
         raw = {}
     where = dotted(path) or f"a {section.name}"
     for name in raw:
         if name not in section.keys:
             hint = suggestion(name, section.keys)
             if path and name in SCENARIO.keys:  # TOML: it fell into the table above it
-                hint = f'"{name}" of the whole file stands above the first [table]'
+                hint = f'"{name}" is a key of the whole file; it goes above the first [table]'
             problems.add((*path, name), f'unknown key "{name}"', f"a key of {where}", hint)
     for rule in section.rules:
         present = [name for name in rule.keys if name in raw]
         if len(present) > rule.most:
-            problems.add((*path, present[1]), f"stands beside {present[0]}", str(rule))
+            problems.add((*path, present[1]), f"is given together with {present[0]}", str(rule))
         elif len(present) < rule.least:
             problems.add(path, f"has none of {', '.join(rule.keys)}", str(rule))
     values: Values = {}
@@ -65,7 +65,7 @@ def _read_value(key: Key, raw: Any, path: Path, problems: Problems) -> Any:
         return read_section(kind.section, raw, path, problems)
     if isinstance(kind, Rows):
         if not isinstance(raw, list):
-            problems.add(path, f"{found(raw)} is not an array of tables", f"[[{'.'.join(path)}]]")
+            problems.add(path, f"{quoted(raw)} is not an array of tables", f"[[{'.'.join(path)}]]")
             return []
         return [
             read_section(kind.section, row, (*path, str(index)), problems)
@@ -75,10 +75,10 @@ def _read_value(key: Key, raw: Any, path: Path, problems: Problems) -> Any:
         if isinstance(raw, list) and isinstance(kind, Tables) and kind.listed:
             odd = next((item for item in raw if not isinstance(item, str)), None)
             twice = next((item for item in raw if raw.count(item) > 1), "")
-            what = f'"{twice}" stands there twice' if odd is None else f"{found(odd)} is no name"
+            what = f'"{twice}" is listed twice' if odd is None else f"{quoted(odd)} is not a name"
             problems.add(path, what, 'a list of different names, such as ["alice", "bob"]')
         else:
-            problems.add(path, f"{found(raw)} is not a table", f"[{'.'.join(path)}.NAME]")
+            problems.add(path, f"{quoted(raw)} is not a table", f"[{'.'.join(path)}.NAME]")
         return {}
     return _read_named(kind, raw, path, problems)
 
@@ -101,7 +101,7 @@ def _bad_name(kind: Tables | Settings, name: str, path: Path, problems: Problems
         problems.add(
             path,
             f'"{name}" is not a sysctl of a network namespace',
-            "a name under net.ipv4, net.ipv6, net.mptcp, or net.core.somaxconn and its like",
+            "a name under net.ipv4, net.ipv6 or net.mptcp, or one of those under net.core",
         )
         return
     longest = 15 if "14" in kind.name_pattern else 32

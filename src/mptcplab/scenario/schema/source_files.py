@@ -1,4 +1,4 @@
-"""From files and ``--set`` arguments to one raw tree, with memory of where each value came from."""
+"""From files and ``--set`` arguments to one raw tree that remembers where each value is from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
 from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, Tables
 
 Raw = dict[str, Any]
-_SHARED = ("families", "hosts", "switches", "links")  # what a scenario takes from its topology
+_SHARED = ("families", "hosts", "switches", "links")  # the keys that a topology file may have
 # A key that is set drops these at the same place: two ways to say one thing.
 _REPLACES = {
     "delay": ("rtt",),
@@ -59,15 +59,15 @@ class Source:
         return self.file
 
     def apply(self, override: str, section: Section = SCENARIO) -> None:
-        """Apply one ``KEY=VALUE``; ScenarioError where the key names nothing."""
+        """Apply one ``KEY=VALUE``; ScenarioError where the key matches nothing."""
         label = f"--set {override}"
         parts, value = _parse_override(override, label)
         if parts == ("topology",):
             raise ScenarioError(
                 label,
                 "topology",
-                "cannot be set: the file's links and flows name its parts",
-                "a scenario file of its own for another topology",
+                "cannot be changed: links and flows of the file refer to it",
+                "another scenario file for another topology",
             )
         targets = _expand(self.tree, section, parts, label)
         for path in targets:
@@ -76,7 +76,7 @@ class Source:
 
 
 def read_toml(path: FilePath) -> Raw:
-    """Return a TOML file's content; ScenarioError for what cannot be read or is no TOML."""
+    """Return a TOML file's content; ScenarioError where it cannot be read or is not TOML."""
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # editors add byte order marks
     except OSError as error:
@@ -105,7 +105,7 @@ def _syntax_error(path: FilePath, message: str) -> ScenarioError:
         else "see https://toml.io"
     )
     if "overwrite" in text or "declare" in text.lower():
-        hint = "each table and key may stand in a file once"
+        hint = "a file may have each table and key only once"
     return ScenarioError(
         f"{path}, line {line}",
         "",
@@ -118,15 +118,15 @@ def _syntax_error(path: FilePath, message: str) -> ScenarioError:
 def built_in(folder: str) -> dict[str, FilePath]:
     """Return the data files of a folder ("experiments", "topologies") by lower-case name."""
     root = resources.files("mptcplab.scenario") / "data" / folder
-    found = {}
+    files = {}
     for entry in root.iterdir():
         if entry.name.endswith(".toml"):
-            found[entry.name.removesuffix(".toml").lower()] = FilePath(str(entry))
-    return dict(sorted(found.items()))
+            files[entry.name.removesuffix(".toml").lower()] = FilePath(str(entry))
+    return dict(sorted(files.items()))
 
 
 def locate(name: str, folder: str, what: str) -> FilePath:
-    """Return the file that a path or a built-in name means; a file goes first."""
+    """Return the file that a path or a built-in name stands for; a file has precedence."""
     path = FilePath(name)
     known = built_in(folder)
     if path.is_file():
@@ -165,7 +165,7 @@ def open_source(path: FilePath) -> Source:
 
 
 def normalised(section: Section, raw: Raw) -> Raw:
-    """Return ``raw`` with shorthands written out; what is wrong is left for the reader to find."""
+    """Return ``raw`` with shorthands written out; errors are left for ``read_section`` to note."""
     result = dict(raw)
     for name, value in raw.items():
         kind = section.keys[name].kind if name in section.keys else None
@@ -206,7 +206,7 @@ def _exists(tree: Any, path: Path) -> bool:
 def _merged(below: Raw, above: Raw) -> Raw:
     """Return ``below`` with ``above`` laid over it, tables merged key by key."""
     result = deepcopy(below)
-    # plain values first: a link's own value drops what is below of its directions, not above
+    # plain values first: a link's own value replaces those of its directions below, not above
     for key, value in sorted(above.items(), key=lambda item: isinstance(item[1], dict)):
         if isinstance(value, dict) and isinstance(result.get(key), dict):
             result[key] = _merged(result[key], value)
@@ -243,7 +243,7 @@ def _parse_override(override: str, label: str) -> tuple[Path, Any]:
 
 
 def _value(text: str) -> Any:
-    """Return a value written as TOML, or the bare words themselves."""
+    """Return a value written as TOML; text that is not TOML is the value itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -251,17 +251,17 @@ def _value(text: str) -> Any:
 
 
 def _expand(tree: Raw, section: Section, parts: Path, label: str) -> list[Path]:
-    """Return the paths that a dotted key with ``*`` means, checked against schema and tree."""
-    found: list[Path] = []
-    _walk(tree, Key(Table(section), ""), parts, (), label, found)
-    if not found:
-        raise ScenarioError(label, ".".join(parts), "names nothing", "at least one match")
-    return found
+    """Return the paths that a dotted key with ``*`` matches, checked against schema and tree."""
+    paths: list[Path] = []
+    _walk(tree, Key(Table(section), ""), parts, (), label, paths)
+    if not paths:
+        raise ScenarioError(label, ".".join(parts), "matches nothing", "a key that matches")
+    return paths
 
 
-def _walk(tree: Any, key: Key, parts: Path, done: Path, label: str, found: list[Path]) -> None:
+def _walk(tree: Any, key: Key, parts: Path, done: Path, label: str, paths: list[Path]) -> None:
     if not parts:
-        found.append(done)
+        paths.append(done)
         return
     part, rest = parts[0], parts[1:]
     kind = key.kind
@@ -286,7 +286,7 @@ def _walk(tree: Any, key: Key, parts: Path, done: Path, label: str, found: list[
             below = tree.get(name)
         elif isinstance(tree, list):
             below = tree[int(name)]
-        _walk(below, inner, rest, (*done, name), label, found)
+        _walk(below, inner, rest, (*done, name), label, paths)
 
 
 def _table_matches(kind: Table, part: str, done: Path, label: str) -> dict[str, Key]:
@@ -334,7 +334,7 @@ def suggestion(name: str, keys: dict[str, Key]) -> str:
     for known, key in keys.items():
         if name.lower() in key.aliases:
             return f'did you mean "{known}"?'
-    return nearest(name, keys) or f"known here: {', '.join(keys)}"
+    return nearest(name, keys) or f"the keys are {', '.join(keys)}"
 
 
 def _assign(tree: Any, path: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
-"""Kinds of values: how each is written, parsed, checked, documented and told to an editor.
+"""Kinds of values: how each is written, parsed, checked, documented and described to an editor.
 
-A parser takes what TOML gave and returns the resolved value, or raises UnitError with a text that
-says what was found and, after "; expected ", what should stand there.
+A parser takes a value as TOML gives it and returns the resolved value, or raises UnitError with a
+text that says what was found and, after "; expected ", what was expected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _QUEUE = re.compile(rf"({_NUMBER})(packets?|BDP|bdp)\s*")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of value: its name in the documentation, parser, JSON Schema and an example."""
+    """One kind of value: its name in the documentation, its parser, JSON Schema and an example."""
 
     name: str
     parse: Callable[[Any], Any]
@@ -46,7 +46,7 @@ class QueueLimit:
     unit: str
 
 
-def found(value: object) -> str:
+def quoted(value: object) -> str:
     """Return a TOML value as an error quotes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -66,7 +66,9 @@ def _positive(parse: Callable[[Any], int], what: str, example: str) -> Callable[
     def parser(value: Any) -> int:
         number = parse(value)
         if number <= 0:
-            raise UnitError(f"{found(value)} is nothing; expected {what} above 0 such as {example}")
+            raise UnitError(
+                f"{quoted(value)} is too small; expected {what} above 0 such as {example}"
+            )
         return number
 
     return parser
@@ -76,7 +78,7 @@ def _at_most(parse: Callable[[Any], int], most: int, shown: str) -> Callable[[An
     def parser(value: Any) -> int:
         number = parse(value)
         if number > most:
-            raise UnitError(f"{found(value)} is out of range; expected {shown} at most")
+            raise UnitError(f"{quoted(value)} is out of range; expected {shown} at most")
         return number
 
     return parser
@@ -122,7 +124,7 @@ def size(low: int, high: int = 2**40) -> Kind:
         number = parse_size(value)
         if not low <= number <= high:
             raise UnitError(
-                f"{found(value)} is {number} bytes; expected a size from {low} to {high} bytes"
+                f"{quoted(value)} is {number} bytes; expected a size from {low} to {high} bytes"
             )
         return number
 
@@ -135,7 +137,7 @@ def integer(low: int, high: int) -> Kind:
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise UnitError(
-                f"{found(value)} is not a whole number; expected one from {low} to {high}"
+                f"{quoted(value)} is not a whole number; expected one from {low} to {high}"
             )
         if not low <= value <= high:
             raise UnitError(f"{value} is out of range; expected a number from {low} to {high}")
@@ -147,7 +149,7 @@ def integer(low: int, high: int) -> Kind:
 
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise UnitError(f"{found(value)} is not true or false; expected true or false, unquoted")
+        raise UnitError(f"{quoted(value)} is not true or false; expected true or false, unquoted")
     return value
 
 
@@ -156,7 +158,7 @@ BOOLEAN = Kind("true or false", _boolean, {"type": "boolean"}, "true")
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise UnitError(f"{found(value)} is not text; expected text in quotes")
+        raise UnitError(f"{quoted(value)} is not text; expected text in quotes")
     return value
 
 
@@ -173,8 +175,8 @@ def choice(*names: str, classes: bool = False) -> Kind:
         if isinstance(value, str) and (value in names or (classes and re.match(own, value))):
             return value
         hint = nearest(value, names) if isinstance(value, str) else ""
-        wanted = one_of(names) + (', or a class of yours as "module:Class"' if classes else "")
-        raise UnitError(f"{found(value)} is not known; expected {wanted}{hint and f' ({hint})'}")
+        wanted = one_of(names) + (', or a class of your own as "module:Class"' if classes else "")
+        raise UnitError(f"{quoted(value)} is not known; expected {wanted}{hint and f' ({hint})'}")
 
     schema: dict[str, Any] = {"enum": list(names)}
     if classes:
@@ -186,12 +188,12 @@ def _names(value: Any) -> tuple[str, ...]:
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list) or not listed or not all(isinstance(n, str) for n in listed):
         raise UnitError(
-            f"{found(value)} is not a name or a list of names; "
+            f"{quoted(value)} is not a name or a list of names; "
             'expected such as "slow" or ["fast", "slow"]'
         )
     if len(set(listed)) < len(listed):
         twice = next(name for name in listed if listed.count(name) > 1)
-        raise UnitError(f'"{twice}" stands there twice; expected each name once')
+        raise UnitError(f'"{twice}" is listed twice; expected each name once')
     return tuple(listed)
 
 
@@ -220,7 +222,7 @@ def _between(value: Any) -> tuple[str, str]:
         or not all(isinstance(end, str) for end in value)
     ):
         raise UnitError(
-            f'{found(value)} is not two ends; expected such as ["alice", "bob"] '
+            f'{quoted(value)} is not two ends; expected such as ["alice", "bob"] '
             'or ["alice:eth1", "switch"]'
         )
     return value[0], value[1]
@@ -237,7 +239,7 @@ BETWEEN = Kind(
 def _address(value: Any) -> IPv4Interface | IPv6Interface:
     wanted = 'expected an address with its prefix length, such as "10.0.1.1/24" or "fd00::1/64"'
     if not isinstance(value, str):
-        raise UnitError(f"{found(value)} is not an address; {wanted}")
+        raise UnitError(f"{quoted(value)} is not an address; {wanted}")
     if "/" not in value:
         raise UnitError(f"{value!r} has no prefix length; {wanted}")
     try:
@@ -253,7 +255,7 @@ def _address(value: Any) -> IPv4Interface | IPv6Interface:
     ):
         raise UnitError(
             f"{value!r} is a loopback, multicast, unspecified or link-local address; "
-            "expected one that hosts reach each other by"
+            "expected one that other hosts can reach"
         )
     if address.network.prefixlen < address.max_prefixlen - 1 and (
         address.ip == address.network.network_address
@@ -283,7 +285,7 @@ def _queue_limit(value: Any) -> QueueLimit:
     wanted = 'expected "100 packets", "1MB", "50ms" or "1 BDP"'
     if not isinstance(value, str):
         unit = " has no unit" if isinstance(value, int | float) else " is not a queue limit"
-        raise UnitError(f"{found(value)}{unit}; {wanted}")
+        raise UnitError(f"{quoted(value)}{unit}; {wanted}")
     match = _QUEUE.fullmatch(value)
     if match is not None:
         unit = "bdp" if match[4].lower() == "bdp" else "packets"
@@ -314,12 +316,12 @@ def _queue(value: Any) -> tuple[QueueLimit, ...]:
     limits = tuple(_queue_limit(item) for item in (value if isinstance(value, list) else [value]))
     if not limits or sum(limit.unit == "packets" for limit in limits) > 1 or len(limits) > 2:
         raise UnitError(
-            f"{found(value)} is not one limit, nor one in packets and one in bytes; "
+            f"{quoted(value)} is neither one limit nor one in packets and one in another unit; "
             'expected such as "1MB" or ["100 packets", "1MB"]'
         )
     if len(limits) == 2 and all(limit.unit != "packets" for limit in limits):
         raise UnitError(
-            "both limits come down to bytes; expected one of them in packets, "
+            "neither limit is in packets; expected one in packets and one in another unit, "
             'such as ["100 packets", "1MB"]'
         )
     return limits
@@ -344,7 +346,7 @@ def _families(value: Any) -> tuple[int, ...]:
         raise UnitError('the list is empty; expected "ipv4", "ipv6" or both')
     for item in listed:
         if not isinstance(item, str) or item not in known:
-            raise UnitError(f'{found(item)} is not an address family; expected "ipv4" or "ipv6"')
+            raise UnitError(f'{quoted(item)} is not an address family; expected "ipv4" or "ipv6"')
     return tuple(dict.fromkeys(known[item] for item in listed))
 
 
@@ -359,7 +361,7 @@ FAMILIES = Kind(
 
 def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UnitError(f"{found(value)} is not a list of texts; expected a list")
+        raise UnitError(f"{quoted(value)} is not a list of texts; expected a list")
     return tuple(value)
 
 
@@ -373,7 +375,7 @@ STRINGS = Kind(
 
 def _figures(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
-        raise UnitError(f"{found(value)} is not a list of figure numbers; expected such as [13]")
+        raise UnitError(f"{quoted(value)} is not a list of figure numbers; expected such as [13]")
     return tuple(value)
 
 
@@ -382,13 +384,13 @@ FIGURES = Kind("list of numbers", _figures, {"type": "array", "items": {"type": 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UnitError(f"{found(value)} is not a number; expected such as 5 or 2.5")
+        raise UnitError(f"{quoted(value)} is not a number; expected such as 5 or 2.5")
     try:
         number = float(value)
     except OverflowError:
         number = inf
     if not isfinite(number):
-        raise UnitError(f"{found(value)} is not finite; expected such as 5 or 2.5")
+        raise UnitError(f"{quoted(value)} is not finite; expected such as 5 or 2.5")
     return number
 
 
@@ -397,7 +399,7 @@ NUMBER = Kind("number", _number, {"type": "number"}, "5")
 
 def _sysctl(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise UnitError(f"{found(value)} is not a sysctl's value; expected a number or text")
+        raise UnitError(f"{quoted(value)} is not a sysctl's value; expected a number or text")
     return str(value)
 
 

@@ -15,7 +15,7 @@ _IPV6: Final = 1 << 32
 
 
 class AddressBook:
-    """The IPv6 addresses of a capture, so that a column of addresses is one of 64-bit numbers."""
+    """The IPv6 addresses of a capture, numbered so that addresses fit in a column of 64 bits."""
 
     def __init__(self) -> None:
         self._ipv6 = Interner(2)

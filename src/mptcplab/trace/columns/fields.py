@@ -2,7 +2,7 @@
 
 Packets lie one after another in one byte array; every function takes that array and the positions
 of a field, one per packet.  The array must be padded (``PADDING`` bytes) so that a position just
-past the last packet can be read: whether the bytes there meant anything is the caller's business.
+past the last packet can be read; the caller knows whether the bytes there mean anything.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Bytes: TypeAlias = NDArray[np.uint8]
 Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 Heads: TypeAlias = NDArray[np.void]
-"""The first bytes of each of many things, as one item each."""
+"""The first bytes of each of several records, one element a record."""
 
 
 def windows(data: Bytes, size: int) -> Heads:
-    """View ``data`` as overlapping items of ``size`` bytes, one at each position."""
+    """View ``data`` as overlapping elements of ``size`` bytes, one at each position."""
     shape = (data.size - size + 1,)
     return np.ndarray(shape, f"V{size}", data.data, strides=(1,))
 

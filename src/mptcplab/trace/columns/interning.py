@@ -1,4 +1,4 @@
-"""Numbering distinct keys (addresses, address pairs with ports) of whole batches at once."""
+"""Numbers for distinct keys (addresses, address pairs with ports), a whole batch at once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Words = NDArray[np.uint64]
 
 
 class Interner:
-    """An open-addressing hash table whose every operation takes many keys.
+    """An open-addressing hash table that looks up and inserts many keys at once.
 
-    A key is a row of ``width`` 64-bit words; its number is the order in which keys came.
+    A key is a row of ``width`` 64-bit words; keys are numbered in the order of their appearance.
     """
 
     def __init__(self, width: int) -> None:
@@ -36,19 +36,19 @@ class Interner:
         while 2 * (self.count + size) > self._slots.size:
             self._grow()
         home = self._home(words)
-        found = self._first_look(words, home)
-        pending = np.flatnonzero(found < 0)
+        numbers = self._first_look(words, home)
+        pending = np.flatnonzero(numbers < 0)
         if pending.size == 0:
-            return found
+            return numbers
         before = self.count
-        self._probe(words, home, pending, found, insert)
+        self._probe(words, home, pending, numbers, insert)
         if insert is not None and self.count > before:
             # Keys without a mark may have been looked for before a marked row brought them.
-            self._probe(words, home, np.flatnonzero(found < 0), found, np.zeros_like(insert))
-        return found
+            self._probe(words, home, np.flatnonzero(numbers < 0), numbers, np.zeros_like(insert))
+        return numbers
 
     def _first_look(self, words: list[Words], home: Words) -> Ints:
-        """Find the keys that are in their first slot: nearly all, once they are known."""
+        """Find the keys that are in their first slot: nearly all of those that are known."""
         slot = (home & np.uint64(self._slots.size - 1)).view(np.int64)
         number = self._slots[slot].astype(np.int64)
         same = number >= 0
@@ -57,9 +57,9 @@ class Interner:
         return number if same.all() else np.where(same, number, -1)
 
     def _probe(
-        self, words: list[Words], home: Words, pending: Ints, found: Ints, insert: Mask | None
+        self, words: list[Words], home: Words, pending: Ints, numbers: Ints, insert: Mask | None
     ) -> None:
-        """Look keys up slot by slot; ``found`` is filled in."""
+        """Look keys up slot by slot; ``numbers`` is filled in."""
         last = np.uint64(self._slots.size - 1)
         probe = 0
         while pending.size:
@@ -69,15 +69,15 @@ class Interner:
             if insert is not None:
                 new &= insert[pending]
             if new.any():
-                self._insert(words, pending[new], slot[new], found)
+                self._insert(words, pending[new], slot[new], numbers)
                 number = self._slots[slot].astype(np.int64)
             taken = number >= 0
-            same = taken & (found[pending] < 0)
+            same = taken & (numbers[pending] < 0)
             for key, word in zip(self.keys, words, strict=True):
                 same &= key[number] == word[pending]
-            found[pending[same]] = number[same]
-            # An empty slot says that the key is unknown; a taken one, that it may be further on.
-            pending = pending[taken & (found[pending] < 0)]
+            numbers[pending[same]] = number[same]
+            # At an empty slot the key is unknown; after a taken one it may be further on.
+            pending = pending[taken & (numbers[pending] < 0)]
             probe += 1
 
     def _home(self, words: list[Words]) -> Words:
@@ -88,8 +88,8 @@ class Interner:
             value *= np.uint64(multiplier)
         return value >> np.uint64(20)
 
-    def _insert(self, words: list[Words], chosen: Ints, slot: Ints, found: Ints) -> None:
-        """Give each empty slot to the first of the rows that want it."""
+    def _insert(self, words: list[Words], chosen: Ints, slot: Ints, numbers: Ints) -> None:
+        """Give each empty slot to the first of the rows that hash to it."""
         self._slots[slot[::-1]] = chosen[::-1]  # of equal slots, the last assignment stays
         won = self._slots[slot] == chosen
         winners = chosen[won]
@@ -100,7 +100,7 @@ class Interner:
         for key, word in zip(self.keys, words, strict=True):
             key[number] = word[winners]
         self._slots[slot[won]] = number
-        found[winners] = number
+        numbers[winners] = number
 
     def _grow(self) -> None:
         self._slots = np.full(self._slots.size * 4, -1, dtype=np.int32)

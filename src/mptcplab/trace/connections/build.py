@@ -1,8 +1,8 @@
 """From flows to MPTCP connections: handshakes, tokens, joins.
 
 A connection starts with MP_CAPABLE; a subflow joins it with the token of one of its sides.  Where
-the start is missing, flows that name the same token belong together, and flows that only carry data
-are brought together in ``inference``.
+the start is missing, flows with the same token belong together, and flows that only carry data are
+put together in ``inference``.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from mptcplab.wire.mptcp import (
 
 _MOST_OTHER_KEYS: Final = 16
 _MOST_NAMESAKES: Final = 8
-"""Connections with the same token that a join is tried on."""
+"""Connections with the same token that are considered for a join."""
 
 
 class _Builder:
-    """Goes through the options of a capture in order."""
+    """Takes the options of a capture in order."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
@@ -40,10 +40,10 @@ class _Builder:
         self.of_flow: dict[int, Connection] = {}
         self.subflows: dict[int, Subflow] = {}
         self.by_token: dict[int, list[tuple[Connection, int]]] = {}
-        """Connections and their sides; more than one where two keys have the same token."""
+        """Connections and their sides; several where two keys have the same token."""
 
     def subflow(self, flow: int, joined_by: str) -> Subflow:
-        """Return the flow's subflow, made where it is new."""
+        """Return the flow's subflow, which is created where it is new."""
         known = self.subflows.get(flow)
         if known is not None:
             return known
@@ -97,7 +97,7 @@ class _Builder:
             connection.saw_syn = True
         elif handshake == SYN | ACK:
             connection.saw_syn_ack = True
-            connection.version = option.version  # the listener's choice counts
+            connection.version = option.version  # the listener decides
         else:
             connection.saw_ack |= side == 0
         if connection.version is None:
@@ -113,14 +113,15 @@ class _Builder:
     def _key(self, connection: Connection, side: int, key: int | None) -> bool:
         """Learn a side's key; the first one seen counts.  Returns whether ``key`` agrees with it.
 
-        Joins with the token of another one are taken, too: which of them the hosts settled on is
-        not for the capture to say.
+        Joins with the token of another key are taken too: the capture does not tell on which of
+        them the hosts agreed.
         """
         if key is None or connection.keys[side] == key:
             return True
         token, idsn = token_and_idsn(key, connection.version or 0)
         namesakes = self.by_token.setdefault(token, [])
-        if len(namesakes) < _MOST_NAMESAKES and all(one is not connection for one, _ in namesakes):
+        known = any(other is connection for other, _ in namesakes)
+        if not known and len(namesakes) < _MOST_NAMESAKES:
             namesakes.append((connection, side))
         if connection.keys[side] is not None:
             return False
@@ -163,7 +164,7 @@ class _Builder:
         self.add(connection, subflow)
 
     def join_late(self) -> None:
-        """Place joins whose connection came later in the capture, and those that have none."""
+        """Place joins whose connection came later in the capture, or not at all."""
         for flow, subflow in self.subflows.items():
             if subflow.token is None:
                 continue
@@ -178,13 +179,13 @@ class _Builder:
                         known.subflows.remove(subflow)
                     self._join_to(subflow, connection, receiver)
                 continue
-            # Nobody saw this connection start: the first to name the token stands for it.
+            # The start of this connection was not captured: the first join opens it here.
             connection = self.new(subflow)
             connection.tokens[1] = subflow.token
             self.by_token[subflow.token] = [(connection, 1)]
 
     def place_rest(self) -> None:
-        """Give flows without a handshake of their own connections, for ``infer`` to join."""
+        """Give each flow without a handshake a connection of its own, which ``infer`` may merge."""
         for flow in range(self.reading.follower.table.count):
             if flow not in self.of_flow:
                 subflow = self.subflow(flow, INFERRED)
@@ -208,7 +209,7 @@ def _proof(subflow: Subflow, connection: Connection, opened_by: int) -> bool | N
 
 
 def _proved(subflow: Subflow, namesakes: list[tuple[Connection, int]]) -> tuple[Connection, int]:
-    """Return the connection that a join's HMACs fit, else the first that was there."""
+    """Return the connection that a join's HMACs fit, else the first one."""
     for connection, receiver in namesakes if len(namesakes) > 1 else ():
         if _proof(subflow, connection, receiver ^ 1):
             return connection, receiver
@@ -216,7 +217,7 @@ def _proved(subflow: Subflow, namesakes: list[tuple[Connection, int]]) -> tuple[
 
 
 def _fallback(connection: Connection, reading: Reading, acked: set[int]) -> None:
-    """Find out whether, why and when a connection went on as plain TCP.
+    """Find out whether, when and why a connection fell back to TCP.
 
     ``acked`` holds the halves that sent a DATA_ACK.
     """
@@ -251,7 +252,7 @@ def _no_dss_after_handshake(subflow: Subflow, reading: Reading, acked: set[int])
 
 
 def _version_from_options(connection: Connection) -> None:
-    """Where no MP_CAPABLE was seen, an ADD_ADDR's shape tells the version; so does MP_TCPRST."""
+    """Where no MP_CAPABLE was seen, take the version from an ADD_ADDR's form or an MP_TCPRST."""
     if connection.version is None:
         for _, _, _, option in connection.options:
             if isinstance(option, AddAddr) and not option.echo:

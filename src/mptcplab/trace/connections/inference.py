@@ -1,9 +1,9 @@
-"""Bringing together flows whose connection's start is not in the capture.
+"""Inference: which flows belong together where the start of a connection was not captured.
 
-Data sequence numbers are the strongest sign: at the same time, both directions of two flows count
-in the same stretch of a space of 2^32 or 2^64 numbers.  Where there are none (a handshake and no
-data), an address and port shared with exactly one connection alive at that time decides.  A
-connection whose tokens are known never takes in a join that names another.
+Data sequence numbers are the strongest sign: at the same time, both directions of two flows are in
+the same part of a space of 2^32 or 2^64 numbers.  Where there are none (a handshake without data),
+an address and port shared with exactly one connection of that time decides.  A connection whose
+tokens are known never takes in a join with another token.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mptcplab.trace.follow.read_pass import Reading
 
 _NEAR_BITS: Final = 26
 _NEAR: Final = 1 << _NEAR_BITS
-"""Sequence numbers this close are of one stream: 64 MiB, more than a window, little of 2^32."""
+"""Numbers this close are of one stream: 64 MiB, more than a window, a small part of 2^32."""
 _APART_NS: Final = 60_000_000_000
 _MAX_UNPLACED: Final = 8192
-"""Connections without a start that are brought together; beyond this, each flow stands alone."""
+"""Most connections without a start to put together; with more, each flow stays alone."""
 _MOST_CARRIERS: Final = 16
 _MOST_NEIGHBOURS: Final = 64
-"""Subflows that are looked at closely to place one: only a flood offers more."""
+"""Most subflows considered when one is placed; only a flood has more."""
 
 # How sequence numbers are counted: 64 bits, the lower 32 bits of those, 32 bits alone.
 _WIDE: Final = 0
@@ -41,7 +41,7 @@ _Member: TypeAlias = tuple[Connection, Subflow]
 
 @dataclass(slots=True)
 class _Signs:
-    """Numbers of one half's data: those it sends, and the DATA_ACKs that the other answers."""
+    """Numbers of one half's data: the DSNs it sends, and the DATA_ACKs of the other half."""
 
     time_ns: Ints
     number: NDArray[np.uint64]
@@ -49,7 +49,7 @@ class _Signs:
 
 
 class _Numbers:
-    """Data sequence numbers of halves, fetched when asked for."""
+    """Data sequence numbers of halves, collected on demand."""
 
     def __init__(self, reading: Reading) -> None:
         self._extents = reading.mappings.extents()
@@ -97,13 +97,13 @@ def _distance(one: _Signs, other: _Signs) -> int | None:
         signed = np.abs(gap.view(np.int64).astype(np.float64))
         distance = np.where(wide, signed, narrow.astype(np.float64))[apart < _APART_NS]
         if distance.size:
-            found = int(min(distance.min(), 2.0**62))
-            least = found if least is None else min(least, found)
+            nearest = int(min(distance.min(), 2.0**62))
+            least = nearest if least is None else min(least, nearest)
     return least
 
 
 def _same_stream(one: Subflow, other: Subflow, numbers: _Numbers, reversed_: bool) -> bool | None:
-    """Whether two flows carry the same connection; None where nothing tells."""
+    """Whether two flows carry the same connection; None where nothing shows it."""
     verdicts = []
     for side in (0, 1):
         distance = _distance(
@@ -122,7 +122,7 @@ def _ends(subflow: Subflow) -> set[tuple[str, int]]:
 
 
 def _compatible(one: Connection, other: Connection) -> bool:
-    """Whether known tokens allow both to be the same connection."""
+    """Whether their known tokens allow two connections to be the same."""
     if one.saw_syn and other.saw_syn:
         return False
     mine, theirs = ({token for token in c.tokens if token is not None} for c in (one, other))
@@ -131,7 +131,7 @@ def _compatible(one: Connection, other: Connection) -> bool:
 
 
 class _Placed:
-    """Connections found so far, to be asked for by what their subflows carried, or where."""
+    """Connections placed so far, indexed by the numbers and the ends of their subflows."""
 
     def __init__(self, numbers: _Numbers) -> None:
         self.connections: list[Connection] = []
@@ -146,7 +146,7 @@ class _Placed:
             self.extend(connection, subflow)
 
     def extend(self, connection: Connection, subflow: Subflow) -> None:
-        """Note a subflow of a connection that is here."""
+        """Add a subflow of a connection that is here already."""
         member = (connection, subflow)
         for end in _ends(subflow):
             self._by_end.setdefault(end, []).append(member)
@@ -157,10 +157,10 @@ class _Placed:
                 self._by_number.setdefault(key, []).append(member)
 
     def _keys(self, half: int) -> list[tuple[int, int]]:
-        """The stretches of sequence space that a half went through.
+        """Return the parts of sequence space that a half went through.
 
-        In the space of 64-bit numbers where they are known, in that of 32-bit ones always; the
-        first of a key tells which, and for the latter, which of both the half has.
+        In the space of 64-bit numbers where they are known, always in that of 32-bit numbers.  The
+        first part of a key is the space and, for 32 bits, whether 64 bits are known.
         """
         signs = self._numbers.of(half)
         low = (signs.number & np.uint64(0xFFFF_FFFF)) >> np.uint64(_NEAR_BITS)
@@ -171,8 +171,8 @@ class _Placed:
         return out + [(_WIDE, place) for place in high.tolist()]
 
     def carriers(self, subflow: Subflow) -> list[_Member]:
-        """Return subflows that may have carried the same stream: alike in all ways that both go."""
-        found: dict[int, _Member] = {}
+        """Return subflows that may be of the same connection: alike in each direction with data."""
+        members: dict[int, _Member] = {}
         ways: dict[int, int] = {}
         mine = 0
         for side in (0, 1):
@@ -184,15 +184,15 @@ class _Placed:
                 for answer in _COMPARABLE[kind]:
                     for near in (place - 1, place, place + 1):
                         for member in self._by_number.get((answer, near % turns), ()):
-                            found[member[1].flow] = member
+                            members[member[1].flow] = member
                             alike.add(member[1].flow)
             for flow in alike:
                 ways[flow] = ways.get(flow, 0) + 1
         wanted = [flow for flow in ways if ways[flow] >= min(mine, self._ways[flow])]
-        return [found[flow] for flow in sorted(wanted, key=lambda flow: (-ways[flow], flow))]
+        return [members[flow] for flow in sorted(wanted, key=lambda flow: (-ways[flow], flow))]
 
     def neighbours(self, subflow: Subflow) -> Iterator[_Member]:
-        """Yield subflows that share an address and port, where numbers do not tell."""
+        """Yield subflows that share an address and port, where there are no numbers to compare."""
         has_numbers = any(self._keys(2 * subflow.flow + side) for side in (0, 1))
         for end in _ends(subflow):
             for member in self._by_end.get(end, [])[:_MOST_NEIGHBOURS]:
@@ -201,17 +201,20 @@ class _Placed:
 
 
 def infer(connections: list[Connection], reading: Reading) -> list[Connection]:
-    """Merge connections without a start into those they belong to."""
-    started = [one for one in connections if one.saw_syn or None not in one.tokens]
-    loose = [one for one in connections if not (one.saw_syn or None not in one.tokens)]
+    """Merge connections without a start into those that they belong to."""
+    started: list[Connection] = []
+    loose: list[Connection] = []
+    for connection in connections:
+        has_start = connection.saw_syn or None not in connection.tokens
+        (started if has_start else loose).append(connection)
     if not loose or len(loose) > _MAX_UNPLACED:
         return connections
     numbers = _Numbers(reading)
     placed = _Placed(numbers)
     for connection in started:
         placed.add(connection)
-    # Flows with data first: those with nothing but a handshake then find their addresses.
-    loose.sort(key=lambda one: (-_signs(one, numbers), one.subflows[0].first_number))
+    # Flows with data first, so that those with only a handshake find their addresses.
+    loose.sort(key=lambda each: (-_signs(each, numbers), each.subflows[0].first_number))
     for connection in loose:
         home, reversed_ = _home(connection, placed, numbers, reading)
         if home is None:
@@ -249,17 +252,17 @@ def _home(
         for reversed_ in (False, True):
             if _same_stream(mine, theirs, numbers, reversed_):
                 return other, reversed_ ^ bool(theirs.opened_by)
-    found: tuple[Connection, bool] | None = None
+    home: tuple[Connection, bool] | None = None
     for other, theirs in placed.neighbours(mine):
         if (
             _compatible(connection, other)
             and _same_stream(mine, theirs, numbers, reversed_=False) is None
             and _alive_together(mine, theirs, reading)
         ):
-            if found is not None and found[0] is not other:
-                return None, False  # no telling which
-            found = other, bool(theirs.opened_by)
-    return found if found is not None else (None, False)
+            if home is not None and home[0] is not other:
+                return None, False  # ambiguous
+            home = other, bool(theirs.opened_by)
+    return home if home is not None else (None, False)
 
 
 def _alive_together(one: Subflow, other: Subflow, reading: Reading) -> bool:

@@ -1,4 +1,4 @@
-"""What a reconstruction consists of: connections, subflows, events."""
+"""The parts of a reconstruction: connections, subflows, halves, events."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ INFERRED: Final = "inferred"
 
 @dataclass(slots=True)
 class Checks:
-    """What became of the DSS checksums of mappings, each counted once."""
+    """How many mappings had a right, wrong or unverifiable DSS checksum; each counts once."""
 
     verified: int
     wrong: int
     unverifiable: int
-    """Of mappings that the capture does not hold in full, or whose DSN it does not tell."""
+    """Mappings that the capture does not hold in full, or whose 64-bit DSN is unknown."""
     wrong_at: list[tuple[int, int]] = field(default_factory=list)
-    """(time, packet) of the first that were wrong."""
+    """(time, packet) of the first wrong ones."""
 
 
 @dataclass(slots=True)
@@ -64,16 +64,16 @@ class Half:
     bytes: int = 0
     """Payload without retransmissions."""
     reinjected_bytes: int = 0
-    """Of ``bytes``, what an other subflow (or an earlier mapping) had carried before."""
+    """Of ``bytes``, what another subflow (or an earlier mapping) had carried before."""
     duplicate_bytes: int = 0
-    """Of ``reinjected_bytes``, what the receiver had by then: sent in vain."""
+    """Of ``reinjected_bytes``, what the receiver had by its first copy too: sent in vain."""
     acked_bytes: int = 0
     missing_bytes: int = 0
-    """Of ``bytes``, what was acknowledged but never seen: lost by the capture."""
+    """Of ``bytes``, what was acknowledged but never captured."""
     unmapped_bytes: int = 0
     unplaced_bytes: int = 0
-    """Of ``bytes``, what is in no extent because there were too many: reinjections among it are not
-    counted."""
+    """Of ``bytes``, what is in no extent because there were too many; reinjections among them are
+    not counted."""
     packets: int = 0
     payload_bytes: int = 0
     """With retransmissions."""
@@ -93,7 +93,7 @@ class Half:
     extents: NDArray[Any] = field(default_factory=lambda: _NO_EXTENTS)
     again_seq: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
     again_bytes: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
-    """Where on the subflow data lies that was sent before, and how much of it."""
+    """Where on the subflow data that was sent before starts, and how much of it there is."""
     data_rel: NDArray[np.int64] = field(default_factory=lambda: _NO_INTS)
     """Relative data sequence number of each extent, the first byte of the connection being 1."""
 
@@ -109,7 +109,7 @@ class Subflow:
 
     flow: int
     source: str
-    """The side that opened it (as far as the capture tells)."""
+    """Address of the side that opened it, as far as the capture shows."""
     destination: str
     source_port: int
     destination_port: int
@@ -125,7 +125,7 @@ class Subflow:
     """Of source and destination."""
     backup: list[bool] = field(default_factory=lambda: [False, False])
     token: int | None = None
-    """The token its MP_JOIN names: of the destination's side."""
+    """The token in its MP_JOIN: that of the destination's side."""
     nonces: list[int | None] = field(default_factory=lambda: [None, None])
     hmacs: list[bytes | None] = field(default_factory=lambda: [None, None])
     hmac_ok: bool | None = None
@@ -136,7 +136,7 @@ class Subflow:
 
     @property
     def ends(self) -> tuple[str, str]:
-        """Both ends as ADDRESS:PORT, IPv6 addresses in brackets."""
+        """Source and destination as ADDRESS:PORT, IPv6 addresses in brackets."""
         return (
             format_endpoint(self.source, self.source_port),
             format_endpoint(self.destination, self.destination_port),
@@ -144,15 +144,15 @@ class Subflow:
 
     @property
     def checksums(self) -> Checks | None:
-        """What became of the DSS checksums of both directions; None where there were none."""
+        """The DSS checksums of both directions; None where there were none."""
         known = [half.checksums for half in self.halves if half.checksums is not None]
         if not known:
             return None
         return Checks(
-            sum(one.verified for one in known),
-            sum(one.wrong for one in known),
-            sum(one.unverifiable for one in known),
-            sorted(place for one in known for place in one.wrong_at),
+            sum(checks.verified for checks in known),
+            sum(checks.wrong for checks in known),
+            sum(checks.unverifiable for checks in known),
+            sorted(place for checks in known for place in checks.wrong_at),
         )
 
     @property
@@ -184,9 +184,9 @@ class Event:
 
     time_ns: int
     number: int
-    """The packet that shows it, 0 where none does."""
+    """The packet that shows it, 0 for none."""
     kind: str
-    """A word or two, such as ``join`` or ``subflow silent``."""
+    """A word or two, such as ``join`` or ``subflow lost``."""
     text: str
     """A sentence."""
     subflow: int | None = None
@@ -215,7 +215,7 @@ class Connection:
     other_keys: list[tuple[int, int, int]] = field(default_factory=list)
     """(packet, time, side that sent it) of MP_CAPABLEs that contradict the keys seen before."""
     tell: Callable[[Connection], list[Event]] = field(default=lambda _: [], repr=False)
-    """Finds out what happened; called when ``events`` are first asked for."""
+    """Returns the events; called when ``events`` is first used."""
     options: list[tuple[int, int, int, MptcpOption]] = field(default_factory=list)
     """(packet, time, half, option) of every option but DSS."""
     data_bases: list[int | None] = field(default_factory=lambda: [None, None])
@@ -267,6 +267,6 @@ class Connection:
 
     @property
     def checksums(self) -> bool | None:
-        """Whether DSS checksums are in use; None where neither side's wish was seen."""
+        """Whether DSS checksums are in use; None where neither side's flags were seen."""
         known = [flags for flags in self.capable_flags if flags is not None]
         return any(flags & 0x80 for flags in known) if known else None

@@ -46,7 +46,7 @@ class Sent:
 
 
 class _Covered:
-    """Disjoint ranges and who brought each."""
+    """Disjoint ranges, each with the extent that brought it."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []

@@ -1,4 +1,4 @@
-"""Filling in what each half of a subflow did, and what was sent twice."""
+"""Totals of each half of a subflow, and what was sent twice at the data level."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SEEN: Final = (
 )  # fmt: skip
 _STATE: Final = HALF.names or ()
 _MOST_WRONG: Final = 16
-"""Places of wrong checksums that are told, of each half."""
+"""Wrong checksums listed of each half."""
 
 
 def summarise(connections: list[Connection], reading: Reading) -> None:
-    """Complete connections with their bytes, times, round trips and reinjections."""
+    """Fill in bytes, times, round trips and reinjections of connections."""
     rows = _ByHalf(reading)
     for connection in connections:
         for subflow in connection.subflows:
@@ -39,7 +39,7 @@ def summarise(connections: list[Connection], reading: Reading) -> None:
 
 
 class _ByHalf:
-    """Samples and extents of each half, and the samples' sums, without a search for each."""
+    """Samples and extents by half, and the samples' sums, computed once for all halves."""
 
     def __init__(self, reading: Reading) -> None:
         count = 2 * reading.follower.table.count
@@ -72,7 +72,7 @@ def _half(number: int, reading: Reading, by_half: _ByHalf) -> Half:
     state = dict(zip(_STATE, reading.follower.halves[number].item(), strict=True))
     holes = reading.follower.holes.get(number)
     virtual = 1 if state["fin_seq"] else 0
-    # Data starts at 1; of what was jumped over, what is acknowledged was there all the same.
+    # Data starts at 1; skipped data that was acknowledged was sent all the same.
     sent = max(0, state["next"] - 1 - virtual) if state["based"] else 0
     sent -= holes.missing() if holes else 0
     scale = state["scale"]
@@ -107,7 +107,7 @@ def _half(number: int, reading: Reading, by_half: _ByHalf) -> Half:
 
 
 def _checksums(connections: list[Connection], reading: Reading) -> None:
-    """Tell each half what became of its checksums."""
+    """Give each half the result of its checksums."""
     halves = {
         half.number: (half, connection.idsns[side ^ subflow.opened_by])
         for connection in connections
@@ -120,10 +120,10 @@ def _checksums(connections: list[Connection], reading: Reading) -> None:
     used = np.flatnonzero(table["verified"] + table["wrong"] + table["unverifiable"])
     for number in used.tolist():
         halves[number][0].checksums = Checks(*table[number].item())
-    for one in checksums.wrong:
-        found = halves[one.half][0].checksums
-        if found is not None and len(found.wrong_at) < _MOST_WRONG:
-            found.wrong_at.append((one.time_ns, one.number))
+    for failure in checksums.wrong:
+        checks = halves[failure.half][0].checksums
+        if checks is not None and len(checks.wrong_at) < _MOST_WRONG:
+            checks.wrong_at.append((failure.time_ns, failure.number))
 
 
 def _times(subflow: Subflow, reading: Reading) -> None:
@@ -135,7 +135,7 @@ def _times(subflow: Subflow, reading: Reading) -> None:
 
 
 def _data_level(connection: Connection, side: int) -> None:
-    """Number what ``side`` sent on all subflows in one space and find what was sent twice."""
+    """Number what ``side`` sent on all subflows in one space, and find what was sent twice."""
     halves = [subflow.half(side) for subflow in connection.subflows]
     if not any(half.extents.size for half in halves):
         connection.data_bases[side] = connection.idsns[side]
@@ -174,7 +174,7 @@ def _in_vain(
     origin: NDArray[np.int64],
     halves: list[Half],
 ) -> NDArray[np.int64]:
-    """Bytes reinjected although the first copy arrived too (it was acknowledged on its subflow)."""
+    """Return the bytes reinjected although the first copy was acknowledged on its subflow."""
     vain = np.zeros(before.size, dtype=np.int64)
     again = np.flatnonzero(before > 0)
     if again.size:

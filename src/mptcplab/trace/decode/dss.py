@@ -1,4 +1,4 @@
-"""DSS options (RFC 8684 section 3.3) as columns: the one option that every data packet carries."""
+"""DSS options (RFC 8684 section 3.3), which every data packet carries, as columns."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def decode_dss(
 ) -> tuple[DssColumns, list[tuple[int, str]]]:
     """Decode the options at ``at`` of the flattened headers, ordered by segment and position.
 
-    ``captured`` says how much of each option's ``length`` is there.  Returns the columns, one
-    element per row of ``headers``, and (segment, reason) of each option
-    whose length is not what its flags ask for.
+    ``captured`` is how much of each option's ``length`` was captured.  Returns the columns, one
+    element per row of ``headers``, and (segment, reason) of each option whose length does not fit
+    its flags.
     """
     size = headers.shape[0]
     out = DssColumns(
@@ -89,8 +89,8 @@ def decode_dss(
     if not good.all():
         wrong = ~good
         bad = [
-            (one, f"a DSS with flags 0x{flag:02x} has {size} bytes, expected {wanted}")
-            for one, flag, size, wanted in zip(
+            (segment, f"a DSS with flags 0x{flag:02x} has {size} bytes, expected {wanted}")
+            for segment, flag, size, wanted in zip(
                 *(part[wrong].tolist() for part in (element, flags, length, expected)), strict=True
             )
         ]

@@ -1,6 +1,6 @@
-"""The usual packet, Ethernet with IPv4 without options and TCP, told in one look at its headers.
+"""Plain packets (Ethernet, IPv4 without options, TCP), recognised in one step.
 
-What is anything else, or wrong in any way, is left to the steps of the layers.
+All other packets, and those with any fault, are left to the steps of the layers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _IP_AT: Final = 14
 
 
 def take_usual(layers: Layers) -> None:
-    """Take the packets that start at Ethernet and are as usual to their TCP headers."""
+    """Advance the plain packets to their TCP headers."""
     fits = layers.at + _HEADER_BYTES <= layers.end
     chosen = np.flatnonzero((layers.kind == ETHERNET) & fits)
     if chosen.size == 0:

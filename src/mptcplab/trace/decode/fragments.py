@@ -1,4 +1,4 @@
-"""Putting IP fragments together (RFC 791 section 3.2, RFC 8200 section 4.5), within bounds."""
+"""Reassembly of IP fragments (RFC 791 section 3.2, RFC 8200 section 4.5), within bounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _MAX_DATAGRAMS: Final = 1024
-"""Incomplete datagrams kept; the oldest goes first, so that a flood of pieces costs nothing."""
+"""Incomplete datagrams kept, of which the oldest is dropped first: a bound against floods."""
 _MAX_BYTES: Final = 65_535
 _MAX_PIECES: Final = 8192
 

@@ -1,8 +1,8 @@
-"""From the start of a packet to its TCP header, whatever lies between, many packets at once.
+"""From the start of a packet to its innermost TCP header, many packets at once.
 
-Each packet has a *kind*: what the bytes at its current position are.  A step takes all packets of
-one kind one layer further; tunnels are layers like others, so that the innermost TCP header is what
-counts, as in Wireshark.  The steps are in ``links``, ``internet`` and ``tunnels``.
+Each packet has a *kind*: the protocol of the header at its current position.  A step takes all
+packets of one kind one layer further.  Tunnels are layers like others: the innermost TCP header
+counts, as in Wireshark.  The steps are in ``link_layers``, ``ip`` and ``tunnels``.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Layers:
         return chosen[~short]
 
     def fitting(self, chosen: Ints, size: int | Ints) -> Ints:
-        """Keep the packets with ``size`` more bytes; what else is there is no TCP."""
+        """Keep the packets with ``size`` more bytes; shorter ones hold no TCP."""
         fits = self.at[chosen] + size <= self.end[chosen]
         if not fits.all():
             self.kind[chosen[~fits]] = NOT_TCP
@@ -128,7 +128,7 @@ class Layers:
         self.kind[row] = kind
 
     def fragment(self, chosen: Ints, offset: Ints, more: Mask, keys: list[tuple[int, ...]]) -> None:
-        """Hand over fragments; ``kind`` and ``at`` already are those of their payload."""
+        """Hand over fragments; ``kind`` and ``at`` are those of their payload already."""
         for row, start, last, key in zip(
             chosen.tolist(), offset.tolist(), (~more).tolist(), keys, strict=True
         ):

@@ -49,7 +49,7 @@ def _typed(place: int, size: int) -> Step:
 
 
 def _before(size: int, kind: int) -> Step:
-    """A header of ``size`` bytes that says nothing of interest, before one of ``kind``."""
+    """A header of ``size`` bytes that is skipped, before one of ``kind``."""
 
     def step(layers: Layers, chosen: Ints) -> None:
         layers.advance(layers.fitting(chosen, size), size, kind)
@@ -131,7 +131,7 @@ def _frame_relay(layers: Layers, chosen: Ints) -> None:
 
 
 def _token_ring(layers: Layers, chosen: Ints) -> None:
-    """IEEE 802.5; the source address's first bit tells of a routing field."""
+    """IEEE 802.5; the first bit of the source address marks a routing field."""
     chosen = layers.fitting(chosen, 16)
     at = layers.at[chosen]
     routed = u8(layers.data, at + 8) & 0x80 != 0
@@ -159,7 +159,7 @@ def _radiotap(layers: Layers, chosen: Ints) -> None:
 
 
 def _prism(layers: Layers, chosen: Ints) -> None:
-    """Prism's header is of 144 bytes, AVS's says how long it is."""
+    """Prism's header has 144 bytes, AVS's states its length."""
     chosen = layers.fitting(chosen, 8)
     at = layers.at[chosen]
     avs = be32(layers.data, at) & 0xFFFFF000 == 0x80211000

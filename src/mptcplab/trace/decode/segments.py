@@ -28,7 +28,7 @@ ACK: Final = 0x10
 
 _STEPS: Final[dict[int, Step]] = {**link_layers.STEPS, **ip.STEPS, **tunnels.STEPS}
 MAX_MALFORMED: Final = 1 << 20
-"""Malformed packets listed; further ones are left out like them."""
+"""Malformed packets that are listed; further ones are left out without a word."""
 
 _ROW_BYTES: Final = 64  # the longest TCP header is 60 bytes
 _TIMESTAMPS_FIRST: Final = 0x0101080A  # NOP, NOP, timestamps: how nearly every header starts
@@ -90,7 +90,7 @@ class Segments:
 
 
 class Decoder:
-    """Decodes the batches of a capture, in order."""
+    """Decodes the batches of a capture in order."""
 
     def __init__(self) -> None:
         self.book = AddressBook()
@@ -190,7 +190,7 @@ class _OptionTable:
         self._limit = self._end = self.header_bytes
         if not ((self.header_bytes >= 20) & (self.header_bytes <= available)).all():
             whole = self._check_headers(available, layers.cut[chosen])
-            # What the snap length cut off is not there to be decoded, but is no fault either.
+            # What the snap length cut off cannot be decoded, but is not malformed.
             self._limit = np.where(whole, self.header_bytes, 0)
             self._end = np.minimum(self._limit, available)
         self._walk()
@@ -228,10 +228,10 @@ class _OptionTable:
             element, position = self._step(element, position)
 
     def _mptcp_alone(self, usual: Mask, position: Ints) -> Mask:
-        """Take an MPTCP option that only padding follows, as on nearly every data packet and ACK.
+        """Take an MPTCP option followed only by padding, as on nearly every data packet and ACK.
 
-        Options start at 32 where the ``usual`` ones come first, at 20 otherwise.  Returns where
-        there is nothing more.
+        Options start at 32 after the ``usual`` timestamps, at 20 otherwise.  Returns where nothing
+        else follows.
         """
         first = column(self.headers, 32, ">u2")
         if not usual.all():

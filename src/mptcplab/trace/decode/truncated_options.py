@@ -1,4 +1,4 @@
-"""MPTCP options of which the snap length left only a part: what is there is used all the same."""
+"""MPTCP options that the snap length cut: what was captured of them is used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CutOption(MptcpOption):
 
     @property
     def length_bytes(self) -> int:
-        """What the option states to be long."""
+        """The length that the option states."""
         return self._length
 
     def fields(self) -> tuple[object, ...]:
@@ -37,9 +37,9 @@ class CutOption(MptcpOption):
 
 
 def decode_cut(captured: bytes, length: int) -> MptcpOption | str:
-    """Decode an option of ``length`` bytes of which the first few (at least three) are there.
+    """Decode an option of ``length`` bytes of which the first few (at least three) were captured.
 
-    Returns the reason where it is malformed however it goes on.
+    Returns the reason where it is malformed, whatever the rest.
     """
     whole = decode_mptcp(captured + bytes(length - len(captured)))
     if isinstance(whole, str):

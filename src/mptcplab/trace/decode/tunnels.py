@@ -25,7 +25,7 @@ _INNER_ETHER_TYPES: Final = (IPV4, IPV6, 0x8100, 0x88A8, MPLS)
 
 
 def _kind_of(ether_type: Ints) -> Ints:
-    """The kind of what an EtherType in a tunnel's header stands for."""
+    """Return the kind that an EtherType in a tunnel's header stands for."""
     kind = np.where(ether_type == 0x6558, ETHERNET, ether_type)
     return np.asarray(np.where(ether_type == 0x880B, PPP, kind))
 
@@ -68,11 +68,11 @@ def _gre(layers: Layers, chosen: Ints) -> None:
     span = np.where((ether_type == 0x88BE) & (flags & 0x1000 != 0), 2, 0)
     span = np.where(ether_type == 0x22EB, 3, span)
     kind = np.where(np.isin(ether_type, (0x88BE, 0x22EB)), ETHERNET, _kind_of(ether_type))
-    # Source routes, and versions that are neither's.
+    # Source routes, and unknown versions.
     kind = np.where((flags & 0x4006 != 0) & ~pptp, NOT_TCP, kind)
     size = 4 + 4 * (words.astype(np.int64) + span)
     third = layers.fitting(chosen[span == 3], 20)
-    if third.size:  # its last bit says that eight more bytes follow
+    if third.size:  # its last bit states that eight more bytes follow
         rows = np.isin(chosen, third)
         last = u8(layers.data, layers.at[third] + size[rows] - 1) & 1
         size[rows] += np.where(last == 1, 8, 0)
@@ -80,7 +80,7 @@ def _gre(layers: Layers, chosen: Ints) -> None:
 
 
 def _udp(layers: Layers, chosen: Ints) -> None:
-    """UDP is of interest only as a tunnel's outer layer."""
+    """UDP, of which only tunnels are followed."""
     layers.kind[chosen] = NOT_TCP
     chosen = chosen[layers.at[chosen] + 16 <= layers.end[chosen]]
     ports = be32(layers.data, layers.at[chosen])
@@ -105,7 +105,7 @@ def _vxlan_gpe(layers: Layers, chosen: Ints) -> None:
 
 
 def _nsh(layers: Layers, chosen: Ints) -> None:
-    """Network service header (RFC 8300), which says its length in units of four bytes."""
+    """Network service header (RFC 8300), which states its length in units of four bytes."""
     chosen = layers.fitting(chosen, 8)
     size = (be16(layers.data, layers.at[chosen]) & 0x3F).astype(np.int64) * 4
     _by_next_protocol(layers, chosen, 3, np.maximum(size, 8))
@@ -183,7 +183,7 @@ _UDP_TUNNELS: Final[dict[int, Callable[[Layers, Ints], None]]] = {
     6635: _before(0, MPLS),  # RFC 7510
 }
 _EITHER_PORT: Final = (1701, 3544)
-"""Ports that may be the source's: the tunnel's other end answers to where it was asked from."""
+"""Tunnels whose well-known port may be the source: the other end answers to any port."""
 
 STEPS: Final[dict[int, Step]] = {
     MPLS: _mpls,

@@ -1,4 +1,4 @@
-"""Packets in batches: what every capture format is read into."""
+"""Batches of packets, into which every capture format is read."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ BATCH_PACKETS: Final = 32768
 """Most packets in a batch.
 
 Together they carry less than 2^31 bytes (32768 packets of at most 64 KiB), so that within a batch
-every 32-bit sequence number can be told from its distance to one reference.
+32-bit sequence numbers are unwrapped by their distance from one reference.
 """
 
 
 class CaptureError(Exception):
-    """A file that cannot be read as a capture: what, where, what was expected, what to do."""
+    """A file that cannot be read as a capture; the text says which, why, and what to do."""
 
     exit_status = 2
 
 
 @dataclass(slots=True)
 class Damage:
-    """Something in the file that is not a packet we can use."""
+    """A packet that was left out, or a place where the file is damaged."""
 
     number: int
     """The packet's number, counted from 1."""
@@ -42,7 +42,7 @@ class Batch:
     offset: Ints
     """Where each packet starts in ``data``."""
     captured: Ints
-    """Bytes of each packet that are there."""
+    """Bytes of each packet that were captured."""
     original: Ints
     """Bytes each packet had on the wire."""
     time_ns: Ints

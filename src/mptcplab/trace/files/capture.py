@@ -43,10 +43,10 @@ class _Readable(Protocol):
 
 
 class CaptureFile:
-    """One capture file, read from start to end; ``damage`` fills while it is read."""
+    """One capture file, read from start to end; ``damage`` is filled while reading."""
 
     def __init__(self, path: Path, progress: Progress | None = None, source: int = 0) -> None:
-        """Open ``path``; raises ``CaptureError`` where it is no capture we can read."""
+        """Open ``path``; raises ``CaptureError`` where it cannot be read as a capture."""
         self.path = path
         self.damage: list[Damage] = []
         self.packets = 0
@@ -118,14 +118,14 @@ class CaptureFile:
                 return
             data = data[: stop + PADDING]
             data[stop:] = 0
-            found = walk(form, data, 0, stop, mean_bytes)
-            if found.offsets.size:
-                yield data, found
-                mean_bytes = max(found.end // found.offsets.size, form.header_bytes)
-            if found.damaged:
+            records = walk(form, data, 0, stop, mean_bytes)
+            if records.offsets.size:
+                yield data, records
+                mean_bytes = max(records.end // records.offsets.size, form.header_bytes)
+            if records.damaged:
                 self._note_damage("the file is damaged here: the record states an absurd length")
                 return
-            leftover = data[found.end : stop]
+            leftover = data[records.end : stop]
             if not fresh:
                 if leftover.size:
                     self._note_damage("the file ends in the middle of this packet")
@@ -133,7 +133,7 @@ class CaptureFile:
             want = _BLOCK_BYTES
 
     def _note_damage(self, reason: str) -> None:
-        if not self.damage:  # a broken compression already explains why the file ends early
+        if not self.damage:  # broken compression already explains why the file ends early
             self.damage.append(Damage(self.packets + 1, reason))
 
     def _batch(
@@ -154,10 +154,10 @@ class CaptureFile:
 
     def _pcap(self) -> Iterator[Batch]:
         form = PcapFormat(self._head)
-        for data, found in self._blocks(form, b""):
-            at = found.offsets
+        for data, records in self._blocks(form, b""):
+            at = records.offsets
             link_type = np.full(at.size, form.link_type, dtype=np.int32)
-            time_ns, captured, original = form.headers(found.heads)
+            time_ns, captured, original = form.headers(records.heads)
             form.reference_s = int(time_ns[-1] // 1_000_000_000)
             lengths = (captured, original)
             yield from self._batch(data, at + form.header_bytes, lengths, time_ns, link_type)
@@ -168,8 +168,8 @@ class CaptureFile:
             opening = 1  # the section header that the first block starts with
             form = PcapngFormat(head)
             following: bytes | None = None
-            for data, found in self._blocks(form, head):
-                at, heads = found.offsets, found.heads
+            for data, records in self._blocks(form, head):
+                at, heads = records.offsets, records.heads
                 sections = np.flatnonzero(form.word_of(heads, 0) == SECTION_HEADER)
                 later = sections[sections >= opening]
                 opening = 0
@@ -186,7 +186,7 @@ class CaptureFile:
     def _pcapng_packets(
         self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
     ) -> Iterator[Batch]:
-        """Handle blocks in order: interfaces as they are described, packets between them."""
+        """Handle blocks in order: interface descriptions, and the packets between them."""
         start = 0
         for k in np.flatnonzero(form.word_of(heads, 0) == INTERFACE_DESCRIPTION).tolist():
             yield from self._pcapng_run(form, data, at[start:k], heads[start:k])
@@ -238,7 +238,7 @@ class CaptureFile:
             rows = interface == k
             time_ns[rows] = form.interfaces[k].time_ns(units[rows])
             link_type[rows] = form.interfaces[k].link_type
-        if simple.any():  # they have no time: that of the packet before is as near as one gets
+        if simple.any():  # they have no time: use that of the packet before
             place = np.maximum.accumulate(np.where(simple, -1, np.arange(at.size)))
             time_ns = np.where(place < 0, self._latest_ns, time_ns[place])
         self._latest_ns = int(time_ns[-1])

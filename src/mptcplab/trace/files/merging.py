@@ -13,14 +13,13 @@ from mptcplab.trace.files.batch import BATCH_PACKETS, Batch
 def merged(sources: list[Iterator[Batch]]) -> Iterator[Batch]:
     """Merge the batches of several files; packets are numbered anew, in the merged order.
 
-    Files are taken as they are: where one is not in order of time itself, its packets keep their
-    order in the file, as in mergecap.
+    A file that is not in order of time itself keeps its own order, as in mergecap.
     """
     waiting: list[Batch | None] = [next(source, None) for source in sources]
     number = 1
     while any(batch is not None for batch in waiting):
         present = [batch for batch in waiting if batch is not None]
-        # Up to the time that every file has been read to, nothing earlier can follow.
+        # Nothing earlier can follow up to the time that every file has been read to.
         until = min(int(batch.time_ns[-1]) for batch in present)
         parts = []
         for k, batch in enumerate(waiting):

@@ -1,4 +1,7 @@
-"""The pcap format (draft-ietf-opsawg-pcap): byte orders, micro- and nanoseconds, Kuznetzov's."""
+"""The pcap format (draft-ietf-opsawg-pcap): either byte order, micro- or nanoseconds.
+
+Kuznetzov's variant, with longer record headers, is read too.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ class PcapFormat(RecordFormat):
         return captured + self.header_bytes if captured <= self.limit else ABSURD
 
     def _seconds(self) -> tuple[int, int]:
-        """Return the earliest time that is looked for, and the upper byte of all, 0 if many."""
+        """Return the earliest plausible time, and the upper byte of all of them, 0 if it varies."""
         low = max(0, self.reference_s - _TIME_SPREAD_S)
         top = low >> 24
         return low, top if top == (low + 2 * _TIME_SPREAD_S) >> 24 else 0
@@ -115,7 +118,7 @@ class PcapFormat(RecordFormat):
     def _is_sound(
         self, fraction: NDArray[Any], captured: NDArray[Any], original: NDArray[Any]
     ) -> Mask:
-        """Say which headers have a fraction of a second and lengths that can be."""
+        """Tell which headers have a possible fraction of a second and possible lengths."""
         return (
             (captured > 0)
             & (captured <= original)

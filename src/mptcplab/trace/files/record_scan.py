@@ -1,14 +1,15 @@
 """Finding the records of a capture file in a block of its bytes.
 
-A record says how long it is, so each one's place is known only when the one before has been read:
-a chain, and a chain walked in Python costs more than everything else done to a packet.  Therefore
-all places are sought where a plausible record starts, and the chain is followed from one to the
-next: mostly, each leads to the one after it, which is seen for all at once.
+A record states its length, so that the place of each is known only when the one before has been
+read: a chain, and walking it in Python would cost more than everything else done to a packet.
+Therefore all places where a plausible record starts are searched for, and the chain is followed
+along them; that each leads to the next is checked for all at once.
 
-Where places cannot be told so easily, the block is cut into segments, the first record of each is
+Where such places are hard to recognise, the block is cut into segments, the first record of each is
 *guessed* (a plausible one that leads to plausible records), and all segments are walked in step,
-one numpy operation for all.  No guess is trusted: the walk through a segment must arrive exactly at
-the guessed start of the next; where it does not, that segment is walked again one record at a time.
+with one numpy operation for all.  No guess is trusted: the walk through a segment must arrive
+exactly at the guessed start of the next; where it does not, that segment is walked again one record
+at a time.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ import numpy as np
 
 from mptcplab.trace.columns.fields import Bytes, Heads, Ints, Mask, windows
 
-_SCANNED_BYTES = 512  # a scan looks at every byte, which pays where records are shorter than this
+_SCANNED_BYTES = 512  # a scan looks at every byte: faster where records are shorter than this
 _BREAKS_APART = 16  # records in a row, on average, that a scan must find
 _MOST_SEGMENTS = 1000  # not a power of two, or all segments compete for the same cache lines
 _SEGMENT_RECORDS = 32  # at least so many a segment, or the steps do not pay
-_LOOK_RECORDS = 3  # a guess is sought within this many records' mean length
+_LOOK_RECORDS = 3  # a guess is searched for within this many records' mean length
 _FEWEST_RECORDS = 4096  # below this, or with fewer segments, the plain walk is as fast
 _FEWEST_SEGMENTS = 64
 _MOST_STEPS = 16  # times the mean; where guesses fail, the rest is walked plainly
 
 ABSURD: Final = 1 << 40
-"""The length of a record that states one which cannot be right."""
+"""Stands for the length of a record that states an impossible one."""
 
 
 class RecordFormat(ABC):
-    """What the walk must know of a file format."""
+    """What the walk needs to know about a file format."""
 
     header_bytes: int
-    """A record's length can be read when this many of its bytes are there."""
+    """Bytes of a record that are needed to read its length."""
     head_bytes: int
-    """What is copied of the start of each record, so that it need not be looked at again."""
+    """Bytes copied from the start of each record."""
     alignment: int
     """Records start at multiples of this many bytes from one another."""
 
@@ -56,7 +57,7 @@ class RecordFormat(ABC):
     def scan(self, data: Bytes, start: int, stop: int) -> tuple[Ints, Heads] | None:
         """Return where plausible records start, ascending, and their heads.
 
-        None where it would take longer than to walk.
+        None where walking is faster.
         """
 
     @abstractmethod
@@ -94,8 +95,8 @@ def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
     """
     if mean_bytes == 0 or stop - start < _FEWEST_RECORDS * mean_bytes:
         return _walk_plainly(form, data, start, stop)
-    found = form.scan(data, start, stop) if mean_bytes <= _SCANNED_BYTES else None
-    along = None if found is None else _walk_along(form, data, start, stop, *found)
+    plausible = form.scan(data, start, stop) if mean_bytes <= _SCANNED_BYTES else None
+    along = None if plausible is None else _walk_along(form, data, start, stop, *plausible)
     if along is not None:
         return along
     starts = _guess_starts(form, data, start, stop, mean_bytes)
@@ -122,8 +123,8 @@ def _walk_plainly(
             break
         offsets.append(at)
         at += size
-    found = np.array(offsets, dtype=np.int64)
-    return Walk(found, form.heads(data, found), at, damaged)
+    places = np.array(offsets, dtype=np.int64)
+    return Walk(places, form.heads(data, places), at, damaged)
 
 
 def _walk_along(
@@ -157,8 +158,8 @@ def _walk_along(
         position = between.end
         if position < until:
             break
-    found = np.concatenate(pieces)
-    return _to_the_end(form, data, found, form.heads(data, found), position, stop)
+    places = np.concatenate(pieces)
+    return _to_the_end(form, data, places, form.heads(data, places), position, stop)
 
 
 def _to_the_end(
@@ -197,7 +198,7 @@ def _walk_in_step(
     position = starts
     places: list[Ints] = []
     heads: list[Heads] = []
-    # Who has arrived walks on in the next segment, of which nothing is used, until all have.
+    # Those that have arrived walk on into the next segment, unused, until all have.
     while (position < ends).any() and len(places) < most_steps:
         head = view[position]
         places.append(position)
@@ -255,8 +256,8 @@ def _repair(
                 break
             pieces.append(np.array([at], dtype=np.int64))
             at += size
-    found = np.concatenate(pieces)
-    return _without_incomplete(form, data, found, form.heads(data, found), stop)
+    places = np.concatenate(pieces)
+    return _without_incomplete(form, data, places, form.heads(data, places), stop)
 
 
 def _without_incomplete(

@@ -1,4 +1,4 @@
-"""Dips in the throughput, and what was going on during each (figure 30 of the report)."""
+"""Dips in the throughput, and what coincides with each (figure 30 of the report)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def find_dips(connection: Connection, series: Series, stalls: list[Stall]) -> li
         return []
     carriers = busiest(connection, series.side)
     each = throughput(carriers, series.side, first, width, count + 1)
-    each = [one[:count] for one in each]
+    each = [bps[:count] for bps in each]
     total = np.sum(each, axis=0)
     normal = usual(total)
-    # Where a bin holds only a few segments, their spacing is chance.
+    # Where a bin holds only a few segments, their spacing is random.
     low = (total < _DEEP * normal) & (normal * width > _LEAST_SEGMENTS * 1460 * 8e9)
     out = []
     for start, end in _runs(low):
@@ -86,11 +86,11 @@ def _cause(
     start_ns: int,
     end_ns: int,
 ) -> str:
-    """Say what coincides with a dip, the most telling sign first."""
+    """Return what coincides with a dip, the clearest sign first."""
     parts = []
-    during = [one for one in stalls if one.start_ns < end_ns and start_ns < one.end_ns]
+    during = [stall for stall in stalls if stall.start_ns < end_ns and start_ns < stall.end_ns]
     if during:
-        longest = max(during, key=lambda one: one.duration_ns)
+        longest = max(during, key=lambda stall: stall.duration_ns)
         parts.append(f"{longest.kind}: {longest.cause}")
     window = _window(series, start_ns, end_ns)
     if window is not None and not during:
@@ -103,8 +103,8 @@ def _cause(
         )
     quiet = [
         str(subflow.number)
-        for subflow, one in zip(carriers, each, strict=True)
-        if one[start:end].max() == 0 and usual(one)[start:end].mean() > 0
+        for subflow, bps in zip(carriers, each, strict=True)
+        if bps[start:end].max() == 0 and usual(bps)[start:end].mean() > 0
     ]
     if quiet:
         parts.append(f"nothing new on subflow {' and '.join(quiet)}")

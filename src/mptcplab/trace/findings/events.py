@@ -1,4 +1,4 @@
-"""What happened on a connection, told in sentences: the content of the old kernel's debug log."""
+"""What happened on a connection, in sentences, as the debug log of the 2012 kernel had it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WRONG_CHECKSUM = "wrong checksum"
 WRONG_KEY = "wrong key"
 
 STAGES = (START, ESTABLISHED, NEW_ADDRESS, LOST, RESUMED, RETURNED, CLOSED)
-"""Events that divide a connection's life as Table 4 of the report does."""
+"""Events that divide a connection's life into stages, as Table 4 of the report does."""
 
 _QUIET_NS: Final = 1_000_000_000
 """An address whose subflow has carried nothing for this long counts as gone."""
@@ -185,10 +185,10 @@ class _Teller:
         self.add(when, subflow.first_number, kind, text, subflow, subflow.opened_by)
 
     def _absence(self, address: str, gone: int | None, when: int) -> str:
-        """Say how long an address has carried nothing, "" where it was not away.
+        """Return how long an address has carried nothing, as text, "" where it was not away.
 
-        ``gone`` is its latest subflow that was over by then. One that is silent may yet wake, once
-        its link is back.
+        ``gone`` is its latest subflow that was over by then.  A silent one may carry data again
+        once its link is back.
         """
         if gone is not None:
             halves = self.connection.subflows[gone].halves
@@ -203,11 +203,11 @@ class _Teller:
         return f"{absent} after its subflow {gone} last carried data"
 
     def _share_after(self, subflow: Subflow, start_ns: int) -> str:
-        """Say how much of what the busier side sends from ``start_ns`` on a subflow carries."""
+        """Return what share of the busier side's data a subflow carries from ``start_ns`` on."""
         connection = self.connection
         side, end_ns = connection.busier_side, connection.end_ns + 1
         mine, total = (
-            sum(one.half(side).total("new_bytes", start_ns, end_ns) for one in subflows)
+            sum(carrier.half(side).total("new_bytes", start_ns, end_ns) for carrier in subflows)
             for subflows in ([subflow], connection.subflows)
         )
         return f", and carries {mine / total:.0%} of the data from then on" if total else ""
@@ -256,7 +256,7 @@ class _Teller:
                 self._gone(half.seen.fin_ns, half.seen.fin_number, text, subflow, side)
 
     def corrupted(self, subflow: Subflow) -> None:
-        """Mappings that their checksums do not fit."""
+        """Mappings whose checksums are wrong."""
         for side, half in enumerate(subflow.halves):
             for time_ns, number in half.checksums.wrong_at if half.checksums else ():
                 text = f"data of {subflow.ends[side]} on subflow {subflow.number} do not fit their"
@@ -276,7 +276,7 @@ class _Teller:
                 text = self._address(who, side, option)
                 self.add(time_ns, number, ADDRESS, text, subflow, side)
             case RemoveAddr():
-                ids = ", ".join(str(one) for one in option.address_ids)
+                ids = ", ".join(str(address_id) for address_id in option.address_ids)
                 text = f"{who} withdraws address ID {ids}"
                 self.add(time_ns, number, "address removed", text, subflow, side)
             case MpPrio():
@@ -324,10 +324,10 @@ class _Teller:
         fins = self.reading.mappings.data_fins
         for subflow in connection.subflows:
             for direction in (0, 1):
-                found = fins.get(2 * subflow.flow + direction)
+                fin = fins.get(2 * subflow.flow + direction)
                 side = direction ^ subflow.opened_by
-                if found and (side not in closers or found[0] < closers[side][0]):
-                    closers[side] = (*found, subflow)
+                if fin and (side not in closers or fin[0] < closers[side][0]):
+                    closers[side] = (*fin, subflow)
         for side, (time_ns, number, subflow) in closers.items():
             text = f"{connection.subflows[0].end(side)} has sent all its data (DATA_FIN)"
             self.add(time_ns, number, CLOSING, text, subflow, side)
@@ -342,7 +342,7 @@ class _Teller:
 
 
 def _over_ns(subflow: Subflow) -> int:
-    """When a subflow was over: both FINs or a RST; 0 where it was not, or never was."""
+    """Return when a subflow was over (both FINs, or a RST); 0 where it was not."""
     resets = [half.seen.rst_ns for half in subflow.halves if half.seen.rst_ns]
     fins = [half.seen.fin_ns for half in subflow.halves]
     if resets:
@@ -353,7 +353,7 @@ def _over_ns(subflow: Subflow) -> int:
 
 
 class _Used:
-    """The subflows that one address has opened, by when each was over or fell quiet."""
+    """The subflows that one address has opened, by when each was over or went quiet."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, int]] = []

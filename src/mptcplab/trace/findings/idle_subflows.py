@@ -1,4 +1,4 @@
-"""Subflows that stop carrying data while the connection goes on, and return or not."""
+"""Pauses of subflows while the connection goes on: lost or left idle, for a time or for good."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mptcplab.trace.findings.throughput import busiest
 _LEAST_NS: Final = 500_000_000
 """A pause of half a second is more than a scheduler's choice between bursts."""
 _LEAST_SHARE: Final = 0.05
-"""A subflow that carried less than this in the second before is not missed."""
+"""A subflow that carried a smaller share in the second before does not count."""
 _LEAST_BYTES: Final = 30_000
-"""A subflow that carries less has nothing to be idle from."""
+"""A subflow that carries less in all does not count."""
 _BEHIND_BYTES: Final = 1 << 16
 _ROUND_TRIPS: Final = 20
 _BUSY_SHARE: Final = 0.5
-"""Of a pause, how much of it the other subflows must have been carrying data."""
+"""Share of a pause in which other subflows must have carried data."""
 _BUSY_SLOT_NS: Final = 100_000_000
 _MOST_SUBFLOWS: Final = 128
 
@@ -34,20 +34,20 @@ class Silence:
     start_ns: int
     """When its last new data was seen."""
     end_ns: int
-    """When new data came again; when the others stopped, where it never did."""
+    """When it carried new data again, or else when the others stopped."""
     resumed: bool
     unacked_bytes: int
-    """In flight and not acknowledged when it fell silent; 0: it was left idle."""
+    """In flight and not acknowledged when it went silent; 0: it was left idle."""
     overtaken: bool
-    """Whether what it carried on its return lies far behind what the others had sent by then: it
-    had been stuck behind a dead link."""
+    """Whether what it carried on its return is far behind what the others had sent by then: it had
+    been stuck behind a dead link."""
     reset_ns: int
     """When it was reset during the pause, 0 where it was not."""
     retransmissions: int
     """Sent on it in vain during the pause."""
     last_number: int
     stall_ns: int
-    """How long the whole connection delivered nothing new when it fell silent."""
+    """How long the whole connection sent nothing new when it went silent."""
 
     @property
     def lost(self) -> bool:
@@ -58,7 +58,7 @@ class Silence:
 def find_silences(connection: Connection, side: int) -> list[Silence]:
     """Return the silences of what ``side`` sends, in order of time.
 
-    Of a connection with very many subflows, those that carried most are looked at.
+    Of a connection with very many subflows, those that carried most are examined.
     """
     carriers = busiest(connection, side, _MOST_SUBFLOWS)
     if len(carriers) < 2:
@@ -73,7 +73,7 @@ def find_silences(connection: Connection, side: int) -> list[Silence]:
     for k, (subflow, half, mine) in enumerate(zip(carriers, halves, times, strict=True)):
         rest = every[owner != k]
         if mine.size and rest.size:
-            others = [one for one in halves if one is not half]
+            others = [other for other in halves if other is not half]
             out += _of_subflow(subflow, side, half, others, mine, rest)
     return sorted(out, key=lambda silence: silence.start_ns)
 
@@ -127,7 +127,7 @@ def _of_subflow(
 
 
 def _share_before(half: Half, others: list[Half], start: int) -> float:
-    """The part of the connection's new data that a half carried in the second before."""
+    """Return the share of the connection's new data that a half carried in the second before."""
     amounts = [
         each.total("new_bytes", start - 1_000_000_000, start + 1) for each in (half, *others)
     ]
@@ -154,7 +154,7 @@ def _reset(subflow: Subflow, start: int, end: int) -> int:
 
 
 def _stall(after: Ints, start: int) -> int:
-    """The longest pause of all other subflows in the two seconds after one fell silent."""
+    """Return the longest pause of all other subflows in the two seconds after one went silent."""
     near = after[after <= start + 2_000_000_000]
     if near.size == 0:
         return 0

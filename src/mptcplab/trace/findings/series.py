@@ -1,4 +1,4 @@
-"""One direction of a connection over time: sent, acknowledged, offered, held back.
+"""One direction of a connection over time: what was sent, acknowledged, offered and held back.
 
 All series share one axis, the slots in which anything happened.  Data sequence numbers are
 relative: the first byte is 1.
@@ -46,7 +46,7 @@ class Series:
 
 
 def _steps(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
-    """Put a step function, given by its changes, on the axis; values only grow."""
+    """Return a step function, given by its changes, on the axis; values only grow."""
     if time.size == 0:
         return np.full(axis.size, start, dtype=np.int64)
     grown = np.maximum.accumulate(np.maximum(value, start))
@@ -55,7 +55,7 @@ def _steps(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
 
 
 def _latest(axis: Ints, time: Ints, value: Ints, start: int) -> Ints:
-    """Put the latest of given values on the axis."""
+    """Return the latest of the given values at each point of the axis."""
     if time.size == 0:
         return np.full(axis.size, start, dtype=np.int64)
     place = np.searchsorted(time, axis, side="right") - 1
@@ -106,7 +106,7 @@ def _data_acks(answers: list[Half], base: int) -> tuple[Ints, Ints, Ints]:
 
 
 def _arrived(axis: Ints, halves: list[Half], answers: list[Half]) -> Ints:
-    """Sum what the subflows acknowledged, without what an other subflow had brought before."""
+    """Sum what the subflows acknowledged, without what another subflow had brought before."""
     times, steps = [], []
     for half, answer in zip(halves, answers, strict=True):
         if half.bytes == 0 or answer.samples.size == 0:

@@ -1,9 +1,9 @@
-"""Stretches of time in which a connection was held up, and by what.
+"""Stretches of time in which something held a connection up, and its cause.
 
 *Head-of-line blocked*: DATA_ACK stands still while later data arrives on other subflows and waits.
-*Window-limited*: the sender has used the shared receive window up.  Two causes are told apart from
-a window that simply is small: the buffer is full of out-of-order data (*buffer-limited*, the cause
-is a gap), or of data that the application has not read (*buffer-limited*, the cause is the reader).
+*Window-limited*: the sender has used up the shared receive window.  Where the window is not simply
+small but the receive buffer full, it is *buffer-limited*: full of out-of-order data (the cause is a
+gap), or of data that the application has not read (the cause is the reader).
 *Send-limited*: what is outstanding stays at one level although the window has room: the send buffer
 or the congestion windows are full.
 """
@@ -26,9 +26,9 @@ BUFFER_LIMITED: Final = "buffer-limited"
 SEND_LIMITED: Final = "send-limited"
 
 _LEAST_NS: Final = 20_000_000
-"""Shorter stretches are not worth a word: a fifth of what a person notices."""
+"""Shorter stretches are not reported: a fifth of what a person notices."""
 _JOIN_NS: Final = 30_000_000
-"""Stretches of one kind this close are one."""
+"""Stretches of the same kind this close together are joined."""
 _HELD_SEGMENTS: Final = 2
 
 
@@ -41,7 +41,7 @@ class Stall:
     start_ns: int
     end_ns: int
     bytes: int
-    """Held back at most (head of line), or the window (limits), or outstanding."""
+    """The most held back (head of line), the window (window limits) or outstanding data."""
     subflow: int | None
     """The subflow that was waited for."""
     cause: str
@@ -62,7 +62,7 @@ def find_stalls(connection: Connection, series: Series) -> list[Stall]:
 
 
 def _mss(connection: Connection, side: int) -> int:
-    """The segment size the receiver announced, 1460 where its SYNs are missing."""
+    """Return the largest MSS that the receiver announced, 1460 where its SYNs are missing."""
     announced = [subflow.half(side ^ 1).mss_bytes for subflow in connection.subflows]
     return max([size for size in announced if size] or [1460])
 
@@ -110,7 +110,7 @@ def _blocked(connection: Connection, series: Series, mss: int) -> list[Stall]:
 def _gap(
     connection: Connection, series: Series, missing: int, start_ns: int, end_ns: int
 ) -> tuple[int | None, str]:
-    """Say which subflow carried the byte that was waited for, and what became of it."""
+    """Return the subflow that carried the missing byte, and a sentence on what happened to it."""
     carriers = []
     for subflow in connection.subflows:
         half = subflow.half(series.side)
@@ -191,19 +191,22 @@ def _window_limited(
 
 
 def _losing(connection: Connection, series: Series, start_ns: int, end_ns: int) -> list[int]:
-    """Subflows that retransmit, or get duplicate ACKs, around a stretch; the worst first."""
-    found = []
+    """Return subflows with retransmissions or duplicate ACKs around a stretch, the worst first."""
+    losing = []
     for subflow in connection.subflows:
         since_ns = start_ns - 10 * _LEAST_NS
         signs = subflow.half(series.side).total("retransmissions", since_ns, end_ns)
         signs += subflow.half(series.side ^ 1).total("duplicate_acks", since_ns, end_ns)
         if signs:
-            found.append((-signs, subflow.number))
-    return [number for _, number in sorted(found)]
+            losing.append((-signs, subflow.number))
+    return [number for _, number in sorted(losing)]
 
 
 def _overlapping(stalls: list[Stall], start_ns: int, end_ns: int) -> Stall | None:
-    return next((one for one in stalls if one.start_ns <= end_ns and start_ns <= one.end_ns), None)
+    overlapping = (
+        stall for stall in stalls if stall.start_ns <= end_ns and start_ns <= stall.end_ns
+    )
+    return next(overlapping, None)
 
 
 def _send_limited(series: Series, mss: int, others: list[Stall]) -> list[Stall]:

@@ -76,8 +76,8 @@ def announced(segments: Segments, followed: Followed) -> Announced:
         options = [firsts[element] for element in followed.element[extra].tolist()]
         sizes = np.array([option.data_length for option in options], dtype=np.int64)
         sums = [-1 if option.checksum is None else option.checksum for option in options]
-        one = np.ones_like(extra)
-        more = (extra, FROM_IDSN * one, one.astype(np.uint64), one, sizes, sizes, np.array(sums))
+        ones = np.ones_like(extra)
+        more = (extra, FROM_IDSN * ones, ones.astype(np.uint64), ones, sizes, sizes, np.array(sums))
         columns = [np.concatenate(pair) for pair in zip(columns, more, strict=True)]
         sort = np.argsort(columns[0], kind="stable")
         last = np.append(np.diff(columns[0][sort]) > 0, True)  # of two, that of MP_CAPABLE counts

@@ -1,4 +1,4 @@
-"""A batch in the order of its halves, and running values within each, without a loop over them."""
+"""A batch sorted by half, and running values within each half without a loop over them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOWEST: Final = -(1 << 42)
 
 
 class HalfOrder:
-    """Sorts the followed segments of a batch by half, time order kept within each."""
+    """The followed segments of a batch sorted by half, each half in order of time."""
 
     def __init__(self, half: Ints, bound: int) -> None:
         """Sort by ``half``, all of which are in 0 .. ``bound`` - 1; ``bound`` is even."""
@@ -50,8 +50,8 @@ class HalfOrder:
     def _place(self, by_flow: Ints, second: Ints, sizes: Ints, ends: Ints) -> None:
         """Find each segment's place, and that of the latest one of the other half by then.
 
-        Of the segments of a flow up to one of them, those of one direction are the rest of those of
-        the other: counting one kind gives the places of both.
+        Of a flow's segments up to any one of them, those not of one direction are of the other:
+        counting one direction gives the places of both.
         """
         flow_sizes = sizes[0::2] + sizes[1::2]
         second = second[by_flow]

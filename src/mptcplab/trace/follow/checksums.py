@@ -1,8 +1,8 @@
-"""Verifying DSS checksums (RFC 8684 section 3.3.1), where the capture holds all of a mapping.
+"""DSS checksums (RFC 8684 section 3.3.1), verified where the capture holds a whole mapping.
 
-A checksum covers a whole mapping, which may be spread over many packets, some sent again or late.
-So each packet's payload is summed for itself, all of a batch at once; a mapping whose pieces lie
-without a gap in one batch is judged there, others wait for their missing pieces.  Sums are kept
+A checksum covers a whole mapping, which may be spread over many packets, some of them retransmitted
+or late.  So each packet's payload is summed separately, all of a batch at once; a mapping whose
+pieces are all in one batch is judged there, others wait for their missing pieces.  Sums are kept
 modulo 65535, in which ones' complement arithmetic is ordinary arithmetic, and a piece at an odd
 offset counts 256 times (RFC 1071 section 2).
 """
@@ -27,7 +27,7 @@ from mptcplab.wire.checksum import ones_sum
 
 _MODULUS: Final = 0xFFFF
 _MOST_WAITING: Final = 1 << 14
-"""Mappings that wait for pieces; a longer queue is of those whose pieces were never captured."""
+"""Mappings that wait for pieces; of more than this, the pieces were never captured."""
 _MOST_NARROW: Final = 1 << 18
 _MOST_WRONG: Final = 1 << 12
 _FEW: Final = 8
@@ -57,7 +57,7 @@ _KEY: Final = ("half", "first", "dsn", "bytes", "checksum")
 
 @dataclass(slots=True)
 class WrongChecksum:
-    """A mapping that its checksum does not fit."""
+    """A mapping whose checksum is wrong."""
 
     half: int
     number: int
@@ -68,14 +68,14 @@ class WrongChecksum:
 
 
 class _Waiting:
-    """A mapping of which pieces are missing."""
+    """A mapping that lacks pieces."""
 
     __slots__ = ("mapping", "pieces")
 
     def __init__(self, mapping: NDArray[Any]) -> None:
         self.mapping = mapping
         self.pieces: dict[int, tuple[int, int]] = {}
-        """Offset -> (bytes, sum, weighted by the offset's parity) of what is there."""
+        """Offset -> (bytes, sum weighted by the offset's parity) of the pieces seen."""
 
     def add(self, offset: int, size: int, total: int) -> None:
         known = self.pieces.get(offset)
@@ -96,7 +96,7 @@ class _Waiting:
 
 
 class Checksums:
-    """What became of the checksums of each half."""
+    """How many checksums of each half were right, wrong or not verifiable."""
 
     def __init__(self) -> None:
         self.counts: NDArray[Any] = np.zeros(128, dtype=COUNT)
@@ -105,35 +105,37 @@ class Checksums:
         self._in_force: NDArray[Any] = np.zeros(128, dtype=MAPPING)
         self._cut: NDArray[Any] = np.zeros(128, dtype=MAPPING)  # the last one that was cut
         self._waiting: dict[tuple[int, ...], _Waiting] = {}
-        # Those whose DSN has 32 bits, or hangs on an IDSN that may come later: (mapping, sum).
+        # Those whose DSN has 32 bits or depends on an IDSN that may come later: (mapping, sum).
         self._narrow: list[tuple[NDArray[Any], Ints]] = []
         self._narrow_rows = 0
         self._fins: set[int] = set()
 
-    def add(self, segments: Segments, followed: Followed, said: Announced, shifts: Ints) -> None:
-        """Take a batch, as :meth:`Mappings.add` has.
+    def add(
+        self, segments: Segments, followed: Followed, announced: Announced, shifts: Ints
+    ) -> None:
+        """Take a batch and its mappings, those of DATA_FINs alone included.
 
         ``shifts`` holds each half's relative sequence number of subflow sequence number 0.
         """
-        self._in_use = self._in_use or bool((said.checksum >= 0).any())
+        self._in_use = self._in_use or bool((announced.checksum >= 0).any())
         if not self._in_use:
             return
         order = followed.order
         bound = int(order.ids[-1]) + 1
         self.counts = grown(self.counts, bound)
         self._in_force, self._cut = grown(self._in_force, bound), grown(self._cut, bound)
-        announced = _table(segments, followed, said, shifts)
-        self._lone_fins(announced)
-        maps = announced["bytes"] > 0
-        announced, place = announced[maps], said.place[maps]
+        table = _table(segments, followed, announced, shifts)
+        self._lone_fins(table)
+        maps = table["bytes"] > 0
+        table, place = table[maps], announced.place[maps]
         rows = np.flatnonzero(followed.payload_bytes > 0)
         in_force = self._in_force[order.half[rows]]
         latest = last_index(place, order.start[rows], rows)
         here = latest >= 0
-        in_force[here] = announced[latest[here]]
+        in_force[here] = table[latest[here]]
         last = last_index(place, order.starts, order.ends)
         seen = last >= 0
-        self._in_force[order.ids[seen]] = announced[last[seen]]
+        self._in_force[order.ids[seen]] = table[last[seen]]
         own = np.isin(rows, place, assume_unique=True)
         offset = followed.seq[rows] - in_force["first"]
         size = followed.payload_bytes[rows]
@@ -166,15 +168,15 @@ class Checksums:
         at = segments.payload_at[element]
         self._judge(mapping, payload_sums(segments.data, at, mapping["bytes"]))
 
-    def _lone_fins(self, announced: NDArray[Any]) -> None:
+    def _lone_fins(self, table: NDArray[Any]) -> None:
         """Judge DATA_FINs without data, the first of each half: they are sent many times."""
-        alone = (announced["length"] == 1) & (announced["bytes"] == 0)
-        alone &= announced["checksum"] >= 0
+        alone = (table["length"] == 1) & (table["bytes"] == 0)
+        alone &= table["checksum"] >= 0
         for k in np.flatnonzero(alone).tolist():
-            half = int(announced["half"][k])
+            half = int(table["half"][k])
             if half not in self._fins:
                 self._fins.add(half)
-                self._judge(announced[k : k + 1], np.zeros(1, dtype=np.int64))
+                self._judge(table[k : k + 1], np.zeros(1, dtype=np.int64))
 
     def _in_pieces(
         self, segments: Segments, mapping: NDArray[Any], element: Ints, offset: Ints, new: Mask
@@ -221,7 +223,7 @@ class Checksums:
         self._forget()
 
     def _note_cut(self, mapping: NDArray[Any], cut: Mask) -> None:
-        """Count mappings of which a packet is cut, once each."""
+        """Count mappings with a packet that is cut, each once."""
         rows = mapping[cut]
         if not rows.size:
             return
@@ -246,13 +248,13 @@ class Checksums:
             waiting = self._waiting[key] = _Waiting(mapping)
         for piece in zip(offset.tolist(), size.tolist(), total.tolist(), strict=True):
             waiting.add(*piece)
-        found = waiting.total()
-        if found is not None:
+        payload = waiting.total()
+        if payload is not None:
             del self._waiting[key]
-            self._judge(mapping.reshape(1), np.array([found]))
+            self._judge(mapping.reshape(1), np.array([payload]))
 
     def _forget(self) -> None:
-        """Give up the mappings that have waited longest, where there are too many."""
+        """Give up the mappings that have waited longest where there are too many."""
         excess = len(self._waiting) - _MOST_WAITING
         for key in list(self._waiting)[: max(excess, 0)]:
             self.counts["unverifiable"][key[0]] += 1
@@ -286,9 +288,9 @@ class Checksums:
             )
 
     def settle(self, idsns: dict[int, int]) -> None:
-        """Judge what hung on an IDSN, and give up what is not whole.
+        """Judge what depended on an IDSN, and give up what is not whole.
 
-        ``idsns`` holds those that are known, by half.
+        ``idsns`` holds the IDSNs that are known, by half.
         """
         for key in self._waiting:
             self.counts["unverifiable"][key[0]] += 1
@@ -346,15 +348,17 @@ def _equal_sums(data: Bytes, at: Ints, length: int) -> Ints:
     return (total % _MODULUS << 8) % _MODULUS  # RFC 1071 section 2 (B): the other byte order
 
 
-def _table(segments: Segments, followed: Followed, said: Announced, shifts: Ints) -> NDArray[Any]:
+def _table(
+    segments: Segments, followed: Followed, announced: Announced, shifts: Ints
+) -> NDArray[Any]:
     """Return the mappings that a batch announces as rows of ``MAPPING``."""
-    table = np.zeros(said.place.size, dtype=MAPPING)
+    rows = np.zeros(announced.place.size, dtype=MAPPING)
     for name in ("half", "kind", "dsn", "ssn", "length", "bytes", "checksum"):
-        table[name] = getattr(said, name)
-    table["number"] = segments.number[followed.element[said.place]]
-    table["time_ns"] = followed.time_ns[said.place]
-    table["first"] = said.first_seq(shifts)
-    return table
+        rows[name] = getattr(announced, name)
+    rows["number"] = segments.number[followed.element[announced.place]]
+    rows["time_ns"] = followed.time_ns[announced.place]
+    rows["first"] = announced.first_seq(shifts)
+    return rows
 
 
 def _changes(table: NDArray[Any], names: tuple[str, ...]) -> Ints:

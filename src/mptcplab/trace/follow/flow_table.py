@@ -1,8 +1,8 @@
 """Which TCP flow a segment belongs to, and in which direction it goes.
 
 Only flows that have shown an MPTCP option are followed.  A flow is an address pair with ports, from
-one SYN to the next SYN with another sequence number; its *initiator* is who sent that SYN, or, when
-the capture starts later, who uses the higher port number.
+one SYN to the next SYN with another sequence number.  Its *initiator* is the end that sent that
+SYN, or, when the capture starts later, the end with the higher port number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mptcplab.trace.columns.interning import Interner
 from mptcplab.trace.decode.segments import ACK, SYN, Segments
 
 MAX_FLOWS: Final = 1 << 17
-"""Flows followed; a flood opens more, which are counted but not looked at."""
+"""Flows followed; segments of further ones, as in a flood, are only counted."""
 
 FLOW: Final = np.dtype(
     [
@@ -42,7 +42,7 @@ class FlowTable:
         self.flows: NDArray[Any] = np.zeros(64, dtype=FLOW)
         self.ignored_segments = 0
         """Segments with MPTCP options of flows beyond ``MAX_FLOWS``."""
-        # Addresses and ports as a segment has them; those of its answers have a number, too.
+        # Addresses and ports as in a segment; the reverse, as in its answers, has a number too.
         self._tuples = Interner(3)
         self._answer: Ints = np.zeros(128, dtype=np.int64)
         self._half: Ints = np.full(128, -1, dtype=np.int64)
@@ -70,7 +70,7 @@ class FlowTable:
         return half
 
     def _open_new(self, segments: Segments, number: Ints, known: int) -> None:
-        """Start the flows of new tuples; ``number`` is completed with what answers to them."""
+        """Start the flows of new tuples, and complete ``number`` for segments that answer them."""
         fresh = np.flatnonzero(number >= known)
         _, first = np.unique(number[fresh], return_index=True)
         asked = fresh[first]
@@ -98,7 +98,7 @@ class FlowTable:
         self._open(segments, np.sort(fresh[first]), number)
 
     def _number_answers(self, number: Ints, words: list[Ints]) -> None:
-        """Give the tuples of the answers to new tuples numbers."""
+        """Number the reverse of new tuples."""
         answer = self._tuples.find([column.view(np.uint64) for column in words])
         count = self._tuples.count
         if count >= self._half.size:
@@ -149,7 +149,7 @@ class FlowTable:
             if int(old["syn_seq"]) == seq or self.count >= MAX_FLOWS:
                 continue
             if int(old["syn_seq"]) < 0 and int(old["first_seq"]) - seq in (0, 1):
-                old["syn_seq"] = seq  # strays of this very flow came before its SYN
+                old["syn_seq"] = seq  # segments of this same flow came before its SYN
                 continue
             self._open(segments, np.array([row]), number)
             later = number[row:]

@@ -6,13 +6,13 @@ from bisect import bisect_left
 from typing import Final
 
 REORDERED_NS: Final = 3_000_000
-"""A gap filled this soon was reordering, later a retransmission: Wireshark's default (3 ms)."""
+"""A gap filled within this time was reordering, later a retransmission (Wireshark's default)."""
 
 _MAX_HOLES: Final = 1024
 
 
 class Holes:
-    """What has been jumped over in one direction of one flow and not been seen since."""
+    """Sequence space that one direction of a flow has skipped and not filled since."""
 
     __slots__ = ("_ends", "_opened_ns", "_starts")
 
@@ -25,7 +25,7 @@ class Holes:
         return len(self._starts)
 
     def open(self, start: int, end: int, now_ns: int) -> None:
-        """Note that [start, end), beyond all that was seen, is missing."""
+        """Note that [start, end), beyond everything seen, is missing."""
         if len(self._starts) == _MAX_HOLES:
             del self._starts[0], self._ends[0], self._opened_ns[0]
         self._starts.append(start)
@@ -53,7 +53,7 @@ class Holes:
         return filled, opened_ns
 
     def forget_below(self, acknowledged: int) -> int:
-        """Drop what the receiver has although we never saw it; returns its bytes."""
+        """Drop what was acknowledged although it was never captured; returns its bytes."""
         gone = 0
         while self._starts and self._ends[0] <= acknowledged:
             gone += self._ends[0] - self._starts[0]

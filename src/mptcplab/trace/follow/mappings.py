@@ -1,4 +1,4 @@
-"""Which data sequence numbers every new byte on a subflow stands for.
+"""The data sequence numbers that every new byte on a subflow stands for.
 
 Linux repeats one mapping on every packet of a burst, so mappings are not summed: each byte that is
 new on its subflow is placed through the mapping that covers it, and bytes next to each other in
@@ -23,8 +23,8 @@ from mptcplab.trace.follow.by_direction import last_index
 from mptcplab.trace.follow.tcp import Followed
 
 MAX_EXTENTS: Final = 1 << 21
-"""Where there are more, neighbours are joined over longer slots of time; what then still is too
-much, such as segments that take turns between subflows by the million, is counted, not kept."""
+"""Beyond this, neighbours are joined over longer slots of time.  What is still too much, such as
+millions of segments that alternate between subflows, is counted, not kept."""
 _LONGEST_SLOT_NS: Final = 1_000_000_000
 
 EXTENT: Final = np.dtype(
@@ -75,9 +75,9 @@ class Mappings:
         self._slot_ns = 0
         self._full = False
         self.unplaced_bytes: dict[int, int] = {}
-        """Payload whose extents were too many to keep, by half."""
-        # Mappings of more than one segment, and payload that came after its mapping was replaced:
-        # what is sent again may have no option of its own.
+        """Payload of extents that were too many to keep, by half."""
+        # Mappings of more than one segment, and payload that came after its mapping was replaced,
+        # since a retransmission may have no option of its own.
         self._long: list[NDArray[Any]] = []
         self._long_rows = 0
         self._later: list[NDArray[Any]] = []
@@ -87,45 +87,45 @@ class Mappings:
         self,
         segments: Segments,
         followed: Followed,
-        said: Announced,
+        announced: Announced,
         isn_known: Mask,
         resolution_ns: int,
     ) -> None:
-        """Take a batch and the mappings ``said`` in it.
+        """Take a batch and the mappings ``announced`` in it.
 
         ``isn_known`` tells of every half whether its SYN was seen.
         """
         order = followed.order
         self.maps = grown(self.maps, (int(order.ids[-1]) | 1) + 1)  # both halves of the flow
-        said = said.of_data()
-        self._notes(segments, followed, said)
-        if said.place.size == 0 and not self.maps["kind"][order.ids].any():
+        announced = announced.of_data()
+        self._notes(segments, followed, announced)
+        if announced.place.size == 0 and not self.maps["kind"][order.ids].any():
             _count(
                 self.unmapped_bytes, order.ids, np.add.reduceat(followed.new_bytes, order.starts)
             )
             return
-        self._shifts(said, isn_known)
-        self._keep_long(said, followed.payload_bytes[said.place])
-        self._place(segments, followed, said, resolution_ns)
-        if said.place.size:
-            last = last_index(said.place, order.starts, order.ends)
+        self._shifts(announced, isn_known)
+        self._keep_long(announced, followed.payload_bytes[announced.place])
+        self._place(segments, followed, announced, resolution_ns)
+        if announced.place.size:
+            last = last_index(announced.place, order.starts, order.ends)
             half, last = order.ids[last >= 0], last[last >= 0]
             for name in ("kind", "dsn", "ssn", "bytes"):
-                self.maps[name][half] = getattr(said, name)[last]
+                self.maps[name][half] = getattr(announced, name)[last]
 
-    def _shifts(self, said: Announced, isn_known: Mask) -> None:
-        """Where a SYN was not seen, find the initial sequence number by the first mappings.
+    def _shifts(self, announced: Announced, isn_known: Mask) -> None:
+        """Where a SYN was not seen, derive the initial sequence number from the first mappings.
 
         A mapping is announced on its first byte or later, so the least difference is the one; a
         mapping has less than 64 KiB, so that among the first two one is seen from its start.
         """
-        shifted = self.maps["shifted"][said.half]
-        asked = ~shifted | (~isn_known[said.half] & (said.seq < 2 * _LONGEST_BYTES))
+        shifted = self.maps["shifted"][announced.half]
+        asked = ~shifted | (~isn_known[announced.half] & (announced.seq < 2 * _LONGEST_BYTES))
         if not asked.any():
             return
-        ids, inverse = np.unique(said.half[asked], return_inverse=True)
+        ids, inverse = np.unique(announced.half[asked], return_inverse=True)
         least = np.full(ids.size, np.iinfo(np.int64).max)
-        distance = said.seq[asked] - said.ssn[asked]
+        distance = announced.seq[asked] - announced.ssn[asked]
         np.minimum.at(least, inverse, unwrapped(distance, 0, np.zeros_like(distance)))
         known, before = self.maps["shifted"][ids], self.maps["shift"][ids]
         later = known & ~isn_known[ids] & (least < before) & (least > before - _LONGEST_BYTES)
@@ -136,20 +136,20 @@ class Mappings:
         self.maps["shifted"][ids] = True
 
     def _move(self, half: int, count: int) -> None:
-        """Move what a half has sent by ``count`` in its mappings: they began earlier."""
+        """Correct the mappings of a half that began ``count`` bytes earlier than assumed."""
         for table in (*self._pieces, *self._later):
             mine = table["half"] == half
             table["dsn"][mine] += np.uint64(count)
         for table in self._long:
             table["seq"][table["half"] == half] -= count
 
-    def _notes(self, segments: Segments, followed: Followed, said: Announced) -> None:
-        """Note infinite mappings and DATA_FINs, each once."""
+    def _notes(self, segments: Segments, followed: Followed, announced: Announced) -> None:
+        """Note the first infinite mapping and DATA_FIN of each half."""
         fins = np.zeros(0, dtype=np.int64)
         if segments.dss.has_fin.any():
             fins = np.flatnonzero(segments.dss.has_fin[followed.element])
         for places, known in (
-            (said.place[said.bytes == ENDLESS], self.infinite),
+            (announced.place[announced.bytes == ENDLESS], self.infinite),
             (fins, self.data_fins),
         ):
             for k in places.tolist():
@@ -158,7 +158,7 @@ class Mappings:
                 known.setdefault(half, (int(followed.time_ns[k]), number))
 
     def _place(
-        self, segments: Segments, followed: Followed, said: Announced, resolution_ns: int
+        self, segments: Segments, followed: Followed, announced: Announced, resolution_ns: int
     ) -> None:
         """Turn new payload into extents."""
         rows = np.flatnonzero(followed.new_bytes > 0)
@@ -166,7 +166,7 @@ class Mappings:
             return
         order = followed.order
         half = order.half[rows]
-        kind, dsn, ssn, size = self._in_force(said, rows, half, order.start[rows])
+        kind, dsn, ssn, size = self._in_force(announced, rows, half, order.start[rows])
         start, count = followed.new_from[rows], followed.new_bytes[rows]
         offset = start - unwrapped(ssn + self.maps["shift"][half], 0, start)
         room = size - offset
@@ -206,39 +206,39 @@ class Mappings:
         self._rows += table.size
 
     def _in_force(
-        self, said: Announced, rows: Ints, half: Ints, start: Ints
+        self, announced: Announced, rows: Ints, half: Ints, start: Ints
     ) -> tuple[Ints, Words, Ints, Ints]:
         """Return the mapping in force at each of the rows: (kind, DSN, SSN, bytes)."""
-        if said.place.size == rows.size and bool((said.place == rows).all()):
-            return said.kind, said.dsn.copy(), said.ssn, said.bytes
+        if announced.place.size == rows.size and bool((announced.place == rows).all()):
+            return announced.kind, announced.dsn.copy(), announced.ssn, announced.bytes
         carried = self.maps[half]
         kind, dsn, ssn, size = (carried[name] for name in ("kind", "dsn", "ssn", "bytes"))
-        if said.place.size:
-            latest = last_index(said.place, start, rows)
+        if announced.place.size:
+            latest = last_index(announced.place, start, rows)
             here = np.flatnonzero(latest >= 0)
             latest = latest[here]  # the others' were announced in earlier batches
-            kind[here], dsn[here] = said.kind[latest], said.dsn[latest]
-            ssn[here], size[here] = said.ssn[latest], said.bytes[latest]
+            kind[here], dsn[here] = announced.kind[latest], announced.dsn[latest]
+            ssn[here], size[here] = announced.ssn[latest], announced.bytes[latest]
         return kind, dsn, ssn, size
 
-    def _keep_long(self, said: Announced, payload_bytes: Ints) -> None:
-        fresh = (said.bytes > payload_bytes) & (said.bytes < ENDLESS)
+    def _keep_long(self, announced: Announced, payload_bytes: Ints) -> None:
+        fresh = (announced.bytes > payload_bytes) & (announced.bytes < ENDLESS)
         fresh[1:] &= (
-            (said.dsn[1:] != said.dsn[:-1])
-            | (said.ssn[1:] != said.ssn[:-1])
-            | (said.half[1:] != said.half[:-1])
+            (announced.dsn[1:] != announced.dsn[:-1])
+            | (announced.ssn[1:] != announced.ssn[:-1])
+            | (announced.half[1:] != announced.half[:-1])
         )
         chosen = np.flatnonzero(fresh)
         if chosen.size == 0:
             return
-        said = said.take(chosen)
+        announced = announced.take(chosen)
         table = np.zeros(chosen.size, dtype=EXTENT)
         for name in ("half", "kind", "dsn", "bytes"):
-            table[name] = getattr(said, name)
-        table["seq"] = said.first_seq(self.maps["shift"])
+            table[name] = getattr(announced, name)
+        table["seq"] = announced.first_seq(self.maps["shift"])
         self._long.append(table)
         self._long_rows += table.size
-        if self._long_rows > _MAX_LONG:  # what is sent again is sent again soon
+        if self._long_rows > _MAX_LONG:  # retransmissions come soon
             self._settle()
             del self._long[: len(self._long) // 2]
             self._long_rows = sum(part.size for part in self._long)
@@ -263,12 +263,12 @@ class Mappings:
             order = np.argsort(key, kind="stable")
             known, key = known[order], key[order]
             asked = (later["half"].astype(np.int64) << _HALF_SHIFT) + np.maximum(later["seq"], 0)
-            found = known[np.maximum(np.searchsorted(key, asked, side="right") - 1, 0)]
-            offset = later["seq"] - found["seq"]
-            good = (found["half"] == later["half"]) & (offset >= 0) & (offset < found["bytes"])
-            later["kind"][good] = found["kind"][good]
-            later["dsn"][good] = found["dsn"][good] + offset[good].astype(np.uint64)
-            room = found["bytes"][good] - offset[good]
+            mapping = known[np.maximum(np.searchsorted(key, asked, side="right") - 1, 0)]
+            offset = later["seq"] - mapping["seq"]
+            good = (mapping["half"] == later["half"]) & (offset >= 0) & (offset < mapping["bytes"])
+            later["kind"][good] = mapping["kind"][good]
+            later["dsn"][good] = mapping["dsn"][good] + offset[good].astype(np.uint64)
+            room = mapping["bytes"][good] - offset[good]
             later["bytes"][good] = np.minimum(later["bytes"][good], room)
         self._pieces.append(later[good])
         _count(self.unmapped_bytes, later["half"][~good], later["bytes"][~good])
@@ -289,9 +289,9 @@ def _count(totals: dict[int, int], half: Ints, count: Ints) -> None:
     """Add to the total of each half."""
     ids, inverse = np.unique(half, return_inverse=True)
     sums = np.bincount(inverse, weights=count)
-    for one, total in zip(ids.tolist(), sums.tolist(), strict=True):
+    for number, total in zip(ids.tolist(), sums.tolist(), strict=True):
         if total:
-            totals[one] = totals.get(one, 0) + int(total)
+            totals[number] = totals.get(number, 0) + int(total)
 
 
 def _table(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -1,7 +1,7 @@
-"""Working ahead: one step of a chain in a thread of its own, while the next step runs.
+"""Prefetching: one step of a chain in a thread of its own, while the next step runs.
 
 The steps of the analysis are numpy operations over whole batches, which release the interpreter's
-lock; reading and decoding the next batch on one core goes with following the last one on another.
+lock: one core reads and decodes the next batch while another follows the last one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 _DEPTH: Final = 2
-"""Results that wait at most: enough to even out, and memory stays bounded."""
+"""Most results that wait: a bound on memory."""
 _LOOK_S: Final = 0.1
 
 

@@ -1,4 +1,4 @@
-"""Reading a whole capture once: decode, follow, and keep what the reconstruction needs."""
+"""One pass over a capture: decode, follow, and keep what the reconstruction needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mptcplab.trace.follow.tcp import Followed, Follower
 from mptcplab.wire.mptcp import MptcpOption
 
 _MOST_NOTES: Final = 4096
-"""Options of each half that are kept: more come from a flood only."""
+"""Options of each half that are kept; only a flood has more."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Note:
 
 @dataclass(slots=True)
 class Reading:
-    """What one pass over a capture leaves; bounded in memory however long the capture is."""
+    """What one pass over a capture keeps, in bounded memory however long the capture is."""
 
     decoder: Decoder = field(default_factory=Decoder)
     follower: Follower = field(default_factory=Follower)
@@ -58,7 +58,7 @@ class Reading:
     @property
     def malformed(self) -> list[Damage]:
         """Packets that were left out, in order."""
-        return sorted([*self.decoder.malformed, *self.damage], key=lambda one: one.number)
+        return sorted([*self.decoder.malformed, *self.damage], key=lambda damage: damage.number)
 
     def take(self, batch: Batch, segments: Segments) -> None:
         """Take the next batch of packets and its TCP segments."""
@@ -72,9 +72,9 @@ class Reading:
         if followed is not None:
             known = self.follower.halves["isn_known"]
             self.samples.add(segments, followed)
-            said = announced(segments, followed)
-            self.mappings.add(segments, followed, said, known, self.samples.resolution_ns)
-            self.checksums.add(segments, followed, said, self.mappings.maps["shift"])
+            mappings = announced(segments, followed)
+            self.mappings.add(segments, followed, mappings, known, self.samples.resolution_ns)
+            self.checksums.add(segments, followed, mappings, self.mappings.maps["shift"])
             self._take_notes(segments, followed)
 
     def _take_notes(self, segments: Segments, followed: Followed) -> None:
@@ -107,7 +107,7 @@ def open_batches(
 ) -> Iterator[Batch]:
     """Yield the packets of one or several files in order of time.
 
-    Raises ``CaptureError`` for a file that is no capture; damage within one goes to ``damage``.
+    Raises ``CaptureError`` for a file that is not a capture; damage in a file goes to ``damage``.
     """
     files = [CaptureFile(path, progress, k) for k, path in enumerate(paths)]
     if len(files) == 1:
@@ -119,7 +119,7 @@ def open_batches(
 
 
 def read(paths: list[Path], progress: Progress | None = None) -> Reading:
-    """Read captures from start to end; raises ``CaptureError`` for a file that is none."""
+    """Read captures from start to end; raises ``CaptureError`` for a file that is not one."""
     reading = Reading()
     batches = open_batches(paths, reading.damage, progress)
     for batch, segments in ahead((batch, reading.decoder.decode(batch)) for batch in batches):

@@ -1,4 +1,4 @@
-"""Round-trip times: each new acknowledgement against the newest data that it covers."""
+"""Round-trip times: from the newest data that an acknowledgement covers to it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RoundTrips:
     ) -> Ints:
         """Return the sample that each segment's acknowledgement gives, 0 for none.
 
-        Karn's rule: data of which anything was sent again between it and its acknowledgement gives
-        no sample (RFC 6298 section 3).  ``acked_before`` is what each segment's side had
+        Karn's algorithm (RFC 6298 section 3): where anything was retransmitted between data and its
+        acknowledgement, there is no sample.  ``acked_before`` is what each segment's side had
         acknowledged by then: an acknowledgement of a FIN says nothing of older data.  ``halves``
         has the state after the batch.
         """

@@ -1,7 +1,7 @@
-"""The course of every half of a flow in short slots of time: what figures and causes are made of.
+"""Every half over time in short slots, from which figures and causes are made.
 
-A slot is a millisecond; when a long capture would need too many rows, slots are merged and become
-longer, so that memory stays bounded whatever the capture.
+A slot is a millisecond; when a capture would need too many rows, slots are merged and become
+longer, so that memory is bounded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Following TCP flows batch by batch: what is new, sent again, acknowledged, in flight.
+"""TCP flows followed batch by batch: what is new, retransmitted, acknowledged and in flight.
 
 What must be remembered from batch to batch is one row per *half* of a flow, its direction: half 2n
 is what the initiator of flow n sends, half 2n + 1 what the other side sends.  All columns of
-``Followed`` are by half, time order within each.  Sequence numbers are relative as
+``Followed`` are sorted by half, then by time.  Sequence numbers are relative as
 in Wireshark: the SYN is 0, the first byte of data 1 (where the SYN was not seen, the first byte
 seen is 1), and do not wrap.
 """
@@ -138,7 +138,7 @@ class _Batch:
         self.syn = self.flags & SYN != 0
         self.fin = self.flags & FIN != 0
         self.valid = self.flags & RST == 0
-        """A reset's numbers say nothing about the stream."""
+        """The numbers of a reset say nothing about the stream."""
         self.has_ack = self.flags & ACK != 0
         self.acks = self.valid & self.has_ack
         self.rare = np.flatnonzero(self.flags & (SYN | FIN | RST))
@@ -207,12 +207,14 @@ class _Batch:
         return out
 
     def _handshakes(self, raw_seq: Ints) -> None:
-        """Note what the SYNs, FINs and RSTs of the batch say, one at a time: they are few."""
+        """Take the SYNs, FINs and RSTs of the batch one at a time: they are few."""
         halves = self.halves
         for k in self.rare.tolist():
             half, element = int(self.order.half[k]), int(self.element[k])
             row = halves[half : half + 1]
-            now = max(int(self.time[k]), 1)  # 0 is never, and where simulated time starts
+            now = max(
+                int(self.time[k]), 1
+            )  # 0 stands for never, and is where simulated time starts
             flags = int(self.flags[k])
             if flags & SYN:
                 name = "syn_ack_ns" if flags & ACK else "syn_ns"

@@ -1,4 +1,4 @@
-"""A reconstruction in words: what `mptcplab inspect` prints."""
+"""A reconstruction as text: what ``mptcplab inspect`` prints."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def _capture(trace: Trace) -> Iterator[str]:
     malformed = trace.malformed
     if malformed:
         yield f"{_count(len(malformed), 'malformed packet')}, left out:"
-        for one in malformed[:_MOST_MALFORMED]:
-            yield f"  packet {one.number}: {one.reason}"
+        for packet in malformed[:_MOST_MALFORMED]:
+            yield f"  packet {packet.number}: {packet.reason}"
         if len(malformed) > _MOST_MALFORMED:
             yield f"  and {len(malformed) - _MOST_MALFORMED} more; --json lists them all"
 
@@ -97,7 +97,8 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
             size, rate = format_size(amount, 3), format_rate(amount * 8e9 / duration, 3)
             text = f"  {arrow} {size} of data, {rate} over {format_duration(duration, 3)}"
             yield text + _overhead(connection, side)
-    unplaced = sum(half.unplaced_bytes for one in connection.subflows for half in one.halves)
+    halves = [half for subflow in connection.subflows for half in subflow.halves]
+    unplaced = sum(half.unplaced_bytes for half in halves)
     if unplaced:
         yield (
             f"  {format_size(unplaced, 3)} have mappings too many to keep: "
@@ -119,8 +120,8 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
 
 
 def _checksums(connection: Connection) -> Iterator[str]:
-    """Say what became of the DSS checksums, where there are any."""
-    found = [one for subflow in connection.subflows if (one := subflow.checksums) is not None]
+    """Yield how many DSS checksums were right, wrong and not verifiable, where there are any."""
+    checks = [subflow.checksums for subflow in connection.subflows if subflow.checksums is not None]
     parts = [
         f"{total:,} {what}"
         for what, name in (
@@ -128,7 +129,7 @@ def _checksums(connection: Connection) -> Iterator[str]:
             ("WRONG", "wrong"),
             ("not verifiable", "unverifiable"),
         )
-        if (total := sum(getattr(one, name) for one in found))
+        if (total := sum(getattr(checked, name) for checked in checks))
     ]
     if parts:
         yield f"DSS checksums: {', '.join(parts)}"
@@ -137,7 +138,7 @@ def _checksums(connection: Connection) -> Iterator[str]:
 
 
 def _overhead(connection: Connection, side: int) -> str:
-    """Say what went over the subflows beside each byte once."""
+    """Return what was reinjected and retransmitted, as text."""
     halves = [subflow.half(side) for subflow in connection.subflows]
     parts = [
         f"{format_size(amount, 3)} {what}"
@@ -163,7 +164,7 @@ def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
 
 
 def _told(connection: Connection) -> list[Event]:
-    """Leave out what only repeats: confirmations of addresses, FINs after the data's end."""
+    """Return the events without repetitions: echoes of addresses, FINs after the data's end."""
     return [
         event
         for event in connection.events
@@ -183,7 +184,7 @@ def _subflow_table(connection: Connection) -> Iterator[str]:
         mark = "".join(
             ("b" if any(subflow.backup) else "", "!" if subflow.hmac_ok is False else "")
         )
-        ids = "/".join("-" if one is None else str(one) for one in subflow.address_ids)
+        ids = "/".join("-" if number is None else str(number) for number in subflow.address_ids)
         again, late, vain = (
             sum(getattr(half, name) for half in subflow.halves)
             for name in ("retransmissions", "out_of_order", "duplicate_bytes")
@@ -216,8 +217,8 @@ def _subflow_table(connection: Connection) -> Iterator[str]:
 
 
 def rtt_text(subflow: Subflow) -> str:
-    """Return the round trip: measured on data by the busier side, else by the handshake."""
-    half = max(subflow.halves, key=lambda one: one.bytes)
+    """Return the round trip of the busier side's data, else that of the handshake, as text."""
+    half = max(subflow.halves, key=lambda direction: direction.bytes)
     if half.rtt_ns.size:
         median = format_duration(float(np.median(half.rtt_ns)), 3)
         return f"{median} (min {format_duration(half.least_rtt_ns, 3)})"
@@ -243,7 +244,7 @@ def _stall_lines(trace: Trace, stalls: list[Stall]) -> Iterator[str]:
         those = [stall for stall in stalls if stall.kind == kind]
         total = format_duration(sum(stall.duration_ns for stall in those), 3)
         yield f"  {kind}: {_count(len(those), 'time')}, {total} in all; the longest:"
-        for stall in sorted(those, key=lambda one: -one.duration_ns)[:_MOST_STALLS]:
+        for stall in sorted(those, key=lambda stall: -stall.duration_ns)[:_MOST_STALLS]:
             held = (
                 f", {format_size(stall.bytes, 3)} held back"
                 if stall.kind.startswith("head")
@@ -256,7 +257,7 @@ def _stall_lines(trace: Trace, stalls: list[Stall]) -> Iterator[str]:
 
 
 def _dip_lines(trace: Trace, dips: list[Dip]) -> Iterator[str]:
-    for dip in sorted(dips, key=lambda one: one.bps / one.usual_bps)[:_MOST_DIPS]:
+    for dip in sorted(dips, key=lambda dip: dip.bps / dip.usual_bps)[:_MOST_DIPS]:
         low, usual = format_rate(dip.bps, 3), format_rate(dip.usual_bps, 3)
         yield (
             f"   {trace.seconds(dip.start_ns):10.3f} s  {low} instead of {usual} for "
@@ -283,7 +284,7 @@ def last_words(trace: Trace, connection: Connection) -> Iterator[str]:
             continue
         half = subflow.half(event.side)
         answer = subflow.half(event.side ^ 1)
-        last = max((half, answer), key=lambda one: one.seen.last_ns)
+        last = max((half, answer), key=lambda each: each.seen.last_ns)
         who = subflow.ends[0 if last is subflow.halves[0] else 1]
         said = said_text(trace, connection, last)
         yield (
@@ -313,13 +314,13 @@ def said_text(trace: Trace, connection: Connection, half: Half) -> str:
 
 
 def event_lines(trace: Trace, connections: list[Connection]) -> Iterator[str]:
-    """Yield everything that happened, one event a line, in order of time."""
+    """Yield all events in order of time, one a line."""
     events = [
         (event.time_ns, event.number, connection.number, event)
         for connection in connections
         for event in connection.events
     ]
-    for time_ns, number, connection_number, event in sorted(events, key=lambda one: one[:3]):
+    for time_ns, number, connection_number, event in sorted(events, key=lambda entry: entry[:3]):
         subflow = "-" if event.subflow is None else str(event.subflow)
         packet = str(number) if number else "-"
         yield (

@@ -1,6 +1,6 @@
-"""Figures of a connection, as PNG and SVG: what the report drew by hand, and mptcptrace draws.
+"""Figures of a connection, as PNG and SVG, after those of the report and of mptcptrace.
 
-``throughput`` sets each subflow's throughput above the receive window, dips marked with their cause
+``throughput`` has each subflow's throughput above the receive window, dips marked with their cause
 (figure 30); ``windows`` shows the window that each subflow advertises (figure 32); ``dsn`` the data
 sequence numbers coloured by the subflow that carried them; ``rtt`` the round trips.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, told apart by people with any colour vision."""
+"""Okabe and Ito's palette, distinct with any colour vision."""
 
 _MOST_POINTS: Final = 20_000
 _MARKED: Final = {NEW_ADDRESS: "joins", LOST: "lost", RESUMED: "returns", RETURNED: "returns"}
@@ -136,8 +136,8 @@ def _throughput(trace: Trace, connection: Connection, series: Series) -> Figure:
     each = throughput(subflows, side, start, width, count)
     middle = _seconds(trace, start + (np.arange(count) + 0.5) * width)
     scale, unit = _scaled(float(np.sum(each, axis=0).max(initial=0)), "b/s")
-    for subflow, one in zip(subflows, each, strict=True):
-        above.plot(middle, one / scale, color=_colour(subflow), lw=1, label=_label(subflow))
+    for subflow, bps in zip(subflows, each, strict=True):
+        above.plot(middle, bps / scale, color=_colour(subflow), lw=1, label=_label(subflow))
     if len(each) > 1:
         above.plot(middle, np.sum(each, axis=0) / scale, color="0.45", lw=1, label="all subflows")
     above.set_ylabel(f"throughput ({unit})")
@@ -156,7 +156,7 @@ def _throughput(trace: Trace, connection: Connection, series: Series) -> Figure:
 
 
 def _mark_dips(trace: Trace, figure: Figure, axes: tuple[Axes, Axes], dips: list[Dip]) -> None:
-    """Shade every dip; number the deepest and say below what caused them."""
+    """Shade every dip; number the deepest ones and print their causes below."""
     deepest = sorted(dips, key=lambda dip: dip.bps / dip.usual_bps)[:_MOST_MARKED_DIPS]
     deepest.sort(key=lambda dip: dip.start_ns)
     for dip in dips:
@@ -181,12 +181,12 @@ def _windows(trace: Trace, connection: Connection, series: Series) -> Figure:
     tops = [1.0]
     subflows = busiest(connection, series.side)
     rows = [(subflow, subflow.half(series.side ^ 1).samples) for subflow in subflows]
-    tops += [float(one["window_bytes"].max()) for _, one in rows if one.size]
+    tops += [float(samples["window_bytes"].max()) for _, samples in rows if samples.size]
     scale, unit = _scaled(max(tops), "B")
-    for subflow, one in rows:
-        if one.size:
+    for subflow, samples in rows:
+        if samples.size:
             axis.step(
-                _seconds(trace, one["time_ns"]), one["window_bytes"] / scale, where="post",
+                _seconds(trace, samples["time_ns"]), samples["window_bytes"] / scale, where="post",
                 color=_colour(subflow), lw=1, label=_label(subflow),
             )  # fmt: skip
     axis.set_ylabel(f"advertised window ({unit})")

@@ -1,9 +1,9 @@
 """A reconstruction as the tables of a run: the same names, columns and units.
 
-``time_ns`` counts from the capture's first packet; ``host`` is an address of the side whose row it
-is; ``flow`` names the connection as ``connection N``.  Columns that packets do not show stay null.
-Two tables are a capture's own: ``packets`` (one row per TCP segment) and ``mappings`` (one row per
-extent of data).
+``time_ns`` counts from the capture's first packet; ``host`` is an address of the side that the row
+is about; ``flow`` names the connection as ``connection N``.  Columns that packets do not show are
+null.  Two tables exist for captures alone: ``packets`` (one row per TCP segment) and ``mappings``
+(one row per extent of data).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mptcplab.trace.trace import Trace
 
 _INTERVAL_NS = 100_000_000
 _MOST_INTERVALS = 1_000_000
-"""Captures for which 100 ms would give more rows than this get intervals ten times as long, ..."""
+"""Captures that would have more intervals of 100 ms get intervals of 1 s, 10 s, ..."""
 
 MAPPING_COLUMNS = {
     "time_ns": "int64",
@@ -75,7 +75,7 @@ def tables(trace: Trace) -> dict[str, pa.Table]:
 
 
 def _table(name: str, parts: Iterator[Rows]) -> pa.Table:
-    """Join column chunks into a run's table; columns that are not given are null."""
+    """Join chunks of columns into a table of a run; columns that are not given are null."""
     schema = arrow_schema(name)
     chunks = []
     for part in parts:
@@ -140,7 +140,7 @@ def _subflows(trace: Trace) -> Iterator[Rows]:
 
 
 def _half(trace: Trace, connection: Connection, subflow: Subflow, side: int) -> Iterator[Rows]:
-    """One side's view of a subflow, a row per slot in which it sent."""
+    """Yield one side's view of a subflow, with a row for each slot in which it sent."""
     half, other = subflow.half(side), subflow.half(side ^ 1)
     rows = half.samples
     if rows.size == 0:
@@ -173,7 +173,7 @@ def _half(trace: Trace, connection: Connection, subflow: Subflow, side: int) -> 
 
 
 def _rtt(time: Any, peer: Any) -> pa.Array:
-    """The last round trip measured, null before the first."""
+    """Return the latest round trip measured at each time, null before the first."""
     measured = peer[peer["rtts"] > 0]
     place = np.searchsorted(measured["time_ns"], time, side="right")
     value = np.append(0, measured["rtt_ns"] // np.maximum(measured["rtts"], 1))[place]

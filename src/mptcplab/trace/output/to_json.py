@@ -13,12 +13,14 @@ def to_json(trace: Trace) -> dict[str, Any]:
 
     Times are seconds since the capture's first packet, bytes are payload, tokens and address IDs
     are numbers (of the side that opened the connection or subflow, then of the other); what the
-    capture does not tell is null.
+    capture does not show is null.
     """
     return {
         "packets": trace.packets,
-        "malformed": [{"packet": one.number, "reason": one.reason} for one in trace.malformed],
-        "connections": [_connection(trace, one) for one in trace.connections],
+        "malformed": [
+            {"packet": damage.number, "reason": damage.reason} for damage in trace.malformed
+        ],
+        "connections": [_connection(trace, connection) for connection in trace.connections],
     }
 
 
@@ -30,15 +32,15 @@ def _connection(trace: Trace, connection: Connection) -> dict[str, Any]:
         "bytes": connection.bytes,
         "complete_handshake": connection.complete_handshake,
         "fallback": connection.fallback,
-        "subflows": [_subflow(trace, one) for one in connection.subflows],
+        "subflows": [_subflow(trace, subflow) for subflow in connection.subflows],
     }
 
 
 def _checksums(subflow: Subflow) -> dict[str, int] | None:
-    found = subflow.checksums
-    if found is None:
+    checks = subflow.checksums
+    if checks is None:
         return None
-    return {name: getattr(found, name) for name in ("verified", "wrong", "unverifiable")}
+    return {name: getattr(checks, name) for name in ("verified", "wrong", "unverifiable")}
 
 
 def _subflow(trace: Trace, subflow: Subflow) -> dict[str, Any]:
