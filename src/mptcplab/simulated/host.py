@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mptcplab.loop import Loop, Timer
 from mptcplab.simulated.cpu import Core, CpuProfile, Shared, Work
 from mptcplab.simulated.fabric import Route
-from mptcplab.simulated.parcel import Parcel
+from mptcplab.simulated.parcel import Destination, Parcel
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import DataReadable, DataWritable, Event
 from mptcplab.stack.mptcp.connection import Connection
@@ -59,10 +59,25 @@ class Copy(Work):
         self.application.copied(self.size_bytes)
 
 
-class Host(Timer):
+class Alarm(Timer):
+    """Wakes a host when a timer of its stack is due."""
+
+    __slots__ = ("_host",)
+
+    def __init__(self, loop: Loop, host: Host) -> None:
+        super().__init__(loop)
+        self._host = host
+
+    def expire(self) -> None:
+        """Wake the host."""
+        self._host.expire()
+
+
+class Host(Destination):
     """One machine of the scenario."""
 
     __slots__ = (
+        "_alarm",
         "_byte_ns",
         "_cores",
         "_last_core",
@@ -74,6 +89,7 @@ class Host(Timer):
         "_taken",
         "applications",
         "copies_cost",
+        "loop",
         "name",
         "on_event",
         "ring_drops",
@@ -91,9 +107,10 @@ class Host(Timer):
         profile: CpuProfile | None,
         random: Random,
     ) -> None:
-        super().__init__(loop)
+        self.loop = loop
         self.name = name
         self.stack = Stack(config, random)
+        self._alarm = Alarm(loop, self)
         self.routes: dict[bytes, dict[bytes, Route]] = {}
         """By local and by remote address."""
         self._taken: list[Route | None] = [None] * TAKEN_SLOTS
@@ -168,7 +185,7 @@ class Host(Timer):
                 self._send(segment)
             elif not stack.events:
                 break
-        self.set(stack.next_wake_ns())
+        self._alarm.set(stack.next_wake_ns())
 
     def _tell(self, event: Event) -> None:
         application = self.applications.get(event.connection)
