@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mptcplab.linux.drivers.kernel import unsupported
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.capabilities import netem_works, tap_works
-from mptcplab.linux.lab.supervisor import MachineCannotError
 from mptcplab.network.topology import Channel, Link
 from mptcplab.scenario.model import Action
 

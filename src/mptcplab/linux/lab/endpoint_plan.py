@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.mptcp_endpoints import Address, Endpoint, Flags, Limits
-from mptcplab.linux.lab.supervisor import MachineCannotError
 from mptcplab.network.topology import Path, Topology
 from mptcplab.scenario.model import Flow, Scenario, Tunables
 

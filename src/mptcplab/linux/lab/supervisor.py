@@ -30,6 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -50,12 +51,6 @@ from mptcplab.linux.kernel.syscalls import (
 _FRAME: Final = struct.Struct("=I")
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _FAILED_STATUS: Final = 1
-
-
-class MachineCannotError(RuntimeError):
-    """This machine lacks what a lab needs; the text says what, and how to get it."""
-
-    exit_status = 3
 
 
 class SupervisorDiedError(RuntimeError):
