@@ -43,14 +43,14 @@ def own_attributes(definition: ast.ClassDef) -> set[str]:
             annotation = ast.unparse(node.annotation)
             if not annotation.startswith(("ClassVar", "Final")):
                 names.add(node.target.id)
-    for node in ast.walk(definition):
+    for inner in ast.walk(definition):
         if (
-            isinstance(node, ast.Attribute)
-            and isinstance(node.ctx, ast.Store)
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "self"
+            isinstance(inner, ast.Attribute)
+            and isinstance(inner.ctx, ast.Store)
+            and isinstance(inner.value, ast.Name)
+            and inner.value.id == "self"
         ):
-            names.add(node.attr)
+            names.add(inner.attr)
     return names
 
 

@@ -95,7 +95,6 @@ class Host(Destination):
         "ring_drops",
         "routes",
         "stack",
-        "unrouted",
         "watchers",
     )
 
@@ -121,8 +120,6 @@ class Host(Destination):
         """Who reads or writes a connection, and hears first of what happens to it."""
         self.on_event: Callable[[Event], None] | None = None
         """Hears of every event but that data can be read or written."""
-        self.unrouted = 0
-        """Segments for an address that no link leads to."""
         self.ring_drops = 0
         """Packets that found the ring of their core full."""
         self.copies_cost: bool = profile is not None
@@ -206,8 +203,7 @@ class Host(Destination):
             routes = self.routes.get(segment.src)
             route = None if routes is None else routes.get(segment.dst)
             if route is None:
-                self.unrouted += 1
-                return
+                return  # no link leads to that address
             self._taken[slot] = route
         header_bytes = segment.header_bytes + route.frame_header_bytes
         route.first.send(Parcel(segment, route, header_bytes))

@@ -109,7 +109,6 @@ class SocketSample:
     local_port: int
     remote_address: str
     remote_port: int
-    cookie: int
     outstanding_bytes: int
     receive_buffer_bytes: int | None
     send_buffer_bytes: int | None
@@ -162,7 +161,6 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
     """Return the sample that one struct inet_diag_msg and its attributes describe."""
     family, state = payload[0], payload[1]
     local_port, remote_port = struct.unpack_from("!HH", payload, 4)
-    cookie_low, cookie_high = struct.unpack_from("=II", payload, 44)
     (outstanding,) = struct.unpack_from("=I", payload, 60)  # idiag_wqueue
     attributes = netlink.attributes(payload[_MESSAGE_BYTES:])
     memory = attributes.get(_DIAG_SKMEMINFO)
@@ -177,7 +175,6 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
         local_port=local_port,
         remote_address=address_text(family, payload[24:40]),
         remote_port=remote_port,
-        cookie=cookie_high << 32 | cookie_low,
         outstanding_bytes=outstanding,
         receive_buffer_bytes=receive_buffer,
         send_buffer_bytes=send_buffer,
