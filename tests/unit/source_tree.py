@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "mptcplab"
 ROOT = Path(__file__).parents[2] / "src" / PACKAGE
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Return every module of the package by its dotted name, parsed."""
     parsed = {}

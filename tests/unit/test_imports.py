@@ -1,4 +1,5 @@
-"""No module of the package imports one that imports it, however long the way round.
+"""No module of the package imports one that imports it, however long the way round, and packages
+import what ARCHITECTURE.md says that they may.
 
 Imports inside functions and under ``TYPE_CHECKING`` count: they show what a module knows. That
 importing a module also runs the ``__init__`` of its packages does not.
@@ -6,9 +7,12 @@ importing a module also runs the ``__init__`` of its packages does not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from tests.unit.source_tree import imported_names, modules
+from tests.unit.source_tree import PACKAGE, ROOT, imported_names, modules
+
+ARCHITECTURE = ROOT.parents[1] / "ARCHITECTURE.md"
 
 EXPECTED: set[frozenset[str]] = {
     frozenset(
@@ -78,3 +82,29 @@ def test_function_level_and_type_checking_imports_are_seen() -> None:
 
 def test_modules_do_not_import_in_a_circle() -> None:
     assert cycles(import_graph()) == EXPECTED
+
+
+def permissions() -> dict[str, set[str] | None]:
+    """Return, by package, what the table of ARCHITECTURE.md lets it import; None for all."""
+    permitted: dict[str, set[str] | None] = {}
+    table = ARCHITECTURE.read_text().partition("| package |")[2].partition("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        packages, _, imports = (cell.strip() for cell in line.strip("|").split("|"))
+        for package in re.findall(r"`(\w+)`", packages):
+            permitted[package] = None if imports == "all" else set(re.findall(r"`(\w+)`", imports))
+    return permitted
+
+
+def test_packages_import_what_the_architecture_says() -> None:
+    permitted = permissions()
+    offences = []
+    for module, imported in import_graph().items():
+        package = module.split(".")[1] if module != PACKAGE else PACKAGE
+        if package in (PACKAGE, "__main__"):
+            continue
+        allowed = permitted[package]
+        for name in imported - {PACKAGE}:  # whose only content is the version
+            other = name.split(".")[1]
+            if other != package and allowed is not None and other not in allowed:
+                offences.append(f"{module} imports {name}")
+    assert offences == []
