@@ -228,10 +228,10 @@ class Nat(Middlebox):
                     self._back[port] = key
                 segment.src, segment.src_port = self.outside, port
             elif not outbound and segment.dst == self.outside:
-                found = self._back.get(segment.dst_port)
-                if found is None:
+                inside = self._back.get(segment.dst_port)
+                if inside is None:
                     continue
-                segment.dst, segment.dst_port = found
+                segment.dst, segment.dst_port = inside
             out.append(segment)
         return out
 

@@ -57,12 +57,12 @@ class Reading:
 
 def parse_device_counters(text: str) -> dict[str, tuple[int, int]]:
     """Return (tx, rx) bytes by interface from the text of /proc/net/dev."""
-    found = {}
+    counters = {}
     for line in text.splitlines()[2:]:
         name, _, numbers = line.rpartition(":")
         fields = numbers.split()
-        found[name.strip()] = (int(fields[8]), int(fields[0]))
-    return found
+        counters[name.strip()] = (int(fields[8]), int(fields[0]))
+    return counters
 
 
 def read_device_counters() -> dict[str, tuple[int, int]]:

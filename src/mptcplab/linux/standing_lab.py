@@ -74,15 +74,15 @@ def registry() -> Path:
     else:
         path = Path(f"/tmp/mptcplab-{os.geteuid()}")  # noqa: S108 - ownership is checked below
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise LabError(f"{path}: not a directory that only you can write to; remove it")
     return path
 
 
 def labs() -> list[Entry]:
     """Return the labs that stand, by name, and remove the entries that dead ones left."""
-    found = []
+    entries = []
     for path in sorted(registry().glob("*.json")):
         with contextlib.suppress(FileNotFoundError), path.open() as file:
             if _lock(file.fileno()):
@@ -90,8 +90,8 @@ def labs() -> list[Entry]:
                 path.with_suffix(".sock").unlink(missing_ok=True)
                 continue
             values = json.load(file)
-            found.append(Entry(**{**values, "hosts": tuple(values["hosts"])}))
-    return found
+            entries.append(Entry(**{**values, "hosts": tuple(values["hosts"])}))
+    return entries
 
 
 def _lock(descriptor: int) -> bool:

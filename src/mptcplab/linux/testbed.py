@@ -98,7 +98,7 @@ def _run_on(
             host: scenario.tunables.get(host, Tunables()).path_manager
             for host in measurement.apparatus.hosts
         },
-        "verified": precheck.found,
+        "verified": precheck.results,
         "cpu_busy": [
             [interval.end_ns, round(interval.busy, 4)] for interval in measurement.samples.busy
         ],

@@ -119,7 +119,7 @@ class Simulation:
             host.on_event = lambda event, name=name: self._handle(name, event)
         for flow in scenario.flows:
             self._prepare(flow)
-        self._all = [item for several in self._transfers.values() for item in several]
+        self._all = [transfer for several in self._transfers.values() for transfer in several]
         self._sampler = Sampler(self._network, scenario, self._all, writer, observer)
         self._timeline = Timeline(self._network, scenario, self._note_action)
         self._captures = Captures(self._network, scenario, writer.workspace)
@@ -300,29 +300,29 @@ class Simulation:
 
     def reasons(self) -> list[str]:
         """Return why the run is not what was asked for; nothing where it is."""
-        found = []
+        reasons = []
         if self._stopped_by:
             stopped_s = self.measured_ns / NANOSECONDS
-            found.append(f"stopped by {self._stopped_by} at {stopped_s:g} s of the scenario")
+            reasons.append(f"stopped by {self._stopped_by} at {stopped_s:g} s of the scenario")
         for transfer in self._all:
             name = f"flow {transfer.flow.name}, connection {transfer.index}"
             if transfer.failed:
-                found.append(f"{name}: ended early: {transfer.failed}")
+                reasons.append(f"{name}: ended early: {transfer.failed}")
             elif transfer.writer.connection is not None and not transfer.intact:
-                found.append(
+                reasons.append(
                     f"{name}: of {transfer.writer.written_bytes} bytes written, "
                     f"{transfer.delivered_bytes} arrived within {DRAIN_NS // NANOSECONDS} s"
                 )
             elif transfer.protocol == "fallback":
-                found.append(f"{name}: MPTCP was asked for and the connection fell back to TCP")
-        return found
+                reasons.append(f"{name}: MPTCP was asked for and the connection fell back to TCP")
+        return reasons
 
     def notes(self) -> list[str]:
         """Return what a reader should know besides."""
-        found = []
+        notes = []
         for host in self._network.hosts.values():
             if host.ring_drops:
-                found.append(
+                notes.append(
                     f"{host.name}: {host.ring_drops} packets found the ring of a core full"
                 )
-        return found
+        return notes

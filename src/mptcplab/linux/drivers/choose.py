@@ -15,14 +15,14 @@ from mptcplab.scenario.model import Action
 def demands(link: Link, timeline: Sequence[Action]) -> list[Channel]:
     """Return all that either direction of a link is, or becomes in the timeline."""
     now = {"forward": link.forward, "backward": link.backward}
-    found = list(now.values())
+    channels = list(now.values())
     for action in sorted(timeline, key=lambda action: action.at_ns):
         if action.verb == "set" and action.target_kind == "link" and action.target == link.name:
             for direction in now:
                 if action.direction in ("both", direction):
                     now[direction] = replace(now[direction], **dict(action.changes))  # type: ignore[arg-type]
-                    found.append(now[direction])
-    return found
+                    channels.append(now[direction])
+    return channels
 
 
 def choose_driver(link: Link, timeline: Sequence[Action]) -> str:

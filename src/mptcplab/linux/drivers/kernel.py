@@ -136,16 +136,16 @@ class KernelDriver(LinkDriver):
 
     def wire_requests(self, devices: dict[str, rtnl.Device]) -> list[Request]:
         """Return what joins and shapes the two sides, once their devices are there."""
-        found: list[Request] = []
+        requests: list[Request] = []
         for side in (self._a, self._b):
             side.index = devices[side.name].index
-            found += self._shape(side, change=False)
-            found.append(tc.classifier_hooks(side.index))
-        found.append(tc.forward_copies(self._a.index, self._b.index))
-        found.append(tc.forward_copies(self._b.index, self._a.index))
+            requests += self._shape(side, change=False)
+            requests.append(tc.classifier_hooks(side.index))
+        requests.append(tc.forward_copies(self._a.index, self._b.index))
+        requests.append(tc.forward_copies(self._b.index, self._a.index))
         if self._up:
-            found += [rtnl.set_link(side.index, up=True) for side in (self._a, self._b)]
-        return found
+            requests += [rtnl.set_link(side.index, up=True) for side in (self._a, self._b)]
+        return requests
 
     def _shape(self, side: _Side, *, change: bool) -> list[Request]:
         channel = side.channel
@@ -198,9 +198,9 @@ class KernelDriver(LinkDriver):
         rate, limit = tc.parse_token_bucket(self._qdisc(side, tc.SHAPER_HANDLE).options)
         delay_ns, jitter_ns, loss = 0, 0, 0.0
         if self._netem:
-            found = tc.parse_impairment(self._qdisc(side, tc.IMPAIRMENT_HANDLE).options)
-            delay_ns, jitter_ns = found.delay_ns, found.jitter_ns
-            loss = round(found.loss, 9)
+            impairment = tc.parse_impairment(self._qdisc(side, tc.IMPAIRMENT_HANDLE).options)
+            delay_ns, jitter_ns = impairment.delay_ns, impairment.jitter_ns
+            loss = round(impairment.loss, 9)
         asked = side.channel
         queue = asked.queue
         if limit != (_NO_LIMIT_BYTES if queue.limit_bytes is None else queue.limit_bytes):

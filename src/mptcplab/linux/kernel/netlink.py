@@ -160,16 +160,16 @@ def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
 
     Raises ValueError for a length that cannot be.
     """
-    found = []
+    pairs = []
     unpack, size, end = _ATTRIBUTE.unpack_from, _ATTRIBUTE.size, len(data)
     at = 0
     while at + size <= end:
         length, kind = unpack(data, at)
         if length < size or at + length > end:
             raise ValueError(f"netlink attribute of {length} bytes with {end - at} left")
-        found.append((kind & _NLA_TYPE_MASK, data[at + size : at + length]))
+        pairs.append((kind & _NLA_TYPE_MASK, data[at + size : at + length]))
         at += (length + 3) & ~3
-    return found
+    return pairs
 
 
 def messages(data: bytes) -> Iterator[Message]:
@@ -194,8 +194,8 @@ def error_of(message: Message, what: str) -> NetlinkError | None:
     if message.flags & _NLM_F_ACK_TLVS and message.kind == NLMSG_ERROR:
         (length,) = struct.unpack_from("=I", message.body, _ERROR.size)
         echoed = HEADER.size if message.flags & _NLM_F_CAPPED else (length + 3) & ~3
-        found = attributes(message.body[_ERROR.size + echoed :])
-        reason = found.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+        extended = attributes(message.body[_ERROR.size + echoed :])
+        reason = extended.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
     return NetlinkError(-code, what, reason)
 
 

@@ -246,8 +246,8 @@ def devices(channel: NetlinkSocket) -> dict[str, Device]:
     """Return every interface of the socket's namespace by name."""
     brief = u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
     dump = Request(RTM_GETLINK, NLM_F_DUMP, _ifinfo() + brief, "list interfaces")
-    found = (parse_device(message.body) for message in channel.query(dump))
-    return {device.name: device for device in found}
+    described = (parse_device(message.body) for message in channel.query(dump))
+    return {device.name: device for device in described}
 
 
 def parse_device(body: bytes) -> Device:

@@ -141,12 +141,12 @@ def _different_ports(
 
 def _check(plans: Mapping[str, HostPlan], endpoints_max: int) -> None:
     for host, wanted in plans.items():
-        for found, what in (
+        for needed, what in (
             (len(wanted.endpoints), "MPTCP endpoints"),
             (wanted.subflows, "subflows beyond the first in a connection"),
         ):
-            if found > endpoints_max:
+            if needed > endpoints_max:
                 raise MachineCannotError(
-                    f"{host} needs {found} {what}, and this kernel takes {endpoints_max} at most; "
+                    f"{host} needs {needed} {what}, and this kernel takes {endpoints_max} at most; "
                     'leave links out of the flow, or set "multipath" to false on interfaces'
                 )

@@ -80,14 +80,14 @@ def make_trunks(
     )
     far = rtnl.devices(wire.routing)
     near = {name: rtnl.devices(hosts[name].routing) for name in {t.host for t in trunks}}
-    found = {}
+    tagging = {}
     for trunk in trunks:
         ends = near[trunk.host][trunk.nic].index, far[trunk.far].index
         for space, index in zip((hosts[trunk.host], wire), ends, strict=True):
             space.routing.request(rtnl.set_link(index, up=True, what=f"set {trunk.nic} up"))
         for interface, tag in _tags(trunk):
-            found[InterfaceEnd(trunk.host, interface)] = Tagging(tag, *ends)
-    return found
+            tagging[InterfaceEnd(trunk.host, interface)] = Tagging(tag, *ends)
+    return tagging
 
 
 def _tags(trunk: Trunk) -> Iterator[tuple[str, int]]:

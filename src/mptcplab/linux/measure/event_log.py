@@ -164,11 +164,11 @@ class EventLog:
 
     def _connection(self, host: str, event: PathManagerEvent) -> Connection | None:
         if event.local_port is not None and event.remote_port is not None:
-            found = self._identities.connection(host, event.local_port, event.remote_port)
-            if found is not None:
+            known = self._identities.connection(host, event.local_port, event.remote_port)
+            if known is not None:
                 if event.token is not None:
-                    self._identities.remember_token(host, event.token, found[0].port)
-                return found[0]
+                    self._identities.remember_token(host, event.token, known[0].port)
+                return known[0]
         return None if event.token is None else self._identities.by_token(host, event.token)
 
 

@@ -37,7 +37,7 @@ class Precheck:
     def __init__(self, scenario: Scenario, lab: Lab) -> None:
         self._scenario = scenario
         self._lab = lab
-        self.found: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
 
     def reasons(self) -> list[str]:
         """Measure everything and return what is wrong, one sentence each."""
@@ -82,7 +82,7 @@ class Precheck:
             problem = check_rtt(self._scenario.topology, check)
             if problem is not None:
                 reasons.append(problem)
-            self.found.append(
+            self.results.append(
                 {
                     "links": list(check.path.links),
                     "local": str(check.path.local_address.ip),
@@ -162,7 +162,7 @@ class Precheck:
             mtu = self._mtu(path)
             found_bps = self._rate(path, outward, channel, link.rtt_ns, min(mtu, link.mtu))
             direction = "forward" if forward else "backward"
-            self.found.append({"link": name, "direction": direction, "bps": round(found_bps)})
+            self.results.append({"link": name, "direction": direction, "bps": round(found_bps)})
             problem = check_rate(name, direction, channel.rate_bps, found_bps)
             if problem is not None:
                 reasons.append(problem)

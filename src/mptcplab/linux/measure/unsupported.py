@@ -29,9 +29,9 @@ def check_supported(scenario: Scenario) -> None:
 
     Raises PluginError for a class that a host with our stack cannot use.
     """
-    found = [f"{scenario.source}: {problem}" for problem in _problems(scenario)]
-    if found:
-        raise UnsupportedError("\n".join(dict.fromkeys(found)))
+    problems = [f"{scenario.source}: {problem}" for problem in _problems(scenario)]
+    if problems:
+        raise UnsupportedError("\n".join(dict.fromkeys(problems)))
     if _ours(scenario.topology):
         check_policies(scenario)
 

@@ -132,12 +132,12 @@ def check_overshoot(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             recent.clear()
             continue  # the interval holds a change of rate
         recent.append(row)
-        length_ns = sum(item["interval_ns"] for item in recent)
+        length_ns = sum(past["interval_ns"] for past in recent)
         while len(recent) > 1 and length_ns - recent[0]["interval_ns"] >= 1_000_000_000:
             length_ns -= recent.pop(0)["interval_ns"]
         if length_ns < 900_000_000:
             continue
-        found_bps = sum(item["bps"] * item["interval_ns"] for item in recent) / length_ns
+        found_bps = sum(past["bps"] * past["interval_ns"] for past in recent) / length_ns
         allowed_bps = row["rate_bps"] * (1 + OVERSHOOT_TOLERANCE)
         allowed_bps += OVERSHOOT_BURST_BYTES * 8e9 / length_ns
         if found_bps > max(allowed_bps, worst.get(key, (0.0, 0))[0]):
@@ -191,11 +191,11 @@ def cpu_limited_links(
         if row["time_ns"] in ends and row["up"] and row["rate_bps"]:
             key = (row["link"], row["time_ns"])
             best[key] = max(best.get(key, 0.0), row["bps"] / row["rate_bps"])
-    found: dict[str, int] = {}
+    limited: dict[str, int] = {}
     for (link, _), fill in best.items():
         if fill < EXPECTED_FILL:
-            found[link] = found.get(link, 0) + 1
-    return found
+            limited[link] = limited.get(link, 0) + 1
+    return limited
 
 
 def check_cpu(

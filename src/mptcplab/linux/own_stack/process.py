@@ -207,7 +207,8 @@ class StackProcess:
         """Answer with a message for each connection, and one to say that there are no more."""
         for connection, job in self._jobs.items():
             present = list(connection.subflows)
-            gone = [one for one in self._sampled.get(connection, ()) if one not in present]
+            before = self._sampled.get(connection, ())
+            gone = [subflow for subflow in before if subflow not in present]
             self._sampled[connection] = present
             if not present and not gone:
                 continue

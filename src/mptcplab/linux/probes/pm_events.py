@@ -94,12 +94,12 @@ class PathManagerEvents:
 
 def parse_events(data: bytes, kind: int, now_ns: int) -> list[PathManagerEvent]:
     """Return the events in one datagram; messages of other families are passed over."""
-    found = []
+    events = []
     for message in netlink.messages(data):
         if message.kind == kind:
             command, payload = GenericFamily.payload(message)
-            found.append(_event(command, netlink.attributes(payload), now_ns))
-    return found
+            events.append(_event(command, netlink.attributes(payload), now_ns))
+    return events
 
 
 def _event(command: int, values: dict[int, bytes], now_ns: int) -> PathManagerEvent:

@@ -295,11 +295,11 @@ class BulkTraffic(Traffic):
 
     def descriptors(self) -> Mapping[int, Callable[[], bool]]:
         """Return the processes' answer pipes."""
-        found: dict[int, Callable[[], bool]] = {}
+        readers: dict[int, Callable[[], bool]] = {}
         for role, workers in (("sender", self._senders), ("receiver", self._receivers)):
             for connection, worker in zip(self.connections, workers, strict=True):
-                found[worker.descriptor] = self._reader(connection, role, worker)
-        return found
+                readers[worker.descriptor] = self._reader(connection, role, worker)
+        return readers
 
     def _reader(self, connection: Connection, role: str, worker: Worker) -> Callable[[], bool]:
         def read() -> bool:

@@ -214,11 +214,11 @@ def _stdout(process: subprocess.Popen[bytes]) -> int:
 
 def _listens(pid: int, port: int) -> bool:
     """Return whether any socket in the process's network namespace listens on a TCP port."""
-    found = f":{port:04X} "
+    suffix = f":{port:04X} "
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{name}") as file:  # noqa: PTH123
             for line in file:
                 fields = line.split()
-                if len(fields) > 3 and fields[3] == "0A" and f"{fields[1]} ".endswith(found):
+                if len(fields) > 3 and fields[3] == "0A" and f"{fields[1]} ".endswith(suffix):
                     return True
     return False

@@ -37,13 +37,13 @@ class Pattern:
 
     def pieces(self, position: int, count: int) -> list[memoryview | bytes]:
         """Return the ``count`` bytes from ``position`` on as buffers, without copying bodies."""
-        found: list[memoryview | bytes] = []
+        parts: list[memoryview | bytes] = []
         for header, body_start, length in self._stretches(position, count):
             if header is None:
-                found.append(self._view[body_start : body_start + length])
+                parts.append(self._view[body_start : body_start + length])
             else:
-                found.append(header)
-        return found
+                parts.append(header)
+        return parts
 
     def mismatch(self, position: int, received: memoryview) -> int | None:
         """Return the stream position of the first wrong byte, None where all are right.
