@@ -1,4 +1,4 @@
-"""Boxes on the path that meddle with TCP: what MPTCP must survive (RFC 8684 section 3.7 and 6).
+"""Middleboxes that change or block TCP: what MPTCP must survive (RFC 8684 section 3.7 and 6).
 
 A box works on batches of segments; *outbound* is the direction from its left to its right port.
 ``Relay`` puts a box between two TUN devices, for instance in two network namespaces;

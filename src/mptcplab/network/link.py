@@ -273,7 +273,7 @@ class ChannelModel:
         while capacity.next_ns <= now_ns:
             at_ns = capacity.next_ns
             self._release(at_ns)
-            if self._first_unsent is None:  # what happened meanwhile is of no matter
+            if self._first_unsent is None:  # nothing waited: the rates in between do not matter
                 at_ns = now_ns
             capacity.seek(at_ns)
             self._set_rate(capacity.rate_bps, at_ns)
@@ -281,7 +281,7 @@ class ChannelModel:
             self._reschedule()
 
     def _release(self, now_ns: i64) -> None:
-        """Let go of the pieces that are on the wire by now."""
+        """Release the pieces that are on the wire by now."""
         counters = self.counters
         piece = self._first_unsent
         while piece is not None and piece.end_ns <= now_ns:

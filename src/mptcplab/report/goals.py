@@ -64,7 +64,7 @@ def balance_congestion(shared: str, coupled: Estimate, uncoupled: Estimate) -> V
 
 
 def rate(value: Estimate) -> str:
-    """Return a rate with its margin, for people."""
+    """Return a rate with its margin, as text."""
     text = format_rate(value.mean)
     return text if value.margin is None else f"{text} ± {format_rate(value.margin)}"
 

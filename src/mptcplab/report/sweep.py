@@ -79,7 +79,7 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
     """Draw the variants as stacked bars, a panel for each testbed and one for 2012.
 
     A bar is made of links, or of flows where there are several and the report gives no links, over
-    the time that verdicts judge; above it stands the goodput. Return the PNG and the SVG.
+    the time that verdicts judge; the goodput is written above it. Return the PNG and the SVG.
     """
     import matplotlib as mpl
 
@@ -115,7 +115,7 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """What one bar is made of, by link or flow, and what stands above it."""
+    """What one bar is made of, by link or flow, and the text above it."""
 
     parts_bps: Mapping[str, float]
     text: str

@@ -76,7 +76,7 @@ class Measurement:
             self._settle_ns[stage] = max(self._settle_ns.get(stage, 0), expectation["settle_ns"])
 
     def name(self, of: str, stage: int | None, settle_ns: int | None = None) -> str:
-        """Return what is measured and when, for people."""
+        """Return what is measured and when, as text."""
         what = "goodput" if of == "total" else of
         settle = self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
         after = f" after {format_duration(settle)}" if settle else ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 PASSING: Final = (DataReadable.kind, DataWritable.kind)
-"""Events that concern nobody but the application, and come often."""
+"""Events that concern the application alone, and come often."""
 
 TAKEN_SLOTS: Final = 64
 """How many of the routes used last a host remembers; a power of two."""
@@ -117,9 +117,9 @@ class Host(Destination):
         self.watchers: dict[bytes, Watcher] = {}
         """By local address: who sees what its interface sends and receives."""
         self.applications: dict[Connection, Application] = {}
-        """Who reads or writes a connection, and hears first of what happens to it."""
+        """Who reads or writes a connection, and gets its events first."""
         self.on_event: Callable[[Event], None] | None = None
-        """Hears of every event but that data can be read or written."""
+        """Called with every event but that data can be read or written."""
         self.ring_drops = 0
         """Packets that found the ring of their core full."""
         self.copies_cost: bool = profile is not None

@@ -33,7 +33,7 @@ COLLECT_EVERY = 1_000_000
 """Objects more than before the last collection that start another one during the measurement."""
 
 ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
-"""Events told while a run is under way."""
+"""Events shown while a run is under way."""
 
 DRAIN_NS = 120 * NANOSECONDS
 """How long after the end what was written may take to arrive, before a flow counts as broken."""

@@ -98,7 +98,7 @@ class TapDriver(LinkDriver):
         self._channels[direction] = channel
 
     def configured(self, direction: str) -> Channel:
-        """Return what the emulator was last told and has confirmed."""
+        """Return the parameters that the emulator was last given and has confirmed."""
         parameters = getattr(self.emulator, direction)
         asked = self._channels[direction]
         return replace(

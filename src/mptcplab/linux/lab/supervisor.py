@@ -82,7 +82,7 @@ def run_supervised(
     one kills.  Where ``work`` lets Stopped through, KeyboardInterrupt is raised here.
 
     An exception of ``work`` is raised here again.  SupervisorDiedError says that the supervisor was
-    killed, MachineCannotError that namespaces are not to be had.  Call it from the main thread.
+    killed, MachineCannotError that namespaces are not available.  Call it from the main thread.
     """
     results_in, results_out = os.pipe()
     lifeline_in, lifeline_out = os.pipe()
@@ -173,7 +173,7 @@ def _collect(
 def _judge(answer: tuple[str, Any] | None, status: int) -> Any:
     if answer is None:
         number = status & 0x7F or max((status >> 8) - 128, 0)
-        how = f"killed by {signal.Signals(number).name}" if number else "it ended without a word"
+        how = f"killed by {signal.Signals(number).name}" if number else "it ended without a result"
         raise SupervisorDiedError(
             f"the supervisor of this lab died ({how}); the kernel has removed all that it held"
         )

@@ -4,7 +4,8 @@
      +- eth8.520               +- w5a   (VLANs of the same tag, one for each link)
      +- eth8.516               +- w7a
 
-The pair's other end stands in the wire, where each VLAN on it is a link's end like any other.
+The pair's other end is in the wire's namespace, where each VLAN on it is a link's end like any
+other.
 """
 
 from __future__ import annotations

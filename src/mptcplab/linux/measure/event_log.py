@@ -1,4 +1,4 @@
-"""The run's ``events`` table: what happened, when, on whom; and who is told while it happens."""
+"""The run's ``events`` table: what happened, when and on which host; shown while it happens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EventLog:
         announce: str = "",
         **columns: str | int | None,
     ) -> None:
-        """Write one event down; ``announce`` is what the observer hears of it."""
+        """Write one event down; ``announce`` is what the observer shows of it."""
         self._events.append((monotonic_ns, {"source": source, "event": event, **columns}))
         if announce and self.origin_ns is not None:
             self._observer.event(monotonic_ns - self.origin_ns, announce)

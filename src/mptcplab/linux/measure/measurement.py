@@ -1,4 +1,4 @@
-"""One run on a lab that stands: traffic, timeline and samples on one loop, in real time."""
+"""One run on a lab that is built: traffic, timeline and samples on one loop, in real time."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class PathWatch:
         )
 
     def update(self) -> None:
-        """Bring endpoints into step with the links as they stand."""
+        """Bring endpoints into step with the present state of the links."""
         self._awareness.update()
 
     def follow(self, action: Action) -> None:

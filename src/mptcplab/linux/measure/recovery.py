@@ -21,7 +21,7 @@ class ReturnWatch:
         sent_bytes: Callable[[str], int],
         on_return: Callable[[str, int, int], None],
     ) -> None:
-        """``on_return`` hears the link, when it came up and when it was seen to carry."""
+        """``on_return`` gets the link, when it came up and when it was seen to carry data."""
         self._loop = loop
         self._sent_bytes = sent_bytes
         self._on_return = on_return

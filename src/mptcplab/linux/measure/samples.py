@@ -88,7 +88,7 @@ class Samples:
     def finish_sockets(self) -> None:
         """Sample once more what did not end, and our own stacks, which forget nothing.
 
-        Waits for the answers of the latter, which they give when they get to it.
+        Waits for the answers of the latter, which they give when they have time.
         """
         self.sample_sockets_now()
         stacks = self._apparatus.stacks.values()

@@ -16,7 +16,7 @@ _SETTLED_NS: Final = 2_000_000_000
 
 
 def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str]) -> list[str]:
-    """Return every reason why a run is invalid, in the order in which they are told; none if valid.
+    """Return every reason why a run is invalid, in the order in which they are shown.
 
     ``verified`` are those that were found before it was measured.
     """

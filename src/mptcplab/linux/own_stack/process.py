@@ -236,7 +236,7 @@ def _is_known(congestion: str) -> bool:
 
 
 def main() -> None:
-    """Serve one host; what goes wrong is told on the control socket."""
+    """Serve one host; what goes wrong is reported on the control socket."""
     control = socket.socket(fileno=0)
     data, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 1)
     if not data:

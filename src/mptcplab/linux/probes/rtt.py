@@ -1,7 +1,7 @@
 """Round trip times to the far side of a link, by ICMP echo bound to the link's interface.
 
 What is measured is the path as any packet finds it: both directions' delay, serialisation, and the
-queue that stands on the link at that moment.  The kernel answers at the far end, and stamps the
+queue of the link at that moment.  The kernel answers at the far end, and stamps the
 arrival here, so a prober that is itself late does not make the time longer.
 """
 

@@ -329,7 +329,7 @@ class BulkTraffic(Traffic):
 
     @property
     def ready(self) -> bool:
-        """Whether every process has said so."""
+        """Whether every process has said that it is ready."""
         return all(worker.ready for worker in (*self._senders, *self._receivers))
 
     def start(self) -> None:
@@ -344,7 +344,7 @@ class BulkTraffic(Traffic):
 
     @property
     def finished(self) -> bool:
-        """Whether every process has given its last answer and was let go."""
+        """Whether every process has given its last answer and may close its sockets."""
         return len(self._released) == len(self.connections)
 
     def held(self) -> list[Connection]:

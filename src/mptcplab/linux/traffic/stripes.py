@@ -36,7 +36,7 @@ class Dispenser:
         path.write_bytes(bytes(_COUNTER.size))
 
     def next(self) -> tuple[int, int] | None:
-        """Return (position, length) of a stripe that nobody has, None when all are given out."""
+        """Return (position, length) of the next stripe, None when all are taken."""
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
         try:
             (number,) = _COUNTER.unpack_from(self._map)

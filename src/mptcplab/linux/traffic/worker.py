@@ -3,8 +3,8 @@
 A worker reads orders as lines on standard input ("go", "stop", "close"), and ends when its input
 ends, that is when its testbed has died.  It answers with one JSON object a line on standard output.
 After "done" it keeps its sockets as they are until "close", so that the testbed can ask the kernel
-what they did.  Its progress is a row of 64-bit counters in a file that both sides map: looking
-costs it nothing.
+what they did.  Its progress is a row of 64-bit counters in a file that both sides map: reading
+them costs the worker nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def fail(text: str) -> NoReturn:
 
 
 class Orders:
-    """Listens to the testbed on a thread of its own, asleep but when an order comes."""
+    """Listens to the testbed on a thread of its own, which sleeps until an order comes."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
