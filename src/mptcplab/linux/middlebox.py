@@ -198,7 +198,7 @@ class ShiftSequence(Middlebox):
         return segments
 
 
-FIRST_NAT_PORT: Final = 20_000
+_FIRST_NAT_PORT: Final = 20_000
 
 
 class Nat(Middlebox):
@@ -223,7 +223,7 @@ class Nat(Middlebox):
                 key = (segment.src, segment.src_port)
                 port = self._ports.get(key)
                 if port is None:
-                    port = FIRST_NAT_PORT + len(self._ports)
+                    port = _FIRST_NAT_PORT + len(self._ports)
                     self._ports[key] = port
                     self._back[port] = key
                 segment.src, segment.src_port = self.outside, port

@@ -18,7 +18,7 @@ from mptcplab.results.summary import completion_ns, summarise
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
 Outcome = Literal["better", "worse", "no difference shown", "not judged"]
-IN_ALL = "goodput in all"
+_IN_ALL = "goodput in all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def measured(run: Run) -> dict[Quantity, float | None]:
             quantities[Quantity(f"goodput of {flow['name']}", False)] = goodputs[flow["name"]]
     if len(endless) > 1:
         sizes = (flow["bytes"] for flow in summary["flows"] if flow["name"] in endless)
-        quantities[Quantity(IN_ALL, False)] = 8 * sum(sizes) / summary["duration_s"]
+        quantities[Quantity(_IN_ALL, False)] = 8 * sum(sizes) / summary["duration_s"]
     return quantities
 
 

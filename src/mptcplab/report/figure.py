@@ -24,7 +24,7 @@ MEGABIT = 1e6
 # Okabe and Ito's palette, which readers with any colour vision tell apart
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 INK = "#222222"
-MUTED = "#777777"
+_MUTED = "#777777"
 
 Series = dict[tuple[float, float], float]
 """Rates (Mb/s) by interval (start and end, s)."""
@@ -198,7 +198,7 @@ def _plot_links(run: Run, axes: Axes) -> tuple[float, dict[str, str]]:
         _draw_steps(axes, total, color=INK, linewidth=1.8, label="sum of the links")
         highest += total.values()
     goodput = _sum(_flow_series(run).values())
-    style = {"color": MUTED, "linewidth": 1.1, "linestyle": (0, (4, 2))}
+    style = {"color": _MUTED, "linewidth": 1.1, "linestyle": (0, (4, 2))}
     _draw_steps(axes, goodput, label="goodput of the flows", **style)
     return max([*highest, *goodput.values()], default=1.0), colours
 
@@ -252,7 +252,7 @@ def _mark_actions(run: Run, axes: Axes, highest: float) -> None:
     axes.set_ylim(0, highest * (1.32 if by_time else 1.15))
     for at_ns, captions in sorted(by_time.items()):
         at = at_ns / NANOSECONDS
-        axes.axvline(at, color=MUTED, linewidth=0.8, linestyle=":")
+        axes.axvline(at, color=_MUTED, linewidth=0.8, linestyle=":")
         axes.text(
             at,
             highest * 1.3,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 REPORT = "2012 report"
-IN_SUM = "in sum"
+_IN_SUM = "in sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
 
     panels = _panels(variants)
     names = [name for bars in panels.values() for bar in bars for name in bar.parts_bps]
-    colours = colours_of(dict.fromkeys(name for name in names if name != IN_SUM))
-    colours[IN_SUM] = "#bbbbbb"
+    colours = colours_of(dict.fromkeys(name for name in names if name != _IN_SUM))
+    colours[_IN_SUM] = "#bbbbbb"
     with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
         figure, (row,) = plt.subplots(
             1,
@@ -154,7 +154,7 @@ def _report_bar(variant: Variant) -> _Bar:
     totals = [rate_bps for of, rate_bps in whole if of == "total"]
     parts = {of: float(rate_bps) for of, rate_bps in whole if of != "total"}
     if totals:  # runs that differed: their mean, with the values above
-        parts[IN_SUM] = max(0.0, sum(totals) / len(totals) - sum(parts.values()))
+        parts[_IN_SUM] = max(0.0, sum(totals) / len(totals) - sum(parts.values()))
     texts = [f"{value / MEGABIT:,.0f}" for value in totals]
     return _Bar(
         parts, "\n".join(texts) or (f"{sum(parts.values()) / MEGABIT:,.0f}" if parts else "")

@@ -12,7 +12,7 @@ from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
 Outcome = Literal["met", "missed", "not measured", "too short"]
 
-ENOUGH_INTERVALS = 2
+_ENOUGH_INTERVALS = 2
 """Fewer samples than this after the settling time are no basis for a verdict."""
 
 
@@ -104,7 +104,7 @@ class Measurement:
         else:
             return None, "not measured"
         start_ns += self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
-        if end_ns - start_ns < ENOUGH_INTERVALS * self._interval_ns:
+        if end_ns - start_ns < _ENOUGH_INTERVALS * self._interval_ns:
             return None, "too short"
         rate_bps = self._rates.of(of, start_ns, end_ns)
         return rate_bps, "not measured" if rate_bps is None else "met"

@@ -29,13 +29,13 @@ from mptcplab.tuning.policies import check_policies
 from mptcplab.units import NANOSECONDS
 
 FIRST_PORT = 5001  # iperf's, as the report used
-COLLECT_EVERY = 1_000_000
+_COLLECT_EVERY = 1_000_000
 """Objects more than before the last collection that start another one during the measurement."""
 
-ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
+_ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
 """Events shown while a run is under way."""
 
-DRAIN_NS = 120 * NANOSECONDS
+_DRAIN_NS = 120 * NANOSECONDS
 """How long after the end what was written may take to arrive, before a flow counts as broken."""
 
 
@@ -204,7 +204,7 @@ class Simulation:
                 }
             ],
         )
-        if event.kind in ANNOUNCED and host == transfer.flow.source:
+        if event.kind in _ANNOUNCED and host == transfer.flow.source:
             what = event.kind.replace("-", " ")
             where = f" on {link}" if link else ""
             why = f" ({', '.join(details)})" if details else ""
@@ -250,7 +250,7 @@ class Simulation:
         gc.collect()
         gc.freeze()
         thresholds = gc.get_threshold()
-        gc.set_threshold(COLLECT_EVERY)
+        gc.set_threshold(_COLLECT_EVERY)
         try:
             self._network.loop.run(self._scenario.duration_ns)
         finally:
@@ -272,7 +272,7 @@ class Simulation:
         for transfer in self._all:
             transfer.writer.close()
         loop = self._network.loop
-        limit_ns = loop.now_ns + DRAIN_NS
+        limit_ns = loop.now_ns + _DRAIN_NS
         while loop.now_ns < limit_ns and not self._drained():
             loop.run(min(loop.now_ns + NANOSECONDS // 10, limit_ns))
 
@@ -311,7 +311,7 @@ class Simulation:
             elif transfer.writer.connection is not None and not transfer.intact:
                 reasons.append(
                     f"{name}: of {transfer.writer.written_bytes} bytes written, "
-                    f"{transfer.delivered_bytes} arrived within {DRAIN_NS // NANOSECONDS} s"
+                    f"{transfer.delivered_bytes} arrived within {_DRAIN_NS // NANOSECONDS} s"
                 )
             elif transfer.protocol == "fallback":
                 reasons.append(f"{name}: MPTCP was asked for and the connection fell back to TCP")

@@ -12,7 +12,7 @@ from mptcplab.network.topology import Channel, Link
 from mptcplab.scenario.model import Action
 
 
-def demands(link: Link, timeline: Sequence[Action]) -> list[Channel]:
+def _demands(link: Link, timeline: Sequence[Action]) -> list[Channel]:
     """Return all that either direction of a link is, or becomes in the timeline."""
     now = {"forward": link.forward, "backward": link.backward}
     channels = list(now.values())
@@ -30,7 +30,7 @@ def choose_driver(link: Link, timeline: Sequence[Action]) -> str:
 
     "auto" takes the kernel's own shaping where that is enough, then netem, then the emulator.
     """
-    channels = demands(link, timeline)
+    channels = _demands(link, timeline)
     plain = [text for channel in channels if (text := unsupported(channel, netem=False))]
     impaired = [text for channel in channels if (text := unsupported(channel, netem=True))]
     if link.driver == "kernel" and plain:

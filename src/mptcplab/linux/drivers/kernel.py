@@ -30,7 +30,7 @@ from mptcplab.linux.kernel.netlink import Request
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES, Channel
 from mptcplab.units import NANOSECONDS
 
-GSO_MAX_BYTES: Final = 65536  # include/linux/netdevice.h, GSO_LEGACY_MAX_SIZE
+_GSO_MAX_BYTES: Final = 65536  # include/linux/netdevice.h, GSO_LEGACY_MAX_SIZE
 _TIMER_SLACK_NS: Final = 5_000_000
 """For how long tbf may be late and still make up for it, from its burst: the wait of a softirq on
 a busy machine without preemption; measured with bench/link_fidelity.py."""
@@ -48,13 +48,13 @@ def frame_limit_bytes(channels: list[Channel], mtu: int) -> int | None:
     A frame is sent, queued and dropped as a whole, so it is to take no more than half a millisecond
     of any link it meets and an eighth of its queue; one packet it may always be.
     """
-    largest = GSO_MAX_BYTES
+    largest = _GSO_MAX_BYTES
     for channel in channels:
         if channel.rate_bps is not None:
             largest = min(largest, channel.rate_bps * _FRAME_TIME_NS // (8 * NANOSECONDS))
         if channel.queue.limit_bytes is not None:
             largest = min(largest, channel.queue.limit_bytes // _QUEUE_SHARE)
-    return None if largest >= GSO_MAX_BYTES else max(largest, mtu)
+    return None if largest >= _GSO_MAX_BYTES else max(largest, mtu)
 
 
 def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
@@ -65,7 +65,7 @@ def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
     """
     rate = _UNLIMITED_BPS if channel.rate_bps is None else channel.rate_bps
     slack = rate * _TIMER_SLACK_NS // (8 * NANOSECONDS)
-    payload = frame_limit_bytes([channel], mtu) or GSO_MAX_BYTES
+    payload = frame_limit_bytes([channel], mtu) or _GSO_MAX_BYTES
     packets = payload // max(mtu - _FRAME_HEADERS_BYTES, 1) + 1
     frame = payload + packets * (_FRAME_HEADERS_BYTES + max(channel.overhead_bytes, 0))
     limit = channel.queue.limit_bytes

@@ -29,8 +29,8 @@ from mptcplab.linux.kernel.netlink import (
 
 Address = IPv4Address | IPv6Address
 
-FAMILY: Final = "mptcp_pm"
-VERSION: Final = 1
+_FAMILY: Final = "mptcp_pm"
+_VERSION: Final = 1
 
 _ADD_ADDR: Final = 1
 _DEL_ADDR: Final = 2
@@ -148,7 +148,7 @@ class PathManager:
     def _connection(self) -> tuple[NetlinkSocket, GenericFamily]:
         if self._bound is None:
             channel = self._open_channel()
-            family = resolve_family(channel, FAMILY, VERSION)
+            family = resolve_family(channel, _FAMILY, _VERSION)
             if family is None:
                 raise OSError("this kernel has no MPTCP path manager (CONFIG_MPTCP)")
             self._bound = channel, family

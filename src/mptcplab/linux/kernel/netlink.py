@@ -52,7 +52,7 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _GENL: Final = struct.Struct("=BBH")
 _ERROR: Final = struct.Struct("=i")
 
-BATCH: Final = 64
+_BATCH: Final = 64
 """Requests in one datagram: their answers must fit the socket's receive buffer together."""
 
 
@@ -240,8 +240,8 @@ class NetlinkSocket:
         The kernel carries out what follows a refused request of the same datagram all the same.
         """
         waiting = list(requests)
-        for start in range(0, len(waiting), BATCH):
-            self._send_batch(waiting[start : start + BATCH])
+        for start in range(0, len(waiting), _BATCH):
+            self._send_batch(waiting[start : start + _BATCH])
 
     def _send_batch(self, batch: Sequence[Request]) -> None:
         # only the last one asks for an ACK: errors come unasked, and in order

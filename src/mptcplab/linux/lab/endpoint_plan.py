@@ -18,7 +18,7 @@ from mptcplab.linux.kernel.mptcp_endpoints import Address, Endpoint, Flags, Limi
 from mptcplab.network.topology import Path, Topology
 from mptcplab.scenario.model import Flow, Scenario, Tunables
 
-NDIFFPORTS_FIRST_PORT: Final = 40001
+_NDIFFPORTS_FIRST_PORT: Final = 40001
 """Where the kernel listens for the further subflows of ndiffports."""
 
 
@@ -133,7 +133,7 @@ def _different_ports(
     if not paths:
         return
     remote = paths[0].remote_address.ip
-    for port in range(NDIFFPORTS_FIRST_PORT, NDIFFPORTS_FIRST_PORT + count - 1):
+    for port in range(_NDIFFPORTS_FIRST_PORT, _NDIFFPORTS_FIRST_PORT + count - 1):
         plans[server].add(Endpoint(remote, Flags.SIGNAL, port=port))
     plans[client].allow(subflows=count - 1, addresses=count - 1)
     plans[server].allow(subflows=count - 1, addresses=0)

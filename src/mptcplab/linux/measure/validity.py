@@ -11,7 +11,7 @@ from mptcplab.linux.measure.measurement import Measurement
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.scenario.model import Expectation, Flow, Scenario
 
-LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
+_LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
 _SETTLED_NS: Final = 2_000_000_000
 
 
@@ -106,7 +106,7 @@ def _expected_links(scenario: Scenario, measurement: Measurement, flow: Flow) ->
 
 def _late_sampler(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
     late_ns = measurement.apparatus.loop.lateness_max_ns
-    if late_ns > scenario.interval_ns * LATENESS_TOLERANCE:
+    if late_ns > scenario.interval_ns * _LATENESS_TOLERANCE:
         yield (
             f"the sampler was late by up to {late_ns / 1e6:.0f} ms, of an interval of "
             f"{scenario.interval_ns / 1e6:g} ms"

@@ -33,7 +33,7 @@ def command(program: str, mptcp_option: bool | None) -> list[str]:
     return [program, "--mptcp"] if mptcp_option else ["mptcpize", "run", program]
 
 
-def has_mptcp_option(program: str) -> bool:
+def _has_mptcp_option(program: str) -> bool:
     """Return whether this iperf3 knows ``--mptcp``."""
     text = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
     return "--mptcp" in text.stdout + text.stderr
@@ -98,7 +98,7 @@ class Iperf3Traffic(Traffic):
                 f'flow {flow.name}: iperf3 is not installed; install it or use application = "bulk"'
             )
         check_buffers(flow)
-        option = has_mptcp_option(program) if flow.protocol == "mptcp" else None
+        option = _has_mptcp_option(program) if flow.protocol == "mptcp" else None
         self._command = command(program, option)
         if shutil.which(self._command[0]) is None:
             raise FlowError(

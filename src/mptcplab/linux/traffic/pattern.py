@@ -18,7 +18,7 @@ from typing import Final
 BLOCK_BYTES: Final = 65536
 _HEADER: Final = struct.Struct("!QQ")
 HEADER_BYTES: Final = _HEADER.size
-BODY_BYTES: Final = BLOCK_BYTES - HEADER_BYTES
+_BODY_BYTES: Final = BLOCK_BYTES - HEADER_BYTES
 _ROUND_BLOCKS: Final = 16  # blocks that have no stretch of the table in common
 _SHIFT_PERIOD: Final = 4093  # prime, as are the shifts: no multiple of a segment's size
 _ROUND_SHIFT: Final = 521
@@ -31,7 +31,7 @@ class Pattern:
     def __init__(self, stream: int = 0) -> None:
         self.stream = stream
         self._table = random.Random("mptcplab").randbytes(
-            _ROUND_BLOCKS * BODY_BYTES + _SHIFT_PERIOD
+            _ROUND_BLOCKS * _BODY_BYTES + _SHIFT_PERIOD
         )
         self._view = memoryview(self._table)
 
@@ -82,7 +82,7 @@ class Pattern:
                 length = min(count, BLOCK_BYTES - offset)
                 round_number, turn = divmod(number, _ROUND_BLOCKS)
                 shift = round_number * _ROUND_SHIFT + self.stream * _STREAM_SHIFT
-                place = turn * BODY_BYTES + shift % _SHIFT_PERIOD
+                place = turn * _BODY_BYTES + shift % _SHIFT_PERIOD
                 yield None, place + offset - HEADER_BYTES, length
             position += length
             count -= length

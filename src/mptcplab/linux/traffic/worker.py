@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 BYTES_SLOT: Final = 0  # sent, or received and checked
-SLOTS: Final = 8
-PROGRESS_BYTES: Final = SLOTS * 8
+_SLOTS: Final = 8
+_PROGRESS_BYTES: Final = _SLOTS * 8
 
 
 class Progress:
@@ -29,13 +29,13 @@ class Progress:
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), PROGRESS_BYTES)
+            self._map = mmap.mmap(file.fileno(), _PROGRESS_BYTES)
         self.slots = memoryview(self._map).cast("q")
 
     @staticmethod
     def create(path: Path) -> Progress:
         """Make the file, all counters zero, and map it."""
-        path.write_bytes(bytes(PROGRESS_BYTES))
+        path.write_bytes(bytes(_PROGRESS_BYTES))
         return Progress(path)
 
     def close(self) -> None:
