@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel import rtnl
 from mptcplab.linux.lab.lab import Lab, open_lab
-from mptcplab.linux.lab.supervisor import MachineCannotError, run_supervised
+from mptcplab.linux.lab.supervisor import run_supervised
 from mptcplab.network.topology import (
     Channel,
     Interface,

@@ -201,7 +201,7 @@ def test_a_standing_lab_is_listed_entered_and_taken_down(
 ) -> None:
     start("play", two_links, lambda: open_lab(two_links), lambda notes: None)
     assert [entry.name for entry in labs()] == ["play"]
-    with pytest.raises(LabError, match="stands already"):
+    with pytest.raises(LabError, match="is up already"):
         start("play", two_links, lambda: open_lab(two_links), lambda notes: None)
     child = os.fork()
     if child == 0:  # entering a PID namespace is for good

@@ -53,8 +53,9 @@ def examine() -> tuple[list[Finding], str]:
     """Try everything on this machine, in namespaces that are gone afterwards."""
     import platform
 
+    from mptcplab.linux.errors import MachineCannotError
     from mptcplab.linux.kernel.capabilities import probe
-    from mptcplab.linux.lab.supervisor import MachineCannotError, run_supervised
+    from mptcplab.linux.lab.supervisor import run_supervised
 
     try:
         found: Capabilities = run_supervised(lambda _: probe())

@@ -1,4 +1,4 @@
-"""Boxes on the path that meddle with TCP: what MPTCP must survive (RFC 8684 section 3.7 and 6).
+"""Middleboxes that change or block TCP: what MPTCP must survive (RFC 8684 section 3.7 and 6).
 
 A box works on batches of segments; *outbound* is the direction from its left to its right port.
 ``Relay`` puts a box between two TUN devices, for instance in two network namespaces;
@@ -198,7 +198,7 @@ class ShiftSequence(Middlebox):
         return segments
 
 
-FIRST_NAT_PORT: Final = 20_000
+_FIRST_NAT_PORT: Final = 20_000
 
 
 class Nat(Middlebox):
@@ -223,15 +223,15 @@ class Nat(Middlebox):
                 key = (segment.src, segment.src_port)
                 port = self._ports.get(key)
                 if port is None:
-                    port = FIRST_NAT_PORT + len(self._ports)
+                    port = _FIRST_NAT_PORT + len(self._ports)
                     self._ports[key] = port
                     self._back[port] = key
                 segment.src, segment.src_port = self.outside, port
             elif not outbound and segment.dst == self.outside:
-                found = self._back.get(segment.dst_port)
-                if found is None:
+                inside = self._back.get(segment.dst_port)
+                if inside is None:
                     continue
-                segment.dst, segment.dst_port = found
+                segment.dst, segment.dst_port = inside
             out.append(segment)
         return out
 

@@ -17,7 +17,7 @@ from mptcplab.units import NANOSECONDS
 HEADER: Final = f"{'time':<12} {'interface':<15} {'tx Mb/s':>10} {'rx Mb/s':>10} " + (
     f"{'sum Mb/s':>10} {'RTT ms':>9}"
 )
-CSV_COLUMNS: Final = ("time", "interface", "tx_bps", "rx_bps", "rtt_ns")
+_CSV_COLUMNS: Final = ("time", "interface", "tx_bps", "rx_bps", "rtt_ns")
 
 
 class MonitorError(RuntimeError):
@@ -57,15 +57,15 @@ class Reading:
 
 def parse_device_counters(text: str) -> dict[str, tuple[int, int]]:
     """Return (tx, rx) bytes by interface from the text of /proc/net/dev."""
-    found = {}
+    counters = {}
     for line in text.splitlines()[2:]:
         name, _, numbers = line.rpartition(":")
         fields = numbers.split()
-        found[name.strip()] = (int(fields[8]), int(fields[0]))
-    return found
+        counters[name.strip()] = (int(fields[8]), int(fields[0]))
+    return counters
 
 
-def read_device_counters() -> dict[str, tuple[int, int]]:
+def _read_device_counters() -> dict[str, tuple[int, int]]:
     """Return (tx, rx) bytes of each interface of the namespace that this process is in."""
     return parse_device_counters(Path("/proc/self/net/dev").read_text())
 
@@ -81,7 +81,7 @@ def watch(
     ``hosts`` names, by interface, whom to send echoes to.  MonitorError for an interface that does
     not exist, or where echoes are not allowed.
     """
-    before = read_device_counters()
+    before = _read_device_counters()
     for name in interfaces:
         if name not in before:
             known = ", ".join(before)
@@ -98,7 +98,7 @@ def watch(
         while count is None or done < count:
             due_ns += interval_ns
             time.sleep(max(0, due_ns - time.monotonic_ns()) / NANOSECONDS)
-            now_ns, after = time.monotonic_ns(), read_device_counters()
+            now_ns, after = time.monotonic_ns(), _read_device_counters()
             readings = []
             for name in interfaces:
                 answers = probers[name].collect() if name in probers else []
@@ -123,7 +123,7 @@ def show(
     writer = None
     if file is not None:
         writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
+        writer.writerow(_CSV_COLUMNS)
     for number, row in enumerate(readings):
         if number % repeat == 0:
             print(HEADER, file=screen)

@@ -1,4 +1,4 @@
-"""Standing labs: labs that outlive the command that made them, and how to reach them.
+"""Persistent labs: labs that outlive the command that made them, and how to reach them.
 
 Each is a detached supervisor that listens on a socket in the registry, a directory of the user's
 own.  A lab holds a lock on its entry for as long as it lives, so an entry that can be locked is
@@ -39,14 +39,14 @@ _UCRED: Final = struct.Struct("=iII")  # struct ucred: process, user, group
 
 
 class LabError(RuntimeError):
-    """A standing lab that is not there, or refuses what it was asked; the text says which."""
+    """A persistent lab is not there, or refuses a request; the text says which."""
 
     exit_status = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A standing lab's line in the registry."""
+    """A persistent lab's entry in the registry."""
 
     name: str
     topology: str
@@ -74,15 +74,15 @@ def registry() -> Path:
     else:
         path = Path(f"/tmp/mptcplab-{os.geteuid()}")  # noqa: S108 - ownership is checked below
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise LabError(f"{path}: not a directory that only you can write to; remove it")
     return path
 
 
 def labs() -> list[Entry]:
-    """Return the labs that stand, by name, and remove the entries that dead ones left."""
-    found = []
+    """Return the labs that are up, by name, and remove the entries that dead ones left."""
+    entries = []
     for path in sorted(registry().glob("*.json")):
         with contextlib.suppress(FileNotFoundError), path.open() as file:
             if _lock(file.fileno()):
@@ -90,8 +90,8 @@ def labs() -> list[Entry]:
                 path.with_suffix(".sock").unlink(missing_ok=True)
                 continue
             values = json.load(file)
-            found.append(Entry(**{**values, "hosts": tuple(values["hosts"])}))
-    return found
+            entries.append(Entry(**{**values, "hosts": tuple(values["hosts"])}))
+    return entries
 
 
 def _lock(descriptor: int) -> bool:
@@ -110,14 +110,14 @@ def find(name: str | None) -> Entry:
         if len(standing) == 1:
             return standing[0]
         raise LabError(
-            "no lab stands: start one with `mptcplab lab up report`"
+            "no lab is up: start one with `mptcplab lab up report`"
             if not standing
-            else f"several labs stand, say which with --name: {names}"
+            else f"several labs are up, say which with --name: {names}"
         )
     for entry in standing:
         if entry.name == name:
             return entry
-    raise LabError(f"no lab named {name} stands (standing: {names})")
+    raise LabError(f"no lab named {name} is up (up: {names})")
 
 
 # -- the lab's side
@@ -129,7 +129,7 @@ def start(
     make: Callable[[], Lab],
     on_ready: Callable[[Sequence[str]], None],
 ) -> None:
-    """Build a lab in a supervisor that stays, and return when it stands.
+    """Build a lab in a supervisor that stays, and return when it is up.
 
     ``on_ready`` is given what the lab does otherwise than asked.  LabError for a name in use; else
     as :func:`mptcplab.linux.lab.lab.open_lab`.
@@ -137,7 +137,7 @@ def start(
     if not name.replace("-", "").replace("_", "").isalnum():
         raise LabError(f"{name!r} is no name for a lab; use letters, digits, - and _")
     if any(entry.name == name for entry in labs()):
-        raise LabError(f"a lab named {name} stands already; take it down or choose another name")
+        raise LabError(f"a lab named {name} is up already; take it down or choose another name")
     folder = registry()
 
     def work(send: Callable[[object], None]) -> None:
@@ -169,7 +169,7 @@ class Registration:
         try:
             os.link(fresh, self._path)  # unlike a rename, refuses to take another one's place
         except FileExistsError as error:
-            raise LabError(f"a lab named {entry.name} stands already") from error
+            raise LabError(f"a lab named {entry.name} is up already") from error
         finally:
             fresh.unlink()
         self.listener.bind(str(self._socket_path))

@@ -13,12 +13,12 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-WEIGHT: Final = 0.002
+_WEIGHT: Final = 0.002
 """w_q, how much one packet moves the average (1993, section 4)."""
-HIGHEST_PROBABILITY: Final = 0.1
+_HIGHEST_PROBABILITY: Final = 0.1
 """max_p, at the upper threshold (Floyd, "RED: Discussions of Setting Parameters", 1997)."""
-UPPER_SHARE: Final = 0.5
-LOWER_SHARE: Final = UPPER_SHARE / 3
+_UPPER_SHARE: Final = 0.5
+_LOWER_SHARE: Final = _UPPER_SHARE / 3
 
 
 class EarlyDetection:
@@ -33,22 +33,22 @@ class EarlyDetection:
 
     def rest(self, packets: float) -> None:
         """The queue was empty for as long as it takes to send so many packets."""
-        self._average *= (1.0 - WEIGHT) ** packets
+        self._average *= (1.0 - _WEIGHT) ** packets
 
     def admits(self, filled: float) -> bool:
         """Say whether to take a packet that finds this share of the limit in use."""
-        self._average += WEIGHT * (filled - self._average)
+        self._average += _WEIGHT * (filled - self._average)
         average = self._average
-        if average < LOWER_SHARE:
+        if average < _LOWER_SHARE:
             self._since = 0
             return True
-        if average < UPPER_SHARE:
+        if average < _UPPER_SHARE:
             probability = (
-                HIGHEST_PROBABILITY * (average - LOWER_SHARE) / (UPPER_SHARE - LOWER_SHARE)
+                _HIGHEST_PROBABILITY * (average - _LOWER_SHARE) / (_UPPER_SHARE - _LOWER_SHARE)
             )
         else:
-            steep = (1.0 - HIGHEST_PROBABILITY) / UPPER_SHARE
-            probability = HIGHEST_PROBABILITY + steep * (average - UPPER_SHARE)
+            steep = (1.0 - _HIGHEST_PROBABILITY) / _UPPER_SHARE
+            probability = _HIGHEST_PROBABILITY + steep * (average - _UPPER_SHARE)
         # Spread evenly: the gap between two drops is uniform, not geometric (1993, section 7).
         spread = 1.0 - self._since * probability
         if spread <= probability or self._random.random() * spread < probability:

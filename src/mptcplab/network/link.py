@@ -38,7 +38,7 @@ from mptcplab.network.piece import NANOBITS_PER_BYTE, Piece, arrival_order, arri
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-NO_LIMIT: Final = 1 << 60
+_NO_LIMIT: Final = 1 << 60
 
 PIECE_NS: Final = 100_000
 """The default length of a piece: the coalescing delay of common cards (Intel ixgbe: 8,000 to
@@ -273,7 +273,7 @@ class ChannelModel:
         while capacity.next_ns <= now_ns:
             at_ns = capacity.next_ns
             self._release(at_ns)
-            if self._first_unsent is None:  # what happened meanwhile is of no matter
+            if self._first_unsent is None:  # nothing waited: the rates in between do not matter
                 at_ns = now_ns
             capacity.seek(at_ns)
             self._set_rate(capacity.rate_bps, at_ns)
@@ -281,7 +281,7 @@ class ChannelModel:
             self._reschedule()
 
     def _release(self, now_ns: i64) -> None:
-        """Let go of the pieces that are on the wire by now."""
+        """Release the pieces that are on the wire by now."""
         counters = self.counters
         piece = self._first_unsent
         while piece is not None and piece.end_ns <= now_ns:
@@ -454,7 +454,7 @@ class ChannelModel:
     def _piece_packets(self, wire_bytes: i64) -> i64:
         """How many packets of this length on the wire make a piece."""
         if self._rate_bps <= 0 or wire_bytes <= 0:
-            return NO_LIMIT
+            return _NO_LIMIT
         most = self._piece_ns * self._rate_bps // (wire_bytes * NANOBITS_PER_BYTE)
         return max(most, 1)
 
@@ -597,4 +597,4 @@ class ChannelModel:
 
 
 def _limit(value: int | None) -> int:
-    return NO_LIMIT if value is None else value
+    return _NO_LIMIT if value is None else value

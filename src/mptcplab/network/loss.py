@@ -14,7 +14,7 @@ from typing import Final
 
 from mptcplab.network.parameters import ChannelParameters, GilbertElliott
 
-NO_LOSS: Final = 1 << 60
+_NO_LOSS: Final = 1 << 60
 """So many packets never pass."""
 
 
@@ -35,7 +35,7 @@ class NoLoss(LossModel):
 
     def next_gap(self) -> int:
         """For ever."""
-        return NO_LOSS
+        return _NO_LOSS
 
 
 class RandomLoss(LossModel):
@@ -67,9 +67,9 @@ class BurstLoss(LossModel):
         """Walk through the states until one of them loses a packet."""
         model = self._model
         if model.mean_loss == 0.0:
-            return NO_LOSS
+            return _NO_LOSS
         passed = 0
-        while passed < NO_LOSS:
+        while passed < _NO_LOSS:
             gap = geometric(model.loss_in_bad if self._bad else model.loss_in_good, self._random)
             if gap < self._stay:
                 self._stay -= gap + 1
@@ -78,17 +78,17 @@ class BurstLoss(LossModel):
             self._bad = not self._bad
             leave = model.bad_to_good if self._bad else model.good_to_bad
             self._stay = 1 + geometric(leave, self._random)
-        return NO_LOSS
+        return _NO_LOSS
 
 
 def geometric(probability: float, random: Random) -> int:
     """How many times an event of this probability fails to happen before it does."""
     if probability <= 0.0:
-        return NO_LOSS
+        return _NO_LOSS
     if probability >= 1.0:
         return 0
     gap = log(1.0 - random.random()) / log1p(-probability)
-    return int(gap) if gap < NO_LOSS else NO_LOSS
+    return int(gap) if gap < _NO_LOSS else _NO_LOSS
 
 
 def loss_model(parameters: ChannelParameters, random: Random) -> LossModel:

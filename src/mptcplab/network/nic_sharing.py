@@ -30,7 +30,7 @@ def shared_nics(topology: Topology, host: Host) -> list[SharedNic]:
     What comes in counts for no more than the NIC that sends it can send; a link without a rate may
     ask for anything.
     """
-    found = []
+    shared = []
     for nic in host.nics:
         members = [interface for interface in host.interfaces if interface.nic == nic.name]
         if nic.rate_bps is None or not members:
@@ -42,12 +42,12 @@ def shared_nics(topology: Topology, host: Host) -> list[SharedNic]:
             ("out", _outward_bps(topology, ends, nic.rate_bps)),
             ("in", _inward_bps(topology, ends, nic.rate_bps)),
         )
-        found += [
+        shared += [
             SharedNic(nic.name, nic.rate_bps, names, mtu, way)
             for way, rate_bps in ways
             if rate_bps > nic.rate_bps
         ]
-    return found
+    return shared
 
 
 def _outward_bps(topology: Topology, ends: list[InterfaceEnd], nic_bps: int) -> float:

@@ -11,12 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
-from typing import Final
 
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel
-
-ETHERNET_WIRE_OVERHEAD_BYTES: Final = 24
-"""Preamble and start delimiter 8, frame check sequence 4, gap 12 (IEEE 802.3, clauses 3 and 4)."""
 
 
 class JitterDistribution(Enum):

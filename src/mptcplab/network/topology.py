@@ -192,7 +192,7 @@ class Topology:
         Two addresses make a path when they share a subnet and links and switches (no host forwards)
         join the interfaces; with ``multipath``, when both also take part in MPTCP.
         """
-        found = []
+        paths = []
         for local in self.host(local_host).interfaces:
             start = InterfaceEnd(local_host, local.name)
             reached = self.reachable(start)
@@ -205,20 +205,20 @@ class Topology:
                 for here in local.addresses:
                     for there in remote.addresses:
                         if here.network == there.network:
-                            found.append(Path(start, here, end, there, reached[end]))
-        return tuple(found)
+                            paths.append(Path(start, here, end, there, reached[end]))
+        return tuple(paths)
 
     def directions(self, path: Path) -> tuple[tuple[str, str], ...]:
         """Return (link, "forward" or "backward") for each link of a path, from local to remote."""
         at: InterfaceEnd | SwitchEnd = path.local
-        found = []
+        directions = []
         for name in path.links:
             link = self.link(name)
             if at not in (link.a, link.b):  # plugged straight into the switch at the link's end
                 at = self._switch_of(at)
-            found.append((name, "forward" if at == link.a else "backward"))
+            directions.append((name, "forward" if at == link.a else "backward"))
             at = link.b if at == link.a else link.a
-        return tuple(found)
+        return tuple(directions)
 
     def _switch_of(self, end: InterfaceEnd | SwitchEnd) -> SwitchEnd:
         return next(SwitchEnd(switch.name) for switch in self.switches if end in switch.ports)
@@ -242,15 +242,15 @@ class Topology:
     def _neighbours(
         self, at: InterfaceEnd | SwitchEnd
     ) -> list[tuple[InterfaceEnd | SwitchEnd, str | None]]:
-        found: list[tuple[InterfaceEnd | SwitchEnd, str | None]] = []
+        neighbours: list[tuple[InterfaceEnd | SwitchEnd, str | None]] = []
         for link in self.links:
             if link.a == at:
-                found.append((link.b, link.name))
+                neighbours.append((link.b, link.name))
             elif link.b == at:
-                found.append((link.a, link.name))
+                neighbours.append((link.a, link.name))
         for switch in self.switches:
             if isinstance(at, SwitchEnd) and at.switch == switch.name:
-                found.extend((port, None) for port in switch.ports)
+                neighbours.extend((port, None) for port in switch.ports)
             elif at in switch.ports:
-                found.append((SwitchEnd(switch.name), None))
-        return found
+                neighbours.append((SwitchEnd(switch.name), None))
+        return neighbours

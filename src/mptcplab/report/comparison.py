@@ -18,7 +18,7 @@ from mptcplab.results.summary import completion_ns, summarise
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
 Outcome = Literal["better", "worse", "no difference shown", "not judged"]
-IN_ALL = "goodput in all"
+_IN_ALL = "goodput in all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,19 @@ def measured(run: Run) -> dict[Quantity, float | None]:
     """Return a run's quantities: the time of each flow with a size, the goodput of each other."""
     summary = summarise(run)
     goodputs = {flow["name"]: flow["goodput_bps"] for flow in summary["flows"]}
-    found: dict[Quantity, float | None] = {}
+    quantities: dict[Quantity, float | None] = {}
     endless = [flow["name"] for flow in run.scenario["flows"] if not flow["size_bytes"]]
     for flow in run.scenario["flows"]:
         if flow["size_bytes"]:
             took_ns = completion_ns(run, flow)
             took_s = None if took_ns is None else took_ns / NANOSECONDS
-            found[Quantity(f"time of {flow['name']}", True)] = took_s
+            quantities[Quantity(f"time of {flow['name']}", True)] = took_s
         else:
-            found[Quantity(f"goodput of {flow['name']}", False)] = goodputs[flow["name"]]
+            quantities[Quantity(f"goodput of {flow['name']}", False)] = goodputs[flow["name"]]
     if len(endless) > 1:
         sizes = (flow["bytes"] for flow in summary["flows"] if flow["name"] in endless)
-        found[Quantity(IN_ALL, False)] = 8 * sum(sizes) / summary["duration_s"]
-    return found
+        quantities[Quantity(_IN_ALL, False)] = 8 * sum(sizes) / summary["duration_s"]
+    return quantities
 
 
 def compared(

@@ -24,7 +24,7 @@ MEGABIT = 1e6
 # Okabe and Ito's palette, which readers with any colour vision tell apart
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 INK = "#222222"
-MUTED = "#777777"
+_MUTED = "#777777"
 
 Series = dict[tuple[float, float], float]
 """Rates (Mb/s) by interval (start and end, s)."""
@@ -101,7 +101,7 @@ def draw_side_by_side(
 def told_by_flow(run: Run, measured: Iterable[Mapping[str, Any]]) -> bool:
     """Return whether flows, and not links, are what to show of a run beside what was measured."""
     links = {link["name"] for link in run.scenario["topology"]["links"]}
-    return len(run.scenario["flows"]) > 1 and not any(item["of"] in links for item in measured)
+    return len(run.scenario["flows"]) > 1 and not any(value["of"] in links for value in measured)
 
 
 def _draw_panel(
@@ -133,22 +133,22 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def _series(run: Run) -> dict[str, Series]:
     """Return the busier direction of each link that carried anything."""
-    found: dict[tuple[str, str], Series] = defaultdict(dict)
+    by_direction: dict[tuple[str, str], Series] = defaultdict(dict)
     for row in run.rows("links"):
-        found[row["link"], row["direction"]][_interval(row)] = row["bps"] / MEGABIT
+        by_direction[row["link"], row["direction"]][_interval(row)] = row["bps"] / MEGABIT
     busier = {}
     for link in run.scenario["topology"]["links"]:
-        both = [found.get((link["name"], way), {}) for way in ("forward", "backward")]
+        both = [by_direction.get((link["name"], way), {}) for way in ("forward", "backward")]
         busier[link["name"]] = max(both, key=lambda series: sum(series.values()))
     return {name: series for name, series in busier.items() if any(series.values())}
 
 
 def _flow_series(run: Run) -> dict[str, Series]:
     """Return the goodput of each flow."""
-    found: dict[str, Series] = defaultdict(lambda: defaultdict(float))
+    by_flow: dict[str, Series] = defaultdict(lambda: defaultdict(float))
     for row in run.rows("flows"):
-        found[row["flow"]][_interval(row)] += row["goodput_bps"] / MEGABIT
-    return found
+        by_flow[row["flow"]][_interval(row)] += row["goodput_bps"] / MEGABIT
+    return by_flow
 
 
 def _interval(row: Mapping[str, Any]) -> tuple[float, float]:
@@ -198,7 +198,7 @@ def _plot_links(run: Run, axes: Axes) -> tuple[float, dict[str, str]]:
         _draw_steps(axes, total, color=INK, linewidth=1.8, label="sum of the links")
         highest += total.values()
     goodput = _sum(_flow_series(run).values())
-    style = {"color": MUTED, "linewidth": 1.1, "linestyle": (0, (4, 2))}
+    style = {"color": _MUTED, "linewidth": 1.1, "linestyle": (0, (4, 2))}
     _draw_steps(axes, goodput, label="goodput of the flows", **style)
     return max([*highest, *goodput.values()], default=1.0), colours
 
@@ -221,27 +221,27 @@ def _plot_report(
     """Draw what the report measured, stage by stage or over the whole run; return the values."""
     cuts = stages(run)
     seen = []
-    for item in measured:
-        if item["of"] != "total" and item["of"] not in colours:
+    for value in measured:
+        if value["of"] != "total" and value["of"] not in colours:
             continue
-        label = f"2012 report, {'in sum' if item['of'] == 'total' else item['of']}"
-        if item["stage"] is None:
+        label = f"2012 report, {'in sum' if value['of'] == 'total' else value['of']}"
+        if value["stage"] is None:
             start_ns, end_ns = 0, run.metadata["measured_ns"]
-        elif item["stage"] < len(cuts):
-            start_ns, end_ns = cuts[item["stage"]]
+        elif value["stage"] < len(cuts):
+            start_ns, end_ns = cuts[value["stage"]]
         else:
             continue
         axes.hlines(
-            item["value_bps"] / MEGABIT,
+            value["value_bps"] / MEGABIT,
             start_ns / NANOSECONDS,
             end_ns / NANOSECONDS,
-            color=colours.get(item["of"], "#D55E00"),
+            color=colours.get(value["of"], "#D55E00"),
             linewidth=5,
             alpha=0.25,
             label=label,
             zorder=0,
         )
-        seen.append(item["value_bps"] / MEGABIT)
+        seen.append(value["value_bps"] / MEGABIT)
     return seen
 
 
@@ -252,7 +252,7 @@ def _mark_actions(run: Run, axes: Axes, highest: float) -> None:
     axes.set_ylim(0, highest * (1.32 if by_time else 1.15))
     for at_ns, captions in sorted(by_time.items()):
         at = at_ns / NANOSECONDS
-        axes.axvline(at, color=MUTED, linewidth=0.8, linestyle=":")
+        axes.axvline(at, color=_MUTED, linewidth=0.8, linestyle=":")
         axes.text(
             at,
             highest * 1.3,

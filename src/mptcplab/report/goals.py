@@ -17,10 +17,10 @@ from mptcplab.units import format_rate
 
 Outcome = Literal["met", "missed", "undecided"]
 
-SLACK: Final = 0.05
+_SLACK: Final = 0.05
 """How far below the best single path, or above a TCP, still counts as equal: the headers of the
 MPTCP options and the sawtooth of one loss more or less come to about this much."""
-MOVED: Final = 0.9
+_MOVED: Final = 0.9
 """Goal 3 wants at most this part of what uncoupled subflows leave on the congested link."""
 
 
@@ -38,7 +38,7 @@ def improve_throughput(together: Estimate, alone: dict[str, Estimate]) -> Verdic
     best = max(alone, key=lambda path: alone[path].mean)
     return Verdict(
         "1: improve throughput",
-        _compared(alone[best], 1 - SLACK, together, 1.0),
+        _compared(alone[best], 1 - _SLACK, together, 1.0),
         f"MPTCP {rate(together)}; TCP on the best path, {best}: {rate(alone[best])}",
     )
 
@@ -48,7 +48,7 @@ def do_no_harm(on_link: dict[str, Estimate], alone: dict[str, Estimate]) -> Verd
     outcomes = []
     parts = []
     for link, taken in on_link.items():
-        outcomes.append(_compared(taken, 1.0, alone[link], 1 + SLACK))
+        outcomes.append(_compared(taken, 1.0, alone[link], 1 + _SLACK))
         parts.append(f"{link}: MPTCP {rate(taken)}, a TCP {rate(alone[link])}")
     return Verdict("2: do no harm", _worst(outcomes), "; ".join(parts))
 
@@ -57,14 +57,14 @@ def balance_congestion(shared: str, coupled: Estimate, uncoupled: Estimate) -> V
     """Goal 3: less on the congested link than subflows that know nothing of one another."""
     return Verdict(
         "3: balance congestion",
-        _compared(coupled, 1.0, uncoupled, MOVED),
+        _compared(coupled, 1.0, uncoupled, _MOVED),
         f"{shared}, congested: {rate(coupled)} left on it; uncoupled subflows (reno) leave "
         f"{rate(uncoupled)}",
     )
 
 
 def rate(value: Estimate) -> str:
-    """Return a rate with its margin, for people."""
+    """Return a rate with its margin, as text."""
     text = format_rate(value.mean)
     return text if value.margin is None else f"{text} ± {format_rate(value.margin)}"
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 REPORT = "2012 report"
-IN_SUM = "in sum"
+_IN_SUM = "in sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,16 @@ def rows_of(variant: Variant) -> list[Row]:
     if len(first.scenario["flows"]) > 1:
         for flow in first.scenario["flows"]:
             wanted[flow["name"], None] = []
-    for item in variant.measured:
-        wanted.setdefault((item["of"], item["stage"]), []).append(item["value_bps"])
+    for value in variant.measured:
+        wanted.setdefault((value["of"], value["stage"]), []).append(value["value_bps"])
     measurements = {testbed: Measurement(run) for testbed, run in variant.runs.items()}
     return [
         Row(
             next(iter(measurements.values())).name(of, stage),
-            {name: found.rate_bps(of, stage)[0] for name, found in measurements.items()},
+            {
+                name: measurement.rate_bps(of, stage)[0]
+                for name, measurement in measurements.items()
+            },
             tuple(reported),
         )
         for (of, stage), reported in wanted.items()
@@ -76,7 +79,7 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
     """Draw the variants as stacked bars, a panel for each testbed and one for 2012.
 
     A bar is made of links, or of flows where there are several and the report gives no links, over
-    the time that verdicts judge; above it stands the goodput. Return the PNG and the SVG.
+    the time that verdicts judge; the goodput is written above it. Return the PNG and the SVG.
     """
     import matplotlib as mpl
 
@@ -85,8 +88,8 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
 
     panels = _panels(variants)
     names = [name for bars in panels.values() for bar in bars for name in bar.parts_bps]
-    colours = colours_of(dict.fromkeys(name for name in names if name != IN_SUM))
-    colours[IN_SUM] = "#bbbbbb"
+    colours = colours_of(dict.fromkeys(name for name in names if name != _IN_SUM))
+    colours[_IN_SUM] = "#bbbbbb"
     with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
         figure, (row,) = plt.subplots(
             1,
@@ -98,7 +101,7 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
         )
         for (name, bars), axes in zip(panels.items(), row, strict=True):
             _draw_panel(axes, bars, colours)
-            labels = [item.label for item in variants]
+            labels = [variant.label for variant in variants]
             axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
             axes.set_xlabel(axis)
             axes.set_title(name if name == REPORT else f"on {name}", loc="left", fontsize=10)
@@ -112,7 +115,7 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """What one bar is made of, by link or flow, and what stands above it."""
+    """What one bar is made of, by link or flow, and the text above it."""
 
     parts_bps: Mapping[str, float]
     text: str
@@ -120,7 +123,7 @@ class _Bar:
 
 def _panels(variants: Sequence[Variant]) -> dict[str, list[_Bar]]:
     testbeds = dict.fromkeys(name for variant in variants for name in variant.runs)
-    measured = [item for variant in variants for item in variant.measured]
+    measured = [value for variant in variants for value in variant.measured]
     panels = {
         testbed: [_measured_bar(variant.runs.get(testbed), measured) for variant in variants]
         for testbed in testbeds
@@ -138,18 +141,20 @@ def _measured_bar(run: Run | None, measured: Sequence[Mapping[str, Any]]) -> _Ba
     if total_bps is None:
         return _Bar({}, outcome)
     flows, links = run.scenario["flows"], run.scenario["topology"]["links"]
-    names = [item["name"] for item in (flows if told_by_flow(run, measured) else links)]
+    names = [part["name"] for part in (flows if told_by_flow(run, measured) else links)]
     parts = {name: measurement.rate_bps(name, None)[0] or 0.0 for name in names}
     valid = "" if run.metadata["valid"] else "\nnot valid"
     return _Bar(parts, f"{total_bps / MEGABIT:,.0f}{valid}")
 
 
 def _report_bar(variant: Variant) -> _Bar:
-    whole = [item for item in variant.measured if item["stage"] is None]
-    totals = [item["value_bps"] for item in whole if item["of"] == "total"]
-    parts = {item["of"]: float(item["value_bps"]) for item in whole if item["of"] != "total"}
+    whole = [
+        (value["of"], value["value_bps"]) for value in variant.measured if value["stage"] is None
+    ]
+    totals = [rate_bps for of, rate_bps in whole if of == "total"]
+    parts = {of: float(rate_bps) for of, rate_bps in whole if of != "total"}
     if totals:  # runs that differed: their mean, with the values above
-        parts[IN_SUM] = max(0.0, sum(totals) / len(totals) - sum(parts.values()))
+        parts[_IN_SUM] = max(0.0, sum(totals) / len(totals) - sum(parts.values()))
     texts = [f"{value / MEGABIT:,.0f}" for value in totals]
     return _Bar(
         parts, "\n".join(texts) or (f"{sum(parts.values()) / MEGABIT:,.0f}" if parts else "")

@@ -12,7 +12,7 @@ from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
 Outcome = Literal["met", "missed", "not measured", "too short"]
 
-ENOUGH_INTERVALS = 2
+_ENOUGH_INTERVALS = 2
 """Fewer samples than this after the settling time are no basis for a verdict."""
 
 
@@ -71,12 +71,12 @@ class Measurement:
         self._end_ns = run.metadata["measured_ns"]
         self._interval_ns = run.scenario["interval_ns"]
         self._settle_ns: dict[int | None, int] = {}
-        for item in run.scenario["expectations"]:
-            stage = item["stage"]
-            self._settle_ns[stage] = max(self._settle_ns.get(stage, 0), item["settle_ns"])
+        for expectation in run.scenario["expectations"]:
+            stage = expectation["stage"]
+            self._settle_ns[stage] = max(self._settle_ns.get(stage, 0), expectation["settle_ns"])
 
     def name(self, of: str, stage: int | None, settle_ns: int | None = None) -> str:
-        """Return what is measured and when, for people."""
+        """Return what is measured and when, as text."""
         what = "goodput" if of == "total" else of
         settle = self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
         after = f" after {format_duration(settle)}" if settle else ""
@@ -104,31 +104,31 @@ class Measurement:
         else:
             return None, "not measured"
         start_ns += self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
-        if end_ns - start_ns < ENOUGH_INTERVALS * self._interval_ns:
+        if end_ns - start_ns < _ENOUGH_INTERVALS * self._interval_ns:
             return None, "too short"
-        found = self._rates.of(of, start_ns, end_ns)
-        return found, "not measured" if found is None else "met"
+        rate_bps = self._rates.of(of, start_ns, end_ns)
+        return rate_bps, "not measured" if rate_bps is None else "met"
 
 
 def checks(run: Run) -> list[Check]:
     """Hold a run against its scenario's expectations."""
     measurement = Measurement(run)
-    found = []
-    for item in run.scenario["expectations"]:
-        where = item["of"], item["stage"], item["settle_ns"]
+    results = []
+    for expectation in run.scenario["expectations"]:
+        where = expectation["of"], expectation["stage"], expectation["settle_ns"]
         measured, outcome = measurement.rate_bps(*where)
-        found.append(
+        results.append(
             Check(
                 what=measurement.name(*where),
                 measured_bps=measured,
-                expected_bps=item["value_bps"],
-                tolerance=item["tolerance"],
-                at_least=item["at_least"],
-                outcome=outcome if measured is None else _outcome(measured, item),
-                source=item["source"],
+                expected_bps=expectation["value_bps"],
+                tolerance=expectation["tolerance"],
+                at_least=expectation["at_least"],
+                outcome=outcome if measured is None else _outcome(measured, expectation),
+                source=expectation["source"],
             )
         )
-    return found
+    return results
 
 
 def comparisons(run: Run, measured: Iterable[Mapping[str, Any]] | None = None) -> list[Comparison]:
@@ -137,18 +137,18 @@ def comparisons(run: Run, measured: Iterable[Mapping[str, Any]] | None = None) -
     items = run.scenario["report"]["measured"] if measured is None else measured
     return [
         Comparison(
-            what=measurement.name(item["of"], item["stage"]),
-            measured_bps=measurement.rate_bps(item["of"], item["stage"])[0],
-            report_bps=item["value_bps"],
-            source=item["source"],
-            note=item["note"],
+            what=measurement.name(value["of"], value["stage"]),
+            measured_bps=measurement.rate_bps(value["of"], value["stage"])[0],
+            report_bps=value["value_bps"],
+            source=value["source"],
+            note=value["note"],
         )
-        for item in items
+        for value in items
     ]
 
 
-def _outcome(measured_bps: float, item: Mapping[str, Any]) -> Outcome:
-    if item["at_least"]:
-        return "met" if measured_bps >= item["value_bps"] else "missed"
-    away = abs(measured_bps - item["value_bps"])
-    return "met" if away <= item["tolerance"] * item["value_bps"] else "missed"
+def _outcome(measured_bps: float, expectation: Mapping[str, Any]) -> Outcome:
+    if expectation["at_least"]:
+        return "met" if measured_bps >= expectation["value_bps"] else "missed"
+    away = abs(measured_bps - expectation["value_bps"])
+    return "met" if away <= expectation["tolerance"] * expectation["value_bps"] else "missed"

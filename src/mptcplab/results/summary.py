@@ -88,7 +88,7 @@ def shares_bps(run: Run, flow: str, start_ns: int, end_ns: int) -> dict[str, flo
 
     From the last sample at or before ``start_ns``, so that the interval is one of samples.
     """
-    (source,) = (item["source"] for item in run.scenario["flows"] if item["name"] == flow)
+    (source,) = (each["source"] for each in run.scenario["flows"] if each["name"] == flow)
     rows = [
         row
         for row in run.rows("subflows")

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from mptcplab.results.tables import SCHEMA_VERSION, TABLES, arrow_schema
 
-PARTIAL_SUFFIX: Final = ".partial"
-OWNER_FILE: Final = "owner"
+_PARTIAL_SUFFIX: Final = ".partial"
+_OWNER_FILE: Final = "owner"
 
 
 class FolderError(ValueError):
@@ -38,7 +38,7 @@ class RunWriter:
         if not is_free(folder):
             raise FileExistsError(f"{folder} exists already; choose another folder for the run")
         self.folder = folder
-        self._partial = folder.parent / f".{folder.name}{PARTIAL_SUFFIX}"
+        self._partial = folder.parent / f".{folder.name}{_PARTIAL_SUFFIX}"
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(folder.parent)
@@ -47,8 +47,8 @@ class RunWriter:
             raise FolderError(
                 f"{folder}: cannot be made: {error.strerror}; expected a folder that may be written"
             ) from error
-        (self._partial / OWNER_FILE).touch()
-        self._owner = _lock(self._partial / OWNER_FILE)
+        (self._partial / _OWNER_FILE).touch()
+        self._owner = _lock(self._partial / _OWNER_FILE)
         self._columns: dict[str, dict[str, list[Any]]] = {
             table: {column: [] for column in columns} for table, columns in TABLES.items()
         }
@@ -85,7 +85,7 @@ class RunWriter:
         self._metadata["invalid_reasons"] = list(reasons)
         text = json.dumps(self._metadata, indent=2, sort_keys=True) + "\n"
         (self._partial / "run.json").write_text(text)
-        (self._partial / OWNER_FILE).unlink()
+        (self._partial / _OWNER_FILE).unlink()
         self._partial.rename(self.folder)
         self._release()
         return self.folder
@@ -110,8 +110,8 @@ def is_free(folder: Path) -> bool:
 
 def remove_abandoned(parent: Path) -> None:
     """Remove the unfinished runs in a folder whose writers are dead."""
-    for partial in parent.glob(f".*{PARTIAL_SUFFIX}"):
-        lock = _lock(partial / OWNER_FILE)
+    for partial in parent.glob(f".*{_PARTIAL_SUFFIX}"):
+        lock = _lock(partial / _OWNER_FILE)
         if lock is not None:
             shutil.rmtree(partial, ignore_errors=True)
             os.close(lock)

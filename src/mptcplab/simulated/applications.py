@@ -16,7 +16,7 @@ from mptcplab.stack.mptcp.connection import Connection
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-COPY_BYTES: Final = 65_536
+_COPY_BYTES: Final = 65_536
 """What is copied in one go where copying costs time, as iperf's -l 64KB did; or what a train holds,
 if that is more: a run looks no finer at the hosts than at the links."""
 
@@ -185,6 +185,6 @@ class Reader(Application):
 
 def copied_at_once(train_bytes: i64) -> i64:
     """Return how much a host copies in one go, with trains of this length about."""
-    if train_bytes > COPY_BYTES:
+    if train_bytes > _COPY_BYTES:
         return train_bytes
-    return COPY_BYTES
+    return _COPY_BYTES

@@ -89,7 +89,7 @@ def build(scenario: Scenario, seed: int) -> Network:
 def _nic_conduit(loop: VirtualLoop, nic: SharedNic, random: Random) -> Conduit:
     """Return the queue of a shared NIC, one way: as long as a network device's on Linux.
 
-    A host of 2012 was told of a drop only when it happened; Linux 3.6 brought TCP small queues,
+    A host of 2012 noticed a drop only when it happened; Linux 3.6 brought TCP small queues,
     which hold the sockets back before.
     """
     limit_bytes = QUEUE_PACKETS * (nic.mtu + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES)

@@ -15,12 +15,11 @@ from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import Piece
 from mptcplab.network.wire import Wire
-from mptcplab.simulated.parcel import Parcel
+from mptcplab.simulated.parcel import Destination, Parcel
+from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
-
-    from mptcplab.simulated.host import Host
 
 PIECE_NS: Final = 1_500_000
 """How much wire time a train may keep together (ns).  A train of 1 ms of sending, which may be a
@@ -59,21 +58,17 @@ class Conduit(Wire):
             self.offer(parcel, packets, size + header_bytes, last_bytes, parcel.spread_ns)
 
     def deliver(self, piece: Piece) -> None:
-        """Hand a parcel on to the next link, or to the host behind the last one."""
+        """Hand a parcel on to its destination."""
         parcel = piece.item
         assert isinstance(parcel, Parcel)
         if piece.packets != parcel.packets:
             parcel = parcel.cut(piece.first, piece.packets)
         parcel.hop += 1
         parcel.spread_ns = piece.spread_ns
-        route = parcel.route
-        if parcel.hop < route.hops:
-            route.conduits[parcel.hop].send(parcel)
-        else:
-            route.host.arrive(parcel)
+        parcel.destination.arrive(parcel)
 
 
-class Route:
+class Route(Destination):
     """The conduits between two interfaces, and the host behind the last one."""
 
     __slots__ = ("conduits", "first", "frame_header_bytes", "hops", "host", "local", "remote")
@@ -84,7 +79,7 @@ class Route:
         remote: bytes,
         conduits: tuple[Conduit, ...],
         frame_header_bytes: int,
-        host: Host,
+        host: Destination,
     ) -> None:
         self.local = local
         """Addresses of the two interfaces, packed."""
@@ -95,3 +90,14 @@ class Route:
         self.frame_header_bytes = frame_header_bytes
         """Ethernet header, with the VLAN tag where there is one."""
         self.host = host
+
+    def arrive(self, parcel: Parcel) -> None:
+        """Hand a parcel on to the next link, or to the host behind the last one."""
+        if parcel.hop < self.hops:
+            self.conduits[parcel.hop].send(parcel)
+        else:
+            self.host.arrive(parcel)
+
+    def receive(self, segment: Segment) -> None:
+        """Hand a segment to the host."""
+        self.host.receive(segment)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mptcplab.loop import Loop, Timer
 from mptcplab.simulated.cpu import Core, CpuProfile, Shared, Work
 from mptcplab.simulated.fabric import Route
-from mptcplab.simulated.parcel import Parcel
+from mptcplab.simulated.parcel import Destination, Parcel
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import DataReadable, DataWritable, Event
 from mptcplab.stack.mptcp.connection import Connection
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 PASSING: Final = (DataReadable.kind, DataWritable.kind)
-"""Events that concern nobody but the application, and come often."""
+"""Events that concern the application alone, and come often."""
 
 TAKEN_SLOTS: Final = 64
 """How many of the routes used last a host remembers; a power of two."""
@@ -59,10 +59,25 @@ class Copy(Work):
         self.application.copied(self.size_bytes)
 
 
-class Host(Timer):
+class Alarm(Timer):
+    """Wakes a host when a timer of its stack is due."""
+
+    __slots__ = ("_host",)
+
+    def __init__(self, loop: Loop, host: Host) -> None:
+        super().__init__(loop)
+        self._host = host
+
+    def expire(self) -> None:
+        """Wake the host."""
+        self._host.expire()
+
+
+class Host(Destination):
     """One machine of the scenario."""
 
     __slots__ = (
+        "_alarm",
         "_byte_ns",
         "_cores",
         "_last_core",
@@ -74,12 +89,12 @@ class Host(Timer):
         "_taken",
         "applications",
         "copies_cost",
+        "loop",
         "name",
         "on_event",
         "ring_drops",
         "routes",
         "stack",
-        "unrouted",
         "watchers",
     )
 
@@ -91,9 +106,10 @@ class Host(Timer):
         profile: CpuProfile | None,
         random: Random,
     ) -> None:
-        super().__init__(loop)
+        self.loop = loop
         self.name = name
         self.stack = Stack(config, random)
+        self._alarm = Alarm(loop, self)
         self.routes: dict[bytes, dict[bytes, Route]] = {}
         """By local and by remote address."""
         self._taken: list[Route | None] = [None] * TAKEN_SLOTS
@@ -101,11 +117,9 @@ class Host(Timer):
         self.watchers: dict[bytes, Watcher] = {}
         """By local address: who sees what its interface sends and receives."""
         self.applications: dict[Connection, Application] = {}
-        """Who reads or writes a connection, and hears first of what happens to it."""
+        """Who reads or writes a connection, and gets its events first."""
         self.on_event: Callable[[Event], None] | None = None
-        """Hears of every event but that data can be read or written."""
-        self.unrouted = 0
-        """Segments for an address that no link leads to."""
+        """Called with every event but that data can be read or written."""
         self.ring_drops = 0
         """Packets that found the ring of their core full."""
         self.copies_cost: bool = profile is not None
@@ -168,7 +182,7 @@ class Host(Timer):
                 self._send(segment)
             elif not stack.events:
                 break
-        self.set(stack.next_wake_ns())
+        self._alarm.set(stack.next_wake_ns())
 
     def _tell(self, event: Event) -> None:
         application = self.applications.get(event.connection)
@@ -189,8 +203,7 @@ class Host(Timer):
             routes = self.routes.get(segment.src)
             route = None if routes is None else routes.get(segment.dst)
             if route is None:
-                self.unrouted += 1
-                return
+                return  # no link leads to that address
             self._taken[slot] = route
         header_bytes = segment.header_bytes + route.frame_header_bytes
         route.first.send(Parcel(segment, route, header_bytes))

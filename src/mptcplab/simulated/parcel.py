@@ -1,10 +1,12 @@
-"""What travels through the simulated network: a segment, its way, and how far it has got."""
+"""What travels through the simulated network: a segment, and who takes it from each link."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.compiling import mypyc_attr
+from mptcplab.seq import seq_add
 from mptcplab.simulated.cpu import Core, Work
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES, Dss, MptcpOption
 from mptcplab.wire.segment import FIN, PSH, Segment
@@ -12,9 +14,21 @@ from mptcplab.wire.segment import FIN, PSH, Segment
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-    from mptcplab.simulated.fabric import Route
-
 _LAST_ONLY: Final = FIN | PSH  # flags that belong to the last packet of a train
+
+
+class Destination(ABC):
+    """Who takes what travels: the host at the end, or the route that leads to it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def arrive(self, parcel: Parcel) -> None:
+        """Take a parcel that a link has delivered."""
+
+    @abstractmethod
+    def receive(self, segment: Segment) -> None:
+        """Take a segment whose packets a core of the host has handled."""
 
 
 @mypyc_attr(free_list_len=1)
@@ -26,14 +40,14 @@ class Parcel(Work):
     before its last one.
     """
 
-    __slots__ = ("core", "header_bytes", "hop", "packets", "route", "segment", "spread_ns")
+    __slots__ = ("core", "destination", "header_bytes", "hop", "packets", "segment", "spread_ns")
 
-    def __init__(self, segment: Segment, route: Route, header_bytes: i64) -> None:
+    def __init__(self, segment: Segment, destination: Destination, header_bytes: i64) -> None:
         super().__init__(0, 0)
         self.core: Core | None = None
         """In whose ring it waits."""
         self.segment = segment
-        self.route = route
+        self.destination = destination
         self.header_bytes: i64 = header_bytes
         self.packets: i64 = segment.packets
         self.hop: i64 = 0
@@ -44,11 +58,11 @@ class Parcel(Work):
         core = self.core
         if core is not None:
             core.waiting_packets -= self.packets
-        self.route.host.receive(self.segment)
+        self.destination.receive(self.segment)
 
     def cut(self, first: i64, packets: i64) -> Parcel:
         """Return the parcel that holds only ``packets`` of this one's, from the ``first`` on."""
-        part = Parcel(part_of(self.segment, first, packets), self.route, self.header_bytes)
+        part = Parcel(part_of(self.segment, first, packets), self.destination, self.header_bytes)
         part.hop = self.hop
         return part
 
@@ -69,7 +83,7 @@ def part_of(train: Segment, first: int, packets: int) -> Segment:
         train.src_port,
         train.dst,
         train.dst_port,
-        seq=(train.seq + start) & 0xFFFFFFFF,
+        seq=seq_add(train.seq, start),
         ack=train.ack,
         flags=train.flags if is_last else train.flags & ~_LAST_ONLY,
         window=train.window,
@@ -93,7 +107,7 @@ def _cut_mappings(
         if isinstance(option, Dss) and option.data_length > MAX_MAPPING_BYTES:
             # Payload is a length in simulation, and reads as zeros.
             return tuple(
-                item.of_part(start, end - start, 0) if isinstance(item, Dss) else item
-                for item in options
+                part.of_part(start, end - start, 0) if isinstance(part, Dss) else part
+                for part in options
             )
     return options

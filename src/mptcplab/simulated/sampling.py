@@ -158,7 +158,8 @@ class Sampler:
     def _subflows(self, host: str, connection: Connection) -> list[MptcpSubflow]:
         """Return the subflows there are, and once more those that closed since the last sample."""
         present = list(connection.subflows)
-        gone = [one for one in self._open.get((host, connection), ()) if one not in present]
+        before = self._open.get((host, connection), ())
+        gone = [subflow for subflow in before if subflow not in present]
         self._open[host, connection] = present
         return sorted(present + gone, key=lambda subflow: subflow.subflow_id)
 
@@ -172,7 +173,7 @@ class Sampler:
 def links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
     """Return the first link on the way from one address to another, by host and address pair."""
     topology = scenario.topology
-    found = {}
+    links = {}
     for here in topology.hosts:
         for there in topology.hosts:
             if here.name != there.name:
@@ -183,5 +184,5 @@ def links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
                             path.local_address.ip.packed,
                             path.remote_address.ip.packed,
                         )
-                        found[key] = path.links[0]
-    return found
+                        links[key] = path.links[0]
+    return links

@@ -29,13 +29,13 @@ from mptcplab.tuning.policies import check_policies
 from mptcplab.units import NANOSECONDS
 
 FIRST_PORT = 5001  # iperf's, as the report used
-COLLECT_EVERY = 1_000_000
+_COLLECT_EVERY = 1_000_000
 """Objects more than before the last collection that start another one during the measurement."""
 
-ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
-"""Events told while a run is under way."""
+_ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
+"""Events shown while a run is under way."""
 
-DRAIN_NS = 120 * NANOSECONDS
+_DRAIN_NS = 120 * NANOSECONDS
 """How long after the end what was written may take to arrive, before a flow counts as broken."""
 
 
@@ -119,7 +119,7 @@ class Simulation:
             host.on_event = lambda event, name=name: self._handle(name, event)
         for flow in scenario.flows:
             self._prepare(flow)
-        self._all = [item for several in self._transfers.values() for item in several]
+        self._all = [transfer for several in self._transfers.values() for transfer in several]
         self._sampler = Sampler(self._network, scenario, self._all, writer, observer)
         self._timeline = Timeline(self._network, scenario, self._note_action)
         self._captures = Captures(self._network, scenario, writer.workspace)
@@ -204,7 +204,7 @@ class Simulation:
                 }
             ],
         )
-        if event.kind in ANNOUNCED and host == transfer.flow.source:
+        if event.kind in _ANNOUNCED and host == transfer.flow.source:
             what = event.kind.replace("-", " ")
             where = f" on {link}" if link else ""
             why = f" ({', '.join(details)})" if details else ""
@@ -250,7 +250,7 @@ class Simulation:
         gc.collect()
         gc.freeze()
         thresholds = gc.get_threshold()
-        gc.set_threshold(COLLECT_EVERY)
+        gc.set_threshold(_COLLECT_EVERY)
         try:
             self._network.loop.run(self._scenario.duration_ns)
         finally:
@@ -272,7 +272,7 @@ class Simulation:
         for transfer in self._all:
             transfer.writer.close()
         loop = self._network.loop
-        limit_ns = loop.now_ns + DRAIN_NS
+        limit_ns = loop.now_ns + _DRAIN_NS
         while loop.now_ns < limit_ns and not self._drained():
             loop.run(min(loop.now_ns + NANOSECONDS // 10, limit_ns))
 
@@ -300,29 +300,29 @@ class Simulation:
 
     def reasons(self) -> list[str]:
         """Return why the run is not what was asked for; nothing where it is."""
-        found = []
+        reasons = []
         if self._stopped_by:
             stopped_s = self.measured_ns / NANOSECONDS
-            found.append(f"stopped by {self._stopped_by} at {stopped_s:g} s of the scenario")
+            reasons.append(f"stopped by {self._stopped_by} at {stopped_s:g} s of the scenario")
         for transfer in self._all:
             name = f"flow {transfer.flow.name}, connection {transfer.index}"
             if transfer.failed:
-                found.append(f"{name}: ended early: {transfer.failed}")
+                reasons.append(f"{name}: ended early: {transfer.failed}")
             elif transfer.writer.connection is not None and not transfer.intact:
-                found.append(
+                reasons.append(
                     f"{name}: of {transfer.writer.written_bytes} bytes written, "
-                    f"{transfer.delivered_bytes} arrived within {DRAIN_NS // NANOSECONDS} s"
+                    f"{transfer.delivered_bytes} arrived within {_DRAIN_NS // NANOSECONDS} s"
                 )
             elif transfer.protocol == "fallback":
-                found.append(f"{name}: MPTCP was asked for and the connection fell back to TCP")
-        return found
+                reasons.append(f"{name}: MPTCP was asked for and the connection fell back to TCP")
+        return reasons
 
     def notes(self) -> list[str]:
         """Return what a reader should know besides."""
-        found = []
+        notes = []
         for host in self._network.hosts.values():
             if host.ring_drops:
-                found.append(
+                notes.append(
                     f"{host.name}: {host.ring_drops} packets found the ring of a core full"
                 )
-        return found
+        return notes

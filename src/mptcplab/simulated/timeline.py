@@ -13,12 +13,12 @@ from mptcplab.simulated.build import Network
 
 
 class Timeline:
-    """Does each action at its time and says so."""
+    """Carries out each action at its time and reports it."""
 
     def __init__(
         self, network: Network, scenario: Scenario, note: Callable[[Action], None]
     ) -> None:
-        """Take what hears of each action done."""
+        """``note`` is called with each action that was carried out."""
         self._network = network
         self._scenario = scenario
         self._note = note

@@ -12,8 +12,8 @@ from mptcplab.wire.segment import MAX_TRAIN_BYTES
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 
-PACKET_PAYLOAD_BYTES = 1400
-PACKET_MEMORY_BYTES = 2304
+_PACKET_PAYLOAD_BYTES = 1400
+_PACKET_MEMORY_BYTES = 2304
 """What of a receive buffer is window: as much as it holds of packets of 1,400 bytes, the report's
 MSS. Linux charges such a packet 2,304 bytes, a 2,048-byte buffer and its sk_buff (skb->truesize).
 What it *offers* has changed: three quarters of the buffer until 3.3, half of it from 3.4 to 6.2
@@ -31,7 +31,7 @@ def base_config(scenario: Scenario, host: str, train_bytes: int = MAX_TRAIN_BYTE
     config.checksum = tunables.checksum
     config.mss_bytes = tunables.mss or 0
     if tunables.receive_buffer_max_bytes is not None:
-        config.receive_buffer_max_bytes = window_of(tunables.receive_buffer_max_bytes)
+        config.receive_buffer_max_bytes = _window_of(tunables.receive_buffer_max_bytes)
     if tunables.send_buffer_max_bytes is not None:
         config.send_buffer_max_bytes = tunables.send_buffer_max_bytes
     if tunables.rto_max_ms is not None:
@@ -59,11 +59,11 @@ def flow_config(
     if flow.send_buffer_bytes is not None:
         config.send_buffer_bytes, config.send_buffer_max_bytes = flow.send_buffer_bytes, 0
     if flow.receive_buffer_bytes is not None:
-        config.receive_buffer_bytes = window_of(flow.receive_buffer_bytes)
+        config.receive_buffer_bytes = _window_of(flow.receive_buffer_bytes)
         config.receive_buffer_max_bytes = 0
     return config
 
 
-def window_of(buffer_bytes: int) -> int:
+def _window_of(buffer_bytes: int) -> int:
     """Return the window that a receive buffer of this size, as getsockopt tells it, allows."""
-    return buffer_bytes * PACKET_PAYLOAD_BYTES // PACKET_MEMORY_BYTES
+    return buffer_bytes * _PACKET_PAYLOAD_BYTES // _PACKET_MEMORY_BYTES

@@ -21,7 +21,7 @@ Pairs = frozenset[tuple[bytes, bytes]]
 
 
 class RoutedMesh(FullMesh):
-    """A full mesh that heeds the state of links only if told to, as Linux's path manager."""
+    """A full mesh that follows the state of links only where asked to, as Linux's path manager."""
 
     def __init__(self, link_aware: bool) -> None:
         """Take whether links that go and return are acted on."""

@@ -29,7 +29,7 @@ FRAGMENT_HEADER: Final = 44
 AUTHENTICATION_HEADER: Final = 51
 """Its length byte counts units of 4, less 2 (RFC 4302 section 2.2)."""
 
-HOP_LIMIT: Final = 64
+_HOP_LIMIT: Final = 64
 """TTL and hop limit of what we send: Linux's default (include/net/ip.h, IPDEFTTL)."""
 
 _IPV4: Final = struct.Struct(">BBHHHBBH4s4s")
@@ -69,14 +69,14 @@ def encode_ip_header(src: bytes, dst: bytes, ecn: int, body_bytes: int) -> bytes
         if total > 0xFFFF:
             raise WireError(f"an IPv4 packet of {total} bytes, expected at most 65535")
         plain = _IPV4.pack(
-            0x45, ecn & 3, total, 0, _DONT_FRAGMENT, HOP_LIMIT, PROTOCOL_TCP, 0, src, dst
+            0x45, ecn & 3, total, 0, _DONT_FRAGMENT, _HOP_LIMIT, PROTOCOL_TCP, 0, src, dst
         )
         return plain[:10] + (0xFFFF ^ ones_sum(plain)).to_bytes(2, "big") + plain[12:]
     if len(src) == 16 and len(dst) == 16:
         if body_bytes > 0xFFFF:
             raise WireError(f"an IPv6 payload of {body_bytes} bytes, expected at most 65535")
         first = 0x6000_0000 | (ecn & 3) << 20
-        return _IPV6.pack(first, body_bytes, PROTOCOL_TCP, HOP_LIMIT, src, dst)
+        return _IPV6.pack(first, body_bytes, PROTOCOL_TCP, _HOP_LIMIT, src, dst)
     raise WireError(
         f"addresses of {len(src)} and {len(dst)} bytes, expected both of 4 or both of 16"
     )

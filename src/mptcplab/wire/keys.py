@@ -29,7 +29,7 @@ def token_and_idsn(key: int, version: int = 1) -> tuple[int, int]:
 def join_hmac(
     sender_key: int, receiver_key: int, sender_nonce: int, receiver_nonce: int, version: int = 1
 ) -> bytes:
-    """Return the whole HMAC that the sender of an MP_JOIN proves itself by (RFC 8684 section 3.2).
+    """Return the whole HMAC by which the sender of an MP_JOIN authenticates (RFC 8684 section 3.2).
 
     The message is the sender's nonce and then the receiver's, the key the two keys in that order.
     The SYN/ACK carries its left 8 bytes, the third packet its left 20.

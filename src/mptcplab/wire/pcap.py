@@ -33,7 +33,7 @@ LINK_RAW_IP: Final = 101
 """LINKTYPE_RAW: packets begin with an IPv4 or IPv6 header."""
 
 NS_PER_SECOND: Final = 1_000_000_000
-DEFAULT_SNAP_BYTES: Final = 262_144  # tcpdump's default (MAXIMUM_SNAPLEN)
+_DEFAULT_SNAP_BYTES: Final = 262_144  # tcpdump's default (MAXIMUM_SNAPLEN)
 
 
 class SegmentWriter:
@@ -71,7 +71,7 @@ class PcapWriter(SegmentWriter):
         self,
         stream: BinaryIO,
         *,
-        snap_bytes: int = DEFAULT_SNAP_BYTES,
+        snap_bytes: int = _DEFAULT_SNAP_BYTES,
         split_trains: bool = False,
     ) -> None:
         super().__init__(stream, snap_bytes, split_trains)
@@ -98,7 +98,7 @@ class PcapngWriter(SegmentWriter):
         stream: BinaryIO,
         interface_names: list[str],
         *,
-        snap_bytes: int = DEFAULT_SNAP_BYTES,
+        snap_bytes: int = _DEFAULT_SNAP_BYTES,
         split_trains: bool = False,
     ) -> None:
         super().__init__(stream, snap_bytes, split_trains)

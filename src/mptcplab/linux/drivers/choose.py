@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mptcplab.linux.drivers.kernel import unsupported
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.capabilities import netem_works, tap_works
-from mptcplab.linux.lab.supervisor import MachineCannotError
 from mptcplab.network.topology import Channel, Link
 from mptcplab.scenario.model import Action
 
 
-def demands(link: Link, timeline: Sequence[Action]) -> list[Channel]:
+def _demands(link: Link, timeline: Sequence[Action]) -> list[Channel]:
     """Return all that either direction of a link is, or becomes in the timeline."""
     now = {"forward": link.forward, "backward": link.backward}
-    found = list(now.values())
+    channels = list(now.values())
     for action in sorted(timeline, key=lambda action: action.at_ns):
         if action.verb == "set" and action.target_kind == "link" and action.target == link.name:
             for direction in now:
                 if action.direction in ("both", direction):
                     now[direction] = replace(now[direction], **dict(action.changes))  # type: ignore[arg-type]
-                    found.append(now[direction])
-    return found
+                    channels.append(now[direction])
+    return channels
 
 
 def choose_driver(link: Link, timeline: Sequence[Action]) -> str:
@@ -30,7 +30,7 @@ def choose_driver(link: Link, timeline: Sequence[Action]) -> str:
 
     "auto" takes the kernel's own shaping where that is enough, then netem, then the emulator.
     """
-    channels = demands(link, timeline)
+    channels = _demands(link, timeline)
     plain = [text for channel in channels if (text := unsupported(channel, netem=False))]
     impaired = [text for channel in channels if (text := unsupported(channel, netem=True))]
     if link.driver == "kernel" and plain:

@@ -30,7 +30,7 @@ from mptcplab.linux.kernel.netlink import Request
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES, Channel
 from mptcplab.units import NANOSECONDS
 
-GSO_MAX_BYTES: Final = 65536  # include/linux/netdevice.h, GSO_LEGACY_MAX_SIZE
+_GSO_MAX_BYTES: Final = 65536  # include/linux/netdevice.h, GSO_LEGACY_MAX_SIZE
 _TIMER_SLACK_NS: Final = 5_000_000
 """For how long tbf may be late and still make up for it, from its burst: the wait of a softirq on
 a busy machine without preemption; measured with bench/link_fidelity.py."""
@@ -48,13 +48,13 @@ def frame_limit_bytes(channels: list[Channel], mtu: int) -> int | None:
     A frame is sent, queued and dropped as a whole, so it is to take no more than half a millisecond
     of any link it meets and an eighth of its queue; one packet it may always be.
     """
-    largest = GSO_MAX_BYTES
+    largest = _GSO_MAX_BYTES
     for channel in channels:
         if channel.rate_bps is not None:
             largest = min(largest, channel.rate_bps * _FRAME_TIME_NS // (8 * NANOSECONDS))
         if channel.queue.limit_bytes is not None:
             largest = min(largest, channel.queue.limit_bytes // _QUEUE_SHARE)
-    return None if largest >= GSO_MAX_BYTES else max(largest, mtu)
+    return None if largest >= _GSO_MAX_BYTES else max(largest, mtu)
 
 
 def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
@@ -65,7 +65,7 @@ def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
     """
     rate = _UNLIMITED_BPS if channel.rate_bps is None else channel.rate_bps
     slack = rate * _TIMER_SLACK_NS // (8 * NANOSECONDS)
-    payload = frame_limit_bytes([channel], mtu) or GSO_MAX_BYTES
+    payload = frame_limit_bytes([channel], mtu) or _GSO_MAX_BYTES
     packets = payload // max(mtu - _FRAME_HEADERS_BYTES, 1) + 1
     frame = payload + packets * (_FRAME_HEADERS_BYTES + max(channel.overhead_bytes, 0))
     limit = channel.queue.limit_bytes
@@ -136,16 +136,16 @@ class KernelDriver(LinkDriver):
 
     def wire_requests(self, devices: dict[str, rtnl.Device]) -> list[Request]:
         """Return what joins and shapes the two sides, once their devices are there."""
-        found: list[Request] = []
+        requests: list[Request] = []
         for side in (self._a, self._b):
             side.index = devices[side.name].index
-            found += self._shape(side, change=False)
-            found.append(tc.classifier_hooks(side.index))
-        found.append(tc.forward_copies(self._a.index, self._b.index))
-        found.append(tc.forward_copies(self._b.index, self._a.index))
+            requests += self._shape(side, change=False)
+            requests.append(tc.classifier_hooks(side.index))
+        requests.append(tc.forward_copies(self._a.index, self._b.index))
+        requests.append(tc.forward_copies(self._b.index, self._a.index))
         if self._up:
-            found += [rtnl.set_link(side.index, up=True) for side in (self._a, self._b)]
-        return found
+            requests += [rtnl.set_link(side.index, up=True) for side in (self._a, self._b)]
+        return requests
 
     def _shape(self, side: _Side, *, change: bool) -> list[Request]:
         channel = side.channel
@@ -198,9 +198,9 @@ class KernelDriver(LinkDriver):
         rate, limit = tc.parse_token_bucket(self._qdisc(side, tc.SHAPER_HANDLE).options)
         delay_ns, jitter_ns, loss = 0, 0, 0.0
         if self._netem:
-            found = tc.parse_impairment(self._qdisc(side, tc.IMPAIRMENT_HANDLE).options)
-            delay_ns, jitter_ns = found.delay_ns, found.jitter_ns
-            loss = round(found.loss, 9)
+            impairment = tc.parse_impairment(self._qdisc(side, tc.IMPAIRMENT_HANDLE).options)
+            delay_ns, jitter_ns = impairment.delay_ns, impairment.jitter_ns
+            loss = round(impairment.loss, 9)
         asked = side.channel
         queue = asked.queue
         if limit != (_NO_LIMIT_BYTES if queue.limit_bytes is None else queue.limit_bytes):

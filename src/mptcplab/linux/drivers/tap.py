@@ -98,19 +98,21 @@ class TapDriver(LinkDriver):
         self._channels[direction] = channel
 
     def configured(self, direction: str) -> Channel:
-        """Return what the emulator was last told and has confirmed."""
-        found = getattr(self.emulator, direction)
+        """Return the parameters that the emulator was last given and has confirmed."""
+        parameters = getattr(self.emulator, direction)
         asked = self._channels[direction]
         return replace(
             asked,
-            rate_bps=found.rate_bps,
-            delay_ns=found.delay_ns,
-            jitter_ns=found.jitter_ns,
-            loss=found.loss,
+            rate_bps=parameters.rate_bps,
+            delay_ns=parameters.delay_ns,
+            jitter_ns=parameters.jitter_ns,
+            loss=parameters.loss,
             queue=replace(
-                asked.queue, limit_bytes=found.queue_bytes, limit_packets=found.queue_packets
+                asked.queue,
+                limit_bytes=parameters.queue_bytes,
+                limit_packets=parameters.queue_packets,
             ),
-            overhead_bytes=found.overhead_bytes,
+            overhead_bytes=parameters.overhead_bytes,
         )
 
     def readings(self) -> dict[str, LinkReading]:

@@ -20,7 +20,7 @@ from mptcplab.linux.emulator.reading import LinkReading
 from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import ChannelParameters
 
-REALTIME_PRIORITY: Final = 10
+_REALTIME_PRIORITY: Final = 10
 """Of SCHED_FIFO: before everything of the default policy, and low among real-time processes."""
 
 _HIGHEST_NICENESS: Final = -20  # sched(7)
@@ -135,7 +135,7 @@ def _prefer_this_process() -> bool:
     Where only real time is refused (a control group without a share of it), take the next best.
     """
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_REALTIME_PRIORITY))
     except OSError:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, _HIGHEST_NICENESS)

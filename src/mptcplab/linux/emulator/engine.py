@@ -25,18 +25,18 @@ from mptcplab.network.counters import COUNTER_NAMES
 from mptcplab.network.link import ChannelModel
 from mptcplab.network.piece import Piece
 
-READS_PER_TURN: Final = 16
+_READS_PER_TURN: Final = 16
 """Frames read from one device before the other has its turn."""
 
-LONG_WAIT_NS: Final = 500_000
-EARLY_NS: Final = 250_000
+_LONG_WAIT_NS: Final = 500_000
+_EARLY_NS: Final = 250_000
 """By how much a long wait ends early; more than a CPU takes to wake from deep sleep."""
 
-SPIN_NS: Final = 100_000
+_SPIN_NS: Final = 100_000
 """How long before a delivery to stop sleeping: more than a timer is late (40 us here in the median,
 80 us at the 99th percentile, in a virtual machine)."""
-SPIN_SHARE: Final = 33
-SPIN_SAVED_NS: Final = 1_000_000
+_SPIN_SHARE: Final = 33
+_SPIN_SAVED_NS: Final = 1_000_000
 """Of its time, the loop may spin away one part in so many, and save up so much of that. It is
 enough for some 500 deliveries a second; with more of them, exact times matter less than the CPU."""
 
@@ -202,7 +202,7 @@ class Engine:
             for fd in ready:
                 direction = sources.get(fd)
                 if direction is not None:
-                    if not direction.read(READS_PER_TURN):
+                    if not direction.read(_READS_PER_TURN):
                         watched.remove(fd)
                 elif not self._handle():
                     return
@@ -216,14 +216,14 @@ class Engine:
         wait_ns = deadline_ns - now_ns
         if wait_ns <= 0 or deadline_ns == self._spin_for_ns:
             return 0.0
-        if wait_ns > LONG_WAIT_NS:
-            return (wait_ns - EARLY_NS) * 1e-9
-        saved_ns = self._saved_ns + (now_ns - self._saved_until_ns) // SPIN_SHARE
-        self._saved_ns = saved_ns = min(saved_ns, SPIN_SAVED_NS)
+        if wait_ns > _LONG_WAIT_NS:
+            return (wait_ns - _EARLY_NS) * 1e-9
+        saved_ns = self._saved_ns + (now_ns - self._saved_until_ns) // _SPIN_SHARE
+        self._saved_ns = saved_ns = min(saved_ns, _SPIN_SAVED_NS)
         self._saved_until_ns = now_ns
-        if saved_ns >= SPIN_NS:
-            if wait_ns > SPIN_NS:
-                return (wait_ns - SPIN_NS) * 1e-9
+        if saved_ns >= _SPIN_NS:
+            if wait_ns > _SPIN_NS:
+                return (wait_ns - _SPIN_NS) * 1e-9
             self._saved_ns = saved_ns - wait_ns
             self._spin_for_ns = deadline_ns
             return 0.0

@@ -14,7 +14,7 @@ from mptcplab.linux.emulator.reading import LinkReading
 from mptcplab.network.link import PIECE_NS
 from mptcplab.network.parameters import ChannelParameters
 
-ANSWER_TIMEOUT_S: Final = 5.0
+_ANSWER_TIMEOUT_S: Final = 5.0
 
 
 class EmulatorError(RuntimeError):
@@ -121,7 +121,7 @@ class EmulatedLink:
             return
         pidfd = os.pidfd_open(self.pid)
         try:
-            ended, _, _ = select.select([pidfd], [], [], ANSWER_TIMEOUT_S)
+            ended, _, _ = select.select([pidfd], [], [], _ANSWER_TIMEOUT_S)
             if not ended:
                 os.kill(self.pid, signal.SIGKILL)
             _, self._status = os.waitpid(self.pid, 0)
@@ -144,9 +144,9 @@ class EmulatedLink:
 
     def _receive(self) -> Any:
         try:
-            if not self._control.poll(ANSWER_TIMEOUT_S):
+            if not self._control.poll(_ANSWER_TIMEOUT_S):
                 raise EmulatorError(
-                    f"link {self.name}: no answer from the emulator in {ANSWER_TIMEOUT_S:g} s"
+                    f"link {self.name}: no answer from the emulator in {_ANSWER_TIMEOUT_S:g} s"
                 )
             return self._control.recv()
         except (EOFError, OSError) as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-LATENESS_STEP_NS: Final = 10_000
-LATENESS_STEPS: Final = 500
+_LATENESS_STEP_NS: Final = 10_000
+_LATENESS_STEPS: Final = 500
 """The lateness histogram: steps of 10 us up to 5 ms; the last step holds all that is later."""
 
 
@@ -17,7 +17,7 @@ class Lateness:
     pieces: int = 0
     sum_ns: int = 0
     max_ns: int = 0
-    histogram: list[int] = field(default_factory=lambda: [0] * LATENESS_STEPS)
+    histogram: list[int] = field(default_factory=lambda: [0] * _LATENESS_STEPS)
 
     def record(self, late_ns: int) -> None:
         """One more piece went out, so late."""
@@ -25,8 +25,8 @@ class Lateness:
         self.sum_ns += late_ns
         if late_ns > self.max_ns:
             self.max_ns = late_ns
-        step = late_ns // LATENESS_STEP_NS
-        self.histogram[step if step < LATENESS_STEPS else -1] += 1
+        step = late_ns // _LATENESS_STEP_NS
+        self.histogram[step if step < _LATENESS_STEPS else -1] += 1
 
     @property
     def mean_ns(self) -> float:
@@ -42,7 +42,7 @@ class Lateness:
         for step, count in enumerate(self.histogram[:-1]):
             seen += count
             if seen >= wanted:
-                return min((step + 1) * LATENESS_STEP_NS, self.max_ns)
+                return min((step + 1) * _LATENESS_STEP_NS, self.max_ns)
         return self.max_ns
 
     def since(self, earlier: Lateness) -> Lateness:

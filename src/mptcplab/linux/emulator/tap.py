@@ -30,7 +30,7 @@ _UDP_OFFLOADS: Final = _TUN_F_USO4 | _TUN_F_USO6
 
 _NAME_BYTES: Final = 16  # IFNAMSIZ
 
-QUEUE_FRAMES: Final = 10_000
+_QUEUE_FRAMES: Final = 10_000
 """What the device holds for the emulator to read. It is to hold all that comes while the emulator
 does not run, for the queue that drops is the model's: 100 ms of single packets at 1 Gb/s."""
 
@@ -64,4 +64,4 @@ def open_tap(name: str) -> int:
 def _lengthen_queue(name: str) -> None:
     """Set its txqueuelen; by netlink, because the ioctl is for the machine's own root alone."""
     with NetlinkSocket() as routing:
-        routing.request(rtnl.set_link(socket.if_nametoindex(name), queue_frames=QUEUE_FRAMES))
+        routing.request(rtnl.set_link(socket.if_nametoindex(name), queue_frames=_QUEUE_FRAMES))

@@ -15,7 +15,7 @@ from typing import Final
 
 from mptcplab.linux.kernel import rtnl, tc
 from mptcplab.linux.kernel.mptcp_endpoints import ENDPOINTS_MAX
-from mptcplab.linux.kernel.namespaces import NetNamespace, sysctl_path
+from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.netlink import Request
 from mptcplab.linux.traffic.sockets import SO_SNDBUFFORCE
 
@@ -41,9 +41,6 @@ class Capabilities:
     """802.1Q interfaces on a NIC."""
     ifb: bool
     tap: bool
-    sysfs: bool
-    """A fresh /sys for each host."""
-    congestion_controls: tuple[str, ...]
     congestion_control_by_name: bool
     """Whether a namespace may make cubic its default."""
     realtime: bool
@@ -128,8 +125,6 @@ def probe() -> Capabilities:
             vlan=vlan_works(space),
             ifb=_works(space, rtnl.add_ifb("probe-ifb", 1500)),
             tap=tap_works(),
-            sysfs=Path("/sys/class/net").exists(),
-            congestion_controls=_congestion_controls(space),
             congestion_control_by_name=_may_choose_cubic(space),
             realtime=_realtime_works(),
             buffer_max_bytes=_buffer_max_bytes(),
@@ -137,12 +132,6 @@ def probe() -> Capabilities:
         )
     finally:
         space.close()
-
-
-def _congestion_controls(space: NetNamespace) -> tuple[str, ...]:
-    with space.entered():
-        text = sysctl_path("net.ipv4.tcp_available_congestion_control").read_text()
-    return tuple(text.split())
 
 
 def _may_choose_cubic(space: NetNamespace) -> bool:

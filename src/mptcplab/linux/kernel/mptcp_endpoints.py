@@ -1,7 +1,6 @@
-"""The kernel's MPTCP path manager: its eleven commands, in one host's namespace.
+"""The endpoints and limits of the kernel's own MPTCP path manager, in one host's namespace.
 
-Family ``mptcp_pm`` version 1; numbers and layouts: include/uapi/linux/mptcp_pm.h.  Commands 1 to 7
-serve the kernel's own path manager, 8 to 11 (and 7 with a token) a path manager in user space.
+Generic netlink family ``mptcp_pm`` version 1; numbers and layouts: include/uapi/linux/mptcp_pm.h.
 """
 
 from __future__ import annotations
@@ -30,28 +29,18 @@ from mptcplab.linux.kernel.netlink import (
 
 Address = IPv4Address | IPv6Address
 
-FAMILY: Final = "mptcp_pm"
-VERSION: Final = 1
-EVENTS_GROUP: Final = "mptcp_pm_events"
+_FAMILY: Final = "mptcp_pm"
+_VERSION: Final = 1
 
 _ADD_ADDR: Final = 1
 _DEL_ADDR: Final = 2
 _GET_ADDR: Final = 3
-_FLUSH_ADDRS: Final = 4
 _SET_LIMITS: Final = 5
 _GET_LIMITS: Final = 6
-_SET_FLAGS: Final = 7
-_ANNOUNCE: Final = 8
-_REMOVE: Final = 9
-_SUBFLOW_CREATE: Final = 10
-_SUBFLOW_DESTROY: Final = 11
 
 _ATTR_ADDR: Final = 1
 _ATTR_RCV_ADD_ADDRS: Final = 2
 _ATTR_SUBFLOWS: Final = 3
-_ATTR_TOKEN: Final = 4
-_ATTR_LOC_ID: Final = 5
-_ATTR_ADDR_REMOTE: Final = 6
 
 _ADDR_FAMILY: Final = 1
 _ADDR_ID: Final = 2
@@ -159,7 +148,7 @@ class PathManager:
     def _connection(self) -> tuple[NetlinkSocket, GenericFamily]:
         if self._bound is None:
             channel = self._open_channel()
-            family = resolve_family(channel, FAMILY, VERSION)
+            family = resolve_family(channel, _FAMILY, _VERSION)
             if family is None:
                 raise OSError("this kernel has no MPTCP path manager (CONFIG_MPTCP)")
             self._bound = channel, family
@@ -173,8 +162,6 @@ class PathManager:
         channel, family = self._connection()
         answers = channel.query(family.request(command, body, what, flags))
         return [family.payload(message)[1] for message in answers]
-
-    # the kernel's own path manager
 
     def add(self, endpoint: Endpoint) -> None:
         """Add an endpoint; it acts at once on the connections there are."""
@@ -198,20 +185,10 @@ class PathManager:
         body = encode_endpoint(_ATTR_ADDR, endpoint, with_identifier=True)
         self._do(_DEL_ADDR, f"delete endpoint {endpoint}", body)
 
-    def get(self, identifier: int) -> Endpoint:
-        """Return one endpoint; NetlinkError (EINVAL) where there is none."""
-        body = nested(_ATTR_ADDR, u8(_ADDR_ID, identifier), flag=True)
-        (answer,) = self._query(_GET_ADDR, f"get endpoint {identifier}", body)
-        return decode_endpoint(attributes(answer)[_ATTR_ADDR])
-
     def endpoints(self) -> list[Endpoint]:
         """Return every endpoint."""
         answers = self._query(_GET_ADDR, "list endpoints", b"", NLM_F_DUMP)
         return [decode_endpoint(attributes(answer)[_ATTR_ADDR]) for answer in answers]
-
-    def flush(self) -> None:
-        """Delete every endpoint."""
-        self._do(_FLUSH_ADDRS, "flush endpoints")
 
     def set_limits(self, limits: Limits) -> None:
         """Set the limits of connections to come."""
@@ -229,50 +206,4 @@ class PathManager:
         return Limits(
             _number(values.get(_ATTR_SUBFLOWS), "=I"),
             _number(values.get(_ATTR_RCV_ADD_ADDRS), "=I"),
-        )
-
-    def set_flags(
-        self, endpoint: Endpoint, *, token: int | None = None, remote: Endpoint | None = None
-    ) -> None:
-        """Change an endpoint's BACKUP and FULLMESH flags: every flag to be kept is repeated.
-
-        With a token, and local and remote ports, it is one subflow that becomes backup or not.
-        """
-        body = [encode_endpoint(_ATTR_ADDR, endpoint)]
-        if token is not None:
-            body.insert(0, u32(_ATTR_TOKEN, token))
-        if remote is not None:
-            body.append(encode_endpoint(_ATTR_ADDR_REMOTE, remote))
-        self._do(_SET_FLAGS, f"set the flags of {endpoint}", *body)
-
-    # a path manager in user space; the token is the local one
-
-    def announce(self, token: int, endpoint: Endpoint) -> None:
-        """Send ADD_ADDR; the endpoint has an identifier other than 0 and SIGNAL set."""
-        body = encode_endpoint(_ATTR_ADDR, endpoint)
-        self._do(_ANNOUNCE, f"announce {endpoint}", u32(_ATTR_TOKEN, token), body)
-
-    def remove(self, token: int, identifier: int) -> None:
-        """Send REMOVE_ADDR for an identifier and close its subflows."""
-        what = f"remove the address with identifier {identifier}"
-        self._do(_REMOVE, what, u32(_ATTR_TOKEN, token), u8(_ATTR_LOC_ID, identifier))
-
-    def create_subflow(self, token: int, local: Endpoint, remote: Endpoint) -> None:
-        """Open a subflow; ``local`` without a port takes a fresh one, ``remote`` needs its port."""
-        self._do(
-            _SUBFLOW_CREATE,
-            f"create a subflow from {local} to {remote}",
-            u32(_ATTR_TOKEN, token),
-            encode_endpoint(_ATTR_ADDR, local, with_identifier=True),
-            encode_endpoint(_ATTR_ADDR_REMOTE, remote),
-        )
-
-    def destroy_subflow(self, token: int, local: Endpoint, remote: Endpoint) -> None:
-        """Close a subflow; both ends need their ports."""
-        self._do(
-            _SUBFLOW_DESTROY,
-            f"close the subflow from {local} to {remote}",
-            u32(_ATTR_TOKEN, token),
-            encode_endpoint(_ATTR_ADDR, local),
-            encode_endpoint(_ATTR_ADDR_REMOTE, remote),
         )

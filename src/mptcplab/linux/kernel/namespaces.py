@@ -90,11 +90,6 @@ class NetNamespace:
             for name, value in values.items():
                 write_sysctl(name, value)
 
-    def read_sysctl(self, name: str) -> str:
-        """Return a sysctl of the namespace; OSError where the kernel does not have it."""
-        with self.entered():
-            return sysctl_path(name).read_text().strip()
-
     def close(self) -> None:
         """Let go of it: the kernel removes it once no process is inside."""
         self.routing.close()
@@ -103,7 +98,7 @@ class NetNamespace:
         os.close(self.descriptor)
 
 
-def sysctl_path(name: str) -> Path:
+def _sysctl_path(name: str) -> Path:
     """Return a sysctl's file; a dot inside an interface's name is written as a slash."""
     parts = name.split(".")
     return Path("/proc/sys", *(part.replace("/", ".") for part in parts))
@@ -111,7 +106,7 @@ def sysctl_path(name: str) -> Path:
 
 def write_sysctl(name: str, value: str) -> None:
     """Set a sysctl of the calling thread's namespaces."""
-    path = sysctl_path(name)
+    path = _sysctl_path(name)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -29,7 +29,6 @@ _NLM_F_CAPPED: Final = 0x100
 _NLM_F_ACK_TLVS: Final = 0x200
 _NLM_F_MULTI: Final = 0x02
 
-NLMSG_NOOP: Final = 1
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
 
@@ -53,7 +52,7 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _GENL: Final = struct.Struct("=BBH")
 _ERROR: Final = struct.Struct("=i")
 
-BATCH: Final = 64
+_BATCH: Final = 64
 """Requests in one datagram: their answers must fit the socket's receive buffer together."""
 
 
@@ -161,16 +160,16 @@ def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
 
     Raises ValueError for a length that cannot be.
     """
-    found = []
+    pairs = []
     unpack, size, end = _ATTRIBUTE.unpack_from, _ATTRIBUTE.size, len(data)
     at = 0
     while at + size <= end:
         length, kind = unpack(data, at)
         if length < size or at + length > end:
             raise ValueError(f"netlink attribute of {length} bytes with {end - at} left")
-        found.append((kind & _NLA_TYPE_MASK, data[at + size : at + length]))
+        pairs.append((kind & _NLA_TYPE_MASK, data[at + size : at + length]))
         at += (length + 3) & ~3
-    return found
+    return pairs
 
 
 def messages(data: bytes) -> Iterator[Message]:
@@ -195,8 +194,8 @@ def error_of(message: Message, what: str) -> NetlinkError | None:
     if message.flags & _NLM_F_ACK_TLVS and message.kind == NLMSG_ERROR:
         (length,) = struct.unpack_from("=I", message.body, _ERROR.size)
         echoed = HEADER.size if message.flags & _NLM_F_CAPPED else (length + 3) & ~3
-        found = attributes(message.body[_ERROR.size + echoed :])
-        reason = found.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+        extended = attributes(message.body[_ERROR.size + echoed :])
+        reason = extended.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
     return NetlinkError(-code, what, reason)
 
 
@@ -241,8 +240,8 @@ class NetlinkSocket:
         The kernel carries out what follows a refused request of the same datagram all the same.
         """
         waiting = list(requests)
-        for start in range(0, len(waiting), BATCH):
-            self._send_batch(waiting[start : start + BATCH])
+        for start in range(0, len(waiting), _BATCH):
+            self._send_batch(waiting[start : start + _BATCH])
 
     def _send_batch(self, batch: Sequence[Request]) -> None:
         # only the last one asks for an ACK: errors come unasked, and in order

@@ -76,7 +76,7 @@ _RTPROT_KERNEL: Final = 2
 _RT_SCOPE_LINK: Final = 253
 _RT_SCOPE_UNIVERSE: Final = 0
 _RTN_UNICAST: Final = 1
-MAIN_TABLE: Final = 254
+_MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 
 _FRA_SRC: Final = 2
@@ -246,11 +246,11 @@ def devices(channel: NetlinkSocket) -> dict[str, Device]:
     """Return every interface of the socket's namespace by name."""
     brief = u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
     dump = Request(RTM_GETLINK, NLM_F_DUMP, _ifinfo() + brief, "list interfaces")
-    found = (parse_device(message.body) for message in channel.query(dump))
-    return {device.name: device for device in found}
+    described = (_parse_device(message.body) for message in channel.query(dump))
+    return {device.name: device for device in described}
 
 
-def parse_device(body: bytes) -> Device:
+def _parse_device(body: bytes) -> Device:
     """Return the interface that an RTM_NEWLINK message describes."""
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     values = attributes(body[_IFINFO.size :])
@@ -285,7 +285,7 @@ def add_route(
     network: Network,
     index: int,
     *,
-    table: int = MAIN_TABLE,
+    table: int = _MAIN_TABLE,
     source: InterfaceAddress | None = None,
     advertised_mss: int | None = None,
     kernel: bool = False,

@@ -89,9 +89,6 @@ class QdiscStatistics:
     the queue's length count a GSO frame as one.
     """
 
-    kind: str
-    handle: int
-    parent: int
     sent_bytes: int
     sent_packets: int
     drops: int
@@ -228,38 +225,23 @@ def redirect(index: int, hook: int, target: int) -> Request:
     return _redirecting_filter(index, hook, target, _TCA_EGRESS_REDIR, _TC_ACT_STOLEN)
 
 
-def qdiscs(channel: NetlinkSocket) -> dict[int, list[QdiscStatistics]]:
-    """Return every qdisc of the socket's namespace, by interface index."""
-    found: dict[int, list[QdiscStatistics]] = {}
-    for message in channel.query(
-        Request(_RTM_GETQDISC, NLM_F_DUMP, _tcmsg(0, 0, 0), "list qdiscs")
-    ):
-        index, statistics = parse_qdisc(message.body)
-        found.setdefault(index, []).append(statistics)
-    return found
-
-
 def qdisc(channel: NetlinkSocket, index: int, handle: int) -> QdiscStatistics:
     """Return one qdisc of an interface; NetlinkError where it has none of that handle."""
     what = f"read qdisc {handle >> 16:x}: of interface {index}"
     # without ECHO the answer goes to listeners alone (net/sched/sch_api.c, qdisc_notify)
     request = Request(_RTM_GETQDISC, NLM_F_ECHO, _tcmsg(index, handle, 0), what)
     (message,) = channel.query(request)
-    return parse_qdisc(message.body)[1]
+    return _parse_qdisc(message.body)
 
 
-def parse_qdisc(body: bytes) -> tuple[int, QdiscStatistics]:
-    """Return the interface index and statistics in an RTM_NEWQDISC message."""
-    _, index, handle, parent, _ = _TCMSG.unpack_from(body)
+def _parse_qdisc(body: bytes) -> QdiscStatistics:
+    """Return the statistics in an RTM_NEWQDISC message."""
     values = attributes(body[_TCMSG.size :])
     statistics = attributes(values.get(_TCA_STATS2, b""))
     sent_bytes, sent_packets = _basic(statistics)
     # struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits
     queue = struct.unpack("=5I", statistics.get(_TCA_STATS_QUEUE, bytes(20))[:20])
-    return index, QdiscStatistics(
-        kind=values[_TCA_KIND].rstrip(b"\0").decode(),
-        handle=handle,
-        parent=parent,
+    return QdiscStatistics(
         sent_bytes=sent_bytes,
         sent_packets=sent_packets,
         drops=queue[2],

@@ -11,6 +11,7 @@ from mptcplab.linux.drivers.choose import choose_driver
 from mptcplab.linux.drivers.driver import Attachment, LinkDriver, Tagging
 from mptcplab.linux.drivers.kernel import KernelDriver, frame_limit_bytes, host_vlan
 from mptcplab.linux.drivers.tap import TapDriver
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel import rtnl
 from mptcplab.linux.kernel.capabilities import endpoints_max, vlan_works
 from mptcplab.linux.kernel.mptcp_endpoints import PathManager
@@ -19,7 +20,6 @@ from mptcplab.linux.kernel.netlink import Request
 from mptcplab.linux.lab import addressing, steering
 from mptcplab.linux.lab.endpoint_plan import HostPlan, Traffic, plan
 from mptcplab.linux.lab.nic_sharing import device_requests, sharing_devices, sharing_requests
-from mptcplab.linux.lab.supervisor import MachineCannotError
 from mptcplab.linux.lab.sysctls import host_sysctls, optional_sysctls
 from mptcplab.linux.lab.vlan_trunks import find_trunks, make_trunks
 from mptcplab.network.nic_sharing import shared_nics

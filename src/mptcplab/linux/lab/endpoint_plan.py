@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.mptcp_endpoints import Address, Endpoint, Flags, Limits
-from mptcplab.linux.lab.supervisor import MachineCannotError
 from mptcplab.network.topology import Path, Topology
 from mptcplab.scenario.model import Flow, Scenario, Tunables
 
-NDIFFPORTS_FIRST_PORT: Final = 40001
+_NDIFFPORTS_FIRST_PORT: Final = 40001
 """Where the kernel listens for the further subflows of ndiffports."""
 
 
@@ -133,7 +133,7 @@ def _different_ports(
     if not paths:
         return
     remote = paths[0].remote_address.ip
-    for port in range(NDIFFPORTS_FIRST_PORT, NDIFFPORTS_FIRST_PORT + count - 1):
+    for port in range(_NDIFFPORTS_FIRST_PORT, _NDIFFPORTS_FIRST_PORT + count - 1):
         plans[server].add(Endpoint(remote, Flags.SIGNAL, port=port))
     plans[client].allow(subflows=count - 1, addresses=count - 1)
     plans[server].allow(subflows=count - 1, addresses=0)
@@ -141,12 +141,12 @@ def _different_ports(
 
 def _check(plans: Mapping[str, HostPlan], endpoints_max: int) -> None:
     for host, wanted in plans.items():
-        for found, what in (
+        for needed, what in (
             (len(wanted.endpoints), "MPTCP endpoints"),
             (wanted.subflows, "subflows beyond the first in a connection"),
         ):
-            if found > endpoints_max:
+            if needed > endpoints_max:
                 raise MachineCannotError(
-                    f"{host} needs {found} {what}, and this kernel takes {endpoints_max} at most; "
+                    f"{host} needs {needed} {what}, and this kernel takes {endpoints_max} at most; "
                     'leave links out of the flow, or set "multipath" to false on interfaces'
                 )

@@ -1,4 +1,4 @@
-"""A lab: a topology that stands, in namespaces of the process that opened it.
+"""A lab: a topology built in namespaces of the process that opened it.
 
 Everything hangs on that process; :mod:`mptcplab.linux.lab.supervisor` gives it one of its own, so
 that nothing outlives it.  A lab is used from the thread that opened it.

@@ -32,12 +32,12 @@ class SharingDevice:
 
 def sharing_devices(shared: Iterable[SharedNic], taken: Container[str]) -> list[SharingDevice]:
     """Name the devices: what goes out as the NIC, unless that is ``taken``; else with a suffix."""
-    found = []
+    sharing = []
     for nic in shared:
         suffix = "-in" if nic.way == "in" else "-out" if nic.name in taken else ""
         name = nic.name[: rtnl.INTERFACE_NAME_MAX - len(suffix)] + suffix
-        found.append(SharingDevice(nic, name))
-    return found
+        sharing.append(SharingDevice(nic, name))
+    return sharing
 
 
 def device_requests(shared: list[SharingDevice]) -> Iterator[Request]:

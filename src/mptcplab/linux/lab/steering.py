@@ -20,7 +20,7 @@ from mptcplab.linux.sockets.tun_device import TunDevice
 from mptcplab.network.topology import Host, Interface
 from mptcplab.wire.segment import MAX_TRAIN_BYTES
 
-TUN_NAME: Final = "own-stack"
+_TUN_NAME: Final = "own-stack"
 
 _HEADERS_BYTES: Final = 119
 """Ethernet with a VLAN tag, IPv6 and TCP with all its options, and the byte by which a packet stays
@@ -65,12 +65,12 @@ def open_device(host: Host) -> TunDevice:
 
     OSError where the kernel refuses.
     """
-    device = TunDevice(TUN_NAME)
+    device = TunDevice(_TUN_NAME)
     try:
-        write_sysctl(f"net.ipv4.conf.{TUN_NAME}.rp_filter", "0")
+        write_sysctl(f"net.ipv4.conf.{_TUN_NAME}.rp_filter", "0")
         mtu = max(interface.mtu for interface in host.interfaces)
         with NetlinkSocket(NETLINK_ROUTE) as channel:
-            index = rtnl.devices(channel)[TUN_NAME].index
+            index = rtnl.devices(channel)[_TUN_NAME].index
             channel.batch([rtnl.set_link(index, up=True, mtu=mtu, queue_frames=_QUEUE_PACKETS)])
             channel.batch(_route_requests(host, index))
     except BaseException:

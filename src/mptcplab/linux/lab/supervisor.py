@@ -30,6 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -50,12 +51,6 @@ from mptcplab.linux.kernel.syscalls import (
 _FRAME: Final = struct.Struct("=I")
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _FAILED_STATUS: Final = 1
-
-
-class MachineCannotError(RuntimeError):
-    """This machine lacks what a lab needs; the text says what, and how to get it."""
-
-    exit_status = 3
 
 
 class SupervisorDiedError(RuntimeError):
@@ -87,7 +82,7 @@ def run_supervised(
     one kills.  Where ``work`` lets Stopped through, KeyboardInterrupt is raised here.
 
     An exception of ``work`` is raised here again.  SupervisorDiedError says that the supervisor was
-    killed, MachineCannotError that namespaces are not to be had.  Call it from the main thread.
+    killed, MachineCannotError that namespaces are not available.  Call it from the main thread.
     """
     results_in, results_out = os.pipe()
     lifeline_in, lifeline_out = os.pipe()
@@ -178,7 +173,7 @@ def _collect(
 def _judge(answer: tuple[str, Any] | None, status: int) -> Any:
     if answer is None:
         number = status & 0x7F or max((status >> 8) - 128, 0)
-        how = f"killed by {signal.Signals(number).name}" if number else "it ended without a word"
+        how = f"killed by {signal.Signals(number).name}" if number else "it ended without a result"
         raise SupervisorDiedError(
             f"the supervisor of this lab died ({how}); the kernel has removed all that it held"
         )

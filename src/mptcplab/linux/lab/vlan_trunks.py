@@ -4,7 +4,8 @@
      +- eth8.520               +- w5a   (VLANs of the same tag, one for each link)
      +- eth8.516               +- w7a
 
-The pair's other end stands in the wire, where each VLAN on it is a link's end like any other.
+The pair's other end is in the wire's namespace, where each VLAN on it is a link's end like any
+other.
 """
 
 from __future__ import annotations
@@ -80,14 +81,14 @@ def make_trunks(
     )
     far = rtnl.devices(wire.routing)
     near = {name: rtnl.devices(hosts[name].routing) for name in {t.host for t in trunks}}
-    found = {}
+    tagging = {}
     for trunk in trunks:
         ends = near[trunk.host][trunk.nic].index, far[trunk.far].index
         for space, index in zip((hosts[trunk.host], wire), ends, strict=True):
             space.routing.request(rtnl.set_link(index, up=True, what=f"set {trunk.nic} up"))
         for interface, tag in _tags(trunk):
-            found[InterfaceEnd(trunk.host, interface)] = Tagging(tag, *ends)
-    return found
+            tagging[InterfaceEnd(trunk.host, interface)] = Tagging(tag, *ends)
+    return tagging
 
 
 def _tags(trunk: Trunk) -> Iterator[tuple[str, int]]:

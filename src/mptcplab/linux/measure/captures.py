@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.lab.lab import Lab
-from mptcplab.linux.lab.supervisor import MachineCannotError
 from mptcplab.scenario.model import Scenario
 
 _END_WITHIN_S: Final = 5.0

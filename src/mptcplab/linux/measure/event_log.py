@@ -1,4 +1,4 @@
-"""The run's ``events`` table: what happened, when, on whom; and who is told while it happens."""
+"""The run's ``events`` table: what happened, when and on which host; shown while it happens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EventLog:
         announce: str = "",
         **columns: str | int | None,
     ) -> None:
-        """Write one event down; ``announce`` is what the observer hears of it."""
+        """Write one event down; ``announce`` is what the observer shows of it."""
         self._events.append((monotonic_ns, {"source": source, "event": event, **columns}))
         if announce and self.origin_ns is not None:
             self._observer.event(monotonic_ns - self.origin_ns, announce)
@@ -164,11 +164,11 @@ class EventLog:
 
     def _connection(self, host: str, event: PathManagerEvent) -> Connection | None:
         if event.local_port is not None and event.remote_port is not None:
-            found = self._identities.connection(host, event.local_port, event.remote_port)
-            if found is not None:
+            known = self._identities.connection(host, event.local_port, event.remote_port)
+            if known is not None:
                 if event.token is not None:
-                    self._identities.remember_token(host, event.token, found[0].port)
-                return found[0]
+                    self._identities.remember_token(host, event.token, known[0].port)
+                return known[0]
         return None if event.token is None else self._identities.by_token(host, event.token)
 
 

@@ -73,7 +73,7 @@ class Identities:
         known = self._subflows.get(key)
         if known is None:
             name = (connection.flow.name, connection.index)
-            index = sum((one.flow, one.connection) == name for one in self._subflows.values())
+            index = sum((other.flow, other.connection) == name for other in self._subflows.values())
             known = Subflow(
                 connection.flow.name,
                 connection.index,

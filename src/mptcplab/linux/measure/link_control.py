@@ -1,4 +1,4 @@
-"""The links of a run: what the timeline does to them, what their drivers count, how they stand."""
+"""The links of a run: their state, what the timeline does to them and what their drivers count."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class StackHost:
         self._theirs.close()
 
     def fileno(self) -> int:
-        """The descriptor that is readable when the process has said something."""
+        """The descriptor that is readable when the process has sent a message."""
         return self._control.fileno()
 
     def start_job(
@@ -113,7 +113,7 @@ class StackHost:
     def sample(self, time_ns: int) -> tuple[Rows, Rows, dict[int, int]]:
         """Ask for a sample, and return the rows that have come since: of the one before.
 
-        The process answers when it gets to it; the testbed, which samples many things at an
+        The process answers when it has time; the testbed, which samples many things at an
         interval, does not wait.
         """
         with suppress(OSError):

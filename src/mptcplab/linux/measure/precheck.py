@@ -24,7 +24,7 @@ from mptcplab.linux.probes.rtt import RttProber
 from mptcplab.network.topology import Channel, InterfaceEnd, Link, Path
 from mptcplab.scenario.model import Flow, Scenario
 
-AFFORDABLE_BPS: Final = 1_200_000_000  # up to here a tenth of a second of UDP fits on one CPU
+_AFFORDABLE_BPS: Final = 1_200_000_000  # up to here a tenth of a second of UDP fits on one CPU
 _ECHO_EVERY_S: Final = 0.004
 _GRACE_NS: Final = 300_000_000
 _LOOK_EVERY_S: Final = 0.001
@@ -37,7 +37,7 @@ class Precheck:
     def __init__(self, scenario: Scenario, lab: Lab) -> None:
         self._scenario = scenario
         self._lab = lab
-        self.found: list[dict[str, Any]] = []
+        self.results: list[dict[str, Any]] = []
 
     def reasons(self) -> list[str]:
         """Measure everything and return what is wrong, one sentence each."""
@@ -82,7 +82,7 @@ class Precheck:
             problem = check_rtt(self._scenario.topology, check)
             if problem is not None:
                 reasons.append(problem)
-            self.found.append(
+            self.results.append(
                 {
                     "links": list(check.path.links),
                     "local": str(check.path.local_address.ip),
@@ -157,12 +157,12 @@ class Precheck:
             here, there = (path.local, path.remote) if outward else (path.remote, path.local)
             forward = (here == link.a) or (there == link.b)
             channel = link.forward if forward else link.backward
-            if channel.rate_bps is None or channel.rate_bps > AFFORDABLE_BPS or channel.loss:
+            if channel.rate_bps is None or channel.rate_bps > _AFFORDABLE_BPS or channel.loss:
                 continue
             mtu = self._mtu(path)
             found_bps = self._rate(path, outward, channel, link.rtt_ns, min(mtu, link.mtu))
             direction = "forward" if forward else "backward"
-            self.found.append({"link": name, "direction": direction, "bps": round(found_bps)})
+            self.results.append({"link": name, "direction": direction, "bps": round(found_bps)})
             problem = check_rate(name, direction, channel.rate_bps, found_bps)
             if problem is not None:
                 reasons.append(problem)

@@ -8,7 +8,7 @@ from typing import Final
 from mptcplab.loop import Loop
 
 _LOOK_EVERY_NS: Final = 20_000_000
-CARRIES: Final = 0.1  # of its rate, over one look, or 1 Mb/s where it has none
+_CARRIES: Final = 0.1  # of its rate, over one look, or 1 Mb/s where it has none
 _UNLIMITED_BPS: Final = 10_000_000
 
 
@@ -21,7 +21,7 @@ class ReturnWatch:
         sent_bytes: Callable[[str], int],
         on_return: Callable[[str, int, int], None],
     ) -> None:
-        """``on_return`` hears the link, when it came up and when it was seen to carry."""
+        """``on_return`` gets the link, when it came up and when it was seen to carry data."""
         self._loop = loop
         self._sent_bytes = sent_bytes
         self._on_return = on_return
@@ -50,7 +50,7 @@ class ReturnWatch:
         for link, (up_ns, rate_bps, looked_ns, before) in list(self._watched.items()):
             sent = self._sent_bytes(link)
             passed_ns: int = now_ns - looked_ns
-            if passed_ns > 0 and (sent - before) * 8e9 / passed_ns >= rate_bps * CARRIES:
+            if passed_ns > 0 and (sent - before) * 8e9 / passed_ns >= rate_bps * _CARRIES:
                 del self._watched[link]
                 self._on_return(link, up_ns, now_ns)
             else:

@@ -113,13 +113,13 @@ class RttSampler:
 
     def sample(self) -> dict[str, int | None]:
         """Return the last RTT (ns) that arrived on each link since the last call; send the next."""
-        found: dict[str, int | None] = {}
+        rtts: dict[str, int | None] = {}
         for link, prober in self._probers.items():
             answers = prober.collect()
-            found[link] = answers[-1] if answers else None
+            rtts[link] = answers[-1] if answers else None
             if self._is_up(link):
                 prober.send()
-        return found
+        return rtts
 
 
 class SocketSampler:
@@ -157,10 +157,10 @@ class SocketSampler:
         received: dict[int, int] = {}
         plain: list[tuple[Connection, SocketSample, dict[str, Any]]] = []
         for sample in self._diag.tcp():
-            found = self._identities.connection(self.host, sample.local_port, sample.remote_port)
-            if found is None or sample.tcp is None:
+            known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
+            if known is None or sample.tcp is None:
                 continue
-            connection, is_client = found
+            connection, is_client = known
             row = self._subflow_row(time_ns, sample, connection, is_client)
             subflows.append(row)
             if sample.outstanding_bytes:
@@ -170,11 +170,11 @@ class SocketSampler:
             else:
                 self._identities.remember_token(self.host, sample.token, connection.port)
         for sample in self._diag.mptcp():
-            found = self._identities.connection(self.host, sample.local_port, sample.remote_port)
-            if found is None or sample.mptcp is None:
+            known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
+            if known is None or sample.mptcp is None:
                 continue
-            connections.append(self._mptcp_row(time_ns, sample, found[0]))
-            port = found[0].port
+            connections.append(self._mptcp_row(time_ns, sample, known[0]))
+            port = known[0].port
             received[port] = received.get(port, 0) + sample.mptcp.bytes_received
         for connection, sample, row in plain:
             connections.append(self._tcp_row(sample, connection, row))
@@ -272,10 +272,10 @@ def receiving_host(connection: Connection) -> str:
 
 def hosts_of(connections: Iterable[Connection]) -> list[str]:
     """Return the hosts that any of the connections ends at, in order of first mention."""
-    found: dict[str, None] = {}
+    hosts: dict[str, None] = {}
     for connection in connections:
-        found.update(dict.fromkeys(client_and_server(connection.flow)))
-    return list(found)
+        hosts.update(dict.fromkeys(client_and_server(connection.flow)))
+    return list(hosts)
 
 
 def socket_name(address: str, port: int) -> str:

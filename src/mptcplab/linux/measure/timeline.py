@@ -57,7 +57,7 @@ class Timeline:
 
 
 def describe(action: Action) -> str:
-    """Return an action as one reads it: ``link lan1 down``, ``link wan2 rate_bps=300000000``."""
+    """Return an action as text: ``link lan1 down``, ``link wan2 rate_bps=300000000``."""
     text = f"{action.target_kind} {action.target} {action.verb}"
     if action.changes:
         text += " " + " ".join(f"{key}={value}" for key, value in action.changes)

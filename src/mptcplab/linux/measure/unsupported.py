@@ -1,4 +1,4 @@
-"""What a scenario may ask for and the Linux testbed has not, found before anything is made."""
+"""What a scenario may ask for and this testbed does not have, found before anything is made."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def check_supported(scenario: Scenario) -> None:
 
     Raises PluginError for a class that a host with our stack cannot use.
     """
-    found = [f"{scenario.source}: {problem}" for problem in _problems(scenario)]
-    if found:
-        raise UnsupportedError("\n".join(dict.fromkeys(found)))
+    problems = [f"{scenario.source}: {problem}" for problem in _problems(scenario)]
+    if problems:
+        raise UnsupportedError("\n".join(dict.fromkeys(problems)))
     if _ours(scenario.topology):
         check_policies(scenario)
 
 
 def check_standing(topology: Topology) -> None:
-    """Raise UnsupportedError where a testbed that stands for programs has a host of ours."""
+    """Raise UnsupportedError where a persistent testbed has a host with our stack."""
     if _ours(topology):
         raise UnsupportedError(
             f'hosts.{min(_ours(topology))}.stack: "ours" serves the flows of a run, not programs; '
-            'expected "kernel" for a testbed that stands'
+            'expected "kernel" for a persistent testbed'
         )
 
 

@@ -15,17 +15,17 @@ from mptcplab.network.topology import Channel, Link, Path, Topology
 from mptcplab.scenario.model import Expectation, Flow
 from mptcplab.units import format_duration, format_rate
 
-RTT_TOLERANCE_NS: Final = 500_000
-RTT_TOLERANCE: Final = 0.02  # of the configured round trip, where that is more
+_RTT_TOLERANCE_NS: Final = 500_000
+_RTT_TOLERANCE: Final = 0.02  # of the configured round trip, where that is more
 RATE_TOLERANCE: Final = 0.03  # of a check that lasts a tenth of a second
-OVERSHOOT_TOLERANCE: Final = 0.01  # a link that delivers more than this above its rate is broken
-OVERSHOOT_BURST_BYTES: Final = 150_000  # a shaper's burst, two offloaded frames of 64 KiB
-LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
+_OVERSHOOT_TOLERANCE: Final = 0.01  # a link that delivers more than this above its rate is broken
+_OVERSHOOT_BURST_BYTES: Final = 150_000  # a shaper's burst, two offloaded frames of 64 KiB
+_LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
 LATENESS_QUANTILE: Final = 0.99
-LATENESS_TOLERANCE_NS: Final = 1_000_000  # or RTT_TOLERANCE of the round trip, where that is more
+_LATENESS_TOLERANCE_NS: Final = 1_000_000  # or _RTT_TOLERANCE of the round trip, where that is more
 PROBES: Final = 5
-BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
-EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
+_BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
+_EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def check_rtt(topology: Topology, check: PathCheck) -> str | None:
         )
     # without jitter the fastest echo is the link and what is above it is this machine's scheduling
     found_ns = statistics.median(check.rtts_ns) if jitter_ns else min(check.rtts_ns)
-    tolerance_ns = max(RTT_TOLERANCE_NS, asked_ns * RTT_TOLERANCE) + jitter_ns
+    tolerance_ns = max(_RTT_TOLERANCE_NS, asked_ns * _RTT_TOLERANCE) + jitter_ns
     if abs(found_ns - asked_ns) <= tolerance_ns:
         return None
     return (
@@ -83,14 +83,14 @@ def check_channel(link: str, direction: str, asked: Channel, found: Channel) -> 
         for name in ("rate_bps", "delay_ns", "jitter_ns", "queue")
         if getattr(asked, name) != getattr(found, name)
     ]
-    if abs(found.loss - asked.loss) > LOSS_RESOLUTION:
+    if abs(found.loss - asked.loss) > _LOSS_RESOLUTION:
         reasons.append(f"{link} {direction}: loss is {found.loss:.6f}, {asked.loss:.6f} asked for")
     return reasons
 
 
 def check_lateness(link: Link, late_ns: int) -> str | None:
     """Return what is wrong with an emulator that was ``late_ns`` late at the 99th percentile."""
-    tolerance_ns = max(LATENESS_TOLERANCE_NS, link.rtt_ns * RTT_TOLERANCE)
+    tolerance_ns = max(_LATENESS_TOLERANCE_NS, link.rtt_ns * _RTT_TOLERANCE)
     if late_ns <= tolerance_ns:
         return None
     return (
@@ -132,14 +132,14 @@ def check_overshoot(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             recent.clear()
             continue  # the interval holds a change of rate
         recent.append(row)
-        length_ns = sum(item["interval_ns"] for item in recent)
+        length_ns = sum(past["interval_ns"] for past in recent)
         while len(recent) > 1 and length_ns - recent[0]["interval_ns"] >= 1_000_000_000:
             length_ns -= recent.pop(0)["interval_ns"]
         if length_ns < 900_000_000:
             continue
-        found_bps = sum(item["bps"] * item["interval_ns"] for item in recent) / length_ns
-        allowed_bps = row["rate_bps"] * (1 + OVERSHOOT_TOLERANCE)
-        allowed_bps += OVERSHOOT_BURST_BYTES * 8e9 / length_ns
+        found_bps = sum(past["bps"] * past["interval_ns"] for past in recent) / length_ns
+        allowed_bps = row["rate_bps"] * (1 + _OVERSHOOT_TOLERANCE)
+        allowed_bps += _OVERSHOOT_BURST_BYTES * 8e9 / length_ns
         if found_bps > max(allowed_bps, worst.get(key, (0.0, 0))[0]):
             worst[key] = (found_bps, row["rate_bps"])
     return [
@@ -185,17 +185,17 @@ def cpu_limited_links(
     busy: Sequence[BusyInterval], rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, int]:
     """Return, by link, how many intervals it stayed unfilled while the machine was fully busy."""
-    ends = {interval.end_ns for interval in busy if interval.busy >= BUSY}
+    ends = {interval.end_ns for interval in busy if interval.busy >= _BUSY}
     best: dict[tuple[str, int], float] = {}
     for row in rows:
         if row["time_ns"] in ends and row["up"] and row["rate_bps"]:
             key = (row["link"], row["time_ns"])
             best[key] = max(best.get(key, 0.0), row["bps"] / row["rate_bps"])
-    found: dict[str, int] = {}
+    limited: dict[str, int] = {}
     for (link, _), fill in best.items():
-        if fill < EXPECTED_FILL:
-            found[link] = found.get(link, 0) + 1
-    return found
+        if fill < _EXPECTED_FILL:
+            limited[link] = limited.get(link, 0) + 1
+    return limited
 
 
 def check_cpu(
@@ -216,7 +216,7 @@ def check_cpu(
             continue
         start_ns, end_ns = extent(expectation, stages)
         inside = [each for each in busy if each.start_ns >= start_ns and each.end_ns <= end_ns]
-        full = sum(interval.busy >= BUSY for interval in inside)
+        full = sum(interval.busy >= _BUSY for interval in inside)
         if inside and full * 10 >= len(inside):
             stage = "" if expectation.stage is None else f" in stage {expectation.stage + 1}"
             reasons.append(

@@ -77,7 +77,7 @@ class Job(ABC):
 
     @property
     def protocol(self) -> str:
-        """What is spoken: "mptcp", "tcp", or "fallback" where MPTCP was asked for."""
+        """The protocol in use: "mptcp", "tcp", or "fallback" where MPTCP was asked for."""
         if self.plan.protocol != "mptcp":
             return "tcp"
         return "mptcp" if self.connection is not None and self.connection.mptcp else "fallback"

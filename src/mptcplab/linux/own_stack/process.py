@@ -207,7 +207,8 @@ class StackProcess:
         """Answer with a message for each connection, and one to say that there are no more."""
         for connection, job in self._jobs.items():
             present = list(connection.subflows)
-            gone = [one for one in self._sampled.get(connection, ()) if one not in present]
+            before = self._sampled.get(connection, ())
+            gone = [subflow for subflow in before if subflow not in present]
             self._sampled[connection] = present
             if not present and not gone:
                 continue
@@ -235,7 +236,7 @@ def _is_known(congestion: str) -> bool:
 
 
 def main() -> None:
-    """Serve one host; what goes wrong is told on the control socket."""
+    """Serve one host; what goes wrong is reported on the control socket."""
     control = socket.socket(fileno=0)
     data, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 1)
     if not data:

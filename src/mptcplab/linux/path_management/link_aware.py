@@ -103,7 +103,7 @@ class LinkAwarePathManager:
         follow: bool = True,
         before_delete: Callable[[], object] = lambda: None,
     ) -> None:
-        """Take the kernel's present endpoints as those that shall be there when all is up.
+        """Take the kernel's present endpoints as those that are wanted when all links are up.
 
         Raises each host's limit of subflows by one: the subflow that takes the place of an initial
         one counts against it, which the initial one did not.

@@ -1,4 +1,4 @@
-"""The link-aware path manager at work on a lab: it hears of interfaces and acts on endpoints."""
+"""The link-aware path manager at work on a lab: it watches interfaces and changes endpoints."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Making sure that subflows come back with their link.
 
-A REMOVE_ADDR is told once, on whichever subflow the kernel thinks is alive
-(mptcp_pm_addr_send_ack), and nobody repeats it.  Where two links fail in one moment, the news of
-the one may go out on the other; the peer then keeps its end of the dead subflow, takes the address
+A REMOVE_ADDR is sent once, on whichever subflow the kernel thinks is alive
+(mptcp_pm_addr_send_ack), and never repeated.  Where two links fail at the same time, that of
+the one may be sent on the other; the peer then keeps its end of the dead subflow, takes the address
 that is announced when the link returns for one it already uses, and joins no more.  So some time
 after a link's return this looks whether the subflows are there, at both ends; where not, the
 endpoint is withdrawn and announced once more, on links that are alive by now.
@@ -39,7 +39,7 @@ class Rejoining:
         self._is_missing = is_missing
         self._withdraw = withdraw
         self._announce = announce
-        self._watched: dict[str, int] = {}  # which of a link's returns is looked after
+        self._watched: dict[str, int] = {}  # the number of a link's return that is being checked
 
     def came_up(self, link: str, rtt_ns: int) -> None:
         """Look after a link whose paths have this round trip."""

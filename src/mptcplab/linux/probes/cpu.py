@@ -32,14 +32,14 @@ class CpuUse:
 
 def parse_stat(text: str) -> dict[str, CpuTimes]:
     """Return the times of "cpu" (all), "cpu0", "cpu1"... from the text of /proc/stat."""
-    found = {}
+    times = {}
     for line in text.splitlines():
         if line.startswith("cpu"):
             name, *fields = line.split()
             ticks = [int(field) for field in fields[:8]]
             idle = sum(ticks[field] for field in _IDLE_FIELDS)
-            found[name] = CpuTimes(sum(ticks) - idle, idle, ticks[_STEAL_FIELD])
-    return found
+            times[name] = CpuTimes(sum(ticks) - idle, idle, ticks[_STEAL_FIELD])
+    return times
 
 
 def use_between(before: dict[str, CpuTimes], after: dict[str, CpuTimes]) -> CpuUse:

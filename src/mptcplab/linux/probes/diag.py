@@ -109,7 +109,6 @@ class SocketSample:
     local_port: int
     remote_address: str
     remote_port: int
-    cookie: int
     outstanding_bytes: int
     receive_buffer_bytes: int | None
     send_buffer_bytes: int | None
@@ -162,7 +161,6 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
     """Return the sample that one struct inet_diag_msg and its attributes describe."""
     family, state = payload[0], payload[1]
     local_port, remote_port = struct.unpack_from("!HH", payload, 4)
-    cookie_low, cookie_high = struct.unpack_from("=II", payload, 44)
     (outstanding,) = struct.unpack_from("=I", payload, 60)  # idiag_wqueue
     attributes = netlink.attributes(payload[_MESSAGE_BYTES:])
     memory = attributes.get(_DIAG_SKMEMINFO)
@@ -177,19 +175,18 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
         local_port=local_port,
         remote_address=address_text(family, payload[24:40]),
         remote_port=remote_port,
-        cookie=cookie_high << 32 | cookie_low,
         outstanding_bytes=outstanding,
         receive_buffer_bytes=receive_buffer,
         send_buffer_bytes=send_buffer,
-        tcp=parse_tcp_info(info) if info and not is_mptcp else None,
-        mptcp=parse_mptcp_info(info) if info and is_mptcp else None,
+        tcp=_parse_tcp_info(info) if info and not is_mptcp else None,
+        mptcp=_parse_mptcp_info(info) if info and is_mptcp else None,
         token=token,
         backup=bool(flags & _FLAG_BACKUP),
         local_id=local_id,
     )
 
 
-def parse_tcp_info(info: bytes) -> TcpInfo:
+def _parse_tcp_info(info: bytes) -> TcpInfo:
     """Read struct tcp_info (include/uapi/linux/tcp.h); fields that a kernel lacks become None."""
     rto_us, _, mss = struct.unpack_from("=III", info, 8)
     unacked, sacked, lost, retrans = struct.unpack_from("=IIII", info, 24)
@@ -218,7 +215,7 @@ def parse_tcp_info(info: bytes) -> TcpInfo:
     )
 
 
-def parse_mptcp_info(info: bytes) -> MptcpInfo:
+def _parse_mptcp_info(info: bytes) -> MptcpInfo:
     """Read struct mptcp_info (include/uapi/linux/mptcp.h); kernels before 6.5 lack its counters."""
     info = info.ljust(96, b"\0")
     flags, token, write_seq, snd_una, rcv_nxt = struct.unpack_from("=IIQQQ", info, 8)

@@ -40,12 +40,12 @@ class LinkWatch:
 
 def parse_changes(data: bytes) -> list[tuple[str, bool]]:
     """Return (interface, up and with carrier) for each link message in a datagram."""
-    found = []
+    changes = []
     for message in netlink.messages(data):
         if message.kind in (_RTM_NEWLINK, _RTM_DELLINK):
             _, _, _, flags, _ = _IFINFO.unpack_from(message.body)
             attributes = netlink.attributes(message.body[_IFINFO.size :])
             name = attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode()
             needed = _IFF_UP | _IFF_RUNNING
-            found.append((name, message.kind == _RTM_NEWLINK and flags & needed == needed))
-    return found
+            changes.append((name, message.kind == _RTM_NEWLINK and flags & needed == needed))
+    return changes

@@ -13,21 +13,21 @@ def parse_counters(text: str) -> dict[str, int]:
 
     ``text`` is /proc/net/snmp or /proc/net/netstat: pairs of lines "Group: names", "Group: values".
     """
-    found = {}
+    counters = {}
     lines = text.splitlines()
     for names, values in zip(lines[::2], lines[1::2], strict=False):
         group, _, keys = names.partition(":")
         for key, value in zip(keys.split(), values.partition(":")[2].split(), strict=False):
-            found[group + key] = int(value)
-    return found
+            counters[group + key] = int(value)
+    return counters
 
 
 def read_counters() -> dict[str, int]:
     """Return the counters of the network namespace that the calling thread is in."""
-    found = {}
+    counters = {}
     for name in _FILES:
-        found.update(parse_counters(Path(f"/proc/thread-self/{name}").read_text()))
-    return found
+        counters.update(parse_counters(Path(f"/proc/thread-self/{name}").read_text()))
+    return counters
 
 
 def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, tuple[int, int]]:

@@ -22,7 +22,7 @@ _FAMILY: Final = "mptcp_pm"
 _GROUP: Final = "mptcp_pm_events"
 
 # include/uapi/linux/mptcp_pm.h, enum mptcp_event_type
-EVENT_NAMES: Final = {
+_EVENT_NAMES: Final = {
     1: "created",
     2: "established",
     3: "closed",
@@ -94,18 +94,18 @@ class PathManagerEvents:
 
 def parse_events(data: bytes, kind: int, now_ns: int) -> list[PathManagerEvent]:
     """Return the events in one datagram; messages of other families are passed over."""
-    found = []
+    events = []
     for message in netlink.messages(data):
         if message.kind == kind:
             command, payload = GenericFamily.payload(message)
-            found.append(_event(command, netlink.attributes(payload), now_ns))
-    return found
+            events.append(_event(command, netlink.attributes(payload), now_ns))
+    return events
 
 
 def _event(command: int, values: dict[int, bytes], now_ns: int) -> PathManagerEvent:
     return PathManagerEvent(
         monotonic_ns=now_ns,
-        name=EVENT_NAMES.get(command, f"event {command}"),
+        name=_EVENT_NAMES.get(command, f"event {command}"),
         token=_number(values.get(_TOKEN)),
         local_address=_either(values, _SADDR4, _SADDR6),
         local_port=_port(values.get(_SPORT)),

@@ -1,7 +1,7 @@
 """Round trip times to the far side of a link, by ICMP echo bound to the link's interface.
 
 What is measured is the path as any packet finds it: both directions' delay, serialisation, and the
-queue that stands on the link at that moment.  The kernel answers at the far end, and stamps the
+queue of the link at that moment.  The kernel answers at the far end, and stamps the
 arrival here, so a prober that is itself late does not make the time longer.
 """
 
@@ -75,19 +75,19 @@ class RttProber:
 
     def collect(self) -> list[int]:
         """Return the round trips (ns) of the answers that have arrived since the last call."""
-        found: list[int] = []
+        rtts_ns: list[int] = []
         while True:
             try:
                 data, ancillary, _, _ = self._socket.recvmsg(512, _ANCILLARY_BYTES)
             except OSError:
-                return found  # nothing more, or the interface went down
+                return rtts_ns  # nothing more, or the interface went down
             offset = (data[0] & 15) * 4 if self._version == 4 else 0
             if len(data) < offset + _HEADER.size + _PAYLOAD.size:
                 continue
             kind = data[offset]
             nonce, sent_ns = _PAYLOAD.unpack_from(data, offset + _HEADER.size)
             if kind == _ECHO_REPLY[self._version] and nonce == self._nonce:
-                found.append(_arrival_ns(ancillary) - sent_ns)
+                rtts_ns.append(_arrival_ns(ancillary) - sent_ns)
 
 
 def internet_checksum(data: bytes) -> int:

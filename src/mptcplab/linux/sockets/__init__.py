@@ -1,4 +1,4 @@
-"""Our own stack on TUN devices, with sockets to play with: blocking or asyncio.
+"""Our own stack on TUN devices, with blocking and asyncio sockets.
 
 >>> device = open_tun("mp0", "10.77.0.1/24")                             # doctest: +SKIP
 >>> with Host(new_stack()) as host:                                      # doctest: +SKIP

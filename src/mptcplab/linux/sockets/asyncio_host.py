@@ -198,7 +198,7 @@ class AsyncListener:
 
 
 class AsyncConnection:
-    """One connection; use ``asyncio.timeout`` around what shall not wait for ever."""
+    """One connection; use ``asyncio.timeout`` around what must not wait for ever."""
 
     def __init__(self, host: AsyncHost, connection: Connection) -> None:
         self._host = host

@@ -1,4 +1,4 @@
-"""What a play with our stack begins with: a stack with sensible settings, and a TUN device.
+"""What trying our stack out begins with: a stack with sensible settings, and a TUN device.
 
 Everything is made in the network namespace of the calling thread; make one of your own first
 (``mptcplab.linux.kernel.namespaces``, ``unshare -rn``), so that nothing of the machine changes.

@@ -25,7 +25,7 @@ class StreamState:
         self.connection = connection
         self.established = False
         self.mptcp = False
-        """Whether MPTCP is spoken; ends with a fallback."""
+        """Whether MPTCP is in use; ends with a fallback."""
         self.fallback: str | None = None
         """Why it fell back to TCP, if it did."""
         self.subflows: set[int] = set()

@@ -295,11 +295,11 @@ class BulkTraffic(Traffic):
 
     def descriptors(self) -> Mapping[int, Callable[[], bool]]:
         """Return the processes' answer pipes."""
-        found: dict[int, Callable[[], bool]] = {}
+        readers: dict[int, Callable[[], bool]] = {}
         for role, workers in (("sender", self._senders), ("receiver", self._receivers)):
             for connection, worker in zip(self.connections, workers, strict=True):
-                found[worker.descriptor] = self._reader(connection, role, worker)
-        return found
+                readers[worker.descriptor] = self._reader(connection, role, worker)
+        return readers
 
     def _reader(self, connection: Connection, role: str, worker: Worker) -> Callable[[], bool]:
         def read() -> bool:
@@ -329,7 +329,7 @@ class BulkTraffic(Traffic):
 
     @property
     def ready(self) -> bool:
-        """Whether every process has said so."""
+        """Whether every process has said that it is ready."""
         return all(worker.ready for worker in (*self._senders, *self._receivers))
 
     def start(self) -> None:
@@ -344,7 +344,7 @@ class BulkTraffic(Traffic):
 
     @property
     def finished(self) -> bool:
-        """Whether every process has given its last answer and was let go."""
+        """Whether every process has given its last answer and may close its sockets."""
         return len(self._released) == len(self.connections)
 
     def held(self) -> list[Connection]:

@@ -68,7 +68,7 @@ class Flows:
         while not all(traffic.ready for traffic in self.traffic):
             self._raise_failures()
             if time.monotonic_ns() > deadline_ns:
-                waiting = [item.flow.name for item in self.traffic if not item.ready]
+                waiting = [unready.flow.name for unready in self.traffic if not unready.ready]
                 raise FlowError(
                     f"flow {', '.join(waiting)}: its processes were not ready within 20 s; "
                     "the machine is too busy"
@@ -96,7 +96,7 @@ class Flows:
 
     def summary(self, origin_ns: int) -> list[dict[str, Any]]:
         """Return what ``run.json`` says of each connection; times count from ``origin_ns``."""
-        found = []
+        summaries = []
         for traffic in self.traffic:
             delivered = traffic.delivered_bytes()
             for position, connection in enumerate(traffic.connections):
@@ -106,7 +106,7 @@ class Flows:
                     received = connection.bytes_sampled
                     if delivered is not None:
                         received = delivered[position]
-                found.append(
+                summaries.append(
                     {
                         "flow": connection.flow.name,
                         "connection": connection.index,
@@ -117,7 +117,7 @@ class Flows:
                         "errors": connection.errors,
                     }
                 )
-        return found
+        return summaries
 
     def close(self) -> None:
         """End every process."""

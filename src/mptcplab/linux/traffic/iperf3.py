@@ -33,7 +33,7 @@ def command(program: str, mptcp_option: bool | None) -> list[str]:
     return [program, "--mptcp"] if mptcp_option else ["mptcpize", "run", program]
 
 
-def has_mptcp_option(program: str) -> bool:
+def _has_mptcp_option(program: str) -> bool:
     """Return whether this iperf3 knows ``--mptcp``."""
     text = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
     return "--mptcp" in text.stdout + text.stderr
@@ -98,7 +98,7 @@ class Iperf3Traffic(Traffic):
                 f'flow {flow.name}: iperf3 is not installed; install it or use application = "bulk"'
             )
         check_buffers(flow)
-        option = has_mptcp_option(program) if flow.protocol == "mptcp" else None
+        option = _has_mptcp_option(program) if flow.protocol == "mptcp" else None
         self._command = command(program, option)
         if shutil.which(self._command[0]) is None:
             raise FlowError(
@@ -214,11 +214,11 @@ def _stdout(process: subprocess.Popen[bytes]) -> int:
 
 def _listens(pid: int, port: int) -> bool:
     """Return whether any socket in the process's network namespace listens on a TCP port."""
-    found = f":{port:04X} "
+    suffix = f":{port:04X} "
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{name}") as file:  # noqa: PTH123
             for line in file:
                 fields = line.split()
-                if len(fields) > 3 and fields[3] == "0A" and f"{fields[1]} ".endswith(found):
+                if len(fields) > 3 and fields[3] == "0A" and f"{fields[1]} ".endswith(suffix):
                     return True
     return False

@@ -18,7 +18,7 @@ from typing import Final
 BLOCK_BYTES: Final = 65536
 _HEADER: Final = struct.Struct("!QQ")
 HEADER_BYTES: Final = _HEADER.size
-BODY_BYTES: Final = BLOCK_BYTES - HEADER_BYTES
+_BODY_BYTES: Final = BLOCK_BYTES - HEADER_BYTES
 _ROUND_BLOCKS: Final = 16  # blocks that have no stretch of the table in common
 _SHIFT_PERIOD: Final = 4093  # prime, as are the shifts: no multiple of a segment's size
 _ROUND_SHIFT: Final = 521
@@ -31,19 +31,19 @@ class Pattern:
     def __init__(self, stream: int = 0) -> None:
         self.stream = stream
         self._table = random.Random("mptcplab").randbytes(
-            _ROUND_BLOCKS * BODY_BYTES + _SHIFT_PERIOD
+            _ROUND_BLOCKS * _BODY_BYTES + _SHIFT_PERIOD
         )
         self._view = memoryview(self._table)
 
     def pieces(self, position: int, count: int) -> list[memoryview | bytes]:
         """Return the ``count`` bytes from ``position`` on as buffers, without copying bodies."""
-        found: list[memoryview | bytes] = []
+        parts: list[memoryview | bytes] = []
         for header, body_start, length in self._stretches(position, count):
             if header is None:
-                found.append(self._view[body_start : body_start + length])
+                parts.append(self._view[body_start : body_start + length])
             else:
-                found.append(header)
-        return found
+                parts.append(header)
+        return parts
 
     def mismatch(self, position: int, received: memoryview) -> int | None:
         """Return the stream position of the first wrong byte, None where all are right.
@@ -82,7 +82,7 @@ class Pattern:
                 length = min(count, BLOCK_BYTES - offset)
                 round_number, turn = divmod(number, _ROUND_BLOCKS)
                 shift = round_number * _ROUND_SHIFT + self.stream * _STREAM_SHIFT
-                place = turn * BODY_BYTES + shift % _SHIFT_PERIOD
+                place = turn * _BODY_BYTES + shift % _SHIFT_PERIOD
                 yield None, place + offset - HEADER_BYTES, length
             position += length
             count -= length

@@ -1,7 +1,7 @@
 """The receiving process: ``python -m mptcplab.linux.traffic.receiver '{...}'``.
 
-Checks every byte against the pattern as it arrives, unless told not to.  At the end of the stream
-it sends its count back on the connection, and waits for the order to let go of its sockets.
+Checks every byte against the pattern as it arrives, unless the order says not to.  At the end of
+the stream it sends its count back on the connection, and waits for the order to close its sockets.
 """
 
 from __future__ import annotations

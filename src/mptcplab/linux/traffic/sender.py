@@ -1,7 +1,7 @@
 """The sending process: ``python -m mptcplab.linux.traffic.sender '{...}'``.
 
 Sends the pattern until told to stop or until its size is reached, then closes its half of the
-connection, waits for the receiver's count to come back and for the order to let go of its sockets.
+connection, waits for the receiver's count to come back and for the order to close its sockets.
 """
 
 from __future__ import annotations

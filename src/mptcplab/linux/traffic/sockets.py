@@ -27,8 +27,8 @@ class SocketPlan:
     """One end of a connection.
 
     ``role`` is "listen" or "connect".  A listener binds to the wildcard of ``family`` (AF_INET6
-    takes IPv4 too), because joins to announced addresses must find it.  ``local`` and ``remote``
-    are the addresses of the initial subflow.  Buffer sizes are what getsockopt shall return, that
+    takes IPv4 too), because joins go to announced addresses too.  ``local`` and ``remote``
+    are the addresses of the initial subflow.  Buffer sizes are what getsockopt is to return, that
     is the doubled value (socket(7), SO_RCVBUF); None leaves them to autotuning.
     """
 
@@ -78,7 +78,7 @@ def connect(sock: socket.socket, plan: SocketPlan) -> None:
 
 
 def protocol_in_use(sock: socket.socket, asked: str) -> str:
-    """Return "mptcp", "tcp", or "fallback" where MPTCP was asked for and TCP was had."""
+    """Return "mptcp", "tcp", or "fallback" where MPTCP was asked for and the connection is TCP."""
     if asked != "mptcp":
         return "tcp"
     try:

@@ -17,7 +17,7 @@ from typing import Final
 from mptcplab.linux.traffic.pattern import Pattern, describe
 from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Progress, answer
 
-STRIPE_BYTES: Final = 1 << 20
+_STRIPE_BYTES: Final = 1 << 20
 _HEADER: Final = struct.Struct("!QQ")
 _COUNTER: Final = struct.Struct("=q")
 
@@ -36,12 +36,12 @@ class Dispenser:
         path.write_bytes(bytes(_COUNTER.size))
 
     def next(self) -> tuple[int, int] | None:
-        """Return (position, length) of a stripe that nobody has, None when all are given out."""
+        """Return (position, length) of the next stripe, None when all are taken."""
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
         try:
             (number,) = _COUNTER.unpack_from(self._map)
-            position = number * STRIPE_BYTES
-            length = STRIPE_BYTES
+            position = number * _STRIPE_BYTES
+            length = _STRIPE_BYTES
             if self._size_bytes is not None:
                 length = min(length, self._size_bytes - position)
                 if length <= 0:
@@ -86,7 +86,7 @@ def receive_stripes(
     sock: socket.socket, pattern: Pattern | None, progress: Progress
 ) -> tuple[int, str | None]:
     """Receive to the end; return (bytes of the file received, what was wrong or None)."""
-    buffer = memoryview(bytearray(STRIPE_BYTES))
+    buffer = memoryview(bytearray(_STRIPE_BYTES))
     received = 0
     wrong: str | None = None
     while len(header := sock.recv(_HEADER.size, socket.MSG_WAITALL)) == _HEADER.size:

@@ -3,8 +3,8 @@
 A worker reads orders as lines on standard input ("go", "stop", "close"), and ends when its input
 ends, that is when its testbed has died.  It answers with one JSON object a line on standard output.
 After "done" it keeps its sockets as they are until "close", so that the testbed can ask the kernel
-what they did.  Its progress is a row of 64-bit counters in a file that both sides map: looking
-costs it nothing.
+what they did.  Its progress is a row of 64-bit counters in a file that both sides map: reading
+them costs the worker nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 BYTES_SLOT: Final = 0  # sent, or received and checked
-SLOTS: Final = 8
-PROGRESS_BYTES: Final = SLOTS * 8
+_SLOTS: Final = 8
+_PROGRESS_BYTES: Final = _SLOTS * 8
 
 
 class Progress:
@@ -29,13 +29,13 @@ class Progress:
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), PROGRESS_BYTES)
+            self._map = mmap.mmap(file.fileno(), _PROGRESS_BYTES)
         self.slots = memoryview(self._map).cast("q")
 
     @staticmethod
     def create(path: Path) -> Progress:
         """Make the file, all counters zero, and map it."""
-        path.write_bytes(bytes(PROGRESS_BYTES))
+        path.write_bytes(bytes(_PROGRESS_BYTES))
         return Progress(path)
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ def fail(text: str) -> NoReturn:
 
 
 class Orders:
-    """Listens to the testbed on a thread of its own, asleep but when an order comes."""
+    """Listens to the testbed on a thread of its own, which sleeps until an order comes."""
 
     def __init__(self) -> None:
         self.go = threading.Event()

@@ -6,9 +6,9 @@ from ipaddress import ip_address
 
 import pytest
 
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags, Limits
 from mptcplab.linux.lab.endpoint_plan import plan, scenario_traffic
-from mptcplab.linux.lab.supervisor import MachineCannotError
 from mptcplab.scenario.load import load, load_topology
 
 

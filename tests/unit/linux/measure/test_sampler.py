@@ -48,14 +48,12 @@ class Kernel:
         counts |= {"bytes_acked": acked, "bytes_received": received}
         info = TcpInfo(**(zero | counts))
         local, remote = self.ends
-        self.subflows = [
-            SocketSample(state, *local, *remote, 1, outstanding, 0, 0, tcp=info, token=7)
-        ]
+        self.subflows = [SocketSample(state, *local, *remote, outstanding, 0, 0, tcp=info, token=7)]
 
     def connection(self, state: str, sent: int, acked: int) -> None:
         info = MptcpInfo(7, False, 1, 0, 0, 0, 0, sent, 8, acked)
         local, remote = self.ends
-        self.connections = [SocketSample(state, *local, *remote, 2, 0, 0, 0, mptcp=info)]
+        self.connections = [SocketSample(state, *local, *remote, 0, 0, 0, mptcp=info)]
 
 
 def sampler(is_client: bool) -> tuple[Kernel, SocketSampler, Connection]:

@@ -1,0 +1,179 @@
+"""Whether a finished run is what was asked for: the reasons why not, and notes for its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from mptcplab.linux.drivers.driver import DIRECTIONS
+from mptcplab.linux.measure import verify
+from mptcplab.linux.measure.measurement import Measurement
+from mptcplab.linux.traffic.flow import Connection
+from mptcplab.scenario.model import Expectation, Flow, Scenario
+
+_LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
+_SETTLED_NS: Final = 2_000_000_000
+
+
+def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str]) -> list[str]:
+    """Return every reason why a run is invalid, in the order in which they are shown.
+
+    ``verified`` are those that were found before it was measured.
+    """
+    return [
+        *verified,
+        *_stopped(measurement),
+        *_broken_connections(measurement),
+        *_missing_subflows(scenario, measurement),
+        *verify.check_overshoot(measurement.samples.rows["links"]),
+        *_late_sampler(scenario, measurement),
+        *_late_emulators(scenario, measurement),
+        *_busy_cpu(scenario, measurement),
+    ]
+
+
+def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
+    """Return what a reader of a run should know besides."""
+    return [
+        *measurement.apparatus.lab.notes,
+        *_unfinished_connections(measurement),
+        *_cpu_limited_links(scenario, measurement),
+        *_dropped_data(measurement),
+        *_ordinary_emulators(measurement),
+    ]
+
+
+def _stopped(measurement: Measurement) -> Iterator[str]:
+    if measurement.stop_reason:
+        at_s = measurement.measured_ns / 1e9
+        yield f"stopped by {measurement.stop_reason} at {at_s:.1f} s"
+
+
+def _broken_connections(measurement: Measurement) -> Iterator[str]:
+    for connection in measurement.apparatus.flows.connections():
+        name = _name(connection)
+        yield from (f"{name}: {error}" for error in connection.errors)
+        if connection.protocol == "fallback":
+            yield f"{name}: fell back to TCP"
+        elif connection.errors:
+            continue
+        elif connection.protocol is None:
+            yield f"{name}: never connected"
+        elif connection.intact is False:
+            sent, received = connection.bytes_sent, connection.bytes_received
+            yield f"{name}: {sent} bytes sent, {received} received"
+
+
+def _unfinished_connections(measurement: Measurement) -> Iterator[str]:
+    if measurement.stop_reason:
+        return
+    for connection in measurement.apparatus.flows.connections():
+        connected = connection.protocol not in (None, "fallback")
+        if connected and connection.checked and connection.intact is None:
+            name = _name(connection)
+            yield f"{name}: what it had sent did not all arrive before the run was over"
+
+
+def _name(connection: Connection) -> str:
+    return f"flow {connection.flow.name} connection {connection.index}"
+
+
+def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    for flow in scenario.flows:
+        expected = _expected_links(scenario, measurement, flow)
+        yield from verify.check_subflows(flow, expected, measurement.samples.rows["subflows"])
+
+
+def _expected_links(scenario: Scenario, measurement: Measurement, flow: Flow) -> list[str]:
+    """Return the links that were up long enough, while a flow ran, for its subflow to be there."""
+    stop_ns = min(flow.stop_ns or scenario.duration_ns, measurement.measured_ns)
+    longest: dict[str, int] = {}
+    current: dict[str, int] = {}
+    for row in measurement.samples.rows["links"]:
+        if row["direction"] != "forward" or not flow.start_ns < row["time_ns"] <= stop_ns:
+            continue
+        link = row["link"]
+        current[link] = current.get(link, 0) + row["interval_ns"] if row["up"] else 0
+        longest[link] = max(longest.get(link, 0), current[link])
+    expected: dict[str, None] = {}
+    for path in scenario.expected_subflows(flow):
+        link = measurement.apparatus.identities.link_of(path)
+        rtt_ns = verify.configured_rtt_ns(scenario.topology, path)[0]
+        if longest.get(link, 0) >= _SETTLED_NS + 4 * rtt_ns:
+            expected[link] = None
+    return list(expected)
+
+
+def _late_sampler(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    late_ns = measurement.apparatus.loop.lateness_max_ns
+    if late_ns > scenario.interval_ns * _LATENESS_TOLERANCE:
+        yield (
+            f"the sampler was late by up to {late_ns / 1e6:.0f} ms, of an interval of "
+            f"{scenario.interval_ns / 1e6:g} ms"
+        )
+
+
+def _late_emulators(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    for link, lateness in measurement.usage.lateness.items():
+        late_ns = lateness.quantile_ns(verify.LATENESS_QUANTILE)
+        reason = verify.check_lateness(scenario.topology.link(link), late_ns)
+        if reason is not None:
+            yield reason
+
+
+def _busy_cpu(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    stages = scenario.stages()
+    rates = {
+        expectation: rate
+        for expectation in scenario.expectations
+        if (rate := _measured_bps(measurement, expectation, stages)) is not None
+    }
+    yield from verify.check_cpu(measurement.samples.busy, scenario.expectations, stages, rates)
+
+
+def _measured_bps(
+    measurement: Measurement, expectation: Expectation, stages: Sequence[tuple[int, int]]
+) -> float | None:
+    """Return what was measured of what an expectation is about: "total", a flow or a link."""
+    rows: dict[str, list[dict[str, Any]]] = measurement.samples.rows
+    start_ns, end_ns = verify.extent(expectation, stages)
+    of = expectation.of
+    flows = [row for row in rows["flows"] if of in ("total", row["flow"])]
+    if flows:
+        return verify.mean_bps(flows, "bytes", start_ns, end_ns)
+    rates = [
+        verify.mean_bps(
+            (row for row in rows["links"] if (row["link"], row["direction"]) == (of, direction)),
+            "tx_bytes",
+            start_ns,
+            end_ns,
+        )
+        for direction in DIRECTIONS
+    ]
+    return max((rate for rate in rates if rate is not None), default=None)
+
+
+def _cpu_limited_links(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    busy, rows = measurement.samples.busy, measurement.samples.rows["links"]
+    used = {link for flow in scenario.flows for path in scenario.paths(flow) for link in path.links}
+    rows = [row for row in rows if row["link"] in used]
+    for link, count in verify.cpu_limited_links(busy, rows).items():
+        yield f"{link}: the CPU was the limit in {count} of {len(busy)} intervals"
+
+
+def _dropped_data(measurement: Measurement) -> Iterator[str]:
+    for host, moved in measurement.usage.counters.items():
+        note = verify.note_dropped_data(host, moved)
+        if note is not None:
+            yield note
+
+
+def _ordinary_emulators(measurement: Measurement) -> Iterator[str]:
+    emulators = measurement.apparatus.links.emulators()
+    ordinary = [link for link, emulator in emulators.items() if not emulator.realtime]
+    if ordinary:
+        yield (
+            f"{', '.join(ordinary)}: the emulator had no real-time priority (SCHED_FIFO needs "
+            "CAP_SYS_NICE, and cpu.rt_runtime_us in its control group), so other programs make it "
+            "late"
+        )
