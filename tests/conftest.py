@@ -1,4 +1,15 @@
-"""What every test may rely on: the kernel marker, and the folder of third-party captures."""
+"""What every test may rely on: the kernel marker, the third-party captures, Hypothesis's profiles.
+
+Hypothesis has two profiles here. ``repeatable``, the default, tries the same cases every time and
+keeps nothing between runs: what passed yesterday and fails today fails because of a change.
+``search`` draws new cases every time, ten times as many (``MPTCPLAB_SEARCH_FACTOR``), and keeps
+what failed in ``.hypothesis/``:
+
+    pytest --hypothesis-profile=search tests/property        (or MPTCPLAB_HYPOTHESIS=search)
+
+A case that a search finds is written down as an ``@example`` of its test, with what it was about,
+and stays there once it is mended.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +19,25 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+# A machine that others use as well is slow at times, which says nothing about a property.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "search",
+    deadline=None,
+    database=DirectoryBasedExampleDatabase(".hypothesis/examples"),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("MPTCPLAB_HYPOTHESIS", "repeatable"))
 
 IPPROTO_MPTCP = 262
 

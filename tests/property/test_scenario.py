@@ -1,7 +1,6 @@
 """Whatever a file holds, it loads or is refused with a ScenarioError; what loads is sound."""
 
 import json
-import os
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import combinations
@@ -11,6 +10,7 @@ from typing import Any
 import jsonschema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.search import cases
 
 from mptcplab.scenario import Scenario, ScenarioError, load
 from mptcplab.scenario.schema.json_schema import json_schema
@@ -69,11 +69,9 @@ VALUES = st.one_of(
     st.builds(dict),
     st.builds(lambda: [{}]),
 )
-EXAMPLES = int(os.environ.get("MPTCPLAB_EXAMPLES", "150"))
 SLOWLY = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=cases(150),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

@@ -126,11 +126,15 @@ def segments(draw: st.DrawFn) -> Segment:
     return segment
 
 
+# Compiled classes have no slots, but a list of what would be in them.
+FIELDS: tuple[str, ...] = getattr(Segment, "__mypyc_attrs__", None) or Segment.__slots__
+
+
 def values(segment: Segment) -> dict[str, object]:
     """Everything that the wire carries, for comparison."""
     out: dict[str, object] = {
         name: getattr(segment, name)
-        for name in Segment.__slots__
+        for name in FIELDS
         if name not in ("payload", "segment_size_bytes", "malformed", "ts_ecr")
     }
     out["ts_ecr"] = segment.ts_ecr if segment.ts_val is not None else 0
