@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.times import SECOND
 
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
@@ -36,8 +37,6 @@ from = "alice"
 to = "bob"
 congestion = "reno"
 """
-
-SECOND = 1_000_000_000
 
 
 def simulate(tmp_path: Path, text: str, *overrides: str, seed: int | None = None) -> Run:

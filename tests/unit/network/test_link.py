@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from tests.times import MS
 
 from mptcplab.loop import NEVER
 from mptcplab.network.link import ChannelModel
@@ -18,7 +19,6 @@ from mptcplab.network.parameters import (
 )
 from mptcplab.network.piece import Piece
 
-MS = 1_000_000
 FRAME = 1514
 
 

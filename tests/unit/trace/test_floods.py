@@ -10,13 +10,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.keys import KEY_A, KEY_B
 
 from mptcplab.trace.files import capture as capture_file
 from mptcplab.trace.follow import flow_table, mappings
 from mptcplab.trace.output.explain import explanation
 from mptcplab.trace.output.tables import tables
-
-KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
 
 
 def _timed(work: Callable[[], object]) -> float:

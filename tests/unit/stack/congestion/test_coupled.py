@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.times import MS
 
 from mptcplab.stack.congestion.balia import Balia
 from mptcplab.stack.congestion.base import AckSample, CongestionControl, CongestionGroup
@@ -15,7 +16,6 @@ from mptcplab.stack.congestion.lia import Lia, lia_alpha
 from mptcplab.stack.congestion.olia import Olia, OliaLinux
 
 MSS = 1000
-MS = 1_000_000
 
 
 @dataclass
