@@ -280,6 +280,7 @@ def test_3_standard_checks_come_before_signals() -> None:
     assert peer.connection.closed_for is CloseReason.FASTCLOSE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("valid", [True, False])
 def test_3_4_1_flood_of_announcements_is_answered_one_by_one(valid: bool) -> None:
     peer = opened()

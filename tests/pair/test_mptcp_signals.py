@@ -15,8 +15,10 @@ from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
     Command,
+    LocalAddress,
     PathManager,
     PathView,
+    RemoveAddress,
 )
 from mptcplab.stack.path_managers.full_mesh import FullMesh
 from mptcplab.stack.testing import (
@@ -400,8 +402,15 @@ def test_forged_announcement_is_ignored() -> None:
     assert "address-announced" not in pair.a.kinds()
 
 
+class Withdrawing(FullMesh):
+    """Withdraws an address, and leaves it to the peer to close the subflows."""
+
+    def on_local_down(self, view: PathView, local: LocalAddress) -> list[Command]:
+        return [RemoveAddress(view.local_id(local))]
+
+
 def test_removed_address_closes_its_subflows() -> None:
-    pair = Pair(mesh())
+    pair = Pair(replace(config(), path_manager=Withdrawing))
     pair.client.write(CONTENT[:1000])
     pair.run(2)
     assert len(subflow_paths(pair.server)) == 2
@@ -410,6 +419,8 @@ def test_removed_address_closes_its_subflows() -> None:
     assert [_removed(segment) for segment in pair.options(RemoveAddr)] == [(2,)]
     assert "address-removed" in pair.b.kinds()
     assert "subflow-closed" in pair.b.kinds()
+    resets = {segment.src for _, segment in pair.pipe.sent if segment.flags & RST}
+    assert resets == {parse_address(B1)}, "it is the peer that closes"
 
 
 def test_priority_moves_data_off_a_subflow() -> None:

@@ -73,6 +73,7 @@ class Transfer:
             wire.configure(replace(wire.channel.parameters, up=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_byte_arrives_and_windows_hold(name: str) -> None:
     transfer = Transfer(name)
@@ -93,6 +94,7 @@ def test_both_links_carry_data(name: str) -> None:
     assert min(sent) > 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_link_that_dies_takes_nothing_with_it(name: str, dies: int) -> None:
@@ -109,6 +111,7 @@ def test_a_link_that_dies_takes_nothing_with_it(name: str, dies: int) -> None:
     assert bytes(transfer.received) == CONTENT
 
 
+@pytest.mark.slow
 def test_linux_default_lets_data_wait_and_moves_them_when_the_subflow_closes() -> None:
     transfer = Transfer("linux-default")
     transfer.run(200)

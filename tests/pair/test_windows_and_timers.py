@@ -73,6 +73,7 @@ plain_and_mptcp = pytest.mark.parametrize("mptcp", [False, True])
 # The receive buffer.
 
 
+@pytest.mark.slow
 @plain_and_mptcp
 @pytest.mark.parametrize("autotuned", [False, True])
 def test_receive_buffer_grows_with_what_is_read_in_a_round_trip(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.search import cases
@@ -157,6 +158,7 @@ def check_sound(scenario: Scenario) -> None:
     json.dumps(as_plain(scenario))
 
 
+@pytest.mark.slow
 @SLOWLY
 @given(tree=edited())
 def test_any_file_loads_or_is_refused(tree: dict[str, Any], tmp_path: Path) -> None:
@@ -169,6 +171,7 @@ def test_any_file_loads_or_is_refused(tree: dict[str, Any], tmp_path: Path) -> N
     assert VALIDATOR.is_valid(read_toml(path))  # the editor's schema is no stricter
 
 
+@pytest.mark.slow
 @SLOWLY
 @given(
     target=st.sampled_from(["links.*", "flows.*", "hosts.*", "tunables", "timeline.0", ""]),
@@ -203,6 +206,7 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @SLOWLY
 @given(tree=networks())
 def test_derivation_is_sound_and_deterministic(tree: dict[str, Any], tmp_path: Path) -> None:
@@ -219,6 +223,7 @@ def test_derivation_is_sound_and_deterministic(tree: dict[str, Any], tmp_path: P
             assert [name for name, _ in scenario.topology.directions(way)] == list(way.links)
 
 
+@pytest.mark.slow
 @SLOWLY
 @given(scale=st.fractions("1/1000", 50).map(float))
 def test_scaling_touches_times_only(scale: float, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.addresses import A1, A2, A6, B1, B2, B6
@@ -341,6 +342,7 @@ def describe(
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 @settings(max_examples=cases(300), suppress_health_check=list(HealthCheck))
 @given(drawn_cases)
 def test_every_byte_arrives_once_in_order(case: Case) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.addresses import A1, A2, B1, B2
@@ -91,6 +92,7 @@ class End:
         self.done = True
 
 
+@pytest.mark.slow
 @settings(max_examples=cases(100), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 32))
 def test_stripped_options_never_cost_a_byte_its_place(seed: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.addresses import A1, A2, B1, B2
@@ -196,6 +197,7 @@ def check(pipe: Pipe, host: Host) -> None:
         assert held.least_flight_bytes >= 0
 
 
+@pytest.mark.slow
 @settings(max_examples=cases(300), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 32))
 def test_nothing_that_arrives_breaks_a_stack(seed: int) -> None:

@@ -269,6 +269,7 @@ def test_the_emulator_dies_with_its_parent() -> None:
             os.close(emulator)
 
 
+@pytest.mark.slow
 def test_links_are_what_they_were_asked_to_be() -> None:
     """The fidelity benchmark, in small; delays by their median."""
     bench = Path(__file__).parents[3] / "bench" / "link_fidelity.py"

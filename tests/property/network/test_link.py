@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.search import cases
@@ -94,6 +95,7 @@ SMALL = Offer(0, 1, 60, 60)
 
 # A packet waits at rate 0 until the link has no rate any more; told late of the next one, the link
 # sent that one before it.
+@pytest.mark.slow
 @example([(SMALL, None), (replace(SMALL, gap_ns=1), ChannelParameters())], STOPPED, 0, 1000)
 @given(scripts, parameters, st.integers(), lateness)
 @settings(max_examples=cases(150))
@@ -182,6 +184,7 @@ finite = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(offers(), min_size=1, max_size=40), finite, st.sampled_from([1, 100_000, 10**9]))
 @settings(max_examples=cases(150))
 def test_trains_fare_as_their_packets_would_one_by_one(
@@ -212,6 +215,7 @@ def test_trains_fare_as_their_packets_would_one_by_one(
     assert not expected
 
 
+@pytest.mark.slow
 @given(st.lists(offers(), min_size=1, max_size=40), finite, st.integers(10**5, 10**10))
 @settings(max_examples=cases(100))
 def test_the_rate_is_not_exceeded_over_any_window(
@@ -236,6 +240,7 @@ def test_the_rate_is_not_exceeded_over_any_window(
         assert (after - before) * 8 * SECOND <= (later_ns - earlier_ns + 1) * (asked.rate_bps or 0)
 
 
+@pytest.mark.slow
 @given(st.lists(offers(), max_size=20), parameters, st.integers())
 @settings(max_examples=cases(50))
 def test_equal_seeds_give_equal_links(

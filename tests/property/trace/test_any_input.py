@@ -6,6 +6,7 @@ import gzip
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.search import cases
@@ -36,6 +37,7 @@ def digest(data: bytes) -> None:
         list(packet_lines(capture, None))
 
 
+@pytest.mark.slow
 @settings(max_examples=cases(60))
 @given(st.data())
 def test_damaged_captures(choices: st.DataObject) -> None:
@@ -58,6 +60,7 @@ def test_damaged_captures(choices: st.DataObject) -> None:
     digest(bytes(data))
 
 
+@pytest.mark.slow
 @settings(max_examples=cases(60))
 @given(st.integers(0, len(SEEDS) - 1), st.binary(max_size=2000))
 def test_noise_after_a_valid_start(seed: int, noise: bytes) -> None:

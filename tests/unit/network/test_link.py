@@ -260,6 +260,7 @@ def test_where_reordering_is_allowed_a_shorter_delay_overtakes() -> None:
     assert [p.item for p in drain(link)] == ["fast", "slow"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", JitterDistribution)
 @pytest.mark.parametrize("reorder", [False, True])
 def test_jitter_is_drawn_as_declared(distribution: JitterDistribution, reorder: bool) -> None:

@@ -101,6 +101,7 @@ def test_lost_then_resent_then_acknowledged() -> None:
     assert len(queue) == 0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 400), st.integers(1, 120)), max_size=60)
 )
@@ -164,6 +165,7 @@ def test_paws() -> None:
     assert not receiver.paws_rejects(999, 25 * 86_400 * SECOND)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(1, 80)), max_size=60),
 )
@@ -218,6 +220,7 @@ def test_outstanding_pieces_split_by_carrier() -> None:
     assert head.carriers == 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 100), st.integers(1, 30)), max_size=40))
 def test_range_set(steps: list[tuple[bool, int, int]]) -> None:
     ranges = RangeSet()

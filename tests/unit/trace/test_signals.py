@@ -106,6 +106,7 @@ def said(connection: trace.Connection, kind: str) -> list[str]:
     return [event.text for event in connection.events if event.kind == kind]
 
 
+@pytest.mark.slow
 @pytest.mark.program("tshark")
 def test_every_signal_decodes_as_in_tshark(build: ModuleType, tmp_path: Path) -> None:
     talk = Talk(build)
