@@ -53,7 +53,11 @@ def goodput_bps(scheduler: str, buffer_bytes: int, loss: float) -> int:
         server.stack.add_address(server_address(number), number + 1)
     server.stack.listen(PORT)
     connection = laboratory.connect(client, server, config)
-    client.on_event = lambda *_event: connection.write_length(ENDLESS_BYTES)
+
+    def fill(*_: object) -> None:
+        connection.write_length(ENDLESS_BYTES)
+
+    client.on_event = fill
     client.pump()
     laboratory.loop.run(DURATION_NS)
     return connection.data_acked_bytes() * 8 * SECOND // DURATION_NS
