@@ -56,7 +56,7 @@ imports: dev
 	$(BIN)/lint-imports
 
 unit: dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadgroup
 
 format: dev
 	$(BIN)/ruff check --fix .

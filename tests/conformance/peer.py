@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+from tests.times import MS, SECOND
+
 from mptcplab.stack import Connection, Stack, StackConfig, events
-from mptcplab.stack.testing import config
+from mptcplab.stack.testing import config, is_fully_established, polled_events, subflow_rows
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.keys import join_hmac, token_and_idsn
 from mptcplab.wire.mptcp import (
@@ -26,7 +28,6 @@ PEER = bytes((10, 0, 0, 2))
 PEER_PORT = 4000
 KEY = 0x1122334455667788
 ISN = 0xFFFF_FF00  # wraps early
-MILLISECOND_NS = 1_000_000
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -40,7 +41,7 @@ class Peer:
         self.stack.add_address(US, 1)
         self.stack.add_address(OTHER, 2)
         self.stack.listen(80)
-        self.now_ns = 1_000 * MILLISECOND_NS
+        self.now_ns = SECOND
         self.flags = flags
         self.version = settings.version
         self.connection: Connection | None = None
@@ -73,17 +74,15 @@ class Peer:
         while segment is not None:
             found.append(segment)
             segment = self.stack.poll_transmit(self.now_ns)
-        event = self.stack.poll_event()
-        while event is not None:
+        for connection, event in polled_events(self.stack):
             if isinstance(event, events.ConnectionAccepted):
-                self.connection = event.connection
+                self.connection = connection
             self.kinds.append(event.kind)
-            event = self.stack.poll_event()
         return found
 
     def later(self, milliseconds: int) -> list[Segment]:
         found = []
-        end_ns = self.now_ns + milliseconds * MILLISECOND_NS
+        end_ns = self.now_ns + milliseconds * MS
         while True:
             deadline = self.stack.poll_timeout()
             if deadline is None or deadline > end_ns:
@@ -140,13 +139,19 @@ class Peer:
 
     def state(self) -> tuple[bool, bool]:
         assert self.connection is not None
-        return self.connection.mptcp, self.connection.fully_established
+        return self.connection.mptcp, is_fully_established(self.connection)
 
 
 def opened(settings: StackConfig | None = None, flags: int = 1) -> Peer:
     peer = Peer(settings, flags)
     peer.open()
     return peer
+
+
+def send_window_bytes(peer: Peer) -> int:
+    """How much the stack may send beyond what it has sent."""
+    assert peer.connection is not None
+    return int(subflow_rows(peer.connection)[0]["send_window_bytes"])
 
 
 def only(replies: list[Segment], kind: type[MptcpOption]) -> list[MptcpOption]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+from tests.times import MS, SECOND
+
 from mptcplab.stack import Connection, Stack, StackConfig, events
-from mptcplab.stack.testing import config
+from mptcplab.stack.testing import config, polled_events, subflow_rows
 from mptcplab.wire.packet import decode_packet, encode_packet, split_train
 from mptcplab.wire.segment import ACK, FIN, SYN, Segment
 
@@ -14,7 +16,6 @@ US = bytes((192, 0, 2, 1))
 PEER = bytes((192, 0, 2, 2))
 OUR_PORT = 80
 PEER_PORT = 4000
-MILLISECOND_NS = 1_000_000
 MASK32 = 0xFFFF_FFFF
 
 
@@ -39,7 +40,7 @@ class TcpPeer:
     def __init__(self, settings: StackConfig | None = None, isn: int = 0xFFFF_FFF0) -> None:
         self.stack = Stack(settings or plain(), Random(3))
         self.stack.add_address(US, 1)
-        self.now_ns = 5_000 * MILLISECOND_NS
+        self.now_ns = 5 * SECOND
         self.isn = isn  # wraps early
         self.seq = isn
         self.ack = 0
@@ -73,10 +74,10 @@ class TcpPeer:
         while (segment := self.stack.poll_transmit(self.now_ns)) is not None:
             for packet in split_train(segment):
                 found.append(decode_packet(encode_packet(packet), verify_checksum=True))
-        while (event := self.stack.poll_event()) is not None:
+        for connection, event in polled_events(self.stack):
             self.kinds.append(event.kind)
             if isinstance(event, events.ConnectionAccepted):
-                self.connection = event.connection
+                self.connection = connection
             elif isinstance(event, events.ConnectionClosed):
                 self.reason = event.reason
         return found
@@ -84,7 +85,7 @@ class TcpPeer:
     def later(self, milliseconds: int) -> list[Segment]:
         """Let time pass; return what the stack sends meanwhile."""
         found: list[Segment] = []
-        end_ns = self.now_ns + milliseconds * MILLISECOND_NS
+        end_ns = self.now_ns + milliseconds * MS
         while (deadline := self.stack.poll_timeout()) is not None and deadline <= end_ns:
             self.now_ns = max(self.now_ns, deadline)
             self.stack.handle_timeout(self.now_ns)
@@ -158,5 +159,5 @@ class TcpPeer:
     def state(self) -> str:
         """State of our end; CLOSED once it is gone."""
         assert self.connection is not None
-        subflows = self.connection.subflows
-        return subflows[0].state.value if subflows else "CLOSED"
+        rows = subflow_rows(self.connection)
+        return str(rows[0]["state"]) if rows else "CLOSED"

@@ -19,6 +19,7 @@ def ours(host: str) -> str:
     return f"hosts.{host}.stack=ours"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["alice", "bob"])
 def test_our_stack_and_the_kernels_use_both_links_through_an_outage(
     host: str, tmp_path: Path
@@ -46,6 +47,7 @@ def test_our_stack_and_the_kernels_use_both_links_through_an_outage(
     assert any(row["event"] == "subflow-closed" and row["link"] == "one" for row in events)
 
 
+@pytest.mark.slow
 def test_several_tcp_connections_of_both_stacks(tmp_path: Path) -> None:
     text = TWO_LINKS + 'protocol = "tcp"\nconnections = 2\nlinks = "two"\nclient = "bob"\n'
     done = finished(tmp_path, text, ours("alice"), "duration=1s")
@@ -55,6 +57,7 @@ def test_several_tcp_connections_of_both_stacks(tmp_path: Path) -> None:
     assert all(flow["bytes"] > 100_000 for flow in flows)
 
 
+@pytest.mark.slow
 @pytest.mark.program("unshare")
 def test_a_user_namespace_is_all_that_our_stack_needs(tmp_path: Path) -> None:
     file = tmp_path / "two.toml"
@@ -74,6 +77,7 @@ def test_a_user_namespace_is_all_that_our_stack_needs(tmp_path: Path) -> None:
     assert all(row["local"].startswith("[") for row in done.rows("subflows"))
 
 
+@pytest.mark.slow
 def test_a_stack_that_cannot_start_says_why(tmp_path: Path) -> None:
     text = TWO_LINKS.replace(
         'between = ["alice", "bob"]', 'between = ["alice:own-stack", "bob"]', 1

@@ -97,6 +97,7 @@ def killed_at_last(process: subprocess.Popen[bytes]) -> Iterator[None]:
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_a_killed_lab_leaves_nothing(seed: int) -> None:
     chance = random.Random(seed)
@@ -233,6 +234,7 @@ standing_lab.start("piped", topology, lambda: open_lab(topology), lambda notes: 
 """
 
 
+@pytest.mark.slow
 def test_a_standing_lab_lets_go_of_the_pipe_it_was_started_with(own_registry: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _STANDING, str(own_registry)], capture_output=True, timeout=60

@@ -34,6 +34,7 @@ def by_link(finished: Run) -> dict[str, int]:
     return sent
 
 
+@pytest.mark.slow
 def test_a_run_fills_every_table(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED)
     assert done.metadata["invalid_reasons"] == []
@@ -72,6 +73,7 @@ def carrying_subflows(done: Run, host: str, link: str) -> list[int]:
     return list(counts.values())
 
 
+@pytest.mark.slow
 def test_the_link_aware_path_manager_uses_a_link_that_returns_at_once(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED + OUTAGE, "duration=7s")
     assert done.metadata["invalid_reasons"] == []
@@ -90,6 +92,7 @@ def test_the_link_aware_path_manager_uses_a_link_that_returns_at_once(tmp_path: 
     assert done.metadata["flows"][0]["intact"] is True
 
 
+@pytest.mark.slow
 def test_links_that_fail_together_are_all_used_when_they_return(tmp_path: Path) -> None:
     # what the kernel tells the peer of one may go out on the other
     text = BUFFERED + textwrap.dedent(
@@ -114,6 +117,7 @@ def test_links_that_fail_together_are_all_used_when_they_return(tmp_path: Path) 
         assert sum(carried) > 100_000, link
 
 
+@pytest.mark.slow
 def test_the_kernels_path_manager_is_left_alone_and_the_wait_is_shown(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED + OUTAGE, "duration=7s", "tunables.path_manager=kernel")
     events = done.rows("events")
@@ -125,6 +129,7 @@ def test_the_kernels_path_manager_is_left_alone_and_the_wait_is_shown(tmp_path: 
     assert done.metadata["path_manager"] == {"alice": "kernel", "bob": "kernel"}
 
 
+@pytest.mark.slow
 def test_downloads_and_parallel_connections(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "flows.main.client=bob", "flows.main.connections=2")
     assert done.metadata["invalid_reasons"] == []
@@ -132,6 +137,7 @@ def test_downloads_and_parallel_connections(tmp_path: Path) -> None:
     assert {row["connection"] for row in done.rows("flows")} == {0, 1}
 
 
+@pytest.mark.slow
 def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "links.two.families=ipv6")
     assert done.metadata["invalid_reasons"] == []
@@ -139,6 +145,7 @@ def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
     assert {name.startswith("[") for name in locals_} == {True, False}
 
 
+@pytest.mark.slow
 def test_a_file_is_striped_over_both_links(tmp_path: Path) -> None:
     done = finished(
         tmp_path,
@@ -155,6 +162,7 @@ def test_a_file_is_striped_over_both_links(tmp_path: Path) -> None:
     assert min(sent["one"], sent["two"]) > 4_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.program("tcpdump")
 def test_captures(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "duration=1s", 'captures=["alice:eth0", "bob:eth1"]')
@@ -165,6 +173,7 @@ def test_captures(tmp_path: Path) -> None:
         assert len(data) > 10_000
 
 
+@pytest.mark.slow
 def test_a_flow_that_is_done_ends_the_run(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "duration=60s", "flows.main.size=2MB")
     assert done.metadata["valid"]
@@ -184,6 +193,7 @@ def test_iperf3_that_is_done_before_the_run(tmp_path: Path) -> None:
     assert sum(counts) == done.metadata["flows"][0]["bytes"] > 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.program("iperf3")
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
 def test_iperf3(tmp_path: Path, protocol: str) -> None:
@@ -200,6 +210,7 @@ def test_iperf3(tmp_path: Path, protocol: str) -> None:
     assert flow["bytes"] >= total
 
 
+@pytest.mark.slow
 @pytest.mark.program("unshare")
 @pytest.mark.program("dumpcap")
 def test_a_user_namespace_is_all_that_a_run_needs(tmp_path: Path) -> None:
@@ -235,6 +246,7 @@ def asked(driver: Any, direction: str) -> Channel:
     return channel
 
 
+@pytest.mark.slow
 def test_a_delay_that_is_not_given_makes_the_run_invalid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +264,7 @@ def test_a_delay_that_is_not_given_makes_the_run_invalid(
     assert "20 ms asked for" in reason
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_not_given_makes_the_run_invalid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +281,7 @@ def test_a_rate_that_is_not_given_makes_the_run_invalid(
     assert any(each.startswith("two forward: ") and "20 Mb/s asked for" in each for each in reasons)
 
 
+@pytest.mark.slow
 def test_a_setting_that_reads_back_differently_makes_the_run_invalid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +295,7 @@ def test_a_setting_that_reads_back_differently_makes_the_run_invalid(
     assert any("queue is" in each for each in done.metadata["invalid_reasons"])
 
 
+@pytest.mark.slow
 def test_a_termination_leaves_what_was_measured(tmp_path: Path) -> None:
     scenario(tmp_path, BUFFERED.replace('"3s"', '"60s"'))
     program = textwrap.dedent(

@@ -79,6 +79,7 @@ def is_ours(done: Run, host: str) -> bool:
     return bool(stack == "ours")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -124,6 +125,7 @@ def test_the_captures_of_a_run_hold_what_its_tables_say(
         assert abs(starts[0].time_ns - capture.connections[0].start_ns) < 500_000_000
 
 
+@pytest.mark.slow
 def test_captures_of_an_outage_hold_what_the_tables_say(tmp_path: Path) -> None:
     text = TWO_LINKS + outage("two", "0.5s", "0.8s")
     done = finished(tmp_path, text, CAPTURED, *IN_TIME, "flows.main.size=6MB")

@@ -1,7 +1,6 @@
 """Whatever a file holds, it loads or is refused with a ScenarioError; what loads is sound."""
 
 import json
-import os
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import combinations
@@ -9,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.search import cases
 
 from mptcplab.scenario import Scenario, ScenarioError, load
 from mptcplab.scenario.schema.json_schema import json_schema
@@ -69,11 +70,9 @@ VALUES = st.one_of(
     st.builds(dict),
     st.builds(lambda: [{}]),
 )
-EXAMPLES = int(os.environ.get("MPTCPLAB_EXAMPLES", "150"))
 SLOWLY = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=cases(150),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -159,6 +158,7 @@ def check_sound(scenario: Scenario) -> None:
     json.dumps(as_plain(scenario))
 
 
+@pytest.mark.slow
 @SLOWLY
 @given(tree=edited())
 def test_any_file_loads_or_is_refused(tree: dict[str, Any], tmp_path: Path) -> None:
@@ -171,6 +171,7 @@ def test_any_file_loads_or_is_refused(tree: dict[str, Any], tmp_path: Path) -> N
     assert VALIDATOR.is_valid(read_toml(path))  # the editor's schema is no stricter
 
 
+@pytest.mark.slow
 @SLOWLY
 @given(
     target=st.sampled_from(["links.*", "flows.*", "hosts.*", "tunables", "timeline.0", ""]),
@@ -205,6 +206,7 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @SLOWLY
 @given(tree=networks())
 def test_derivation_is_sound_and_deterministic(tree: dict[str, Any], tmp_path: Path) -> None:
@@ -221,6 +223,7 @@ def test_derivation_is_sound_and_deterministic(tree: dict[str, Any], tmp_path: P
             assert [name for name, _ in scenario.topology.directions(way)] == list(way.links)
 
 
+@pytest.mark.slow
 @SLOWLY
 @given(scale=st.fractions("1/1000", 50).map(float))
 def test_scaling_touches_times_only(scale: float, tmp_path: Path) -> None:

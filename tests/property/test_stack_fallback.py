@@ -2,31 +2,30 @@
 
 One path, perhaps a second, and a box on the first that takes MPTCP options off, one way or both,
 from some segment on, for good or for a while. What arrives must be what was sent, in order; what
-arrives in full must have ended both connections. The number of cases is ``MPTCPLAB_CASES`` (100
-without it).
+arrives in full must have ended both connections.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.addresses import A1, A2, B1, B2
+from tests.search import cases
+from tests.times import MS, SECOND
 
 from mptcplab.stack import Connection, events
 from mptcplab.stack.path_managers.full_mesh import FullMesh
 from mptcplab.stack.schedulers import SCHEDULERS
-from mptcplab.stack.testing import MILLISECOND_NS, Filter, Host, Pipe, config
-from mptcplab.wire.ip import parse_address
+from mptcplab.stack.testing import Filter, Host, Pipe, config
 from mptcplab.wire.mptcp import Dss, MpCapable, MptcpOption
 from mptcplab.wire.packet import split_train
 from mptcplab.wire.segment import SYN, Segment
 
-CASES = int(os.environ.get("MPTCPLAB_CASES", "100"))
-FIRST = ("10.0.1.1", "10.0.1.2")
-SECOND = ("10.0.2.1", "10.0.2.2")
+FIRST_PATH, SECOND_PATH = (A1, B1), (A2, B2)
 
 
 class Stripper:
@@ -64,24 +63,25 @@ class End:
     def __init__(self, host: Host, stream: bytes) -> None:
         self.stream = stream
         self.written = 0
+        self.done = False
         self.received = bytearray()
         self.connection: Connection | None = None
         host.on_event = self.on_event
 
-    def on_event(self, event: events.Event) -> None:
+    def on_event(self, connection: Connection, event: events.Event) -> None:
         if isinstance(event, events.ConnectionAccepted) and self.connection is None:
-            self.connection = event.connection
-        if event.connection is not self.connection:
+            self.connection = connection
+        if connection is not self.connection:
             return
         if isinstance(event, events.DataWritable):
             self.write()
         elif isinstance(event, events.DataReadable):
-            self.received += event.connection.read()
+            self.received += connection.read()
 
     def write(self) -> None:
         connection = self.connection
         assert connection is not None
-        if connection.send.finished or connection.closed_for is not None:
+        if self.done or connection.closed_for is not None:
             return
         while self.written < len(self.stream):
             taken = connection.write(self.stream[self.written :])
@@ -89,15 +89,11 @@ class End:
                 return
             self.written += taken
         connection.close()
+        self.done = True
 
 
-@settings(
-    max_examples=CASES,
-    deadline=None,
-    derandomize=CASES == 100,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@pytest.mark.slow
+@settings(max_examples=cases(100), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 32))
 def test_stripped_options_never_cost_a_byte_its_place(seed: int) -> None:
     random = Random(seed)
@@ -111,20 +107,19 @@ def test_stripped_options_never_cost_a_byte_its_place(seed: int) -> None:
         scheduler=SCHEDULERS[random.choice(sorted(SCHEDULERS))],
     )
     pipe = Pipe(seed)
-    a = pipe.add_host("a", replace(shared, path_manager=FullMesh), FIRST[0], SECOND[0])
-    b = pipe.add_host("b", shared, FIRST[1], SECOND[1])
-    pipe.link(*FIRST, random.randrange(1, 40) * MILLISECOND_NS)
+    a = pipe.add_host("a", replace(shared, path_manager=FullMesh), FIRST_PATH[0], SECOND_PATH[0])
+    b = pipe.add_host("b", shared, FIRST_PATH[1], SECOND_PATH[1])
+    pipe.link(*FIRST_PATH, random.randrange(1, 40) * MS)
     if random.random() < 0.5:  # else joins fail, which is another case than none
-        pipe.link(SECOND[0], FIRST[1], random.randrange(1, 40) * MILLISECOND_NS)
+        pipe.link(SECOND_PATH[0], FIRST_PATH[1], random.randrange(1, 40) * MS)
     box = Stripper(random)
-    for way, path in enumerate(pipe.both(*FIRST)):
+    for way, path in enumerate(pipe.both(*FIRST_PATH)):
         path.filter = box.on(way)
     left = End(a, random.randbytes(random.choice((10, 4_000, 300_000))))
     right = End(b, random.randbytes(random.choice((0, 10, 4_000, 300_000))))
     b.stack.listen(80)
-    local, remote = (parse_address(address) for address in FIRST)
-    left.connection = a.stack.connect(local, remote, 80, pipe.now_ns)
-    pipe.run(4_000_000 * MILLISECOND_NS, lambda: not a.stack.connections + b.stack.connections)
+    left.connection = pipe.connect(a, *FIRST_PATH)
+    pipe.run(4_000 * SECOND, lambda: not a.stack.connections + b.stack.connections)
     assert left.stream.startswith(bytes(right.received))
     assert right.stream.startswith(bytes(left.received))
     assert left.connection.closed_for is not None

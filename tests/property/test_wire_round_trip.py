@@ -125,11 +125,15 @@ def segments(draw: st.DrawFn) -> Segment:
     return segment
 
 
+# Compiled classes have no slots, but a list of what would be in them.
+FIELDS: tuple[str, ...] = getattr(Segment, "__mypyc_attrs__", None) or Segment.__slots__
+
+
 def values(segment: Segment) -> dict[str, object]:
     """Everything that the wire carries, for comparison."""
     out: dict[str, object] = {
         name: getattr(segment, name)
-        for name in Segment.__slots__
+        for name in FIELDS
         if name not in ("payload", "segment_size_bytes", "malformed", "ts_ecr")
     }
     out["ts_ecr"] = segment.ts_ecr if segment.ts_val is not None else 0
@@ -137,6 +141,7 @@ def values(segment: Segment) -> dict[str, object]:
     return out
 
 
+@pytest.mark.slow
 @given(MPTCP_OPTIONS)
 def test_every_option_of_both_versions_round_trips(option: MptcpOption) -> None:
     encoded = option.encode()
@@ -147,6 +152,7 @@ def test_every_option_of_both_versions_round_trips(option: MptcpOption) -> None:
     assert hash(decoded) == hash(option)
 
 
+@pytest.mark.slow
 @given(segments())
 def test_segments_round_trip(segment: Segment) -> None:
     if segment.option_bytes > MAX_OPTION_BYTES:
@@ -161,6 +167,7 @@ def test_segments_round_trip(segment: Segment) -> None:
     assert "\n" not in format_segment(decoded)
 
 
+@pytest.mark.slow
 @given(segments())
 def test_a_train_splits_into_what_it_stands_for(segment: Segment) -> None:
     packets = split_train(segment)
@@ -174,6 +181,7 @@ def test_a_train_splits_into_what_it_stands_for(segment: Segment) -> None:
     assert not any(packet.flags & 0x9 for packet in packets[:-1])
 
 
+@pytest.mark.slow
 @given(segments(), st.data())
 def test_a_flipped_bit_fails_the_checksum(segment: Segment, data: st.DataObject) -> None:
     if segment.option_bytes > MAX_OPTION_BYTES:
@@ -186,6 +194,7 @@ def test_a_flipped_bit_fails_the_checksum(segment: Segment, data: st.DataObject)
         decode_packet(bytes(packet), verify_checksum=True)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=120), st.booleans())
 def test_arbitrary_bytes_raise_nothing_else(data: bytes, truncated: bool) -> None:
     try:
@@ -208,6 +217,7 @@ def test_arbitrary_options_are_decoded_or_called_malformed(options: bytes) -> No
     assert all(raw.raw in options for raw in segment.raw_options)
 
 
+@pytest.mark.slow
 def test_mutated_packets_raise_nothing_else() -> None:
     generator = random.Random(6824)
     seeds = [
@@ -239,6 +249,7 @@ def test_mutated_packets_raise_nothing_else() -> None:
     assert decoded > 1000
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=5000), st.integers(0, 5000))
 def test_sums_of_pieces_combine(data: bytes, cut: int) -> None:
     cut = min(cut, len(data))
@@ -249,6 +260,7 @@ def test_sums_of_pieces_combine(data: bytes, cut: int) -> None:
     assert ones_sum(padded + checksum(data).to_bytes(2, "big")) == 0xFFFF
 
 
+@pytest.mark.slow
 @given(st.binary(min_size=1000, max_size=4000))
 def test_the_sum_agrees_with_the_rfc(data: bytes) -> None:
     total = 0

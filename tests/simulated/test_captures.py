@@ -59,6 +59,7 @@ def tshark(capture: Path, wanted: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.program("tshark")
 def test_tshark_finds_nothing_to_remark_upon(tmp_path: Path) -> None:
     file = tmp_path / "captured.toml"

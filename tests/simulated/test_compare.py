@@ -29,6 +29,7 @@ def scenario_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_mptcp_against_tcp_on_each_link(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +64,7 @@ def test_mptcp_against_tcp_on_each_link(
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_variants_of_several_keys(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def test_goal_3_wants_less_than_uncoupled_subflows_leave() -> None:
     assert balance_congestion("one", sure(9.5e6), sure(10e6)).outcome == "missed"
 
 
+@pytest.mark.slow
 def test_olia_moves_off_the_shared_link_and_reno_does_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

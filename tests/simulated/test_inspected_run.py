@@ -34,6 +34,7 @@ def _last_rows(folder: Path, host: str) -> dict[int, dict[str, Any]]:
     return {row["subflow"]: row for row in Run(folder).rows("subflows") if row["host"] == host}
 
 
+@pytest.mark.slow
 def test_bytes_sent_equal_the_tables(folder: Path) -> None:
     (connection,) = trace.open(run_captures(folder)["bliksem"]).connections
     last = _last_rows(folder, "bliksem")

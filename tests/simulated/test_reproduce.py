@@ -56,6 +56,7 @@ def reproduce(out: Path, *words: str) -> int:
     return main(["reproduce", *words, "--out", str(out)])
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_summed_up_and_drawn(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_sweep_is_run_summed_up_and_drawn(
     assert "9 Mb/s" in (out / "summary.txt").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_run_again(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [str(scenario), "--point", "1 link, small buffer", "--duration", "1s"]
@@ -100,6 +102,7 @@ def test_a_point_that_is_not_there(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_it_and_is_run_again(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [str(scenario), "--duration", "4s"]

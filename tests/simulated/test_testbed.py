@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.times import SECOND
 
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
@@ -37,8 +38,6 @@ to = "bob"
 congestion = "reno"
 """
 
-SECOND = 1_000_000_000
-
 
 def simulate(tmp_path: Path, text: str, *overrides: str, seed: int | None = None) -> Run:
     file = tmp_path / "scenario.toml"
@@ -48,6 +47,7 @@ def simulate(tmp_path: Path, text: str, *overrides: str, seed: int | None = None
     return Run(run(scenario, folder, Silent()))
 
 
+@pytest.mark.slow
 def test_both_links_are_filled_and_every_byte_arrives(tmp_path: Path) -> None:
     finished = simulate(tmp_path, TWO_LINKS)
     summary = summarise(finished)
@@ -59,6 +59,7 @@ def test_both_links_are_filled_and_every_byte_arrives(tmp_path: Path) -> None:
     assert {link["driver"] for link in summary["links"]} == {"model"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
     lossy = ("links.*.loss=0.1%", "duration=3s")
     first, second = (simulate(tmp_path, TWO_LINKS, *lossy) for _ in range(2))
@@ -69,6 +70,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path
     assert first.rows("flows") != other.rows("flows")
 
 
+@pytest.mark.slow
 def test_a_link_that_fails_loses_nothing_and_is_used_again(tmp_path: Path) -> None:
     text = (
         TWO_LINKS + '[[timeline]]\nat = "3s"\ndown = "one"\n[[timeline]]\nat = "5s"\nup = "one"\n'
@@ -85,6 +87,7 @@ def test_a_link_that_fails_loses_nothing_and_is_used_again(tmp_path: Path) -> No
     assert ("mptcp", "subflow-closed") in said
 
 
+@pytest.mark.slow
 def test_the_kernels_path_manager_waits_for_a_retransmission(tmp_path: Path) -> None:
     text = (
         TWO_LINKS + '[[timeline]]\nat = "1s"\ndown = "one"\n[[timeline]]\nat = "5s"\nup = "one"\n'
@@ -103,6 +106,7 @@ def test_the_kernels_path_manager_waits_for_a_retransmission(tmp_path: Path) -> 
     assert rates.links_bps(11 * SECOND, 12 * SECOND)["one"] > 18e6
 
 
+@pytest.mark.slow
 def test_plain_tcp_takes_one_link(tmp_path: Path) -> None:
     finished = simulate(tmp_path, TWO_LINKS, "flows.main.protocol=tcp")
     rates = Rates(finished).links_bps(0, 8 * SECOND)
@@ -110,6 +114,7 @@ def test_plain_tcp_takes_one_link(tmp_path: Path) -> None:
     assert summarise(finished)["flows"][0]["protocol"] == "tcp"
 
 
+@pytest.mark.slow
 def test_striped_connections_share_one_size_over_all_links(tmp_path: Path) -> None:
     finished = simulate(
         tmp_path,
@@ -121,6 +126,7 @@ def test_striped_connections_share_one_size_over_all_links(tmp_path: Path) -> No
     assert min(Rates(finished).links_bps(2 * SECOND, 8 * SECOND).values()) > 18e6
 
 
+@pytest.mark.slow
 def test_a_download_is_the_servers_data(tmp_path: Path) -> None:
     finished = simulate(tmp_path, TWO_LINKS, "flows.main.client=bob", "duration=4s")
     assert finished.metadata["valid"]
@@ -128,6 +134,7 @@ def test_a_download_is_the_servers_data(tmp_path: Path) -> None:
     assert sum(row["tx_bytes"] for row in backward) > 10_000_000
 
 
+@pytest.mark.slow
 def test_a_size_ends_the_flow_before_the_scenario_does(tmp_path: Path) -> None:
     finished = simulate(tmp_path, TWO_LINKS, "flows.main.size=5MB")
     (end,) = finished.metadata["flows"]
@@ -136,6 +143,7 @@ def test_a_size_ends_the_flow_before_the_scenario_does(tmp_path: Path) -> None:
     assert end["end_ns"] < 3 * SECOND
 
 
+@pytest.mark.slow
 def test_without_mptcp_at_a_host_the_run_is_not_what_was_asked_for(tmp_path: Path) -> None:
     finished = simulate(tmp_path, TWO_LINKS, "hosts.bob.tunables.enabled=false", "duration=2s")
     protocol = summarise(finished)["flows"][0]["protocol"]
@@ -171,6 +179,7 @@ def test_a_short_flow_ends_as_soon_as_its_handshake_is_confirmed(tmp_path: Path)
     assert summed["goodput_bps"] == pytest.approx(8000 * SECOND / took_ns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sender", ["alice", "bob"])
 def test_links_share_the_rate_of_their_nic(tmp_path: Path, sender: str) -> None:
     text = """
@@ -190,6 +199,7 @@ def test_links_share_the_rate_of_their_nic(tmp_path: Path, sender: str) -> None:
     assert Rates(finished).of("total", 2 * SECOND, 6 * SECOND) == pytest.approx(9.4e6, rel=0.05)
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_twice_where_a_window_takes_longer_than_the_round_trip(
     tmp_path: Path,
 ) -> None:

@@ -39,7 +39,8 @@ SECOND = 0.20
 """The same for a path that carries little: there a window of few segments, whole ones, fluctuates
 more than the mean-field forms know."""
 
-pytestmark = pytest.mark.slow
+# One process measures all: the tests share what `settled` and `share` have measured.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("theory")]
 
 Paths = tuple[LossyPath, ...]
 

@@ -462,7 +462,7 @@ class ChannelModel:
         """Let the transmitter send a piece once it has sent all the others."""
         rate_bps = self._rate_bps
         if rate_bps == UNLIMITED:
-            piece.end_ns = now_ns
+            piece.end_ns = max(now_ns, self._free_ns)  # an offer may be told late of
             piece.spread_ns = spread_ns
             return
         work = (piece.frame_bytes + piece.packets * piece.overhead_bytes) * NANOBITS_PER_BYTE

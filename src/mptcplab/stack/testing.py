@@ -3,19 +3,27 @@
 A :class:`Pipe` joins stacks by paths between address pairs. Each has a delay and a filter that
 sees every segment and says what arrives; there is no rate and no queue (that is
 ``mptcplab.network``'s business). Time moves only with ``run``.
+
+What segments, events and the tables' readings do not tell is asked for by the functions at the end,
+and by nothing else outside the stack.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.newreno import NewReno
 from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.mptcp.paths import subflow_path
+from mptcplab.stack.path_managers.base import SubflowPath
 from mptcplab.stack.path_managers.initial_only import InitialOnly
+from mptcplab.stack.readings import connection_columns, subflow_columns
 from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
 from mptcplab.stack.stack import Stack
 from mptcplab.wire.ip import parse_address
@@ -25,6 +33,9 @@ MILLISECOND_NS = 1_000_000
 
 Filter = Callable[[Segment, int], list[tuple[Segment, int]]]
 """Takes a segment and the time it leaves; returns what arrives, each with its extra delay."""
+
+OnEvent = Callable[[Connection, events.Event], None]
+"""What an application does when something happened to one of its connections."""
 
 
 def config() -> StackConfig:
@@ -57,7 +68,7 @@ class Host:
         self.name = name
         self.stack = stack
         self.events: list[events.Event] = []
-        self.on_event: Callable[[events.Event], None] | None = None
+        self.on_event: OnEvent | None = None
 
     def kinds(self) -> list[str]:
         """Return the kinds of the events so far."""
@@ -101,6 +112,11 @@ class Pipe:
         """Return one direction."""
         return self.paths[parse_address(source), parse_address(destination)]
 
+    def connect(self, client: Host, local: str, remote: str, port: int = 80) -> Connection:
+        """Have a host open a connection between two addresses."""
+        addresses = parse_address(local), parse_address(remote)
+        return client.stack.connect(*addresses, port, self.now_ns)
+
     def both(self, left: str, right: str) -> tuple[Path, Path]:
         """Return both directions."""
         return self.path(left, right), self.path(right, left)
@@ -116,19 +132,16 @@ class Pipe:
         while busy:
             busy = False
             for host in self.hosts:
-                event = host.stack.poll_event()
-                while event is not None:
+                for connection, event in polled_events(host.stack):
+                    busy = True
                     host.events.append(event)
                     if host.on_event is not None:
-                        host.on_event(event)
-                    event = host.stack.poll_event()
+                        host.on_event(connection, event)
                 segment = host.stack.poll_transmit(self.now_ns)
                 while segment is not None:
                     busy = True
                     self._carry(segment)
                     segment = host.stack.poll_transmit(self.now_ns)
-                if host.stack.events:
-                    busy = True
 
     def inject(self, segment: Segment, delay_ns: int = 0) -> None:
         """Have a segment arrive that nobody sent."""
@@ -183,6 +196,12 @@ class Pipe:
             self.inject(arriving, path.delay_ns + extra_ns)
 
 
+def polled_events(stack: Stack) -> Iterator[tuple[Connection, events.Event]]:
+    """Take a stack's events, each with its connection, until there are none."""
+    while (event := stack.poll_event()) is not None:
+        yield event.connection, event
+
+
 def pump(host: Host, connection: Connection, total: int | bytes) -> None:
     """Have ``host`` write a whole stream, as its connection takes it, and then close."""
     written = 0
@@ -200,8 +219,8 @@ def pump(host: Host, connection: Connection, total: int | bytes) -> None:
             written += taken
         connection.close()
 
-    def on_event(event: events.Event) -> None:
-        if isinstance(event, events.DataWritable) and event.connection is connection:
+    def on_event(subject: Connection, event: events.Event) -> None:
+        if isinstance(event, events.DataWritable) and subject is connection:
             write()
 
     host.on_event = on_event
@@ -220,9 +239,8 @@ class Sink:
         self._host = host
         host.on_event = self.on_event
 
-    def on_event(self, event: events.Event) -> None:
+    def on_event(self, connection: Connection, event: events.Event) -> None:
         """React to an event of the host."""
-        connection = event.connection
         if isinstance(event, events.ConnectionAccepted):
             self.connection = connection
         elif isinstance(event, events.DataReadable):
@@ -235,3 +253,109 @@ class Sink:
         elif isinstance(event, events.PeerFinished):
             self.finished = True
             connection.close()
+
+
+# What an observer sees.
+
+
+def connection_row(connection: Connection) -> dict[str, Any]:
+    """Return a connection's row of the results' table, in its columns."""
+    return connection_columns(connection)
+
+
+def subflow_rows(connection: Connection) -> list[dict[str, Any]]:
+    """Return the rows of a connection's subflows, in the order in which they were opened."""
+    return [subflow_columns(connection, subflow) for subflow in connection.subflows]
+
+
+def subflow_paths(connection: Connection) -> list[SubflowPath]:
+    """Return the connection's subflows as its path manager sees them, opening ones included."""
+    return [subflow_path(subflow) for subflow in connection.subflows]
+
+
+def usable_paths(connection: Connection) -> list[SubflowPath]:
+    """Return those that may be given data: established, confirmed and not closing."""
+    return [subflow_path(subflow) for subflow in connection.usable]
+
+
+def sends_mappings(connection: Connection) -> bool:
+    """Say whether what is sent has mappings: false after a fallback, of either kind."""
+    return connection.mptcp and not connection.tx_infinite
+
+
+def is_fully_established(connection: Connection) -> bool:
+    """Say whether the peer has proved to know our key (RFC 8684 section 3.1)."""
+    return connection.fully_established
+
+
+def backlog_bytes(connection: Connection) -> dict[int, int]:
+    """Return by subflow how much it was given that waits for room in its window."""
+    return {one.subflow_id: one.backlog.waiting_bytes for one in connection.subflows}
+
+
+def flights(connection: Connection) -> list[tuple[int, int]]:
+    """Return what is in flight (RFC 6675's pipe) and the most that may be, subflow by subflow.
+
+    The most is the congestion window and a segment, since a tail loss probe may exceed the window
+    (RFC 8985 section 7.3). Subflows that recover from losses are left out: their window may have
+    shrunk below what is in flight.
+    """
+    senders = [subflow.sender for subflow in connection.subflows]
+    return [
+        (sender.in_flight_bytes(), int(sender.congestion.cwnd_bytes) + sender.mss_bytes)
+        for sender in senders
+        if not sender.in_recovery and not sender.in_loss
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a connection keeps and a peer might make grow."""
+
+    subflows: int
+    announced_addresses: int
+    signals: int
+    """Options that wait for an ACK of their own."""
+    mappings: int
+    """Received ones, of the subflow that has most."""
+    buffered_bytes: int
+    """Received and not read, in order or not."""
+    least_flight_bytes: int
+    """The smallest pipe of its subflows: never below zero."""
+
+
+def holdings(connection: Connection) -> Holdings:
+    """Return what a connection keeps."""
+    buffer, subflows = connection.receive_buffer, connection.subflows
+    return Holdings(
+        len(subflows),
+        len(connection.paths.remotes),
+        len(connection.paths.signals),
+        max((len(subflow.mappings) for subflow in subflows), default=0),
+        buffer.readable_bytes() + buffer.out_of_order_bytes(),
+        min((subflow.sender.in_flight_bytes() for subflow in subflows), default=0),
+    )
+
+
+def description(connection: Connection) -> str:
+    """Return the state of a connection and its subflows, for the message of a failed test."""
+    send, buffer = connection.send, connection.receive_buffer
+    lines = [
+        f"mptcp {connection.mptcp} full {connection.fully_established} "
+        f"why {connection.fallback_reason!r} written {send.buffer.written_offset} "
+        f"sent {send.sent_offset} acked {send.buffer.acked_offset} edge {send.window_end} "
+        f"fin {send.finished} {send.fin_sent} {send.fin_acked} rcv_nxt {buffer.rcv_nxt} "
+        f"ooo {buffer.out_of_order_bytes()} peer finished {connection.peer_finished} "
+        f"reinject {len(send.reinject)}"
+    ]
+    for subflow in connection.subflows:
+        sender = subflow.sender
+        lines.append(
+            f"  {subflow.subflow_id} {subflow.state.value} confirmed {subflow.confirmed} "
+            f"una {sender.snd_una} nxt {sender.snd_nxt} out {sender.queue.out_bytes} "
+            f"cwnd {sender.congestion.cwnd_bytes} pipe {sender.in_flight_bytes()} "
+            f"lost {sender.queue.lost_bytes} rto {sender.rto_deadline_ns} "
+            f"recovery {sender.in_recovery} {sender.in_loss} stale {subflow.view.stale} "
+            f"rcv_nxt {subflow.receiver.rcv_nxt} held {subflow.held_bytes()}"
+        )
+    return "\n".join(lines)

@@ -18,6 +18,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
+from tests.times import MS
 
 from mptcplab.linux.emulator import EmulatedLink, EmulatorError, open_tap
 from mptcplab.linux.kernel import rtnl
@@ -26,7 +27,6 @@ from mptcplab.network.parameters import ChannelParameters
 
 pytestmark = [pytest.mark.kernel, pytest.mark.program("ip")]
 
-MS = 1_000_000
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
 ADDRESSES = ("10.98.0.1/24", "10.98.0.2/24")
 ADDRESSES6 = ("fd98::1/64", "fd98::2/64")
@@ -269,6 +269,7 @@ def test_the_emulator_dies_with_its_parent() -> None:
             os.close(emulator)
 
 
+@pytest.mark.slow
 def test_links_are_what_they_were_asked_to_be() -> None:
     """The fidelity benchmark, in small; delays by their median."""
     bench = Path(__file__).parents[3] / "bench" / "link_fidelity.py"

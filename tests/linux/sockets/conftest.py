@@ -31,6 +31,7 @@ from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.path_managers import InitialOnly, PathManager
 from mptcplab.stack.schedulers import SCHEDULERS
 from mptcplab.stack.stack import Stack
+from mptcplab.stack.testing import usable_paths
 from mptcplab.wire.mptcp import Dss, MptcpOption
 from mptcplab.wire.segment import Segment
 
@@ -357,7 +358,7 @@ class Interop:
     def subflows(self, ours: ConnectionSocket) -> int:
         """How many subflows are established."""
         with self.host.lock:
-            return len(ours.connection.usable)
+            return len(usable_paths(ours.connection))
 
     def exchange(self, ends: Ends, size: int, finish: bool = True) -> None:
         """Stream both ways, one after the other, and compare digests."""

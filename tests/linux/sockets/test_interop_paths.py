@@ -20,6 +20,7 @@ from mptcplab.stack.path_managers import (
     PathManager,
 )
 from mptcplab.stack.schedulers import SCHEDULERS
+from mptcplab.stack.testing import usable_paths
 from mptcplab.wire.ip import parse_address
 from mptcplab.wire.mptcp import (
     DSS,
@@ -78,7 +79,7 @@ def on_both(lab: Lab, *boxes: Middlebox, checksum: bool = False) -> Interop:
 def settle(pair: Interop, ends: Ends, subflows: int) -> None:
     """Exchange a little, which a join presupposes, and wait for the subflows."""
     pair.exchange(ends, 10_000, finish=False)
-    ends[0].wait_for(lambda state: len(state.connection.usable) >= subflows)
+    ends[0].wait_for(lambda state: len(usable_paths(state.connection)) >= subflows)
 
 
 def transfer(pair: Interop, ends: Ends, size: int, upload: bool) -> None:
@@ -127,7 +128,7 @@ def test_our_announcement_is_used_and_echoed(lab: Lab, as_client: bool) -> None:
     pair.exchange((ours, theirs), 10_000, finish=False)
     lab.eventually(lambda: "AddAddr" in pair.kernel.counters(), "our ADD_ADDR")
     if not as_client:
-        ours.wait_for(lambda state: len(state.connection.usable) == 2)
+        ours.wait_for(lambda state: len(usable_paths(state.connection)) == 2)
     lab.eventually(
         lambda: any(
             isinstance(option, AddAddr) and option.echo and not way
@@ -162,7 +163,7 @@ def test_ipv4_and_ipv6_in_one_connection(lab: Lab, as_client: bool) -> None:
     pair.exchange((ours, theirs), 10_000, finish=False)
 
     def has_both(state: StreamState) -> bool:
-        return {len(subflow.local) for subflow in state.connection.usable} == {4, 16}
+        return {len(path.local_address) for path in usable_paths(state.connection)} == {4, 16}
 
     ours.wait_for(has_both)
     pair.exchange((ours, theirs), SIZE)
@@ -178,7 +179,7 @@ def test_the_kernel_withdraws_an_address(lab: Lab) -> None:
     settle(pair, (ours, theirs), 2)
     pair.kernel.ip("mptcp", "endpoint", "del", "id", "9")
     ours.wait_for(lambda state: any(event.kind == "address-removed" for event in state.log))
-    ours.wait_for(lambda state: len(state.connection.usable) == 1)
+    ours.wait_for(lambda state: len(usable_paths(state.connection)) == 1)
     pair.exchange((ours, theirs), SIZE)
     assert not pair.kernel.unprovoked("MPRstRx")
 
@@ -191,7 +192,8 @@ def test_we_withdraw_an_address_whose_link_went_down(lab: Lab) -> None:
     pair.host.set_link_up(pair.links[1], False)
     lab.eventually(lambda: "RmAddr" in pair.kernel.counters(), "our REMOVE_ADDR")
     with pair.host.lock:
-        assert all(subflow.local in pair.links[0].addresses for subflow in ours.connection.usable)
+        local = {path.local_address for path in usable_paths(ours.connection)}
+        assert local <= set(pair.links[0].addresses)
     # The kernel may itself have joined our other addresses on the first link.
     lab.eventually(
         lambda: lab.info(theirs)["subflows"] == pair.subflows(ours) - 1, "the end of the subflow"
@@ -200,7 +202,7 @@ def test_we_withdraw_an_address_whose_link_went_down(lab: Lab) -> None:
     pair.exchange((ours, theirs), SIZE, finish=False)
     assert pair.counts[1].payload_bytes[False] == before
     pair.host.set_link_up(pair.links[1], True)
-    ours.wait_for(lambda state: len(state.connection.usable) >= 2)
+    ours.wait_for(lambda state: len(usable_paths(state.connection)) >= 2)
     pair.exchange((ours, theirs), SIZE)
     assert pair.counts[0].saw(RemoveAddr, True)
     assert not pair.kernel.unprovoked(
@@ -231,8 +233,8 @@ def test_the_kernel_makes_a_subflow_backup(lab: Lab) -> None:
     ours.wait_for(lambda state: any(event.kind == "subflow-priority" for event in state.log))
     assert any(count.saw(MpPrio, False) for count in pair.counts)
     with pair.host.lock:
-        joined = [subflow for subflow in ours.connection.usable if not subflow.initial]
-        assert [subflow.backup_remote for subflow in joined] == [True]
+        (joined,) = [path for path in usable_paths(ours.connection) if path.subflow_id != 0]
+        assert joined.backup
     pair.exchange((ours, theirs), SIZE)
     assert not pair.kernel.unprovoked()
 
@@ -293,7 +295,7 @@ def test_all_subflows_die_and_new_ones_join(lab: Lab, upload: bool) -> None:
     for link in pair.links:
         pair.host.set_link_up(link, False)
     with pair.host.lock:
-        assert not ours.connection.usable
+        assert not usable_paths(ours.connection)
     lab.eventually(lambda: lab.info(theirs)["fallback"] == 0, "the connection without subflows")
     for link in pair.links:
         pair.host.set_link_up(link, True)
@@ -316,10 +318,10 @@ def test_the_kernel_loses_all_subflows_and_joins_again(lab: Lab) -> None:
     ours, theirs = pair.accept()
     pair.exchange((ours, theirs), 10_000, finish=False)
     pair.kernel.ip("mptcp", "endpoint", "del", "id", "0", "10.1.0.1")
-    ours.wait_for(lambda state: not state.connection.usable)
+    ours.wait_for(lambda state: not usable_paths(state.connection))
     assert ours.state.closed_for is None
     pair.kernel.ip("mptcp", "endpoint", "add", "10.2.0.1", "id", "9", "subflow")
-    ours.wait_for(lambda state: len(state.connection.usable) == 1)
+    ours.wait_for(lambda state: len(usable_paths(state.connection)) == 1)
     pair.exchange((ours, theirs), SIZE)
     assert not pair.kernel.unprovoked("MPRstTx", "MPRstRx")
 
@@ -336,7 +338,7 @@ def test_a_stripped_mp_join_costs_only_the_subflow(lab: Lab, as_client: bool) ->
     pair.exchange((ours, theirs), SIZE)
     with pair.host.lock:
         assert ours.state.mptcp
-        assert all(subflow.initial for subflow in ours.connection.usable)
+        assert {path.subflow_id for path in usable_paths(ours.connection)} <= {0}
     assert lab.info(theirs)["fallback"] == 0
 
 

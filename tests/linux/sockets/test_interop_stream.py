@@ -45,6 +45,7 @@ def test_bulk_both_ways(lab: Lab, as_client: bool, address: str, checksum: bool)
     assert not pair.kernel.unprovoked()
 
 
+@pytest.mark.slow
 @ROLES
 def test_200_megabytes_each_way(lab: Lab, as_client: bool) -> None:
     size = 200_000_000
@@ -115,6 +116,7 @@ NAT: tuple[str, Callable[[], Middlebox]] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make_box", "as_client"),
     [

@@ -42,6 +42,7 @@ def connect(lab: Lab, relayed: Relayed, address: str = "10.1.0.2") -> tuple[sock
     return client, server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["10.1.0.2", "fd00:1::2"])
 @pytest.mark.parametrize(
     "box",

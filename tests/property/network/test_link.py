@@ -8,16 +8,17 @@ from fractions import Fraction
 from itertools import pairwise
 from random import Random
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.search import cases
+from tests.times import SECOND
 
 from mptcplab.loop import NEVER
 from mptcplab.network.counters import ChannelCounters
 from mptcplab.network.link import ChannelModel
 from mptcplab.network.parameters import CapacityTrace, ChannelParameters
 from mptcplab.network.piece import Piece
-
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,16 @@ scripts = st.lists(st.tuples(offers(), st.none() | parameters), max_size=30)
 lateness = st.sampled_from([0, 0, 1000, 2_000_000])
 
 
+STOPPED = ChannelParameters(rate_bps=None, trace=CapacityTrace(((0, 0),), None))
+SMALL = Offer(0, 1, 60, 60)
+
+
+# A packet waits at rate 0 until the link has no rate any more; told late of the next one, the link
+# sent that one before it.
+@pytest.mark.slow
+@example([(SMALL, None), (replace(SMALL, gap_ns=1), ChannelParameters())], STOPPED, 0, 1000)
 @given(scripts, parameters, st.integers(), lateness)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=cases(150))
 def test_every_packet_is_delivered_or_counted_and_trains_come_out_as_they_went_in(
     script: list[tuple[Offer, ChannelParameters | None]],
     first: ChannelParameters,
@@ -175,8 +184,9 @@ finite = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(offers(), min_size=1, max_size=40), finite, st.sampled_from([1, 100_000, 10**9]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=cases(150))
 def test_trains_fare_as_their_packets_would_one_by_one(
     script: list[Offer], asked: ChannelParameters, piece_ns: int
 ) -> None:
@@ -205,8 +215,9 @@ def test_trains_fare_as_their_packets_would_one_by_one(
     assert not expected
 
 
+@pytest.mark.slow
 @given(st.lists(offers(), min_size=1, max_size=40), finite, st.integers(10**5, 10**10))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=cases(100))
 def test_the_rate_is_not_exceeded_over_any_window(
     script: list[Offer], asked: ChannelParameters, second_rate: int
 ) -> None:
@@ -229,8 +240,9 @@ def test_the_rate_is_not_exceeded_over_any_window(
         assert (after - before) * 8 * SECOND <= (later_ns - earlier_ns + 1) * (asked.rate_bps or 0)
 
 
+@pytest.mark.slow
 @given(st.lists(offers(), max_size=20), parameters, st.integers())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=cases(50))
 def test_equal_seeds_give_equal_links(
     script: list[Offer], asked: ChannelParameters, seed: int
 ) -> None:

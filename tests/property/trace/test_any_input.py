@@ -6,8 +6,10 @@ import gzip
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.search import cases
 
 from mptcplab import trace
 from mptcplab.trace.output.explain import explanation
@@ -35,7 +37,8 @@ def digest(data: bytes) -> None:
         list(packet_lines(capture, None))
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=cases(60))
 @given(st.data())
 def test_damaged_captures(choices: st.DataObject) -> None:
     """Some bytes changed, some removed, some repeated."""
@@ -57,7 +60,8 @@ def test_damaged_captures(choices: st.DataObject) -> None:
     digest(bytes(data))
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=cases(60))
 @given(st.integers(0, len(SEEDS) - 1), st.binary(max_size=2000))
 def test_noise_after_a_valid_start(seed: int, noise: bytes) -> None:
     digest(SEEDS[seed][: 24 + len(noise)] + noise)

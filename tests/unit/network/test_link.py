@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from tests.times import MS
 
 from mptcplab.loop import NEVER
 from mptcplab.network.link import ChannelModel
@@ -18,7 +19,6 @@ from mptcplab.network.parameters import (
 )
 from mptcplab.network.piece import Piece
 
-MS = 1_000_000
 FRAME = 1514
 
 
@@ -260,6 +260,7 @@ def test_where_reordering_is_allowed_a_shorter_delay_overtakes() -> None:
     assert [p.item for p in drain(link)] == ["fast", "slow"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", JitterDistribution)
 @pytest.mark.parametrize("reorder", [False, True])
 def test_jitter_is_drawn_as_declared(distribution: JitterDistribution, reorder: bool) -> None:

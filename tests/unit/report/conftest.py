@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.times import SECOND
 
 from mptcplab.network.topology import Channel, Host, Interface, InterfaceEnd, Link, Nic, Topology
 from mptcplab.results.run import Run
@@ -12,7 +13,6 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Expectation, Flow, Measured, Report, Scenario
 from mptcplab.scenario.to_json import as_plain
 
-SECOND = 1_000_000_000
 MEGABYTE = 1_000_000
 
 

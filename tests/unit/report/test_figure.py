@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from mptcplab.report.figure import draw_throughput
 from mptcplab.results.run import Run
 
 
+@pytest.mark.slow
 def test_png_and_svg_are_drawn_and_name_links_and_actions(run: Run, tmp_path: Path) -> None:
     png, svg = draw_throughput(run, tmp_path / "throughput")
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -14,12 +17,14 @@ def test_png_and_svg_are_drawn_and_name_links_and_actions(run: Run, tmp_path: Pa
         assert f"<!-- {words}" in text or words in text
 
 
+@pytest.mark.slow
 def test_the_same_run_draws_the_same_bytes(run: Run, tmp_path: Path) -> None:
     first = draw_throughput(run, tmp_path / "a")
     second = draw_throughput(run, tmp_path / "b")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
+@pytest.mark.slow
 def test_a_run_without_traffic_still_draws(run: Run, tmp_path: Path) -> None:
     (run.folder / "flows.parquet").unlink()
     (run.folder / "links.parquet").unlink()
@@ -30,6 +35,7 @@ def test_a_run_without_traffic_still_draws(run: Run, tmp_path: Path) -> None:
     assert draw_throughput(empty, tmp_path / "throughput")[0].exists()
 
 
+@pytest.mark.slow
 def test_links_in_series_have_no_sum(run: Run, tmp_path: Path) -> None:
     for link, ends in zip(
         run.scenario["topology"]["links"],
@@ -42,6 +48,7 @@ def test_links_in_series_have_no_sum(run: Run, tmp_path: Path) -> None:
     assert "goodput of the flows" in text
 
 
+@pytest.mark.slow
 def test_several_flows_and_their_links_are_drawn(run: Run, tmp_path: Path) -> None:
     run.scenario["flows"].append({**run.scenario["flows"][0], "name": "other"})
     run.scenario["title"] = ""

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from mptcplab.report.figure import draw_side_by_side
 from mptcplab.report.sweep import Row, Variant, draw_sweep, rows_of
 from mptcplab.results.run import Run
@@ -26,6 +28,7 @@ def test_testbeds_are_compared_link_by_link(run: Run) -> None:
     assert rows[2] == Row("two, stage 1 (0 to 4 s)", {"linux": 8e6, "simulated": 8e6}, ())
 
 
+@pytest.mark.slow
 def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
     variants = [
         Variant("small", [value(12_000_000)], (), {"linux": run, "simulated": run}),
@@ -38,6 +41,7 @@ def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
         assert f"<!-- {words}" in text
 
 
+@pytest.mark.slow
 def test_testbeds_stand_side_by_side(run: Run, tmp_path: Path) -> None:
     runs = {"linux": run, "simulated": run}
     _, svg = draw_side_by_side("tiny", runs, [value(16_000_000)], tmp_path / "both")
@@ -46,6 +50,7 @@ def test_testbeds_stand_side_by_side(run: Run, tmp_path: Path) -> None:
         assert text.count(f"<!-- {words}") == 1, words
 
 
+@pytest.mark.slow
 def test_several_flows_are_told_by_link_where_the_report_gives_links(
     run: Run, tmp_path: Path
 ) -> None:

@@ -138,6 +138,7 @@ def test_buffers_are_what_iperf_doubles(name: str, megabytes: int) -> None:
     assert flow.write_bytes == 65536
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", "CDEFGI")
 def test_sweeps(name: str) -> None:
     scenario = load(name)

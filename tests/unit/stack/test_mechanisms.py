@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.times import MS, SECOND
 
 from mptcplab.stack.mptcp.dsn import unwrap
 from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
@@ -18,8 +19,6 @@ from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sent import Sent, SentQueue
 from mptcplab.stack.tcp.state import CLOSED, TRANSITIONS, Change, State, next_state
 
-MILLISECOND_NS = 1_000_000
-
 
 def test_every_state_can_be_left_and_only_listed_changes_happen() -> None:
     assert {state for state, _ in TRANSITIONS} == set(State) - {State.TIME_WAIT}
@@ -30,25 +29,25 @@ def test_every_state_can_be_left_and_only_listed_changes_happen() -> None:
 
 def test_rto_follows_rfc_6298_with_the_minimum_on_the_variation() -> None:
     rtt = RttEstimator()
-    assert rtt.rto_ns == 1_000 * MILLISECOND_NS
-    rtt.add_sample(100 * MILLISECOND_NS, 0)
-    assert rtt.srtt_ns == 100 * MILLISECOND_NS
-    assert rtt.rttvar_ns == 50 * MILLISECOND_NS
-    assert rtt.rto_ns == 300 * MILLISECOND_NS
-    rtt.add_sample(180 * MILLISECOND_NS, 1)
-    assert rtt.srtt_ns == 110 * MILLISECOND_NS
+    assert rtt.rto_ns == SECOND
+    rtt.add_sample(100 * MS, 0)
+    assert rtt.srtt_ns == 100 * MS
+    assert rtt.rttvar_ns == 50 * MS
+    assert rtt.rto_ns == 300 * MS
+    rtt.add_sample(180 * MS, 1)
+    assert rtt.srtt_ns == 110 * MS
     assert rtt.rttvar_ns == 57_500_000
     rtt.back_off()
-    assert rtt.rto_ns == 2 * 340 * MILLISECOND_NS
+    assert rtt.rto_ns == 2 * 340 * MS
     rtt.reset_backoff()
-    assert rtt.rto_ns == 340 * MILLISECOND_NS
+    assert rtt.rto_ns == 340 * MS
 
 
 def test_backoff_stops_at_the_maximum() -> None:
-    rtt = RttEstimator(max_rto_ns=5_000 * MILLISECOND_NS)
+    rtt = RttEstimator(max_rto_ns=5 * SECOND)
     for _ in range(10):
         rtt.back_off()
-    assert rtt.rto_ns == 5_000 * MILLISECOND_NS
+    assert rtt.rto_ns == 5 * SECOND
 
 
 def queue_of(*edges: int) -> SentQueue:
@@ -102,6 +101,7 @@ def test_lost_then_resent_then_acknowledged() -> None:
     assert len(queue) == 0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 400), st.integers(1, 120)), max_size=60)
 )
@@ -162,9 +162,10 @@ def test_paws() -> None:
     receiver.note_timestamp(0, 1000, 0)
     assert receiver.paws_rejects(999, 1)
     assert not receiver.paws_rejects(1000, 1)
-    assert not receiver.paws_rejects(999, 25 * 86_400 * 1_000 * MILLISECOND_NS)
+    assert not receiver.paws_rejects(999, 25 * 86_400 * SECOND)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(1, 80)), max_size=60),
 )
@@ -219,6 +220,7 @@ def test_outstanding_pieces_split_by_carrier() -> None:
     assert head.carriers == 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 100), st.integers(1, 30)), max_size=40))
 def test_range_set(steps: list[tuple[bool, int, int]]) -> None:
     ranges = RangeSet()

@@ -54,6 +54,7 @@ def test_lengths_cannot_be_read_as_bytes() -> None:
     assert buffer.read_length(100) == 10
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 14),
     st.integers(500, 3_000_000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.times import MS
 
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.congestion.newreno import NewReno
@@ -12,7 +13,6 @@ from mptcplab.stack.tcp.sender import Sender
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
 
 MSS = 1400
-MS = 1_000_000
 MOST = 524_280
 AMPLE = 1 << 30
 

@@ -10,13 +10,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.keys import KEY_A, KEY_B
 
 from mptcplab.trace.files import capture as capture_file
 from mptcplab.trace.follow import flow_table, mappings
 from mptcplab.trace.output.explain import explanation
 from mptcplab.trace.output.tables import tables
-
-KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -45,6 +44,7 @@ def _joins(build: ModuleType, count: int) -> bytes:
     return bytes(build.pcap(packets))
 
 
+@pytest.mark.slow
 def test_many_joins_to_one_connection(build: ModuleType, read: Any) -> None:
     few, many = (_joins(build, count) for count in (1000, 8000))
     traces: list[Any] = []
@@ -60,6 +60,7 @@ def test_many_joins_to_one_connection(build: ModuleType, read: Any) -> None:
     assert long < 8 * 4 * max(short, 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [0, 1])
 def test_a_flood_of_connections(build: ModuleType, read: Any, version: int) -> None:
     packets = []
@@ -93,6 +94,7 @@ def test_a_capture_of_a_century(build: ModuleType, read: Any) -> None:
     assert 0 < tables(capture)["flows"].num_rows <= 1_000_000
 
 
+@pytest.mark.slow
 def test_many_flows_without_a_start(build: ModuleType, read: Any) -> None:
     """Each is compared with the few that are like it."""
 

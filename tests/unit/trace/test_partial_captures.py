@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.keys import KEY_A, KEY_B
 
 from mptcplab.trace.files import capture as capture_file
 from mptcplab.trace.findings.events import RETURNED, stage_events
@@ -16,7 +17,6 @@ from mptcplab.trace.output.explain import explain_ends
 from mptcplab.trace.two_captures import are_two_ends, open_ends
 
 HANDOVER = Path(__file__).parents[2] / "captures" / "handover.pcap.gz"
-KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
 
 
 def _without_first(data: bytes, count: int) -> bytes:

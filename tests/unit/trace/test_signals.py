@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, Final
 
 import pytest
+from tests.keys import KEY_A, KEY_B, NONCE_A, NONCE_B
 from tests.unit.trace.tshark_rows import check_against, fields_of
 
 from mptcplab import trace
@@ -40,9 +41,9 @@ from mptcplab.wire.mptcp import (
 
 CLIENT, SERVER = "10.0.0.1", "192.0.2.1"
 SECOND: Final = "10.0.1.1"
-KEYS = (0x27A593689649F740, 0x32286731AF0C9BC2)
+KEYS = (KEY_A, KEY_B)
 SAME_TOKEN = (50799, 58968)  # two keys, found by trying, whose tokens are the same
-NONCES = (0x58817B12, 0x834BEDC4)
+NONCES = (NONCE_A, NONCE_B)
 
 
 class Talk:
@@ -105,6 +106,7 @@ def said(connection: trace.Connection, kind: str) -> list[str]:
     return [event.text for event in connection.events if event.kind == kind]
 
 
+@pytest.mark.slow
 @pytest.mark.program("tshark")
 def test_every_signal_decodes_as_in_tshark(build: ModuleType, tmp_path: Path) -> None:
     talk = Talk(build)

@@ -27,6 +27,7 @@ def _truth(capture: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.name)
 def test_every_packet_decodes_as_in_tshark(capture: Path) -> None:
     check_against(capture, _truth(capture))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.keys import IDSN_A, KEY_A, KEY_B
 
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.error import WireError
@@ -60,8 +61,7 @@ def segment(
 
 
 DATA = bytes(range(200))
-KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
-DSN = 0x105A2AD7D0ABC3FD
+DSN = IDSN_A + 1
 CASES: list[Segment] = [
     segment(SYN, MpCapable(1)),
     segment(SYN, MpCapable(0, 0x81, KEY_A)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.keys import IDSN_A, IDSN_B, KEY_A, KEY_B, NONCE_A, NONCE_B
 
 from mptcplab.wire.checksum import add_sums, dss_checksum, ones_sum
 from mptcplab.wire.ip import parse_address
@@ -19,12 +20,6 @@ from mptcplab.wire.mptcp import (
 )
 from mptcplab.wire.mptcp_decode import decode_mptcp
 
-KEY_A = 0x27A593689649F740
-KEY_B = 0x32286731AF0C9BC2
-NONCE_A = 0x58817B12
-NONCE_B = 0x834BEDC4
-IDSN_A = 0x105A2AD7D0ABC3FC
-IDSN_B = 0x730C1714C35DE568
 HMAC_A = "257ba62383ee2af1c9c08caf55cc919a60102079" + "9224c8501c95f6dbe6f18edc"
 HMAC_B = "9ca9a789f0b87bc9" + "7954218f78e4bba8795ca67d6cd37d1b4da6dca94a84fe90"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mptcplab.linux.emulator.reading import Lateness
+from tests.times import US
 
-US = 1000
+from mptcplab.linux.emulator.reading import Lateness
 
 
 def test_quantiles_are_upper_bounds_within_one_step() -> None:

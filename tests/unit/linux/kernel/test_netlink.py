@@ -24,6 +24,7 @@ from mptcplab.linux.kernel.netlink import (
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 0x3FFF), st.binary(max_size=40)), max_size=8))
 def test_attributes_round_trip(wanted: list[tuple[int, bytes]]) -> None:
     assert attribute_list(b"".join(attribute(kind, value) for kind, value in wanted)) == wanted

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.times import MS
+
 from mptcplab.linux.measure.last_samples import LastSamples
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.loop import VirtualLoop
 from mptcplab.scenario.model import Flow
-
-MS = 1_000_000
 
 
 class Held:

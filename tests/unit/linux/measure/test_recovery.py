@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from tests.times import MS
+
 from mptcplab.linux.measure.recovery import ReturnWatch
 from mptcplab.loop import VirtualLoop
 
-MS = 1_000_000
 RATE_BPS = 100_000_000
 
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+from tests.times import MS
+
 from mptcplab.linux.measure.timeline import Timeline, describe
 from mptcplab.loop import VirtualLoop
 from mptcplab.scenario.model import Action
-
-MS = 1_000_000
 
 
 def action(at_ms: int, verb: str, target: str = "lan1") -> Action:

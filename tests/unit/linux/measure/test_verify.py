@@ -4,6 +4,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 import pytest
+from tests.times import MS
 
 from mptcplab.linux.measure.verify import (
     BusyInterval,
@@ -22,7 +23,6 @@ from mptcplab.linux.measure.verify import (
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Path, Topology
 from mptcplab.scenario.model import Expectation, Flow
 
-MS = 1_000_000
 A, B = InterfaceEnd("a", "eth0"), InterfaceEnd("b", "eth0")
 PATH = Path(A, ip_interface("10.0.0.1/24"), B, ip_interface("10.0.0.2/24"), ("wan",))
 

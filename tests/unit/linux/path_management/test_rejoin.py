@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+from tests.times import MS
+
 from mptcplab.linux.path_management.rejoin import Rejoining
 from mptcplab.loop import VirtualLoop
-
-MS = 1_000_000
 
 
 class Peer:

@@ -171,6 +171,7 @@ def test_harm_is_noticed_and_located(tmp_path: Path, workers: list[Worker], harm
     assert (done["bytes"] == SIZE) == (harm is flip)
 
 
+@pytest.mark.slow
 def test_a_stop_ends_a_sender_that_waits_for_room(tmp_path: Path, workers: list[Worker]) -> None:
     stuck = threading.Event()
     moved = threading.Event()

@@ -22,6 +22,7 @@ def test_it_is_a_schema(section: object) -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema(section))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", sorted(DATA.glob("e*/*.toml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.times import MS
 
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.congestion.base import (
@@ -14,7 +15,7 @@ from mptcplab.stack.congestion.base import (
 from mptcplab.stack.congestion.newreno import NewReno
 
 MSS = 1400
-RTT_NS = 10_000_000
+RTT_NS = 10 * MS
 
 
 def reno(cwnd_segments: int = 10, ssthresh_segments: int = 0) -> NewReno:

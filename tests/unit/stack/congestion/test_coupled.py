@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.times import MS
 
 from mptcplab.stack.congestion.balia import Balia
 from mptcplab.stack.congestion.base import AckSample, CongestionControl, CongestionGroup
@@ -15,7 +16,6 @@ from mptcplab.stack.congestion.lia import Lia, lia_alpha
 from mptcplab.stack.congestion.olia import Olia, OliaLinux
 
 MSS = 1000
-MS = 1_000_000
 
 
 @dataclass
@@ -99,6 +99,7 @@ def lia_increase(paths: list[Path], index: int) -> Fraction:
     return min(alpha / total, Fraction(1, paths[index].window))
 
 
+@pytest.mark.slow
 @given(paths=paths_strategy)
 def test_lia_against_exact_fractions(paths: list[Path]) -> None:
     for index in range(len(paths)):
@@ -127,6 +128,7 @@ def olia_increase(paths: list[Path], index: int, quality: str) -> Fraction:
     return Fraction(path.window, path.rtt**2) / rates**2 + shift / path.window
 
 
+@pytest.mark.slow
 @given(paths=paths_strategy, quality=st.sampled_from(["draft", "linux"]))
 def test_olia_against_sets_and_fractions(paths: list[Path], quality: str) -> None:
     kind = Olia if quality == "draft" else OliaLinux
@@ -184,6 +186,7 @@ def balia_increase(paths: list[Path], index: int) -> Fraction:
     return (own + best) * (4 * own + best) / (10 * sum(rates) ** 2 * paths[index].window)
 
 
+@pytest.mark.slow
 @given(paths=paths_strategy)
 def test_balia_against_the_kernels_form(paths: list[Path]) -> None:
     for index in range(len(paths)):

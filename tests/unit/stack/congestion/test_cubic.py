@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from tests.times import MS
 
 from mptcplab.stack.congestion.base import AckSample, CongestionGroup
 from mptcplab.stack.congestion.cubic import Cubic, CubicHyStart
 
 MSS = 1000
-RTT_NS = 100_000_000
+RTT_NS = 100 * MS
 
 
 def drive(control: Cubic, start_ns: int, rounds: int) -> list[tuple[float, float]]:

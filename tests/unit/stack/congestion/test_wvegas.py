@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.times import MS
 
 from mptcplab.stack.congestion.base import AckSample, CongestionGroup
 from mptcplab.stack.congestion.wvegas import WVegas
 
 MSS = 1000
-MS = 1_000_000
 
 
 def made(window: int, ssthresh: int, group: CongestionGroup | None = None) -> WVegas:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tests.addresses import A6, CLIENT, PORT, SERVER
+from tests.times import SECOND
 
 from mptcplab.stack.path_managers import Endpoint, EndpointFlag, Endpoints, Limits
 from mptcplab.stack.path_managers.base import (
@@ -19,14 +21,13 @@ from mptcplab.stack.path_managers.base import (
     SubflowState,
 )
 from mptcplab.stack.path_managers.link_aware import LinkAwareEndpoints
+from mptcplab.wire.ip import parse_address
 
-S = 1_000_000_000
-A1, A2, A3 = bytes([10, 0, 1, 1]), bytes([10, 0, 2, 1]), bytes([10, 0, 3, 1])
-B1, B2, B3 = bytes([10, 0, 1, 2]), bytes([10, 0, 2, 2]), bytes([10, 0, 3, 2])
-V6 = bytes(15) + b"\1"
-PORT = 5001
+A1, A2, A3 = map(parse_address, CLIENT)
+B1, B2, B3 = map(parse_address, SERVER)
+V6 = parse_address(A6)
 INITIAL = RemoteAddress(0, B1, PORT)
-SECOND = RemoteAddress(5, B2, PORT)
+FURTHER = RemoteAddress(5, B2, PORT)
 
 LIMITS = Limits()
 SUBFLOW, SIGNAL = EndpointFlag.SUBFLOW, EndpointFlag.SIGNAL
@@ -107,7 +108,7 @@ def test_default_limits_are_those_of_linux() -> None:
     assert Limits() == Limits(subflows=2, add_addr_accepted=0)
     view = a_view()
     manager = Endpoints([], Limits())
-    assert announce(view, manager, SECOND) == []
+    assert announce(view, manager, FURTHER) == []
 
 
 def test_room_that_a_dead_subflow_leaves_goes_to_an_untried_endpoint() -> None:
@@ -136,7 +137,7 @@ def test_signal_and_subflow_does_both() -> None:
 
 def test_an_announced_address_is_joined_from_where_routing_says() -> None:
     manager, view = Endpoints(plain(SUBFLOW), Limits(2, 1)), a_view()
-    assert announce(view, manager, SECOND) == [OpenSubflow(0, b"", SECOND)]
+    assert announce(view, manager, FURTHER) == [OpenSubflow(0, b"", FURTHER)]
     # The second exceeds the limit on accepted addresses, until the first is removed.
     third = RemoteAddress(6, B3, PORT)
     assert announce(view, manager, third) == []
@@ -156,13 +157,13 @@ def test_fullmesh_endpoints_join_announced_addresses_and_those_in_use() -> None:
     mesh = SUBFLOW | FULLMESH
     manager, view = Endpoints(plain(mesh, mesh), Limits(8, 8)), a_view()
     assert carry_out(view, manager.on_established(view)) == [OpenSubflow(2, A2, INITIAL)]
-    assert announce(view, manager, SECOND) == [
-        OpenSubflow(0, A1, SECOND),
-        OpenSubflow(2, A2, SECOND),
+    assert announce(view, manager, FURTHER) == [
+        OpenSubflow(0, A1, FURTHER),
+        OpenSubflow(2, A2, FURTHER),
     ]
     # A third endpoint, added later, joins every remote address in use.
     commands = manager.add_endpoint(view, Endpoint(3, A3, mesh))
-    assert commands == [OpenSubflow(3, A3, INITIAL), OpenSubflow(3, A3, SECOND)]
+    assert commands == [OpenSubflow(3, A3, INITIAL), OpenSubflow(3, A3, FURTHER)]
 
 
 def test_laminar_endpoints_serve_one_announced_address_each() -> None:
@@ -170,7 +171,7 @@ def test_laminar_endpoints_serve_one_announced_address_each() -> None:
     view = a_view()
     assert manager.on_established(view) == []
     third, fourth = RemoteAddress(6, B3, PORT), RemoteAddress(7, bytes([10, 9, 9, 9]), PORT)
-    assert announce(view, manager, SECOND) == [OpenSubflow(2, A2, SECOND)]
+    assert announce(view, manager, FURTHER) == [OpenSubflow(2, A2, FURTHER)]
     assert announce(view, manager, third) == [OpenSubflow(3, A3, third)]
     assert announce(view, manager, fourth) == []
 
@@ -195,7 +196,7 @@ def test_a_peer_that_denies_joins_to_its_initial_address() -> None:
     manager, view = Endpoints(plain(SUBFLOW, SUBFLOW), Limits(2, 0)), a_view()
     view.peer_denies_initial = True
     assert manager.on_established(view) == []
-    assert announce(view, manager, SECOND) == [OpenSubflow(2, A2, SECOND)]
+    assert announce(view, manager, FURTHER) == [OpenSubflow(2, A2, FURTHER)]
 
 
 def test_links_are_invisible() -> None:
@@ -257,7 +258,7 @@ def link_aware(*flags: EndpointFlag, limits: Limits | None = None) -> LinkAwareE
 def test_a_link_that_goes_takes_its_subflows_and_brings_them_back() -> None:
     manager, view = link_aware(SUBFLOW, SUBFLOW), a_view()
     carry_out(view, manager.on_established(view))
-    announce(view, manager, SECOND)
+    announce(view, manager, FURTHER)
     for index, local_id, address in ((0, 0, A1), (1, 2, A2)):
         local = view.local_addresses[index]
         before = sorted((one.local_id, one.remote_id) for one in view.subflows)
@@ -305,11 +306,11 @@ def test_a_subflow_that_failed_on_a_live_link_is_tried_again_within_bounds() -> 
             break
         view.now_ns = deadline_ns
         assert manager.on_timeout(view) == [OpenSubflow(2, A2, INITIAL)]
-        waits.append((deadline_ns - failed_ns) // S)
+        waits.append((deadline_ns - failed_ns) // SECOND)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     manager.on_subflow_established(view, path)
     manager.on_subflow_closed(view, path, failed=True)
-    assert manager.deadline_ns() == view.now_ns + S
+    assert manager.deadline_ns() == view.now_ns + SECOND
 
 
 def test_a_subflow_that_failed_with_its_link_down_waits_for_the_link() -> None:
@@ -334,6 +335,6 @@ def test_limits_bind_what_comes_back() -> None:
 
 def test_a_removed_remote_address_is_not_tried_again() -> None:
     manager, view = link_aware(SUBFLOW), a_view()
-    announce(view, manager, SECOND)
+    announce(view, manager, FURTHER)
     manager.on_subflow_closed(view, view.subflows.pop(), failed=True)
     assert manager.on_remote_removed(view, 5) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tests.addresses import A6, B6, CLIENT, PORT, SERVER
+from tests.times import SECOND
 
 from mptcplab.stack.path_managers import (
     FullMesh,
@@ -24,12 +26,11 @@ from mptcplab.stack.path_managers.base import (
     SubflowPath,
     SubflowState,
 )
+from mptcplab.wire.ip import parse_address
 
-S = 1_000_000_000
-A1, A2, A3 = bytes([10, 0, 1, 1]), bytes([10, 0, 2, 1]), bytes([10, 0, 3, 1])
-B1, B2 = bytes([10, 0, 1, 2]), bytes([10, 0, 2, 2])
-V6_A, V6_B = bytes(15) + b"\1", bytes(15) + b"\2"
-PORT = 5001
+A1, A2, A3 = map(parse_address, CLIENT)
+B1, B2, _ = map(parse_address, SERVER)
+V6_A, V6_B = parse_address(A6), parse_address(B6)
 INITIAL = RemoteAddress(0, B1, PORT)
 
 
@@ -169,7 +170,7 @@ def failing(manager: PathManager, view: PathView, path: SubflowPath) -> list[int
         assert manager.on_timeout(view) == []
         view.now_ns = deadline_ns
         assert len(opened(manager.on_timeout(view))) == 1
-        waits.append((deadline_ns - failed_ns) // S)
+        waits.append((deadline_ns - failed_ns) // SECOND)
     return waits
 
 
@@ -199,7 +200,7 @@ def test_a_due_path_whose_ends_are_gone_is_dropped() -> None:
     manager, view = FullMesh(), a_view(A1, A2)
     carry_out(view, manager.on_established(view))
     manager.on_subflow_closed(view, view.subflows.pop(), failed=True)
-    view.now_ns = 2 * S
+    view.now_ns = 2 * SECOND
     view.local_addresses[1].up = False
     assert manager.on_timeout(view) == []
     assert manager.deadline_ns() is None

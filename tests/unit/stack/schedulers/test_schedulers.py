@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from tests.times import MS
 
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.congestion.newreno import NewReno
@@ -26,7 +27,6 @@ from mptcplab.stack.schedulers.redundant import Redundant
 from mptcplab.stack.schedulers.round_robin import RoundRobin
 
 MSS = 1000
-MS = 1_000_000
 
 
 def a_subflow(number: int, rtt_ms: int = 10, cwnd: int = 10, flight: int = 0) -> SubflowView:

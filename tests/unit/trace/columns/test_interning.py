@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from mptcplab.trace.columns.interning import Interner
 
 
+@pytest.mark.slow
 def test_numbers_agree_with_a_dictionary() -> None:
     rng = np.random.default_rng(7)
     table = Interner(2)

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import zstandard
-
-KEY_A, KEY_B = 0x27A593689649F740, 0x32286731AF0C9BC2
-
+from tests.keys import IDSN_A, IDSN_B, KEY_A, KEY_B
 
 SNAP = b"\xaa\xaa\x03\x00\x00\x00\x08\x00"
 WIFI = b"\x88\x02" + bytes(22) + bytes(2) + SNAP  # a data frame with quality of service
@@ -21,7 +19,7 @@ def _handshake(build: ModuleType, v6: bool = False) -> list[bytes]:
     """SYN, SYN/ACK, ACK with keys and 14 bytes of data; the keys are a 6.18 kernel's."""
     one, two = ("fd00::1", "fd00::2") if v6 else ("10.0.0.1", "10.0.0.2")
     ip = build.ipv6 if v6 else build.ipv4
-    data = build.dss(0x730C1714C35DE569, 0x105A2AD7D0ABC3FD, 1, 14)
+    data = build.dss(IDSN_B + 1, IDSN_A + 1, 1, 14)
     return [
         ip(one, two, build.tcp(1024, 80, 100, 0, build.SYN, build.capable())),
         ip(two, one, build.tcp(80, 1024, 500, 101, build.SYN | build.ACK, build.capable(KEY_B))),

@@ -84,6 +84,7 @@ def tshark_times(path: Path) -> list[int | None]:
 RESOLUTIONS = [None, 0, 3, 6, 7, 9, 0x80 | 0, 0x80 | 10, 0x80 | 20, 0x80 | 30]
 
 
+@pytest.mark.slow
 @pytest.mark.program("tshark")
 def test_times_of_every_resolution(tmp_path: Path, syn: bytes) -> None:
     """An interface for each resolution and each time offset, in both byte orders."""
@@ -132,6 +133,7 @@ def one_of_each(syn: bytes, order: str) -> Section:
     return section.simple_packet(syn)
 
 
+@pytest.mark.slow
 @pytest.mark.program("tshark")
 def test_every_kind_of_block(tmp_path: Path, syn: bytes) -> None:
     """Sections of both byte orders in one file, each with interfaces of its own."""
@@ -157,6 +159,7 @@ def test_a_simple_packet_that_is_cut(tmp_path: Path, syn: bytes) -> None:
     assert (int(batch.captured[0]), int(batch.original[0])) == (60, len(syn))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_file_that_ends_anywhere(tmp_path: Path, syn: bytes, order: str) -> None:
     """What is whole counts, what is not is said; never more than that."""
@@ -175,6 +178,7 @@ def test_a_file_that_ends_anywhere(tmp_path: Path, syn: bytes, order: str) -> No
         assert [one.number for one in capture.malformed] == ([count + 1] if cut else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nanoseconds", [False, True])
 def test_a_pcap_file_that_ends_anywhere(
     tmp_path: Path, build: ModuleType, syn: bytes, nanoseconds: bool

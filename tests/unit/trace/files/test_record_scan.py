@@ -21,6 +21,7 @@ def _file(sizes: np.ndarray, payload: bytes, seed: int) -> bytes:
     return b"".join(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "payload",
     [b"", bytes(64), np.array([1_700_000_000, 5, 48, 60], dtype="<u4").tobytes() + bytes(48)],
@@ -77,6 +78,7 @@ def test_records_that_look_like_none(order: str, start_s: int, odd: str) -> None
     assert found.damaged == (odd == "absurd")
 
 
+@pytest.mark.slow
 def test_blocks_of_other_types_between_packets() -> None:
     rng = np.random.default_rng(6)
     out = []
