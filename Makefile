@@ -46,7 +46,7 @@ $(VENV)/.created:
 $(VENV)/.installed: $(VENV)/.created requirements.lock pyproject.toml setup.py
 	@echo "Installing mptcplab and what it needs into $(VENV) (about a minute)."
 	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@MPTCPLAB_COMPILE=0 $(PIP) install --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -qq src
 	@touch $@
 

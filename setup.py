@@ -111,7 +111,9 @@ def can_compile() -> bool:
 
 
 def compiled_modules() -> list[Extension]:
-    """Translate the modules above to C; SystemExit where mypyc finds an error."""
+    """Translate the modules above to C; SystemExit where that cannot be done."""
+    if not can_compile():
+        raise SystemExit("no C compiler that makes extensions of this Python")
     from mypyc.build import mypycify
 
     root = Path("src/mptcplab")
@@ -132,8 +134,6 @@ def build(extensions: list[Extension]) -> None:
 def build_compiled_if_possible() -> None:
     """Build compiled, or say why not and build interpreted."""
     try:
-        if not can_compile():
-            raise SystemExit("no C compiler that makes extensions of this Python")
         build(compiled_modules())
     except (Exception, SystemExit) as error:
         why = "mypyc failed, see above" if error.args in ((1,), (2,)) else error

@@ -13,8 +13,9 @@ from typing import Final
 
 from mptcplab import __version__
 
-_PACKAGE: Final = Path(__file__).parent
-_CHECKOUT: Final = _PACKAGE.parents[1]
+PACKAGE: Final = Path(__file__).parent
+"""The folder that runs; the functions below look at another where one is given."""
+
 _COMPILED_OR_NOT: Final = "mptcplab.loop.virtual"
 """A module of those that are compiled: all of them are, or none."""
 
@@ -42,29 +43,29 @@ def this_build() -> Build:
         version=__version__,
         compiled=_origin().endswith(tuple(EXTENSION_SUFFIXES)),
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        commit=_commit(),
+        commit=commit_of(),
     )
 
 
-def stale_modules() -> list[str]:
+def stale_modules(package: Path = PACKAGE) -> list[str]:
     """Return the sources of a checkout that are newer than what was compiled of them.
 
     Their changes do not run. Elsewhere nothing: an installer writes both with dates of its own.
     """
-    if not _is_checkout():
+    if _checkout(package) is None:
         return []
     found = []
     for suffix in EXTENSION_SUFFIXES:
-        for library in _PACKAGE.rglob(f"*{suffix}"):
+        for library in package.rglob(f"*{suffix}"):
             source = library.with_name(library.name.removesuffix(suffix) + ".py")
             if source.exists() and source.stat().st_mtime > library.stat().st_mtime:
-                found.append(str(source.relative_to(_PACKAGE)))
+                found.append(str(source.relative_to(package)))
     return sorted(set(found))
 
 
-def how_to_compile() -> str:
+def how_to_compile(package: Path = PACKAGE) -> str:
     """Return what makes this installation the compiled build, one line."""
-    if _is_checkout():
+    if _checkout(package) is not None:
         return "make compile (a C compiler and some minutes, once)"
     return (
         "a C compiler and Python's headers, then in the sources: MPTCPLAB_COMPILE=1 pip install "
@@ -72,25 +73,15 @@ def how_to_compile() -> str:
     )
 
 
-def _origin() -> str:
-    spec = find_spec(_COMPILED_OR_NOT)
-    return "" if spec is None or spec.origin is None else spec.origin
-
-
-def _is_checkout() -> bool:
-    """Say whether the package runs from its sources, as an editable installation does."""
-    return (_CHECKOUT / "setup.py").exists() and _PACKAGE.parent.name == "src"
-
-
-def _commit() -> str | None:
+def commit_of(package: Path = PACKAGE) -> str | None:
     """Return what the wheel's builder wrote down, or what git says of the checkout."""
     try:
-        return (_PACKAGE / "COMMIT").read_text().strip() or None
+        return (package / "COMMIT").read_text().strip() or None
     except OSError:
-        pass
-    if not _is_checkout() or not (_CHECKOUT / ".git").exists():
+        checkout = _checkout(package)
+    if checkout is None or not (checkout / ".git").exists():
         return None
-    git = ["git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty", "--abbrev=40"]
+    git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         asked = subprocess.run(
             [*git, "--exclude=*"], capture_output=True, text=True, check=False, timeout=10
@@ -98,3 +89,14 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return asked.stdout.strip() or None if asked.returncode == 0 else None
+
+
+def _origin() -> str:
+    spec = find_spec(_COMPILED_OR_NOT)
+    return "" if spec is None or spec.origin is None else spec.origin
+
+
+def _checkout(package: Path) -> Path | None:
+    """Return the folder of the sources where a package runs from them: an editable installation."""
+    root = package.parents[1]
+    return root if package.parent.name == "src" and (root / "setup.py").exists() else None

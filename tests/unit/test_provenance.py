@@ -19,13 +19,11 @@ from mptcplab.loop import virtual
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty package in an empty checkout, which stands for the one that runs."""
+def package(tmp_path: Path) -> Path:
+    """Return an empty package in an empty checkout."""
     folder = tmp_path / "src" / "mptcplab"
     folder.mkdir(parents=True)
     (tmp_path / "setup.py").touch()
-    monkeypatch.setattr(provenance, "_PACKAGE", folder)
-    monkeypatch.setattr(provenance, "_CHECKOUT", tmp_path)
     return folder
 
 
@@ -39,11 +37,11 @@ def test_this_build_is_what_its_modules_are() -> None:
 
 def test_the_commit_of_a_wheel_is_the_one_that_came_with_it(package: Path) -> None:
     (package / "COMMIT").write_text("0123\n")
-    assert provenance._commit() == "0123"
+    assert provenance.commit_of(package) == "0123"
 
 
 def test_without_git_and_wheel_the_commit_is_unknown(package: Path) -> None:
-    assert provenance._commit() is None
+    assert provenance.commit_of(package) is None
 
 
 @pytest.mark.program("git")
@@ -55,11 +53,11 @@ def test_the_commit_of_a_checkout_tells_whether_files_differ(package: Path) -> N
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, *person, "commit", "-q", "-m", "a"], check=True)
-    commit = provenance._commit()
+    commit = provenance.commit_of(package)
     assert commit is not None
     assert re.fullmatch("[0-9a-f]{40}", commit)
     source.write_text("2\n")
-    assert provenance._commit() == f"{commit}-dirty"
+    assert provenance.commit_of(package) == f"{commit}-dirty"
 
 
 def test_a_module_that_changed_after_it_was_compiled_is_named(package: Path) -> None:
@@ -69,15 +67,13 @@ def test_a_module_that_changed_after_it_was_compiled_is_named(package: Path) -> 
     os.utime(package / f"old{EXTENSION_SUFFIXES[0]}", (1, 1))
     (package / "interpreted.py").touch()
     os.utime(package / "new.py", (2, 2))
-    assert provenance.stale_modules() == ["old.py"]
+    assert provenance.stale_modules(package) == ["old.py"]
 
 
-def test_an_installed_package_is_compiled_by_installing_it_again(
-    package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert "make compile" in provenance.how_to_compile()
+def test_an_installed_package_is_compiled_by_installing_it_again(package: Path) -> None:
+    assert "make compile" in provenance.how_to_compile(package)
     (package.parents[1] / "setup.py").unlink()
-    assert "pip install" in provenance.how_to_compile()
+    assert "pip install" in provenance.how_to_compile(package)
 
 
 def test_a_compiled_module_beside_its_source_is_what_counts(tmp_path: Path) -> None:
