@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--on",
         choices=[AUTO, *sorted(TESTBEDS)],
         default=DEFAULT,
-        help=f"the testbed, or {AUTO}: linux where this machine and a kernel can run the scenario, "
+        help=f"the testbed, or {AUTO}: linux where this machine's kernel can run the scenario, "
         "else simulated, and say why (default: %(default)s)",
     )
     parser.add_argument(

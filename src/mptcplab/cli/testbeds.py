@@ -54,8 +54,8 @@ def choose(scenario: Scenario) -> tuple[str, str]:
         check_supported(scenario)
     except UnsupportedError as error:
         reasons = "; ".join(str(error).splitlines())
-        return "simulated", f"the Linux testbed has not what the scenario asks for ({reasons})"
-    return "linux", f"Linux {kernel} has all that it takes"
+        return "simulated", f"the Linux testbed lacks what the scenario asks for ({reasons})"
+    return "linux", f"Linux {kernel} has everything it needs"
 
 
 class _SayInterpreted(Observer):
