@@ -65,7 +65,7 @@ def main() -> None:
         folder = Path(name)
         venv.create(folder / "venv", with_pip=True)
         programs = folder / "venv" / "bin"
-        pip = (programs / "python", "-m", "pip", "-q", "--disable-pip-version-check", "install")
+        pip = (programs / "python", "-m", "pip", "-qq", "--disable-pip-version-check", "install")
         run(*pip, "--require-hashes", "-r", ROOT / "requirements.lock", folder=folder)
         run(*pip, "--no-deps", wheel, folder=folder)
         run(programs / "mptcplab", "--version", folder=folder)
