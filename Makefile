@@ -1,27 +1,37 @@
-# Everything a fresh machine needs is Python 3.11, a C compiler and make.
+# Everything a fresh machine needs is Python 3.11 or later and make; `make compile` wants a C compiler.
 #
-#   make run     installs into .venv and runs experiment A on this kernel
-#   make test    installs the developers' tools too and runs what CI runs
+#   make run     installs into .venv and runs experiment A: on this kernel, or in simulated time
+#   make test    installs the developers' tools too and runs the checks and tests that CI runs
 #   make compile compiles our stack and the simulator: the same results, many times faster
+#   make wheel   builds the source distribution and, from it, the wheel, and tries that elsewhere
 #
+# Another Python, beside the first: make test PYTHON=python3.13 VENV=.venv-3.13
 # `make lock` refreshes the two lock files; the other targets are the single steps.
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 # errors are shown, and nothing else: a wall of warnings hides them
 PIP := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --disable-pip-version-check -qq
 DURATION ?= 20s
+# of the tests, those that are run against the wheel: what is compiled, and what simulates
+WHEEL_TESTS ?= tests/unit/stack tests/simulated/test_builds.py
 
-.PHONY: run test compile install dev lint types imports unit format lock clean
+.PHONY: run test compile wheel install dev lint types imports unit format lock clean
 
 run: install
-	$(BIN)/mptcplab run A --on linux --duration $(DURATION)
+	$(BIN)/mptcplab run A --on auto --trial --duration $(DURATION)
 
 test: lint types imports unit
 
 compile: dev
 	MPTCPLAB_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
+
+wheel: dev
+	rm -rf build dist
+	$(BIN)/python setup.py --quiet sdist
+	$(PIP) wheel --no-deps --wheel-dir dist dist/mptcplab-*.tar.gz
+	$(BIN)/python .ci/try_wheel.py dist/mptcplab-*.whl $(WHEEL_TESTS)
 
 install: $(VENV)/.installed
 dev: $(VENV)/.dev
@@ -33,10 +43,10 @@ $(VENV)/.created:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.created requirements.lock pyproject.toml
+$(VENV)/.installed: $(VENV)/.created requirements.lock pyproject.toml setup.py
 	@echo "Installing mptcplab and what it needs into $(VENV) (about a minute)."
 	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@MPTCPLAB_COMPILE=0 $(PIP) install --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -qq src
 	@touch $@
 
@@ -70,4 +80,4 @@ lock:
 
 clean:
 	find src -name '*.so' -delete
-	rm -rf $(VENV) build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

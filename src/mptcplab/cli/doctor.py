@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from mptcplab.provenance import SLOWDOWN, Build, how_to_compile, stale_modules, this_build
+
 if TYPE_CHECKING:
     from mptcplab.linux.kernel.capabilities import Capabilities
 
@@ -39,18 +41,30 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings; 3 where the Linux testbed cannot run here."""
+    build = this_build()
     findings, kernel = examine()
     able = all(finding.present for finding in findings if finding.needed)
+    findings = [compiled_finding(build.compiled, stale_modules()), *findings]
     if args.json:
-        values = {"kernel": kernel, "linux_testbed": able}
+        values = {"build": asdict(build), "kernel": kernel, "linux_testbed": able}
         print(json.dumps({**values, "findings": [asdict(f) for f in findings]}, indent=2))
     else:
-        _print(findings, kernel, able)
+        _print(build, findings, kernel, able)
     return 0 if able else _MACHINE_CANNOT
 
 
+def compiled_finding(compiled: bool, stale: list[str]) -> Finding:
+    """Return whether the compiled build runs, and whether it is of the sources as they are."""
+    if stale:
+        newer = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
+        cost = f"what changed after the last compilation does not run: {newer}"
+    else:
+        cost = f"simulations take about {SLOWDOWN} times longer, with the same results"
+    return _finding("compiled build", compiled and not stale, False, cost, how_to_compile())
+
+
 def examine() -> tuple[list[Finding], str]:
-    """Try everything on this machine, in namespaces that are gone afterwards."""
+    """Try what the testbeds use on this machine, in namespaces that are gone afterwards."""
     import platform
 
     from mptcplab.linux.errors import MachineCannotError
@@ -164,7 +178,10 @@ def _programs() -> list[Finding]:
     ]
 
 
-def _print(findings: list[Finding], kernel: str, able: bool) -> None:
+def _print(build: Build, findings: list[Finding], kernel: str, able: bool) -> None:
+    kind = "compiled" if build.compiled else "interpreted"
+    commit = f", commit {build.commit}" if build.commit else ""
+    print(f"mptcplab {build.version}, {kind}, on {build.python}{commit}")
     print(f"Linux {kernel}")
     for finding in findings:
         mark = "yes" if finding.present else "NO " if finding.needed else "no "

@@ -7,9 +7,23 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
-from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
+from mptcplab.cli.testbeds import AUTO, DEFAULT, TESTBEDS
+
+if TYPE_CHECKING:
+    from mptcplab.results.run import Run
+    from mptcplab.scenario import Scenario
+
+_BAD_INPUT: Final = 2
+_MACHINE_CANNOT: Final = 3
+
+
+class FolderInUseError(ValueError):
+    """The folder of --out holds something already."""
+
+    exit_status = _BAD_INPUT
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +37,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_scenario_arguments(parser)
     parser.add_argument(
-        "--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed (default: %(default)s)"
+        "--on",
+        choices=[AUTO, *sorted(TESTBEDS)],
+        default=DEFAULT,
+        help=f"the testbed, or {AUTO}: linux where this machine's kernel can run the scenario, "
+        "else simulated, and say why (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trial",
+        action="store_true",
+        help="try out an installation: say whether it works, and end with 0 also where the run is "
+        "invalid only because the machine was busy",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, new or empty")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -32,26 +56,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run it; see the parser's description for the exit status."""
-    from mptcplab.cli.progress import progress_for
-    from mptcplab.cli.testbeds import run_on
     from mptcplab.report.figure import draw_throughput
-    from mptcplab.results.run import Run
     from mptcplab.results.summary import summarise
-    from mptcplab.results.writer import is_free
 
     scenario = load_scenario(args)
-    folder = args.out or _fresh_folder(scenario.name, args.on)
-    if not is_free(folder):
-        print(
-            f"mptcplab: --out {folder}: exists already; name a new folder or an empty one",
-            file=sys.stderr,
-        )
-        return 2
-    progress = progress_for(f"{scenario.name} on {args.on}", scenario.duration_ns)
-    try:
-        finished = Run(run_on(args.on, scenario, folder, progress))
-    finally:
-        progress.close()
+    finished = _run_auto(scenario, args) if args.on == AUTO else _run_on(args.on, scenario, args)
     figures = draw_throughput(finished, finished.folder / "throughput")
     if args.json:
         print(json.dumps(summarise(finished)))
@@ -61,7 +70,48 @@ def run(args: argparse.Namespace) -> int:
         print(describe(finished))
         print(f"\nRun     {finished.folder}")
         print(f"Figure  {figures[0]}")
+    if args.trial:
+        from mptcplab.cli.trial import judge
+
+        works, text = judge(finished.metadata)
+        print(f"\n{text}", file=sys.stderr if args.json else sys.stdout)
+        return 0 if works else 1
     return 0 if finished.metadata["valid"] else 1
+
+
+def _run_auto(scenario: Scenario, args: argparse.Namespace) -> Run:
+    """Run on the testbed that this machine has for the scenario, and say why it is that one."""
+    from mptcplab.cli.testbeds import choose
+
+    testbed, why = choose(scenario)
+    _say(testbed, why)
+    try:
+        return _run_on(testbed, scenario, args)
+    except Exception as error:  # what only the scenario's own network needs comes out here
+        if testbed != "linux" or getattr(error, "exit_status", None) != _MACHINE_CANNOT:
+            raise
+        _say("simulated", str(error))
+    return _run_on("simulated", scenario, args)
+
+
+def _say(testbed: str, why: str) -> None:
+    print(f"mptcplab: running on the {testbed} testbed: {why}", file=sys.stderr, flush=True)
+
+
+def _run_on(testbed: str, scenario: Scenario, args: argparse.Namespace) -> Run:
+    from mptcplab.cli.progress import progress_for
+    from mptcplab.cli.testbeds import run_on
+    from mptcplab.results.run import Run
+    from mptcplab.results.writer import is_free
+
+    folder = args.out or _fresh_folder(scenario.name, testbed)
+    if not is_free(folder):
+        raise FolderInUseError(f"--out {folder}: exists already; name a new folder or an empty one")
+    progress = progress_for(f"{scenario.name} on {testbed}", scenario.duration_ns)
+    try:
+        return Run(run_on(testbed, scenario, folder, progress))
+    finally:
+        progress.close()
 
 
 def _fresh_folder(scenario: str, testbed: str) -> Path:

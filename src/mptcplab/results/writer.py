@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from mptcplab.provenance import this_build
 from mptcplab.results.tables import SCHEMA_VERSION, TABLES, arrow_schema
 
 _PARTIAL_SUFFIX: Final = ".partial"
@@ -52,7 +54,10 @@ class RunWriter:
         self._columns: dict[str, dict[str, list[Any]]] = {
             table: {column: [] for column in columns} for table, columns in TABLES.items()
         }
-        self._metadata: dict[str, Any] = {"schema": SCHEMA_VERSION}
+        self._metadata: dict[str, Any] = {
+            "schema": SCHEMA_VERSION,
+            "build": asdict(this_build()),
+        }
 
     @property
     def workspace(self) -> Path:

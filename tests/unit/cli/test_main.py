@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,11 +24,31 @@ def test_help_says_of_a_command_what_its_module_says(command: str) -> None:
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
+    assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\n    {command}" in text for command in COMMANDS)
+    assert all(f"\n    {command} " in text for command in COMMANDS)
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_help_is_the_same_whichever_way_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["--help"])
+    first = capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["--help", "run"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == first
+
+
+def test_help_imports_nothing_that_it_can_do_without() -> None:
+    code = (
+        "import sys; before = set(sys.modules); from mptcplab.cli.main import main; "
+        "main(['--help']); print(sorted(set(sys.modules) - before), file=sys.stderr)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name for name in ast.literal_eval(told.stderr) if not name.startswith("mptcplab")}
+    assert loaded <= {"__future__", "errno"}
 
 
 def test_an_unknown_command_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
