@@ -1,8 +1,10 @@
 # Everything a fresh machine needs is Python 3.11, a C compiler and make.
 #
 #   make run     installs into .venv and runs experiment A on this kernel
-#   make test    installs the developers' tools too and runs what CI runs
+#   make test    installs the developers' tools too and runs the checks and tests of CI, which also tests
+#                the compiled build
 #   make compile compiles our stack and the simulator: the same results, many times faster
+#   make docs    builds the documentation into build/docs
 #
 # `make lock` refreshes the two lock files; the other targets are the single steps.
 
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --disable-pip-version-check -qq
 DURATION ?= 20s
 
-.PHONY: run test compile install dev lint types imports unit format lock clean
+.PHONY: run test compile docs install dev lint types imports unit format lock clean
 
 run: install
 	$(BIN)/mptcplab run A --on linux --duration $(DURATION)
@@ -57,6 +59,11 @@ imports: dev
 
 unit: dev
 	$(BIN)/pytest
+
+docs: dev
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "Built build/docs/index.html"
 
 format: dev
 	$(BIN)/ruff check --fix .

@@ -1,1 +1,1 @@
-"""Measures where congestion controls settle, beside the closed forms (docs/congestion.md)."""
+"""Measures where congestion controls settle, beside the closed forms (docs/validation/congestion.md)."""

@@ -1,4 +1,4 @@
-"""What docs/inspect.md shows is what the program prints, and its example runs."""
+"""What docs/reference/inspect.md shows is what the program prints, and its example runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from mptcplab.cli.main import main
 
 ROOT = Path(__file__).parents[3]
-TEXT = (ROOT / "docs" / "inspect.md").read_text()
+TEXT = (ROOT / "docs" / "reference" / "inspect.md").read_text()
 BLOCKS = [
     [line[4:] for line in block.splitlines()]
     for block in re.findall(r"^    \$ .*\n(?:    .*\n|\n(?=    ))*", TEXT, re.MULTILINE)
@@ -42,7 +42,7 @@ def test_the_python_example(
 ) -> None:
     monkeypatch.chdir(ROOT)
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    exec(compile(code, "docs/inspect.md", "exec"), {})
+    exec(compile(code, "docs/reference/inspect.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "10.0.1.1:60766" in printed
     assert "subflow lost" in printed

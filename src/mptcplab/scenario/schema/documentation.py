@@ -1,4 +1,4 @@
-"""The reference page of the scenario file, written from the schema: ``docs/scenario.md``."""
+"""The reference page of the scenario file, written from the schema: ``docs/reference/scenario.md``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mptcplab.scenario.schema.value_kinds import Kind
 _BEFORE = """\
 # The scenario file
 
-<!-- Written by `mptcplab schema --documentation -o docs/scenario.md`. -->
+<!-- Written by `mptcplab schema --documentation -o docs/reference/scenario.md`. -->
 
 A scenario is one TOML file: a network, what flows over it, and what happens to it. Everything in it
 is checked before anything is built; `mptcplab check FILE` prints what would be. An error names the

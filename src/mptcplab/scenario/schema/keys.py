@@ -1,6 +1,6 @@
 """Every key of a scenario file, declared once.
 
-Validation, error messages, ``docs/scenario.md`` and the JSON Schema all come from these tables.
+Validation, error messages, ``docs/reference/scenario.md`` and the JSON Schema all come from these tables.
 """
 
 from __future__ import annotations
