@@ -4,6 +4,7 @@ from mptcplab import __version__
 
 project = "mptcplab"
 author = "the mptcplab authors"
+copyright = "2026, the mptcplab authors"  # noqa: A001 (Sphinx's name)
 release = version = __version__
 
 extensions = ["myst_parser"]

@@ -260,8 +260,8 @@ def _tables_page() -> str:
         _WRITTEN,
         "",
         "A run's folder holds these tables in Parquet files of their names. They have the same",
-        "columns from every testbed; `mptcplab inspect --tables` writes the same ones of a capture,",
-        "and two more. [What a run leaves](results.md) says how to read them.",
+        "columns from every testbed; `mptcplab inspect --tables` writes four of them for a capture,",
+        "and two of its own. [What a run leaves](results.md) says how to read them.",
         "",
     ]
     for table, columns in tables.TABLES.items():

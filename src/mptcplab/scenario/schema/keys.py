@@ -1,6 +1,7 @@
 """Every key of a scenario file, declared once.
 
-Validation, error messages, ``docs/reference/scenario.md`` and the JSON Schema all come from these tables.
+Validation, error messages, ``docs/reference/scenario.md`` and the JSON Schema all come from
+these tables.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ TUNABLES = Section(
         ),
         "add_addr_timeout": Key(
             value_kinds.DURATION,
-            "How long to wait for an ADD_ADDR's echo before sending it again; whole seconds.",
+            "The longest wait for an ADD_ADDR's echo before it is sent again (the retransmission "
+            "timeout, doubled each time, where that is less); whole seconds.",
             shown="the stack's own",
         ),
         "sysctls": Key(
@@ -305,9 +307,9 @@ FLOW = Section(
         ),
         "application": Key(
             value_kinds.choice("bulk", "iperf3", "striped"),
-            '"bulk" sends without end and checks every byte that arrives; "iperf3" is that '
-            'program; "striped" is one file over parallel TCP connections spread over the '
-            "links, as GridFTP does.",
+            '"bulk" sends without end, or `size` bytes; "iperf3" is that program; '
+            '"striped" is one file over parallel TCP connections spread over the links, as '
+            "GridFTP does.",
             "bulk",
             aliases=("app",),
         ),
@@ -349,7 +351,8 @@ FLOW = Section(
         "congestion": Key(
             value_kinds.choice(*CONGESTION, classes=True),
             "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
-            "upstream kernels cannot. Simulation has these, reno and cubic.",
+            "upstream kernels cannot. Simulation has these, reno, cubic, cubic-hystart and "
+            "olia-linux.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),
@@ -369,7 +372,8 @@ FLOW = Section(
         ),
         "verify": Key(
             value_kinds.BOOLEAN,
-            "Check every byte at the receiver.",
+            "Compare every byte at the receiver with what was sent. In simulation payload is a "
+            "length, and lengths are compared in any case.",
             shown="true; false for iperf3",
             aliases=("check",),
         ),
