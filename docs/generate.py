@@ -260,7 +260,7 @@ def _tables_page() -> str:
         _WRITTEN,
         "",
         "A run's folder holds these tables in Parquet files of their names. They have the same",
-        "columns from every testbed; `mptcplab inspect --tables` writes four of them for a capture,",
+        "columns from every testbed; `mptcplab inspect --tables` writes four of them of a capture,",
         "and two of its own. [What a run leaves](results.md) says how to read them.",
         "",
     ]
