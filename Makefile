@@ -1,8 +1,7 @@
 # Everything a fresh machine needs is Python 3.11, a C compiler and make.
 #
 #   make run     installs into .venv and runs experiment A on this kernel
-#   make test    installs the developers' tools too and runs the checks and tests of CI, which also tests
-#                the compiled build
+#   make test    installs the developers' tools too and runs the checks and tests that CI runs
 #   make compile compiles our stack and the simulator: the same results, many times faster
 #   make docs    builds the documentation into build/docs
 #

@@ -50,7 +50,7 @@ EXAMPLES: Final = {
         "mptcplab inspect tests/captures/handover.pcap.gz --filter 'subtype == join'",
     ],
     "buffers": ["mptcplab buffers F", "mptcplab buffers 1Gb/s@33.3ms 300Mb/s@202ms"],
-    "goals": ["mptcplab goals --congestion olia"],
+    "goals": ["mptcplab goals --congestion olia --duration 10s --repetitions 2"],
     "schema": ["mptcplab schema -o scenario.schema.json"],
 }
 

@@ -12,6 +12,12 @@ from types import ModuleType
 import pytest
 from tests.behaviour.documentation import DOCS, PAGES, ROOT, File, read
 
+from mptcplab.linux import testbed as linux_testbed
+from mptcplab.results.observer import Silent
+from mptcplab.results.run import Run
+from mptcplab.scenario import load
+from mptcplab.simulated import testbed as simulated_testbed
+
 
 @pytest.fixture(name="generator", scope="module")
 def load_generator() -> ModuleType:
@@ -109,6 +115,30 @@ def test_every_reason_for_invalidity_is_explained(source: str) -> None:
                     start = words.split("; ")[0].split(" (")[0][:24]
                     assert any(start in text for text in explained), words
     assert reasons >= 3
+
+
+def _assert_documented(folder: Path) -> None:
+    page = (DOCS / "reference" / "results.md").read_text(encoding="utf-8")
+    page = page[page.index("## `run.json`") : page.index("## What the rows count")]
+    metadata = Run(folder).metadata
+    listed = {
+        key
+        for keys, testbed in re.findall(r"^\| (`.*?) \|.*\| (both|Linux) \|$", page, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", keys)
+        if testbed == "both" or metadata["testbed"] == "linux"
+    }
+    assert set(metadata) == listed
+
+
+def test_run_json_has_the_keys_that_the_page_lists(tmp_path: Path) -> None:
+    scenario = load("A", duration_ns=300_000_000, interval_ns=100_000_000)
+    _assert_documented(simulated_testbed.run(scenario, tmp_path / "run", Silent()))
+
+
+@pytest.mark.kernel
+def test_run_json_of_linux_has_the_keys_that_the_page_lists(tmp_path: Path) -> None:
+    scenario = load("A", duration_ns=1_000_000_000, interval_ns=200_000_000)
+    _assert_documented(linux_testbed.run(scenario, tmp_path / "run", Silent()))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

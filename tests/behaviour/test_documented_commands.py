@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -94,7 +94,33 @@ def empty_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(name="apart")
+def mounts_of_its_own() -> Iterator[list[str]]:
+    """Yield what runs a command with a registry of labs of its own, so that none meets another."""
+    mount = "mkdir -p /run/mptcplab && mount -t tmpfs -o mode=0700 none /run/mptcplab"
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", f"{mount} && echo ready && exec sleep infinity"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    enter = ["nsenter", "--target", str(holder.pid), "--mount"]
+    try:
+        assert holder.stdout.readline() == "ready\n"
+        yield enter
+        subprocess.run(
+            [*enter, sys.executable, "-m", "mptcplab", "lab", "down", "--all"],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+
+
+def run(folder: Path, line: str, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """Run a command line in a page's folder, with the sources under test."""
     paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
@@ -104,8 +130,7 @@ def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         "COLUMNS": "100",
     }
     return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", line],
-        cwd=folder,
+        [*within, "bash", "-euo", "pipefail", "-c", f"cd {folder}; {line}"],
         env=environment,
         capture_output=True,
         text=True,
@@ -113,13 +138,13 @@ def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def play(page: Page, folder: Path, *, linux: bool) -> None:
+def play(page: Page, folder: Path, *, linux: bool, within: Sequence[str] = ()) -> None:
     """Write a page's files, run those of its commands that need Linux or those that do not."""
     for part in page.parts:
         if isinstance(part, File):
             (folder / part.name).write_text(part.text)
         elif isinstance(part, Command) and needs_linux(part) == linux and not reason_not_run(part):
-            done = run(folder, part.line)
+            done = run(folder, part.line, within)
             allowed = (0, 1) if MAY_SAY_NO.search(part.line) else (0,)
             assert done.returncode in allowed, f"{part.line}\n{done.stdout}{done.stderr}"
             assert_shown(part, done.stdout)
@@ -152,7 +177,7 @@ def _constant(line: str) -> str:
     return line.rstrip()
 
 
-def _with(pages: Iterator[Page], *, linux: bool) -> list[Page]:
+def _with(pages: Iterable[Page], *, linux: bool) -> list[Page]:
     return [
         page
         for page in pages
@@ -175,10 +200,8 @@ def test_the_commands_of_a_page(page: Page, session: Path) -> None:
 @pytest.mark.parametrize(
     "page", _with(map(read, PAGES), linux=True), ids=lambda page: str(page.name)
 )
-def test_the_linux_commands_of_a_page(
-    page: Page, session: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play(page, session, linux=True)
+def test_the_linux_commands_of_a_page(page: Page, session: Path, apart: list[str]) -> None:
+    play(page, session, linux=True, within=apart)
 
 
 @pytest.mark.slow
