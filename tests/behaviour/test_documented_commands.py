@@ -1,7 +1,7 @@
 """Every command that README and documentation show is run, or stands here with the reason why not.
 
-A page is a session in an empty folder: its files are written, its commands run in order.  Commands
-that need Linux are run in a session of their own, which the ``kernel`` marker holds back where this
+A page is a session in an empty folder: its files are written, its commands run in order, and then
+its Python.  Commands that need Linux are run in a session of their own, which the ``kernel`` marker holds back where this
 machine cannot.  ``docs/commands.txt`` lists all commands and how each is tested; write it anew with
 ``python -m tests.behaviour.test_documented_commands``.
 """
@@ -40,6 +40,9 @@ NOT_RUN: Final = {
 CODE_TESTED_ELSEWHERE: Final = {
     "docs/extend/sockets.md": "tests/linux/sockets/test_sockets_page.py",
 }
+
+# Python that reads what commands on Linux have left.
+CODE_ABOUT_LINUX_RUNS: Final = {"docs/kernel-developers.md"}
 
 # Exit status 1 is an answer: a goal undecided, a machine too slow for a run to be valid.
 MAY_SAY_NO: Final = re.compile(r"mptcplab goals|--on linux")
@@ -148,6 +151,18 @@ def play(page: Page, folder: Path, *, linux: bool, within: Sequence[str] = ()) -
             allowed = (0, 1) if MAY_SAY_NO.search(part.line) else (0,)
             assert done.returncode in allowed, f"{part.line}\n{done.stdout}{done.stderr}"
             assert_shown(part, done.stdout)
+    if has_code(page, linux=linux):
+        code = "\n".join(part.text for part in page.parts if isinstance(part, Code))
+        (folder / "code.py").write_text(code)
+        done = run(folder, "python code.py", within)
+        assert done.returncode == 0, done.stderr
+
+
+def has_code(page: Page, *, linux: bool) -> bool:
+    """Say whether a page's Python belongs to its session with Linux, or to the one without."""
+    has_any = any(isinstance(part, Code) for part in page.parts)
+    is_for_linux = page.name in CODE_ABOUT_LINUX_RUNS
+    return has_any and page.name not in CODE_TESTED_ELSEWHERE and is_for_linux == linux
 
 
 def assert_shown(command: Command, printed: str) -> None:
@@ -182,6 +197,7 @@ def _with(pages: Iterable[Page], *, linux: bool) -> list[Page]:
         page
         for page in pages
         if any(needs_linux(each) == linux and not reason_not_run(each) for each in page.commands)
+        or has_code(page, linux=linux)
     ]
 
 
@@ -204,37 +220,15 @@ def test_the_linux_commands_of_a_page(page: Page, session: Path, apart: list[str
     play(page, session, linux=True, within=apart)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "page",
-    [page for page in map(read, PAGES) if any(isinstance(part, Code) for part in page.parts)],
-    ids=lambda page: str(page.name),
-)
-def test_the_code_of_a_page(page: Page, session: Path) -> None:
-    if page.name in CODE_TESTED_ELSEWHERE:
-        assert page.path.name in (ROOT / CODE_TESTED_ELSEWHERE[page.name]).read_text()
-        return
-    code = "\n".join(part.text for part in page.parts if isinstance(part, Code))
-    wanted = set(re.findall(r'"([\w-]+)(?:/\w+\.parquet)?"', code))
-    for part in page.parts:
-        if isinstance(part, File):
-            (session / part.name).write_text(part.text)
-        elif isinstance(part, Command) and not reason_not_run(part):
-            made = re.search(r"^mptcplab run .*--out (\S+)", part.line)
-            if made and made[1] in wanted:  # on any machine, what the code reads
-                done = run(session, part.line.replace("--on linux ", ""))
-                assert done.returncode == 0, done.stderr
-    (session / "code.py").write_text(code)
-    done = run(session, "python code.py")
-    assert done.returncode == 0, done.stderr
-
-
 def test_every_reason_is_needed() -> None:
     commands = [command for path in PAGES for command in read(path).commands]
     for pattern in NOT_RUN:
         assert any(re.fullmatch(pattern, command.line) for command in commands), pattern
-    for page in CODE_TESTED_ELSEWHERE:
+    for page, test in CODE_TESTED_ELSEWHERE.items():
         assert any(isinstance(part, Code) for part in read(ROOT / page).parts), page
+        assert Path(page).name in (ROOT / test).read_text(), test
+    for page in CODE_ABOUT_LINUX_RUNS:
+        assert has_code(read(ROOT / page), linux=True), page
 
 
 def test_the_list_of_commands_is_current() -> None:
