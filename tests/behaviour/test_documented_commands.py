@@ -1,9 +1,9 @@
 """Every command that README and documentation show is run, or stands here with the reason why not.
 
 A page is a session in an empty folder: its files are written, its commands run in order, and then
-its Python.  Commands that need Linux are run in a session of their own, which the ``kernel`` marker holds back where this
-machine cannot.  ``docs/commands.txt`` lists all commands and how each is tested; write it anew with
-``python -m tests.behaviour.test_documented_commands``.
+its Python.  Commands that need Linux are run in a session of their own, which the ``kernel`` marker
+holds back where this machine cannot.  ``docs/commands.txt`` lists all commands and how each is
+tested; write it anew with ``python -m tests.behaviour.test_documented_commands``.
 """
 
 from __future__ import annotations
