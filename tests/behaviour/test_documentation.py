@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -35,10 +37,13 @@ def test_the_generated_pages_are_current(generator: ModuleType) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.program("sphinx-build")
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    if importlib.util.find_spec("sphinx") is None:
+        assert os.environ.get("CI") != "true", "CI must build the site: the docs extra is missing"
+        pytest.skip("the docs extra is not installed")
+    quietly = ["-q", "-W", "--keep-going", "-b", "html"]
     done = subprocess.run(
-        ["sphinx-build", "-q", "-W", "--keep-going", "-b", "html", str(DOCS), str(tmp_path)],
+        [sys.executable, "-m", "sphinx", *quietly, str(DOCS), str(tmp_path)],
         capture_output=True,
         text=True,
     )
