@@ -3,6 +3,7 @@
 #   make run     installs into .venv and runs experiment A: on this kernel, or in simulated time
 #   make test    installs the developers' tools too and runs the checks and tests that CI runs
 #   make compile compiles our stack and the simulator: the same results, many times faster
+#   make docs    builds the documentation into build/docs
 #   make wheel   builds the source distribution and, from it, the wheel, and tries that elsewhere
 #
 # Another Python, beside the first: make test PYTHON=python3.13 VENV=.venv-3.13
@@ -17,7 +18,7 @@ DURATION ?= 20s
 # of the tests, those that are run against the wheel: what is compiled, and what simulates
 WHEEL_TESTS ?= tests/unit/stack tests/simulated/test_builds.py
 
-.PHONY: run test compile wheel install dev lint types imports unit format lock clean
+.PHONY: run test compile docs wheel install dev lint types imports unit format lock clean
 
 run: install
 	$(BIN)/mptcplab run A --on auto --trial --duration $(DURATION)
@@ -67,6 +68,11 @@ imports: dev
 
 unit: dev
 	$(BIN)/pytest -n auto --dist loadgroup
+
+docs: dev
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "Built build/docs/index.html"
 
 format: dev
 	$(BIN)/ruff check --fix .

@@ -1,1 +1,4 @@
-"""Measures where congestion controls settle, beside the closed forms (docs/congestion.md)."""
+"""Measures where congestion controls settle, beside the closed forms.
+
+The results are in ``docs/validation/congestion.md``.
+"""

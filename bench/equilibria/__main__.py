@@ -1,4 +1,4 @@
-"""Measure equilibria and write them into docs/congestion.md."""
+"""Measure equilibria and write them into docs/validation/congestion.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.equilibria.paths import MS, lossy_paths, shared_bottleneck, wifi_and_
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 
-PAGE = Path(__file__).parents[2] / "docs" / "congestion.md"
+PAGE = Path(__file__).parents[2] / "docs" / "validation" / "congestion.md"
 
 Forms = Callable[[list[LossyPath]], list[float]]
 

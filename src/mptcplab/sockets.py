@@ -1,6 +1,6 @@
 """Blocking and asyncio sockets over mptcplab's own MPTCP stack, on TUN devices (Linux).
 
-See ``docs/sockets.md``.
+See ``docs/extend/sockets.md``.
 """
 
 from mptcplab.linux.sockets import AsyncHost, Host, new_stack, open_tun

@@ -1,14 +1,14 @@
-"""The examples of docs/plugins.md, run as they stand."""
+"""The policies of the pages docs/extend, run as they stand."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bench.equilibria.hosts import PORT, Laboratory
 from bench.equilibria.paths import MS, SECOND, bulk_config, client_address, server_address
+from tests.behaviour.documentation import DOCS, File, read
 
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.results.observer import Silent
@@ -16,17 +16,22 @@ from mptcplab.results.run import Run
 from mptcplab.scenario import load
 from mptcplab.simulated import testbed
 
-PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
+PAGES = ("scheduler", "path-manager", "congestion-control")
+POLICIES = [
+    part
+    for name in PAGES
+    for part in read(DOCS / "extend" / f"{name}.md").parts
+    if isinstance(part, File) and part.name.endswith(".py")
+]
 
 
 @pytest.fixture(name="page")
 def page_names() -> dict[str, Any]:
-    """Run all code of the page in order and return what it defined."""
+    """Run the policies of the pages in order and return what they defined."""
     names: dict[str, Any] = {}
-    code = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(code) == 5
-    for block in code:
-        exec(block, names)
+    assert len(POLICIES) == 4
+    for policy in POLICIES:
+        exec(policy.text, names)
     return names
 
 
@@ -56,8 +61,9 @@ def test_the_examples_work_together(page: dict[str, Any], congestion: str) -> No
 
 
 def test_each_example_is_about_a_dozen_lines() -> None:
-    for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE):
-        lines = [line for line in block[max(block.find("class "), 0) :].splitlines() if line]
+    for policy in POLICIES:
+        code = policy.text[policy.text.find("class ") :]
+        lines = [line for line in code.splitlines() if line]
         assert len(lines) <= 16
 
 
@@ -73,8 +79,7 @@ tunables.path_manager = "from_the_page:AfterASecond"
 
 
 def test_a_scenario_names_them(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    (tmp_path / "from_the_page.py").write_text("\n".join(blocks[:3]))
+    (tmp_path / "from_the_page.py").write_text("\n".join(policy.text for policy in POLICIES))
     (tmp_path / "own.toml").write_text(SCENARIO)
     scenario = load(tmp_path / "own.toml")
     run = Run(testbed.run(scenario, tmp_path / "run", Silent()))

@@ -1,4 +1,4 @@
-"""The tests that docs/conformance.md names are there."""
+"""The tests that docs/validation/conformance.md names are there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-PAGE = TESTS.parent / "docs" / "conformance.md"
+PAGE = TESTS.parent / "docs" / "validation" / "conformance.md"
 
 
 def test_every_test_that_the_page_names_exists() -> None:

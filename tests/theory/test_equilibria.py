@@ -4,7 +4,7 @@ Every rate is the mean of replications with seeds 1, 2, ... and their 95 % confi
 (Student's t); it must reach within a stated fraction of the closed form. That fraction covers
 what the forms leave out: windows are whole segments, and a recovery takes a round trip without
 growth. ``MPTCPLAB_LONG=1`` runs more and longer replications with narrower fractions, and more
-cases; ``python -m bench.equilibria`` measures the tables of docs/congestion.md.
+cases; ``python -m bench.equilibria`` measures the tables of docs/validation/congestion.md.
 """
 
 from __future__ import annotations

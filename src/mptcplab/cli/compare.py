@@ -205,7 +205,7 @@ def _summary(
     results: list[list[Result]],
     repetitions: int,
 ) -> dict[str, Any]:
-    """Return the object that ``--json`` prints; see ``docs/results.md``."""
+    """Return the object that ``--json`` prints; see ``docs/reference/results.md``."""
     scenario = variants[0].scenario
     return {
         "scenario": scenario.name,

@@ -122,7 +122,7 @@ def stages(run: Run) -> list[tuple[int, int]]:
 
 
 def summarise(run: Run) -> dict[str, Any]:
-    """Return the object that ``mptcplab run --json`` prints; see ``docs/results.md``."""
+    """Return the object that ``mptcplab run --json`` prints; see ``docs/reference/results.md``."""
     rates = Rates(run)
     scenario, metadata = run.scenario, run.metadata
     end_ns = metadata["measured_ns"]

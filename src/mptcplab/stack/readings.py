@@ -1,6 +1,6 @@
 """What a connection and its subflows are doing, in the columns of a run's tables.
 
-The columns are those of ``docs/results.md``; sizes are in bytes, times in nanoseconds.
+The columns are those of ``docs/reference/tables.md``; sizes are in bytes, times in nanoseconds.
 """
 
 from __future__ import annotations

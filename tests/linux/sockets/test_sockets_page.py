@@ -1,4 +1,4 @@
-"""The examples of docs/sockets.md, run as they stand."""
+"""The examples of docs/extend/sockets.md, run as they stand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernel
 
-PAGE = Path(__file__).parents[3] / "docs" / "sockets.md"
+PAGE = Path(__file__).parents[3] / "docs" / "extend" / "sockets.md"
 
 
 def test_the_examples_work_together(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

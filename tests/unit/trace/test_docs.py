@@ -1,48 +1,21 @@
-"""What docs/inspect.md shows is what the program prints, and its example runs."""
+"""The Python example of the page about captures says what it should.
+
+That its commands print what the page shows is tested with those of all pages, in tests/behaviour.
+"""
 
 from __future__ import annotations
 
-import re
-import shlex
-from pathlib import Path
-
 import pytest
-
-from mptcplab.cli.main import main
-
-ROOT = Path(__file__).parents[3]
-TEXT = (ROOT / "docs" / "inspect.md").read_text()
-BLOCKS = [
-    [line[4:] for line in block.splitlines()]
-    for block in re.findall(r"^    \$ .*\n(?:    .*\n|\n(?=    ))*", TEXT, re.MULTILINE)
-]
-SHOWN = [(block[0].removeprefix("$ "), block[1:]) for block in BLOCKS]
-
-
-@pytest.mark.parametrize(("command", "output"), SHOWN, ids=[command for command, _ in SHOWN])
-def test_the_output_shown(
-    command: str,
-    output: list[str],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(ROOT)
-    program, *arguments = shlex.split(command)
-    assert program == "mptcplab"
-    assert main(arguments) == 0
-    printed = iter(capsys.readouterr().out.splitlines())
-    shown = [line for line in output if line.strip() not in ("...", "")]
-    assert len(shown) >= 1
-    for line in shown:  # in this order, others between them where the documentation says "..."
-        assert line in printed, line
+from tests.behaviour.documentation import DOCS, ROOT, Code, read
 
 
 def test_the_python_example(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    exec(compile(code, "docs/inspect.md", "exec"), {})
+    page = read(DOCS / "reference" / "inspect.md")
+    (code,) = [part.text for part in page.parts if isinstance(part, Code)]
+    exec(compile(code, page.name, "exec"), {})
     printed = capsys.readouterr().out
     assert "10.0.1.1:60766" in printed
     assert "subflow lost" in printed

@@ -1,4 +1,4 @@
-"""The reference page of the scenario file, written from the schema: ``docs/scenario.md``."""
+"""The reference page of the scenario file, ``docs/reference/scenario.md``, from the schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mptcplab.scenario.schema.value_kinds import Kind
 _BEFORE = """\
 # The scenario file
 
-<!-- Written by `mptcplab schema --documentation -o docs/scenario.md`. -->
+<!-- Written by `mptcplab schema --documentation -o docs/reference/scenario.md`. -->
 
 A scenario is one TOML file: a network, what flows over it, and what happens to it. Everything in it
 is checked before anything is built; `mptcplab check FILE` prints what would be. An error names the
@@ -46,9 +46,13 @@ A `delay` is one way and holds for each direction; an `rtt` is both ways togethe
 every name, entries of an array count from 0, names with a dot are quoted; the value is TOML, or
 bare words:
 
-    mptcplab run A --set flows.*.buffer=115MB --set 'links.*.queue=1 BDP'
-    mptcplab run B --set tunables.path_manager=kernel --set timeline.0.at=60s
-    mptcplab check my.toml --set 'hosts.alice.interfaces."eth8.520".mtu=1500'
+```sh
+mptcplab check F --set 'flows.*.buffer=115MB' --set 'links.link8.queue=1 BDP'
+mptcplab check B --set tunables.path_manager=kernel --set timeline.0.at=60s
+mptcplab check B --set 'hosts.bliksem.interfaces."eth8.520".mtu=1500'
+```
+
+A queue in BDP needs a link with a delay: on a LAN link without one it comes to nothing.
 
 A value of a link replaces what the file says of its directions, `delay` replaces `rtt` and the
 other way round, `buffer` replaces `send_buffer` and `receive_buffer`.

@@ -1,6 +1,7 @@
 """Every key of a scenario file, declared once.
 
-Validation, error messages, ``docs/scenario.md`` and the JSON Schema all come from these tables.
+Validation, error messages, ``docs/reference/scenario.md`` and the JSON Schema all come from
+these tables.
 """
 
 from __future__ import annotations
@@ -366,8 +367,9 @@ FLOW = Section(
         ),
         "congestion": Key(
             value_kinds.choice(*CONGESTION, classes=True),
-            "Congestion control. lia, olia, olia-linux, balia and wvegas couple the subflows; "
-            "upstream kernels have none of them. Simulation has these, reno, cubic, cubic-hystart.",
+            "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
+            "upstream kernels cannot. Simulation has these, reno, cubic, cubic-hystart and "
+            "olia-linux.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),
@@ -387,7 +389,8 @@ FLOW = Section(
         ),
         "verify": Key(
             value_kinds.BOOLEAN,
-            "Whether the receiver checks every byte; in simulation, bytes are only counted.",
+            "Compare every byte at the receiver with what was sent. In simulation payload is a "
+            "length, and lengths are compared in any case.",
             shown="true; false for iperf3",
             aliases=("check",),
         ),

@@ -38,9 +38,9 @@ def test_shipped_topologies_are_valid(path: Path) -> None:
 
 
 def test_the_reference_page_is_current() -> None:
-    page = ROOT / "docs" / "scenario.md"
+    page = ROOT / "docs" / "reference" / "scenario.md"
     assert page.read_text(encoding="utf-8") == reference_page(), (
-        "run: mptcplab schema --documentation -o docs/scenario.md"
+        "run: mptcplab schema --documentation -o docs/reference/scenario.md"
     )
 
 
