@@ -45,6 +45,8 @@ COMPILED = [
     "wire/checksum.py",
     "wire/segment.py",
     "wire/mptcp.py",
+    "stack/host_view.py",
+    "stack/ready.py",
     "stack/reassembly.py",
     "stack/stack.py",
     "stack/congestion/*.py",

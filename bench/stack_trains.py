@@ -65,11 +65,9 @@ def transfer(trains: int, mptcp: bool, subflows: int) -> tuple[int, float]:
         segment = client.poll_transmit(now_ns)
         while segment is not None:
             server.receive(segment, now_ns)
-            event = server.poll_event()
-            while event is not None:
-                if isinstance(event, events.ConnectionAccepted):
-                    peer = event.connection
-                event = server.poll_event()
+            while (told := server.poll_event()) is not None:
+                if isinstance(told[1], events.ConnectionAccepted):
+                    peer = told[0]
             if peer is not None:
                 received += peer.read_length()
             reply = server.poll_transmit(now_ns)
@@ -86,7 +84,7 @@ def transfer(trains: int, mptcp: bool, subflows: int) -> tuple[int, float]:
                 stack.handle_timeout(now_ns)
         now_ns += STEP_NS
     seconds = time.process_time() - started
-    sent = sum(subflow.sender.sent_trains for subflow in connection.subflows)
+    sent = sum(subflow.tcp.sender.counters.sent_trains for subflow in connection.subflows)
     return sent, seconds
 
 

@@ -152,16 +152,16 @@ class OurHost:
         self.driver.handle_timeout()
         self.after()
 
-    def handle_event(self, event: events.Event) -> None:
+    def handle_event(self, connection: Connection, event: events.Event) -> None:
         if isinstance(event, events.ConnectionAccepted):
-            self.connection = event.connection
+            self.connection = connection
         elif isinstance(event, events.ConnectionEstablished | events.DataWritable):
             # It may have been told of room before the end of the measurement, and hear it after.
-            if self.sending and event.connection.closed_for is None:
-                while event.connection.write(CHUNK) == len(CHUNK):
+            if self.sending and connection.closed_for is None:
+                while connection.write(CHUNK) == len(CHUNK):
                     pass
         elif isinstance(event, events.DataReadable):
-            size = len(event.connection.read())
+            size = len(connection.read())
             if self.loop.now_ns >= self.counted_from:
                 self.received += size
 

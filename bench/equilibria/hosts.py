@@ -39,7 +39,7 @@ class Host:
         self.loop = loop
         self.timer = CallbackTimer(loop, self.expire)
         self.stack = Stack(config, random)
-        self.on_event: Callable[[events.Event], None] = read_all
+        self.on_event: Callable[[Connection, events.Event], None] = read_all
         self.sources: dict[bytes, CallbackWire] = {}
         self.wires: dict[bytes, CallbackWire] = {}
 
@@ -58,10 +58,10 @@ class Host:
         stack = self.stack
         now_ns = self.loop.now_ns
         while True:
-            while (event := stack.poll_event()) is not None:
-                self.on_event(event)
+            while (told := stack.poll_event()) is not None:
+                self.on_event(*told)
             segment = stack.poll_transmit(now_ns)
-            if segment is None and not stack.events:
+            if segment is None and not stack.has_events():
                 break
             if segment is not None:
                 self._send(segment)
@@ -77,10 +77,10 @@ class Host:
         wire.offer(segment, packets, size_bytes + header_bytes, last_bytes + header_bytes)
 
 
-def read_all(event: events.Event) -> None:
+def read_all(connection: Connection, event: events.Event) -> None:
     """Read what arrived, at once."""
     if isinstance(event, events.DataReadable):
-        event.connection.read_length()
+        connection.read_length()
 
 
 class Laboratory:

@@ -69,7 +69,7 @@ def bulk_config(congestion: CongestionFactory, **changes: object) -> StackConfig
 
 def subflow_bytes(connection: Connection) -> dict[int, int]:
     """Return the bytes acknowledged so far, by subflow."""
-    return {one.subflow_id: one.sender.snd_una for one in connection.subflows}
+    return {one.subflow_id: one.tcp.sender.snd_una for one in connection.subflows}
 
 
 @dataclass(slots=True)
@@ -100,13 +100,14 @@ def measure(
     loop.run(loop.now_ns + int(duration_s * SECOND))
     rates = []
     for connection, start in zip(connections, before, strict=True):
-        segment_bytes = int(connection.subflows[0].sender.mss_bytes)
+        segment_bytes = int(connection.subflows[0].tcp.sender.mss_bytes)
         end = subflow_bytes(connection)
         sent = [int(end[one] - start[one]) for one in sorted(end)]
         rates.append([size / segment_bytes / duration_s for size in sent])
     subflows = [subflow for connection in connections for subflow in connection.subflows]
-    trains = sum(int(one.sender.sent_trains) for one in subflows)
-    segments = sum(int(one.sender.sent_bytes) / int(one.sender.mss_bytes) for one in subflows)
+    senders = [subflow.tcp.sender for subflow in subflows]
+    trains = sum(int(one.counters.sent_trains) for one in senders)
+    segments = sum(int(one.counters.sent_bytes) / int(one.mss_bytes) for one in senders)
     return Rates(rates, wires, segments / trains)
 
 

@@ -52,12 +52,12 @@ def test_the_examples_work_together(page: dict[str, Any], congestion: str) -> No
     server.stack.listen(PORT)
     connection = laboratory.transfer(client, server, config)
     laboratory.loop.run(SECOND - 100 * MS)
-    assert [one.local for one in connection.subflows] == [client_address(0)]
+    assert [one.tcp.local for one in connection.subflows] == [client_address(0)]
     laboratory.loop.run(6 * SECOND)
-    assert [one.local for one in connection.subflows] == [client_address(0), client_address(1)]
+    assert [one.tcp.local for one in connection.subflows] == [client_address(0), client_address(1)]
     # Two links of 20 Mb/s for five seconds: 25 MB; one alone could carry 12.5 MB more than that.
     assert connection.data_acked_bytes() > 20_000_000
-    assert all(type(one.sender.congestion) is page[congestion] for one in connection.subflows)
+    assert all(type(one.tcp.sender.congestion) is page[congestion] for one in connection.subflows)
 
 
 def test_each_example_is_about_a_dozen_lines() -> None:

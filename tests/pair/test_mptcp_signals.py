@@ -515,7 +515,7 @@ def test_checksum_protects_a_whole_transfer(version: int) -> None:
     pair = Pair(replace(mesh(), version=version), server)
     pump(pair.a, pair.client, CONTENT)
     pair.finish()
-    assert pair.client.checksum
+    assert pair.client.session.checksum
     dss = [o for _, s in pair.pipe.sent for o in s.mptcp if isinstance(o, Dss) and o.dsn]
     assert dss
     assert all(option.checksum is not None for option in dss)

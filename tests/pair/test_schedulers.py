@@ -48,11 +48,11 @@ class Transfer:
         self.connection.close()
         self.client.pump()
 
-    def _on_event(self, event: events.Event) -> None:
+    def _on_event(self, connection: Connection, event: events.Event) -> None:
         if isinstance(event, events.DataReadable):
-            self.received += event.connection.read()
+            self.received += connection.read()
         elif isinstance(event, events.PeerFinished):
-            event.connection.close()
+            connection.close()
 
     def run(self, duration_ms: int, step_ms: int = 1) -> None:
         """Let time pass; after each step the windows must hold."""

@@ -118,7 +118,7 @@ class Host(Destination):
         """By local address: who sees what its interface sends and receives."""
         self.applications: dict[Connection, Application] = {}
         """Who reads or writes a connection, and gets its events first."""
-        self.on_event: Callable[[Event], None] | None = None
+        self.on_event: Callable[[Connection, Event], None] | None = None
         """Called with every event but that data can be read or written."""
         self.ring_drops = 0
         """Packets that found the ring of their core full."""
@@ -174,22 +174,22 @@ class Host(Destination):
         stack = self.stack
         now_ns: i64 = self.loop.now_ns
         while True:
-            while stack.events:
-                for event in stack.take_events():
-                    self._tell(event)
+            while stack.has_events():
+                for connection, event in stack.take_events():
+                    self._tell(connection, event)
             segment = stack.poll_transmit(now_ns)
             if segment is not None:
                 self._send(segment)
-            elif not stack.events:
+            elif not stack.has_events():
                 break
         self._alarm.set(stack.next_wake_ns())
 
-    def _tell(self, event: Event) -> None:
-        application = self.applications.get(event.connection)
+    def _tell(self, connection: Connection, event: Event) -> None:
+        application = self.applications.get(connection)
         if application is not None:
             application.handle(event)
         if event.kind not in PASSING and self.on_event is not None:
-            self.on_event(event)
+            self.on_event(connection, event)
 
     def _send(self, segment: Segment) -> None:
         if self.watchers:
@@ -240,8 +240,8 @@ def core_number(segment: Segment) -> i64:
 
 def connection_core(connection: Connection) -> i64:
     """Return the core that serves a connection; see :func:`core_number`."""
-    subflow = connection.subflows[0]
-    return min(subflow.local_port, subflow.remote_port)
+    tcp = connection.subflows[0].tcp
+    return min(tcp.local_port, tcp.remote_port)
 
 
 def nearest(cost_ns: float) -> i64:

@@ -166,7 +166,7 @@ class Sampler:
     def _subflow_columns(
         self, host: str, connection: Connection, subflow: MptcpSubflow
     ) -> dict[str, Any]:
-        link = self._link_of.get((host, subflow.local, subflow.remote))
+        link = self._link_of.get((host, subflow.tcp.local, subflow.tcp.remote))
         return {"subflow": subflow.subflow_id, "link": link} | subflow_columns(connection, subflow)
 
 

@@ -116,7 +116,9 @@ class Simulation:
         self._subflow_links: dict[tuple[Connection, int], str | None] = {}
         self._transfer_of: dict[Connection, Transfer] = {}
         for name, host in self._network.hosts.items():
-            host.on_event = lambda event, name=name: self._handle(name, event)
+            host.on_event = lambda connection, event, name=name: self._handle(
+                name, connection, event
+            )
         for flow in scenario.flows:
             self._prepare(flow)
         self._all = [transfer for several in self._transfers.values() for transfer in several]
@@ -172,14 +174,15 @@ class Simulation:
 
     # What happens.
 
-    def _handle(self, host: str, event: events.Event) -> None:
-        connection = event.connection
+    def _handle(self, host: str, connection: Connection, event: events.Event) -> None:
         if isinstance(event, events.ConnectionAccepted):
-            transfer = self._by_port[connection.subflows[0].local_port]
+            transfer = self._by_port[connection.subflows[0].tcp.local_port]
             self._attach(connection, transfer, host == transfer.flow.source)
-        self._write_event(host, self._transfer_of[connection], event)
+        self._write_event(host, self._transfer_of[connection], connection, event)
 
-    def _write_event(self, host: str, transfer: Transfer, event: events.Event) -> None:
+    def _write_event(
+        self, host: str, transfer: Transfer, connection: Connection, event: events.Event
+    ) -> None:
         subflow = getattr(event, "subflow_id", None)
         details = [
             f"{name} {getattr(value, 'value', value)}"
@@ -187,13 +190,13 @@ class Simulation:
             if (value := getattr(event, name, None)) is not None
         ]
         now_ns = self._network.loop.now_ns
-        link = None if subflow is None else self._link_of(host, event.connection, subflow)
+        link = None if subflow is None else self._link_of(host, connection, subflow)
         self._writer.append(
             "events",
             [
                 {
                     "time_ns": now_ns,
-                    "source": "mptcp" if event.connection.mptcp else "tcp",
+                    "source": "mptcp" if connection.mptcp else "tcp",
                     "event": event.kind,
                     "host": host,
                     "flow": transfer.flow.name,
@@ -214,7 +217,7 @@ class Simulation:
         """Return the first link of a subflow; remembered, since closed ones are gone."""
         for subflow in connection.subflows:
             if subflow.subflow_id == subflow_id:
-                link = self._links.get((host, subflow.local, subflow.remote))
+                link = self._links.get((host, subflow.tcp.local, subflow.tcp.remote))
                 self._subflow_links[connection, subflow_id] = link
         return self._subflow_links.get((connection, subflow_id))
 

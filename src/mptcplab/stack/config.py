@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from mptcplab.stack.congestion.base import CongestionControl, CongestionGroup
 from mptcplab.stack.path_managers.base import PathManager
 from mptcplab.stack.schedulers.base import Scheduler
-from mptcplab.stack.tcp.rtt import INITIAL_RTO_NS, MAX_RTO_NS, MIN_RTO_NS
 from mptcplab.wire.segment import MAX_TRAIN_BYTES
 
 CongestionFactory = Callable[[int, CongestionGroup], CongestionControl]
 """Makes a congestion control for segments of so many bytes, in the group of its connection."""
 
-SECOND_NS = 1_000_000_000
+SECOND_NS: Final = 1_000_000_000
+
+INITIAL_RTO_NS: Final = 1_000_000_000
+"""RFC 6298 (2.1): "the sender SHOULD set RTO <- 1 second"."""
+
+MIN_RTO_NS: Final = 200_000_000
+"""DEVIATION: RFC 6298 (2.4) asks for at least 1 second; Linux's TCP_RTO_MIN is 200 ms."""
+
+MAX_RTO_NS: Final = 120_000_000_000
+"""Linux's TCP_RTO_MAX; RFC 6298 (2.5) allows a maximum of at least 60 seconds."""
 
 
 @dataclass(slots=True)
 class StackConfig:
     """The tunables of a stack; sizes in bytes, times in nanoseconds.
 
-    One object may serve many connections; change it with ``dataclasses.replace``.
+    One object may serve many connections; change it with ``dataclasses.replace``. It has as many
+    attributes as there are settings: to group them would only lengthen their names.
     """
 
     congestion: CongestionFactory

@@ -1,17 +1,14 @@
 """What happened, for the application and for a table of events.
 
-Every event names its connection. ``kind`` is the word an events table uses. Events that concern
-one subflow name it by its number, 0 for the initial one.
+``Stack.poll_event`` gives each with its connection. ``kind`` is the word an events table uses.
+Events that concern one subflow name it by its number, 0 for the initial one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from mptcplab.stack.mptcp.connection import Connection
+from typing import ClassVar
 
 
 class CloseReason(Enum):
@@ -34,7 +31,6 @@ class Event:
     """Base of all events."""
 
     kind: ClassVar[str] = ""
-    connection: Connection
 
 
 @dataclass(slots=True)

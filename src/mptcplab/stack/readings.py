@@ -17,15 +17,16 @@ _INFINITE_SSTHRESH_BYTES: Final = 1 << 40
 
 def subflow_columns(connection: Connection, subflow: MptcpSubflow) -> dict[str, Any]:
     """Return a subflow's row but for time, names of the scenario, number and link."""
-    sender, receiver = subflow.sender, subflow.receiver
+    tcp = subflow.tcp
+    sender, receiver, counters = tcp.sender, tcp.receiver, tcp.sender.counters
     congestion, rtt = sender.congestion, sender.rtt
     ssthresh = congestion.ssthresh_bytes
-    acked = sender.snd_una if subflow.fin_seq < 0 else min(sender.snd_una, subflow.fin_seq)
+    acked = sender.snd_una if tcp.fin_seq < 0 else min(sender.snd_una, tcp.fin_seq)
     return {
-        "local": socket_name(subflow.local, subflow.local_port),
-        "remote": socket_name(subflow.remote, subflow.remote_port),
-        "state": subflow.state.value,
-        "backup": subflow.backup_local or subflow.backup_remote,
+        "local": socket_name(tcp.local, tcp.local_port),
+        "remote": socket_name(tcp.remote, tcp.remote_port),
+        "state": tcp.state.value,
+        "backup": subflow.backup,
         "cwnd_bytes": int(congestion.cwnd_bytes),
         "ssthresh_bytes": None if ssthresh >= _INFINITE_SSTHRESH_BYTES else int(ssthresh),
         "srtt_ns": rtt.srtt_ns or None,
@@ -36,11 +37,11 @@ def subflow_columns(connection: Connection, subflow: MptcpSubflow) -> dict[str, 
         "send_window_bytes": connection.send.window_end - connection.send.sent_offset,
         "receive_window_bytes": connection.receive_buffer.edge_offset
         - connection.receive_buffer.rcv_nxt,
-        "bytes_sent": sender.sent_bytes + sender.resent_bytes,
+        "bytes_sent": counters.sent_bytes + counters.resent_bytes,
         "bytes_acked": max(acked - 1, 0),  # the SYN is number 0
         "bytes_received": receiver.received_bytes,
-        "bytes_retransmitted": sender.resent_bytes,
-        "retransmissions": sender.resent_segments,
+        "bytes_retransmitted": counters.resent_bytes,
+        "retransmissions": counters.resent_segments,
         "lost_packets": None,
     }
 

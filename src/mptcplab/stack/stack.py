@@ -9,17 +9,18 @@ Times are nanoseconds of any clock that does not go back.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
-from mptcplab.stack.mptcp import handshake, options
-from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.host_view import HostView
+from mptcplab.stack.mptcp import handshake
+from mptcplab.stack.mptcp.connection import Connection, Outputs
+from mptcplab.stack.mptcp.mode import Mode
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.path_managers.base import LocalAddress, RemoteAddress
-from mptcplab.stack.tcp.receiver import NEVER_NS
+from mptcplab.stack.ready import NEVER_NS, ReadyQueue
 from mptcplab.wire.keys import token_and_idsn
 from mptcplab.wire.mptcp import (
     RST_MPTCP_ERROR,
@@ -38,7 +39,7 @@ EPHEMERAL_FIRST: Final = 32_768
 """Linux's ip_local_port_range; RFC 6056 asks for random choice within a range."""
 EPHEMERAL_LAST: Final = 60_999
 
-FOUND_SLOTS: Final = 64
+RECENT_SLOTS: Final = 64
 """How many of the subflows used last the stack remembers; a power of two."""
 
 IPV4_FIXED_BYTES: Final = 40
@@ -56,26 +57,35 @@ class Listener:
         self.config: StackConfig = config
 
 
-class Stack:
+class Binding:
+    """A subflow and the connection that segments of its address pair go to."""
+
+    __slots__ = ("connection", "local", "local_port", "remote", "remote_port", "subflow")
+
+    def __init__(self, connection: Connection, subflow: MptcpSubflow) -> None:
+        self.connection: Connection = connection
+        self.subflow: MptcpSubflow = subflow
+        tcp = subflow.tcp
+        self.local: bytes = tcp.local
+        self.local_port: i64 = tcp.local_port
+        self.remote: bytes = tcp.remote
+        self.remote_port: i64 = tcp.remote_port
+
+
+class Stack(HostView):
     """The MPTCP and TCP of one host."""
 
     __slots__ = (
         "_by_ports",
         "_by_token",
-        "_found",
-        "_last_pending",
         "_listeners",
-        "_pending",
-        "_timer_count",
-        "_timers",
-        "_unsure",
-        "_wake_ns",
+        "_outputs",
+        "_ready",
+        "_recent",
         "config",
         "connections",
-        "events",
         "local_addresses",
         "mtu_of",
-        "outbox",
         "random",
     )
 
@@ -87,25 +97,14 @@ class Stack:
         self.mtu_of: dict[bytes, int] = {}
         """MTU of the interfaces of addresses that differ from the configuration's."""
         self.connections: list[Connection] = []
-        self.events: list[events.Event] = []
-        self.outbox: list[Segment] = []
-        """Lists: they are looked at far more often than they hold anything, and compiled code sees
-        at once whether a list is empty."""
-        self._by_ports: dict[int, list[MptcpSubflow]] = {}
-        """Subflows by their two ports in one number; those of one number differ in addresses."""
-        self._found: list[MptcpSubflow | None] = [None] * FOUND_SLOTS
-        """The subflow that a segment was for last, by a hash of its ports."""
+        self._outputs = Outputs()
+        self._ready = ReadyQueue()
+        self._by_ports: dict[int, list[Binding]] = {}
+        """By their two ports in one number; those of one number differ in addresses."""
+        self._recent: list[Binding | None] = [None] * RECENT_SLOTS
+        """Whom a segment was for last, by a hash of its ports."""
         self._by_token: dict[int, Connection] = {}
         self._listeners: list[Listener] = []
-        self._pending: Connection | None = None
-        self._last_pending: Connection | None = None
-        """Connections that may have something to send, linked by ``next_pending``."""
-        self._unsure: Connection | None = None
-        """Connections whose timers may have changed since the last look, linked."""
-        self._timers: list[tuple[int, int, Connection]] = []
-        self._timer_count: int = 0
-        self._wake_ns: i64 = NEVER_NS
-        """When the first of them is due."""
 
     # Addresses.
 
@@ -132,8 +131,11 @@ class Stack:
             if local.address == address and local.up is not up:
                 local.up = up
                 for connection in list(self.connections):
-                    connection.paths.handle_local(local, now_ns)
-                    self.touch(connection)
+                    connection.handle_local(local, now_ns)
+
+    def host_addresses(self) -> list[LocalAddress]:
+        """Return the host's addresses, in the order in which they were added."""
+        return self.local_addresses
 
     def source_for(self, remote: bytes) -> bytes:
         """Return our first address of the same family whose link is up; empty if there is none."""
@@ -176,22 +178,23 @@ class Stack:
         port = self.local_port(local, local_port, remote, remote_port)
         if port == 0:
             raise ValueError(f"no free local port towards port {remote_port}")
-        connection = Connection(
-            self,
-            config or self.config,
-            True,
-            local,
-            RemoteAddress(0, remote, remote_port),
+        connection = self._new_connection(
+            config or self.config, True, local, RemoteAddress(0, remote, remote_port)
         )
-        self.connections.append(connection)
         self._give_key(connection)
-        subflow = connection.add_subflow(local, port, remote, remote_port, active=True)
-        subflow.open(connection.receive_buffer.largest_bytes(), now_ns)
-        self.touch(connection)
+        connection.open(local, port, now_ns)
+        return connection
+
+    def _new_connection(
+        self, config: StackConfig, is_client: bool, local: bytes, remote: RemoteAddress
+    ) -> Connection:
+        connection = Connection(self, self._ready, self._outputs, config, is_client, local, remote)
+        self.connections.append(connection)
         return connection
 
     def local_port(self, local: bytes, wanted: int, remote: bytes, remote_port: int) -> int:
         """Return ``wanted``, or a free ephemeral port for 0; 0 if it is taken or none is free."""
+        self._take_changes()
         if wanted:
             return 0 if self._find(local, wanted, remote, remote_port) is not None else wanted
         for _ in range(EPHEMERAL_LAST - EPHEMERAL_FIRST + 1):
@@ -200,81 +203,75 @@ class Stack:
                 return port
         return 0
 
+    def random_bits(self, count: int) -> int:
+        """Return a random number of so many bits."""
+        return self.random.getrandbits(count)
+
     def _give_key(self, connection: Connection) -> None:
         """Choose a key whose token no other connection has (RFC 8684 section 3.1)."""
-        if not connection.mptcp:
+        session = connection.session
+        if not session.mptcp:
             return
         while True:
             key = self.random.getrandbits(64)
-            token, idsn = token_and_idsn(key, connection.version)
+            token, idsn = token_and_idsn(key, session.version)
             if token not in self._by_token and idsn:
                 break
-        connection.set_local_key(key)
-        self._by_token[connection.local_token] = connection
+        session.set_local_key(key)
+        self._by_token[session.local_token] = connection
 
     # In.
 
     def receive(self, segment: Segment, now_ns: i64) -> None:
         """Take in a segment that arrived for one of our addresses."""
-        subflow = self._find(segment.dst, segment.dst_port, segment.src, segment.src_port)
-        if subflow is not None:
-            if segment.flags & SYN and self._reuses_time_wait(subflow, segment, now_ns):
-                self._receive_unknown(segment, now_ns)
-                return
-            subflow.receive(segment, now_ns)
-            self.touch(subflow.connection)
-            return
-        self._receive_unknown(segment, now_ns)
+        if self._outputs.changes:
+            self._take_changes()
+        binding = self._find(segment.dst, segment.dst_port, segment.src, segment.src_port)
+        if binding is None:
+            self._receive_unknown(segment, now_ns)
+        elif segment.flags & SYN and binding.subflow.tcp.gives_way_to(segment, now_ns):
+            # RFC 9293 section 3.6.1, MAY-2: a later SYN takes the pair over from TIME-WAIT.
+            binding.connection.handle_closed(binding.subflow, now_ns)
+            self._take_changes()
+            self._receive_unknown(segment, now_ns)
+        else:
+            binding.connection.receive(binding.subflow, segment, now_ns)
+            binding.connection.mark()
 
     def handle_timeout(self, now_ns: i64) -> None:
         """Do what is due; nothing if nothing is."""
-        self._refresh_timers()
-        timers = self._timers
-        while timers and timers[0][0] <= now_ns:
-            deadline, _, connection = heappop(timers)
-            if connection.wake_ns == deadline:
-                connection.wake_ns = NEVER_NS
-                connection.handle_timeout(now_ns)
-                self.touch(connection)
-        self._wake_ns = timers[0][0] if timers else NEVER_NS
+        ready = self._ready
+        ready.refresh()
+        node = ready.take_due(now_ns)
+        while node is not None:
+            assert isinstance(node, Connection)
+            node.handle_timeout(now_ns)
+            node.mark()
+            node = ready.take_due(now_ns)
 
     # Out.
 
     def poll_transmit(self, now_ns: i64) -> Segment | None:
         """Return the next segment to send, or ``None``."""
+        segments = self._outputs.segments
         while True:
-            if self.outbox:
-                return self.outbox.pop(0)
-            connection = self._pending
-            if connection is None:
+            if segments:
+                return segments.pop(0)
+            node = self._ready.first()
+            if node is None:
                 return None
-            self._note_timers(connection)
-            segment = connection.poll_transmit(now_ns)
+            assert isinstance(node, Connection)
+            segment = node.poll_transmit(now_ns)
             if segment is not None:
                 return segment
-            self._pending = connection.next_pending
-            connection.next_pending = None
-            connection.pending = False
-            if connection.closed_for is not None and not connection.subflows:
-                self._drop(connection)
+            self._ready.remove_first()
+            if node.is_over():
+                self._drop(node)
 
     def poll_timeout(self) -> int | None:
         """Return when ``handle_timeout`` is due, or ``None``."""
-        self._refresh_timers()
-        timers = self._timers
-        while timers:
-            wake_ns, _, connection = timers[0]
-            deadline_ns = connection.next_deadline_ns()
-            if connection.wake_ns == wake_ns and deadline_ns == wake_ns:
-                self._wake_ns = wake_ns
-                return wake_ns
-            heappop(timers)
-            if connection.wake_ns == wake_ns:
-                connection.wake_ns = NEVER_NS
-                self._note_timers(connection)
-                self._refresh_timers()
-        self._wake_ns = NEVER_NS
-        return None
+        deadline_ns = self._ready.next_deadline_ns()
+        return None if deadline_ns == NEVER_NS else deadline_ns
 
     def next_wake_ns(self) -> i64:
         """Return a time not later than ``poll_timeout`` says, ``NEVER_NS`` for none.
@@ -282,72 +279,49 @@ class Stack:
         Timers move later with every acknowledgement; this does not follow each of them, so that a
         loop woken then may find nothing due, and has little to do until then.
         """
-        self._refresh_timers()
-        return self._wake_ns
+        return self._ready.next_wake_ns()
 
-    def _refresh_timers(self) -> None:
-        """Look again at the connections that something happened to.
+    def poll_event(self) -> tuple[Connection, events.Event] | None:
+        """Return the next event and its connection, or ``None``."""
+        waiting = self._outputs.events
+        return waiting.pop(0) if waiting else None
 
-        The heap holds a connection's entry until its time, though its timers move later. It may
-        stand there several times; only the entry that agrees with its ``wake_ns`` counts.
-        """
-        timers = self._timers
-        connection = self._unsure
-        while connection is not None:
-            connection.timer_unsure = False
-            deadline = connection.next_deadline_ns()
-            if deadline < connection.wake_ns:
-                connection.wake_ns = deadline
-                self._timer_count += 1
-                heappush(timers, (deadline, self._timer_count, connection))
-                if deadline < self._wake_ns:
-                    self._wake_ns = deadline
-            following = connection.next_unsure
-            connection.next_unsure = None
-            connection = following
-        self._unsure = None
+    def has_events(self) -> bool:
+        """Say whether ``poll_event`` has something to return."""
+        return bool(self._outputs.events)
 
-    def poll_event(self) -> events.Event | None:
-        """Return the next event, or ``None``."""
-        return self.events.pop(0) if self.events else None
-
-    def take_events(self) -> list[events.Event]:
+    def take_events(self) -> list[tuple[Connection, events.Event]]:
         """Return all that ``poll_event`` would, in its order."""
-        taken = self.events
-        self.events = []
+        outputs = self._outputs
+        taken = outputs.events
+        outputs.events = []
         return taken
 
-    # For connections.
+    # Which subflow and which connection.
 
-    def touch(self, connection: Connection) -> None:
-        """Note that a connection may have something to send."""
-        if not connection.pending:
-            connection.pending = True
-            last = self._last_pending
-            if self._pending is None or last is None:
-                self._pending = connection
+    def _take_changes(self) -> None:
+        """Bring up to date by what connections are found."""
+        changes = self._outputs.changes
+        if not changes:
+            return
+        for change in changes:
+            subflow = change.subflow
+            if subflow is None:
+                self._forget_token(change.connection)
             else:
-                last.next_pending = connection
-            self._last_pending = connection
-        self._note_timers(connection)
+                self._unbind(subflow)
+                if change.added:
+                    tcp = subflow.tcp
+                    number = tcp.local_port << 16 | tcp.remote_port
+                    binding = Binding(change.connection, subflow)
+                    self._by_ports.setdefault(number, []).append(binding)
+        changes.clear()
 
-    def _note_timers(self, connection: Connection) -> None:
-        if not connection.timer_unsure:
-            connection.timer_unsure = True
-            connection.next_unsure = self._unsure
-            self._unsure = connection
-
-    def register(self, subflow: MptcpSubflow) -> None:
-        """Send segments of its address pairs to a subflow."""
-        self.unregister(subflow)
-        number = subflow.local_port << 16 | subflow.remote_port
-        self._by_ports.setdefault(number, []).append(subflow)
-
-    def unregister(self, subflow: MptcpSubflow) -> None:
-        """Forget a subflow."""
-        self._found[(subflow.local_port ^ subflow.remote_port) & (FOUND_SLOTS - 1)] = None
-        number = subflow.local_port << 16 | subflow.remote_port
-        others = [item for item in self._by_ports.get(number, ()) if item is not subflow]
+    def _unbind(self, subflow: MptcpSubflow) -> None:
+        tcp = subflow.tcp
+        self._recent[(tcp.local_port ^ tcp.remote_port) & (RECENT_SLOTS - 1)] = None
+        number = tcp.local_port << 16 | tcp.remote_port
+        others = [item for item in self._by_ports.get(number, ()) if item.subflow is not subflow]
         if others:
             self._by_ports[number] = others
         else:
@@ -355,34 +329,36 @@ class Stack:
 
     def _find(
         self, local: bytes, local_port: i64, remote: bytes, remote_port: i64
-    ) -> MptcpSubflow | None:
-        """Return the subflow of an address pair."""
-        slot = (local_port ^ remote_port) & (FOUND_SLOTS - 1)
-        found = self._found[slot]
+    ) -> Binding | None:
+        """Return whom segments of an address pair are for."""
+        slot = (local_port ^ remote_port) & (RECENT_SLOTS - 1)
+        recent = self._recent[slot]
         if (
-            found is not None
-            and found.local_port == local_port
-            and found.remote_port == remote_port
-            and found.local == local
-            and found.remote == remote
+            recent is not None
+            and recent.local_port == local_port
+            and recent.remote_port == remote_port
+            and recent.local == local
+            and recent.remote == remote
         ):
-            return found
+            return recent
         several = self._by_ports.get(local_port << 16 | remote_port)
         if several is not None:
-            for subflow in several:
-                if subflow.local == local and subflow.remote == remote:
-                    self._found[slot] = subflow
-                    return subflow
+            for binding in several:
+                if binding.local == local and binding.remote == remote:
+                    self._recent[slot] = binding
+                    return binding
         return None
 
-    def forget_token(self, connection: Connection) -> None:
+    def _forget_token(self, connection: Connection) -> None:
         """Take no more joins for a connection."""
-        if self._by_token.get(connection.local_token) is connection:
-            del self._by_token[connection.local_token]
+        token = connection.session.local_token
+        if self._by_token.get(token) is connection:
+            del self._by_token[token]
 
     def _drop(self, connection: Connection) -> None:
-        self.forget_token(connection)
-        connection.wake_ns = NEVER_NS
+        self._take_changes()
+        self._forget_token(connection)
+        connection.cancel()
         if connection in self.connections:
             self.connections.remove(connection)
 
@@ -406,60 +382,24 @@ class Stack:
 
     def _accept(self, syn: Segment, listener: Listener, now_ns: i64) -> None:
         config = listener.config
-        connection = Connection(
-            self,
-            config,
-            False,
-            syn.dst,
-            RemoteAddress(0, syn.src, syn.src_port),
-        )
+        remote = RemoteAddress(0, syn.src, syn.src_port)
+        connection = self._new_connection(config, False, syn.dst, remote)
+        session = connection.session
         option = handshake.find_capable(syn)
-        if not config.mptcp or not handshake.usable_offer(option, config.version):
-            connection.mptcp = False
-        self.connections.append(connection)
+        if not handshake.usable_offer(option, config.version):
+            session.set_mode(Mode.PLAIN)
         self._give_key(connection)
-        if connection.mptcp and option is not None:
-            if option.sender_key is not None:
-                connection.set_peer_key(option.sender_key, option.flags)
-            else:
-                connection.take_flags(option.flags)
-        subflow = connection.add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
-        self.events.append(events.ConnectionAccepted(connection))
-        subflow.accept(syn, connection.receive_buffer.largest_bytes(), now_ns)
-        self.touch(connection)
+        if session.mptcp and option is not None:
+            session.take_capable(option)
+        connection.accept(syn, now_ns)
 
     def _accept_join(self, syn: Segment, join: MpJoinSyn, now_ns: i64) -> None:
         """RFC 8684 section 3.2: an unknown token is answered with RST."""
         connection = self._by_token.get(join.token)
         if connection is None or connection.closed_for is not None:
             self._refuse(syn, (MpTcpRst(RST_MPTCP_ERROR),))
-            return
-        if not self._may_join(connection, syn, now_ns):
+        elif not connection.accept_join(syn, join, now_ns):
             self._refuse(syn, (MpTcpRst(RST_PROHIBITED),) if connection.version else ())
-            return
-        subflow = connection.add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
-        subflow.remote_id = join.address_id
-        subflow.local_id = connection.local_id_of(syn.dst)
-        subflow.remote_nonce = join.nonce
-        subflow.local_nonce = self.random.getrandbits(32)
-        subflow.backup_remote = join.backup
-        connection.emit(events.SubflowOpening(connection, subflow.subflow_id))
-        subflow.accept(syn, connection.receive_buffer.largest_bytes(), now_ns)
-        self.touch(connection)
-
-    def _may_join(self, connection: Connection, syn: Segment, now_ns: i64) -> bool:
-        config = connection.config
-        if not connection.mptcp or not connection.fully_established:
-            return False
-        if len(connection.subflows) >= config.max_subflows:
-            return False
-        if (
-            not config.allow_join_initial
-            and syn.dst == connection.initial_local
-            and not connection.is_client
-        ):
-            return False
-        return connection.paths.manager.accepts(connection.paths.view(now_ns))
 
     def _listener_for(self, segment: Segment) -> Listener | None:
         for listener in self._listeners:
@@ -469,21 +409,15 @@ class Stack:
                 return listener
         return None
 
-    def _reuses_time_wait(self, subflow: MptcpSubflow, syn: Segment, now_ns: i64) -> bool:
-        """RFC 9293 section 3.6.1, MAY-2: a later SYN takes the pair over from TIME-WAIT."""
-        return subflow.gives_way_to(syn, now_ns)
-
     def _fast_close_by_key(self, segment: Segment, now_ns: i64) -> None:
         """An MP_FASTCLOSE on a subflow that we no longer know still ends its connection."""
         for option in segment.mptcp:
             if isinstance(option, MpFastclose):
                 token, _ = token_and_idsn(option.receiver_key)
                 connection = self._by_token.get(token)
-                if connection is not None and connection.local_key == option.receiver_key:
-                    subflows = connection.subflows
-                    if subflows:
-                        options.take(connection, subflows[0], option, segment, now_ns)
-                        self.touch(connection)
+                if connection is not None and connection.subflows:
+                    connection.take_fast_close(option, now_ns)
+                    connection.mark()
 
     def _refuse(self, segment: Segment, said: tuple[MptcpOption, ...]) -> None:
         """Answer a segment of no connection with RST (RFC 9293 section 3.10.7.1)."""
@@ -494,4 +428,4 @@ class Stack:
             reply.flags = RST | ACK
             reply.ack = (segment.seq + segment.sequence_length) & 0xFFFF_FFFF
         reply.mptcp = said
-        self.outbox.append(reply)
+        self._outputs.segments.append(reply)

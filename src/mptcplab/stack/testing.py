@@ -198,8 +198,8 @@ class Pipe:
 
 def polled_events(stack: Stack) -> Iterator[tuple[Connection, events.Event]]:
     """Take a stack's events, each with its connection, until there are none."""
-    while (event := stack.poll_event()) is not None:
-        yield event.connection, event
+    while (told := stack.poll_event()) is not None:
+        yield told
 
 
 def pump(host: Host, connection: Connection, total: int | bytes) -> None:
@@ -280,7 +280,7 @@ def usable_paths(connection: Connection) -> list[SubflowPath]:
 
 def sends_mappings(connection: Connection) -> bool:
     """Say whether what is sent has mappings: false after a fallback, of either kind."""
-    return connection.mptcp and not connection.tx_infinite
+    return connection.mptcp and not connection.session.tx_infinite
 
 
 def is_fully_established(connection: Connection) -> bool:
@@ -300,7 +300,7 @@ def flights(connection: Connection) -> list[tuple[int, int]]:
     (RFC 8985 section 7.3). Subflows that recover from losses are left out: their window may have
     shrunk below what is in flight.
     """
-    senders = [subflow.sender for subflow in connection.subflows]
+    senders = [subflow.tcp.sender for subflow in connection.subflows]
     return [
         (sender.in_flight_bytes(), int(sender.congestion.cwnd_bytes) + sender.mss_bytes)
         for sender in senders
@@ -333,29 +333,30 @@ def holdings(connection: Connection) -> Holdings:
         len(connection.paths.signals),
         max((len(subflow.mappings) for subflow in subflows), default=0),
         buffer.readable_bytes() + buffer.out_of_order_bytes(),
-        min((subflow.sender.in_flight_bytes() for subflow in subflows), default=0),
+        min((subflow.tcp.sender.in_flight_bytes() for subflow in subflows), default=0),
     )
 
 
 def description(connection: Connection) -> str:
     """Return the state of a connection and its subflows, for the message of a failed test."""
-    send, buffer = connection.send, connection.receive_buffer
+    send, buffer, ending = connection.send, connection.receive_buffer, connection.ending
     lines = [
         f"mptcp {connection.mptcp} full {connection.fully_established} "
         f"why {connection.fallback_reason!r} written {send.buffer.written_offset} "
         f"sent {send.sent_offset} acked {send.buffer.acked_offset} edge {send.window_end} "
-        f"fin {send.finished} {send.fin_sent} {send.fin_acked} rcv_nxt {buffer.rcv_nxt} "
-        f"ooo {buffer.out_of_order_bytes()} peer finished {connection.peer_finished} "
-        f"reinject {len(send.reinject)}"
+        f"ending {send.finished} {ending.state.value} mode {connection.session.mode.name} "
+        f"rcv_nxt {buffer.rcv_nxt} ooo {buffer.out_of_order_bytes()} "
+        f"peer finished {connection.peer_finished} reinject {len(send.reinject)}"
     ]
     for subflow in connection.subflows:
-        sender = subflow.sender
+        tcp = subflow.tcp
+        sender = tcp.sender
         lines.append(
-            f"  {subflow.subflow_id} {subflow.state.value} confirmed {subflow.confirmed} "
+            f"  {subflow.subflow_id} {tcp.state.value} confirmed {subflow.confirmed} "
             f"una {sender.snd_una} nxt {sender.snd_nxt} out {sender.queue.out_bytes} "
             f"cwnd {sender.congestion.cwnd_bytes} pipe {sender.in_flight_bytes()} "
-            f"lost {sender.queue.lost_bytes} rto {sender.rto_deadline_ns} "
+            f"lost {sender.queue.lost_bytes} rto {tcp.timers.rto_ns} "
             f"recovery {sender.in_recovery} {sender.in_loss} stale {subflow.view.stale} "
-            f"rcv_nxt {subflow.receiver.rcv_nxt} held {subflow.held_bytes()}"
+            f"rcv_nxt {tcp.receiver.rcv_nxt} held {subflow.held_bytes()}"
         )
     return "\n".join(lines)

@@ -18,6 +18,8 @@ from mptcplab.stack.tcp.receiver import DELAYED_ACK_NS, Receiver
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sent import Sent, SentQueue
 from mptcplab.stack.tcp.state import CLOSED, TRANSITIONS, Change, State, next_state
+from mptcplab.stack.tcp.timers import Timers
+from mptcplab.stack.tcp.timestamps import Timestamps
 
 
 def test_every_state_can_be_left_and_only_listed_changes_happen() -> None:
@@ -133,18 +135,19 @@ def test_counts_always_match_the_records(steps: list[tuple[int, int, int]]) -> N
 
 
 def test_delayed_ack_waits_for_a_second_segment_or_the_timer() -> None:
-    receiver = Receiver()
+    timers = Timers()
+    receiver = Receiver(timers)
     receiver.open_at(100)
     receiver.mss_bytes = 1000
     assert receiver.accept(1, 1001, None, 5) is None
     assert not receiver.ack_now
-    assert receiver.ack_deadline_ns == 5 + DELAYED_ACK_NS
+    assert timers.delayed_ack_ns == 5 + DELAYED_ACK_NS
     receiver.accept(1001, 2001, None, 6)
     assert receiver.ack_now
 
 
 def test_sack_blocks_newest_first_and_duplicates_reported() -> None:
-    receiver = Receiver()
+    receiver = Receiver(Timers())
     receiver.open_at(0)
     receiver.accept(101, 201, None, 0)
     receiver.accept(301, 401, None, 0)
@@ -158,11 +161,11 @@ def test_sack_blocks_newest_first_and_duplicates_reported() -> None:
 
 
 def test_paws() -> None:
-    receiver = Receiver()
-    receiver.note_timestamp(0, 1000, 0)
-    assert receiver.paws_rejects(999, 1)
-    assert not receiver.paws_rejects(1000, 1)
-    assert not receiver.paws_rejects(999, 25 * 86_400 * SECOND)
+    timestamps = Timestamps(enabled=True, offset=0)
+    timestamps.note(1000, 0)
+    assert timestamps.paws_rejects(999, 1)
+    assert not timestamps.paws_rejects(1000, 1)
+    assert not timestamps.paws_rejects(999, 25 * 86_400 * SECOND)
 
 
 @pytest.mark.slow

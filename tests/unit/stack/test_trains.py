@@ -10,6 +10,7 @@ from mptcplab.stack.congestion.newreno import NewReno
 from mptcplab.stack.mptcp.trains import longest_train
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sender import Sender
+from mptcplab.stack.tcp.timers import Timers
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
 
 MSS = 1400
@@ -32,7 +33,7 @@ def train(
         rtt.add_sample(rtt_ns, 1)
     control = NewReno(MSS, CongestionGroup())
     control.cwnd_bytes = control.ssthresh_bytes = cwnd
-    return longest_train(Sender(0, rtt, control), flight, room, window, largest, most, MS)
+    return longest_train(Sender(0, rtt, control, Timers()), flight, room, window, largest, most, MS)
 
 
 def test_a_slow_flow_sends_what_leaves_in_a_millisecond() -> None:

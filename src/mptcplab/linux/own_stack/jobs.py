@@ -85,7 +85,7 @@ class Job(ABC):
     def handle(self, event: Event) -> None:
         """Act on what the stack tells of the connection."""
         if isinstance(event, events.ConnectionEstablished):
-            self._tell_connected(event.connection)
+            self._tell_connected()
             self._begin()
         elif isinstance(event, events.DataReadable):
             self._read()
@@ -98,12 +98,14 @@ class Job(ABC):
             here, there = self.plan.local, f"{self.plan.remote} port {self.plan.port}"
             self.answer("failed", text=f"{here} and {there}: connection {event.reason.value}")
 
-    def _tell_connected(self, connection: Connection) -> None:
-        subflow = connection.subflows[0]
+    def _tell_connected(self) -> None:
+        connection = self.connection
+        assert connection is not None
+        tcp = connection.subflows[0].tcp
         self.answer(
             "connected",
-            local=socket_name(subflow.local, subflow.local_port),
-            remote=socket_name(subflow.remote, subflow.remote_port),
+            local=socket_name(tcp.local, tcp.local_port),
+            remote=socket_name(tcp.remote, tcp.remote_port),
             protocol=self.protocol,
             send_buffer_bytes=connection.send.size_bytes,
             receive_buffer_bytes=connection.receive_buffer.size_bytes,

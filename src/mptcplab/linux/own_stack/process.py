@@ -167,24 +167,23 @@ class StackProcess:
 
     # -- what the stack tells
 
-    def _handle(self, event: Event) -> None:
-        connection = event.connection
+    def _handle(self, connection: Connection, event: Event) -> None:
         if isinstance(event, events.ConnectionAccepted):
-            job = self._listening[connection.subflows[0].local_port]
+            job = self._listening[connection.subflows[0].tcp.local_port]
             job.attach(connection)
             self._jobs[connection] = job
         found = self._jobs.get(connection)
         if found is None:
             return
         if not isinstance(event, events.DataReadable | events.DataWritable):
-            self._tell(found, event)
+            self._tell(found, connection, event)
         found.handle(event)
 
-    def _tell(self, job: Job, event: Event) -> None:
-        for subflow in event.connection.subflows:
-            self._subflows.setdefault((event.connection, subflow.subflow_id), _names(subflow))
+    def _tell(self, job: Job, connection: Connection, event: Event) -> None:
+        for subflow in connection.subflows:
+            self._subflows.setdefault((connection, subflow.subflow_id), _names(subflow))
         subflow_id = getattr(event, "subflow_id", None)
-        names = self._subflows.get((event.connection, -1 if subflow_id is None else subflow_id))
+        names = self._subflows.get((connection, -1 if subflow_id is None else subflow_id))
         details = [
             f"{name} {getattr(value, 'value', value)}"
             for name in _DETAILS
@@ -227,8 +226,9 @@ class StackProcess:
 
 
 def _names(subflow: MptcpSubflow) -> SubflowNames:
-    local: list[str | int] = [format_address(subflow.local), subflow.local_port]
-    return local, [format_address(subflow.remote), subflow.remote_port]
+    tcp = subflow.tcp
+    local: list[str | int] = [format_address(tcp.local), tcp.local_port]
+    return local, [format_address(tcp.remote), tcp.remote_port]
 
 
 def _is_known(congestion: str) -> bool:

@@ -202,17 +202,16 @@ class Host:
         else:
             self._timer.set(deadline_ns)
 
-    def _handle_event(self, event: Event) -> None:
-        found = self._sockets.get(event.connection)
-        if found is None and isinstance(event, ConnectionAccepted):
-            found = ConnectionSocket(self, event.connection)
-            self._sockets[event.connection] = found
-            subflows = event.connection.subflows
-            listener = self._accepting.get(subflows[0].local_port) if subflows else None
+    def _handle_event(self, connection: Connection, event: Event) -> None:
+        stream = self._sockets.get(connection)
+        if stream is None and isinstance(event, ConnectionAccepted):
+            stream = self._sockets[connection] = ConnectionSocket(self, connection)
+            subflows = connection.subflows
+            listener = self._accepting.get(subflows[0].tcp.local_port) if subflows else None
             if listener is not None:
-                listener.waiting.append(found)
-        if found is not None:
-            found.state.handle_event(event)
+                listener.waiting.append(stream)
+        if stream is not None:
+            stream.state.handle_event(event)
         self.changed.notify_all()
 
 

@@ -12,6 +12,7 @@ from time import monotonic_ns
 
 from mptcplab.linux.sockets.tun_device import SegmentPort
 from mptcplab.stack.events import Event
+from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.stack import Stack
 from mptcplab.wire.ip import parse_address
 
@@ -29,7 +30,7 @@ class Link:
 class Driver:
     """One stack and its links. Segments leave by the link of their source address."""
 
-    def __init__(self, stack: Stack, on_event: Callable[[Event], None]) -> None:
+    def __init__(self, stack: Stack, on_event: Callable[[Connection, Event], None]) -> None:
         self.stack = stack
         self.links: list[Link] = []
         self.unroutable = 0
@@ -105,9 +106,8 @@ class Driver:
                     self.unroutable += 1
                 else:
                     port.write_segment(segment)
-            event = stack.poll_event()
-            if event is None:
+            if not stack.has_events():
                 return
-            while event is not None:
-                self._on_event(event)
-                event = stack.poll_event()
+            while (told := stack.poll_event()) is not None:
+                connection, event = told
+                self._on_event(connection, event)

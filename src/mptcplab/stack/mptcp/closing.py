@@ -1,163 +1,79 @@
-"""How a connection ends: DATA_FIN and the subflows' FINs, fast close, and being left without any.
+"""What a connection does about its subflows when its streams end, or when one of them is gone.
 
-RFC 8684 section 3.3.3: the stream ends with a DATA_FIN, which takes one data sequence number and
-is acknowledged at the data level; once both directions are done the subflows are closed with
-FINs. Section 3.5: MP_FASTCLOSE. Plain TCP: the subflow's own FIN.
+RFC 8684 section 3.3.3: the stream ends with a DATA_FIN, which takes one data sequence number and is
+acknowledged at the data level; once both directions are done the subflows are closed with FINs.
+Everything here is a decision without effect: :class:`~mptcplab.stack.mptcp.connection.Connection`
+carries it out.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import Final
 
-from mptcplab.stack import events
-from mptcplab.stack.events import CloseReason
-from mptcplab.stack.tcp.receiver import NEVER_NS
-from mptcplab.stack.tcp.state import CAN_RECEIVE, CLOSE_WAIT, TIME_WAIT
-from mptcplab.wire.mptcp import MpFastclose
+from mptcplab.stack.mptcp.ending import Ending
+from mptcplab.stack.mptcp.mode import Mode
 
-if TYPE_CHECKING:
-    from mptcplab.stack.mptcp.connection import Connection
-    from mptcplab.stack.mptcp.subflow import MptcpSubflow
+SIGNALS_END: Final = (Mode.OFFERED, Mode.FULL, Mode.RX_INFINITE)
+"""Modes in which a DATA_FIN ends our stream; in others the subflow's FIN does."""
 
-
-def finish_sending(connection: Connection, now_ns: int) -> None:
-    """Everything written was given out and the application closed: send the end of the stream."""
-    send = connection.send
-    if not connection.established:
-        return
-    send.fin_sent = True
-    if not connection.mptcp or connection.tx_infinite:
-        for subflow in connection.subflows:
-            subflow.finish()
-        connection.refresh_usable()
-        return
-    signal_data_fin(connection)
-    send.arm(connection.usable, now_ns)
+SURVIVES_WITHOUT_SUBFLOW: Final = (Mode.FULL, Mode.RX_INFINITE)
+"""Modes in which joins may bring a connection back that has lost its last subflow."""
 
 
-def signal_data_fin(connection: Connection) -> None:
-    """Have every subflow send our DATA_FIN, if it is unacknowledged."""
-    send = connection.send
-    if not send.fin_sent or send.fin_acked or connection.tx_infinite or not connection.mptcp:
-        return
-    for subflow in connection.usable:
-        subflow.data_fin_due = True
-        subflow.receiver.ack_now = True
+class Action(Enum):
+    """What to do."""
+
+    NOTHING = "carry on"
+    CLOSE_SUBFLOWS = "both streams are done: a FIN on every subflow"
+    CLOSE_HALF_CLOSED = "a FIN on every subflow that the peer has closed"
+    FINISH_SUBFLOW = "a FIN on the subflow that the peer has closed"
+    AWAIT_SUBFLOW = "wait for a subflow that the peer could use"
+    END = "the connection is over"
+    REPLACE = "let the path manager know: others carry on"
 
 
-def advance(connection: Connection, now_ns: int) -> None:
-    """Something was acknowledged or the peer finished: close subflows once both sides are done."""
-    send = connection.send
-    if send.fin_acked and not send.delivered_told:
-        send.delivered_told = True
-        connection.emit(events.AllDelivered(connection))
-    if not send.fin_acked or not connection.mptcp or connection.tx_infinite:
-        return
-    if not connection.peer_finished:
-        if not any(subflow.state in CAN_RECEIVE for subflow in connection.subflows):
-            finish_half_closed(connection)
-        return
-    if not connection.subflows:
-        end(connection, CloseReason.FINISHED)
-        return
-    for subflow in list(connection.subflows):
-        if subflow.confirmed:
-            subflow.finish()
-        else:
-            subflow.reset(CloseReason.FINISHED, now_ns)
-    connection.refresh_usable()
+def at_progress(ending: Ending, mode: Mode, subflows: int, peer_may_send: bool) -> Action:
+    """Something was acknowledged at the data level, or the peer's stream ended.
+
+    ``peer_may_send`` says that a subflow is left whose direction to us is open.
+    """
+    if not ending.fin_acked or mode not in SIGNALS_END:
+        return Action.NOTHING
+    if not ending.peer_finished:
+        return Action.NOTHING if peer_may_send else Action.CLOSE_HALF_CLOSED
+    return Action.CLOSE_SUBFLOWS if subflows else Action.END
 
 
-def after_subflow_fin(connection: Connection, subflow: MptcpSubflow, now_ns: int) -> None:
+def at_subflow_fin(ending: Ending, subflows: int) -> Action:
     """The peer closed its direction of a subflow, not the stream (RFC 8684 section 3.3.3).
 
     We close ours as well, unless it is the only one left and we have still to send: a host must
     not close all subflows with data outstanding (so does Linux). The wait for a subflow that the
     peer could end its stream on begins, as when none is left at all.
     """
-    if len(connection.subflows) > 1 or connection.send.fin_acked:
-        subflow.finish()
-    else:
-        connection.orphaned_ns = now_ns + connection.config.close_timeout_ns
-    connection.refresh_usable()
+    if subflows > 1 or ending.fin_acked:
+        return Action.FINISH_SUBFLOW
+    return Action.AWAIT_SUBFLOW
 
 
-def finish_half_closed(connection: Connection) -> None:
-    """Close subflows that the peer has closed: others carry on, or there is nothing to carry."""
-    for subflow in connection.subflows:
-        if subflow.state is CLOSE_WAIT:
-            subflow.finish()
-    connection.refresh_usable()
+def at_subflow_gone(ending: Ending, mode: Mode, subflows: int) -> Action:
+    """A subflow is CLOSED and ``subflows`` are left.
 
-
-def handle_orphan_timeout(connection: Connection, now_ns: int) -> None:
-    """No subflow came that the peer could send on: end, once what we have to send is delivered."""
-    if not connection.subflows:
-        end(connection, CloseReason.TIMEOUT)
-    elif connection.send.is_idle():
-        connection.orphaned_ns = NEVER_NS
-        finish_half_closed(connection)
-    else:
-        connection.orphaned_ns = now_ns + connection.config.close_timeout_ns
-
-
-def after_subflow(
-    connection: Connection, subflow: MptcpSubflow, reason: CloseReason, now_ns: int
-) -> None:
-    """A subflow is gone: tell the path manager, and see whether the connection ends with it."""
-    if connection.closed_for is not None:
-        return
-    finished = connection.send.fin_acked and connection.peer_finished
-    if connection.subflows:
-        connection.paths.handle_closed(subflow, reason is not CloseReason.FINISHED, now_ns)
-        return
-    if finished:
-        end(connection, CloseReason.FINISHED)
-    elif not connection.mptcp or connection.tx_infinite or not connection.fully_established:
-        end(connection, reason)
-    else:
-        # Break before make: what is unacknowledged waits for a subflow to join.
-        connection.orphaned_ns = now_ns + connection.config.close_timeout_ns
-        connection.send.deadline_ns = NEVER_NS
-        connection.paths.handle_closed(subflow, reason is not CloseReason.FINISHED, now_ns)
-
-
-def abort(connection: Connection, reason: CloseReason, now_ns: int) -> None:
-    """Reset everything: with MP_FASTCLOSE in our RSTs where we abort (RFC 8684 section 3.5).
-
-    The peer's own fast close is answered by plain RSTs.
+    Without any, a fully established connection waits for a join: break before make (RFC 8684
+    section 3.3.3 and appendix D). The data that were not acknowledged wait as well.
     """
-    if connection.closed_for is not None:
-        return
-    tell = (
-        reason is CloseReason.ABORTED
-        and connection.mptcp
-        and connection.peer_key_known
-        and not connection.tx_infinite
-    )
-    end(connection, reason)
-    for subflow in list(connection.subflows):
-        if tell:
-            subflow.reset_option = MpFastclose(connection.peer_key)
-        subflow.reset(reason, now_ns)
+    if ending.closed_for is not None:
+        return Action.NOTHING
+    if subflows:
+        return Action.REPLACE
+    if ending.both_done() or mode not in SURVIVES_WITHOUT_SUBFLOW:
+        return Action.END
+    return Action.AWAIT_SUBFLOW
 
 
-def end(connection: Connection, reason: CloseReason) -> None:
-    """The connection is over; subflows in TIME-WAIT still answer."""
-    if connection.closed_for is not None:
-        return
-    connection.closed_for = reason
-    connection.orphaned_ns = NEVER_NS
-    connection.send.persist_ns = NEVER_NS
-    connection.send.deadline_ns = NEVER_NS
-    connection.paths.announcements.clear()
-    connection.emit(events.ConnectionClosed(connection, reason))
-
-
-def settle_end(connection: Connection) -> None:
-    """End the connection once all its subflows did, or wait out TIME-WAIT only."""
-    if connection.closed_for is None and connection.subflows:
-        for subflow in connection.subflows:
-            if subflow.state is not TIME_WAIT:
-                return
-        end(connection, CloseReason.FINISHED)
+def at_orphan_timeout(subflows: int, idle: bool) -> Action:
+    """No subflow came that the peer could send on: end, once what we have to send is delivered."""
+    if not subflows:
+        return Action.END
+    return Action.CLOSE_HALF_CLOSED if idle else Action.AWAIT_SUBFLOW

@@ -5,151 +5,167 @@ numbers for the stream's. Inside, the stream is counted in *offsets* from its fi
 sequence numbers appear on the wire only: DSN = IDSN + 1 + offset.
 
 The application uses ``write``, ``write_length``, ``read``, ``read_length``, ``close`` and
-``abort``; all else is called by :class:`~mptcplab.stack.stack.Stack` and by the subflows.
+``abort``; all else is called by :class:`~mptcplab.stack.stack.Stack`. A connection brings its parts
+together, and the parts do not know it: what was agreed (``session``), how the streams end
+(``ending``), what is sent and received (``send``, ``inbound``), addresses (``paths``) and subflows.
+They say what happened; what follows from it for the others is decided by tables and functions
+without effect (``mode``, ``ending``, ``fallback``, ``closing``, ``handshake``), and carried out
+here.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.events import CloseReason
-from mptcplab.stack.mptcp import closing, fallback, handshake, reading, sending
+from mptcplab.stack.host_view import HostView
+from mptcplab.stack.mptcp import closing, fallback, handshake
+from mptcplab.stack.mptcp.closing import Action
+from mptcplab.stack.mptcp.data_receiver import DataReceiver
 from mptcplab.stack.mptcp.data_sender import DataSender
-from mptcplab.stack.mptcp.dsn import MASK32, Numbers, limited, unwrap
-from mptcplab.stack.mptcp.paths import Paths
+from mptcplab.stack.mptcp.dsn import unwrap
+from mptcplab.stack.mptcp.ending import DataChange, Ending
+from mptcplab.stack.mptcp.handshake import Judgment
+from mptcplab.stack.mptcp.mode import OFFERED, Evidence, Verdict, judge
+from mptcplab.stack.mptcp.paths import Paths, subflow_path
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
-from mptcplab.stack.mptcp.subflow import MptcpSubflow
-from mptcplab.stack.path_managers.base import RemoteAddress
-from mptcplab.stack.tcp.receiver import NEVER_NS
+from mptcplab.stack.mptcp.session import Session
+from mptcplab.stack.mptcp.subflow import MAPPING_TAKEN, MptcpSubflow, text_of
+from mptcplab.stack.path_managers.base import (
+    AnnounceAddress,
+    CloseSubflow,
+    Command,
+    LocalAddress,
+    OpenSubflow,
+    RemoteAddress,
+    RemoveAddress,
+    SetPriority,
+)
+from mptcplab.stack.ready import NEVER_NS, Node, ReadyQueue
+from mptcplab.stack.tcp.control_block import ControlBlock
+from mptcplab.stack.tcp.report import ACKNOWLEDGED, DROPPED, RESET, SYN_ACK, THIRD_ACK, Report
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sender import Sender
-from mptcplab.wire.keys import token_and_idsn
+from mptcplab.stack.tcp.state import (
+    CAN_RECEIVE,
+    CLOSE_WAIT,
+    CLOSED,
+    ESTABLISHED,
+    SYN_SENT,
+    TIME_WAIT,
+)
+from mptcplab.stack.tcp.timers import Timers
 from mptcplab.wire.mptcp import (
-    CAPABLE_CHECKSUM,
-    CAPABLE_NO_JOIN,
     MAX_MAPPING_BYTES,
+    RST_MIDDLEBOX,
+    RST_MPTCP_ERROR,
+    RST_UNSPECIFIED,
+    AddAddr,
+    Dss,
+    MpCapable,
+    MpFail,
+    MpFastclose,
+    MpJoinSyn,
+    MpPrio,
+    MptcpOption,
+    MpTcpRst,
+    RemoveAddr,
 )
 from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-    from mptcplab.stack.stack import Stack
+UNMAPPED_LIMIT_BYTES: Final = 65_536
+"""Least data without a mapping after which a subflow counts as broken (RFC 8684 3.3.1 says: the
+receive window)."""
 
 
-class Connection:
+class Change:
+    """What its stack is to find a connection by, or no longer: a subflow, or the token."""
+
+    __slots__ = ("added", "connection", "subflow")
+
+    def __init__(self, connection: Connection, subflow: MptcpSubflow | None, added: bool) -> None:
+        self.connection = connection
+        self.subflow = subflow
+        """``None`` for the connection's token."""
+        self.added = added
+
+
+class Outputs:
+    """What connections hand to their stack, each in order."""
+
+    __slots__ = ("changes", "events", "segments")
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        """Segments that must leave whatever becomes of their subflow."""
+        self.events: list[tuple[Connection, events.Event]] = []
+        self.changes: list[Change] = []
+
+
+class Connection(Node):
     """One connection, MPTCP or plain TCP."""
 
     __slots__ = (
+        "_host",
+        "_next_subflow_id",
+        "_outputs",
         "_readable",
-        "_readable_told",
-        "ack_8",
-        "checksum",
-        "closed_for",
+        "_report",
         "config",
         "congestion_group",
-        "data_fin_offset",
+        "ending",
         "established",
-        "fallback_reason",
-        "fully_established",
-        "infinite_ssn",
-        "initial_local",
-        "initial_remote",
-        "is_client",
-        "joined",
-        "local_key",
-        "local_token",
-        "mptcp",
-        "next_pending",
-        "next_subflow_id",
-        "next_unsure",
-        "orphaned_ns",
+        "inbound",
         "paths",
-        "peer_denies_initial",
-        "peer_finished",
-        "peer_key",
-        "peer_key_known",
-        "peer_token",
-        "pending",
-        "receive_buffer",
-        "rx_infinite",
-        "rx_numbers",
         "send",
-        "stack",
+        "session",
         "subflows",
-        "timer_unsure",
-        "tx_infinite",
-        "tx_numbers",
         "usable",
-        "version",
-        "wake_ns",
     )
 
     def __init__(
         self,
-        stack: Stack,
+        host: HostView,
+        queue: ReadyQueue,
+        outputs: Outputs,
         config: StackConfig,
         is_client: bool,
         initial_local: bytes,
         initial_remote: RemoteAddress,
     ) -> None:
-        self.stack: Stack = stack
+        super().__init__(queue)
+        self._host: HostView = host
+        self._outputs: Outputs = outputs
         self.config: StackConfig = config
-        self.is_client: bool = is_client
-        self.initial_local: bytes = initial_local
-        self.initial_remote: RemoteAddress = initial_remote
-        self.mptcp: bool = config.mptcp
-        """False for plain TCP, from the start or after a fallback."""
-        self.version: i64 = config.version
-        self.checksum: bool = config.checksum
-        self.local_key: int = 0
-        self.local_token: int = 0
-        self.peer_key: int = 0
-        self.peer_key_known: bool = False
-        self.peer_token: int = 0
-        self.tx_numbers = Numbers()
-        """Data sequence numbers of what we send, and of what the peer does."""
-        self.rx_numbers = Numbers()
-        self.ack_8: bool = True
-        """Send DATA_ACKs of 8 bytes."""
-        self.peer_denies_initial: bool = False
+        self.session = Session(config, is_client)
+        self.ending = Ending()
         self.established: bool = False
-        self.fully_established: bool = False
-        self.fallback_reason: str = ""
-        self.tx_infinite: bool = False
-        """We fell back in mid-connection: what we send is mapped for ever by one rule."""
-        self.rx_infinite: bool = False
-        self.infinite_ssn: i64 = -1
-        self.send = DataSender(config, config.scheduler())
-        self.receive_buffer = ReceiveBuffer(
-            config.receive_buffer_bytes, config.receive_buffer_max_bytes
-        )
-        self.data_fin_offset: i64 = -1
-        """Where the peer's stream ends, -1 while unknown."""
-        self.peer_finished: bool = False
-        self.closed_for: CloseReason | None = None
+        """The handshake of the initial subflow is done: data may flow."""
+        self.send = DataSender(config, config.scheduler(), self.session, self.ending)
+        self.inbound = DataReceiver(config, self.session, self.ending)
         self.subflows: list[MptcpSubflow] = []
         self.usable: list[MptcpSubflow] = []
         """Those that may be given data, as the scheduler's view lists them."""
-        self.next_subflow_id: i64 = 0
-        self.joined: bool = False
-        """A further subflow was established once, if only for the peer: data may go elsewhere."""
         self.congestion_group = CongestionGroup()
-        self.paths = Paths(self, config.path_manager())
-        self.orphaned_ns: i64 = NEVER_NS
-        """When a connection without subflows ends."""
-        self.wake_ns: i64 = NEVER_NS
-        """The stack's notes: the earliest timer, whether it may have changed, and whether there
-        may be something to send."""
-        self.timer_unsure: bool = False
-        self.next_unsure: Connection | None = None
-        self.pending: bool = False
-        self.next_pending: Connection | None = None
-        self._readable_told: bool = False
-        self._readable = events.DataReadable(self)
+        self.paths = Paths(
+            host,
+            self.session,
+            config.path_manager(),
+            self.subflows,
+            initial_local,
+            initial_remote,
+            config.add_addr_timeout_ns,
+        )
+        self._next_subflow_id: i64 = 0
+        self._report = Report()
+        self._readable: tuple[Connection, events.Event] = (self, events.DataReadable())
+        """Told for nearly every train, and always the same."""
 
     # The application.
 
@@ -164,7 +180,7 @@ class Connection:
             if view.train_bytes > MAX_MAPPING_BYTES:
                 view.train_bytes = MAX_MAPPING_BYTES
             self.send.buffer.append(content if taken == len(content) else content[:taken])
-            self.stack.touch(self)
+            self.mark()
         return taken
 
     def write_length(self, length: int) -> int:
@@ -172,48 +188,12 @@ class Connection:
         taken = self._may_write(length)
         if taken:
             self.send.buffer.append_length(taken)
-            self.stack.touch(self)
+            self.mark()
         return taken
-
-    def read(self, limit: int = 1 << 30) -> bytes:
-        """Take received bytes. Raises ``ValueError`` if the peer wrote lengths."""
-        content = self.receive_buffer.read(limit)
-        self._after_read()
-        return content
-
-    def read_length(self, limit: int = 1 << 60) -> int:
-        """Take received bytes, whatever they are, and return how many."""
-        length = self.receive_buffer.read_length(limit)
-        self._after_read()
-        return length
-
-    def close(self) -> None:
-        """Write no more; the stream ends once everything written is delivered. Reading goes on."""
-        if not self.send.finished and self.closed_for is None:
-            self.send.finished = True
-            self.stack.touch(self)
-
-    def abort(self, now_ns: i64) -> None:
-        """End at once (RFC 8684 section 3.5, RFC 9293 section 3.10.5)."""
-        closing.abort(self, CloseReason.ABORTED, now_ns)
-        self.stack.touch(self)
-
-    def set_backup(self, subflow_id: int, backup: bool) -> None:
-        """Ask the peer to use a subflow only when no other works, or to use it again (MP_PRIO)."""
-        self.paths.set_priority(subflow_id, backup)
-        self.stack.touch(self)
-
-    def close_subflow(self, subflow_id: int) -> None:
-        """Close one subflow in order (FIN); what it carries is delivered first."""
-        subflow = self.subflow(subflow_id)
-        if subflow is not None:
-            subflow.finish()
-            self.refresh_usable()
-            self.stack.touch(self)
 
     def _may_write(self, length: int) -> int:
         send = self.send
-        if send.finished or self.closed_for is not None:
+        if send.finished or self.ending.closed_for is not None:
             raise ValueError("the stream is closed for writing")
         room = send.room_bytes()
         if room < length:
@@ -221,14 +201,90 @@ class Connection:
             return room
         return length
 
-    def _after_read(self) -> None:
-        buffer = self.receive_buffer
-        if buffer.read_offset == buffer.rcv_nxt:
-            self._readable_told = False
-        if not self.peer_finished:
-            reading.open_window(self)
+    def read(self, limit: int = 1 << 30) -> bytes:
+        """Take received bytes. Raises ``ValueError`` if the peer wrote lengths."""
+        content = self.inbound.buffer.read(limit)
+        if self.inbound.after_read(self.subflows):
+            self.mark()
+        return content
 
-    # What measurements read.
+    def read_length(self, limit: int = 1 << 60) -> int:
+        """Take received bytes, whatever they are, and return how many."""
+        length = self.inbound.buffer.read_length(limit)
+        if self.inbound.after_read(self.subflows):
+            self.mark()
+        return length
+
+    def close(self) -> None:
+        """Write no more; the stream ends once everything written is delivered. Reading goes on."""
+        if not self.send.finished and self.ending.closed_for is None:
+            self.send.finished = True
+            self.mark()
+
+    def abort(self, now_ns: i64) -> None:
+        """End at once (RFC 8684 section 3.5, RFC 9293 section 3.10.5)."""
+        self._abort(CloseReason.ABORTED, now_ns)
+        self.mark()
+
+    def set_backup(self, subflow_id: int, backup: bool) -> None:
+        """Ask the peer to use a subflow only when no other works, or to use it again (MP_PRIO)."""
+        self._set_priority(subflow_id, backup)
+        self.mark()
+
+    def close_subflow(self, subflow_id: int) -> None:
+        """Close one subflow in order (FIN); what it carries is delivered first."""
+        subflow = self.subflow(subflow_id)
+        if subflow is not None:
+            self._finish(subflow)
+            self._refresh_usable()
+            self.mark()
+
+    # What others read.
+
+    @property
+    def mptcp(self) -> bool:
+        """Whether it speaks MPTCP: not plain TCP, from the start or after a fallback."""
+        return self.session.mptcp
+
+    @property
+    def version(self) -> int:
+        """The version of MPTCP, 0 or 1."""
+        return self.session.version
+
+    @property
+    def fully_established(self) -> bool:
+        """Whether the peer proved to have our key: joins may start (RFC 8684 section 3.1)."""
+        return self.session.fully_established
+
+    @property
+    def fallback_reason(self) -> str:
+        """Why it fell back; empty if it did not."""
+        return self.session.fallback_reason
+
+    @property
+    def local_token(self) -> int:
+        """Our token (RFC 8684 section 3.2)."""
+        return self.session.local_token
+
+    @property
+    def initial_remote(self) -> RemoteAddress:
+        """The peer's address of the initial subflow."""
+        return self.paths.initial_remote
+
+    @property
+    def receive_buffer(self) -> ReceiveBuffer:
+        """What was received and is not read."""
+        return self.inbound.buffer
+
+    @property
+    def peer_finished(self) -> bool:
+        """Whether the peer's stream has ended; what is buffered can still be read."""
+        return self.ending.peer_finished
+
+    @property
+    def closed_for(self) -> CloseReason | None:
+        """Why it is over; ``None`` while it is not."""
+        return self.ending.closed_for
 
     def subflow(self, subflow_id: i64) -> MptcpSubflow | None:
         """Return the subflow of that number, unless it is gone."""
@@ -243,283 +299,956 @@ class Connection:
 
     def out_of_order_bytes(self) -> int:
         """Return what waits in reassembly, of the connection and of its subflows."""
-        held = self.receive_buffer.out_of_order_bytes()
+        held = self.inbound.buffer.out_of_order_bytes()
         for subflow in self.subflows:
             held += subflow.held_bytes()
         return held
 
-    # Identity.
+    # Opening, for the stack.
 
-    def set_local_key(self, key: int) -> None:
-        """Take our key, from which token and IDSN follow."""
-        self.local_key = key
-        self.local_token, idsn = token_and_idsn(key, self.version)
-        self.tx_numbers.begin_after(idsn)
+    def open(self, local: bytes, local_port: int, now_ns: i64) -> None:
+        """Open the initial subflow."""
+        remote = self.paths.initial_remote
+        subflow = self._add_subflow(local, local_port, remote.address, remote.port, active=True)
+        subflow.tcp.open(self.inbound.buffer.largest_bytes(), now_ns)
+        self.mark()
 
-    def set_peer_key(self, key: int, flags: int) -> None:
-        """Take the peer's key and flags (RFC 8684 section 3.1)."""
-        self.peer_key = key
-        self.peer_key_known = True
-        self.peer_token, idsn = token_and_idsn(key, self.version)
-        self.rx_numbers.begin_after(idsn)
-        self.take_flags(flags)
+    def accept(self, syn: Segment, now_ns: i64) -> None:
+        """Answer the SYN of the initial subflow."""
+        subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
+        self._emit(events.ConnectionAccepted())
+        self._answer(subflow, syn, now_ns)
 
-    def take_flags(self, flags: int) -> None:
-        """Take the flags of the peer's MP_CAPABLE."""
-        self.checksum = self.checksum or bool(flags & CAPABLE_CHECKSUM)
-        self.peer_denies_initial = self.version != 0 and bool(flags & CAPABLE_NO_JOIN)
+    def accept_join(self, syn: Segment, join: MpJoinSyn, now_ns: i64) -> bool:
+        """Answer the SYN of a further subflow; ``False`` if none is wanted (RFC 8684 3.2)."""
+        session = self.session
+        config = self.config
+        if (
+            not session.fully_established
+            or len(self.subflows) >= config.max_subflows
+            or (
+                not config.allow_join_initial
+                and not session.is_client
+                and syn.dst == self.paths.initial_local
+            )
+            or not self.paths.manager.accepts(self.paths.view(now_ns))
+        ):
+            return False
+        subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
+        subflow.join.remote_id = join.address_id
+        subflow.join.local_id = self.paths.local_id_of(syn.dst)
+        subflow.join.remote_nonce = join.nonce
+        subflow.join.local_nonce = self._host.random_bits(32)
+        subflow.backup_remote = join.backup
+        self._emit(events.SubflowOpening(subflow.subflow_id))
+        self._answer(subflow, syn, now_ns)
+        return True
 
-    def capable_flags(self) -> int:
-        """Return the flags of our MP_CAPABLE: A once either side asks for the checksum."""
-        return handshake.capable_flags(self.checksum, self.config.allow_join_initial, self.version)
+    def _answer(self, subflow: MptcpSubflow, syn: Segment, now_ns: i64) -> None:
+        tcp = subflow.tcp
+        subflow.agree_mss(tcp.accept(syn, self.inbound.buffer.largest_bytes(), now_ns))
+        self.send.fit_trains(tcp.sender.mss_bytes)
+        tcp.answer_syn(now_ns)
+        self.mark()
 
-    def local_id_of(self, address: bytes) -> int:
-        """Return the address identifier of one of our addresses in this connection."""
-        if address == self.initial_local:
-            return 0
-        for local in self.stack.local_addresses:
-            if local.address == address:
-                return local.address_id
-        return 255
-
-    # Subflows.
-
-    def add_subflow(
-        self,
-        local: bytes,
-        local_port: int,
-        remote: bytes,
-        remote_port: int,
-        active: bool,
+    def _add_subflow(
+        self, local: bytes, local_port: int, remote: bytes, remote_port: int, active: bool
     ) -> MptcpSubflow:
         """Make a subflow, not yet opened."""
         config = self.config
-        stack = self.stack
-        mss = stack.mss_for(local)
+        host = self._host
+        mss = host.mss_for(local)
         rtt = RttEstimator(config.initial_rto_ns, config.min_rto_ns, config.max_rto_ns)
         congestion = config.congestion(mss, self.congestion_group)
-        sender = Sender(stack.random.getrandbits(32), rtt, congestion)
-        sender.pacing = config.pacing
-        subflow = MptcpSubflow(
-            self,
-            self.next_subflow_id,
+        sender = Sender(host.random_bits(32), rtt, congestion, Timers(), config.user_timeout_ns)
+        sender.pacing.enabled = config.pacing
+        tcp = ControlBlock(
             config,
             local,
             local_port,
             remote,
             remote_port,
             sender,
-            stack.outbox,
+            self._outputs.segments,
             active,
-            stack.random.getrandbits(32),
+            host.random_bits(32),
             mss,
         )
-        self.next_subflow_id += 1
+        subflow = MptcpSubflow(
+            self._next_subflow_id, tcp, self.session, self.ending, self.inbound.buffer
+        )
+        self._next_subflow_id += 1
         self.subflows.append(subflow)
-        stack.register(subflow)
+        self._outputs.changes.append(Change(self, subflow, added=True))
         return subflow
 
-    def set_subflow_mss(self, subflow: MptcpSubflow, mss_bytes: i64) -> None:
-        """The payload per packet is agreed: start congestion control for it."""
-        sender = subflow.sender
-        if self.send.view.train_bytes < mss_bytes:
-            self.send.view.train_bytes = mss_bytes  # a train is a segment at least
-        if sender.mss_bytes == mss_bytes:
+    # Arriving segments.
+
+    def receive(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> None:
+        """Take in a segment of one of our subflows (RFC 9293 section 3.10.7).
+
+        TCP takes it as far as the acknowledgment; then come the MPTCP options and the window, which
+        may be the connection's, then the text and the peer's FIN.
+        """
+        tcp = subflow.tcp
+        if tcp.state is SYN_SENT:
+            self._receive_in_syn_sent(subflow, segment, now_ns)
             return
-        sender.congestion.close()
-        sender.congestion = self.config.congestion(mss_bytes, self.congestion_group)
-        sender.mss_bytes = mss_bytes
-        subflow.view.congestion = sender.congestion
+        arrival = tcp.receive(segment, subflow.acceptance_edge(), now_ns, self._report)
+        if arrival is ACKNOWLEDGED or (
+            arrival is THIRD_ACK and self._finish_passive_open(subflow, segment, now_ns)
+        ):
+            if self._after_acknowledgment(subflow, segment, now_ns):
+                self._receive_text(subflow, segment, now_ns)
+        elif arrival is RESET:
+            self._receive_reset(subflow, segment, now_ns)
 
-    def refresh_usable(self) -> None:
-        """Bring the list of subflows that may carry data up to date."""
-        self.usable = [subflow for subflow in self.subflows if subflow.can_carry()]
-        for subflow in self.usable:
-            subflow.view.backup = subflow.backup
-        self.send.view.subflows = [subflow.view for subflow in self.usable]
+    def _after_acknowledgment(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> bool:
+        """Act upon a segment's acknowledgment and options; ``False`` to leave its text and FIN."""
+        report = self._report
+        if report.acked:
+            self._after_ack(subflow, now_ns)
+        if report.time_wait:
+            self._after_time_wait()
+        if subflow.tcp.state is CLOSED:
+            self.handle_closed(subflow, now_ns)
+            return False
+        if self.session.mptcp:
+            return self._take_options(subflow, segment, report.seq, now_ns)
+        self._take_plain_window(subflow, segment, report.seq)
+        return True
 
-    def on_subflow_established(self, subflow: MptcpSubflow, now_ns: i64) -> None:
-        """The handshake of a subflow is done; a join we opened still waits to be confirmed."""
-        self.orphaned_ns = NEVER_NS
-        self.refresh_usable()
+    def _receive_text(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> None:
+        """Take in a segment's text, if it has any, and the peer's FIN (RFC 9293 3.10.7.4)."""
+        report = self._report
+        seq = report.seq
+        if segment.payload_bytes:
+            ready = subflow.take_text(segment, seq, now_ns)
+            if ready is None:
+                self._deliver(subflow, seq, seq + segment.payload_bytes, text_of(segment), now_ns)
+            else:
+                for start, end, payload in ready:
+                    self._deliver(subflow, start, end, payload, now_ns)
+        if subflow.tcp.take_fin(segment, seq, now_ns, report):
+            self._after_peer_fin(subflow, now_ns)
+            if report.time_wait:
+                self._after_time_wait()
+
+    def _receive_in_syn_sent(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> None:
+        tcp = subflow.tcp
+        arrival = tcp.receive_in_syn_sent(segment)
+        if arrival is DROPPED:
+            return
+        if arrival is RESET:
+            self._receive_reset(subflow, segment, now_ns)
+            return
+        subflow.agree_mss(tcp.take_syn(segment, self.inbound.buffer.largest_bytes(), now_ns))
+        self.send.fit_trains(tcp.sender.mss_bytes)
+        if arrival is not SYN_ACK:
+            tcp.open_simultaneously(now_ns)
+            return
+        session = self.session
         if subflow.initial:
-            self.established = True
-            if not self.mptcp:
-                self.send.lengthen_trains()
-            self.emit(events.ConnectionEstablished(self, self.mptcp))
-            self.emit(events.SubflowEstablished(self, subflow.subflow_id))
-            self.send.write_short = False
-            self.emit(events.DataWritable(self))
-            return
-        self.joined = True
-        if subflow.confirmed:
-            self.on_subflow_confirmed(subflow, now_ns)
-
-    def on_subflow_confirmed(self, subflow: MptcpSubflow, now_ns: i64) -> None:
-        """A joined subflow may carry data."""
-        self.refresh_usable()
-        self.emit(events.SubflowEstablished(self, subflow.subflow_id))
-        closing.signal_data_fin(self)
-        closing.finish_half_closed(self)
-        self.paths.handle_established(subflow, now_ns)
-
-    def on_subflow_fin(self, subflow: MptcpSubflow, now_ns: i64) -> None:
-        """The peer closes a subflow; in plain TCP that is the end of its stream."""
-        if not self.mptcp or self.rx_infinite or self.tx_infinite:
-            self.handle_data_fin(self.receive_buffer.rcv_nxt, now_ns)
-        else:
-            closing.after_subflow_fin(self, subflow, now_ns)
-
-    def on_subflow_timeout(self, subflow: MptcpSubflow) -> None:
-        """A retransmission timeout: let others carry what this one cannot (RFC 8684 3.3.6)."""
-        view = subflow.view
-        limit = self.config.stale_loss_count
-        if limit and not view.stale and subflow.sender.rtt.backoff > limit:
-            view.stale = True
-            self.emit(events.SubflowStale(self, subflow.subflow_id, stale=True))
-        if len(self.usable) > 1 and self.mptcp and not self.tx_infinite:
-            self.send.reinject_all(subflow)
-
-    def on_subflow_recovered(self, subflow: MptcpSubflow) -> None:
-        """A stale subflow had something acknowledged."""
-        subflow.view.stale = False
-        self.emit(events.SubflowStale(self, subflow.subflow_id, stale=False))
-
-    def on_subflow_closed(self, subflow: MptcpSubflow, now_ns: i64) -> None:
-        """A subflow is CLOSED: others carry on, or the connection waits for one, or ends."""
-        if subflow not in self.subflows:
-            return
-        if self.mptcp and not self.tx_infinite:
-            self.send.reinject_all(subflow)
-        self.send.outstanding.drop_carrier(1 << subflow.subflow_id)
-        self.subflows.remove(subflow)
-        self.stack.unregister(subflow)
-        self.refresh_usable()
-        self.send.scheduler.on_subflow_closed(subflow.subflow_id)
-        reason = subflow.close_reason or CloseReason.FINISHED
-        code = subflow.reset_reason
-        self.emit(
-            events.SubflowClosed(self, subflow.subflow_id, reason, code if code >= 0 else None)
-        )
-        closing.after_subflow(self, subflow, reason, now_ns)
-
-    def on_subflow_time_wait(self) -> None:
-        """A subflow is done but for TIME-WAIT."""
-        self.refresh_usable()
-        closing.settle_end(self)
-
-    # Data in.
-
-    def unwrap_dsn(self, dsn: int, is_8: bool) -> i64:
-        """Return the stream offset of one of the peer's data sequence numbers."""
-        return limited(unwrap(dsn, self.rx_numbers.base, self.receive_buffer.rcv_nxt, is_8))
-
-    def settle_fully(self, now_ns: i64) -> None:
-        """The peer proved to have our key: joins may start (RFC 8684 section 3.1)."""
-        if not self.fully_established and self.peer_key_known:
-            self.fully_established = True
-            self.send.lengthen_trains()
-            closing.signal_data_fin(self)  # the handshake's own segments had no room for it
-            self.paths.start(now_ns)
-
-    def data_ack_wire(self) -> int:
-        """Return our DATA_ACK for the wire."""
-        received = self.receive_buffer.rcv_nxt
-        if self.peer_finished:
-            received += 1
-        number = self.rx_numbers.at(received)
-        return number if self.ack_8 else number & MASK32
-
-    def handle_data(self, offset: i64, end: i64, payload: bytes | None, now_ns: i64) -> None:
-        """Payload arrived on some subflow, in its order."""
-        buffer = self.receive_buffer
-        if 0 <= self.data_fin_offset < end:
-            # Nothing comes after the end of the stream.
-            if offset >= self.data_fin_offset:
+            judgment = handshake.judge_capable_syn_ack(session, segment, subflow.offers_mptcp())
+            if judgment is Judgment.FALL_BACK:
+                self._fall_back_in_handshake(subflow, Evidence.NO_CAPABLE, now_ns)
+            self.send.open_window(segment.window)
+        elif session.mptcp:
+            option = handshake.judge_join_syn_ack(session, subflow.join, segment)
+            if option is None:
+                subflow.refuse_syn_ack()
+                self.handle_closed(subflow, now_ns)
                 return
-            end = self.data_fin_offset
-            if payload is not None:
-                payload = payload[: end - offset]
-        gained = buffer.insert(offset, end, payload)
-        if gained:
-            if not self._readable_told:
-                self._readable_told = True
-                self.emit(self._readable)
-            if buffer.rcv_nxt == self.data_fin_offset:
+            subflow.backup_remote = option.backup
+        tcp.finish_active_open(segment, now_ns)
+        self._after_established(subflow, now_ns)
+
+    def _finish_passive_open(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> bool:
+        """Judge the third packet, and take in its acknowledgment; ``False`` to leave the rest."""
+        session = self.session
+        judgment = Judgment.ACCEPT
+        if subflow.initial:
+            judgment = handshake.judge_capable_ack(session, segment)
+        elif session.mptcp:
+            judgment = handshake.judge_join_ack(session, subflow.join, segment)
+        if judgment is Judgment.IGNORE:
+            return False
+        if judgment is Judgment.RESET:
+            self._reset_for(subflow, RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
+            return False
+        if judgment is Judgment.FALL_BACK:
+            self._fall_back_in_handshake(subflow, Evidence.NO_THIRD_CAPABLE, now_ns)
+        subflow.tcp.finish_passive_open(segment, now_ns)
+        self._after_established(subflow, now_ns)
+        return subflow.tcp.receive_ack(segment, now_ns, self._report) is ACKNOWLEDGED
+
+    def _fall_back_in_handshake(
+        self, subflow: MptcpSubflow, evidence: Evidence, now_ns: i64
+    ) -> None:
+        self._fall_back_to_tcp(evidence, now_ns)
+        subflow.regain_option_space()
+        self.send.fit_trains(subflow.tcp.sender.mss_bytes)
+
+    def _receive_reset(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> None:
+        """An acceptable RST: take in what it says (RFC 8684 sections 3.5 and 3.6), and close."""
+        reason = subflow.tcp.reason_for_reset()
+        if self.session.mptcp:
+            for option in segment.mptcp:
+                if isinstance(option, MpTcpRst):
+                    subflow.reset_reason = option.reason
+                elif isinstance(option, MpFastclose):
+                    self.take_fast_close(option, now_ns)
+        if subflow.tcp.state is not CLOSED:
+            subflow.tcp.close(reason)
+            self.handle_closed(subflow, now_ns)
+
+    def _deliver(
+        self, subflow: MptcpSubflow, start: i64, end: i64, payload: bytes | None, now_ns: i64
+    ) -> None:
+        """Hand on bytes that are in order on a subflow; see what is wrong where that stops."""
+        inbound = self.inbound
+        while True:
+            evidence = inbound.deliver(subflow, start, end, payload)
+            if inbound.readable:
+                inbound.readable = False
+                self._outputs.events.append(self._readable)
+            if inbound.is_at_end():
                 self._finish_peer(now_ns)
+            if evidence is None:
+                return
+            stopped_at = inbound.stopped_at
+            if payload is not None:
+                payload = payload[stopped_at - start :]
+            start = stopped_at
+            if evidence is Evidence.BAD_CHECKSUM:
+                if not self._survive_bad_checksum(subflow, now_ns):
+                    return
+            elif judge(self.session.mode, evidence, self._is_alone(subflow)) is Verdict.CHANGE:
+                subflow.rx_delta = inbound.buffer.rcv_nxt - start
+                self._fall_back_to_order(subflow, evidence, now_ns)
+            else:
+                self._keep_unmapped(subflow, start, end, payload, now_ns)
+                return
 
-    def handle_data_fin(self, offset: int, now_ns: i64) -> None:
-        """The peer's stream ends at ``offset`` (RFC 8684 section 3.3.3)."""
-        if self.peer_finished or offset < self.receive_buffer.rcv_nxt:
-            return
-        self.data_fin_offset = offset
-        if offset == self.receive_buffer.rcv_nxt:
-            self._finish_peer(now_ns)
+    def _keep_unmapped(
+        self, subflow: MptcpSubflow, start: i64, end: i64, payload: bytes | None, now_ns: i64
+    ) -> None:
+        """Bytes without a mapping wait for one, not for ever."""
+        subflow.mappings.keep_unmapped(start, end, payload)
+        limit = max(UNMAPPED_LIMIT_BYTES, self.inbound.buffer.size_bytes)
+        if subflow.mappings.unmapped_bytes > limit:
+            self._reset_for(subflow, RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
 
-    def _finish_peer(self, now_ns: i64) -> None:
-        self.peer_finished = True
-        for subflow in self.subflows:
-            subflow.receiver.ack_now = True
-        self.emit(events.PeerFinished(self))
-        closing.advance(self, now_ns)
+    # MPTCP options in.
+
+    def _take_options(self, subflow: MptcpSubflow, segment: Segment, seq: i64, now_ns: i64) -> bool:
+        """Take in a segment's options and window; ``False`` to leave its text and FIN."""
+        session = self.session
+        if not subflow.confirmed and not subflow.initial and subflow.tcp.state is ESTABLISHED:
+            subflow.confirm_join()
+            self._after_confirmed(subflow, now_ns)
+        dss: Dss | None = None
+        for option in segment.mptcp:
+            if isinstance(option, Dss):
+                dss = option
+            elif not self._take_option(subflow, option, segment, now_ns):
+                return False
+        if subflow.initial and not self._judge_options(subflow, segment, dss, now_ns):
+            self._take_plain_window(subflow, segment, seq)
+            return True
+        if session.tx_infinite:
+            self._take_plain_window(subflow, segment, seq)
+        if dss is None:
+            tcp = subflow.tcp
+            if fallback.join_is_stripped(
+                subflow.initial, subflow.saw_data_ack, segment, tcp.sender.snd_una, tcp.fin_seq
+            ):
+                self._reset_for(subflow, RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
+                return False
+            return True
+        if dss.data_ack is not None:
+            subflow.saw_data_ack = True
+            subflow.bare_acks = False
+            if not session.tx_infinite:
+                # RFC 8684 section 3.7: after our infinite mapping only the subflow's ACKs count.
+                window = segment.window << subflow.tcp.peer_window.scale
+                self._take_data_ack(dss.data_ack, dss.data_ack_8, window, now_ns)
+        if dss.dsn is not None:
+            return self._take_mapping(subflow, dss, now_ns)
+        return True
+
+    def _take_option(
+        self, subflow: MptcpSubflow, option: MptcpOption, segment: Segment, now_ns: i64
+    ) -> bool:
+        """Take in an option other than DSS; ``False`` to ignore the rest of its segment."""
+        session = self.session
+        if isinstance(option, MpCapable):
+            if not subflow.initial:
+                return True
+            if session.mode is OFFERED and not session.is_client:
+                window = segment.window << subflow.tcp.peer_window.scale
+                self.send.open_window(self.send.buffer.acked_offset + window)
+            if option.data_length is not None and segment.payload_bytes:
+                checksum = -1 if option.checksum is None else option.checksum
+                return self._add_mapping(subflow, 1, option.data_length, 0, checksum, False, now_ns)
+        elif isinstance(option, AddAddr):
+            if option.version == session.version:
+                self._confirm(now_ns)
+                self._take_address(option, subflow, now_ns)
+        elif isinstance(option, RemoveAddr):
+            self._take_removals(option.address_ids, now_ns)
+        elif isinstance(option, MpPrio):
+            self._take_priority(subflow, option)
+        elif isinstance(option, MpFail):
+            self._take_fail(subflow, now_ns)
+        elif isinstance(option, MpFastclose):
+            self.take_fast_close(option, now_ns)
+        return self.ending.closed_for is None
+
+    def take_fast_close(self, option: MpFastclose, now_ns: i64) -> None:
+        """MP_FASTCLOSE: end at once, if it has our key (RFC 8684 section 3.5)."""
+        if option.receiver_key == self.session.local_key:
+            self._abort(CloseReason.FASTCLOSE, now_ns)
+
+    def _take_priority(self, subflow: MptcpSubflow, option: MpPrio) -> None:
+        """RFC 8684 section 3.3.8; version 0 may name all subflows of an address."""
+        targets = [subflow]
+        if option.address_id is not None:
+            targets = [item for item in self.subflows if item.join.remote_id == option.address_id]
+        for target in targets:
+            if target.backup_remote != option.backup:
+                target.backup_remote = option.backup
+                self._emit(
+                    events.SubflowPriorityChanged(target.subflow_id, option.backup, by_peer=True)
+                )
+        self._refresh_usable()
+
+    def _take_mapping(self, subflow: MptcpSubflow, dss: Dss, now_ns: i64) -> bool:
+        session = self.session
+        dsn = dss.dsn
+        assert dsn is not None
+        offset = self.inbound.offset_of(dsn, dss.dsn_8)
+        if dss.infinite:
+            return self._take_infinite_mapping(subflow, offset, dss.ssn, now_ns)
+        if dss.dsn_8:
+            session.ack_8 = True
+        if (dss.checksum is not None) is not session.checksum:
+            # RFC 8684 section 3.3.1: the checksum is there exactly if it was negotiated.
+            self._reset_for(subflow, RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
+            return False
+        length = dss.data_length
+        if dss.data_fin:
+            length -= 1
+            self._take_data_fin(offset + length, now_ns)
+            if length == 0:
+                subflow.tcp.receiver.ack_now = True
+                return True
+        checksum = -1 if dss.checksum is None else dss.checksum
+        return self._add_mapping(
+            subflow, subflow.unwrap_ssn(dss.ssn), length, offset, checksum, dss.data_fin, now_ns
+        )
+
+    def _add_mapping(
+        self,
+        subflow: MptcpSubflow,
+        ssn: i64,
+        length: i64,
+        offset: i64,
+        checksum: i64,
+        data_fin: bool,
+        now_ns: i64,
+    ) -> bool:
+        outcome = subflow.add_mapping(ssn, length, offset, checksum, data_fin)
+        if outcome >= 0:
+            self._reset_for(subflow, outcome, CloseReason.PROTOCOL, now_ns)
+            return False
+        if outcome == MAPPING_TAKEN and subflow.mappings.unmapped_bytes:
+            for start, end, payload in subflow.mappings.take_unmapped():
+                self._deliver(subflow, start, end, payload, now_ns)
+        return True
+
+    def _take_plain_window(self, subflow: MptcpSubflow, segment: Segment, seq: i64) -> None:
+        """Plain TCP: the window is the subflow's, and may have shrunk (RFC 9293, MUST-34)."""
+        tcp = subflow.tcp
+        ack = tcp.sender.unwrap(segment.ack)
+        if tcp.peer_window.is_update(seq, ack, tcp.sender.snd_una):
+            window = segment.window << tcp.peer_window.scale
+            self.send.move_window(ack + subflow.tx_delta + window)
 
     # Acknowledgments in.
 
-    def handle_data_ack(self, data_ack: int, is_8: bool, window: int, now_ns: i64) -> None:
+    def _take_data_ack(self, data_ack: int, is_8: bool, window: i64, now_ns: i64) -> None:
         """Take in a DATA_ACK and the window that is relative to it (RFC 8684 section 3.3.4)."""
         send = self.send
         acked = send.buffer.acked_offset
-        offset = unwrap(data_ack, self.tx_numbers.base, acked, is_8)
-        if offset > (send.buffer.written_offset + 1 if send.fin_sent else send.sent_offset):
+        offset: i64 = unwrap(data_ack, self.session.tx_numbers.base, acked, is_8)
+        if offset > (send.buffer.written_offset + 1 if self.ending.fin_sent else send.sent_offset):
             return  # what was not sent cannot be acknowledged
         if offset + window > send.window_end:
             send.open_window(offset + window)
         if offset > acked:
             self._advance_acked(offset, now_ns)
 
-    def handle_plain_ack(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+    def _take_plain_ack(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """Plain TCP: the subflow's acknowledgment is the stream's."""
-        sender = subflow.sender
-        una = sender.snd_una
-        if subflow.fin_seq >= 0 and una > subflow.fin_seq:
-            self.send.fin_acked = True
-            una = subflow.fin_seq
+        tcp = subflow.tcp
+        una = tcp.sender.snd_una
+        if 0 <= tcp.fin_seq < una:
+            self.ending.end_acked()
+            una = tcp.fin_seq
         offset = una + subflow.tx_delta
-        if offset > self.send.buffer.acked_offset or self.send.fin_acked:
+        if offset > self.send.buffer.acked_offset or self.ending.fin_acked:
             self._advance_acked(offset, now_ns)
 
     def _advance_acked(self, offset: i64, now_ns: i64) -> None:
         send = self.send
         send.acknowledge(offset)
         send.tune(self.usable)
-        if self.mptcp and not self.tx_infinite:
+        if self.session.mptcp and not self.session.tx_infinite:
             send.arm(self.usable, now_ns)
         if send.write_short and send.room_bytes() * 3 >= send.size_bytes:
             send.write_short = False
-            self.emit(events.DataWritable(self))
+            self._emit(events.DataWritable())
         if send.finished and send.all_acked():
-            closing.advance(self, now_ns)
+            self._advance_ending(now_ns)
 
-    # Output.
+    # What happens to subflows.
+
+    def _refresh_usable(self) -> None:
+        """Bring the list of subflows that may carry data up to date."""
+        self.usable = [subflow for subflow in self.subflows if subflow.can_carry()]
+        for subflow in self.usable:
+            subflow.view.backup = subflow.backup
+        self.send.view.subflows = [subflow.view for subflow in self.usable]
+
+    def _after_established(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """The handshake of a subflow is done; a join we opened still waits to be confirmed."""
+        subflow.note_established(now_ns)
+        self.ending.orphaned_ns = NEVER_NS
+        self._refresh_usable()
+        if subflow.initial:
+            self.established = True
+            if not self.session.mptcp:
+                self.send.lengthen_trains()
+            self._emit(events.ConnectionEstablished(self.session.mptcp))
+            self._emit(events.SubflowEstablished(subflow.subflow_id))
+            self.send.write_short = False
+            self._emit(events.DataWritable())
+            return
+        self.session.joined = True
+        if subflow.confirmed:
+            self._after_confirmed(subflow, now_ns)
+
+    def _after_confirmed(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """A joined subflow may carry data."""
+        self._refresh_usable()
+        self._emit(events.SubflowEstablished(subflow.subflow_id))
+        self._signal_data_fin()
+        self._finish_half_closed()
+        paths = self.paths
+        if paths.started:
+            manager = paths.manager
+            view = paths.view(now_ns)
+            self._carry_out(manager.on_subflow_established(view, subflow_path(subflow)), now_ns)
+
+    def _after_ack(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """``snd_una`` moved."""
+        if subflow.view.stale:
+            subflow.view.stale = False
+            self._emit(events.SubflowStale(subflow.subflow_id, stale=False))
+        if not self.session.mptcp or self.session.tx_infinite:
+            self._take_plain_ack(subflow, now_ns)
+
+    def _after_rto(self, subflow: MptcpSubflow) -> None:
+        """A retransmission timeout: let others carry what this one cannot (RFC 8684 3.3.6)."""
+        view = subflow.view
+        limit = self.config.stale_loss_count
+        if limit and not view.stale and subflow.tcp.sender.rtt.backoff > limit:
+            view.stale = True
+            self._emit(events.SubflowStale(subflow.subflow_id, stale=True))
+        if len(self.usable) > 1 and self.session.mptcp and not self.session.tx_infinite:
+            self.send.reinject_all(subflow)
+
+    def _after_peer_fin(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """The peer closes a subflow; in plain TCP that is the end of its stream."""
+        session = self.session
+        if session.in_stream_order or session.tx_infinite:
+            self._take_data_fin(self.inbound.buffer.rcv_nxt, now_ns)
+            return
+        if closing.at_subflow_fin(self.ending, len(self.subflows)) is Action.FINISH_SUBFLOW:
+            self._finish(subflow)
+        else:
+            self.ending.orphaned_ns = now_ns + self.config.close_timeout_ns
+        self._refresh_usable()
+
+    def _after_time_wait(self) -> None:
+        """A subflow is done but for TIME-WAIT: the connection is over once all are."""
+        self._refresh_usable()
+        if self.ending.closed_for is None:
+            for subflow in self.subflows:
+                if subflow.tcp.state is not TIME_WAIT:
+                    return
+            self._end(CloseReason.FINISHED)
+
+    def handle_closed(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """A subflow is CLOSED: others carry on, or the connection waits for one, or ends."""
+        if subflow not in self.subflows:
+            return
+        session = self.session
+        send = self.send
+        if session.mptcp and not session.tx_infinite:
+            send.reinject_all(subflow)
+        send.outstanding.drop_carrier(1 << subflow.subflow_id)
+        self.subflows.remove(subflow)
+        self._outputs.changes.append(Change(self, subflow, added=False))
+        self._refresh_usable()
+        send.scheduler.on_subflow_closed(subflow.subflow_id)
+        reason = subflow.tcp.close_reason or CloseReason.FINISHED
+        code = subflow.reset_reason
+        self._emit(events.SubflowClosed(subflow.subflow_id, reason, code if code >= 0 else None))
+        action = closing.at_subflow_gone(self.ending, session.mode, len(self.subflows))
+        if action is Action.END:
+            self._end(CloseReason.FINISHED if self.ending.both_done() else reason)
+            return
+        if action is Action.AWAIT_SUBFLOW:
+            # Break before make: what is unacknowledged waits for a subflow to join.
+            self.ending.orphaned_ns = now_ns + self.config.close_timeout_ns
+            send.deadline_ns = NEVER_NS
+        paths = self.paths
+        if action is not Action.NOTHING and paths.started and self._may_signal():
+            failed = reason is not CloseReason.FINISHED
+            path = subflow_path(subflow)
+            commands = paths.manager.on_subflow_closed(paths.view(now_ns), path, failed)
+            self._carry_out(commands, now_ns)
+
+    def _finish(self, subflow: MptcpSubflow) -> None:
+        """Close our direction of a subflow; what waits there goes to other subflows."""
+        self.send.take_back(subflow)
+        subflow.tcp.finish()
+
+    def _reset(self, subflow: MptcpSubflow, reason: CloseReason, now_ns: i64) -> None:
+        subflow.reset(reason)
+        self.handle_closed(subflow, now_ns)
+
+    def _reset_for(
+        self, subflow: MptcpSubflow, reset_code: i64, reason: CloseReason, now_ns: i64
+    ) -> None:
+        subflow.reset_for(reset_code, reason)
+        self.handle_closed(subflow, now_ns)
+
+    # Addresses.
+
+    def handle_local(self, local: LocalAddress, now_ns: i64) -> None:
+        """One of the host's addresses came or went."""
+        paths = self.paths
+        if paths.started and self._may_signal():
+            view = paths.view(now_ns)
+            if local.up:
+                self._carry_out(paths.manager.on_local_up(view, local), now_ns)
+            else:
+                self._carry_out(paths.manager.on_local_down(view, local), now_ns)
+        self.mark()
+
+    def _confirm(self, now_ns: i64) -> None:
+        """The peer proved to have our key: joins may start (RFC 8684 section 3.1)."""
+        session = self.session
+        if session.mode is OFFERED and session.peer_key_known:
+            session.take(Evidence.CONFIRMED)
+            self.send.lengthen_trains()
+            self._signal_data_fin()  # the handshake's own segments had no room for it
+            paths = self.paths
+            if not paths.started:
+                paths.started = True
+                self._carry_out(paths.manager.on_established(paths.view(now_ns)), now_ns)
+
+    def _take_address(self, option: AddAddr, subflow: MptcpSubflow, now_ns: i64) -> None:
+        paths = self.paths
+        if option.echo:
+            paths.take_echo(option)
+            return
+        remote = paths.take_address(option, subflow)
+        if remote is None:
+            return
+        self._emit(events.AddressAnnounced(option.address_id, option.address, option.port or 0))
+        if paths.started:
+            self._carry_out(paths.manager.on_remote_added(paths.view(now_ns), remote), now_ns)
+
+    def _take_removals(self, address_ids: tuple[int, ...], now_ns: i64) -> None:
+        paths = self.paths
+        for address_id in address_ids:
+            if paths.take_removal(address_id):
+                self._emit(events.AddressRemoved(address_id))
+                commands = paths.manager.on_remote_removed(paths.view(now_ns), address_id)
+                self._carry_out(commands, now_ns, CloseReason.REMOVED)
+
+    def _may_signal(self) -> bool:
+        """Say whether MPTCP signals still have a meaning."""
+        session = self.session
+        return session.mptcp and not session.tx_infinite and self.ending.closed_for is None
+
+    def _carry_out(
+        self, commands: list[Command], now_ns: i64, reason: CloseReason = CloseReason.ABORTED
+    ) -> None:
+        """Do what the path manager ordered; ``reason`` is that of subflows that it closes."""
+        paths = self.paths
+        paths.note_wish()
+        for command in commands:
+            if not self._may_signal():
+                break
+            if isinstance(command, OpenSubflow):
+                self._open_subflow(command, now_ns)
+            elif isinstance(command, AnnounceAddress):
+                paths.announce(command, self.usable, now_ns)
+            elif isinstance(command, RemoveAddress):
+                paths.remove(command.address_id, self.usable)
+            elif isinstance(command, CloseSubflow):
+                subflow = self.subflow(command.subflow_id)
+                if subflow is not None:
+                    self._reset_for(subflow, RST_UNSPECIFIED, reason, now_ns)
+            elif isinstance(command, SetPriority):
+                self._set_priority(command.subflow_id, command.backup)
+        paths.settle_due()
+
+    def _open_subflow(self, command: OpenSubflow, now_ns: i64) -> None:
+        if len(self.subflows) >= self.config.max_subflows:
+            return
+        host = self._host
+        remote = command.remote
+        local = command.local_address
+        local_id = command.local_id
+        if not local:
+            local = host.source_for(remote.address)
+            if not local:
+                return
+            local_id = self.paths.local_id_of(local)
+        if len(local) != len(remote.address):
+            return
+        port = host.local_port(local, command.local_port, remote.address, remote.port)
+        if port == 0:
+            return
+        subflow = self._add_subflow(local, port, remote.address, remote.port, active=True)
+        subflow.join.local_id = local_id
+        subflow.join.remote_id = remote.address_id
+        subflow.backup_local = command.backup
+        subflow.join.local_nonce = host.random_bits(32)
+        self._emit(events.SubflowOpening(subflow.subflow_id))
+        subflow.tcp.open(self.inbound.buffer.largest_bytes(), now_ns)
+        self.mark()
+
+    def _set_priority(self, subflow_id: i64, backup: bool) -> None:
+        """Make a subflow backup or regular, and tell the peer (MP_PRIO, RFC 8684 3.3.8)."""
+        subflow = self.subflow(subflow_id)
+        if subflow is None or subflow.backup_local == backup:
+            return
+        subflow.backup_local = backup
+        subflow.view.backup = subflow.backup
+        self.paths.signals.append((subflow, MpPrio(backup)))
+        self._emit(events.SubflowPriorityChanged(subflow_id, backup, by_peer=False))
+
+    # Falling back.
+
+    def _is_alone(self, subflow: MptcpSubflow) -> bool:
+        """Say whether all data of the stream have come, and go, in the order of one subflow."""
+        return (
+            subflow.initial
+            and not self.session.joined
+            and self.inbound.buffer.out_of_order_bytes() == 0
+        )
+
+    def _judge_options(
+        self, subflow: MptcpSubflow, segment: Segment, dss: Dss | None, now_ns: i64
+    ) -> bool:
+        """See whether the peer still speaks MPTCP; ``False`` after a fallback for lack of it."""
+        session = self.session
+        sender = subflow.tcp.sender
+        if session.mode is OFFERED:
+            evidence = fallback.of_first_segments(session.is_client, segment, dss, sender.snd_una)
+            if evidence is Evidence.CONFIRMED:
+                self._confirm(now_ns)
+            elif evidence is Evidence.FIRST_BARE:
+                self._fall_back_to_tcp(evidence, now_ns)
+                return False
+        elif dss is None and not segment.mptcp and not segment.payload_bytes:
+            # RFC 8684 section 3.3.2: an ACK may go without DATA_ACK once one came. Then only the
+            # data-level timer shows that none comes any more.
+            if not subflow.saw_data_ack:
+                self._follow_bare_acks(subflow, now_ns)
+            subflow.bare_acks = True
+        return True
+
+    def _judge_silence(self, now_ns: i64) -> None:
+        """No DATA_ACK came in time: fall back if ACKs do come, but without options by now."""
+        for subflow in self.subflows:
+            if subflow.bare_acks and self._is_alone(subflow):
+                self._follow_bare_acks(subflow, now_ns)
+                return
+            if subflow.bare_acks and self.send.head_arrived_on(subflow):
+                self._reset_for(subflow, RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
+                return
+
+    def _follow_bare_acks(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """Fall back if the only subflow has data acknowledged that the connection has not."""
+        tcp = subflow.tcp
+        evidence = Evidence.BARE_ACKS
+        if judge(
+            self.session.mode, evidence, self._is_alone(subflow)
+        ) is Verdict.CHANGE and fallback.acks_outrun_data_acks(
+            tcp.sender.snd_una, subflow.tx_delta, tcp.fin_seq, self.send.buffer.acked_offset
+        ):
+            subflow.rx_delta = self.inbound.buffer.rcv_nxt - tcp.receiver.rcv_nxt
+            self._fall_back_to_order(subflow, evidence, now_ns)
+
+    def _take_infinite_mapping(
+        self, subflow: MptcpSubflow, offset: i64, ssn: i64, now_ns: i64
+    ) -> bool:
+        """The peer sent an infinite mapping; ``False`` if the subflow was reset for it."""
+        session = self.session
+        alone = subflow.initial and not session.joined
+        verdict = judge(session.mode, Evidence.INFINITE_MAPPING, alone)
+        if verdict is Verdict.IMPOSSIBLE:
+            self._reset_for(subflow, RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
+            return False
+        if verdict is Verdict.CHANGE:
+            subflow.rx_delta = offset - subflow.unwrap_ssn(ssn)
+            self._fall_back_to_order(subflow, Evidence.INFINITE_MAPPING, now_ns)
+        return True
+
+    def _take_fail(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """The peer found a bad checksum (RFC 8684 section 3.7).
+
+        With one subflow: what is on it already stands as it is, and an infinite mapping that acts
+        retroactively, from the last byte that was DATA_ACKed, covers it and all that follows.
+        Nothing is sent again. Otherwise the peer closes the subflow with the RST that carried this.
+        """
+        session = self.session
+        evidence = Evidence.FAIL_RECEIVED
+        if judge(session.mode, evidence, self._is_alone(subflow)) is not Verdict.CHANGE:
+            return
+        if not session.in_stream_order:
+            # Linux waits for an MP_FAIL in answer to its own, and resets if none comes.
+            dsn = session.rx_numbers.at(self.inbound.buffer.rcv_nxt)
+            self.paths.signals.append((subflow, MpFail(dsn)))
+        acked = self.send.buffer.acked_offset
+        self._send_in_order(subflow, evidence, now_ns)
+        self._tell_infinite(subflow, acked)
+
+    def _survive_bad_checksum(self, subflow: MptcpSubflow, now_ns: i64) -> bool:
+        """A mapping's checksum failed: MP_FAIL; ``False`` if the subflow was reset for it.
+
+        On the only subflow the stream goes on in the subflow's order, the changed bytes included:
+        they are acknowledged to TCP, so that nobody will send them again (RFC 8684 section 3.7; so
+        does Linux, which needs their DATA_ACK to go on).
+        """
+        session = self.session
+        mapping = self.inbound.failed
+        assert mapping is not None
+        self._emit(events.ChecksumFailed(subflow.subflow_id))
+        fail = MpFail(session.rx_numbers.at(mapping.offset))
+        evidence = Evidence.BAD_CHECKSUM
+        if judge(session.mode, evidence, self._is_alone(subflow)) is Verdict.CHANGE:
+            session.take(evidence)
+            subflow.rx_delta = mapping.offset - mapping.ssn
+            self.paths.signals.append((subflow, fail))
+            self.inbound.deliver_held(mapping)
+            return True
+        subflow.reset_option = fail
+        subflow.reset_reason = RST_MIDDLEBOX
+        self._reset(subflow, CloseReason.CHECKSUM, now_ns)
+        return False
+
+    def _fall_back_to_tcp(self, evidence: Evidence, now_ns: i64) -> None:
+        """Be plain TCP from now on: the peer never spoke MPTCP, or options are removed."""
+        session = self.session
+        session.take(evidence)
+        session.fallback_reason = evidence.value
+        self._emit(events.FellBack(evidence.value))
+        self._outputs.changes.append(Change(self, None, added=False))
+        self.send.fall_back()
+        self.ending.withdraw_end()
+        for subflow in self.subflows:
+            self._take_plain_ack(subflow, now_ns)
+
+    def _fall_back_to_order(self, subflow: MptcpSubflow, evidence: Evidence, now_ns: i64) -> None:
+        """Mapped data stand as they are; from here on the subflow's order is the stream's.
+
+        The peer is told at once, but for what it began itself.
+        """
+        if not self.session.tx_infinite:
+            self._send_in_order(subflow, evidence, now_ns)
+        else:
+            self.session.take(evidence)
+        for other in list(self.subflows):
+            if other is not subflow:  # half open: only one is left to plain TCP
+                self._reset(other, CloseReason.ABORTED, now_ns)
+        if evidence is not Evidence.INFINITE_MAPPING:
+            self._tell_infinite(subflow, self.send.sent_offset)
+
+    def _send_in_order(self, subflow: MptcpSubflow, evidence: Evidence, now_ns: i64) -> None:
+        """What we send has the order of one subflow from now on, without mappings."""
+        session = self.session
+        send = self.send
+        session.take(evidence)
+        session.fallback_reason = evidence.value
+        send.fall_back()
+        send.rewind_to_sent(subflow)
+        subflow.tx_delta = send.sent_offset - subflow.tcp.sender.snd_nxt
+        # The end of the stream is the subflow's FIN now.
+        if self.ending.fin_acked:
+            self._finish(subflow)
+        else:
+            self.ending.withdraw_end()
+        self._emit(events.FellBack(evidence.value))
+        self._outputs.changes.append(Change(self, None, added=False))
+        self._take_plain_ack(subflow, now_ns)
+
+    def _tell_infinite(self, subflow: MptcpSubflow, offset: i64) -> None:
+        """Signal the infinite mapping from ``offset`` on at once, whether or not data follow.
+
+        RFC 8684 section 3.7 asks for it where the path may drop options in one direction only: a
+        peer that kept to MPTCP would send again what we now take for new.
+        """
+        mapping = subflow.infinite_mapping(offset, offset - subflow.tx_delta)
+        self.paths.signals.append((subflow, mapping))
+
+    # Ending.
+
+    def _finish_sending(self, now_ns: i64) -> None:
+        """Everything written was given out and the application closed: send the end."""
+        if not self.established:
+            return
+        self.ending.change(DataChange.END_SENT)
+        if not self.session.mptcp or self.session.tx_infinite:
+            for subflow in self.subflows:
+                self._finish(subflow)
+            self._refresh_usable()
+            return
+        self._signal_data_fin()
+        self.send.arm(self.usable, now_ns)
+
+    def _signal_data_fin(self) -> None:
+        """Have every subflow send our DATA_FIN, if it is unacknowledged."""
+        session = self.session
+        if self.ending.waits_for_end_ack() and session.mptcp and not session.tx_infinite:
+            end_offset = self.send.buffer.written_offset
+            for subflow in self.usable:
+                subflow.data_fin_offset = end_offset
+                subflow.tcp.receiver.ack_now = True
+
+    def _take_data_fin(self, offset: i64, now_ns: i64) -> None:
+        """The peer's stream ends at ``offset`` (RFC 8684 section 3.3.3)."""
+        self.inbound.note_end(offset)
+        if self.inbound.is_at_end():
+            self._finish_peer(now_ns)
+
+    def _finish_peer(self, now_ns: i64) -> None:
+        if self.ending.closed_for is not None:
+            return
+        self.ending.change(DataChange.PEER_ENDED)
+        for subflow in self.subflows:
+            subflow.tcp.receiver.ack_now = True
+        self._emit(events.PeerFinished())
+        self._advance_ending(now_ns)
+
+    def _advance_ending(self, now_ns: i64) -> None:
+        """Something was acknowledged or the peer finished: see what that leads to."""
+        ending = self.ending
+        if ending.tells_delivered():
+            self._emit(events.AllDelivered())
+        subflows = self.subflows
+        peer_may_send = any(subflow.tcp.state in CAN_RECEIVE for subflow in subflows)
+        action = closing.at_progress(ending, self.session.mode, len(subflows), peer_may_send)
+        if action is Action.CLOSE_HALF_CLOSED:
+            self._finish_half_closed()
+        elif action is Action.END:
+            self._end(CloseReason.FINISHED)
+        elif action is Action.CLOSE_SUBFLOWS:
+            for subflow in list(subflows):
+                if subflow.confirmed:
+                    self._finish(subflow)
+                else:
+                    self._reset(subflow, CloseReason.FINISHED, now_ns)
+            self._refresh_usable()
+
+    def _finish_half_closed(self) -> None:
+        """Close subflows that the peer has closed: others carry on, or there is nothing left."""
+        for subflow in self.subflows:
+            if subflow.tcp.state is CLOSE_WAIT:
+                self._finish(subflow)
+        self._refresh_usable()
+
+    def _handle_orphan_timeout(self, now_ns: i64) -> None:
+        action = closing.at_orphan_timeout(len(self.subflows), self.send.is_idle())
+        if action is Action.END:
+            self._end(CloseReason.TIMEOUT)
+        elif action is Action.CLOSE_HALF_CLOSED:
+            self.ending.orphaned_ns = NEVER_NS
+            self._finish_half_closed()
+        else:
+            self.ending.orphaned_ns = now_ns + self.config.close_timeout_ns
+
+    def _abort(self, reason: CloseReason, now_ns: i64) -> None:
+        """Reset everything: with MP_FASTCLOSE in our RSTs where we abort (RFC 8684 section 3.5).
+
+        The peer's own fast close is answered by plain RSTs.
+        """
+        if self.ending.closed_for is not None:
+            return
+        session = self.session
+        tell = (
+            reason is CloseReason.ABORTED
+            and session.mptcp
+            and session.peer_key_known
+            and not session.tx_infinite
+        )
+        self._end(reason)
+        for subflow in list(self.subflows):
+            if tell:
+                subflow.reset_option = MpFastclose(session.peer_key)
+            self._reset(subflow, reason, now_ns)
+
+    def _end(self, reason: CloseReason) -> None:
+        """The connection is over; subflows in TIME-WAIT still answer."""
+        if self.ending.closed_for is not None:
+            return
+        self.ending.close(reason)
+        self.send.stop()
+        self.paths.stop()
+        self._emit(events.ConnectionClosed(reason))
+
+    def is_over(self) -> bool:
+        """Say whether it is closed and has no subflow left."""
+        return self.ending.closed_for is not None and not self.subflows
+
+    # Leaving segments.
 
     def poll_transmit(self, now_ns: i64) -> Segment | None:
         """Return the next segment of this connection, or ``None``."""
-        subflows = self.subflows
-        for subflow in subflows:
+        for subflow in self.subflows:
             # What poll_transmit looks for: rare, and asked for every segment.
-            if subflow.sender.queue.lost_bytes or subflow.probe_due or subflow.fin_pending:
+            tcp = subflow.tcp
+            if tcp.sender.queue.lost_bytes or tcp.probe_due or tcp.fin_pending:
                 segment = subflow.poll_transmit(now_ns)
                 if segment is not None:
                     return segment
         if self.paths.signals:
-            segment = self.paths.poll_signal(now_ns)
+            segment = self.paths.poll_signal(self.usable, now_ns)
             if segment is not None:
                 return segment
-        segment = sending.poll_data(self, now_ns)
+        send = self.send
+        segment = send.poll_backlog(self.usable, now_ns)
         if segment is not None:
             return segment
-        for subflow in subflows:
-            if subflow.receiver.ack_now:
+        if send.finished and send.is_finishing(self.usable):
+            self._finish_sending(now_ns)
+            for subflow in self.subflows:
+                segment = subflow.poll_transmit(now_ns)
+                if segment is not None:
+                    return segment
+        segment = send.poll_data(self.usable, now_ns)
+        if segment is not None:
+            return segment
+        for subflow in self.subflows:
+            if subflow.tcp.receiver.ack_now:
                 segment = subflow.poll_ack(now_ns)
                 if segment is not None:
                     return segment
@@ -529,16 +1258,17 @@ class Connection:
 
     def next_deadline_ns(self) -> i64:
         """Return the earliest timer of the connection and its subflows."""
-        deadline = self.send.deadline_ns
+        send = self.send
+        deadline = send.deadline_ns
         for subflow in self.subflows:
-            subflow_deadline = subflow.next_deadline_ns()
+            subflow_deadline = subflow.tcp.timers.earliest_ns()
             if subflow_deadline < deadline:
                 deadline = subflow_deadline
-        if self.send.persist_ns < deadline:
-            deadline = self.send.persist_ns
-        if self.orphaned_ns < deadline:
-            deadline = self.orphaned_ns
-        if self.paths.started:
+        if send.persist_ns < deadline:
+            deadline = send.persist_ns
+        if self.ending.orphaned_ns < deadline:
+            deadline = self.ending.orphaned_ns
+        if self.paths.started and self._may_signal():
             paths_deadline = self.paths.next_deadline_ns()
             if paths_deadline < deadline:
                 deadline = paths_deadline
@@ -546,27 +1276,49 @@ class Connection:
 
     def handle_timeout(self, now_ns: i64) -> None:
         """Do what is due; nothing if nothing is."""
-        for subflow in list(self.subflows):
-            if subflow.next_deadline_ns() <= now_ns:
-                subflow.handle_timeout(now_ns)
         send = self.send
+        report = self._report
+        for subflow in list(self.subflows):
+            if subflow.tcp.timers.earliest_ns() <= now_ns:
+                subflow.handle_timeout(send.window_is_closed(), now_ns, report)
+                if report.timed_out:
+                    self._after_rto(subflow)
+                if subflow.tcp.state is CLOSED:
+                    self.handle_closed(subflow, now_ns)
         if send.deadline_ns <= now_ns:
-            fallback.judge_silence(self, now_ns)
+            self._judge_silence(now_ns)
         if send.deadline_ns <= now_ns:
             if send.fin_timeouts > self.config.retries:
-                closing.abort(self, CloseReason.TIMEOUT, now_ns)
+                self._abort(CloseReason.TIMEOUT, now_ns)
                 return
             send.handle_timeout(self.usable)
-            closing.signal_data_fin(self)
+            self._signal_data_fin()
             send.arm(self.usable, now_ns)
         if send.persist_ns <= now_ns:
-            send.probe_window(self.usable, now_ns)
-        self.paths.handle_timeout(now_ns)
-        if self.orphaned_ns <= now_ns:
-            closing.handle_orphan_timeout(self, now_ns)
+            self._probe_window(now_ns)
+        paths = self.paths
+        if paths.started and self._may_signal() and paths.repeat_announcements(now_ns):
+            self._carry_out(paths.manager.on_timeout(paths.view(now_ns)), now_ns)
+        if self.ending.orphaned_ns <= now_ns:
+            self._handle_orphan_timeout(now_ns)
+
+    def _probe_window(self, now_ns: i64) -> None:
+        """Send a probe on every subflow, and the next one later.
+
+        A closed window alone never ends a subflow (RFC 9293 section 3.8.6.1), but a peer that
+        leaves probes unanswered is gone (Linux's tcp_probe_timer).
+        """
+        send = self.send
+        if not send.needs_probe(self.usable):
+            return
+        for subflow in self.usable:
+            if subflow.tcp.window_probes.unanswered >= self.config.retries:
+                self._reset(subflow, CloseReason.TIMEOUT, now_ns)
+            else:
+                subflow.send_window_probe(now_ns)
+        send.arm_persist(self.usable, now_ns)
 
     # Events out.
 
-    def emit(self, event: events.Event) -> None:
-        """Hand an event to whoever polls the stack."""
-        self.stack.events.append(event)
+    def _emit(self, event: events.Event) -> None:
+        self._outputs.events.append((self, event))

@@ -2,25 +2,35 @@
 
 Data stay here until the peer acknowledges them at the data level (RFC 8684 section 3.3.5): a
 subflow's acknowledgment is not enough. The scheduler picks the subflow; this class tells it what
-is pending: ranges to reinject first, then new data within the peer's window.
+is pending (ranges to reinject first, then new data within the peer's window) and carries its order
+out.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.seq import SEQ32_MASK
 from mptcplab.stack.config import StackConfig
-from mptcplab.stack.events import CloseReason
+from mptcplab.stack.mptcp.ending import Ending
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
 from mptcplab.stack.mptcp.send_buffer import SendBuffer
-from mptcplab.stack.schedulers.base import Allotment, ConnectionView, Scheduler
-from mptcplab.stack.tcp.receiver import NEVER_NS
+from mptcplab.stack.mptcp.session import Session
+from mptcplab.stack.mptcp.subflow import MptcpSubflow
+from mptcplab.stack.ready import NEVER_NS
+from mptcplab.stack.schedulers.base import (
+    Allotment,
+    ConnectionView,
+    Scheduler,
+    SubflowView,
+    sendable_bytes,
+)
+from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
+from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
-
-    from mptcplab.stack.mptcp.subflow import MptcpSubflow
 
 MAX_PERSIST_BACKOFF: Final = 10
 """Doublings of the interval between window probes, which the longest RTO limits as well."""
@@ -34,13 +44,12 @@ class DataSender:
 
     __slots__ = (
         "_backoff",
+        "_ending",
         "_nagle",
+        "_session",
         "buffer",
         "config",
         "deadline_ns",
-        "delivered_told",
-        "fin_acked",
-        "fin_sent",
         "fin_timeouts",
         "finished",
         "largest_window",
@@ -58,9 +67,13 @@ class DataSender:
         "write_short",
     )
 
-    def __init__(self, config: StackConfig, scheduler: Scheduler) -> None:
+    def __init__(
+        self, config: StackConfig, scheduler: Scheduler, session: Session, ending: Ending
+    ) -> None:
         self.config: StackConfig = config
         self.scheduler: Scheduler = scheduler
+        self._session: Session = session
+        self._ending: Ending = ending
         self.buffer = SendBuffer()
         self.size_bytes: i64 = config.send_buffer_bytes
         self.outstanding = Outstanding()
@@ -75,11 +88,8 @@ class DataSender:
         """The widest it has been, in bytes beyond what was acknowledged."""
         self.finished: bool = False
         """The application writes no more."""
-        self.fin_sent: bool = False
-        self.fin_acked: bool = False
         self.fin_timeouts: int = 0
         """Data-level timeouts in a row with nothing but the DATA_FIN unacknowledged."""
-        self.delivered_told: bool = False
         self.write_short: bool = False
         """A write found no room; the application waits to be told."""
         self.reinjected_bytes: i64 = 0
@@ -98,6 +108,11 @@ class DataSender:
         if self.config.train_bytes > self.view.train_bytes and self.buffer.counting:
             self.view.train_bytes = self.config.train_bytes
 
+    def fit_trains(self, mss_bytes: i64) -> None:
+        """A train is a segment at least."""
+        if self.view.train_bytes < mss_bytes:
+            self.view.train_bytes = mss_bytes
+
     # The application's side.
 
     def room_bytes(self) -> i64:
@@ -114,7 +129,7 @@ class DataSender:
             return
         wanted = 0
         for subflow in subflows:
-            wanted += 2 * subflow.sender.congestion.cwnd_bytes
+            wanted += 2 * subflow.tcp.sender.congestion.cwnd_bytes
         if wanted > self.size_bytes:
             self.size_bytes = wanted if wanted < limit else limit
 
@@ -137,7 +152,7 @@ class DataSender:
         """Everything before ``offset`` is acknowledged at the data level."""
         written = self.buffer.written_offset
         if offset > written:
-            self.fin_acked = True
+            self._ending.end_acked()
             offset = written
         if offset > self.buffer.acked_offset:
             self.buffer.release(offset)
@@ -152,7 +167,7 @@ class DataSender:
 
     def waiting(self) -> bool:
         """Say whether a DATA_ACK is due to come."""
-        return self.buffer.acked_offset < self.sent_offset or (self.fin_sent and not self.fin_acked)
+        return self.buffer.acked_offset < self.sent_offset or self._ending.waits_for_end_ack()
 
     def arm(self, subflows: list[MptcpSubflow], now_ns: i64) -> None:
         """Start the data-level timer if it should run and does not.
@@ -163,7 +178,7 @@ class DataSender:
             return
         longest_ns = 0
         for subflow in subflows:
-            rto_ns = subflow.sender.rtt.rto_ns
+            rto_ns = subflow.tcp.sender.rtt.rto_ns
             if rto_ns > longest_ns and not subflow.view.stale:
                 longest_ns = rto_ns
         if longest_ns == 0:
@@ -184,7 +199,7 @@ class DataSender:
             self.fin_timeouts += 1
             return
         for subflow in subflows:
-            if subflow.sender.queue.out_bytes == 0:
+            if subflow.tcp.sender.queue.out_bytes == 0:
                 end = min(head.end, head.start + self.view.train_bytes)
                 self.reinject.add(head.start, end)
                 return
@@ -194,7 +209,7 @@ class DataSender:
         head = self.outstanding.head()
         if head is None or not head.carriers >> subflow.subflow_id & 1:
             return False
-        for record in subflow.sender.queue.records():
+        for record in subflow.tcp.sender.queue.records():
             start = record.offset + record.seq - record.map_ssn
             if record.map_length and start <= head.start < start + record.end - record.seq:
                 return False
@@ -226,36 +241,148 @@ class DataSender:
         ):
             return
         for subflow in usable:
-            if subflow.sender.queue.out_bytes:
+            if subflow.tcp.sender.queue.out_bytes:
                 return
-        rto_ns = usable[0].sender.rtt.rto_ns << self.persist_backoff
+        rto_ns = usable[0].tcp.sender.rtt.rto_ns << self.persist_backoff
         self.persist_ns = now_ns + min(rto_ns, self.config.max_rto_ns)
 
-    def probe_window(self, usable: list[MptcpSubflow], now_ns: i64) -> None:
-        """Send a probe on every subflow, and the next one later.
+    def window_is_closed(self) -> bool:
+        """Say whether the peer's window takes nothing beyond what it acknowledged."""
+        return self.window_end <= self.buffer.acked_offset
 
-        A closed window alone never ends a subflow (RFC 9293 section 3.8.6.1), but a peer that
-        leaves probes unanswered is gone (Linux's tcp_probe_timer).
-        """
+    def needs_probe(self, usable: list[MptcpSubflow]) -> bool:
+        """The timer of the closed window expired: say whether there is still data to probe for."""
         self.persist_ns = NEVER_NS
         if self.all_sent() or not usable:
-            return
+            return False
         self.persist_backoff = min(self.persist_backoff + 1, MAX_PERSIST_BACKOFF)
-        for subflow in usable:
-            if subflow.probes_unanswered >= self.config.retries:
-                subflow.reset(CloseReason.TIMEOUT, now_ns)
-            else:
-                subflow.send_window_probe(now_ns)
-        self.arm_persist(usable, now_ns)
+        return True
+
+    # Fallback and ending.
+
+    def fall_back(self) -> None:
+        """Repeat nothing at the data level any more."""
+        self.reinject.clear()
+        self.deadline_ns = NEVER_NS
+
+    def rewind_to_sent(self, subflow: MptcpSubflow) -> None:
+        """Take what waits in a subflow's backlog for not sent: the one subflow sends in order."""
+        for start, _ in subflow.backlog.take_all():
+            restart = max(start, self.buffer.acked_offset)
+            if restart < self.sent_offset:
+                self.outstanding.rewind(restart)
+                self.sent_offset = restart
+
+    def stop(self) -> None:
+        """Stop the timers: the connection is over."""
+        self.persist_ns = NEVER_NS
+        self.deadline_ns = NEVER_NS
 
     # Scheduling.
+
+    def poll_backlog(self, usable: list[MptcpSubflow], now_ns: i64) -> Segment | None:
+        """Return the next of what subflows were given earlier, if a window has opened for it."""
+        for subflow in usable:
+            if subflow.backlog.waiting_bytes:
+                segment = self._poll_backlog_of(subflow, usable, now_ns)
+                if segment is not None:
+                    return segment
+        return None
+
+    def _poll_backlog_of(
+        self, subflow: MptcpSubflow, usable: list[MptcpSubflow], now_ns: i64
+    ) -> Segment | None:
+        start, end = subflow.backlog.first(self.buffer.acked_offset)
+        if start == end:
+            return None
+        self._refresh_subflow(subflow, now_ns)
+        view = subflow.view
+        view.queued_bytes = 0  # it is the queue itself that asks for room
+        length = sendable_bytes(view, end - start, self.view.train_bytes)
+        if length <= 0:
+            return None
+        subflow.backlog.remove_to(start + length)
+        return self._send_on(subflow, usable, start, start + length, now_ns)
+
+    def is_finishing(self, usable: list[MptcpSubflow]) -> bool:
+        """Say whether the end of the stream is what is to be sent next."""
+        if not self.finished or self._ending.fin_sent or not self.all_sent():
+            return False
+        return all(subflow.backlog.waiting_bytes <= 0 for subflow in usable)
+
+    def poll_data(self, usable: list[MptcpSubflow], now_ns: i64) -> Segment | None:
+        """Return the next segment with data that the scheduler orders, or ``None``."""
+        if self.is_idle():
+            return None
+        while True:
+            allotment = self._next_allotment(usable, now_ns)
+            if allotment is None:
+                self.arm_persist(usable, now_ns)
+                return None
+            segment = self._carry_out(allotment, usable, now_ns)
+            if segment is not None:
+                return segment
+
+    def _carry_out(
+        self, allotment: Allotment, usable: list[MptcpSubflow], now_ns: i64
+    ) -> Segment | None:
+        """Send what can leave now and queue the rest."""
+        view = allotment.subflow
+        subflow = _subflow_of(usable, view)
+        offset, end = allotment.offset, allotment.end_offset
+        self._note_given(subflow, offset, end)
+        stop = end
+        if view.queued_bytes:
+            stop = offset
+        elif end - offset > view.train_room_bytes or end - offset > view.window_room_bytes():
+            stop = offset + sendable_bytes(view, end - offset, self.view.train_bytes)
+        if stop < end:
+            subflow.backlog.add(stop, end)
+        return self._send_on(subflow, usable, offset, stop, now_ns) if stop > offset else None
+
+    def _send_on(
+        self,
+        subflow: MptcpSubflow,
+        usable: list[MptcpSubflow],
+        offset: i64,
+        end: i64,
+        now_ns: i64,
+    ) -> Segment:
+        """Give stream data the subflow's next sequence numbers, and return the segment."""
+        session = self._session
+        sender = subflow.tcp.sender
+        payload = self.buffer.content(offset, end)
+        ssn = sender.snd_nxt
+        size = end - offset
+        self.last_train_bytes = size
+        if (
+            sender.queue.out_bytes == 0
+            and sender.last_send_ns
+            and now_ns - sender.last_send_ns > sender.rtt.rto_ns
+        ):
+            sender.congestion.restart_after_idle(now_ns)
+        record = sender.record_new(ssn + size, payload, subflow.view.in_flight_bytes, now_ns)
+        if session.mptcp:
+            record.offset = offset
+            record.map_ssn = ssn
+            if session.tx_infinite:
+                if session.infinite_ssn < 0:
+                    session.infinite_ssn = ssn
+            else:
+                record.map_length = size
+                if session.checksum:
+                    dsn = session.tx_numbers.at(offset)
+                    total = 0 if payload is None else ones_sum(payload)
+                    record.checksum = dss_checksum(dsn, ssn & SEQ32_MASK, size, total)
+                self.arm(usable, now_ns)
+        return subflow.make_train(record, now_ns)
 
     def reinject_all(self, subflow: MptcpSubflow) -> None:
         """Queue for others what only this subflow carries and has not had acknowledged."""
         self.take_back(subflow)
         carrier = 1 << subflow.subflow_id
         acked = self.buffer.acked_offset
-        for record in subflow.sender.queue.records():
+        for record in subflow.tcp.sender.queue.records():
             if record.map_ssn == 0 or record.map_length == 0:
                 continue
             start = record.offset + record.seq - record.map_ssn
@@ -279,7 +406,7 @@ class DataSender:
             if end > acked:
                 self.reinject.add(start if start > acked else acked, end)
 
-    def next_allotment(self, usable: list[MptcpSubflow], now_ns: i64) -> Allotment | None:
+    def _next_allotment(self, usable: list[MptcpSubflow], now_ns: i64) -> Allotment | None:
         """Ask the scheduler what to send now on which subflow."""
         if not usable:
             return None
@@ -308,7 +435,7 @@ class DataSender:
             view.pending_carriers = 0
         return self.scheduler.next_allotment(view)
 
-    def note_given(self, subflow: MptcpSubflow, offset: i64, end: i64) -> None:
+    def _note_given(self, subflow: MptcpSubflow, offset: i64, end: i64) -> None:
         """Account for data that a subflow was given."""
         carrier = 1 << subflow.subflow_id
         if offset >= self.sent_offset:
@@ -325,7 +452,7 @@ class DataSender:
         buffer = self.buffer
         view.now_ns = now_ns
         for subflow in usable:
-            subflow.refresh_view(now_ns)
+            self._refresh_subflow(subflow, now_ns)
         view.acked_offset = buffer.acked_offset
         view.sent_offset = self.sent_offset
         view.written_offset = buffer.written_offset
@@ -340,11 +467,21 @@ class DataSender:
             view.head_carriers = head.carriers
         return view
 
+    def _refresh_subflow(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        window_end = self.window_end
+        subflow.refresh_view(
+            window_end - self.buffer.acked_offset,
+            window_end - self.sent_offset,
+            self.largest_window,
+            self.view.train_bytes,
+            now_ns,
+        )
+
     def _window_is_silly(self, usable: list[MptcpSubflow]) -> bool:
         """RFC 9293 section 3.8.6.2.1: a sliver of window waits while anything is in flight."""
         room = self.window_end - self.sent_offset
         return (
-            room < usable[0].sender.mss_bytes
+            room < usable[0].tcp.sender.mss_bytes
             and 2 * room < self.largest_window
             and self.buffer.acked_offset < self.sent_offset
         )
@@ -354,4 +491,11 @@ class DataSender:
         pending = self.buffer.written_offset - self.sent_offset
         if self.finished or self.sent_offset == self.buffer.acked_offset or not usable:
             return False
-        return pending < usable[0].sender.mss_bytes
+        return pending < usable[0].tcp.sender.mss_bytes
+
+
+def _subflow_of(usable: list[MptcpSubflow], view: SubflowView) -> MptcpSubflow:
+    for subflow in usable:
+        if subflow.view is view:
+            return subflow
+    raise ValueError(f"the scheduler chose subflow {view.subflow_id}, which can carry nothing")

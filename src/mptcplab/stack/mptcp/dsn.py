@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-MASK32: Final = 0xFFFF_FFFF
-MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
+from mptcplab.seq import SEQ32_MASK, SEQ64_MASK, dsn_diff, unwrap32
+
 FAR_BYTES: Final = 1 << 60
 """Farther from the stream than any window: data sequence numbers beyond it are all the same."""
 HALF62: Final = 0x2000_0000_0000_0000
-HALF64: Final = 0x8000_0000_0000_0000
 
 
 class Numbers:
@@ -28,8 +27,8 @@ class Numbers:
 
     def begin_after(self, idsn: int) -> None:
         """The first byte has the number after the initial one (RFC 8684 section 3.1)."""
-        self.base = (idsn + 1) & MASK64
-        self._wraps_at = min(MASK64 + 1 - self.base, FAR_BYTES)
+        self.base = (idsn + 1) & SEQ64_MASK
+        self._wraps_at = min(SEQ64_MASK + 1 - self.base, FAR_BYTES)
         self._offset = -1
 
     def at(self, offset: int) -> int:
@@ -41,7 +40,7 @@ class Numbers:
             self._offset = offset
             self._number = self.base + offset
             if offset >= self._wraps_at:
-                self._number &= MASK64
+                self._number &= SEQ64_MASK
         return self._number
 
 
@@ -51,12 +50,8 @@ def unwrap(number: int, base: int, near: int, is_8: bool) -> int:
         offset = number - base
         if 0 <= offset < HALF62:
             return offset  # no integer of the common case needs more than a word
-        offset &= MASK64
-        return offset if offset < HALF64 else offset - (MASK64 + 1)
-    distance = (number - base - near) & MASK32
-    if distance >= 0x8000_0000:
-        distance -= 0x1_0000_0000
-    return near + distance
+        return dsn_diff(number, base)
+    return unwrap32((number - base) & SEQ32_MASK, near)
 
 
 def limited(offset: int) -> int:

@@ -1,38 +1,56 @@
 """MP_CAPABLE and MP_JOIN: what our handshake packets say, and what the peer's may say.
 
 RFC 8684 sections 3.1 and 3.2; RFC 6824 for version 0, which sends the client's key in the SYN and
-hashes with SHA-1.
+hashes with SHA-1. The functions know a session and, for joins, a :class:`Join`, and nothing else.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from mptcplab.stack.events import CloseReason
-from mptcplab.stack.mptcp import fallback
-from mptcplab.stack.tcp.state import SYN_RECEIVED
+from mptcplab.stack.mptcp.session import Session
 from mptcplab.wire.keys import join_hmac
 from mptcplab.wire.mptcp import (
-    CAPABLE_CHECKSUM,
     CAPABLE_EXTENSIBILITY,
     CAPABLE_HMAC,
-    CAPABLE_NO_JOIN,
     JOIN_ACK_HMAC_BYTES,
     JOIN_SYNACK_HMAC_BYTES,
-    RST_MPTCP_ERROR,
     Dss,
     MpCapable,
     MpJoinAck,
     MpJoinSyn,
     MpJoinSynAck,
     MptcpOption,
-    MpTcpRst,
 )
 from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
-    from mptcplab.stack.mptcp.connection import Connection
-    from mptcplab.stack.mptcp.subflow import MptcpSubflow
+    from mypy_extensions import i64
+
+
+class Judgment(Enum):
+    """What a packet of the handshake leads to."""
+
+    ACCEPT = "go on"
+    FALL_BACK = "go on as plain TCP"
+    RESET = "reset the subflow"
+    IGNORE = "wait for another"
+
+
+class Join:
+    """What MP_JOIN negotiates for one subflow (RFC 8684 section 3.2)."""
+
+    __slots__ = ("local_id", "local_nonce", "remote_id", "remote_nonce", "retries")
+
+    def __init__(self) -> None:
+        self.local_id: i64 = 0
+        """Address identifiers."""
+        self.remote_id: i64 = 0
+        self.local_nonce: int = 0
+        self.remote_nonce: int = 0
+        self.retries: i64 = 0
+        """How often the third packet was sent again."""
 
 
 def find_capable(segment: Segment) -> MpCapable | None:
@@ -77,141 +95,110 @@ def usable_offer(option: MpCapable | None, version: int) -> bool:
     return usable_capable(option, option.version)
 
 
-def capable_flags(checksum: bool, allow_join_initial: bool, version: int) -> int:
-    """Return our flags byte of MP_CAPABLE."""
-    flags = CAPABLE_HMAC
-    if checksum:
-        flags |= CAPABLE_CHECKSUM
-    if version != 0 and not allow_join_initial:
-        flags |= CAPABLE_NO_JOIN
-    return flags
+# MP_CAPABLE.
 
 
-def syn_options(subflow: MptcpSubflow) -> tuple[MptcpOption, ...]:
-    """Return the options of our SYN or SYN/ACK."""
-    connection = subflow.connection
-    if not connection.mptcp:
-        return ()
-    passive = subflow.state is SYN_RECEIVED
-    if subflow.initial:
-        if not passive and subflow.syn_timeouts > subflow.config.syn_mptcp_retries:
-            return ()  # a box may drop SYNs with options it does not know
-        key = connection.local_key if passive or connection.version == 0 else None
-        return (MpCapable(connection.version, connection.capable_flags(), key),)
-    if passive:
-        return (
-            MpJoinSynAck(
-                subflow.backup_local,
-                subflow.local_id,
-                _our_hmac(subflow)[:JOIN_SYNACK_HMAC_BYTES],
-                subflow.local_nonce,
-            ),
-        )
+def capable_syn(session: Session, passive: bool) -> tuple[MptcpOption, ...]:
+    """Return the options of the initial subflow's SYN or (``passive``) SYN/ACK."""
+    key = session.local_key if passive or session.version == 0 else None
+    return (MpCapable(session.version, session.capable_flags(), key),)
+
+
+def capable_ack(session: Session) -> tuple[MptcpOption, ...]:
+    """Return the options of the third packet: both keys."""
     return (
-        MpJoinSyn(
-            subflow.backup_local, subflow.local_id, connection.peer_token, subflow.local_nonce
-        ),
+        MpCapable(session.version, session.capable_flags(), session.local_key, session.peer_key),
     )
 
 
-def ack_options(subflow: MptcpSubflow) -> tuple[MptcpOption, ...]:
-    """Return the options of the third packet of an active open."""
-    connection = subflow.connection
-    if subflow.initial:
-        return (
-            MpCapable(
-                connection.version,
-                connection.capable_flags(),
-                connection.local_key,
-                connection.peer_key,
-            ),
-        )
-    return (MpJoinAck(_our_hmac(subflow)[:JOIN_ACK_HMAC_BYTES]),)
+def judge_capable_syn_ack(session: Session, segment: Segment, offered: bool) -> Judgment:
+    """Judge the SYN/ACK of the initial subflow; take its key if it is accepted.
+
+    ``offered`` says that our last SYN did offer MPTCP.
+    """
+    if not session.mptcp:
+        return Judgment.ACCEPT
+    option = find_capable(segment)
+    if (
+        option is None
+        or not offered
+        or not usable_capable(option, session.version)
+        or option.sender_key is None
+    ):
+        return Judgment.FALL_BACK
+    session.take_capable(option)
+    return Judgment.ACCEPT
 
 
-def judge_syn_ack(subflow: MptcpSubflow, segment: Segment, now_ns: int) -> bool:
-    """Take in the SYN/ACK of an active open; ``False`` if the subflow was reset for it."""
-    connection = subflow.connection
-    if not connection.mptcp:
-        return True
-    if subflow.initial:
-        option = find_capable(segment)
-        if (
-            option is None
-            or not usable_capable(option, connection.version)
-            or option.sender_key is None
-            or not subflow.on_syn_options()
-        ):
-            fallback.to_tcp(connection, "SYN/ACK without a usable MP_CAPABLE", now_ns)
-            return True
-        connection.set_peer_key(option.sender_key, option.flags)
-        return True
-    for join in segment.mptcp:
-        if isinstance(join, MpJoinSynAck):
-            subflow.remote_nonce = join.nonce
-            subflow.remote_id = join.address_id
-            subflow.backup_remote = join.backup
-            if join.hmac == _their_hmac(subflow)[:JOIN_SYNACK_HMAC_BYTES]:
-                return True
-    # RFC 8684 section 3.2: a wrong or absent HMAC is answered with a RST.
-    subflow.sender.snd_una = 1
-    subflow.sender.snd_nxt = 1
-    if connection.version != 0:
-        subflow.reset_option = MpTcpRst(RST_MPTCP_ERROR)
-    subflow.outbox.append(subflow.make_reset())
-    subflow.reset(CloseReason.PROTOCOL, now_ns)
-    return False
-
-
-def judge_ack(subflow: MptcpSubflow, segment: Segment, now_ns: int) -> bool:
-    """Take in the ACK that ends a passive open; ``False`` if it does not."""
-    connection = subflow.connection
-    if not connection.mptcp:
-        return True
-    if subflow.initial:
-        return _judge_initial_ack(connection, segment, now_ns)
-    for join in segment.mptcp:
-        if isinstance(join, MpJoinAck):
-            if join.hmac == _their_hmac(subflow)[:JOIN_ACK_HMAC_BYTES]:
-                return True
-            subflow.reset_for(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
-            return False
-    # Something else overtook the third packet, or lost its option: there is no fallback here.
-    subflow.reset_for(RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
-    return False
-
-
-def _judge_initial_ack(connection: Connection, segment: Segment, now_ns: int) -> bool:
+def judge_capable_ack(session: Session, segment: Segment) -> Judgment:
+    """Judge the ACK that ends a passive open; take its key if it is accepted."""
+    if not session.mptcp:
+        return Judgment.ACCEPT
     option = find_capable(segment)
     if option is not None and option.sender_key is not None:
-        if option.receiver_key == connection.local_key and option.version == connection.version:
-            connection.set_peer_key(option.sender_key, option.flags)
-            return True
+        if option.receiver_key == session.local_key and option.version == session.version:
+            session.take_capable(option)
+            return Judgment.ACCEPT
     elif any(isinstance(item, Dss) for item in segment.mptcp):
         # The third packet was lost, or overtaken. Version 0 had the key in the SYN; version 1 has
         # to wait for the packet that carries it.
-        return connection.version == 0
-    fallback.to_tcp(connection, "ACK of the handshake without MP_CAPABLE", now_ns)
-    return True
+        return Judgment.ACCEPT if session.version == 0 else Judgment.IGNORE
+    return Judgment.FALL_BACK
 
 
-def _our_hmac(subflow: MptcpSubflow) -> bytes:
-    connection = subflow.connection
+# MP_JOIN.
+
+
+def join_syn(session: Session, join: Join, backup: bool) -> tuple[MptcpOption, ...]:
+    """Return the options of a further subflow's SYN."""
+    return (MpJoinSyn(backup, join.local_id, session.peer_token, join.local_nonce),)
+
+
+def join_syn_ack(session: Session, join: Join, backup: bool) -> tuple[MptcpOption, ...]:
+    """Return the options of our SYN/ACK to a join."""
+    hmac = _our_hmac(session, join)[:JOIN_SYNACK_HMAC_BYTES]
+    return (MpJoinSynAck(backup, join.local_id, hmac, join.local_nonce),)
+
+
+def join_ack(session: Session, join: Join) -> tuple[MptcpOption, ...]:
+    """Return the options of a join's third packet."""
+    return (MpJoinAck(_our_hmac(session, join)[:JOIN_ACK_HMAC_BYTES]),)
+
+
+def judge_join_syn_ack(session: Session, join: Join, segment: Segment) -> MpJoinSynAck | None:
+    """Return the MP_JOIN of a SYN/ACK if its HMAC is right; ``join`` takes what it says.
+
+    RFC 8684 section 3.2: a wrong or absent HMAC is answered with a RST.
+    """
+    for option in segment.mptcp:
+        if isinstance(option, MpJoinSynAck):
+            join.remote_nonce = option.nonce
+            join.remote_id = option.address_id
+            if option.hmac == _their_hmac(session, join)[:JOIN_SYNACK_HMAC_BYTES]:
+                return option
+    return None
+
+
+def judge_join_ack(session: Session, join: Join, segment: Segment) -> Judgment:
+    """Judge the third packet of a join.
+
+    Without MP_JOIN something else overtook it, or it lost its option: there is no fallback here.
+    """
+    for option in segment.mptcp:
+        if isinstance(option, MpJoinAck):
+            if option.hmac == _their_hmac(session, join)[:JOIN_ACK_HMAC_BYTES]:
+                return Judgment.ACCEPT
+            return Judgment.RESET
+    return Judgment.RESET
+
+
+def _our_hmac(session: Session, join: Join) -> bytes:
     return join_hmac(
-        connection.local_key,
-        connection.peer_key,
-        subflow.local_nonce,
-        subflow.remote_nonce,
-        connection.version,
+        session.local_key, session.peer_key, join.local_nonce, join.remote_nonce, session.version
     )
 
 
-def _their_hmac(subflow: MptcpSubflow) -> bytes:
-    connection = subflow.connection
+def _their_hmac(session: Session, join: Join) -> bytes:
     return join_hmac(
-        connection.peer_key,
-        connection.local_key,
-        subflow.remote_nonce,
-        subflow.local_nonce,
-        connection.version,
+        session.peer_key, session.local_key, join.remote_nonce, join.local_nonce, session.version
     )

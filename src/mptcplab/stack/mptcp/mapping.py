@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.compiling import mypyc_attr
+from mptcplab.stack.reassembly import Chunk
 from mptcplab.wire.checksum import add_sums, dss_checksum, ones_sum
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
 
-NOTHING_HELD: Final[list[tuple[int, int, bytes | None]]] = []
+NOTHING_HELD: Final[list[Chunk]] = []
 """What most mappings hold: those without checksum. Nobody adds to it."""
 
 
@@ -59,15 +60,24 @@ class Mapping:
 
 
 class MappingTable:
-    """The mappings of one subflow that are not yet used up, in subflow order."""
+    """The mappings of one subflow that are not yet used up, and the data that wait for one."""
 
-    __slots__ = ("_mappings", "last_end", "last_offset", "last_ssn")
+    __slots__ = (
+        "_mappings",
+        "_unmapped",
+        "last_end",
+        "last_offset",
+        "last_ssn",
+        "unmapped_bytes",
+    )
 
     def __init__(self) -> None:
         self._mappings: list[Mapping] = []
         self.last_ssn: i64 = -1
         self.last_end: i64 = -1
         self.last_offset: i64 = -1
+        self._unmapped: list[Chunk] = []
+        self.unmapped_bytes: i64 = 0
 
     def __len__(self) -> int:
         return len(self._mappings)
@@ -75,8 +85,8 @@ class MappingTable:
     def add(self, mapping: Mapping) -> bool:
         """Take a mapping in; ``False`` if it contradicts one that is already known.
 
-        RFC 8684 section 3.3.1: a mapping is "immutable once declared" in effect: the same subflow
-        number may be repeated with the same meaning only.
+        RFC 8684 section 3.3.1: once a mapping was declared, its subflow numbers may be repeated
+        with the same meaning only.
         """
         self.last_ssn = mapping.ssn
         self.last_end = mapping.end
@@ -114,6 +124,18 @@ class MappingTable:
                 continue
             return mapping if mapping.ssn <= ssn else None
         return None
+
+    def keep_unmapped(self, start: i64, end: i64, payload: bytes | None) -> None:
+        """Keep data, in subflow order, until a mapping comes that covers them."""
+        self._unmapped.append((start, end, payload))
+        self.unmapped_bytes += end - start
+
+    def take_unmapped(self) -> list[Chunk]:
+        """Take out the data that wait."""
+        waiting = self._unmapped
+        self._unmapped = []
+        self.unmapped_bytes = 0
+        return waiting
 
     def _fill(self, mapping: Mapping, first: int, last: int) -> None:
         if mapping.checksum >= 0:

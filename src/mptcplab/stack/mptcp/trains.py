@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.stack.tcp.sender import (
-    PACING_AVOIDANCE_PERCENT,
-    PACING_SLOW_START_PERCENT,
-    Sender,
-)
+from mptcplab.stack.tcp.pacing import AVOIDANCE_PERCENT, SLOW_START_PERCENT
+from mptcplab.stack.tcp.sender import Sender
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
 
 if TYPE_CHECKING:
@@ -63,7 +60,7 @@ def longest_train(
         longest = cwnd if cwnd < largest_window_bytes else largest_window_bytes
         longest = longest // WINDOW_DIVISOR
         if paced_by_time:
-            pace = PACING_AVOIDANCE_PERCENT * in_flight_bytes * train_time_ns // (srtt_ns * 100)
+            pace = AVOIDANCE_PERCENT * in_flight_bytes * train_time_ns // (srtt_ns * 100)
             if pace < longest:
                 longest = pace
         share = window_room_bytes // WINDOW_DIVISOR
@@ -78,9 +75,9 @@ def longest_train(
             return longest if longest < target else target
         target = MAX_MAPPING_BYTES
     if paced_by_time:
-        percent: i64 = PACING_AVOIDANCE_PERCENT
+        percent: i64 = AVOIDANCE_PERCENT
         if cwnd < congestion.ssthresh_bytes:
-            percent = PACING_SLOW_START_PERCENT
+            percent = SLOW_START_PERCENT
         paced = percent * cwnd * train_time_ns // (srtt_ns * 100)
         if paced < 2 * mss:
             paced = 2 * mss

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.seq import SEQ32_MASK, unwrap32
+from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.reassembly import Chunk, Reassembly
+from mptcplab.stack.tcp.timers import Timers
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
-
-NEVER_NS: Final = 1 << 61
-"""A deadline that does not come."""
 
 DELAYED_ACK_NS: Final = 40_000_000
 """Linux's TCP_DELACK_MIN; RFC 9293 section 3.8.6.3 allows up to 0.5 seconds."""
@@ -22,17 +22,14 @@ DELAYED_ACK_NS: Final = 40_000_000
 ACK_EVERY_SEGMENTS: Final = 2
 """RFC 5681 section 4.2: an ACK for at least every second full-sized segment."""
 
-PAWS_IDLE_NS: Final = 24 * 86_400 * 1_000_000_000
-"""RFC 7323 section 5.5: a TS.Recent older than 24 days is no longer valid."""
-
 
 class Receiver:
     """Receive state of one subflow."""
 
     __slots__ = (
         "_ranges",
+        "_timers",
         "_unacked_bytes",
-        "ack_deadline_ns",
         "ack_now",
         "duplicate_bytes",
         "duplicate_range",
@@ -44,11 +41,10 @@ class Receiver:
         "reassembly",
         "received_bytes",
         "received_trains",
-        "ts_recent",
-        "ts_recent_age_ns",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers) -> None:
+        self._timers: Timers = timers
         self.irs: i64 = 0
         """The peer's initial sequence number, as on the wire."""
         self.rcv_nxt: i64 = 0
@@ -58,12 +54,9 @@ class Receiver:
         self.mss_bytes: i64 = 536
         """The largest payload per packet seen or agreed, for "every second segment"."""
         self.ack_now: bool = False
-        self.ack_deadline_ns: i64 = NEVER_NS
         self.last_ack_sent: i64 = 0
         self.duplicate_range: tuple[int, int] | None = None
         """What arrived again, to be reported in a D-SACK (RFC 2883)."""
-        self.ts_recent: i64 = 0
-        self.ts_recent_age_ns: i64 = 0
         self.received_bytes: i64 = 0
         self.received_trains: i64 = 0
         self.duplicate_bytes: i64 = 0
@@ -78,11 +71,7 @@ class Receiver:
 
     def unwrap(self, seq: i64) -> i64:
         """Return the relative form of the peer's sequence number ``seq``."""
-        near = self.rcv_nxt
-        distance = (seq - self.irs - near) & 0xFFFF_FFFF
-        if distance >= 0x8000_0000:
-            distance -= 0x1_0000_0000
-        return near + distance
+        return unwrap32(seq - self.irs, self.rcv_nxt)
 
     def accept(self, seq: i64, end: i64, payload: bytes | None, now_ns: i64) -> list[Chunk] | None:
         """Take payload in, the part at or after ``rcv_nxt``; return what is now in order.
@@ -99,8 +88,8 @@ class Receiver:
             self._unacked_bytes += size
             if self._unacked_bytes >= ACK_EVERY_SEGMENTS * self.mss_bytes:
                 self.ack_now = True
-            elif self.ack_deadline_ns == NEVER_NS:
-                self.ack_deadline_ns = now_ns + DELAYED_ACK_NS
+            elif self._timers.delayed_ack_ns == NEVER_NS:
+                self._timers.delayed_ack_ns = now_ns + DELAYED_ACK_NS
             return None
         self.ack_now = True  # RFC 5681 section 4.2: out of order, or filling a gap
         if end <= rcv_nxt:
@@ -138,12 +127,16 @@ class Receiver:
         blocks: list[tuple[int, int]] = []
         if duplicate is not None:
             self.duplicate_range = None
-            blocks.append(((duplicate[0] + irs) & 0xFFFF_FFFF, (duplicate[1] + irs) & 0xFFFF_FFFF))
+            blocks.append(((duplicate[0] + irs) & SEQ32_MASK, (duplicate[1] + irs) & SEQ32_MASK))
         for left, right in self._ranges:
             if len(blocks) >= room:
                 break
-            blocks.append(((left + irs) & 0xFFFF_FFFF, (right + irs) & 0xFFFF_FFFF))
+            blocks.append(((left + irs) & SEQ32_MASK, (right + irs) & SEQ32_MASK))
         return tuple(blocks)
+
+    def ack_is_due(self) -> bool:
+        """Say whether an acknowledgment is due, now or soon."""
+        return self.ack_now or self._timers.delayed_ack_ns != NEVER_NS
 
     def has_sacks(self) -> bool:
         """Say whether there is something for a SACK option."""
@@ -152,23 +145,14 @@ class Receiver:
     def ack_sent(self) -> None:
         """An acknowledgment of everything up to ``rcv_nxt`` leaves."""
         self.ack_now = False
-        self.ack_deadline_ns = NEVER_NS
+        self._timers.delayed_ack_ns = NEVER_NS
         self._unacked_bytes = 0
         self.last_ack_sent = self.rcv_nxt
 
-    def paws_rejects(self, ts_val: i64, now_ns: i64) -> bool:
-        """Say whether a timestamp is older than TS.Recent (RFC 7323 section 5.3, R1)."""
-        if ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000:
-            return False
-        return now_ns - self.ts_recent_age_ns < PAWS_IDLE_NS
-
-    def note_timestamp(self, seq: i64, ts_val: i64, now_ns: i64) -> None:
-        """Update TS.Recent from a segment that starts at ``seq`` (RFC 7323 section 4.3)."""
-        if (
-            seq <= self.last_ack_sent and ((ts_val - self.ts_recent) & 0xFFFF_FFFF) < 0x8000_0000
-        ) or now_ns - self.ts_recent_age_ns >= PAWS_IDLE_NS:
-            self.ts_recent = ts_val
-            self.ts_recent_age_ns = now_ns
+    def stop(self) -> None:
+        """Acknowledge nothing more."""
+        self.ack_now = False
+        self._timers.delayed_ack_ns = NEVER_NS
 
     def _add_range(self, left: i64, right: i64) -> None:
         """Merge a range with those that touch it, and put it first: RFC 2018 section 4."""

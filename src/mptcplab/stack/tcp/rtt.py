@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.stack.config import INITIAL_RTO_NS, MAX_RTO_NS, MIN_RTO_NS
+
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
 CLOCK_GRANULARITY_NS: Final = 1_000_000
 """G of RFC 6298: Linux's tick at 1000 Hz, so that an idle path's RTO is not its RTT itself."""
 
-INITIAL_RTO_NS: Final = 1_000_000_000
-"""RFC 6298 (2.1): "the sender SHOULD set RTO <- 1 second"."""
-
 LOST_SYN_RTO_NS: Final = 3_000_000_000
 """RFC 6298 (5.7): the RTO when data transmission begins after a SYN that was sent again."""
-
-MIN_RTO_NS: Final = 200_000_000
-"""DEVIATION: RFC 6298 (2.4) asks for at least 1 second; Linux's TCP_RTO_MIN is 200 ms."""
-
-MAX_RTO_NS: Final = 120_000_000_000
-"""Linux's TCP_RTO_MAX; RFC 6298 (2.5) allows a maximum of at least 60 seconds."""
 
 MIN_RTT_WINDOW_NS: Final = 300_000_000_000
 """How long a minimum stands; Linux's tcp_min_rtt_wlen, 300 seconds."""

@@ -176,6 +176,12 @@ class SentQueue:
         self.out_bytes += record.end - record.seq
         self._link(record)
 
+    def lose_unsent(self, record: Sent) -> None:
+        """Deem a record lost that was appended and has not left yet."""
+        record.lost = True
+        self.lost_bytes += record.end - record.seq
+        self.lost_queue.append(record)
+
     def note_resent(self, record: Sent, now_ns: i64) -> None:
         """Account for one more transmission of ``record``."""
         record.sent_ns = now_ns

@@ -1,0 +1,43 @@
+"""Spacing transmissions over the round trip, as Linux's internal pacing does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mptcplab.stack.ready import NEVER_NS
+from mptcplab.stack.tcp.timers import Timers
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+SLOW_START_PERCENT: Final = 200
+"""Linux's tcp_pacing_ss_ratio and tcp_pacing_ca_ratio, in percent of cwnd / srtt."""
+AVOIDANCE_PERCENT: Final = 120
+
+
+class Pacing:
+    """When a paced subflow may send again; without pacing, always."""
+
+    __slots__ = ("_timers", "enabled")
+
+    def __init__(self, timers: Timers) -> None:
+        self.enabled: bool = False
+        self._timers: Timers = timers
+
+    def holds(self, now_ns: i64) -> bool:
+        """Say whether it is too early to send."""
+        if not self.enabled:
+            return False
+        allowed_ns = self._timers.pacing_ns
+        return allowed_ns != NEVER_NS and now_ns < allowed_ns
+
+    def note_sent(
+        self, size_bytes: i64, cwnd_bytes: i64, srtt_ns: i64, slow_start: bool, now_ns: i64
+    ) -> None:
+        """So many bytes leave: work out when the next may."""
+        if not self.enabled or srtt_ns == 0:
+            return
+        percent: i64 = SLOW_START_PERCENT if slow_start else AVOIDANCE_PERCENT
+        allowed_ns = self._timers.pacing_ns
+        start_ns = allowed_ns if allowed_ns != NEVER_NS and allowed_ns > now_ns else now_ns
+        self._timers.pacing_ns = start_ns + size_bytes * srtt_ns * 100 // (cwnd_bytes * percent)

@@ -1,0 +1,69 @@
+"""The timestamps option of one subflow (RFC 7323 sections 3 to 5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mptcplab.seq import SEQ32_MASK, seq_lt
+from mptcplab.wire.segment import Segment
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+TICK_NS: Final = 1_000_000
+"""Our timestamp clock: 1 ms, the rate RFC 7323 section 5.4 allows and Linux uses."""
+
+OPTION_BYTES: Final = 12
+"""The option with its padding (RFC 7323 appendix A)."""
+
+IDLE_NS: Final = 24 * 86_400 * 1_000_000_000
+"""RFC 7323 section 5.5: a TS.Recent older than 24 days is no longer valid."""
+
+HALF32: Final = 0x8000_0000
+
+
+class Timestamps:
+    """Our clock, and TS.Recent of the peer's."""
+
+    __slots__ = ("_recent_since_ns", "enabled", "offset", "recent")
+
+    def __init__(self, enabled: bool, offset: i64) -> None:
+        self.enabled: bool = enabled
+        """Offered, or after the handshake agreed."""
+        self.offset: i64 = offset
+        """What our clock is ahead of the caller's, in ticks."""
+        self.recent: i64 = 0
+        """TS.Recent."""
+        self._recent_since_ns: i64 = 0
+
+    def open_at(self, segment: Segment, now_ns: i64) -> None:
+        """Take in the peer's SYN: both have to send the option."""
+        if segment.ts_val is None:
+            self.enabled = False
+        elif self.enabled:
+            self.recent = segment.ts_val
+            self._recent_since_ns = now_ns
+
+    def stamp(self, segment: Segment, now_ns: i64) -> None:
+        """Put the option into a segment that leaves now."""
+        segment.ts_val = (now_ns // TICK_NS + self.offset) & SEQ32_MASK
+        segment.ts_ecr = self.recent
+
+    def echoed_ns(self, segment: Segment, now_ns: i64) -> i64:
+        """Return when the segment whose timestamp is echoed left, to a tick; -1 for no echo."""
+        if segment.ts_val is None or not self.enabled:
+            return -1
+        age = ((now_ns // TICK_NS + self.offset) - segment.ts_ecr) & SEQ32_MASK
+        if age >= HALF32:
+            return -1
+        return (now_ns // TICK_NS - age) * TICK_NS
+
+    def paws_rejects(self, ts_val: i64, now_ns: i64) -> bool:
+        """Say whether a timestamp is older than TS.Recent (RFC 7323 section 5.3, R1)."""
+        return seq_lt(ts_val, self.recent) and now_ns - self._recent_since_ns < IDLE_NS
+
+    def note(self, ts_val: i64, now_ns: i64) -> None:
+        """Update TS.Recent from a segment at or before what we acknowledged last (section 4.3)."""
+        if not seq_lt(ts_val, self.recent) or now_ns - self._recent_since_ns >= IDLE_NS:
+            self.recent = ts_val
+            self._recent_since_ns = now_ns
