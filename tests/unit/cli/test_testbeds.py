@@ -15,7 +15,7 @@ import pytest
 from mptcplab import provenance
 from mptcplab.cli import doctor, testbeds
 from mptcplab.cli.main import main
-from mptcplab.linux.lab.supervisor import MachineCannotError
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.scenario import load
 from mptcplab.scenario.model import Scenario

@@ -8,8 +8,7 @@ from ipaddress import ip_interface
 import pytest
 
 from mptcplab.cli.trial import judge
-from mptcplab.linux import testbed
-from mptcplab.linux.measure import verify
+from mptcplab.linux.measure import validity, verify
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Path, Topology
 from mptcplab.scenario.model import Expectation
 
@@ -52,7 +51,7 @@ def test_a_disturbed_run_says_what_was_disturbed_and_that_the_installation_works
 
 
 def test_the_samplers_reason_is_still_what_the_testbed_says() -> None:
-    assert 'f"the sampler was late by up to {' in inspect.getsource(testbed.judge)
+    assert 'f"the sampler was late by up to {' in inspect.getsource(validity)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ _LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
 LATENESS_QUANTILE: Final = 0.99
 _LATENESS_TOLERANCE_NS: Final = 1_000_000  # or _RTT_TOLERANCE of the round trip, where that is more
 PROBES: Final = 5
-_BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
+BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
 _EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
 
 
@@ -185,7 +185,7 @@ def cpu_limited_links(
     busy: Sequence[BusyInterval], rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, int]:
     """Return, by link, how many intervals it stayed unfilled while the machine was fully busy."""
-    ends = {interval.end_ns for interval in busy if interval.busy >= _BUSY}
+    ends = {interval.end_ns for interval in busy if interval.busy >= BUSY}
     best: dict[tuple[str, int], float] = {}
     for row in rows:
         if row["time_ns"] in ends and row["up"] and row["rate_bps"]:
@@ -216,7 +216,7 @@ def check_cpu(
             continue
         start_ns, end_ns = extent(expectation, stages)
         inside = [each for each in busy if each.start_ns >= start_ns and each.end_ns <= end_ns]
-        full = sum(interval.busy >= _BUSY for interval in inside)
+        full = sum(interval.busy >= BUSY for interval in inside)
         if inside and full * 10 >= len(inside):
             stage = "" if expectation.stage is None else f" in stage {expectation.stage + 1}"
             reasons.append(
