@@ -76,13 +76,18 @@ class ReadyQueue:
             else:
                 last._next_pending = node
             self._last = node
-        self._doubt(node)
+        if not node._unsure:
+            node._unsure = True
+            node._next_unsure = self._unsure
+            self._unsure = node
 
     def first(self) -> Node | None:
         """Return the node that is next to send; its timers are looked at again afterwards."""
         node = self._first
-        if node is not None:
-            self._doubt(node)
+        if node is not None and not node._unsure:
+            node._unsure = True
+            node._next_unsure = self._unsure
+            self._unsure = node
         return node
 
     def remove_first(self) -> None:
@@ -109,13 +114,7 @@ class ReadyQueue:
         node = self._unsure
         while node is not None:
             node._unsure = False
-            deadline_ns = node.next_deadline_ns()
-            if deadline_ns < node._wake_ns:
-                node._wake_ns = deadline_ns
-                self._count += 1
-                heappush(self._heap, (deadline_ns, self._count, node))
-                if deadline_ns < self._wake_ns:
-                    self._wake_ns = deadline_ns
+            self._note_deadline(node)
             following = node._next_unsure
             node._next_unsure = None
             node = following
@@ -142,14 +141,16 @@ class ReadyQueue:
             heappop(heap)
             if node._wake_ns == wake_ns:
                 node._wake_ns = NEVER_NS
-                self._doubt(node)
-                self.refresh()
+                self._note_deadline(node)
         self._wake_ns = NEVER_NS
         return NEVER_NS
 
-    def _doubt(self, node: Node) -> None:
-        """Note that a node's timers may have changed."""
-        if not node._unsure:
-            node._unsure = True
-            node._next_unsure = self._unsure
-            self._unsure = node
+    def _note_deadline(self, node: Node) -> None:
+        """Put a node into the heap if its entry there is too late."""
+        deadline_ns = node.next_deadline_ns()
+        if deadline_ns < node._wake_ns:
+            node._wake_ns = deadline_ns
+            self._count += 1
+            heappush(self._heap, (deadline_ns, self._count, node))
+            if deadline_ns < self._wake_ns:
+                self._wake_ns = deadline_ns

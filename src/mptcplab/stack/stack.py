@@ -235,8 +235,9 @@ class Stack(HostView):
             self._take_changes()
             self._receive_unknown(segment, now_ns)
         else:
-            binding.connection.receive(binding.subflow, segment, now_ns)
-            binding.connection.mark()
+            connection = binding.connection
+            connection.receive(binding.subflow, segment, now_ns)
+            self._ready.mark(connection)
 
     def handle_timeout(self, now_ns: i64) -> None:
         """Do what is due; nothing if nothing is."""

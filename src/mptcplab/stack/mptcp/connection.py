@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.seq import unwrap32
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
@@ -33,7 +34,7 @@ from mptcplab.stack.mptcp.mode import OFFERED, Evidence, Verdict, judge
 from mptcplab.stack.mptcp.paths import Paths, subflow_path
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.session import Session
-from mptcplab.stack.mptcp.subflow import MAPPING_TAKEN, MptcpSubflow, text_of
+from mptcplab.stack.mptcp.subflow import MAPPING_KNOWN, MptcpSubflow
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
     CloseSubflow,
@@ -74,7 +75,7 @@ from mptcplab.wire.mptcp import (
     MpTcpRst,
     RemoveAddr,
 )
-from mptcplab.wire.segment import Segment
+from mptcplab.wire.segment import FIN, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -394,11 +395,15 @@ class Connection(Node):
         if tcp.state is SYN_SENT:
             self._receive_in_syn_sent(subflow, segment, now_ns)
             return
-        arrival = tcp.receive(segment, subflow.acceptance_edge(), now_ns, self._report)
+        buffer = self.inbound.buffer
+        window_bytes = buffer.edge_offset - buffer.rcv_nxt
+        arrival = tcp.receive(segment, window_bytes, now_ns, self._report)
         if arrival is ACKNOWLEDGED or (
             arrival is THIRD_ACK and self._finish_passive_open(subflow, segment, now_ns)
         ):
-            if self._after_acknowledgment(subflow, segment, now_ns):
+            if self._after_acknowledgment(subflow, segment, now_ns) and (
+                segment.payload_bytes or segment.flags & FIN or tcp.receiver.fin_seq >= 0
+            ):
                 self._receive_text(subflow, segment, now_ns)
         elif arrival is RESET:
             self._receive_reset(subflow, segment, now_ns)
@@ -406,7 +411,9 @@ class Connection(Node):
     def _after_acknowledgment(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> bool:
         """Act upon a segment's acknowledgment and options; ``False`` to leave its text and FIN."""
         report = self._report
-        if report.acked:
+        if report.acked and (
+            subflow.view.stale or not self.session.mptcp or self.session.tx_infinite
+        ):
             self._after_ack(subflow, now_ns)
         if report.time_wait:
             self._after_time_wait()
@@ -423,13 +430,18 @@ class Connection(Node):
         report = self._report
         seq = report.seq
         if segment.payload_bytes:
-            ready = subflow.take_text(segment, seq, now_ns)
+            end = seq + segment.payload_bytes
+            text = segment.payload
+            payload = text if text is None or isinstance(text, bytes) else bytes(text)
+            ready = subflow.take_text(seq, end, payload, now_ns)
             if ready is None:
-                self._deliver(subflow, seq, seq + segment.payload_bytes, text_of(segment), now_ns)
+                self._deliver(subflow, seq, end, payload, now_ns)
             else:
-                for start, end, payload in ready:
-                    self._deliver(subflow, start, end, payload, now_ns)
-        if subflow.tcp.take_fin(segment, seq, now_ns, report):
+                for start, stop, part in ready:
+                    self._deliver(subflow, start, stop, part, now_ns)
+        if (segment.flags & FIN or subflow.tcp.receiver.fin_seq >= 0) and subflow.tcp.take_fin(
+            segment, seq, now_ns, report
+        ):
             self._after_peer_fin(subflow, now_ns)
             if report.time_wait:
                 self._after_time_wait()
@@ -512,7 +524,7 @@ class Connection(Node):
             if inbound.readable:
                 inbound.readable = False
                 self._outputs.events.append(self._readable)
-            if inbound.is_at_end():
+            if self.ending.peer_end_offset >= 0 and inbound.is_at_end():
                 self._finish_peer(now_ns)
             if evidence is None:
                 return
@@ -553,7 +565,11 @@ class Connection(Node):
                 dss = option
             elif not self._take_option(subflow, option, segment, now_ns):
                 return False
-        if subflow.initial and not self._judge_options(subflow, segment, dss, now_ns):
+        if (
+            subflow.initial
+            and (dss is None or session.mode is OFFERED)
+            and not self._judge_options(subflow, segment, dss, now_ns)
+        ):
             self._take_plain_window(subflow, segment, seq)
             return True
         if session.tx_infinite:
@@ -590,7 +606,8 @@ class Connection(Node):
                 self.send.open_window(self.send.buffer.acked_offset + window)
             if option.data_length is not None and segment.payload_bytes:
                 checksum = -1 if option.checksum is None else option.checksum
-                return self._add_mapping(subflow, 1, option.data_length, 0, checksum, False, now_ns)
+                outcome = subflow.add_mapping(1, option.data_length, 0, checksum, False)
+                return self._after_mapping(subflow, outcome, now_ns)
         elif isinstance(option, AddAddr):
             if option.version == session.version:
                 self._confirm(now_ns)
@@ -628,7 +645,7 @@ class Connection(Node):
         dsn = dss.dsn
         assert dsn is not None
         offset = self.inbound.offset_of(dsn, dss.dsn_8)
-        if dss.infinite:
+        if dss.data_length == 0 and dss.infinite:
             return self._take_infinite_mapping(subflow, offset, dss.ssn, now_ns)
         if dss.dsn_8:
             session.ack_8 = True
@@ -644,25 +661,16 @@ class Connection(Node):
                 subflow.tcp.receiver.ack_now = True
                 return True
         checksum = -1 if dss.checksum is None else dss.checksum
-        return self._add_mapping(
-            subflow, subflow.unwrap_ssn(dss.ssn), length, offset, checksum, dss.data_fin, now_ns
-        )
+        ssn = unwrap32(dss.ssn, subflow.tcp.receiver.rcv_nxt)
+        outcome = subflow.add_mapping(ssn, length, offset, checksum, dss.data_fin)
+        return outcome == MAPPING_KNOWN or self._after_mapping(subflow, outcome, now_ns)
 
-    def _add_mapping(
-        self,
-        subflow: MptcpSubflow,
-        ssn: i64,
-        length: i64,
-        offset: i64,
-        checksum: i64,
-        data_fin: bool,
-        now_ns: i64,
-    ) -> bool:
-        outcome = subflow.add_mapping(ssn, length, offset, checksum, data_fin)
+    def _after_mapping(self, subflow: MptcpSubflow, outcome: i64, now_ns: i64) -> bool:
+        """Deliver what waited for a mapping; ``False`` if the mapping broke its subflow."""
         if outcome >= 0:
             self._reset_for(subflow, outcome, CloseReason.PROTOCOL, now_ns)
             return False
-        if outcome == MAPPING_TAKEN and subflow.mappings.unmapped_bytes:
+        if outcome != MAPPING_KNOWN and subflow.mappings.unmapped_bytes:
             for start, end, payload in subflow.mappings.take_unmapped():
                 self._deliver(subflow, start, end, payload, now_ns)
         return True
@@ -685,7 +693,7 @@ class Connection(Node):
         if offset > (send.buffer.written_offset + 1 if self.ending.fin_sent else send.sent_offset):
             return  # what was not sent cannot be acknowledged
         if offset + window > send.window_end:
-            send.open_window(offset + window)
+            send.move_window(offset + window)
         if offset > acked:
             self._advance_acked(offset, now_ns)
 
@@ -1009,7 +1017,7 @@ class Connection(Node):
             self._reset_for(subflow, RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
             return False
         if verdict is Verdict.CHANGE:
-            subflow.rx_delta = offset - subflow.unwrap_ssn(ssn)
+            subflow.rx_delta = offset - unwrap32(ssn, subflow.tcp.receiver.rcv_nxt)
             self._fall_back_to_order(subflow, Evidence.INFINITE_MAPPING, now_ns)
         return True
 
@@ -1235,15 +1243,14 @@ class Connection(Node):
             if segment is not None:
                 return segment
         send = self.send
-        segment = send.poll_backlog(self.usable, now_ns)
-        if segment is not None:
-            return segment
+        if send.backlogged:
+            segment = send.poll_backlog(self.usable, now_ns)
+            if segment is not None:
+                return segment
         if send.finished and send.is_finishing(self.usable):
-            self._finish_sending(now_ns)
-            for subflow in self.subflows:
-                segment = subflow.poll_transmit(now_ns)
-                if segment is not None:
-                    return segment
+            segment = self._poll_end(now_ns)
+            if segment is not None:
+                return segment
         segment = send.poll_data(self.usable, now_ns)
         if segment is not None:
             return segment
@@ -1252,6 +1259,15 @@ class Connection(Node):
                 segment = subflow.poll_ack(now_ns)
                 if segment is not None:
                     return segment
+        return None
+
+    def _poll_end(self, now_ns: i64) -> Segment | None:
+        """The end of our stream is next: say it, and return a FIN where that says it."""
+        self._finish_sending(now_ns)
+        for subflow in self.subflows:
+            segment = subflow.poll_transmit(now_ns)
+            if segment is not None:
+                return segment
         return None
 
     # Timers.

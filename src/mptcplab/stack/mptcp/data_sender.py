@@ -47,6 +47,7 @@ class DataSender:
         "_ending",
         "_nagle",
         "_session",
+        "backlogged",
         "buffer",
         "config",
         "deadline_ns",
@@ -81,6 +82,8 @@ class DataSender:
         self.view = ConnectionView()
         self.view.train_bytes = min(config.train_bytes, MAX_MAPPING_BYTES)
         """One mapping a train; more once ``lengthen_trains`` says so."""
+        self.backlogged: bool = False
+        """Something waits in the backlog of a subflow, or did when last looked."""
         self.sent_offset: i64 = 0
         self.window_end: i64 = 0
         """Right edge of the peer's window."""
@@ -165,17 +168,17 @@ class DataSender:
         self.fin_timeouts = 0
         self.deadline_ns = NEVER_NS
 
-    def waiting(self) -> bool:
-        """Say whether a DATA_ACK is due to come."""
-        return self.buffer.acked_offset < self.sent_offset or self._ending.waits_for_end_ack()
-
     def arm(self, subflows: list[MptcpSubflow], now_ns: i64) -> None:
         """Start the data-level timer if it should run and does not.
 
         As Linux's mptcp_set_timeout: the longest RTO of the subflows, doubled as it fires.
         """
-        if self.deadline_ns != NEVER_NS or not self.waiting():
+        if self.deadline_ns != NEVER_NS:
             return
+        if self.buffer.acked_offset >= self.sent_offset and (
+            self._ending.fin_acked or not self._ending.fin_sent
+        ):
+            return  # no DATA_ACK is due
         longest_ns = 0
         for subflow in subflows:
             rto_ns = subflow.tcp.sender.rtt.rto_ns
@@ -282,11 +285,15 @@ class DataSender:
 
     def poll_backlog(self, usable: list[MptcpSubflow], now_ns: i64) -> Segment | None:
         """Return the next of what subflows were given earlier, if a window has opened for it."""
+        self.backlogged = False
         for subflow in usable:
             if subflow.backlog.waiting_bytes:
                 segment = self._poll_backlog_of(subflow, usable, now_ns)
                 if segment is not None:
+                    self.backlogged = True
                     return segment
+                if subflow.backlog.waiting_bytes:
+                    self.backlogged = True
         return None
 
     def _poll_backlog_of(
@@ -295,7 +302,13 @@ class DataSender:
         start, end = subflow.backlog.first(self.buffer.acked_offset)
         if start == end:
             return None
-        self._refresh_subflow(subflow, now_ns)
+        subflow.refresh_view(
+            self.window_end - self.buffer.acked_offset,
+            self.window_end - self.sent_offset,
+            self.largest_window,
+            self.view.train_bytes,
+            now_ns,
+        )
         view = subflow.view
         view.queued_bytes = 0  # it is the queue itself that asks for room
         length = sendable_bytes(view, end - start, self.view.train_bytes)
@@ -338,6 +351,7 @@ class DataSender:
             stop = offset + sendable_bytes(view, end - offset, self.view.train_bytes)
         if stop < end:
             subflow.backlog.add(stop, end)
+            self.backlogged = True
         return self._send_on(subflow, usable, offset, stop, now_ns) if stop > offset else None
 
     def _send_on(
@@ -411,7 +425,8 @@ class DataSender:
         if not usable:
             return None
         buffer = self.buffer
-        if not self.reinject:
+        reinjects = bool(self.reinject)
+        if not reinjects:
             if self.sent_offset >= buffer.written_offset or self.sent_offset >= self.window_end:
                 # Nothing may be sent for the first time; a scheduler may want to repeat something.
                 if len(usable) < 2 or buffer.acked_offset >= self.sent_offset:
@@ -421,7 +436,7 @@ class DataSender:
             ):
                 return None
         view = self._refresh(usable, now_ns)
-        if self.reinject:
+        if reinjects:
             start, end = self.reinject.first()
             piece = self.outstanding.at(start)
             view.pending_offset = start
@@ -451,8 +466,16 @@ class DataSender:
         view = self.view
         buffer = self.buffer
         view.now_ns = now_ns
+        acked_offset = buffer.acked_offset
+        window_end = self.window_end
         for subflow in usable:
-            self._refresh_subflow(subflow, now_ns)
+            subflow.refresh_view(
+                window_end - acked_offset,
+                window_end - self.sent_offset,
+                self.largest_window,
+                view.train_bytes,
+                now_ns,
+            )
         view.acked_offset = buffer.acked_offset
         view.sent_offset = self.sent_offset
         view.written_offset = buffer.written_offset
@@ -466,16 +489,6 @@ class DataSender:
             view.head_end_offset = head.end
             view.head_carriers = head.carriers
         return view
-
-    def _refresh_subflow(self, subflow: MptcpSubflow, now_ns: i64) -> None:
-        window_end = self.window_end
-        subflow.refresh_view(
-            window_end - self.buffer.acked_offset,
-            window_end - self.sent_offset,
-            self.largest_window,
-            self.view.train_bytes,
-            now_ns,
-        )
 
     def _window_is_silly(self, usable: list[MptcpSubflow]) -> bool:
         """RFC 9293 section 3.8.6.2.1: a sliver of window waits while anything is in flight."""

@@ -55,7 +55,5 @@ def unwrap(number: int, base: int, near: int, is_8: bool) -> int:
 
 
 def limited(offset: int) -> int:
-    """Return an offset, or the nearest one that is merely far from any window of the stream."""
-    if -FAR_BYTES < offset < FAR_BYTES:
-        return offset
+    """Return the offset closest to one that is farther than ``FAR_BYTES`` from the stream."""
     return FAR_BYTES if offset > 0 else -FAR_BYTES

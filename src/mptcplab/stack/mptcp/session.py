@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mptcplab.seq import SEQ32_MASK
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.mptcp.dsn import Numbers
 from mptcplab.stack.mptcp.mode import OFFERED, PLAIN, Evidence, Mode, next_mode
@@ -118,8 +117,3 @@ class Session:
         if self.version != 0 and not self._allow_join_initial:
             flags |= CAPABLE_NO_JOIN
         return flags
-
-    def data_ack(self, received: int) -> int:
-        """Return the DATA_ACK on the wire for the stream offset ``received``."""
-        number = self.rx_numbers.at(received)
-        return number if self.ack_8 else number & SEQ32_MASK

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.seq import SEQ32_MASK, unwrap32
+from mptcplab.seq import SEQ32_MASK
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import handshake
 from mptcplab.stack.mptcp.backlog import Backlog
@@ -421,10 +421,13 @@ class MptcpSubflow:
         )
 
     def _data_ack(self) -> int:
+        """Return our DATA_ACK for the wire."""
+        session = self._session
         received = self._receive_buffer.rcv_nxt
         if self._ending.peer_finished:
             received += 1
-        return self._session.data_ack(received)
+        number = session.rx_numbers.at(received)
+        return number if session.ack_8 else number & SEQ32_MASK
 
     def _reset_options(self) -> tuple[MptcpOption, ...]:
         session = self._session
@@ -439,15 +442,16 @@ class MptcpSubflow:
 
     # Arriving segments.
 
-    def take_text(self, segment: Segment, seq: i64, now_ns: i64) -> list[Chunk] | None:
-        """Put a segment's text in order; return what is to be delivered now.
+    def take_text(
+        self, seq: i64, end: i64, payload: bytes | None, now_ns: i64
+    ) -> list[Chunk] | None:
+        """Put text in order; return what is to be delivered now.
 
-        ``None`` means the text as it came, from ``seq`` on: the usual case.
+        ``None`` means the text as it came: the usual case. In a state in which none is taken, what
+        comes is acknowledged and left.
         """
         tcp = self.tcp
         receiver = tcp.receiver
-        end = seq + segment.payload_bytes
-        payload = text_of(segment)
         if tcp.state in CAN_RECEIVE:
             if receiver.ack_now:
                 # The previous train's ACK was not collected yet: each gets its own.
@@ -464,9 +468,13 @@ class MptcpSubflow:
                         return []
                     if payload is not None:
                         payload = payload[: edge - seq]
-                    ready = tcp.take_text(seq, edge, payload, now_ns)
+                    ready = receiver.accept(seq, edge, payload, now_ns)
                     return [(seq, int(edge), payload)] if ready is None else ready
-        return tcp.take_text(seq, end, payload, now_ns)
+            return receiver.accept(seq, end, payload, now_ns)
+        if end > receiver.rcv_nxt:
+            receiver.note_duplicate(seq, end)
+        receiver.ack_now = True
+        return []
 
     def add_mapping(self, ssn: i64, length: i64, offset: i64, checksum: i64, fin: bool) -> i64:
         """Take in a mapping.
@@ -480,17 +488,13 @@ class MptcpSubflow:
             return MAPPING_KNOWN
         if end <= self.tcp.receiver.rcv_nxt and not table.unmapped_bytes:
             return MAPPING_KNOWN
-        if ssn > self.acceptance_edge():
+        if ssn > self.tcp.receiver.rcv_nxt and ssn > self.acceptance_edge():
             return MAPPING_KNOWN  # data that it could speak of would not be taken
         if len(table) >= MAX_MAPPINGS:
             return RST_LACK_OF_RESOURCES
         if not table.add(Mapping(ssn, end, offset, checksum, fin)):
             return RST_MPTCP_ERROR
         return MAPPING_TAKEN
-
-    def unwrap_ssn(self, ssn: i64) -> i64:
-        """Return the relative form of a subflow sequence number in a mapping."""
-        return unwrap32(ssn, self.tcp.receiver.rcv_nxt)
 
     # Timers.
 
@@ -541,9 +545,3 @@ class MptcpSubflow:
             self.reset_option = MpTcpRst(RST_MPTCP_ERROR)
         tcp.outbox.append(tcp.make_reset(self._reset_options()))
         tcp.close(CloseReason.PROTOCOL)
-
-
-def text_of(segment: Segment) -> bytes | None:
-    """Return a segment's payload, ``None`` where it is only a length."""
-    payload = segment.payload
-    return payload if payload is None or isinstance(payload, bytes) else bytes(payload)

@@ -7,18 +7,17 @@ What happened comes back as values.
 
 A segment that arrives goes through the steps of RFC 9293 section 3.10.7, with the amendments of
 RFC 7323 (timestamps) and RFC 5961 (blind resets and injections): ``receive`` and ``receive_ack``
-take it as far as the acknowledgment, ``take_text`` and ``take_fin`` do the rest.
+take it as far as the acknowledgment; its text goes to ``receiver``, and ``take_fin`` does the rest.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.seq import SEQ32_MASK
+from mptcplab.seq import SEQ32_MASK, seq_lt, unwrap32
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.ready import NEVER_NS
-from mptcplab.stack.reassembly import Chunk
 from mptcplab.stack.tcp.keepalive import Keepalive
 from mptcplab.stack.tcp.peer_window import PeerWindow, WindowProbes
 from mptcplab.stack.tcp.receiver import Receiver
@@ -228,21 +227,22 @@ class ControlBlock:
 
     # Arriving segments.
 
-    def receive(self, segment: Segment, edge: i64, now_ns: i64, report: Report) -> Arrival:
+    def receive(self, segment: Segment, window_bytes: i64, now_ns: i64, report: Report) -> Arrival:
         """Take in a segment as far as its acknowledgment (RFC 9293 section 3.10.7.4).
 
-        ``edge`` is the sequence number up to which text is taken. After ``THIRD_ACK`` the caller
-        judges the handshake and calls ``finish_passive_open`` and ``receive_ack``, after ``RESET``
-        it calls ``close``.
+        ``window_bytes`` is how much text is taken from ``rcv_nxt`` on. After ``THIRD_ACK`` the
+        caller judges the handshake and calls ``finish_passive_open`` and ``receive_ack``, after
+        ``RESET`` it calls ``close``.
         """
-        report.begin()
+        report.acked = False
+        report.time_wait = False
         if self.state is CLOSED:
             return DROPPED
         flags = segment.flags
         receiver = self.receiver
         timestamps = self.timestamps
         size = segment.payload_bytes
-        seq = receiver.unwrap(segment.seq)
+        seq = unwrap32(segment.seq - receiver.irs, receiver.rcv_nxt)
         report.seq = seq
         ts_val = segment.ts_val
         if timestamps.enabled and not flags & RST:
@@ -251,14 +251,20 @@ class ControlBlock:
                 # address, port and HMAC leaves no room for them, though.
                 if size or not segment.mptcp:
                     return DROPPED
-            elif ts_val != timestamps.recent and timestamps.paws_rejects(ts_val, now_ns):
+            elif (
+                ts_val != timestamps.recent
+                and seq_lt(ts_val, timestamps.recent)
+                and not timestamps.recent_is_outdated(now_ns)
+            ):
                 self._challenge(now_ns, always=size > 0 or bool(flags & FIN))
                 return DROPPED
         if flags & (SYN | FIN | RST):
-            arrival = self._receive_control(segment, seq, edge, now_ns)
+            arrival = self._receive_control(segment, seq, receiver.rcv_nxt + window_bytes, now_ns)
             if arrival is not ACKNOWLEDGED:
                 return arrival
-        elif seq != receiver.rcv_nxt and (seq + size < receiver.last_ack_sent or seq > edge):
+        elif seq != receiver.rcv_nxt and (
+            seq + size < receiver.last_ack_sent or seq > receiver.rcv_nxt + window_bytes
+        ):
             if size and seq + size < receiver.last_ack_sent:
                 receiver.note_duplicate(seq, seq + size)
             self._challenge(now_ns, always=size > 0)
@@ -266,14 +272,14 @@ class ControlBlock:
         if not flags & ACK:
             return DROPPED
         if ts_val is not None and ts_val != timestamps.recent and seq <= receiver.last_ack_sent:
-            timestamps.note(ts_val, now_ns)  # RFC 7323 section 5.3, R3: after R2
+            timestamps.note(ts_val, now_ns)  # RFC 7323 section 5.3, R3: R1 and R2 have passed it
         self.last_receive_ns = now_ns
         if self.state is SYN_RECEIVED:
             if self.sender.unwrap(segment.ack) == 1:
                 return THIRD_ACK
             self.outbox.append(self.make_bare(RST, segment.ack, 0))
             return DROPPED
-        if self.state is not TIME_WAIT:
+        if self.keepalive.idle_ns and self.state is not TIME_WAIT:
             self.keepalive.restart(now_ns)
         return self.receive_ack(segment, now_ns, report)
 
@@ -307,8 +313,8 @@ class ControlBlock:
         """Process the acknowledgment (RFC 9293 section 3.10.7.4, fifth)."""
         sender = self.sender
         peer_window = self.peer_window
-        ack = sender.unwrap(segment.ack)
         snd_una = sender.snd_una
+        ack = unwrap32(segment.ack - sender.iss, snd_una)
         if ack > sender.snd_nxt or snd_una - ack > peer_window.largest_bytes:
             self._challenge(now_ns, always=segment.payload_bytes > 0)  # RFC 5961 section 5.2
             return DROPPED
@@ -326,7 +332,8 @@ class ControlBlock:
                 and not segment.flags & FIN
                 and _only_dss(segment)
             )
-        peer_window.note(segment.window)
+        if segment.window != peer_window.field:
+            peer_window.note(segment.window)
         if ack > snd_una or blocks or duplicate:
             echoed_ns: i64 = -1
             if sender.counters.resent_segments:
@@ -339,21 +346,6 @@ class ControlBlock:
                 if self.fin_seq >= 0 and ack > self.fin_seq:
                     self._fin_acked(now_ns, report)
         return ACKNOWLEDGED
-
-    def take_text(
-        self, seq: i64, end: i64, payload: bytes | None, now_ns: i64
-    ) -> list[Chunk] | None:
-        """Put text in order (seventh); see :meth:`Receiver.accept`.
-
-        In a state in which none is taken, what comes is acknowledged and left.
-        """
-        receiver = self.receiver
-        if self.state in CAN_RECEIVE:
-            return receiver.accept(seq, end, payload, now_ns)
-        if end > receiver.rcv_nxt:
-            receiver.note_duplicate(seq, end)
-        receiver.ack_now = True
-        return []
 
     def take_fin(self, segment: Segment, seq: i64, now_ns: i64, report: Report) -> bool:
         """Take in the peer's FIN (eighth), of this segment or an earlier one.

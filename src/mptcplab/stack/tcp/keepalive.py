@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 class Keepalive:
     """When an idle peer is asked whether it is there, and how often in vain."""
 
-    __slots__ = ("_idle_ns", "_interval_ns", "_most", "_sent", "_timers")
+    __slots__ = ("_interval_ns", "_most", "_sent", "_timers", "idle_ns")
 
     def __init__(self, timers: Timers, idle_ns: i64, interval_ns: i64, most: i64) -> None:
         self._timers: Timers = timers
-        self._idle_ns: i64 = idle_ns
-        """0 for no probes."""
+        self.idle_ns: i64 = idle_ns
+        """How long before the first; 0 for no probes."""
         self._interval_ns: i64 = interval_ns
         self._most: i64 = most
         """Unanswered probes that end the connection."""
@@ -27,9 +27,9 @@ class Keepalive:
 
     def restart(self, now_ns: i64) -> None:
         """Something came from the peer of a synchronized connection."""
-        if self._idle_ns:
+        if self.idle_ns:
             self._sent = 0
-            self._timers.keepalive_ns = now_ns + self._idle_ns
+            self._timers.keepalive_ns = now_ns + self.idle_ns
 
     def stop(self) -> None:
         """Ask no more: the connection ends."""

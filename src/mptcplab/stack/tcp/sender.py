@@ -173,7 +173,9 @@ class Sender:
         self.congestion.on_send(now_ns, in_flight_bytes + size)
         if timers.rto_ns == NEVER_NS:
             timers.rto_ns = now_ns + self.rtt.rto_ns
-        self._arm_probe(now_ns)
+        if self.sack_enabled:
+            recovering = self.in_recovery or self.in_loss
+            self._tlp.arm(self.queue, recovering, self.rtt.srtt_ns, self.mss_bytes, now_ns)
         if self.pacing.enabled:
             self._pace(size, now_ns)
         return record
@@ -267,7 +269,7 @@ class Sender:
             if self.dupacks >= DUP_THRESHOLD and not self.in_recovery and not self.in_loss:
                 self._mark_head_lost()
                 self._enter_recovery(flight_size, now_ns)
-        if self._tlp.is_out and (progress or duplicate):
+        if self._tlp.end >= 0 and (progress or duplicate):
             self._settle_probe(ack, flight_size, duplicate, now_ns)
         if queue.sacked_bytes or queue.lost_bytes or queue.retransmitted_bytes:
             self.detect_losses(flight_size, now_ns)
@@ -282,7 +284,9 @@ class Sender:
             self.congestion.on_ack(sample)
             if queue.out_bytes:
                 timers.rto_ns = now_ns + self.rtt.rto_ns
-                self._arm_probe(now_ns)
+                if self.sack_enabled:
+                    recovering = self.in_recovery or self.in_loss
+                    self._tlp.arm(queue, recovering, self.rtt.srtt_ns, self.mss_bytes, now_ns)
             else:
                 timers.rto_ns = NEVER_NS
                 timers.probe_ns = NEVER_NS
@@ -434,20 +438,6 @@ class Sender:
             if head.end - head.seq > self.mss_bytes:
                 self.queue.cut(head, head.seq + self.mss_bytes)
             self.queue.mark_lost(head)
-
-    def _arm_probe(self, now_ns: i64) -> None:
-        """Schedule a tail loss probe where nothing else will repair the tail."""
-        queue = self.queue
-        if (
-            self.in_recovery
-            or self.in_loss
-            or queue.sacked_bytes
-            or not self.sack_enabled
-            or self._tlp.is_out
-        ):
-            self.timers.probe_ns = NEVER_NS
-        else:
-            self._tlp.arm(queue, self.rtt.srtt_ns, self.mss_bytes, now_ns)
 
     def _settle_probe(self, ack: i64, flight_size: i64, duplicate: bool, now_ns: i64) -> None:
         """See what a tail loss probe told: react once to a loss that it repaired."""

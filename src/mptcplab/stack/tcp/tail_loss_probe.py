@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.tcp.sent import Sent, SentQueue
 from mptcplab.stack.tcp.timers import Timers
 
@@ -24,24 +25,27 @@ they are shorter than sending a window takes, as on a LAN, it would come before 
 class TailLossProbe:
     """The probe that is out, if one is."""
 
-    __slots__ = ("_end", "_timers")
+    __slots__ = ("_timers", "end")
 
     def __init__(self, timers: Timers) -> None:
         self._timers: Timers = timers
-        self._end: i64 = -1
-        """TLP.end_seq: ``snd_nxt`` when the probe left; -1 for none."""
-
-    @property
-    def is_out(self) -> bool:
-        """Whether a probe is unanswered."""
-        return self._end >= 0
+        self.end: i64 = -1
+        """TLP.end_seq: ``snd_nxt`` when the probe left; -1 while none is out."""
 
     def forget(self) -> None:
         """Take no more notice of a probe that is out."""
-        self._end = -1
+        self.end = -1
 
-    def arm(self, queue: SentQueue, srtt_ns: i64, mss_bytes: i64, now_ns: i64) -> None:
-        """Schedule a probe, not later than the RTO (RFC 8985 section 7.2)."""
+    def arm(
+        self, queue: SentQueue, recovering: bool, srtt_ns: i64, mss_bytes: i64, now_ns: i64
+    ) -> None:
+        """Schedule a probe, not later than the RTO (RFC 8985 section 7.2).
+
+        There is none where something else will repair the tail.
+        """
+        if recovering or queue.sacked_bytes or self.end >= 0:
+            self._timers.probe_ns = NEVER_NS
+            return
         timeout_ns: i64 = 2 * srtt_ns if srtt_ns else FIRST_PROBE_NS
         if queue.out_bytes <= mss_bytes:
             timeout_ns += MAX_ACK_DELAY_NS
@@ -58,7 +62,7 @@ class TailLossProbe:
         scheduler's to say.
         """
         last = queue.last()
-        if last is None or self._end >= 0 or last.sacked or last.lost:
+        if last is None or self.end >= 0 or last.sacked or last.lost:
             return None
         size = last.end - last.seq
         if size > mss_bytes:
@@ -68,20 +72,20 @@ class TailLossProbe:
 
     def note_sent(self, snd_nxt: i64) -> None:
         """The probe leaves."""
-        self._end = snd_nxt
+        self.end = snd_nxt
 
     def was_duplicate(self, block_end: i64) -> bool:
         """A D-SACK came: say whether it speaks of the probe (RFC 8985 section 7.4.2)."""
-        if self._end >= 0 and block_end >= self._end:
-            self._end = -1
+        if self.end >= 0 and block_end >= self.end:
+            self.end = -1
             return True
         return False
 
     def repaired_loss(self, ack: i64, duplicate: bool) -> bool:
         """An ACK came while a probe is out: say whether the probe repaired a loss (section 7.4)."""
-        if ack <= self._end:
-            if duplicate and ack == self._end:
-                self._end = -1  # the original and the probe both arrived
+        if ack <= self.end:
+            if duplicate and ack == self.end:
+                self.end = -1  # the original and the probe both arrived
             return False
-        self._end = -1
+        self.end = -1
         return True

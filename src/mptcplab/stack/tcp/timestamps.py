@@ -60,10 +60,16 @@ class Timestamps:
 
     def paws_rejects(self, ts_val: i64, now_ns: i64) -> bool:
         """Say whether a timestamp is older than TS.Recent (RFC 7323 section 5.3, R1)."""
-        return seq_lt(ts_val, self.recent) and now_ns - self._recent_since_ns < IDLE_NS
+        return seq_lt(ts_val, self.recent) and not self.recent_is_outdated(now_ns)
+
+    def recent_is_outdated(self, now_ns: i64) -> bool:
+        """Say whether TS.Recent is too old to judge by (RFC 7323 section 5.5)."""
+        return now_ns - self._recent_since_ns >= IDLE_NS
 
     def note(self, ts_val: i64, now_ns: i64) -> None:
-        """Update TS.Recent from a segment at or before what we acknowledged last (section 4.3)."""
-        if not seq_lt(ts_val, self.recent) or now_ns - self._recent_since_ns >= IDLE_NS:
-            self.recent = ts_val
-            self._recent_since_ns = now_ns
+        """Take TS.Recent from a segment at or before what we acknowledged last (section 4.3).
+
+        PAWS has not rejected it, so that it is later, or TS.Recent outdated.
+        """
+        self.recent = ts_val
+        self._recent_since_ns = now_ns
