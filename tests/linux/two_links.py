@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def finished(folder: Path, text: str, *overrides: str) -> Run:
     asked = scenario(folder, text, *overrides)
     done = Run(run(asked, folder / "run"))
     return Run(run(asked, folder / "again")) if lacked_cpu(done) else done
+
+
+def carried(done: Run, link: str, bps: float, least_bps: float) -> bool:
+    """Whether a link carried enough, or the run notes that the CPU was its limit most of the time.
+
+    A busy machine may not fill a link, and says so; what did arrive is another matter.
+    """
+    limited = re.compile(re.escape(link) + r": the CPU was the limit in (\d+) of (\d+) intervals")
+    notes = (limited.fullmatch(note) for note in done.metadata["notes"])
+    return bps > least_bps or any(note and 2 * int(note[1]) >= int(note[2]) for note in notes)
 
 
 def lacked_cpu(done: Run) -> bool:
