@@ -3,7 +3,8 @@
     python .ci/try_wheel.py dist/mptcplab-*.whl [TEST ...]
 
 The wheel goes into a fresh virtual environment made from requirements.lock; with tests named, the
-developers' tools follow, after everything that must work without them has worked.
+developers' tools follow, after everything that must work without them has worked. Tests on the
+kernel are not repeated: it is the sources that they try.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def main() -> None:
             run(*pip, "--require-hashes", "-r", ROOT / "requirements-dev.lock", folder=folder)
             where = "import mptcplab, sys; assert mptcplab.__file__.startswith(sys.prefix)"
             run(programs / "python", "-c", where, folder=ROOT)
-            run(programs / "pytest", "-q", "-p", "no:cacheprovider", *tests, folder=ROOT)
+            pytest = (programs / "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto")
+            run(*pytest, "-m", "not kernel", *tests, folder=ROOT)
 
 
 if __name__ == "__main__":

@@ -201,6 +201,7 @@ def _with(pages: Iterable[Page], *, linux: bool) -> list[Page]:
     ]
 
 
+@pytest.mark.documented
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
