@@ -19,8 +19,12 @@ from typing import Final
 import pytest
 from tests.behaviour.documentation import DOCS, PAGES, ROOT, Code, Command, File, Page, read
 
+import mptcplab
+
 LIST: Final = DOCS / "commands.txt"
 LONGEST_S: Final = 300
+UNDER_TEST: Final = str(Path(mptcplab.__file__).parents[1])
+"""Where the package is that the tests import: the sources, or an installed wheel."""
 
 # What is not run: a pattern of the whole command, and why.
 NOT_RUN: Final = {
@@ -113,7 +117,7 @@ def mounts_of_its_own() -> Iterator[list[str]]:
         yield enter
         subprocess.run(
             [*enter, sys.executable, "-m", "mptcplab", "lab", "down", "--all"],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            env={**os.environ, "PYTHONPATH": UNDER_TEST},
             stdout=subprocess.DEVNULL,
             check=True,
         )
@@ -124,8 +128,8 @@ def mounts_of_its_own() -> Iterator[list[str]]:
 
 
 def run(folder: Path, line: str, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    """Run a command line in a page's folder, with the sources under test."""
-    paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Run a command line in a page's folder, with the package under test."""
+    paths = [UNDER_TEST, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
         "PATH": f"{folder / '.programs'}:{os.environ['PATH']}",
