@@ -6,11 +6,11 @@ One path is bad but lives; the others may also die, with and without return.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.addresses import A1, A2, A6, B1, B2, B6
 from tests.search import cases
@@ -105,6 +105,34 @@ drawn_cases = st.builds(
     autotune=st.booleans(),
     read_bytes=st.sampled_from([1 << 40, 1 << 40, 900, 30_000]),
     read_interval_ms=st.sampled_from([0, 0, 5, 3_000]),
+)
+
+
+CLEAN = Impairment(loss=0.0, duplication=0.0, reordering=0.0, cutting=0.0, delay_ms=10, jitter_ms=0)
+PLAIN = Case(
+    seed=1,
+    mptcp=True,
+    version=1,
+    checksum=False,
+    sack=True,
+    timestamps=True,
+    nagle=False,
+    pacing=False,
+    real_bytes=True,
+    trains=True,
+    scheduler="lowest-rtt",
+    congestion="reno",
+    path_count=1,
+    living=0,
+    impairments=(CLEAN,) * 3,
+    outages=(),
+    up_bytes=5_000,
+    down_bytes=0,
+    send_buffer=87_380,
+    receive_buffer=131_072,
+    autotune=True,
+    read_bytes=1 << 40,
+    read_interval_ms=0,
 )
 
 
@@ -344,6 +372,12 @@ def describe(
 
 @pytest.mark.slow
 @settings(max_examples=cases(300), suppress_health_check=list(HealthCheck))
+# Where an earlier stack stood still, and where it was busy without end.
+@example(replace(PLAIN, trains=False))
+@example(
+    replace(PLAIN, seed=43804, down_bytes=60_000, impairments=(replace(CLEAN, reordering=0.3),) * 3)
+)
+@example(replace(PLAIN, pacing=True))
 @given(drawn_cases)
 def test_every_byte_arrives_once_in_order(case: Case) -> None:
     run(case)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.addresses import A1, A2, B1, B2
 from tests.search import cases
@@ -94,6 +94,14 @@ class End:
 
 @pytest.mark.slow
 @settings(max_examples=cases(100), suppress_health_check=list(HealthCheck))
+# Where streams of an earlier stack did not end.
+@example(132)
+@example(270)
+@example(765)
+@example(3853)
+@example(43804)
+@example(2739348)
+@example(4194304)
 @given(st.integers(0, 1 << 32))
 def test_stripped_options_never_cost_a_byte_its_place(seed: int) -> None:
     random = Random(seed)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.addresses import A1, A2, B1, B2
 from tests.search import cases
@@ -199,6 +199,10 @@ def check(pipe: Pipe, host: Host) -> None:
 
 @pytest.mark.slow
 @settings(max_examples=cases(300), suppress_health_check=list(HealthCheck))
+# Where a timer of an earlier stack was due for ever.
+@example(174)
+@example(3371)
+@example(3799311604)
 @given(st.integers(0, 1 << 32))
 def test_nothing_that_arrives_breaks_a_stack(seed: int) -> None:
     random = Random(seed)
