@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from mptcplab.compiling import mypyc_attr
 from mptcplab.stack.path_managers.base import LocalAddress
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HostView:
     """The host of a connection; :class:`~mptcplab.stack.stack.Stack` is one.
 
