@@ -29,10 +29,6 @@ class Reassembly:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def highest(self) -> int:
-        """Return the end of the last chunk, 0 where there is none."""
-        return self._chunks[-1][1] if self._chunks else 0
-
     def insert(self, start: int, end: int, payload: bytes | None) -> int:
         """Keep what of ``start`` to ``end`` is not held yet; return how many bytes are new."""
         starts = self._starts

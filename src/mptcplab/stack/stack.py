@@ -12,6 +12,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.seq import seq_add
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.host_view import HostView
@@ -21,6 +22,7 @@ from mptcplab.stack.mptcp.mode import Mode
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.path_managers.base import LocalAddress, RemoteAddress
 from mptcplab.stack.ready import NEVER_NS, ReadyQueue
+from mptcplab.wire.ip import IPV4_FIXED_BYTES, IPV6_FIXED_BYTES
 from mptcplab.wire.keys import token_and_idsn
 from mptcplab.wire.mptcp import (
     RST_MPTCP_ERROR,
@@ -41,9 +43,6 @@ EPHEMERAL_LAST: Final = 60_999
 
 RECENT_SLOTS: Final = 64
 """How many of the subflows used last the stack remembers; a power of two."""
-
-IPV4_FIXED_BYTES: Final = 40
-IPV6_FIXED_BYTES: Final = 60
 
 
 class Listener:
@@ -427,6 +426,6 @@ class Stack(HostView):
             reply.seq = segment.ack
         else:
             reply.flags = RST | ACK
-            reply.ack = (segment.seq + segment.sequence_length) & 0xFFFF_FFFF
+            reply.ack = seq_add(segment.seq, segment.sequence_length)
         reply.mptcp = said
         self._outputs.segments.append(reply)

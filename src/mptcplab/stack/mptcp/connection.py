@@ -1247,7 +1247,7 @@ class Connection(Node):
             segment = send.poll_backlog(self.usable, now_ns)
             if segment is not None:
                 return segment
-        if send.finished and send.is_finishing(self.usable):
+        if send.is_finishing():
             segment = self._poll_end(now_ns)
             if segment is not None:
                 return segment

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcplab.stack.config import StackConfig
-from mptcplab.stack.mptcp.dsn import FAR_BYTES, limited, unwrap
+from mptcplab.stack.mptcp.dsn import FAR_BYTES, unwrap
 from mptcplab.stack.mptcp.ending import Ending
 from mptcplab.stack.mptcp.mapping import NOTHING_HELD, Mapping
 from mptcplab.stack.mptcp.mode import Evidence
@@ -50,7 +50,7 @@ class DataReceiver:
     def offset_of(self, dsn: int, is_8: bool) -> i64:
         """Return the stream offset of one of the peer's data sequence numbers."""
         offset = unwrap(dsn, self._session.rx_numbers.base, self.buffer.rcv_nxt, is_8)
-        return offset if -FAR_BYTES < offset < FAR_BYTES else limited(offset)
+        return min(max(offset, -FAR_BYTES), FAR_BYTES)
 
     def deliver(
         self, subflow: MptcpSubflow, start: i64, end: i64, payload: bytes | None

@@ -317,11 +317,11 @@ class DataSender:
         subflow.backlog.remove_to(start + length)
         return self._send_on(subflow, usable, start, start + length, now_ns)
 
-    def is_finishing(self, usable: list[MptcpSubflow]) -> bool:
-        """Say whether the end of the stream is what is to be sent next."""
-        if not self.finished or self._ending.fin_sent or not self.all_sent():
-            return False
-        return all(subflow.backlog.waiting_bytes <= 0 for subflow in usable)
+    def is_finishing(self) -> bool:
+        """Say whether the end of the stream is what is to be sent next, after ``poll_backlog``."""
+        return (
+            self.finished and not self._ending.fin_sent and not self.backlogged and self.all_sent()
+        )
 
     def poll_data(self, usable: list[MptcpSubflow], now_ns: i64) -> Segment | None:
         """Return the next segment with data that the scheduler orders, or ``None``."""

@@ -52,8 +52,3 @@ def unwrap(number: int, base: int, near: int, is_8: bool) -> int:
             return offset  # no integer of the common case needs more than a word
         return dsn_diff(number, base)
     return unwrap32((number - base) & SEQ32_MASK, near)
-
-
-def limited(offset: int) -> int:
-    """Return the offset closest to one that is farther than ``FAR_BYTES`` from the stream."""
-    return FAR_BYTES if offset > 0 else -FAR_BYTES

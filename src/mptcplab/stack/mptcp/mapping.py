@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.compiling import mypyc_attr
+from mptcplab.seq import SEQ32_MASK
 from mptcplab.stack.reassembly import Chunk
 from mptcplab.wire.checksum import add_sums, dss_checksum, ones_sum
 
@@ -56,7 +57,7 @@ class Mapping:
             if payload is None:
                 return True
         length = self.end - self.ssn + (1 if self.data_fin else 0)
-        return dss_checksum(dsn, self.ssn & 0xFFFF_FFFF, length, self.sum) == self.checksum
+        return dss_checksum(dsn, self.ssn & SEQ32_MASK, length, self.sum) == self.checksum
 
 
 class MappingTable:

@@ -8,6 +8,7 @@ from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sent import SentQueue
 from mptcplab.stack.tcp.timers import Timers
+from mptcplab.stack.tcp.timestamps import TICK_NS
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -17,9 +18,6 @@ DUP_THRESHOLD: Final = 3
 
 REORDER_PERSIST: Final = 16
 """RFC 8985 section 6.2: the reordering window falls back after 16 loss recoveries."""
-
-TICK_NS: Final = 1_000_000
-"""Echoed timestamps tell times to a millisecond."""
 
 
 class Rack:

@@ -40,7 +40,6 @@ class Receiver:
         "rcv_nxt",
         "reassembly",
         "received_bytes",
-        "received_trains",
     )
 
     def __init__(self, timers: Timers) -> None:
@@ -58,7 +57,6 @@ class Receiver:
         self.duplicate_range: tuple[int, int] | None = None
         """What arrived again, to be reported in a D-SACK (RFC 2883)."""
         self.received_bytes: i64 = 0
-        self.received_trains: i64 = 0
         self.duplicate_bytes: i64 = 0
         self._unacked_bytes: i64 = 0
         self._ranges: list[tuple[int, int]] = []
@@ -79,7 +77,6 @@ class Receiver:
         ``None`` means that the train in hand was itself next and alone: the usual case. The
         caller then delivers ``seq`` to ``end`` as it came.
         """
-        self.received_trains += 1
         rcv_nxt = self.rcv_nxt
         if seq == rcv_nxt and not self._ranges:
             size = end - seq

@@ -9,9 +9,6 @@ from mptcplab.stack.config import INITIAL_RTO_NS, MAX_RTO_NS, MIN_RTO_NS
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-CLOCK_GRANULARITY_NS: Final = 1_000_000
-"""G of RFC 6298: Linux's tick at 1000 Hz, so that an idle path's RTO is not its RTT itself."""
-
 LOST_SYN_RTO_NS: Final = 3_000_000_000
 """RFC 6298 (5.7): the RTO when data transmission begins after a SYN that was sent again."""
 
@@ -31,7 +28,6 @@ class RttEstimator:
         "_min_rto_ns",
         "_min_since_ns",
         "backoff",
-        "latest_ns",
         "min_rtt_ns",
         "rto_ns",
         "rttvar_ns",
@@ -52,7 +48,6 @@ class RttEstimator:
         self.srtt_ns: i64 = 0
         self.rttvar_ns: i64 = 0
         self.min_rtt_ns: i64 = 0
-        self.latest_ns: i64 = 0
         self.backoff: i64 = 0
         """How often the RTO has been doubled since the last sample."""
 
@@ -60,7 +55,6 @@ class RttEstimator:
         """Take one measurement in; it also undoes the backoff (RFC 6298 section 5)."""
         if rtt_ns <= 0:
             rtt_ns = 1
-        self.latest_ns = rtt_ns
         if (
             rtt_ns <= self.min_rtt_ns
             or self.min_rtt_ns == 0

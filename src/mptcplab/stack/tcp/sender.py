@@ -16,11 +16,12 @@ from mptcplab.seq import unwrap32
 from mptcplab.stack.congestion.base import AckSample, CongestionControl
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.tcp.pacing import Pacing
-from mptcplab.stack.tcp.rack import DUP_THRESHOLD, TICK_NS, Rack
+from mptcplab.stack.tcp.rack import DUP_THRESHOLD, Rack
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sent import Sent, SentQueue
 from mptcplab.stack.tcp.tail_loss_probe import TailLossProbe
 from mptcplab.stack.tcp.timers import Timers
+from mptcplab.stack.tcp.timestamps import TICK_NS
 
 if TYPE_CHECKING:
     from mypy_extensions import i64

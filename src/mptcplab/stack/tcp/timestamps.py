@@ -19,8 +19,6 @@ OPTION_BYTES: Final = 12
 IDLE_NS: Final = 24 * 86_400 * 1_000_000_000
 """RFC 7323 section 5.5: a TS.Recent older than 24 days is no longer valid."""
 
-HALF32: Final = 0x8000_0000
-
 
 class Timestamps:
     """Our clock, and TS.Recent of the peer's."""
@@ -53,10 +51,11 @@ class Timestamps:
         """Return when the segment whose timestamp is echoed left, to a tick; -1 for no echo."""
         if segment.ts_val is None or not self.enabled:
             return -1
-        age = ((now_ns // TICK_NS + self.offset) - segment.ts_ecr) & SEQ32_MASK
-        if age >= HALF32:
+        ticks = now_ns // TICK_NS
+        if seq_lt(ticks + self.offset, segment.ts_ecr):
             return -1
-        return (now_ns // TICK_NS - age) * TICK_NS
+        age = (ticks + self.offset - segment.ts_ecr) & SEQ32_MASK
+        return (ticks - age) * TICK_NS
 
     def paws_rejects(self, ts_val: i64, now_ns: i64) -> bool:
         """Say whether a timestamp is older than TS.Recent (RFC 7323 section 5.3, R1)."""
