@@ -96,7 +96,8 @@ class Host:
     """A machine; ``stack`` is "kernel" or "ours".
 
     ``cpu`` is what packets cost a simulated host: "none", "2012" (the report's machines) or
-    "modern"; the Linux testbed ignores it.
+    "modern"; the Linux testbed ignores it.  Without ``offload`` it sends, receives and acknowledges
+    packet by packet.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Host:
     interfaces: tuple[Interface, ...]
     stack: str = "kernel"
     cpu: str = "none"
+    offload: bool = True
 
     def interface(self, name: str) -> Interface:
         """Return the interface of that name; KeyError where there is none."""

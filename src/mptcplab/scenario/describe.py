@@ -87,6 +87,7 @@ def _columns(rows: Sequence[Sequence[str]], indent: int = 2) -> list[str]:
 
 def _host(host: Host, topology: Topology) -> list[str]:
     cpu = "" if host.cpu == "none" else f" (CPU of {host.cpu} in simulation)"
+    offload = "" if host.offload else " (without offload)"
     rates = {nic.name: nic.rate_bps for nic in host.nics}
     rows = []
     for interface in host.interfaces:
@@ -99,7 +100,7 @@ def _host(host: Host, topology: Topology) -> list[str]:
         first, *more = [str(address) for address in interface.addresses] or [""]
         rows.append((interface.name, nic, first, f"MTU {interface.mtu}", attached + off))
         rows += [("", "", address, "", "") for address in more]
-    return [f"  {host.name}{cpu}", *_columns(rows, 4)]
+    return [f"  {host.name}{cpu}{offload}", *_columns(rows, 4)]
 
 
 def _attached(topology: Topology, end: InterfaceEnd) -> str:

@@ -392,4 +392,5 @@ class _Plan:
             ),
             table["stack"],
             table["cpu"],
+            table["offload"],
         )

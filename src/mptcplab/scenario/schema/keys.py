@@ -193,6 +193,13 @@ HOST = Section(
             "that of current ones. The Linux testbed ignores it.",
             "none",
         ),
+        "offload": Key(
+            value_kinds.BOOLEAN,
+            "Whether the host hands segments of up to 64 KiB to its interface and takes such from "
+            "it (TSO, GSO and GRO), as hosts usually do; `false` makes it send, receive and "
+            "acknowledge packet by packet, as packet-level simulators do.",
+            True,
+        ),
         "nics": Key(
             Tables(NIC, "NIC", value_kinds.INTERFACE_NAME, shorthand="rate"), "NICs by name."
         ),
