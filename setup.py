@@ -35,6 +35,7 @@ COMPILED = [
     "network/jitter.py",
     "network/loss.py",
     "network/piece.py",
+    "network/train.py",
     "network/wire.py",
     "network/counters.py",
     "simulated/fabric.py",

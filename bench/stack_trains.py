@@ -36,7 +36,6 @@ def settings(mptcp: bool, subflows: int) -> StackConfig:
         scheduler=LowestRtt,
         path_manager=InitialOnly if subflows == 1 else lambda: NdiffPorts(subflows),
         mptcp=mptcp,
-        train_time_ns=0,
         send_buffer_bytes=4_000_000,
         send_buffer_max_bytes=0,
         receive_buffer_bytes=4_000_000,

@@ -21,8 +21,6 @@ from mptcplab.wire.segment import Segment
 
 ETHERNET_BYTES = 14
 PORT = 5001
-PIECE_NS = 1_000_000
-"""Wire time that packets of a train may keep together: round trips here are 10 ms and more."""
 ENDLESS_BYTES = 1 << 50
 """What a bulk sender has to send: lengths only, so it costs nothing."""
 
@@ -72,9 +70,21 @@ class Host:
         wire = self.sources.get(segment.src) or self.wires[segment.dst]
         header_bytes = ETHERNET_BYTES + segment.header_bytes
         packets = segment.packets
+        if segment.payload_bytes == 0:
+            spread_ns = segment.spread_ns
+            wire.offer(segment, packets, header_bytes, header_bytes, 0, spread_ns, packets)
+            return
         size_bytes = segment.segment_size_bytes if packets > 1 else segment.payload_bytes
         last_bytes = segment.payload_bytes - (packets - 1) * size_bytes
-        wire.offer(segment, packets, size_bytes + header_bytes, last_bytes + header_bytes)
+        wire.offer(
+            segment,
+            packets,
+            size_bytes + header_bytes,
+            last_bytes + header_bytes,
+            segment.late_ns,
+            segment.spread_ns,
+            segment.piece_packets,
+        )
 
 
 def read_all(connection: Connection, event: events.Event) -> None:
@@ -100,7 +110,7 @@ class Laboratory:
     def wire(self, parameters: ChannelParameters) -> CallbackWire:
         """Add one direction of a link; what arrives goes to the host that has the address."""
         random = Random(self.random.getrandbits(64))
-        channel = ChannelModel(parameters, random, piece_ns=PIECE_NS)
+        channel = ChannelModel(parameters, random, piece_ns=0)
         return CallbackWire(self.loop, channel, self._deliver)
 
     def _deliver(self, piece: Piece) -> None:
@@ -109,6 +119,7 @@ class Laboratory:
         segment = (
             train if piece.packets == train.packets else part_of(train, piece.first, piece.packets)
         )
+        segment.spread_ns = piece.spread_ns
         for host in self.hosts:
             for local in host.stack.local_addresses:
                 if local.address == segment.dst:

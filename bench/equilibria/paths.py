@@ -9,6 +9,7 @@ from bench.equilibria.hosts import ENDLESS_BYTES, PORT, Laboratory
 
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.wire import CallbackWire
+from mptcplab.simulated.build import TRAINS_PER_WINDOW
 from mptcplab.stack.config import CongestionFactory, StackConfig
 from mptcplab.stack.congestion.lia import Lia
 from mptcplab.stack.congestion.newreno import NewReno
@@ -53,7 +54,10 @@ class OnePerPath(PathManager):
 
 
 def bulk_config(congestion: CongestionFactory, **changes: object) -> StackConfig:
-    """Return a configuration whose buffers never limit and whose trains are as large as may be."""
+    """Return a configuration whose buffers never limit, of hosts that send packet by packet.
+
+    The windows here are of tens of packets and more: trains are parts of them.
+    """
     config = StackConfig(congestion, LowestRtt, InitialOnly)
     config.mss_bytes = MSS
     config.send_buffer_bytes = ENDLESS_BYTES
@@ -61,7 +65,8 @@ def bulk_config(congestion: CongestionFactory, **changes: object) -> StackConfig
     config.receive_buffer_bytes = 1 << 28
     config.receive_buffer_max_bytes = 0
     config.max_subflows = 64
-    config.train_time_ns = 0
+    config.offload = False
+    config.trains_per_window = TRAINS_PER_WINDOW
     for name, value in changes.items():
         setattr(config, name, value)
     return config

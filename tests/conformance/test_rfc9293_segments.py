@@ -9,6 +9,7 @@ from tests.conformance.tcp_peer import MASK32, OUR_PORT, PEER, PEER_PORT, US, Tc
 from tests.times import SECOND
 
 from mptcplab.stack.events import CloseReason
+from mptcplab.stack.tcp.receiver import MAX_QUICK_ACKS
 from mptcplab.stack.testing import subflow_rows
 from mptcplab.wire.ip import encode_ip_header
 from mptcplab.wire.packet import decode_packet
@@ -490,6 +491,8 @@ def test_timestamp_of_a_segment_outside_the_window_is_not_kept() -> None:
 
 def test_timestamp_echoed_is_that_of_the_oldest_unacknowledged_segment() -> None:
     peer = with_timestamps()
+    for _ in range(MAX_QUICK_ACKS):
+        peer.send(b"0", ts_val=0xFFFF_FFF1)
     assert peer.send(b"1" * 500, ts_val=0xFFFF_FFF5) == []
     (answer,) = peer.send(b"2" * 1_500, ts_val=0xFFFF_FFF9)
     assert answer.ts_ecr == 0xFFFF_FFF5

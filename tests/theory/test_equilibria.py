@@ -25,6 +25,7 @@ from bench.equilibria.estimate import Estimate, replicate
 from bench.equilibria.paths import MS, Rates, lossy_paths, shared_bottleneck, wifi_and_3g
 
 from mptcplab.network.parameters import ChannelParameters
+from mptcplab.simulated.build import TRAINS_PER_WINDOW
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 
 LONG = bool(os.environ.get("MPTCPLAB_LONG"))
@@ -81,28 +82,32 @@ def share(name: str, subflows: int) -> Estimate:
     return replicate(run, REPLICATIONS)[0]
 
 
+RARE_LOSS = 0.00005
+
+
 @cache
-def one_path(train_bytes: int) -> Rates:
-    """One TCP on a path that loses one packet in 500."""
+def one_path(trains_per_window: int) -> Rates:
+    """One TCP on a path that loses one packet in 20,000."""
     control = CONGESTION_CONTROLS["reno"]
-    path = LossyPath(0.002, 10)
-    return lossy_paths(control, [path], 1, 2, DURATION_S / 2, train_bytes=train_bytes)
+    path = LossyPath(RARE_LOSS, 10)
+    changes = {"trains_per_window": trains_per_window}
+    return lossy_paths(control, [path], 1, 2, DURATION_S / 2, **changes)
 
 
-@pytest.mark.parametrize("train_bytes", [1400, 65_483], ids=["packets", "trains"])
-def test_random_loss_strikes_each_packet_of_a_train(train_bytes: int) -> None:
-    rates = one_path(train_bytes)
+@pytest.mark.parametrize("trains_per_window", [0, TRAINS_PER_WINDOW], ids=["packets", "trains"])
+def test_random_loss_strikes_each_packet_of_a_train(trains_per_window: int) -> None:
+    rates = one_path(trains_per_window)
     counters = rates.wires[0].channel.counters
-    expected = 0.002 * int(counters.offered_packets)
+    expected = RARE_LOSS * int(counters.offered_packets)
     assert abs(int(counters.loss_packets) - expected) < 3.5 * sqrt(expected)
-    if train_bytes == 1400:
+    if trains_per_window == 0:
         assert rates.segments_per_train == pytest.approx(1.0)
     else:
-        assert rates.segments_per_train > 10.0
+        assert rates.segments_per_train > 4.0
 
 
 def test_trains_do_not_change_the_rate() -> None:
-    assert one_path(65_483).total() == pytest.approx(one_path(1400).total(), rel=0.15)
+    assert one_path(TRAINS_PER_WINDOW).total() == pytest.approx(one_path(0).total(), rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,15 @@ from mptcplab.network.jitter import draw_jitter
 from mptcplab.network.loss import loss_model
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import NANOBITS_PER_BYTE, Piece, arrival_order, arriving, leaving
+from mptcplab.network.train import Train
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
 _NO_LIMIT: Final = 1 << 60
+
+_ROUNDING_NS: Final = 2.0
+"""Times are whole nanoseconds, rounded up, of arrivals and of departures."""
 
 PIECE_NS: Final = 100_000
 """The default length of a piece: the coalescing delay of common cards (Intel ixgbe: 8,000 to
@@ -75,6 +79,7 @@ class ChannelModel:
         "_random",
         "_rate_bps",
         "_rest",
+        "_train",
         "_up",
         "counters",
         "parameters",
@@ -103,9 +108,10 @@ class ChannelModel:
         self._last_arrival_ns: i64 = 0
         self._rate_bps: i64 = UNLIMITED
         self._capacity = Capacity()
+        self._train = Train()
         self._loss = loss_model(parameters, random)
         self._gap: i64 = self._loss.next_gap()
-        self._early = EarlyDetection(random) if parameters.early_detection else None
+        self._early = EarlyDetection(random, parameters.red) if parameters.early_detection else None
         self._up: bool = parameters.up
         self._delay_ns: i64 = parameters.delay_ns
         self._overhead_bytes: i64 = parameters.overhead_bytes
@@ -161,13 +167,15 @@ class ChannelModel:
         last_bytes: i64,
         now_ns: i64,
         spread_ns: i64 = 0,
+        piece_packets: i64 = 0,
     ) -> i64:
         """A train reaches the queue: `packets` packets of `packet_bytes` each, the last one of
         `last_bytes` (frames, all headers included; equal to `packet_bytes` for a train of one).
-        The last one comes now, the first came `spread_ns` before.
+        The last one comes now, the first came `spread_ns` before, the others evenly in between.
+        It leaves in pieces of at most `piece_packets`, where that is more than the channel's own.
 
-        Returns how many of them the queue took; the others, the train's tail or, under early
-        detection, any, are dropped. Ask `next_deadline_ns` afterwards.
+        Returns how many of them the queue took: each is judged by what the queue holds when it
+        comes. Ask `next_deadline_ns` afterwards.
         """
         if now_ns >= self._capacity.next_ns:
             self._follow_trace(now_ns)
@@ -179,33 +187,34 @@ class ChannelModel:
             counters.down_packets += packets
             counters.down_bytes += frame_bytes
             return 0
+        train = self._train
+        train.item = item
+        train.packets = packets
+        train.packet_bytes = packet_bytes
+        train.last_bytes = last_bytes
+        train.start_ns = now_ns - spread_ns
+        train.spread_ns = spread_ns
+        train.piece_packets = piece_packets
         if self._rate_bps == UNLIMITED:
             counters.sent_packets += packets
             counters.sent_bytes += frame_bytes
-            self._transmit(item, 0, packets, packet_bytes, last_bytes, now_ns, spread_ns)
+            self._transmit(train, 0, packets)
             return packets
-        self._release(now_ns)
+        self._release(train.start_ns)
         taken = packets
-        if (
+        if self._early is not None:
+            taken = self._admit(train, self._early)
+        elif (
             counters.queued_bytes + frame_bytes > self._limit_bytes
             or counters.queued_packets + packets > self._limit_packets
         ):
-            taken = self._room(packets, packet_bytes, last_bytes, now_ns)
-            if taken < packets:
-                counters.queue_drop_packets += packets - taken
-                counters.queue_drop_bytes += (packets - taken - 1) * packet_bytes + last_bytes
-                if taken == 0:
-                    return 0
-                last_bytes = packet_bytes
-                frame_bytes = taken * packet_bytes
-        if self._early is None:
-            counters.queued_packets += taken
-            counters.queued_bytes += frame_bytes
-            self._transmit(item, 0, taken, packet_bytes, last_bytes, now_ns, spread_ns)
+            taken = self._admit(train, None)
         else:
-            taken = self._sift(
-                self._early, item, taken, packet_bytes, last_bytes, now_ns, spread_ns
-            )
+            counters.queued_packets += packets
+            counters.queued_bytes += frame_bytes
+            self._transmit(train, 0, packets)
+        if spread_ns > 0:
+            self._release(now_ns)
         if (
             counters.queued_bytes > counters.queue_peak_bytes
             or counters.queued_packets > counters.queue_peak_packets
@@ -240,8 +249,10 @@ class ChannelModel:
         self._advance(now_ns)
         old = self.parameters
         self.parameters = parameters
-        if parameters.early_detection != old.early_detection:
-            self._early = EarlyDetection(self._random) if parameters.early_detection else None
+        if (parameters.early_detection, parameters.red) != (old.early_detection, old.red):
+            self._early = None
+            if parameters.early_detection:
+                self._early = EarlyDetection(self._random, parameters.red)
         self._up = parameters.up
         self._delay_ns = parameters.delay_ns
         self._overhead_bytes = parameters.overhead_bytes
@@ -306,62 +317,62 @@ class ChannelModel:
             frame_bytes -= sent * head.packet_bytes
         return packets, frame_bytes
 
-    def _room(self, packets: i64, packet_bytes: i64, last_bytes: i64, now_ns: i64) -> i64:
-        """How many packets of a train fit into the queue."""
-        queued_packets, queued_bytes = self._occupancy(now_ns)
-        free_bytes = self._limit_bytes - queued_bytes
-        room = packets
-        if (packets - 1) * packet_bytes + last_bytes > free_bytes:
-            room = free_bytes // packet_bytes
-            if room > packets - 1:
-                room = packets - 1
-        if room > self._limit_packets - queued_packets:
-            room = self._limit_packets - queued_packets
-        return room if room > 0 else 0
-
-    def _sift(
-        self,
-        early: EarlyDetection,
-        item: object,
-        packets: i64,
-        packet_bytes: i64,
-        last_bytes: i64,
-        now_ns: i64,
-        spread_ns: i64,
-    ) -> i64:
-        """Send the packets of a train that early detection admits; return how many."""
+    def _admit(self, train: Train, early: EarlyDetection | None) -> i64:
+        """Send those packets of a train that find room, and that early detection lets in."""
         counters = self.counters
-        if self._rate_bps > 0 and self._free_ns < now_ns and packet_bytes > 0:
-            wire_nanobits = (packet_bytes + self._overhead_bytes) * NANOBITS_PER_BYTE
-            idle_nanobits = float(now_ns - self._free_ns) * float(self._rate_bps)
-            early.rest(idle_nanobits / float(wire_nanobits))
-        queued_packets, queued_bytes = self._occupancy(now_ns)
+        frame_bytes = train.packet_bytes
+        packet_ns = self._packet_ns(frame_bytes)
+        if early is not None and self._rate_bps > 0 and self._free_ns < train.start_ns:
+            early.rest(float(train.start_ns - self._free_ns) / packet_ns)
         limit_bytes, limit_packets = float(self._limit_bytes), float(self._limit_packets)
+        free_ns = float(self._free_ns)  # when the transmitter will have sent what is admitted
         taken: i64 = 0
-        start: i64 = 0
+        first: i64 = 0  # of those that are admitted and not in the queue yet
         index: i64 = 0
-        while index <= packets:
-            if index < packets:
-                filled = max(
-                    float(queued_bytes) / limit_bytes, float(queued_packets) / limit_packets
-                )
-                if early.admits(filled):
-                    queued_packets += 1
-                    queued_bytes += packet_bytes
-                    index += 1
-                    continue
+        packets = train.packets
+        while index < packets:
+            at_ns = train.arrival_ns(index)
+            self._release(at_ns)
+            queue_packets, queue_bytes = self._occupancy(at_ns)
+            waiting = index - first
+            if waiting > 0 and queue_packets == 0 and train.spread_ns > 0:
+                waiting = min(waiting, whole_packets(free_ns - float(at_ns), packet_ns))
+            queue_packets += waiting
+            queue_bytes += waiting * frame_bytes
+            size = train.last_bytes if index == packets - 1 else frame_bytes
+            admitted = (
+                queue_packets < self._limit_packets and queue_bytes + size <= self._limit_bytes
+            )
+            if early is not None:
+                filled = max(float(queue_bytes) / limit_bytes, float(queue_packets) / limit_packets)
+                admitted = early.admits(filled) and admitted
+            if admitted:
+                free_ns = max(free_ns, float(at_ns)) + packet_ns
+                taken += 1
+            else:
                 counters.queue_drop_packets += 1
-                counters.queue_drop_bytes += last_bytes if index == packets - 1 else packet_bytes
-            count = index - start
-            if count > 0:
-                last = last_bytes if index == packets else packet_bytes
-                counters.queued_packets += count
-                counters.queued_bytes += (count - 1) * packet_bytes + last
-                self._transmit(item, start, count, packet_bytes, last, now_ns, spread_ns)
-                taken += count
+                counters.queue_drop_bytes += size
+                self._queue(train, first, index - first)
+                first = index + 1
             index += 1
-            start = index
+        self._queue(train, first, index - first)
         return taken
+
+    def _packet_ns(self, frame_bytes: i64) -> float:
+        """Return how long a packet takes to send; at rate 0, for ever."""
+        work = float((frame_bytes + self._overhead_bytes) * NANOBITS_PER_BYTE)
+        if self._rate_bps <= 0 or work <= 0.0:
+            return float(NEVER)
+        return work / float(self._rate_bps)
+
+    def _queue(self, train: Train, first: i64, packets: i64) -> None:
+        """Take packets of a train into the queue, from its packet `first` on."""
+        if packets <= 0:
+            return
+        counters = self.counters
+        counters.queued_packets += packets
+        counters.queued_bytes += train.bytes_of(first, packets)
+        self._transmit(train, first, packets)
 
     def _note_peak(self, now_ns: i64) -> None:
         counters = self.counters
@@ -389,31 +400,23 @@ class ChannelModel:
 
     # The transmitter
 
-    def _transmit(
-        self,
-        item: object,
-        start: i64,
-        packets: i64,
-        packet_bytes: i64,
-        last_bytes: i64,
-        now_ns: i64,
-        spread_ns: i64,
-    ) -> None:
-        """Send `packets` of a train, from its packet `start`, in pieces; draw what gets lost.
+    def _transmit(self, train: Train, first: i64, packets: i64) -> None:
+        """Send `packets` of a train, from its packet `first` on, in pieces; draw what gets lost.
 
-        Sending begins when the first of them came, and the last is not sent before it has come.
+        Sending begins when the first of them came, and no packet is sent before it has come.
         """
-        overhead_bytes = self._overhead_bytes
-        most = self._piece_packets(packet_bytes + overhead_bytes)
-        start_ns = now_ns - spread_ns
+        most = self.packets_within(self._piece_ns, train.packet_bytes)
+        if most < train.piece_packets:
+            most = train.piece_packets
+        start_ns = train.arrival_ns(first)
         if self._free_ns <= start_ns:
             self._free_ns = start_ns
             self._rest = 0
         start_ns = self._free_ns
         plain = self._plain
-        first: i64 = 0
-        while first < packets:
-            count = packets - first
+        end = first + packets
+        while first < end:
+            count = end - first
             if count > most:
                 count = most
             lost = False
@@ -426,11 +429,11 @@ class ChannelModel:
                 count = 1
                 lost = True
                 self._gap = self._loss.next_gap()
-            frame_bytes = count * packet_bytes
-            if first + count == packets:
-                frame_bytes += last_bytes - packet_bytes
-            piece = Piece(item, start + first, count, packet_bytes, frame_bytes, overhead_bytes)
-            self._send(piece, now_ns, spread_ns)
+            frame_bytes = train.bytes_of(first, count)
+            piece = Piece(
+                train.item, first, count, train.packet_bytes, frame_bytes, self._overhead_bytes
+            )
+            self._send(piece, train.arrival_ns(first), train.arrival_ns(first + count - 1))
             if lost:
                 self._lose(piece)
             elif plain:
@@ -451,19 +454,25 @@ class ChannelModel:
         parameters = self.parameters
         return self._rate_bps != 0 and not parameters.jitter_ns and not parameters.reorder
 
-    def _piece_packets(self, wire_bytes: i64) -> i64:
-        """How many packets of this length on the wire make a piece."""
+    def packets_within(self, duration_ns: i64, frame_bytes: i64) -> i64:
+        """How many frames of this length the transmitter sends in so long, at least one."""
+        wire_bytes = frame_bytes + self._overhead_bytes
         if self._rate_bps <= 0 or wire_bytes <= 0:
             return _NO_LIMIT
-        most = self._piece_ns * self._rate_bps // (wire_bytes * NANOBITS_PER_BYTE)
+        most = duration_ns * self._rate_bps // (wire_bytes * NANOBITS_PER_BYTE)
         return max(most, 1)
 
-    def _send(self, piece: Piece, now_ns: i64, spread_ns: i64) -> None:
-        """Let the transmitter send a piece once it has sent all the others."""
+    def _send(self, piece: Piece, came_ns: i64, last_came_ns: i64) -> None:
+        """Let the transmitter send a piece once it has sent all the others.
+
+        Its first packet came at `came_ns`, its last one at `last_came_ns`.
+        """
         rate_bps = self._rate_bps
         if rate_bps == UNLIMITED:
-            piece.end_ns = max(now_ns, self._free_ns)  # an offer may be told late of
-            piece.spread_ns = spread_ns
+            # The piece before it may have come later: an offer may be told late of.
+            piece.end_ns = last_came_ns if last_came_ns > self._free_ns else self._free_ns
+            piece.spread_ns = last_came_ns - came_ns
+            self._free_ns = piece.end_ns
             return
         work = (piece.frame_bytes + piece.packets * piece.overhead_bytes) * NANOBITS_PER_BYTE
         if rate_bps == 0:
@@ -471,6 +480,10 @@ class ChannelModel:
             piece.rest = self._rest
             piece.end_ns = NEVER
         else:
+            if self._free_ns < came_ns:
+                self._busy_ns -= came_ns - self._free_ns
+                self._free_ns = came_ns
+                self._rest = 0
             rest: i64 = self._rest
             work -= rest
             duration_ns = (work + rate_bps - 1) // rate_bps
@@ -478,8 +491,12 @@ class ChannelModel:
             packet_ns = duration_ns // piece.packets
             piece.spread_ns = duration_ns - packet_ns
             self._free_ns += duration_ns
-            idle_ns = now_ns + packet_ns - self._free_ns
-            if idle_ns > 0:  # it waits for its last packet, which comes only now
+            idle_ns = last_came_ns + packet_ns - self._free_ns
+            if idle_ns > 0 and piece.packets > 1:  # it waits for its last packet
+                last_bytes = piece.frame_bytes - (piece.packets - 1) * piece.packet_bytes
+                last_work = (last_bytes + piece.overhead_bytes) * NANOBITS_PER_BYTE
+                idle_ns = last_came_ns + (last_work + rate_bps - 1) // rate_bps - self._free_ns
+            if idle_ns > 0:
                 piece.spread_ns += idle_ns
                 self._free_ns += idle_ns
                 self._busy_ns -= idle_ns
@@ -594,6 +611,15 @@ class ChannelModel:
             self._busy_ns -= self._free_ns - now_ns
             self._free_ns = now_ns
         self._last_arrival_ns = now_ns
+
+
+def whole_packets(work_ns: float, packet_ns: float) -> i64:
+    """Return how many packets the transmitter has not sent whole, with so much work left."""
+    if work_ns <= 0.0:
+        return 0
+    packets = int(work_ns / packet_ns)
+    # What times rounded up to nanoseconds add is no packet.
+    return packets + 1 if work_ns - packets * packet_ns > _ROUNDING_NS else packets
 
 
 def _limit(value: int | None) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel
+from mptcplab.network.topology import DEFAULT_RED, ETHERNET_HEADER_BYTES, Channel, RedThresholds
 
 
 class JitterDistribution(Enum):
@@ -101,6 +101,8 @@ class ChannelParameters:
     """The same in packets. Both limits may be given; a packet must then fit both."""
     early_detection: bool = False
     """Whether the queue drops at random before it is full (RED); it must have a limit."""
+    red: RedThresholds = DEFAULT_RED
+    """From where on it does."""
     overhead_bytes: int = 0
     """Charged on the wire for each packet in addition to its frame (tc's `overhead`)."""
     trace: CapacityTrace | None = None
@@ -119,6 +121,7 @@ class ChannelParameters:
             queue_bytes=channel.queue.limit_bytes,
             queue_packets=channel.queue.limit_packets,
             early_detection=channel.queue.discipline == "red",
+            red=channel.queue.red,
             overhead_bytes=channel.overhead_bytes,
             up=up,
         )

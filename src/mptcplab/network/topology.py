@@ -18,6 +18,24 @@ VLAN_TAG_BYTES = 4  # IEEE 802.1Q
 
 
 @dataclass(frozen=True, slots=True)
+class RedThresholds:
+    """Where random early detection begins, and what it does at its upper threshold.
+
+    ``lower`` and ``upper`` are parts of the queue's limit, ``probability`` that of a drop at
+    ``upper``, from which it rises on to 1 at twice that. The defaults let it reach 1 at the limit,
+    with the thresholds in the ratio of 1:3 that Floyd and tc-red(8) recommend, and max_p of
+    0.1 (Floyd, "RED: Discussions of Setting Parameters", 1997).
+    """
+
+    lower: float = 1 / 6
+    upper: float = 1 / 2
+    probability: float = 0.1
+
+
+DEFAULT_RED = RedThresholds()
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """A queue's limit; where both are given, the first one reached drops.
 
@@ -27,6 +45,7 @@ class Queue:
     limit_bytes: int | None = None
     limit_packets: int | None = None
     discipline: str = "drop-tail"
+    red: RedThresholds = DEFAULT_RED
 
 
 @dataclass(frozen=True, slots=True)

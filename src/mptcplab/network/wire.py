@@ -37,12 +37,16 @@ class Wire(Timer):
         packets: i64,
         packet_bytes: i64,
         last_bytes: i64,
+        late_ns: i64 = 0,
         spread_ns: i64 = 0,
+        piece_packets: i64 = 0,
     ) -> i64:
-        """`ChannelModel.offer` at the present; returns how many packets the queue took."""
+        """`ChannelModel.offer`, told `late_ns` late; returns how many packets the queue took."""
         channel = self.channel
-        now_ns = self.loop.now_ns
-        taken = channel.offer(item, packets, packet_bytes, last_bytes, now_ns, spread_ns)
+        now_ns = self.loop.now_ns - late_ns
+        taken = channel.offer(
+            item, packets, packet_bytes, last_bytes, now_ns, spread_ns, piece_packets
+        )
         self.set(channel.next_deadline_ns())
         return taken
 

@@ -159,6 +159,7 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
         tunables=tunables,
         interval_ns=values["interval"],
         seed=values["seed"],
+        trains=values["trains"],
         source=str(path),
         overrides=overrides,
         repetitions=values["repetitions"],

@@ -193,6 +193,7 @@ class Scenario:
     captures: tuple[InterfaceEnd, ...] = ()
     snaplen_bytes: int = 128
     sweep: Sweep = Sweep()
+    trains: bool = True  # a simulation may follow several packets as one
 
     def stages(self) -> tuple[tuple[int, int], ...]:
         """Return (start_ns, end_ns) of each stretch between distinct timeline instants."""

@@ -22,13 +22,15 @@ from mptcplab.scenario.model import Scenario
 from mptcplab.simulated.cpu import PROFILES
 from mptcplab.simulated.fabric import Conduit, Route
 from mptcplab.simulated.host import Host
+from mptcplab.stack.config import StackConfig
 from mptcplab.tuning.config import base_config
 
 LONGEST_TRAIN_BYTES = 524_280
-"""Longest train, bounded further by a millisecond of sending and a third of what is in flight:
-Linux's GSO_MAX_SIZE (8 * 65,535), which BIG TCP allows since 6.3 (5.19 for IPv6).  How finely a run
-looks at a fast link, for hosts of every year: with 64 KiB it says the same and takes longer.
-"""
+"""Longest train: how finely a run looks at a fast link."""
+
+TRAINS_PER_WINDOW = 24
+"""Into how many trains a window is cut at least: how finely a run looks at a round trip.
+bench/bundling.py compares it with runs that look at every packet."""
 
 
 @cache
@@ -38,6 +40,17 @@ def packed_address(address: IPv4Interface | IPv6Interface) -> bytes:
     Every segment's way is looked up by it, and an identity is quicker to find than an equal.
     """
     return address.ip.packed
+
+
+def trains_per_window(scenario: Scenario) -> int:
+    """Return into how many trains a window is cut at least; 0 to follow each packet."""
+    return TRAINS_PER_WINDOW if scenario.trains and not scenario.captures else 0
+
+
+def simulated(config: StackConfig, scenario: Scenario) -> StackConfig:
+    """Let a configuration have the trains of a simulation."""
+    config.trains_per_window = trains_per_window(scenario)
+    return config
 
 
 @dataclass(slots=True)
@@ -59,7 +72,7 @@ def build(scenario: Scenario, seed: int) -> Network:
     random = Random(seed)
     network = Network(loop, {}, {}, {})
     for host in scenario.topology.hosts:
-        config = base_config(scenario, host.name, LONGEST_TRAIN_BYTES)
+        config = simulated(base_config(scenario, host.name, LONGEST_TRAIN_BYTES), scenario)
         built = Host(loop, host.name, config, PROFILES[host.cpu], Random(random.random()))
         network.hosts[host.name] = built
         addresses = [
@@ -115,6 +128,7 @@ def _connect(topology: Topology, network: Network) -> None:
                     _conduits(topology, path, network),
                     _frame_header_bytes(topology, path),
                     network.hosts[there.name],
+                    network.hosts[there.name].stack.config.receive_coalescing_ns,
                 )
 
 

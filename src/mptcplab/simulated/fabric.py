@@ -21,10 +21,12 @@ from mptcplab.wire.segment import Segment
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-PIECE_NS: Final = 1_500_000
-"""How much wire time a train may keep together (ns).  A train of 1 ms of sending, which may be a
-fifth more at the pace of congestion avoidance, stays whole, as hosts with segmentation offload see
-it; a train from a faster link is taken apart, so that no packet is late by more than this."""
+_WHOLE: Final = 1 << 30
+"""Packets of a piece that is never cut: a train of ACKs stays one."""
+
+_MANY: Final = 4
+"""How many hand-overs of an interface may be one piece, at the least: as one of two or three, a
+piece would change which of them completes a burst."""
 
 
 class Conduit(Wire):
@@ -40,7 +42,7 @@ class Conduit(Wire):
         parameters: ChannelParameters,
         random: Random,
     ) -> None:
-        super().__init__(loop, ChannelModel(parameters, random, loop.now_ns, PIECE_NS))
+        super().__init__(loop, ChannelModel(parameters, random, loop.now_ns, 0))
         self.link = link
         self.direction = direction
 
@@ -49,13 +51,22 @@ class Conduit(Wire):
         segment = parcel.segment
         header_bytes = parcel.header_bytes
         packets = parcel.packets
+        spread_ns = parcel.spread_ns
+        late_ns = parcel.late_ns
         if packets == 1:
             frame_bytes = segment.payload_bytes + header_bytes
-            self.offer(parcel, 1, frame_bytes, frame_bytes)
+            self.offer(parcel, 1, frame_bytes, frame_bytes, late_ns)
+        elif segment.payload_bytes == 0:
+            self.offer(parcel, packets, header_bytes, header_bytes, late_ns, spread_ns, _WHOLE)
         else:
             size = segment.segment_size_bytes
             last_bytes = segment.payload_bytes - (packets - 1) * size + header_bytes
-            self.offer(parcel, packets, size + header_bytes, last_bytes, parcel.spread_ns)
+            most = segment.piece_packets
+            if parcel.coalesce_ns > 0:
+                together = self.channel.packets_within(parcel.coalesce_ns, size + header_bytes)
+                # What is acknowledged together is seen as such, but where there is much of it.
+                most = most - most % together if most >= _MANY * together else together
+            self.offer(parcel, packets, size + header_bytes, last_bytes, late_ns, spread_ns, most)
 
     def deliver(self, piece: Piece) -> None:
         """Hand a parcel on to its destination."""
@@ -64,6 +75,7 @@ class Conduit(Wire):
         if piece.packets != parcel.packets:
             parcel = parcel.cut(piece.first, piece.packets)
         parcel.hop += 1
+        parcel.late_ns = 0
         parcel.spread_ns = piece.spread_ns
         parcel.destination.arrive(parcel)
 
@@ -71,7 +83,16 @@ class Conduit(Wire):
 class Route(Destination):
     """The conduits between two interfaces, and the host behind the last one."""
 
-    __slots__ = ("conduits", "first", "frame_header_bytes", "hops", "host", "local", "remote")
+    __slots__ = (
+        "coalesce_ns",
+        "conduits",
+        "first",
+        "frame_header_bytes",
+        "hops",
+        "host",
+        "local",
+        "remote",
+    )
 
     def __init__(
         self,
@@ -80,6 +101,7 @@ class Route(Destination):
         conduits: tuple[Conduit, ...],
         frame_header_bytes: int,
         host: Destination,
+        coalesce_ns: int,
     ) -> None:
         self.local = local
         """Addresses of the two interfaces, packed."""
@@ -90,6 +112,8 @@ class Route(Destination):
         self.frame_header_bytes = frame_header_bytes
         """Ethernet header, with the VLAN tag where there is one."""
         self.host = host
+        self.coalesce_ns: i64 = coalesce_ns
+        """How long the host's interface collects packets before it hands them over together."""
 
     def arrive(self, parcel: Parcel) -> None:
         """Hand a parcel on to the next link, or to the host behind the last one."""

@@ -138,6 +138,7 @@ class Host(Destination):
     def arrive(self, parcel: Parcel) -> None:
         """A parcel comes off the wire."""
         segment = parcel.segment
+        segment.spread_ns = parcel.spread_ns
         if self.watchers:
             watcher = self.watchers.get(segment.dst)
             if watcher is not None:
@@ -206,7 +207,7 @@ class Host(Destination):
                 return  # no link leads to that address
             self._taken[slot] = route
         header_bytes = segment.header_bytes + route.frame_header_bytes
-        route.first.send(Parcel(segment, route, header_bytes))
+        route.first.send(Parcel(segment, route, header_bytes, route.coalesce_ns))
 
     # The application's work.
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.compiling import mypyc_attr
-from mptcplab.seq import seq_add
+from mptcplab.seq import SEQ32_MASK, seq_add
 from mptcplab.simulated.cpu import Core, Work
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES, Dss, MptcpOption
 from mptcplab.wire.segment import FIN, PSH, Segment
@@ -36,13 +36,26 @@ class Parcel(Work):
     """A segment on its way, and, when it has arrived, work for the core that serves it.
 
     ``header_bytes`` is what each of its packets carries besides payload, Ethernet included; ``hop``
-    counts the links that it has passed, and its first packet left the last of them ``spread_ns``
-    before its last one.
+    counts the links that it has passed. Its first packet left the last of them ``spread_ns`` before
+    its last one, and the next one is told of it ``late_ns`` late. Packets within ``coalesce_ns`` of
+    one another arrive together.
     """
 
-    __slots__ = ("core", "destination", "header_bytes", "hop", "packets", "segment", "spread_ns")
+    __slots__ = (
+        "coalesce_ns",
+        "core",
+        "destination",
+        "header_bytes",
+        "hop",
+        "late_ns",
+        "packets",
+        "segment",
+        "spread_ns",
+    )
 
-    def __init__(self, segment: Segment, destination: Destination, header_bytes: i64) -> None:
+    def __init__(
+        self, segment: Segment, destination: Destination, header_bytes: i64, coalesce_ns: i64
+    ) -> None:
         super().__init__(0, 0)
         self.core: Core | None = None
         """In whose ring it waits."""
@@ -50,19 +63,31 @@ class Parcel(Work):
         self.destination = destination
         self.header_bytes: i64 = header_bytes
         self.packets: i64 = segment.packets
+        self.coalesce_ns: i64 = coalesce_ns
         self.hop: i64 = 0
-        self.spread_ns: i64 = 0
+        self.spread_ns: i64 = segment.spread_ns
+        self.late_ns: i64 = segment.late_ns
 
     def finish(self) -> None:
         """The core has handled its packets: hand them to the stack."""
         core = self.core
         if core is not None:
             core.waiting_packets -= self.packets
+        # One after another as they came, or as the core could handle them.
+        last_ns = self.cost_ns // self.packets
+        if self.spread_ns < self.cost_ns - last_ns:
+            self.spread_ns = self.cost_ns - last_ns
+        self.segment.spread_ns = self.spread_ns
         self.destination.receive(self.segment)
 
     def cut(self, first: i64, packets: i64) -> Parcel:
         """Return the parcel that holds only ``packets`` of this one's, from the ``first`` on."""
-        part = Parcel(part_of(self.segment, first, packets), self.destination, self.header_bytes)
+        part = Parcel(
+            part_of(self.segment, first, packets),
+            self.destination,
+            self.header_bytes,
+            self.coalesce_ns,
+        )
         part.hop = self.hop
         return part
 
@@ -71,8 +96,10 @@ def part_of(train: Segment, first: int, packets: int) -> Segment:
     """Return the segment that stands for ``packets`` packets of a train, from the ``first`` on.
 
     What belongs to the last packet of the train (FIN, PSH) stays with it; a mapping longer than its
-    field is cut with the train.
+    field is cut with the train. Of a train of ACKs, the part's last one says what it acknowledges.
     """
+    if train.payload_bytes == 0:
+        return _part_of_acks(train, first, packets)
     size = train.segment_size_bytes
     start = first * size
     end = min(start + packets * size, train.payload_bytes)
@@ -97,7 +124,41 @@ def part_of(train: Segment, first: int, packets: int) -> Segment:
         ecn=train.ecn,
     )
     part.raw_options = train.raw_options
+    part.piece_packets = train.piece_packets
     return part
+
+
+def _part_of_acks(train: Segment, first: int, packets: int) -> Segment:
+    less = (train.ack_count - first - packets) * train.ack_step_bytes
+    part = Segment(
+        train.src,
+        train.src_port,
+        train.dst,
+        train.dst_port,
+        seq=train.seq,
+        ack=(train.ack - less) & SEQ32_MASK,
+        flags=train.flags,
+        window=train.window,
+        sack=train.sack,
+        ts_val=train.ts_val,
+        ts_ecr=train.ts_ecr,
+        mptcp=_earlier_data_ack(train.mptcp, less) if less else train.mptcp,
+        ecn=train.ecn,
+    )
+    part.raw_options = train.raw_options
+    part.ack_count = packets
+    part.ack_step_bytes = train.ack_step_bytes
+    return part
+
+
+def _earlier_data_ack(options: tuple[MptcpOption, ...], less: int) -> tuple[MptcpOption, ...]:
+    """Return options whose DATA_ACK is ``less`` bytes earlier."""
+    return tuple(
+        option.with_data_ack(option.data_ack - less)
+        if isinstance(option, Dss) and option.data_ack is not None
+        else option
+        for option in options
+    )
 
 
 def _cut_mappings(

@@ -16,7 +16,13 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.simulated.applications import Transfer
-from mptcplab.simulated.build import LONGEST_TRAIN_BYTES, build, packed_address
+from mptcplab.simulated.build import (
+    LONGEST_TRAIN_BYTES,
+    build,
+    packed_address,
+    simulated,
+    trains_per_window,
+)
 from mptcplab.simulated.captures import Captures
 from mptcplab.simulated.sampling import Sampler, links_by_address
 from mptcplab.simulated.timeline import Timeline
@@ -78,6 +84,8 @@ def run(scenario: Scenario, folder: Path, observer: Observer) -> Path:
                 "kernel": None,
             },
             "notes": simulation.notes(),
+            "offload": {host.name: host.offload for host in scenario.topology.hosts},
+            "trains_per_window": trains_per_window(scenario),
         }
     )
     return writer.finish(valid=not reasons, reasons=reasons)
@@ -137,7 +145,9 @@ class Simulation:
             transfer = Transfer(flow, index, hosts[flow.source], hosts[flow.destination])
             self._by_port[port] = transfer
             self._transfers[flow.name].append(transfer)
-            config = flow_config(self._scenario, flow, server, LONGEST_TRAIN_BYTES)
+            config = simulated(
+                flow_config(self._scenario, flow, server, LONGEST_TRAIN_BYTES), self._scenario
+            )
             hosts[server].stack.listen(port, config=config)
         loop = self._network.loop
         loop.call_at(flow.start_ns, lambda: self._start(flow.name))
@@ -157,7 +167,10 @@ class Simulation:
                 packed_address(path.remote_address),
                 port,
                 self._network.loop.now_ns,
-                config=flow_config(self._scenario, flow, flow.client, LONGEST_TRAIN_BYTES),
+                config=simulated(
+                    flow_config(self._scenario, flow, flow.client, LONGEST_TRAIN_BYTES),
+                    self._scenario,
+                ),
             )
             self._attach(connection, transfer, flow.client == flow.source)
             host.wake()

@@ -55,9 +55,16 @@ class StackConfig:
     train_bytes: int = MAX_TRAIN_BYTES
     """Most payload of one segment (train); ``mss_bytes`` makes it a stack without offload. More
     than 65,535 holds for streams of lengths only: such a train stands for several mappings."""
-    train_time_ns: int = 1_000_000
-    """A train holds at most what leaves in this time at the pacing rate (Linux's tcp_tso_autosize),
-    but two segments; 0 for trains as large as the window allows."""
+    offload: bool = True
+    """The interface takes segments of up to 64 KiB at once and hands such over (TSO, GSO, GRO), so
+    that what leaves at once, and what one ACK answers, are as on Linux; see ``mptcp.trains``."""
+    trains_per_window: int = 0
+    """For simulation: into how many parts at least a window is cut by trains, which then stand for
+    packets that leave one after another; 0: a train is what the interface takes at once."""
+    coalesce_ns: int = 100_000
+    """With offload, how long an interface collects what comes before it hands it over (interrupt
+    moderation and GRO): the coalescing delay of common cards (Intel ixgbe: 8,000 to 20,000
+    interrupts a second in bulk)."""
 
     sack: bool = True
     timestamps: bool = True
@@ -98,3 +105,8 @@ class StackConfig:
     """Longest wait before an unechoed ADD_ADDR is sent again; 0: never again."""
     stale_loss_count: int = 4
     """Timeouts in a row after which a subflow is stale (stale_loss_cnt); 0: never."""
+
+    @property
+    def receive_coalescing_ns(self) -> int:
+        """How long packets that come are collected: ``coalesce_ns`` with offload, else not."""
+        return self.coalesce_ns if self.offload else 0

@@ -28,6 +28,7 @@ def base_config(scenario: Scenario, host: str, train_bytes: int = MAX_TRAIN_BYTE
     config = StackConfig(NewReno, scheduler_for(scenario, host), InitialOnly)
     config.mptcp = tunables.enabled
     config.train_bytes = train_bytes
+    config.offload = scenario.topology.host(host).offload
     config.checksum = tunables.checksum
     config.mss_bytes = tunables.mss or 0
     if tunables.receive_buffer_max_bytes is not None:

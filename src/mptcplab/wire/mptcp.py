@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from mptcplab.compiling import mypyc_attr
-from mptcplab.seq import dsn_add, seq_add
+from mptcplab.seq import SEQ32_MASK, SEQ64_MASK, dsn_add, seq_add
 from mptcplab.wire.checksum import dss_checksum
 from mptcplab.wire.error import WireError
 
@@ -322,6 +322,19 @@ class Dss(MptcpOption):
             self.data_ack_8 if self.data_ack is not None else None,
             self.dsn,
             self.dsn_8 if self.dsn is not None else None,
+            self.ssn,
+            self.data_length,
+            self.checksum,
+            self.data_fin,
+        )
+
+    def with_data_ack(self, data_ack: int) -> Dss:
+        """Return the same signal with another DATA_ACK."""
+        return Dss(
+            data_ack & (SEQ64_MASK if self.data_ack_8 else SEQ32_MASK),
+            self.data_ack_8,
+            self.dsn,
+            self.dsn_8,
             self.ssn,
             self.data_length,
             self.checksum,

@@ -3,7 +3,8 @@
 A :class:`Segment` may be a train: up to 64 KiB of payload standing for ``packets`` packets of
 ``segment_size_bytes`` each (the last may be shorter), all with the same options, as a host with
 TCP segmentation offload hands them to its interface. FIN and PSH belong to the last packet of a
-train, CWR to the first.
+train, CWR to the first. ACKs without payload may be a train as well: ``ack_count`` of them, each of
+which acknowledges ``ack_step_bytes`` more than the one before, and the last what ``ack`` says.
 
 Addresses are packed bytes, 4 for IPv4 and 16 for IPv6 (``ip.parse_address`` and
 ``ip.format_address`` convert). Nothing is implicit: ``window`` is the 16-bit field before scaling,
@@ -95,20 +96,25 @@ class Segment:
 
     __slots__ = (
         "ack",
+        "ack_count",
+        "ack_step_bytes",
         "dst",
         "dst_port",
         "ecn",
         "flags",
+        "late_ns",
         "malformed",
         "mptcp",
         "mss",
         "payload",
         "payload_bytes",
+        "piece_packets",
         "raw_options",
         "sack",
         "sack_permitted",
         "segment_size_bytes",
         "seq",
+        "spread_ns",
         "src",
         "src_port",
         "ts_ecr",
@@ -171,13 +177,23 @@ class Segment:
         """TCP options of other kinds, kept as they came and sent as they are."""
         self.malformed: tuple[MalformedOption, ...] = ()
         """Options that broke their format, set by decoding and never sent."""
+        self.ack_count: i64 = 1
+        """How many ACKs it stands for, where it has no payload."""
+        self.ack_step_bytes: i64 = 0
+        """How much more each of them acknowledges, at both levels, than the one before."""
+        self.spread_ns: i64 = 0
+        """How long before its last packet the first one leaves, or came."""
+        self.late_ns: i64 = 0
+        """How long ago its last packet left: its sender learnt late that it could."""
+        self.piece_packets: i64 = 0
+        """How many of its packets may travel on a simulated link as one; 0: the link's affair."""
 
     @property
     def packets(self) -> i64:
         """How many packets this segment is on the wire."""
         size = self.segment_size_bytes
         if size <= 0 or self.payload_bytes <= size:
-            return 1
+            return 1 if self.payload_bytes else self.ack_count
         return (self.payload_bytes + size - 1) // size
 
     @property

@@ -155,22 +155,27 @@ class OneByOne:
         self.queue: deque[tuple[Fraction, int]] = deque()  # when each is sent, and its bytes
         self.free = Fraction(0)
 
-    def offer(self, offer: Offer, now_ns: int) -> list[Fraction]:
-        """When each packet that fits is sent; the first that does not fit ends the train."""
-        sent = []
-        while self.queue and self.queue[0][0] <= now_ns:
-            self.queue.popleft()
-        for size in offer.sizes:
+    def offer(self, offer: Offer, now_ns: int, spread_ns: int = 0) -> dict[int, Fraction]:
+        """When each packet that fits is sent, by its place in the train."""
+        sent = {}
+        for index, size in enumerate(offer.sizes):
+            at_ns = now_ns - spread_ns
+            if index:
+                at_ns += spread_ns * index // (offer.packets - 1)
+            while self.queue and self.queue[0][0] <= at_ns:
+                self.queue.popleft()
             limit_bytes = self.parameters.queue_bytes or NEVER
             limit_packets = self.parameters.queue_packets or NEVER
             if sum(b for _, b in self.queue) + size > limit_bytes:
-                break
+                continue
             if len(self.queue) + 1 > limit_packets:
-                break
+                continue
             wire_bytes = size + self.parameters.overhead_bytes
-            self.free = max(self.free, Fraction(now_ns)) + wire_bytes / self.rate
+            self.free = max(self.free, Fraction(at_ns)) + wire_bytes / self.rate
             self.queue.append((self.free, size))
-            sent.append(self.free)
+            sent[index] = self.free
+        while self.queue and self.queue[0][0] <= now_ns:
+            self.queue.popleft()
         return sent
 
 
@@ -202,7 +207,7 @@ def test_trains_fare_as_their_packets_would_one_by_one(
         counters = link.read_counters(now_ns)
         assert counters.queued_packets == len(reference.queue)
         assert counters.queued_bytes == sum(size for _, size in reference.queue)
-        expected |= {(number, index): end for index, end in enumerate(sent)}
+        expected |= {(number, index): end for index, end in sent.items()}
     for _, piece in run_to(link, NEVER - 1):
         assert isinstance(piece.item, int)
         ends = [
@@ -213,6 +218,39 @@ def test_trains_fare_as_their_packets_would_one_by_one(
         assert 0 <= piece.arrival_ns - asked.delay_ns - ends[-1] < 1
         assert len(ends) == 1 or ends[-1] - ends[0] <= piece_ns
     assert not expected
+
+
+spreads = st.sampled_from([0, 1_000, 50_000, 1_000_000, 20_000_000])
+
+
+@pytest.mark.slow
+@given(
+    st.lists(st.tuples(offers(), spreads), min_size=1, max_size=40),
+    finite,
+    st.sampled_from([1, 100_000, 10**9]),
+)
+@settings(max_examples=cases(150))
+def test_spread_trains_fare_as_their_packets_would_one_by_one(
+    script: list[tuple[Offer, int]], asked: ChannelParameters, piece_ns: int
+) -> None:
+    """To the packet, but for those that come in the nanoseconds in which another one leaves."""
+    link = ChannelModel(asked, Random(0), piece_ns=piece_ns)
+    reference = OneByOne(asked)
+    now_ns = 0
+    offered = taken = expected = 0
+    for number, (offer, spread_ns) in enumerate(script):
+        spread_ns = spread_ns if offer.packets > 1 else 0
+        now_ns += offer.gap_ns + spread_ns
+        expected += len(reference.offer(offer, now_ns, spread_ns))
+        taken += link.offer(
+            number, offer.packets, offer.packet_bytes, offer.last_bytes, now_ns, spread_ns
+        )
+        offered += offer.packets
+    assert abs(taken - expected) <= len(script)
+    last_ns = max((piece.arrival_ns for _, piece in run_to(link, NEVER - 1)), default=0)
+    if taken == expected and taken:  # the end of a train that comes as fast as it leaves
+        longest = Fraction(9014 + asked.overhead_bytes) / reference.rate
+        assert abs(last_ns - asked.delay_ns - reference.free) <= longest + 2 * offered
 
 
 @pytest.mark.slow

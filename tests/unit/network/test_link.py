@@ -18,6 +18,7 @@ from mptcplab.network.parameters import (
     JitterDistribution,
 )
 from mptcplab.network.piece import Piece
+from mptcplab.network.topology import RedThresholds
 
 FRAME = 1514
 
@@ -410,3 +411,38 @@ def test_early_detection_takes_packets_out_of_the_middle_of_a_train() -> None:
 def test_early_detection_needs_a_limit() -> None:
     with pytest.raises(ValueError, match="early detection: expected a queue with a limit"):
         ChannelParameters(rate_bps=1, early_detection=True)
+
+
+def average_queue(red: RedThresholds, load: float) -> float:
+    """Packets waiting, on average, while packets come at so many times the link's rate."""
+    link = ChannelModel(
+        ChannelParameters(10**7, queue_packets=100, early_detection=True, red=red), Random(1)
+    )
+    packet_ns = FRAME * 8 * 100
+    waiting = 0
+    for number in range(20_000):
+        now_ns = int(number * packet_ns / load)
+        link.offer(number, 1, FRAME, FRAME, now_ns)
+        drain(link, now_ns)
+        if number >= 10_000:
+            waiting += link.read_counters(now_ns).queued_packets
+    return waiting / 10_000
+
+
+def test_early_detection_keeps_the_queue_between_its_thresholds() -> None:
+    """Five packets in a hundred are too many: between the thresholds half of max_p drops them."""
+    assert 25 < average_queue(RedThresholds(0.2, 0.4, 0.1), 1.05) < 38
+    assert 45 < average_queue(RedThresholds(0.4, 0.8, 0.1), 1.05) < 76
+    assert average_queue(RedThresholds(0.2, 0.4, 0.5), 1.05) < 26
+
+
+def test_a_spread_train_meets_the_queue_that_each_packet_would() -> None:
+    """Two packets fit; the train brings one in the time in which the link sends one."""
+    link = ChannelModel(ChannelParameters(10**9, queue_packets=2), Random(0), piece_ns=0)
+    packet_ns = FRAME * 8
+    assert link.offer("t", 40, FRAME, FRAME, 39 * packet_ns, 39 * packet_ns) == 40
+    at_once = ChannelModel(ChannelParameters(10**9, queue_packets=2), Random(0), piece_ns=0)
+    assert at_once.offer("t", 40, FRAME, FRAME, 39 * packet_ns) == 2
+    twice_as_fast = ChannelModel(ChannelParameters(10**9, queue_packets=2), Random(0), piece_ns=0)
+    spread_ns = 39 * packet_ns // 2
+    assert twice_as_fast.offer("t", 40, FRAME, FRAME, spread_ns, spread_ns) == 21

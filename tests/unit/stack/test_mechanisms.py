@@ -14,12 +14,13 @@ from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
 from mptcplab.stack.mptcp.send_buffer import SendBuffer
 from mptcplab.stack.reassembly import Reassembly
-from mptcplab.stack.tcp.receiver import DELAYED_ACK_NS, Receiver
+from mptcplab.stack.tcp.receiver import DELAYED_ACK_NS, MAX_QUICK_ACKS, Receiver
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sent import Sent, SentQueue
 from mptcplab.stack.tcp.state import CLOSED, TRANSITIONS, Change, State, next_state
 from mptcplab.stack.tcp.timers import Timers
 from mptcplab.stack.tcp.timestamps import Timestamps
+from mptcplab.wire.segment import ACK, Segment
 
 
 def test_every_state_can_be_left_and_only_listed_changes_happen() -> None:
@@ -136,9 +137,10 @@ def test_counts_always_match_the_records(steps: list[tuple[int, int, int]]) -> N
 
 def test_delayed_ack_waits_for_a_second_segment_or_the_timer() -> None:
     timers = Timers()
-    receiver = Receiver(timers)
+    receiver = Receiver(timers, 0)
     receiver.open_at(100)
     receiver.mss_bytes = 1000
+    use_up_quick_acks(receiver)
     assert receiver.accept(1, 1001, None, 5) is None
     assert not receiver.ack_now
     assert timers.delayed_ack_ns == 5 + DELAYED_ACK_NS
@@ -146,8 +148,76 @@ def test_delayed_ack_waits_for_a_second_segment_or_the_timer() -> None:
     assert receiver.ack_now
 
 
+def use_up_quick_acks(receiver: Receiver) -> None:
+    for _ in range(MAX_QUICK_ACKS):
+        receiver.ack_sent()
+
+
+def test_the_first_segments_are_acknowledged_at_once() -> None:
+    """Linux's quick ACKs: the sender's window is small."""
+    receiver = Receiver(Timers(), 0)
+    receiver.open_at(100)
+    receiver.mss_bytes = 1000
+    for number in range(MAX_QUICK_ACKS):
+        receiver.note_train(1, 0, SECOND, number)
+        receiver.accept(1 + number, 2 + number, None, number)
+        assert receiver.ack_now
+        receiver.ack_sent()
+    receiver.note_train(1, 0, SECOND, 20)
+    receiver.accept(17, 18, None, 20)
+    assert not receiver.ack_now
+    receiver.ack_sent()
+    receiver.note_train(1, 0, SECOND, 2 * SECOND)  # after a pause the sender begins anew
+    receiver.accept(18, 19, None, 2 * SECOND)
+    assert receiver.ack_now
+
+
+def test_who_answers_with_data_does_not_acknowledge_at_once() -> None:
+    receiver = Receiver(Timers(), 0)
+    receiver.open_at(100)
+    receiver.note_train(1, 0, SECOND, 1)
+    receiver.note_data_sent(2)
+    receiver.accept(1, 2, None, 3)
+    assert not receiver.ack_now
+
+
+@pytest.mark.parametrize(
+    ("coalesce_ns", "packets", "spread_ns", "count", "ack_spread_ns"),
+    [
+        (0, 1, 0, 1, 0),
+        (0, 11, 1000, 5, 900),  # every second packet: the first ACK after the second
+        (100, 11, 100, 1, 0),  # one hand-over
+        (100, 11, 1000, 5, 900),  # slow: two packets come in twice the time
+        (1000, 101, 5000, 5, 4050),  # twenty at a time
+    ],
+)
+def test_the_acks_of_a_train(
+    coalesce_ns: int, packets: int, spread_ns: int, count: int, ack_spread_ns: int
+) -> None:
+    receiver = Receiver(Timers(), coalesce_ns)
+    receiver.open_at(0)
+    use_up_quick_acks(receiver)
+    receiver.note_train(packets, spread_ns, SECOND, 5)
+    receiver.accept(1, 1 + packets * 1000, None, 5)
+    ack = Segment(b"", 1, b"", 2, flags=ACK)
+    receiver.make_ack_train(ack)
+    assert ack.packets == count
+    assert ack.spread_ns == ack_spread_ns
+    assert ack.ack_step_bytes == (packets * 1000 // count if count > 1 else 0)
+
+
+def test_out_of_order_every_packet_is_acknowledged() -> None:
+    receiver = Receiver(Timers(), 0)
+    receiver.open_at(0)
+    receiver.note_train(10, 900, SECOND, 5)
+    receiver.accept(1001, 11_001, None, 5)
+    ack = Segment(b"", 1, b"", 2, flags=ACK)
+    receiver.make_ack_train(ack)
+    assert (ack.packets, ack.ack_step_bytes, ack.spread_ns) == (10, 0, 900)
+
+
 def test_sack_blocks_newest_first_and_duplicates_reported() -> None:
-    receiver = Receiver(Timers())
+    receiver = Receiver(Timers(), 0)
     receiver.open_at(0)
     receiver.accept(101, 201, None, 0)
     receiver.accept(301, 401, None, 0)

@@ -1,78 +1,143 @@
-"""How long a train may be, in flows of many rates and round trips."""
+"""How long a train may be, in flows of many rates and round trips, and when its packets leave."""
 
 from __future__ import annotations
 
-import pytest
-from tests.times import MS
+from dataclasses import replace
 
+from tests.times import MS, US
+
+from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.congestion.newreno import NewReno
-from mptcplab.stack.mptcp.trains import longest_train
+from mptcplab.stack.mptcp.trains import Cause, Trains
+from mptcplab.stack.path_managers import InitialOnly
+from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sender import Sender
 from mptcplab.stack.tcp.timers import Timers
-from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
+from mptcplab.wire.segment import Segment
 
 MSS = 1400
 MOST = 524_280
 AMPLE = 1 << 30
+OFFLOAD = StackConfig(NewReno, LowestRtt, InitialOnly)
+PACKETS = replace(OFFLOAD, offload=False)
 
 
-def train(
-    cwnd: int,
-    flight: int,
-    rtt_ns: int,
-    room: int = AMPLE,
-    window: int = AMPLE,
-    largest: int = AMPLE,
-    most: int = MOST,
-) -> int:
-    """A full train in congestion avoidance."""
-    rtt = RttEstimator()
-    if rtt_ns:
+class Flow:
+    """A subflow in congestion avoidance, with so much of its window in flight."""
+
+    def __init__(self, config: StackConfig, cwnd: int, flight: int, rtt_ns: int) -> None:
+        self.now_ns = 100 * MS
+        rtt = RttEstimator()
         rtt.add_sample(rtt_ns, 1)
-    control = NewReno(MSS, CongestionGroup())
-    control.cwnd_bytes = control.ssthresh_bytes = cwnd
-    return longest_train(Sender(0, rtt, control, Timers()), flight, room, window, largest, most, MS)
+        control = NewReno(MSS, CongestionGroup())
+        control.cwnd_bytes = control.ssthresh_bytes = cwnd
+        self.sender = Sender(0, rtt, control, Timers())
+        self.sender.snd_nxt = 1
+        self.flight = flight
+        if flight:
+            self.sender.record_new(1 + flight, None, 0, self.now_ns - rtt_ns)
+        self.cause = Cause()
+        self.trains = Trains(config, self.cause)
+
+    def room(self, window: int = AMPLE, largest: int = AMPLE, buffer: int = AMPLE) -> int:
+        return self.trains.room_bytes(
+            self.sender, self.flight, window, largest, buffer, MOST, self.now_ns
+        )
+
+    def send(self, packets: int, room: int = 0, acked: int = 0) -> Segment:
+        train = Segment(b"", 1, b"", 2, payload_bytes=packets * MSS, segment_size_bytes=MSS)
+        self.trains.note_sent(train, room * MSS, acked * MSS, self.now_ns)
+        return train
 
 
-def test_a_slow_flow_sends_what_leaves_in_a_millisecond() -> None:
-    assert train(100_000, 100_000, 10 * MS) == 12_000  # 1.2 times 10 MB/s
+def test_without_offload_a_packet_leaves_as_soon_as_it_may() -> None:
+    flow = Flow(PACKETS, 100 * MSS, 99 * MSS, MS)
+    assert flow.room() == MSS
+    assert flow.send(1).piece_packets == 0
 
 
-def test_a_train_has_two_segments_at_least() -> None:
-    assert train(4 * MSS, 4 * MSS, 100 * MS) == 2 * MSS
+def test_a_burst_is_what_leaves_in_a_millisecond() -> None:
+    assert Flow(OFFLOAD, 100_800, 0, 10 * MS).room() == 12_096 // MSS * MSS  # 1.2 times 10 MB/s
 
 
-def test_beyond_a_mapping_the_pace_is_that_of_what_is_in_flight() -> None:
-    assert train(5_000_000, 1_000_000, 8 * MS) == 150_000
-    assert train(5_000_000, 100_000, 8 * MS) == MAX_MAPPING_BYTES
+def test_a_burst_has_two_segments_at_least() -> None:
+    assert Flow(OFFLOAD, 4 * MSS, 0, 100 * MS).room() == 2 * MSS
 
 
-def test_a_train_is_short_against_the_congestion_window() -> None:
-    assert train(900_000, 800_000, MS // 2) == 300_000
-    assert train(150_000, 150_000, MS // 2) == MAX_MAPPING_BYTES
+def test_bursts_are_longer_on_short_paths() -> None:
+    """Linux's tcp_tso_rtt_log: the largest burst more below 512 us, half of it below 1,024 us."""
+    long = Flow(OFFLOAD, 10 * MSS, 0, 10 * MS).room()
+    assert Flow(OFFLOAD, 10 * MSS, 0, 700 * US).room() > long + 5 * MSS
+    assert Flow(OFFLOAD, 100 * MSS, 0, 400 * US).room() == 65_455 // MSS * MSS
 
 
-def test_a_train_is_short_against_the_window_of_the_peer() -> None:
-    assert train(900_000, 100_000, MS // 10, largest=600_000) == 200_000
+def test_a_burst_waits_for_a_third_of_the_window_while_acks_come() -> None:
+    flow = Flow(OFFLOAD, 30 * MSS, 21 * MSS, 700 * US)
+    flow.sender.last_send_ns = flow.now_ns - 500 * US
+    assert flow.room() == 0
+    flow.flight = 20 * MSS
+    assert flow.room() == 10 * MSS
 
 
-@pytest.mark.parametrize(
-    ("room", "expected"),
-    [(900_000, 300_000), (600_000, 200_000), (300_000, 100_000), (0, MAX_MAPPING_BYTES)],
-)
-def test_a_train_shrinks_with_what_is_left_of_the_window(room: int, expected: int) -> None:
-    assert train(900_000, 800_000, MS // 2, room, window=6_000_000, largest=6_400_000) == expected
+def test_a_burst_is_not_held_back_when_nothing_left_for_a_millisecond() -> None:
+    """Linux's tcp_tso_should_defer."""
+    flow = Flow(OFFLOAD, 30 * MSS, 25 * MSS, 700 * US)
+    flow.sender.last_send_ns = flow.now_ns - 1_100 * US
+    assert flow.room() == 5 * MSS
 
 
-@pytest.mark.parametrize(
-    ("room", "expected"), [(900_000, 300_000), (600_000, 200_000), (300_000, 150_000), (0, 150_000)]
-)
-def test_where_the_peer_does_not_read_it_shrinks_to_half(room: int, expected: int) -> None:
-    assert train(900_000, 800_000, MS // 2, room, window=900_000, largest=12_000_000) == expected
+def test_a_train_is_a_small_part_of_the_window() -> None:
+    config = replace(PACKETS, trains_per_window=10)
+    assert Flow(config, 100 * MSS, 0, 10 * MS).room() == 19 * MSS
+    assert Flow(config, 100 * MSS, 85 * MSS, 10 * MS).room() == 15 * MSS
+    assert Flow(config, 100 * MSS, 0, 10 * MS).room(largest=50 * MSS) == 9 * MSS
+    assert Flow(config, 100 * MSS, 0, 10 * MS).room(buffer=50 * MSS) == 9 * MSS
+    assert Flow(config, 15 * MSS, 0, 10 * MS).room() == MSS
+    assert Flow(config, 1_000_000 * MSS, 0, 10 * MS).room() <= MOST
 
 
-def test_nothing_is_longer_than_allowed() -> None:
-    assert train(9_000_000, 9_000_000, MS, most=MAX_MAPPING_BYTES) == MAX_MAPPING_BYTES
-    assert train(90_000_000, 9_000_000, MS) == MOST
+def test_what_waits_for_a_longer_train_leaves_when_it_would_have() -> None:
+    config = replace(PACKETS, trains_per_window=10)
+    flow = Flow(config, 100 * MSS, 95 * MSS, 10 * MS)
+    flow.cause.note(300 * US, flow.now_ns)
+    assert flow.room() == 0  # five of ten packets: the next acknowledgments will bring the others
+    flow.now_ns += 500 * US
+    flow.cause.note(300 * US, flow.now_ns)
+    flow.flight = 90 * MSS
+    assert flow.room() == 10 * MSS
+    train = flow.send(10, room=10, acked=5)
+    assert (train.spread_ns, train.late_ns) == (800 * US, 0)
+    assert train.piece_packets == 19
+
+
+def test_a_train_leaves_over_the_time_in_which_what_it_answers_came() -> None:
+    flow = Flow(replace(PACKETS, trains_per_window=10), 100 * MSS, 90 * MSS, 10 * MS)
+    flow.cause.note(300 * US, flow.now_ns)
+    assert flow.room() == 10 * MSS
+    assert flow.send(10, room=10, acked=10).spread_ns == 300 * US
+    flow.now_ns += 1
+    assert flow.send(10, room=10, acked=10).spread_ns == 0  # nothing came
+
+
+def test_the_packets_of_a_burst_leave_at_once() -> None:
+    flow = Flow(OFFLOAD, 30 * MSS, 0, 700 * US)
+    flow.cause.note(300 * US, flow.now_ns)
+    assert flow.room() == 30 * MSS
+    assert flow.send(30, room=30, acked=30).spread_ns == 0
+
+
+def test_a_burst_leaves_as_soon_as_there_is_room_for_it() -> None:
+    flow = Flow(OFFLOAD, 100 * MSS, 40 * MSS, 10 * MS)
+    flow.cause.note(300 * US, flow.now_ns)
+    flow.room()
+    # Thirty packets were acknowledged in 300 us, and ten more than were needed by the end.
+    assert flow.send(8, room=18, acked=30).late_ns == 100 * US
+    assert flow.send(8, room=8, acked=30).late_ns == 0
+
+
+def test_where_the_peer_does_not_read_a_whole_train_is_waited_for() -> None:
+    flow = Flow(replace(PACKETS, trains_per_window=10), 100 * MSS, 50 * MSS, 10 * MS)
+    flow.room(window=40 * MSS, largest=100 * MSS)
+    assert flow.trains.worthwhile_bytes == 10 * MSS

@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from mptcplab.network.topology import (
+    DEFAULT_RED,
     ETHERNET_HEADER_BYTES,
     VLAN_TAG_BYTES,
     Channel,
     Queue,
+    RedThresholds,
 )
 from mptcplab.scenario.errors import Path, Problems
 from mptcplab.scenario.schema.value_kinds import QueueLimit
@@ -76,7 +78,46 @@ def _channel(
         if rate_bps is None:
             problems.add(discipline_path, "the link has no rate, and so no queue", "a rate too")
         queue = replace(queue, discipline=discipline)
+    if discipline == "red" and rate_bps is not None:
+        lowest, lowest_path = value("red_min")
+        highest, highest_path = value("red_max")
+        probability, _ = value("red_probability")
+        amounts = (rate_bps, rtt_ns, common["mtu"] + FRAME_HEADER_BYTES)
+        upper = DEFAULT_RED.upper if highest is None else _part(highest, queue, amounts)
+        lower = upper / 3 if lowest is None else _part(lowest, queue, amounts)
+        if upper > 1:
+            problems.add(highest_path, "is beyond the limit of the queue", "a part of the queue")
+        if lower >= upper:
+            where = highest_path if lowest is None else lowest_path
+            problems.add(where, "leaves nothing between `red_min` and `red_max`", "a smaller value")
+        queue = replace(queue, red=RedThresholds(lower, upper, probability))
     return Channel(rate_bps, delay_ns, jitter_ns, loss, queue, overhead)
+
+
+def _part(thresholds: tuple[QueueLimit, ...], queue: Queue, amounts: tuple[int, int, int]) -> float:
+    """Return a threshold as a part of the queue's limit; the nearest of several."""
+    rate_bps, rtt_ns, frame_bytes = amounts
+    parts = []
+    for threshold in thresholds:
+        if threshold.unit == "packets" and queue.limit_packets is not None:
+            parts.append(threshold.amount / queue.limit_packets)
+            continue
+        size = _bytes_of(threshold, rate_bps, rtt_ns, frame_bytes)
+        if queue.limit_bytes is not None:
+            parts.append(size / queue.limit_bytes)
+        elif queue.limit_packets is not None:
+            parts.append(size / frame_bytes / queue.limit_packets)
+    return min(parts)
+
+
+def _bytes_of(limit: QueueLimit, rate_bps: int, rtt_ns: int, frame_bytes: int) -> float:
+    if limit.unit == "packets":
+        return limit.amount * frame_bytes
+    if limit.unit == "ns":
+        return bdp_bytes(rate_bps, int(limit.amount))
+    if limit.unit == "bdp":
+        return limit.amount * bdp_bytes(rate_bps, rtt_ns)
+    return limit.amount
 
 
 def _queue(
@@ -97,12 +138,8 @@ def _queue(
     packets = next((int(limit.amount) for limit in limits if limit.unit == "packets"), None)
     size = None
     for limit in limits:
-        if limit.unit == "bytes":
-            size = int(limit.amount)
-        elif limit.unit == "ns":
-            size = bdp_bytes(rate_bps, int(limit.amount))
-        elif limit.unit == "bdp":
-            size = int(limit.amount * bdp_bytes(rate_bps, rtt_ns))
+        if limit.unit != "packets":
+            size = int(_bytes_of(limit, rate_bps, rtt_ns, frame))
     if size is not None and size < frame:
         bdp = f" (rate {format_rate(rate_bps)}, RTT {format_duration(rtt_ns)})"
         problems.add(

@@ -254,10 +254,27 @@ _CHANNEL: dict[str, Key] = {
     ),
     "discipline": Key(
         value_kinds.choice("drop-tail", "red"),
-        "What the queue drops: packets that find it full (drop-tail), or some at random before, "
-        "from a sixth of the limit on (gentle random early detection).",
+        "What the queue drops: packets that find it full (drop-tail), or some at random before "
+        "(gentle random early detection).",
         "drop-tail",
         aliases=("qdisc", "queue_discipline", "aqm"),
+    ),
+    "red_min": Key(
+        value_kinds.QUEUE,
+        "With `red`, the average queue from which packets are dropped, in the units of `queue`.",
+        shown="a third of `red_max`",
+    ),
+    "red_max": Key(
+        value_kinds.QUEUE,
+        "With `red`, the average queue at which packets are dropped with `red_probability`; beyond "
+        "it the probability rises to 1 at twice that queue.",
+        shown="half of the limit",
+    ),
+    "red_probability": Key(
+        value_kinds.FRACTION,
+        "With `red`, the probability of a drop at `red_max`.",
+        0.1,
+        '"10%"',
     ),
     "overhead": Key(
         value_kinds.integer(0, 256),
@@ -553,6 +570,13 @@ SCENARIO = Section(
             '"1s"',
         ),
         "seed": Key(value_kinds.integer(0, 2**63 - 1), "Seed of all random numbers.", 1),
+        "trains": Key(
+            value_kinds.BOOLEAN,
+            "Whether a simulation follows packets of a large window in trains, as parts of the "
+            "window, which is faster; `false` follows each packet, to see that it makes no "
+            "difference. Runs that capture always do.",
+            True,
+        ),
         "repetitions": Key(
             value_kinds.integer(1, 1000),
             "How many runs `compare` and `goals` make of each variant, each with the next seed.",

@@ -44,7 +44,15 @@ def initial_window_bytes(mss_bytes: int) -> int:
 class AckSample:
     """What one ACK told the sender. The subflow may fill and pass the same object each time."""
 
-    __slots__ = ("acked_bytes", "in_flight_bytes", "in_recovery", "now_ns", "rtt_ns", "srtt_ns")
+    __slots__ = (
+        "acked_bytes",
+        "advanced",
+        "in_flight_bytes",
+        "in_recovery",
+        "now_ns",
+        "rtt_ns",
+        "srtt_ns",
+    )
 
     def __init__(
         self,
@@ -54,6 +62,7 @@ class AckSample:
         srtt_ns: int = 0,
         in_flight_bytes: int = 0,
         in_recovery: bool = False,
+        advanced: bool = True,
     ) -> None:
         self.now_ns: int = now_ns
         self.acked_bytes: int = acked_bytes
@@ -66,6 +75,8 @@ class AckSample:
         """Bytes still in flight after this ACK (RFC 6675 pipe)."""
         self.in_recovery: bool = in_recovery
         """Whether the subflow is in fast recovery after this ACK."""
+        self.advanced: bool = advanced
+        """Whether the cumulative acknowledgment moved on."""
 
 
 class CongestionGroup:
@@ -171,7 +182,8 @@ class CongestionControl(ABC):
         if ack.srtt_ns:
             self.srtt_ns = ack.srtt_ns
         self._count_round(ack)
-        if ack.in_recovery or not self.window_was_used():
+        # RFC 3042 section 2: limited transmit leaves the window as it is.
+        if ack.in_recovery or not ack.advanced or not self.window_was_used():
             return
         acked_bytes = ack.acked_bytes
         if self.cwnd_bytes < self.ssthresh_bytes:

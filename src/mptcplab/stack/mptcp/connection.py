@@ -35,6 +35,7 @@ from mptcplab.stack.mptcp.paths import Paths, subflow_path
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.session import Session
 from mptcplab.stack.mptcp.subflow import MAPPING_KNOWN, MptcpSubflow
+from mptcplab.stack.mptcp.trains import Cause
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
     CloseSubflow,
@@ -113,6 +114,7 @@ class Connection(Node):
     """One connection, MPTCP or plain TCP."""
 
     __slots__ = (
+        "_cause",
         "_host",
         "_next_subflow_id",
         "_outputs",
@@ -164,6 +166,7 @@ class Connection(Node):
             config.add_addr_timeout_ns,
         )
         self._next_subflow_id: i64 = 0
+        self._cause = Cause()
         self._report = Report()
         self._readable: tuple[Connection, events.Event] = (self, events.DataReadable())
         """Told for nearly every train, and always the same."""
@@ -181,6 +184,7 @@ class Connection(Node):
             if view.train_bytes > MAX_MAPPING_BYTES:
                 view.train_bytes = MAX_MAPPING_BYTES
             self.send.buffer.append(content if taken == len(content) else content[:taken])
+            self.send.note_written(taken)
             self.mark()
         return taken
 
@@ -189,6 +193,7 @@ class Connection(Node):
         taken = self._may_write(length)
         if taken:
             self.send.buffer.append_length(taken)
+            self.send.note_written(taken)
             self.mark()
         return taken
 
@@ -376,7 +381,12 @@ class Connection(Node):
             mss,
         )
         subflow = MptcpSubflow(
-            self._next_subflow_id, tcp, self.session, self.ending, self.inbound.buffer
+            self._next_subflow_id,
+            tcp,
+            self.session,
+            self.ending,
+            self.inbound.buffer,
+            self._cause,
         )
         self._next_subflow_id += 1
         self.subflows.append(subflow)
@@ -392,6 +402,8 @@ class Connection(Node):
         may be the connection's, then the text and the peer's FIN.
         """
         tcp = subflow.tcp
+        self._cause.note(segment.spread_ns, now_ns)
+        self.send.offered_bytes = -1
         if tcp.state is SYN_SENT:
             self._receive_in_syn_sent(subflow, segment, now_ns)
             return
@@ -710,12 +722,13 @@ class Connection(Node):
 
     def _advance_acked(self, offset: i64, now_ns: i64) -> None:
         send = self.send
+        released_bytes = offset - send.buffer.acked_offset
         send.acknowledge(offset)
         send.tune(self.usable)
         if self.session.mptcp and not self.session.tx_infinite:
             send.arm(self.usable, now_ns)
-        if send.write_short and send.room_bytes() * 3 >= send.size_bytes:
-            send.write_short = False
+        segment_bytes = self.subflows[0].tcp.sender.mss_bytes if self.subflows else 0
+        if send.write_short and send.offers_room(released_bytes, segment_bytes):
             self._emit(events.DataWritable())
         if send.finished and send.all_acked():
             self._advance_ending(now_ns)

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 MAX_PERSIST_BACKOFF: Final = 10
 """Doublings of the interval between window probes, which the longest RTO limits as well."""
 
+WRITABLE_DIVISOR: Final = 3
+"""The part of the send buffer that is free when an application that waits is told (Linux's
+sk_stream_min_wspace: half of what is used)."""
+
 MAX_DATA_BACKOFF: Final = 6
 """Doublings of the data-level retransmission timer."""
 
@@ -55,6 +59,7 @@ class DataSender:
         "finished",
         "largest_window",
         "last_train_bytes",
+        "offered_bytes",
         "outstanding",
         "persist_backoff",
         "persist_ns",
@@ -95,6 +100,8 @@ class DataSender:
         """Data-level timeouts in a row with nothing but the DATA_FIN unacknowledged."""
         self.write_short: bool = False
         """A write found no room; the application waits to be told."""
+        self.offered_bytes: i64 = -1
+        """What of the room the application is to see, after it was told of room; -1 for all."""
         self.reinjected_bytes: i64 = 0
         self.last_train_bytes: i64 = 0
         """How long the train was that left last."""
@@ -121,9 +128,34 @@ class DataSender:
     def room_bytes(self) -> i64:
         """Return how much the application may write now."""
         room = self.size_bytes - self.buffer.held_bytes()
+        if 0 <= self.offered_bytes < room:
+            return self.offered_bytes
         if room < 0:
             return 0
         return room
+
+    def note_written(self, size_bytes: i64) -> None:
+        """The application wrote so much."""
+        if self.offered_bytes >= 0:
+            self.offered_bytes -= size_bytes
+
+    def offers_room(self, released_bytes: i64, segment_bytes: i64) -> bool:
+        """Say whether to tell an application that waits: a third is free (sk_stream_is_writeable).
+
+        An ACK train releases ``released_bytes`` one after another, and the application writes as
+        soon as there is enough, which is a segment more than just enough: it does not see what
+        came after that.
+        """
+        self.offered_bytes = -1
+        room = self.room_bytes()
+        enough = self.size_bytes // WRITABLE_DIVISOR
+        if room < enough:
+            return False
+        if self.config.trains_per_window > 0:
+            before = room - released_bytes
+            self.offered_bytes = (before if before > enough else enough) + segment_bytes
+        self.write_short = False
+        return True
 
     def tune(self, subflows: list[MptcpSubflow]) -> None:
         """Let the buffer hold twice what all windows take (Linux's tcp_sndbuf_expand)."""
@@ -304,8 +336,8 @@ class DataSender:
             return None
         subflow.refresh_view(
             self.window_end - self.buffer.acked_offset,
-            self.window_end - self.sent_offset,
             self.largest_window,
+            self.size_bytes,
             self.view.train_bytes,
             now_ns,
         )
@@ -471,8 +503,8 @@ class DataSender:
         for subflow in usable:
             subflow.refresh_view(
                 window_end - acked_offset,
-                window_end - self.sent_offset,
                 self.largest_window,
+                self.size_bytes,
                 view.train_bytes,
                 now_ns,
             )

@@ -22,7 +22,7 @@ from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.mptcp.mode import OFFERED
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.session import Session
-from mptcplab.stack.mptcp.trains import longest_train, reader_bound
+from mptcplab.stack.mptcp.trains import Cause, Trains
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.reassembly import Chunk
 from mptcplab.stack.schedulers.base import SubflowView
@@ -66,7 +66,6 @@ class MptcpSubflow:
         "_opening_options",
         "_receive_buffer",
         "_session",
-        "_train_time_ns",
         "backlog",
         "backup_local",
         "backup_remote",
@@ -82,6 +81,7 @@ class MptcpSubflow:
         "saw_data_ack",
         "subflow_id",
         "tcp",
+        "trains",
         "tx_delta",
         "view",
     )
@@ -93,6 +93,7 @@ class MptcpSubflow:
         session: Session,
         ending: Ending,
         receive_buffer: ReceiveBuffer,
+        cause: Cause,
     ) -> None:
         self.tcp: ControlBlock = tcp
         self._session: Session = session
@@ -125,7 +126,7 @@ class MptcpSubflow:
         """What our RST is to say."""
         self.reset_reason: i64 = -1
         """Code of the MP_TCPRST that closed it, -1 for none."""
-        self._train_time_ns: i64 = tcp.config.train_time_ns
+        self.trains = Trains(tcp.config, cause)
         self._opening_options: tuple[MptcpOption, ...] = ()
         """What our ACKs say until the peer is known to have seen the third packet."""
 
@@ -155,15 +156,15 @@ class MptcpSubflow:
     def refresh_view(
         self,
         window_bytes: i64,
-        window_room_bytes: i64,
         largest_window_bytes: i64,
+        buffer_bytes: i64,
         train_bytes: i64,
         now_ns: i64,
     ) -> None:
         """Bring the scheduler's view up to date.
 
-        ``window_bytes`` is the peer's window beyond what it acknowledged, ``window_room_bytes``
-        what is left of it, ``largest_window_bytes`` the widest it has been.
+        ``window_bytes`` is the peer's window beyond what it acknowledged, ``largest_window_bytes``
+        the widest it has been, ``buffer_bytes`` the size of the send buffer.
         """
         view = self.view
         sender = self.tcp.sender
@@ -173,66 +174,23 @@ class MptcpSubflow:
         view.in_recovery = sender.in_recovery
         view.timed_out = sender.in_loss
         view.rttvar_ns = sender.rtt.rttvar_ns
+        view.worthwhile_bytes = 0
         if sender.pacing.enabled and sender.pacing.holds(now_ns):
             view.train_room_bytes = 0
         else:
-            view.train_room_bytes = self._room_bytes(
+            view.train_room_bytes = self.trains.room_bytes(
+                sender,
                 in_flight_bytes,
                 window_bytes,
-                window_room_bytes,
                 largest_window_bytes,
+                buffer_bytes,
                 train_bytes,
                 now_ns,
             )
+            view.worthwhile_bytes = self.trains.worthwhile_bytes
         view.queued_bytes = queued_bytes
         # Linux's tcp_sndbuf_expand: a send buffer of two windows.
         view.queue_room_bytes = 2 * sender.congestion.cwnd_bytes - in_flight_bytes - queued_bytes
-
-    def _room_bytes(
-        self,
-        in_flight_bytes: i64,
-        window_bytes: i64,
-        window_room_bytes: i64,
-        largest_window_bytes: i64,
-        train_bytes: i64,
-        now_ns: i64,
-    ) -> i64:
-        """Return what one train may hold now; 0 to wait for a better filled one.
-
-        As Linux's tcp_tso_should_defer: with an ACK to come soon (the oldest data are out for
-        half a round trip), a third of the window or a whole train is waited for, so that trains
-        do not crumble; ``view.worthwhile_bytes`` says so for the peer's window, which is shared,
-        where it opens in the steps in which the peer reads.
-        """
-        sender = self.tcp.sender
-        congestion = sender.congestion
-        cwnd: i64 = congestion.cwnd_bytes
-        room = cwnd - in_flight_bytes
-        target: i64 = sender.mss_bytes
-        if room >= target:  # else it is short of any train, however long that may be
-            target = longest_train(
-                sender,
-                in_flight_bytes,
-                window_room_bytes,
-                window_bytes,
-                largest_window_bytes,
-                train_bytes,
-                self._train_time_ns,
-            )
-        self.view.worthwhile_bytes = 0
-        if in_flight_bytes > 0 and not sender.in_recovery:
-            oldest = sender.queue.first()
-            if oldest is not None and now_ns - oldest.sent_ns >= sender.rtt.srtt_ns >> 1:
-                if reader_bound(window_bytes, largest_window_bytes):
-                    self.view.worthwhile_bytes = target
-                if room < target and room * 3 < cwnd:
-                    congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
-                    return 0
-        if room >= target:
-            return target
-        if room < 0:
-            return 0
-        return room
 
     # Handshake.
 
@@ -310,7 +268,13 @@ class MptcpSubflow:
         )
         if record.syn:
             return tcp.make_syn(window, self._syn_options(), now_ns)
-        return tcp.make_train(record, window, self._data_options(record), now_ns)
+        train = tcp.make_train(record, window, self._data_options(record), now_ns)
+        sender = tcp.sender
+        room_bytes = sender.congestion.cwnd_bytes - sender.in_flight_bytes() + train.payload_bytes
+        self.trains.note_sent(train, room_bytes, sender.queue.delivered_bytes, now_ns)
+        record.sent_ns -= train.late_ns
+        record.spread_ns = train.spread_ns
+        return train
 
     def make_ack(self, now_ns: i64, options: tuple[MptcpOption, ...] | None = None) -> Segment:
         """Return an ACK without payload; ``options`` replace its usual MPTCP options."""

@@ -1,26 +1,58 @@
-"""How long a train may be: sized to the pace, as hosts with segmentation offload do it."""
+"""How long trains are, and when their packets leave.
+
+Two things make a sender put packets together. A host with segmentation offload hands its interface
+bursts, sized as Linux does it (tcp_tso_autosize, tcp_tso_should_defer). And a simulation need not
+look at each packet: where a window is large, a train stands for packets that leave one after
+another, as the acknowledgments for them came (``Segment.spread_ns``). That is how finely a run
+looks, and changes nothing in what it sees; so such a train is a small part of the window.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.stack.config import StackConfig
 from mptcplab.stack.tcp.pacing import AVOIDANCE_PERCENT, SLOW_START_PERCENT
 from mptcplab.stack.tcp.sender import Sender
-from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
+from mptcplab.wire.segment import MAX_TRAIN_BYTES, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-WINDOW_DIVISOR: Final = 3
-"""A train longer than one mapping is no larger than this part of the congestion window, which is
-what the path is known to hold, so that it is short against the queue and ACKs keep coming all
-through it; of the largest window of the peer; and of what that window still has room for, which
-subflows share (Linux's tcp_tso_win_divisor is a third of both windows)."""
+BURST_NS: Final = 1_000_000
+"""A burst holds what leaves in this time at the pacing rate (tcp_tso_autosize: sk_pacing_shift 10,
+about a millisecond)."""
 
-READER_DIVISOR: Final = 2
-"""Where the peer's application is what holds the sender back, a train need not shrink with the room
-that is left, but has this part of its length: there it comes back as the step in which the window
-opens, since hosts read as much at once as a train brings."""
+BURST_RTT_SHIFT: Final = 9
+"""On short paths, a burst holds more: the largest one, halved for each 512 microseconds of the
+least round trip (Linux's tcp_tso_rtt_log)."""
+
+BURST_DIVISOR: Final = 3
+"""A burst is worth sending from this part of the window on (Linux's tcp_tso_win_divisor)."""
+
+DEFER_NS: Final = 1_000_000
+"""A burst is deferred only while the last one left less than this ago (tcp_tso_should_defer)."""
+
+MICROSECOND_NS: Final = 1_000
+
+
+class Cause:
+    """What a connection acts upon: a train that has come, over some time, or something at once."""
+
+    __slots__ = ("_at_ns", "_since_ns")
+
+    def __init__(self) -> None:
+        self._at_ns: i64 = -1
+        self._since_ns: i64 = 0
+
+    def note(self, spread_ns: i64, now_ns: i64) -> None:
+        """A train has come of which the first packet came ``spread_ns`` ago."""
+        self._at_ns = now_ns
+        self._since_ns = now_ns - spread_ns
+
+    def since_ns(self, now_ns: i64) -> i64:
+        """Return when what is at hand began."""
+        return self._since_ns if self._at_ns == now_ns else now_ns
 
 
 def reader_bound(window_bytes: i64, largest_window_bytes: i64) -> bool:
@@ -32,55 +64,149 @@ def reader_bound(window_bytes: i64, largest_window_bytes: i64) -> bool:
     return 2 * window_bytes < largest_window_bytes
 
 
-def longest_train(
-    sender: Sender,
-    in_flight_bytes: i64,
-    window_room_bytes: i64,
-    window_bytes: i64,
-    largest_window_bytes: i64,
-    most_bytes: i64,
-    train_time_ns: i64,
-) -> i64:
-    """Return how much a full train holds now, at most ``most_bytes`` and at least one segment.
+class Trains:
+    """The trains of one subflow."""
 
-    As Linux's tcp_tso_autosize: what leaves in ``train_time_ns`` at the pacing rate (as
-    tcp_update_pacing_rate has it, whether or not there is pacing), at least two segments; 0 for no
-    such bound. A train of several mappings goes by the rate that there is: by what is in flight,
-    which the peer's window or the application may hold far below the congestion window.
-    ``window_bytes`` is the window that the peer offers, ``largest_window_bytes`` the widest it has
-    been, ``window_room_bytes`` what is left of it.
-    """
-    congestion = sender.congestion
-    cwnd: i64 = congestion.cwnd_bytes
-    srtt_ns: i64 = sender.rtt.srtt_ns
-    mss = sender.mss_bytes
-    target = most_bytes
-    paced_by_time = train_time_ns > 0 and srtt_ns > 0
-    if target > MAX_MAPPING_BYTES:
-        longest = cwnd if cwnd < largest_window_bytes else largest_window_bytes
-        longest = longest // WINDOW_DIVISOR
-        if paced_by_time:
-            pace = AVOIDANCE_PERCENT * in_flight_bytes * train_time_ns // (srtt_ns * 100)
-            if pace < longest:
-                longest = pace
-        share = window_room_bytes // WINDOW_DIVISOR
-        if share < longest:
-            if reader_bound(window_bytes, largest_window_bytes):
-                least = longest // READER_DIVISOR
-                if share < least:
-                    share = least
-            longest = share
-        if longest > MAX_MAPPING_BYTES:
-            # What is in flight is less than the congestion window: so is its pace.
-            return longest if longest < target else target
-        target = MAX_MAPPING_BYTES
-    if paced_by_time:
-        percent: i64 = AVOIDANCE_PERCENT
-        if cwnd < congestion.ssthresh_bytes:
-            percent = SLOW_START_PERCENT
-        paced = percent * cwnd * train_time_ns // (srtt_ns * 100)
-        if paced < 2 * mss:
-            paced = 2 * mss
-        if paced < target:
-            target = paced
-    return target if target > mss else mss
+    __slots__ = (
+        "_burst_bytes",
+        "_cause",
+        "_held_since_ns",
+        "_offload",
+        "_part_bytes",
+        "_parts",
+        "_sent_ns",
+        "worthwhile_bytes",
+    )
+
+    def __init__(self, config: StackConfig, cause: Cause) -> None:
+        self._offload: bool = config.offload
+        self._parts: i64 = config.trains_per_window
+        self._cause: Cause = cause
+        self._burst_bytes: i64 = 0
+        """What the interface takes at once; 0 without offload, where that is a packet."""
+        self._part_bytes: i64 = 0
+        """What a train of packets that leave one after another holds."""
+        self._held_since_ns: i64 = -1
+        """When what is held back for a longer train could have left; -1 for nothing."""
+        self._sent_ns: i64 = -1
+        """When the last train left."""
+        self.worthwhile_bytes: i64 = 0
+        """The least room in the peer's window that is to be used now; see ``SubflowView``."""
+
+    def room_bytes(
+        self,
+        sender: Sender,
+        in_flight_bytes: i64,
+        window_bytes: i64,
+        largest_window_bytes: i64,
+        buffer_bytes: i64,
+        most_bytes: i64,
+        now_ns: i64,
+    ) -> i64:
+        """Return what one train may hold now, at most ``most_bytes``; 0 to wait for a longer one.
+
+        ``window_bytes`` is the window that the peer offers, ``largest_window_bytes`` the widest it
+        has been, ``buffer_bytes`` the size of our send buffer.
+        """
+        congestion = sender.congestion
+        cwnd: i64 = congestion.cwnd_bytes
+        mss = sender.mss_bytes
+        room = cwnd - in_flight_bytes
+        self.worthwhile_bytes = 0
+        if room < mss:  # short of any train
+            self._part_bytes = self._burst_bytes = least = most = mss
+        else:
+            window = cwnd if cwnd < largest_window_bytes else largest_window_bytes
+            if buffer_bytes < window:
+                window = buffer_bytes
+            self._size(sender, cwnd, window, most_bytes)
+            least = self._part_bytes
+            most = 2 * least - mss  # what remains of the room is a train, or leaves with this one
+            if self._burst_bytes > least:
+                most = least = self._burst_bytes
+        if in_flight_bytes > 0 and not sender.in_recovery:
+            oldest = sender.queue.first()
+            # An acknowledgment will come soon.
+            if oldest is not None and now_ns - oldest.sent_ns >= sender.rtt.srtt_ns >> 1:
+                if reader_bound(window_bytes, largest_window_bytes):
+                    self.worthwhile_bytes = least
+                if room < least and self._defers(sender, room, cwnd, now_ns):
+                    congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
+                    return 0
+        if room >= most:
+            return most
+        if room < 0:
+            return 0
+        return room
+
+    def _defers(self, sender: Sender, room: i64, cwnd: i64, now_ns: i64) -> bool:
+        """Say whether to wait for more room; what then leaves late is told as having left before.
+
+        A burst is really late: as Linux has it (tcp_tso_should_defer).
+        """
+        if room <= 0:
+            return True
+        if self._burst_bytes > self._part_bytes:
+            return room * BURST_DIVISOR < cwnd and now_ns - sender.last_send_ns <= DEFER_NS
+        if self._held_since_ns < 0:
+            since_ns = now_ns if self._sent_ns == now_ns else self._cause.since_ns(now_ns)
+            self._held_since_ns = since_ns
+        return True
+
+    def _size(self, sender: Sender, cwnd: i64, window: i64, most_bytes: i64) -> None:
+        """Work out how long bursts and trains are."""
+        mss = sender.mss_bytes
+        part = mss
+        if self._parts > 0:
+            part = window // self._parts
+            if part > most_bytes // 2:
+                part = most_bytes // 2
+            part -= part % mss
+            if part < mss:
+                part = mss
+        self._part_bytes = part
+        if not self._offload:
+            self._burst_bytes = mss
+            return
+        burst: i64 = MAX_TRAIN_BYTES if most_bytes > MAX_TRAIN_BYTES else most_bytes
+        srtt_ns = sender.rtt.srtt_ns
+        if srtt_ns > 0:
+            percent: i64 = AVOIDANCE_PERCENT
+            if cwnd < sender.congestion.ssthresh_bytes:
+                percent = SLOW_START_PERCENT
+            paced = percent * cwnd * BURST_NS // (srtt_ns * 100)
+            halvings = sender.rtt.min_rtt_ns // MICROSECOND_NS >> BURST_RTT_SHIFT
+            if halvings < 17:
+                paced += MAX_TRAIN_BYTES >> halvings
+            if paced < burst:
+                burst = paced
+        if burst < 2 * mss:
+            burst = 2 * mss if 2 * mss < most_bytes else most_bytes
+        self._burst_bytes = burst - burst % mss if burst > mss else mss
+
+    def note_sent(self, train: Segment, room_bytes: i64, acked_bytes: i64, now_ns: i64) -> None:
+        """A train leaves: say over what time its packets do.
+
+        With this train the window has room for ``room_bytes``, after ``acked_bytes`` of it were
+        acknowledged. A burst leaves as soon as there is room for it.
+        """
+        since_ns = self._held_since_ns
+        if since_ns < 0:
+            since_ns = self._cause.since_ns(now_ns)
+        self._held_since_ns = -1
+        self._sent_ns = now_ns
+        train.piece_packets = self._piece_packets(train.segment_size_bytes)
+        if not self._offload or train.payload_bytes > self._burst_bytes:
+            train.spread_ns = now_ns - since_ns
+        elif acked_bytes > 0 and room_bytes > train.payload_bytes:
+            early_bytes = room_bytes - train.payload_bytes
+            if early_bytes > acked_bytes:
+                early_bytes = acked_bytes
+            train.late_ns = (now_ns - since_ns) * early_bytes // acked_bytes
+
+    def _piece_packets(self, mss_bytes: i64) -> i64:
+        """Return how many packets may travel together for all that the run wants to see."""
+        if self._parts == 0 or mss_bytes == 0:
+            return 0
+        packets = (2 * self._part_bytes - mss_bytes) // mss_bytes
+        return packets if packets > 1 else 1

@@ -124,7 +124,7 @@ class ControlBlock:
         self.remote: bytes = remote
         self.remote_port: i64 = remote_port
         self.sender: Sender = sender
-        self.receiver = Receiver(timers)
+        self.receiver = Receiver(timers, config.receive_coalescing_ns)
         self.timers: Timers = timers
         self.timestamps = Timestamps(config.timestamps, ts_offset)
         self.keepalive = Keepalive(
@@ -274,6 +274,8 @@ class ControlBlock:
         if ts_val is not None and ts_val != timestamps.recent and seq <= receiver.last_ack_sent:
             timestamps.note(ts_val, now_ns)  # RFC 7323 section 5.3, R3: R1 and R2 have passed it
         self.last_receive_ns = now_ns
+        if size:
+            receiver.note_train(segment.packets, segment.spread_ns, self.sender.rtt.rto_ns, now_ns)
         if self.state is SYN_RECEIVED:
             if self.sender.unwrap(segment.ack) == 1:
                 return THIRD_ACK
@@ -340,7 +342,8 @@ class ControlBlock:
                 echoed_ns = self.timestamps.echoed_ns(segment, now_ns)
             if ack < snd_una:
                 ack = snd_una
-            sender.handle_ack(ack, blocks, echoed_ns, duplicate, now_ns)
+            duplicates = segment.ack_count if duplicate else 0
+            sender.handle_ack(ack, blocks, echoed_ns, duplicates, now_ns)
             if ack > snd_una:
                 report.acked = True
                 if self.fin_seq >= 0 and ack > self.fin_seq:
@@ -547,6 +550,8 @@ class ControlBlock:
         )
         if self.timestamps.enabled:
             self.timestamps.stamp(segment, now_ns)
+        if size > 0:
+            receiver.note_data_sent(now_ns)
         receiver.ack_sent()
         return segment
 
@@ -571,6 +576,7 @@ class ControlBlock:
             room = MAX_OPTION_BYTES - segment.option_bytes
             if room >= 12:
                 segment.sack = receiver.sack_blocks((room - 2) >> 3)
+        receiver.make_ack_train(segment)
         receiver.ack_sent()
         return segment
 

@@ -12,6 +12,7 @@ from mptcplab.seq import SEQ32_MASK, unwrap32
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.reassembly import Chunk, Reassembly
 from mptcplab.stack.tcp.timers import Timers
+from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -22,13 +23,23 @@ DELAYED_ACK_NS: Final = 40_000_000
 ACK_EVERY_SEGMENTS: Final = 2
 """RFC 5681 section 4.2: an ACK for at least every second full-sized segment."""
 
+MAX_QUICK_ACKS: Final = 16
+"""Linux's TCP_MAX_QUICKACKS: so many segments are acknowledged one by one when data begin to come,
+while the peer's window is small."""
+
 
 class Receiver:
     """Receive state of one subflow."""
 
     __slots__ = (
+        "_ack_span_bytes",
+        "_coalesce_ns",
+        "_last_data_ns",
+        "_quick_acks",
         "_ranges",
         "_timers",
+        "_train_packets",
+        "_train_spread_ns",
         "_unacked_bytes",
         "ack_now",
         "duplicate_bytes",
@@ -42,8 +53,19 @@ class Receiver:
         "received_bytes",
     )
 
-    def __init__(self, timers: Timers) -> None:
+    def __init__(self, timers: Timers, coalesce_ns: i64) -> None:
         self._timers: Timers = timers
+        self._coalesce_ns: i64 = coalesce_ns
+        """How long the interface collects packets before it hands them over together; 0: never."""
+        self._quick_acks: i64 = MAX_QUICK_ACKS
+        """Segments that are still to be acknowledged at once."""
+        self._last_data_ns: i64 = 0
+        """When the last text came."""
+        self._train_packets: i64 = 1
+        self._train_spread_ns: i64 = 0
+        """How many packets the text at hand is, and over what time they came."""
+        self._ack_span_bytes: i64 = 0
+        """How much of the text at hand came in order; 0 where its ACKs all say the same."""
         self.irs: i64 = 0
         """The peer's initial sequence number, as on the wire."""
         self.rcv_nxt: i64 = 0
@@ -71,6 +93,20 @@ class Receiver:
         """Return the relative form of the peer's sequence number ``seq``."""
         return unwrap32(seq - self.irs, self.rcv_nxt)
 
+    def note_train(self, packets: i64, spread_ns: i64, rto_ns: i64, now_ns: i64) -> None:
+        """Text comes, in so many packets; the first came ``spread_ns`` before the last."""
+        self._train_packets = packets
+        self._train_spread_ns = spread_ns
+        self._ack_span_bytes = 0
+        if now_ns - self._last_data_ns > rto_ns:
+            self._quick_acks = MAX_QUICK_ACKS  # tcp_event_data_recv: the sender starts anew
+        self._last_data_ns = now_ns
+
+    def note_data_sent(self, now_ns: i64) -> None:
+        """We answer with data, which carry ACKs themselves (Linux's pingpong mode)."""
+        if self._last_data_ns and now_ns - self._last_data_ns < DELAYED_ACK_NS:
+            self._quick_acks = 0
+
     def accept(self, seq: i64, end: i64, payload: bytes | None, now_ns: i64) -> list[Chunk] | None:
         """Take payload in, the part at or after ``rcv_nxt``; return what is now in order.
 
@@ -83,7 +119,8 @@ class Receiver:
             self.received_bytes += size
             self.rcv_nxt = end
             self._unacked_bytes += size
-            if self._unacked_bytes >= ACK_EVERY_SEGMENTS * self.mss_bytes:
+            self._ack_span_bytes = size
+            if self._quick_acks > 0 or self._unacked_bytes >= ACK_EVERY_SEGMENTS * self.mss_bytes:
                 self.ack_now = True
             elif self._timers.delayed_ack_ns == NEVER_NS:
                 self._timers.delayed_ack_ns = now_ns + DELAYED_ACK_NS
@@ -139,8 +176,36 @@ class Receiver:
         """Say whether there is something for a SACK option."""
         return bool(self._ranges) or self.duplicate_range is not None
 
+    def make_ack_train(self, ack: Segment) -> None:
+        """Let an ACK stand for all those that the packets at hand give rise to.
+
+        With offload, one for what the interface hands over together (Linux acknowledges it at
+        once if it is two segments), else one for every second packet; for every one while they
+        come out of order (RFC 5681 section 4.2), or are the first ones.
+        """
+        packets = self._train_packets
+        spread_ns = self._train_spread_ns
+        if packets <= 1 or (self._coalesce_ns > 0 and spread_ns <= self._coalesce_ns):
+            return
+        each = ACK_EVERY_SEGMENTS
+        if self._ack_span_bytes == 0 or self._quick_acks >= packets:
+            each = 1
+        if self._coalesce_ns > 0:
+            together = packets * self._coalesce_ns // spread_ns
+            if each < together:
+                each = together
+        count = packets // each
+        if count <= 1:
+            return
+        ack.ack_count = count
+        ack.ack_step_bytes = self._ack_span_bytes // count
+        ack.spread_ns = spread_ns * (packets - each) // (packets - 1)
+
     def ack_sent(self) -> None:
         """An acknowledgment of everything up to ``rcv_nxt`` leaves."""
+        if self._quick_acks > 0:
+            self._quick_acks -= self._train_packets
+        self._train_packets = 1
         self.ack_now = False
         self._timers.delayed_ack_ns = NEVER_NS
         self._unacked_bytes = 0

@@ -238,14 +238,14 @@ class Sender:
         ack: i64,
         blocks: list[tuple[int, int]],
         echoed_sent_ns: i64,
-        duplicate: bool,
+        duplicates: i64,
         now_ns: i64,
     ) -> None:
         """Take in an acceptable ACK (``snd_una <= ack <= snd_nxt``).
 
         ``blocks`` are SACK blocks in relative numbers, ``echoed_sent_ns`` the time our echoed
-        timestamp stands for (-1 for none), ``duplicate`` whether the ACK is a duplicate in the
-        sense of RFC 5681 section 2.
+        timestamp stands for (-1 for none), ``duplicates`` for how many duplicates in the sense of
+        RFC 5681 section 2 the ACK stands.
         """
         queue = self.queue
         timers = self.timers
@@ -265,13 +265,13 @@ class Sender:
         rtt_ns = self._take_rtt(progress, echoed_sent_ns, now_ns)
         if self.in_recovery or self.in_loss:
             self._while_recovering(ack, progress, echoed_sent_ns, now_ns)
-        if duplicate and not self.sack_enabled:
-            self.dupacks += 1
+        if duplicates and not self.sack_enabled:
+            self.dupacks += duplicates
             if self.dupacks >= DUP_THRESHOLD and not self.in_recovery and not self.in_loss:
                 self._mark_head_lost()
                 self._enter_recovery(flight_size, now_ns)
-        if self._tlp.end >= 0 and (progress or duplicate):
-            self._settle_probe(ack, flight_size, duplicate, now_ns)
+        if self._tlp.end >= 0 and (progress or duplicates):
+            self._settle_probe(ack, flight_size, duplicates > 0, now_ns)
         if queue.sacked_bytes or queue.lost_bytes or queue.retransmitted_bytes:
             self.detect_losses(flight_size, now_ns)
         if queue.delivered_bytes > 0:
@@ -282,6 +282,7 @@ class Sender:
             sample.srtt_ns = self.rtt.srtt_ns
             sample.in_flight_bytes = self.in_flight_bytes()
             sample.in_recovery = self.in_recovery
+            sample.advanced = progress
             self.congestion.on_ack(sample)
             if queue.out_bytes:
                 timers.rto_ns = now_ns + self.rtt.rto_ns

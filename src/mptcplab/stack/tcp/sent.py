@@ -42,6 +42,7 @@ class Sent:
         "sends",
         "sent_ns",
         "seq",
+        "spread_ns",
         "syn",
         "timed",
     )
@@ -51,7 +52,9 @@ class Sent:
         self.end: i64 = end
         self.payload: bytes | None = payload
         self.sent_ns: i64 = sent_ns
-        """When it last left."""
+        """When it last left, its last packet if it is a train."""
+        self.spread_ns: i64 = 0
+        """How long before that the first packet left."""
         self.sends: i64 = 1
         self.sacked: bool = False
         self.lost: bool = False
@@ -78,6 +81,10 @@ class Sent:
         if payload is not None:
             payload = payload[seq - self.seq : end - self.seq]
         part = Sent(seq, end, payload, self.sent_ns)
+        if self.spread_ns > 0:
+            size = self.end - self.seq
+            part.sent_ns -= self.spread_ns * (self.end - end) // size
+            part.spread_ns = self.spread_ns * (end - seq) // size
         part.sends = self.sends
         part.sacked = self.sacked
         part.lost = self.lost
@@ -92,12 +99,18 @@ class Sent:
         """Drop everything before ``seq``."""
         if self.payload is not None:
             self.payload = self.payload[seq - self.seq :]
+        if self.spread_ns > 0:
+            self.spread_ns = self.spread_ns * (self.end - seq) // (self.end - self.seq)
         self.seq = seq
 
     def keep_to(self, end: i64) -> None:
         """Drop everything from ``end`` on."""
         if self.payload is not None:
             self.payload = self.payload[: end - self.seq]
+        if self.spread_ns > 0:
+            size = self.end - self.seq
+            self.sent_ns -= self.spread_ns * (self.end - end) // size
+            self.spread_ns = self.spread_ns * (end - self.seq) // size
         self.end = end
 
 

@@ -1,0 +1,265 @@
+"""Whether trains change what a simulation sees: runs with them against runs of each packet.
+
+A grid of rates, round trips, queues, losses and connections, for hosts with and without offload.
+For each case the goodput, the share of the first connection or subflow, and the round trip, with
+trains and packet by packet, over the same seeds, round trips differing by a few thousandths: the
+mean difference in percent, and half of its 95 % interval. A case passes where the difference is at
+most 2 % or not beyond the interval.
+
+    python bench/bundling.py [--cases N] [--seed S] [--seeds K] [--packets P] [--only TEXT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from statistics import mean, stdev
+
+from mptcplab.results.observer import Silent
+from mptcplab.results.run import Run
+from mptcplab.scenario import load
+from mptcplab.simulated import testbed
+
+RATES = ("10Mb/s", "100Mb/s", "1Gb/s", "10Gb/s")
+ROUND_TRIPS_MS = (0.1, 1.0, 10.0, 50.0, 200.0)
+QUEUES_BDP = (0.25, 1.0, 4.0)
+DISCIPLINES = ("drop-tail", "red")
+LOSSES = ("0", "0.01%", "0.1%", "1%")
+OFFLOADS = ("false", "true")
+MIXES = ("1 tcp", "2 tcp", "1 mptcp over 2", "1 mptcp over 8", "1 mptcp over 2 and 1 tcp")
+
+TOLERANCE = 0.02
+T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 9: 2.262}
+"""Student's t, two-sided 95 %, by degrees of freedom."""
+BITS_PER_PACKET = 12_304
+NUMBERS_OF_PREFIXES = {"Mb/s": 1e6, "Gb/s": 1e9}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One set-up; ``duration_s`` follows from how many packets a run may have."""
+
+    rate: str
+    rtt_ms: float
+    queue_bdp: float
+    discipline: str
+    loss: str
+    mix: str
+    offload: str
+
+    @property
+    def rate_bps(self) -> float:
+        """The rate of each link."""
+        return float(self.rate[:-4]) * NUMBERS_OF_PREFIXES[self.rate[-4:]]
+
+    @property
+    def links(self) -> int:
+        """How many links there are."""
+        return int(self.mix.split()[3]) if "over" in self.mix else 1
+
+    def duration_s(self, packets: int) -> float:
+        """How long a run is: 300 round trips and 2 s, as far as so many packets go."""
+        return min(max(0.3 * self.rtt_ms, 2.0), self._longest_s(packets))
+
+    def is_long_enough(self, packets: int) -> bool:
+        """Whether so many packets go for 50 round trips: the windows are to be at work."""
+        return self._longest_s(packets) >= 0.05 * self.rtt_ms
+
+    def _longest_s(self, packets: int) -> float:
+        return packets * BITS_PER_PACKET / (self.rate_bps * self.links)
+
+    def text(self, number: int, packets: int) -> str:
+        """The scenario of one run."""
+        rtt_ms = self.rtt_ms * (1 + 0.003 * number)
+        buffer_bytes = max(4_000_000, int(self.rate_bps * self.links * rtt_ms * 1e-3 / 8 * 12))
+        duration_s = self.duration_s(packets)
+        parts = [
+            f'duration = "{duration_s:.3f}s"\ninterval = "{max(10, int(duration_s * 40))}ms"\n'
+        ]
+        parts += [f"[hosts.{host}]\noffload = {self.offload}\n" for host in ("a", "b")]
+        parts += [self._link(f"l{index}", "a", "b", rtt_ms) for index in range(self.links)]
+        flows: list[tuple[str, str, str, str, str, int, str | None]]
+        if "2 tcp" in self.mix:
+            flows = [("f", "a", "b", "tcp", "reno", 2, None)]
+        elif self.links == 1:
+            flows = [("f", "a", "b", "tcp", "reno", 1, None)]
+        else:
+            flows = [("f", "a", "b", "mptcp", "lia", 1, None)]
+        if "and 1 tcp" in self.mix:
+            flows.append(("g", "a", "b", "tcp", "reno", 1, "l0"))
+        for name, source, to, protocol, congestion, count, link in flows:
+            parts.append(
+                f'[flows.{name}]\nfrom = "{source}"\nto = "{to}"\nprotocol = "{protocol}"\n'
+                f'congestion = "{congestion}"\nconnections = {count}\nbuffer = {buffer_bytes}\n'
+                + (f'links = ["{link}"]\n' if link else "")
+            )
+        return "".join(parts)
+
+    def _link(self, name: str, one: str, other: str, rtt_ms: float) -> str:
+        limit = max(2, round(self.queue_bdp * self.rate_bps * rtt_ms * 1e-3 / BITS_PER_PACKET))
+        return (
+            f'[links.{name}]\nbetween = ["{one}", "{other}"]\nrate = "{self.rate}"\n'
+            f'rtt = "{rtt_ms:.6f}ms"\nloss = "{self.loss}"\nqueue = "{limit} packets"\n'
+            f'discipline = "{self.discipline}"\n'
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:>8} {self.rtt_ms:5g} ms {self.queue_bdp:4g} BDP {self.discipline:9} "
+            f"loss {self.loss:5} {self.mix:24} {'offload' if self.offload == 'true' else 'packets'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one run says: bits per second, the share of the first, milliseconds."""
+
+    goodput: float
+    share: float
+    round_trip: float
+    cpu_s: float
+
+
+def play(case: Case, number: int, trains: bool, packets: int) -> Seen:
+    """Run a case once."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "case.toml"
+        path.write_text(case.text(number, packets))
+        overrides = () if trains else ("trains=false",)
+        scenario = load(path, overrides=overrides, seed=number + 1)
+        started = time.process_time()
+        run = Run(testbed.run(scenario, Path(scratch) / "run", Silent()))
+        cpu_s = time.process_time() - started
+        settle_ns = run.metadata["measured_ns"] // 4
+        flows = run.table("flows").to_pydict()
+        subflows = run.table("subflows").to_pydict()
+    by_part: dict[object, float] = {}
+    total = 0.0
+    for at_ns, rate, connection in zip(
+        flows["time_ns"], flows["goodput_bps"], flows["connection"], strict=True
+    ):
+        if at_ns > settle_ns:
+            total += rate
+            by_part[connection] = by_part.get(connection, 0.0) + rate
+    times = {at_ns for at_ns in flows["time_ns"] if at_ns > settle_ns}
+    if len(by_part) == 1:
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for at_ns, host, link, acked in zip(
+            subflows["time_ns"],
+            subflows["host"],
+            subflows["link"],
+            subflows["bytes_acked"],
+            strict=True,
+        ):
+            if host == "a" and at_ns > settle_ns:
+                first.setdefault(link, acked)
+                last[link] = acked
+        moved = {link: last[link] - first[link] for link in last}
+        share = moved.get("l0", 0) / max(1, sum(moved.values()))
+    else:
+        share = next(iter(by_part.values())) / max(1.0, sum(by_part.values()))
+    round_trips = [
+        srtt_ns * 1e-6
+        for at_ns, host, srtt_ns in zip(
+            subflows["time_ns"], subflows["host"], subflows["srtt_ns"], strict=True
+        )
+        if host == "a" and at_ns > settle_ns and srtt_ns
+    ]
+    return Seen(total / max(1, len(times)), share, mean(round_trips or [0.0]), cpu_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Trains less packets, as a part of the value itself, and half of its 95 % interval."""
+
+    mean: float
+    half: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is within the tolerance, or not beyond the interval."""
+        return abs(self.mean) <= max(TOLERANCE, self.half)
+
+    def __str__(self) -> str:
+        return f"{self.mean:+7.2%} +- {self.half:5.2%}{' ' if self.passes else '!'}"
+
+
+def difference(with_trains: list[float], by_packet: list[float], scale: float) -> Difference:
+    """Return the mean of the paired differences over ``scale``."""
+    differences = [(a - b) / scale for a, b in zip(with_trains, by_packet, strict=True)]
+    half = T_975[len(differences) - 1] * stdev(differences) / len(differences) ** 0.5
+    return Difference(mean(differences), half)
+
+
+def judge(case: Case, seeds: int, packets: int) -> tuple[Case, list[Difference], float, float]:
+    """Run a case with trains and without; also what both cost, in CPU seconds."""
+    trains = [play(case, number, True, packets) for number in range(seeds)]
+    single = [play(case, number, False, packets) for number in range(seeds)]
+    goodput = mean(one.goodput for one in single) or 1.0
+    round_trip = mean(one.round_trip for one in single) or 1.0
+    return (
+        case,
+        [
+            difference([a.goodput for a in trains], [b.goodput for b in single], goodput),
+            difference([a.share for a in trains], [b.share for b in single], 1.0),
+            difference([a.round_trip for a in trains], [b.round_trip for b in single], round_trip),
+        ],
+        sum(one.cpu_s for one in trains),
+        sum(one.cpu_s for one in single),
+    )
+
+
+def grid() -> list[Case]:
+    """Every case."""
+    return [
+        Case(*values)
+        for values in itertools.product(
+            RATES, ROUND_TRIPS_MS, QUEUES_BDP, DISCIPLINES, LOSSES, MIXES, OFFLOADS
+        )
+    ]
+
+
+def main() -> int:
+    """Run so many cases, drawn at random from the grid; 1 if one fails."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--cases", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--packets", type=int, default=400_000)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", default="", help="cases whose line has this text")
+    arguments = parser.parse_args()
+    cases = [
+        case
+        for case in grid()
+        if arguments.only in str(case) and case.is_long_enough(arguments.packets)
+    ]
+    Random(arguments.seed).shuffle(cases)
+    cases = cases[: arguments.cases]
+    print(f"{'':78}{'goodput':>18}{'share':>18}{'round trip':>18}  cost of packets / trains")
+    failed = 0
+    spent = [0.0, 0.0]
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        run = partial(judge, seeds=arguments.seeds, packets=arguments.packets)
+        for case, differences, trains_s, packets_s in pool.map(run, cases):
+            failed += not all(one.passes for one in differences)
+            spent = [spent[0] + trains_s, spent[1] + packets_s]
+            said = "".join(f" {one}" for one in differences)
+            print(f"{case!s:78}{said}  {packets_s / max(trains_s, 0.001):5.1f}", flush=True)
+    print(f"{len(cases)} cases, {failed} beyond; {spent[1]:.0f} s packets, {spent[0]:.0f} s trains")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
