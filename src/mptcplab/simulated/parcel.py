@@ -95,6 +95,7 @@ def part_of(train: Segment, first: int, packets: int) -> Segment:
         ts_ecr=train.ts_ecr,
         mptcp=_cut_mappings(train.mptcp, start, end),
         ecn=train.ecn,
+        dscp=train.dscp,
     )
     part.raw_options = train.raw_options
     return part

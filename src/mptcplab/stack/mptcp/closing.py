@@ -58,7 +58,7 @@ def at_subflow_fin(ending: Ending, subflows: int) -> Action:
 
 
 def at_subflow_gone(ending: Ending, mode: Mode, subflows: int) -> Action:
-    """A subflow is CLOSED and ``subflows`` are left.
+    """A subflow is CLOSED or in TIME-WAIT, and ``subflows`` are left that are neither.
 
     Without any, a fully established connection waits for a join: break before make (RFC 8684
     section 3.3.3 and appendix D). The data that were not acknowledged wait as well.
