@@ -1390,7 +1390,14 @@ class Connection(Node):
     # Leaving segments.
 
     def poll_transmit(self, now_ns: i64) -> Segment | None:
-        """Return the next segment of this connection, or ``None``."""
+        """Return the next segment of this connection, or ``None``.
+
+        Signals go first, so that an ADD_ADDR is echoed before what it leads to.
+        """
+        if self.paths.signals:
+            segment = self.paths.poll_signal(self.usable, now_ns)
+            if segment is not None:
+                return segment
         for subflow in self.subflows:
             # What poll_transmit looks for: rare, and asked for every segment.
             tcp = subflow.tcp
@@ -1398,10 +1405,6 @@ class Connection(Node):
                 segment = subflow.poll_transmit(now_ns)
                 if segment is not None:
                     return segment
-        if self.paths.signals:
-            segment = self.paths.poll_signal(self.usable, now_ns)
-            if segment is not None:
-                return segment
         send = self.send
         if send.backlogged:
             segment = send.poll_backlog(self.usable, now_ns)
