@@ -6,6 +6,7 @@ Descriptors are the script's. What would block gives ``None``; the player asks a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from bench.packetdrill.reasons import Mismatch, Reason, Stopped
@@ -115,7 +116,7 @@ class Sockets:
         socket = self.by_number.get(number)
         if socket is None:
             return Result(-1, "EBADF")
-        simple = {
+        known: dict[str, Callable[[], Result | None]] = {
             "bind": lambda: Result(0),
             "listen": lambda: self._listen(socket),
             "accept": lambda: self._accept(socket, call),
@@ -130,9 +131,9 @@ class Sockets:
             "setsockopt": lambda: self._set_option(socket, call),
             "getsockopt": lambda: _get_option(socket, call),
         }
-        if call.name not in simple:
+        if call.name not in known:
             raise Mismatch(f"no system call {call.name!r}")
-        return simple[call.name]()
+        return known[call.name]()
 
     def _configured(self, socket: Socket) -> StackConfig:
         config = replace(self.config, mptcp=socket.protocol == "IPPROTO_MPTCP")

@@ -7,6 +7,7 @@ has no value takes that of the packet, or a new one in packets that are injected
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from bench.packetdrill.reasons import Mismatch, Reason
 from bench.packetdrill.script import Option, Packet
@@ -462,7 +463,7 @@ def _name_of(option: MptcpOption) -> str:
     return next((name for kind, name in kinds if isinstance(option, kind)), repr(option))
 
 
-def _compare(said: list[tuple[str, object, object]]) -> None:
+def _compare(said: Sequence[tuple[str, object, object]]) -> None:
     for what, expected, seen in said:
         if expected != seen:
             raise Mismatch(f"{what}: {_text(expected)} expected, {_text(seen)} seen")

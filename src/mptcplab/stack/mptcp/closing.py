@@ -14,6 +14,10 @@ from typing import Final
 from mptcplab.stack.mptcp.ending import Ending
 from mptcplab.stack.mptcp.mode import Mode
 
+FIN_TIMEOUT_NS: Final = 60_000_000_000
+"""How long subflows may take to close once both streams are done (Linux's tcp_fin_timeout): RFC
+8684 section 3.3.3 has their timeouts reduced then."""
+
 SIGNALS_END: Final = (Mode.OFFERED, Mode.FULL, Mode.RX_INFINITE)
 """Modes in which a DATA_FIN ends our stream; in others the subflow's FIN does."""
 

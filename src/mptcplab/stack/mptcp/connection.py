@@ -833,8 +833,9 @@ class Connection(Node):
             self._emit(events.SubflowEstablished(subflow.subflow_id))
             self.send.write_short = False
             self._emit(events.DataWritable())
-            if not self.session.is_client and self.session.peer_key_known:
-                self._start_paths(now_ns)  # both keys are known, as to Linux: addresses may be told
+            session = self.session
+            if session.mptcp and not session.is_client and session.peer_key_known:
+                self._start_paths(now_ns)  # as Linux does: both keys are known
             return
         self.session.joined = True
         if subflow.confirmed:
@@ -1139,11 +1140,12 @@ class Connection(Node):
 
     def _judge_told_mapping(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> bool:
         """An infinite mapping came on an ACK: it holds if no DSS follows (RFC 8684 section 3.7)."""
-        delta = subflow.told_delta
-        for option in segment.mptcp:
-            if isinstance(option, Dss):
-                subflow.told_delta = NOT_TOLD
+        if segment.mptcp:
+            for option in segment.mptcp:
+                if isinstance(option, Dss):
+                    subflow.told_delta = NOT_TOLD
             return True
+        delta = subflow.told_delta
         subflow.told_delta = NOT_TOLD
         return not self._is_alone(subflow) or self._take_infinite_mapping(subflow, delta, now_ns)
 
@@ -1312,8 +1314,7 @@ class Connection(Node):
         elif action is Action.END:
             self._end(CloseReason.FINISHED, now_ns)
         elif action is Action.CLOSE_SUBFLOWS:
-            if ending.orphaned_ns == NEVER_NS:
-                ending.orphaned_ns = now_ns + self.config.close_timeout_ns
+            ending.orphaned_ns = now_ns + closing.FIN_TIMEOUT_NS
             self._forget_joins(now_ns)
             for subflow in list(subflows):
                 if subflow.confirmed:
