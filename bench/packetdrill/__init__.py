@@ -1,6 +1,6 @@
 """Scripts of packetdrill for Multipath TCP, played against our stack in virtual time.
 
-    python -m bench.packetdrill FOLDER [--only TEXT] [--verbose]
+    python -m bench.packetdrill FOLDER [--only TEXT]
 
 ``FOLDER`` holds the ``.pkt`` scripts, for instance ``gtests/net/mptcp`` of a clone of
 https://github.com/multipath-tcp/packetdrill. System calls become calls of the application's
