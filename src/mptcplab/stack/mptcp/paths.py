@@ -180,7 +180,7 @@ class Paths:
         return remote
 
     def _may_connect_to(self, address: bytes) -> bool:
-        if not is_unicast(address) or is_loopback(address):
+        if not is_unicast(address) or is_loopback(address) or address == self.initial_local:
             return False
         return all(local.address != address for local in self._host.host_addresses())
 
