@@ -50,6 +50,7 @@ COMPILED = [
     "stack/ready.py",
     "stack/reassembly.py",
     "stack/stack.py",
+    "stack/syn_queue.py",
     "stack/congestion/*.py",
     "stack/schedulers/*.py",
     "stack/tcp/*.py",

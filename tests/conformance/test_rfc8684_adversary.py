@@ -98,7 +98,7 @@ def test_3_2_repeated_join_is_answered_alike_and_counts_once() -> None:
     assert first.mptcp == second.mptcp
     assert first.seq == second.seq
     assert peer.connection is not None
-    assert len(subflow_paths(peer.connection)) == 2
+    assert holdings(peer.connection).subflows == 2
 
 
 def test_3_2_join_of_a_port_in_use_does_not_disturb_its_subflow() -> None:

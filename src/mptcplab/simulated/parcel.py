@@ -122,6 +122,7 @@ def part_of(train: Segment, first: int, packets: int) -> Segment:
         ts_ecr=train.ts_ecr,
         mptcp=_cut_mappings(train.mptcp, start, end),
         ecn=train.ecn,
+        dscp=train.dscp,
     )
     part.raw_options = train.raw_options
     part.piece_packets = train.piece_packets
@@ -144,6 +145,7 @@ def _part_of_acks(train: Segment, first: int, packets: int) -> Segment:
         ts_ecr=train.ts_ecr,
         mptcp=_earlier_data_ack(train.mptcp, less) if less else train.mptcp,
         ecn=train.ecn,
+        dscp=train.dscp,
     )
     part.raw_options = train.raw_options
     part.ack_count = packets

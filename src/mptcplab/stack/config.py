@@ -47,7 +47,14 @@ class StackConfig:
     allow_join_initial: bool = True
     """Without it we set flag C: no joins to the initial address and port (RFC 8684 3.1)."""
     max_subflows: int = 8
-    """Most subflows of one connection at a time, joins beyond it are refused."""
+    """Most subflows of one connection at a time, joins beyond it are refused. A join by the peer
+    counts from its third packet on, which proves that it knows our key."""
+    max_half_open_joins: int = 32
+    """Joins of one connection whose third packet has not come. Beyond it the oldest makes room (RFC
+    4987 section 3.4), since a SYN with the token alone proves nothing."""
+    backlog: int = 4096
+    """Connections of one listener whose handshake is not done: SYNs beyond it are dropped, as by
+    Linux without SYN cookies (somaxconn)."""
 
     mtu_bytes: int = 1500
     mss_bytes: int = 0
@@ -70,6 +77,10 @@ class StackConfig:
     timestamps: bool = True
     window_scaling: bool = True
     nagle: bool = False
+    """Nagle's algorithm (RFC 9293 3.7.4); ``Connection.set_nodelay`` changes it."""
+    dscp: int = 0
+    """Differentiated services code point, 0 to 63 (RFC 2474); ``Connection.set_dscp`` changes
+    it."""
     pacing: bool = False
 
     send_buffer_bytes: int = 87_380

@@ -22,7 +22,8 @@ from mptcplab.stack.mptcp.mode import Mode
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.path_managers.base import LocalAddress, RemoteAddress
 from mptcplab.stack.ready import NEVER_NS, ReadyQueue
-from mptcplab.wire.ip import IPV4_FIXED_BYTES, IPV6_FIXED_BYTES
+from mptcplab.stack.syn_queue import SynQueue
+from mptcplab.wire.ip import IPV4_FIXED_BYTES, IPV6_FIXED_BYTES, format_address, is_unicast
 from mptcplab.wire.keys import token_and_idsn
 from mptcplab.wire.mptcp import (
     RST_MPTCP_ERROR,
@@ -48,12 +49,13 @@ RECENT_SLOTS: Final = 64
 class Listener:
     """Accepts connections to a port, on one address or (``address`` empty) on all."""
 
-    __slots__ = ("address", "config", "port")
+    __slots__ = ("address", "config", "port", "syn_queue")
 
     def __init__(self, address: bytes, port: int, config: StackConfig) -> None:
         self.address: bytes = address
         self.port: int = port
         self.config: StackConfig = config
+        self.syn_queue = SynQueue(config.backlog)
 
 
 class Binding:
@@ -173,7 +175,13 @@ class Stack(HostView):
         local_port: int = 0,
         config: StackConfig | None = None,
     ) -> Connection:
-        """Open a connection. Raises ``ValueError`` if the port is taken or none is free."""
+        """Open a connection.
+
+        Raises ``ValueError`` if the port is taken or none is free, or no host can have the remote
+        address (RFC 9293 section 3.9.2.3).
+        """
+        if not is_unicast(remote):
+            raise ValueError(f"{format_address(remote)} is not the address of a host")
         port = self.local_port(local, local_port, remote, remote_port)
         if port == 0:
             raise ValueError(f"no free local port towards port {remote_port}")
@@ -366,8 +374,8 @@ class Stack(HostView):
 
     def _receive_unknown(self, segment: Segment, now_ns: i64) -> None:
         flags = segment.flags
-        if flags & RST:
-            return
+        if flags & RST or not (is_unicast(segment.src) and is_unicast(segment.dst)):
+            return  # RFC 9293 section 3.9.2.3: MUST-57, MUST-63
         if flags & (SYN | ACK | FIN) == SYN:
             join = handshake.find_join_syn(segment)
             if join is not None and self.config.mptcp:
@@ -382,6 +390,8 @@ class Stack(HostView):
 
     def _accept(self, syn: Segment, listener: Listener, now_ns: i64) -> None:
         config = listener.config
+        if listener.syn_queue.is_full():
+            return  # the SYN comes again
         remote = RemoteAddress(0, syn.src, syn.src_port)
         connection = self._new_connection(config, False, syn.dst, remote)
         session = connection.session
@@ -391,7 +401,7 @@ class Stack(HostView):
         self._give_key(connection)
         if session.mptcp and option is not None:
             session.take_capable(option)
-        connection.accept(syn, now_ns)
+        connection.accept(syn, listener.syn_queue, now_ns)
 
     def _accept_join(self, syn: Segment, join: MpJoinSyn, now_ns: i64) -> None:
         """RFC 8684 section 3.2: an unknown token is answered with RST."""

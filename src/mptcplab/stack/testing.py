@@ -270,7 +270,7 @@ def subflow_rows(connection: Connection) -> list[dict[str, Any]]:
 
 def subflow_paths(connection: Connection) -> list[SubflowPath]:
     """Return the connection's subflows as its path manager sees them, opening ones included."""
-    return [subflow_path(subflow) for subflow in connection.subflows]
+    return connection.paths.view(0).subflows
 
 
 def usable_paths(connection: Connection) -> list[SubflowPath]:

@@ -32,6 +32,10 @@ AUTHENTICATION_HEADER: Final = 51
 _HOP_LIMIT: Final = 64
 """TTL and hop limit of what we send: Linux's default (include/net/ip.h, IPDEFTTL)."""
 
+_IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"
+"""RFC 4291 section 2.5.5.2: not for the wire."""
+_IPV6_LOOPBACK: Final = bytes(15) + b"\x01"
+
 _IPV4: Final = struct.Struct(">BBHHHBBH4s4s")
 _IPV6: Final = struct.Struct(">IHBB16s16s")
 _DONT_FRAGMENT: Final = 0x4000
@@ -59,9 +63,26 @@ def format_address(address: bytes) -> str:
     raise WireError(f"an address has {len(address)} bytes, expected 4 or 16")
 
 
-def encode_ip_header(src: bytes, dst: bytes, ecn: int, body_bytes: int) -> bytes:
+def is_unicast(address: bytes) -> bool:
+    """Say whether a packed address can be that of one host: RFC 9293 section 3.9.2.3.
+
+    No multicast, limited broadcast, unspecified ("this network") or IPv4-mapped address. Loopback
+    addresses are unicast, within one host.
+    """
+    if len(address) == 4:
+        return 0 < address[0] < 224 or (address[0] >= 240 and address != b"\xff\xff\xff\xff")
+    return address[0] != 0xFF and address != bytes(16) and address[:12] != _IPV4_MAPPED
+
+
+def is_loopback(address: bytes) -> bool:
+    """Say whether a packed address is of the host itself (RFC 1122 3.2.1.3, RFC 4291 2.5.3)."""
+    return address[0] == 127 if len(address) == 4 else address == _IPV6_LOOPBACK
+
+
+def encode_ip_header(src: bytes, dst: bytes, traffic_class: int, body_bytes: int) -> bytes:
     """Return the header of a TCP packet with ``body_bytes`` after it; never to be fragmented.
 
+    ``traffic_class`` is the byte of DSCP and ECN (RFC 2474, RFC 3168), IPv4's type of service.
     Raises ``WireError`` when the two addresses are of different families or the packet is too long.
     """
     if len(src) == 4 and len(dst) == 4:
@@ -69,13 +90,13 @@ def encode_ip_header(src: bytes, dst: bytes, ecn: int, body_bytes: int) -> bytes
         if total > 0xFFFF:
             raise WireError(f"an IPv4 packet of {total} bytes, expected at most 65535")
         plain = _IPV4.pack(
-            0x45, ecn & 3, total, 0, _DONT_FRAGMENT, _HOP_LIMIT, PROTOCOL_TCP, 0, src, dst
+            0x45, traffic_class, total, 0, _DONT_FRAGMENT, _HOP_LIMIT, PROTOCOL_TCP, 0, src, dst
         )
         return plain[:10] + (0xFFFF ^ ones_sum(plain)).to_bytes(2, "big") + plain[12:]
     if len(src) == 16 and len(dst) == 16:
         if body_bytes > 0xFFFF:
             raise WireError(f"an IPv6 payload of {body_bytes} bytes, expected at most 65535")
-        first = 0x6000_0000 | (ecn & 3) << 20
+        first = 0x6000_0000 | traffic_class << 20
         return _IPV6.pack(first, body_bytes, PROTOCOL_TCP, _HOP_LIMIT, src, dst)
     raise WireError(
         f"addresses of {len(src)} and {len(dst)} bytes, expected both of 4 or both of 16"
@@ -91,14 +112,17 @@ def pseudo_header_sum(src: bytes, dst: bytes, tcp_bytes: int) -> int:
 
 
 class IpHeader:
-    """What is needed of an IP header: addresses, ECN, and where the TCP header starts and ends."""
+    """What is needed of an IP header: addresses, DSCP, ECN, and where TCP starts and ends."""
 
-    __slots__ = ("body_end", "body_start", "dst", "ecn", "src")
+    __slots__ = ("body_end", "body_start", "dscp", "dst", "ecn", "src")
 
-    def __init__(self, src: bytes, dst: bytes, ecn: int, body_start: int, body_end: int) -> None:
+    def __init__(
+        self, src: bytes, dst: bytes, traffic_class: int, body_start: int, body_end: int
+    ) -> None:
         self.src = src
         self.dst = dst
-        self.ecn = ecn
+        self.dscp = traffic_class >> 2
+        self.ecn = traffic_class & 3
         self.body_start = body_start
         self.body_end = body_end
 
@@ -131,7 +155,7 @@ def _decode_ipv4(data: bytes | memoryview) -> IpHeader:
         raise WireError(f"IP protocol {protocol}, expected TCP ({PROTOCOL_TCP})")
     if fragment & _FRAGMENT_MASK:
         raise WireError("a fragment of an IPv4 packet")
-    return IpHeader(src, dst, tos & 3, header_bytes, end)
+    return IpHeader(src, dst, tos, header_bytes, end)
 
 
 def _decode_ipv6(data: bytes | memoryview) -> IpHeader:
@@ -161,4 +185,4 @@ def _decode_ipv6(data: bytes | memoryview) -> IpHeader:
             f"IPv6 extension headers of {offset - IPV6_HEADER_BYTES} bytes in a body of "
             f"{body_bytes}"
         )
-    return IpHeader(src, dst, first >> 20 & 3, offset, end)
+    return IpHeader(src, dst, first >> 20 & 0xFF, offset, end)

@@ -35,7 +35,7 @@ def encode_headers(segment: Segment, *, partial_checksum: bool = False) -> bytes
         )
     tcp = encode_tcp_header(segment)
     tcp_bytes = len(tcp) + segment.payload_bytes
-    ip = encode_ip_header(segment.src, segment.dst, segment.ecn, tcp_bytes)
+    ip = encode_ip_header(segment.src, segment.dst, segment.dscp << 2 | segment.ecn, tcp_bytes)
     total = pseudo_header_sum(segment.src, segment.dst, tcp_bytes)
     if not partial_checksum:
         total = add_sums(total, ones_sum(tcp))
@@ -61,7 +61,7 @@ def decode_packet(
     captured_end = min(end, len(data))
     if captured_end < end and not truncated:
         raise WireError(f"an IP packet of {end} bytes of which {captured_end} are there")
-    segment = Segment(header.src, 0, header.dst, 0, ecn=header.ecn)
+    segment = Segment(header.src, 0, header.dst, 0, ecn=header.ecn, dscp=header.dscp)
     decode_tcp(segment, data, header.body_start, end, captured_end)
     if verify_checksum and captured_end == end:
         tcp_bytes = end - header.body_start
@@ -111,6 +111,7 @@ def split_train(segment: Segment) -> list[Segment]:
             ts_ecr=segment.ts_ecr,
             mptcp=tuple(_fitting(option, segment, index) for option in segment.mptcp),
             ecn=segment.ecn,
+            dscp=segment.dscp,
         )
         packet.raw_options = segment.raw_options
         packets.append(packet)

@@ -98,6 +98,7 @@ class Segment:
         "ack",
         "ack_count",
         "ack_step_bytes",
+        "dscp",
         "dst",
         "dst_port",
         "ecn",
@@ -145,6 +146,7 @@ class Segment:
         ts_ecr: i64 = 0,
         mptcp: tuple[MptcpOption, ...] = (),
         ecn: i64 = NOT_ECT,
+        dscp: i64 = 0,
     ) -> None:
         self.src = src
         self.src_port: i64 = src_port
@@ -173,6 +175,8 @@ class Segment:
         self.mptcp = mptcp
         self.ecn: i64 = ecn
         """ECN codepoint of the IP header."""
+        self.dscp: i64 = dscp
+        """Differentiated services code point of the IP header (RFC 2474): the other six bits."""
         self.raw_options: tuple[RawOption, ...] = ()
         """TCP options of other kinds, kept as they came and sent as they are."""
         self.malformed: tuple[MalformedOption, ...] = ()

@@ -14,6 +14,10 @@ from typing import Final
 from mptcplab.stack.mptcp.ending import Ending
 from mptcplab.stack.mptcp.mode import Mode
 
+FIN_TIMEOUT_NS: Final = 60_000_000_000
+"""How long subflows may take to close once both streams are done (Linux's tcp_fin_timeout): RFC
+8684 section 3.3.3 has their timeouts reduced then."""
+
 SIGNALS_END: Final = (Mode.OFFERED, Mode.FULL, Mode.RX_INFINITE)
 """Modes in which a DATA_FIN ends our stream; in others the subflow's FIN does."""
 
@@ -58,7 +62,7 @@ def at_subflow_fin(ending: Ending, subflows: int) -> Action:
 
 
 def at_subflow_gone(ending: Ending, mode: Mode, subflows: int) -> Action:
-    """A subflow is CLOSED and ``subflows`` are left.
+    """A subflow is CLOSED or in TIME-WAIT, and ``subflows`` are left that are neither.
 
     Without any, a fully established connection waits for a join: break before make (RFC 8684
     section 3.3.3 and appendix D). The data that were not acknowledged wait as well.

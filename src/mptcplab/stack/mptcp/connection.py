@@ -30,11 +30,11 @@ from mptcplab.stack.mptcp.data_sender import DataSender
 from mptcplab.stack.mptcp.dsn import unwrap
 from mptcplab.stack.mptcp.ending import DataChange, Ending
 from mptcplab.stack.mptcp.handshake import Judgment
-from mptcplab.stack.mptcp.mode import OFFERED, Evidence, Verdict, judge
+from mptcplab.stack.mptcp.mode import FULL, OFFERED, Evidence, Verdict, judge
 from mptcplab.stack.mptcp.paths import Paths, subflow_path
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.session import Session
-from mptcplab.stack.mptcp.subflow import MAPPING_KNOWN, MptcpSubflow
+from mptcplab.stack.mptcp.subflow import MAPPING_KNOWN, NOT_TOLD, MptcpSubflow
 from mptcplab.stack.mptcp.trains import Cause
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
@@ -47,6 +47,7 @@ from mptcplab.stack.path_managers.base import (
     SetPriority,
 )
 from mptcplab.stack.ready import NEVER_NS, Node, ReadyQueue
+from mptcplab.stack.syn_queue import SynQueue
 from mptcplab.stack.tcp.control_block import ControlBlock
 from mptcplab.stack.tcp.report import ACKNOWLEDGED, DROPPED, RESET, SYN_ACK, THIRD_ACK, Report
 from mptcplab.stack.tcp.rtt import RttEstimator
@@ -64,6 +65,8 @@ from mptcplab.wire.mptcp import (
     MAX_MAPPING_BYTES,
     RST_MIDDLEBOX,
     RST_MPTCP_ERROR,
+    RST_PROHIBITED,
+    RST_TOO_MUCH_OUTSTANDING,
     RST_UNSPECIFIED,
     AddAddr,
     Dss,
@@ -80,6 +83,9 @@ from mptcplab.wire.segment import FIN, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
+
+MAX_DSCP: Final = 63
+"""RFC 2474 section 3: the field has six bits."""
 
 UNMAPPED_LIMIT_BYTES: Final = 65_536
 """Least data without a mapping after which a subflow counts as broken (RFC 8684 3.3.1 says: the
@@ -115,6 +121,7 @@ class Connection(Node):
 
     __slots__ = (
         "_cause",
+        "_dscp",
         "_host",
         "_next_subflow_id",
         "_outputs",
@@ -129,6 +136,7 @@ class Connection(Node):
         "send",
         "session",
         "subflows",
+        "syn_queue",
         "usable",
     )
 
@@ -146,6 +154,7 @@ class Connection(Node):
         self._host: HostView = host
         self._outputs: Outputs = outputs
         self.config: StackConfig = config
+        self._dscp: i64 = config.dscp
         self.session = Session(config, is_client)
         self.ending = Ending()
         self.established: bool = False
@@ -165,6 +174,8 @@ class Connection(Node):
             initial_remote,
             config.add_addr_timeout_ns,
         )
+        self.syn_queue: SynQueue | None = None
+        """Where it stands while its own handshake, which a listener answers, is not done."""
         self._next_subflow_id: i64 = 0
         self._cause = Cause()
         self._report = Report()
@@ -245,6 +256,19 @@ class Connection(Node):
             self._refresh_usable()
             self.mark()
 
+    def set_nodelay(self, nodelay: bool) -> None:
+        """Send less than a segment at once, or as Nagle's algorithm says (RFC 9293 3.7.4)."""
+        self.send.nagle = not nodelay
+        self.mark()
+
+    def set_dscp(self, dscp: int) -> None:
+        """Mark what all subflows send from now on. Raises ``ValueError`` unless it is 0 to 63."""
+        if not 0 <= dscp <= MAX_DSCP:
+            raise ValueError(f"DSCP {dscp}: expected 0 to {MAX_DSCP}")
+        self._dscp = dscp
+        for subflow in self.subflows:
+            subflow.tcp.dscp = dscp
+
     # What others read.
 
     @property
@@ -319,27 +343,34 @@ class Connection(Node):
         subflow.tcp.open(self.inbound.buffer.largest_bytes(), now_ns)
         self.mark()
 
-    def accept(self, syn: Segment, now_ns: i64) -> None:
-        """Answer the SYN of the initial subflow."""
+    def accept(self, syn: Segment, syn_queue: SynQueue, now_ns: i64) -> None:
+        """Answer the SYN of the initial subflow; the queue of half-open ones counts it."""
         subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
+        syn_queue.length += 1
+        self.syn_queue = syn_queue
         self._emit(events.ConnectionAccepted())
         self._answer(subflow, syn, now_ns)
 
     def accept_join(self, syn: Segment, join: MpJoinSyn, now_ns: i64) -> bool:
-        """Answer the SYN of a further subflow; ``False`` if none is wanted (RFC 8684 3.2)."""
-        session = self.session
+        """Answer the SYN of a further subflow; ``False`` if none is wanted (RFC 8684 3.2).
+
+        The token, which everybody on a path can read, gets a SYN in; whether there is room is
+        asked again when the third packet has shown the keys.
+        """
         config = self.config
         if (
-            not session.fully_established
-            or len(self.subflows) >= config.max_subflows
+            not self._may_join()
             or (
                 not config.allow_join_initial
-                and not session.is_client
+                and not self.session.is_client
                 and syn.dst == self.paths.initial_local
             )
-            or not self.paths.manager.accepts(self.paths.view(now_ns))
+            or not self._has_room_for_join(now_ns)
         ):
             return False
+        half_open = [subflow for subflow in self.subflows if subflow.is_half_open_join()]
+        if half_open and len(half_open) >= config.max_half_open_joins:
+            self._forget_join(half_open[0], now_ns)
         subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
         subflow.join.remote_id = join.address_id
         subflow.join.local_id = self.paths.local_id_of(syn.dst)
@@ -349,6 +380,38 @@ class Connection(Node):
         self._emit(events.SubflowOpening(subflow.subflow_id))
         self._answer(subflow, syn, now_ns)
         return True
+
+    def _may_join(self) -> bool:
+        """Say whether subflows may join now: the peer has our key, and data their mappings."""
+        session = self.session
+        if session.in_stream_order or session.tx_infinite or self.ending.both_done():
+            return False
+        # Our ADD_ADDR may be all that the client has heard, and lets it join: its echo may come
+        # after the SYN.
+        return session.fully_established or (session.mptcp and bool(self.paths.announcements))
+
+    def _has_room_for_join(self, now_ns: i64) -> bool:
+        return self._live_subflows() < self.config.max_subflows and self.paths.manager.accepts(
+            self.paths.view(now_ns)
+        )
+
+    def _live_subflows(self) -> int:
+        """Return how many subflows there are but those in TIME-WAIT, and half-open joins."""
+        live = 0
+        for subflow in self.subflows:
+            if subflow.tcp.state is not TIME_WAIT and not subflow.is_half_open_join():
+                live += 1
+        return live
+
+    def _forget_join(self, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """Drop a half-open join, and say nothing: its address proves nothing either."""
+        subflow.tcp.close(CloseReason.ABORTED)
+        self.handle_closed(subflow, now_ns)
+
+    def _forget_joins(self, now_ns: i64) -> None:
+        for subflow in list(self.subflows):
+            if subflow.is_half_open_join():
+                self._forget_join(subflow, now_ns)
 
     def _answer(self, subflow: MptcpSubflow, syn: Segment, now_ns: i64) -> None:
         tcp = subflow.tcp
@@ -380,6 +443,7 @@ class Connection(Node):
             host.random_bits(32),
             mss,
         )
+        tcp.dscp = self._dscp
         subflow = MptcpSubflow(
             self._next_subflow_id,
             tcp,
@@ -428,10 +492,13 @@ class Connection(Node):
         ):
             self._after_ack(subflow, now_ns)
         if report.time_wait:
-            self._after_time_wait()
+            self._after_time_wait(now_ns)
         if subflow.tcp.state is CLOSED:
             self.handle_closed(subflow, now_ns)
             return False
+        if self.ending.closed_for is not None:
+            subflow.note_late_data_fin(segment)
+            return True
         if self.session.mptcp:
             return self._take_options(subflow, segment, report.seq, now_ns)
         self._take_plain_window(subflow, segment, report.seq)
@@ -456,7 +523,7 @@ class Connection(Node):
         ):
             self._after_peer_fin(subflow, now_ns)
             if report.time_wait:
-                self._after_time_wait()
+                self._after_time_wait(now_ns)
 
     def _receive_in_syn_sent(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> None:
         tcp = subflow.tcp
@@ -480,7 +547,7 @@ class Connection(Node):
         elif session.mptcp:
             option = handshake.judge_join_syn_ack(session, subflow.join, segment)
             if option is None:
-                subflow.refuse_syn_ack()
+                subflow.refuse_syn_ack(now_ns)
                 self.handle_closed(subflow, now_ns)
                 return
             subflow.backup_remote = option.backup
@@ -495,6 +562,9 @@ class Connection(Node):
             judgment = handshake.judge_capable_ack(session, segment)
         elif session.mptcp:
             judgment = handshake.judge_join_ack(session, subflow.join, segment)
+            if judgment is Judgment.ACCEPT and not self._has_room_for_join(now_ns):
+                self._reset_for(subflow, RST_PROHIBITED, CloseReason.ABORTED, now_ns)
+                return False
         if judgment is Judgment.IGNORE:
             return False
         if judgment is Judgment.RESET:
@@ -503,6 +573,8 @@ class Connection(Node):
         if judgment is Judgment.FALL_BACK:
             self._fall_back_in_handshake(subflow, Evidence.NO_THIRD_CAPABLE, now_ns)
         subflow.tcp.finish_passive_open(segment, now_ns)
+        if not subflow.initial:
+            self._confirm(now_ns)  # the HMAC has shown that the peer has our key
         self._after_established(subflow, now_ns)
         return subflow.tcp.receive_ack(segment, now_ns, self._report) is ACKNOWLEDGED
 
@@ -515,16 +587,18 @@ class Connection(Node):
 
     def _receive_reset(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> None:
         """An acceptable RST: take in what it says (RFC 8684 sections 3.5 and 3.6), and close."""
+        fast_close: MpFastclose | None = None
         reason = subflow.tcp.reason_for_reset()
         if self.session.mptcp:
             for option in segment.mptcp:
                 if isinstance(option, MpTcpRst):
                     subflow.reset_reason = option.reason
                 elif isinstance(option, MpFastclose):
-                    self.take_fast_close(option, now_ns)
-        if subflow.tcp.state is not CLOSED:
-            subflow.tcp.close(reason)
-            self.handle_closed(subflow, now_ns)
+                    fast_close = option
+        subflow.tcp.close(reason)  # before all else: a RST is never answered (RFC 9293 3.5.2)
+        if fast_close is not None:
+            self.take_fast_close(fast_close, now_ns)
+        self.handle_closed(subflow, now_ns)
 
     def _deliver(
         self, subflow: MptcpSubflow, start: i64, end: i64, payload: bytes | None, now_ns: i64
@@ -572,6 +646,10 @@ class Connection(Node):
             subflow.confirm_join()
             self._after_confirmed(subflow, now_ns)
         dss: Dss | None = None
+        if subflow.told_delta != NOT_TOLD and not self._judge_told_mapping(
+            subflow, segment, now_ns
+        ):
+            return False
         for option in segment.mptcp:
             if isinstance(option, Dss):
                 dss = option
@@ -602,7 +680,7 @@ class Connection(Node):
                 window = segment.window << subflow.tcp.peer_window.scale
                 self._take_data_ack(dss.data_ack, dss.data_ack_8, window, now_ns)
         if dss.dsn is not None:
-            return self._take_mapping(subflow, dss, now_ns)
+            return self._take_mapping(subflow, dss, segment.payload_bytes > 0, now_ns)
         return True
 
     def _take_option(
@@ -611,7 +689,7 @@ class Connection(Node):
         """Take in an option other than DSS; ``False`` to ignore the rest of its segment."""
         session = self.session
         if isinstance(option, MpCapable):
-            if not subflow.initial:
+            if not subflow.initial or not handshake.usable_capable(option, session.version):
                 return True
             if session.mode is OFFERED and not session.is_client:
                 window = segment.window << subflow.tcp.peer_window.scale
@@ -640,9 +718,11 @@ class Connection(Node):
             self._abort(CloseReason.FASTCLOSE, now_ns)
 
     def _take_priority(self, subflow: MptcpSubflow, option: MpPrio) -> None:
-        """RFC 8684 section 3.3.8; version 0 may name all subflows of an address."""
+        """RFC 8684 section 3.3.8; version 0 alone may name all subflows of an address."""
         targets = [subflow]
         if option.address_id is not None:
+            if self.session.version != 0:
+                return
             targets = [item for item in self.subflows if item.join.remote_id == option.address_id]
         for target in targets:
             if target.backup_remote != option.backup:
@@ -652,13 +732,21 @@ class Connection(Node):
                 )
         self._refresh_usable()
 
-    def _take_mapping(self, subflow: MptcpSubflow, dss: Dss, now_ns: i64) -> bool:
+    def _take_mapping(
+        self, subflow: MptcpSubflow, dss: Dss, with_payload: bool, now_ns: i64
+    ) -> bool:
         session = self.session
         dsn = dss.dsn
         assert dsn is not None
         offset = self.inbound.offset_of(dsn, dss.dsn_8)
-        if dss.data_length == 0 and dss.infinite:
-            return self._take_infinite_mapping(subflow, offset, dss.ssn, now_ns)
+        if dss.infinite:
+            delta = offset - unwrap32(dss.ssn, subflow.tcp.receiver.rcv_nxt)
+            if not with_payload and (session.mode is FULL or session.mode is OFFERED):
+                # Some say a length of 0 where there is no payload, and mean nothing by it. What
+                # follows shows whether the peer has stopped mapping.
+                subflow.told_delta = delta
+                return True
+            return self._take_infinite_mapping(subflow, delta, now_ns)
         if dss.dsn_8:
             session.ack_8 = True
         if (dss.checksum is not None) is not session.checksum:
@@ -668,6 +756,7 @@ class Connection(Node):
         length = dss.data_length
         if dss.data_fin:
             length -= 1
+            subflow.data_fin_seen = True
             self._take_data_fin(offset + length, now_ns)
             if length == 0:
                 subflow.tcp.receiver.ack_now = True
@@ -745,16 +834,21 @@ class Connection(Node):
     def _after_established(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """The handshake of a subflow is done; a join we opened still waits to be confirmed."""
         subflow.note_established(now_ns)
-        self.ending.orphaned_ns = NEVER_NS
+        if not self.ending.both_done():
+            self.ending.orphaned_ns = NEVER_NS
         self._refresh_usable()
         if subflow.initial:
             self.established = True
+            self._leave_syn_queue()
             if not self.session.mptcp:
                 self.send.lengthen_trains()
             self._emit(events.ConnectionEstablished(self.session.mptcp))
             self._emit(events.SubflowEstablished(subflow.subflow_id))
             self.send.write_short = False
             self._emit(events.DataWritable())
+            session = self.session
+            if session.mptcp and not session.is_client and session.peer_key_known:
+                self._start_paths(now_ns)  # as Linux does: both keys are known
             return
         self.session.joined = True
         if subflow.confirmed:
@@ -780,7 +874,7 @@ class Connection(Node):
         if not self.session.mptcp or self.session.tx_infinite:
             self._take_plain_ack(subflow, now_ns)
 
-    def _after_rto(self, subflow: MptcpSubflow) -> None:
+    def _after_rto(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A retransmission timeout: let others carry what this one cannot (RFC 8684 3.3.6)."""
         view = subflow.view
         limit = self.config.stale_loss_count
@@ -789,6 +883,7 @@ class Connection(Node):
             self._emit(events.SubflowStale(subflow.subflow_id, stale=True))
         if len(self.usable) > 1 and self.session.mptcp and not self.session.tx_infinite:
             self.send.reinject_all(subflow)
+        self._give_up_silent(now_ns)
 
     def _after_peer_fin(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """The peer closes a subflow; in plain TCP that is the end of its stream."""
@@ -796,20 +891,54 @@ class Connection(Node):
         if session.in_stream_order or session.tx_infinite:
             self._take_data_fin(self.inbound.buffer.rcv_nxt, now_ns)
             return
-        if closing.at_subflow_fin(self.ending, len(self.subflows)) is Action.FINISH_SUBFLOW:
+        if closing.at_subflow_fin(self.ending, self._live_subflows()) is Action.FINISH_SUBFLOW:
             self._finish(subflow)
         else:
             self.ending.orphaned_ns = now_ns + self.config.close_timeout_ns
         self._refresh_usable()
 
-    def _after_time_wait(self) -> None:
-        """A subflow is done but for TIME-WAIT: the connection is over once all are."""
+    def _after_time_wait(self, now_ns: i64) -> None:
+        """A subflow is done but for TIME-WAIT, in which it lives on as TCP alone."""
         self._refresh_usable()
-        if self.ending.closed_for is None:
-            for subflow in self.subflows:
-                if subflow.tcp.state is not TIME_WAIT:
-                    return
-            self._end(CloseReason.FINISHED)
+        self._after_subflow_end(CloseReason.FINISHED, now_ns)
+
+    def _after_subflow_end(self, reason: CloseReason, now_ns: i64) -> Action:
+        """A subflow is CLOSED or in TIME-WAIT: see whether the connection goes on."""
+        ending = self.ending
+        action = closing.at_subflow_gone(ending, self.session.mode, self._live_subflows())
+        if action is Action.END:
+            self._end(CloseReason.FINISHED if ending.both_done() else reason, now_ns)
+        elif action is Action.AWAIT_SUBFLOW:
+            # Break before make: what is unacknowledged waits for a subflow to join.
+            ending.orphaned_ns = now_ns + self.config.close_timeout_ns
+            self.send.deadline_ns = NEVER_NS
+        elif reason is CloseReason.FINISHED and ending.both_done():
+            ending.subflow_done = True
+            self._give_up_silent(now_ns)
+        return action
+
+    def _give_up_silent(self, now_ns: i64) -> None:
+        """Both streams are done: end stale subflows when the others are closed in order.
+
+        RFC 8684 section 3.3.3 has their timeouts reduced, and lets a RST close them.
+        """
+        ending = self.ending
+        if not ending.subflow_done or ending.closed_for is not None:
+            return
+        for subflow in self.subflows:
+            if subflow.tcp.state is not TIME_WAIT and not subflow.view.stale:
+                return
+        self._end(CloseReason.FINISHED, now_ns)
+        self._reset_leftovers(now_ns)
+
+    def _reset_leftovers(self, now_ns: i64) -> None:
+        """The connection is over: reset what is not in TIME-WAIT."""
+        for subflow in list(self.subflows):
+            tcp = subflow.tcp
+            if tcp.state is not TIME_WAIT:
+                has_data = tcp.sender.snd_una < tcp.fin_seq
+                code = RST_TOO_MUCH_OUTSTANDING if has_data else RST_UNSPECIFIED
+                self._reset_for(subflow, code, CloseReason.TIMEOUT, now_ns)
 
     def handle_closed(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A subflow is CLOSED: others carry on, or the connection waits for one, or ends."""
@@ -827,14 +956,7 @@ class Connection(Node):
         reason = subflow.tcp.close_reason or CloseReason.FINISHED
         code = subflow.reset_reason
         self._emit(events.SubflowClosed(subflow.subflow_id, reason, code if code >= 0 else None))
-        action = closing.at_subflow_gone(self.ending, session.mode, len(self.subflows))
-        if action is Action.END:
-            self._end(CloseReason.FINISHED if self.ending.both_done() else reason)
-            return
-        if action is Action.AWAIT_SUBFLOW:
-            # Break before make: what is unacknowledged waits for a subflow to join.
-            self.ending.orphaned_ns = now_ns + self.config.close_timeout_ns
-            send.deadline_ns = NEVER_NS
+        action = self._after_subflow_end(reason, now_ns)
         paths = self.paths
         if action is not Action.NOTHING and paths.started and self._may_signal():
             failed = reason is not CloseReason.FINISHED
@@ -848,13 +970,13 @@ class Connection(Node):
         subflow.tcp.finish()
 
     def _reset(self, subflow: MptcpSubflow, reason: CloseReason, now_ns: i64) -> None:
-        subflow.reset(reason)
+        subflow.reset(reason, now_ns)
         self.handle_closed(subflow, now_ns)
 
     def _reset_for(
         self, subflow: MptcpSubflow, reset_code: i64, reason: CloseReason, now_ns: i64
     ) -> None:
-        subflow.reset_for(reset_code, reason)
+        subflow.reset_for(reset_code, reason, now_ns)
         self.handle_closed(subflow, now_ns)
 
     # Addresses.
@@ -876,11 +998,18 @@ class Connection(Node):
         if session.mode is OFFERED and session.peer_key_known:
             session.take(Evidence.CONFIRMED)
             self.send.lengthen_trains()
-            self._signal_data_fin()  # the handshake's own segments had no room for it
-            paths = self.paths
-            if not paths.started:
-                paths.started = True
-                self._carry_out(paths.manager.on_established(paths.view(now_ns)), now_ns)
+            self._start_paths(now_ns)
+            commands = self.paths.waiting
+            if commands:
+                self.paths.waiting = []
+                self._carry_out(commands, now_ns)
+
+    def _start_paths(self, now_ns: i64) -> None:
+        """Let the path manager begin: both keys are known, which sign its ADD_ADDRs."""
+        paths = self.paths
+        if not paths.started:
+            paths.started = True
+            self._carry_out(paths.manager.on_established(paths.view(now_ns)), now_ns)
 
     def _take_address(self, option: AddAddr, subflow: MptcpSubflow, now_ns: i64) -> None:
         paths = self.paths
@@ -917,7 +1046,10 @@ class Connection(Node):
             if not self._may_signal():
                 break
             if isinstance(command, OpenSubflow):
-                self._open_subflow(command, now_ns)
+                if self.session.fully_established:
+                    self._open_subflow(command, now_ns)
+                else:
+                    paths.waiting.append(command)  # RFC 8684 section 3.1
             elif isinstance(command, AnnounceAddress):
                 paths.announce(command, self.usable, now_ns)
             elif isinstance(command, RemoveAddress):
@@ -931,7 +1063,7 @@ class Connection(Node):
         paths.settle_due()
 
     def _open_subflow(self, command: OpenSubflow, now_ns: i64) -> None:
-        if len(self.subflows) >= self.config.max_subflows:
+        if self._live_subflows() >= self.config.max_subflows:
             return
         host = self._host
         remote = command.remote
@@ -1019,9 +1151,18 @@ class Connection(Node):
             subflow.rx_delta = self.inbound.buffer.rcv_nxt - tcp.receiver.rcv_nxt
             self._fall_back_to_order(subflow, evidence, now_ns)
 
-    def _take_infinite_mapping(
-        self, subflow: MptcpSubflow, offset: i64, ssn: i64, now_ns: i64
-    ) -> bool:
+    def _judge_told_mapping(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> bool:
+        """An infinite mapping came on an ACK: it holds if no DSS follows (RFC 8684 section 3.7)."""
+        if segment.mptcp:
+            for option in segment.mptcp:
+                if isinstance(option, Dss):
+                    subflow.told_delta = NOT_TOLD
+            return True
+        delta = subflow.told_delta
+        subflow.told_delta = NOT_TOLD
+        return not self._is_alone(subflow) or self._take_infinite_mapping(subflow, delta, now_ns)
+
+    def _take_infinite_mapping(self, subflow: MptcpSubflow, delta: i64, now_ns: i64) -> bool:
         """The peer sent an infinite mapping; ``False`` if the subflow was reset for it."""
         session = self.session
         alone = subflow.initial and not session.joined
@@ -1030,7 +1171,7 @@ class Connection(Node):
             self._reset_for(subflow, RST_MPTCP_ERROR, CloseReason.PROTOCOL, now_ns)
             return False
         if verdict is Verdict.CHANGE:
-            subflow.rx_delta = offset - unwrap32(ssn, subflow.tcp.receiver.rcv_nxt)
+            subflow.rx_delta = delta
             self._fall_back_to_order(subflow, Evidence.INFINITE_MAPPING, now_ns)
         return True
 
@@ -1086,6 +1227,8 @@ class Connection(Node):
         self._outputs.changes.append(Change(self, None, added=False))
         self.send.fall_back()
         self.ending.withdraw_end()
+        self.paths.stop()
+        self._forget_joins(now_ns)
         for subflow in self.subflows:
             self._take_plain_ack(subflow, now_ns)
 
@@ -1177,12 +1320,15 @@ class Connection(Node):
             self._emit(events.AllDelivered())
         subflows = self.subflows
         peer_may_send = any(subflow.tcp.state in CAN_RECEIVE for subflow in subflows)
-        action = closing.at_progress(ending, self.session.mode, len(subflows), peer_may_send)
+        live = self._live_subflows()
+        action = closing.at_progress(ending, self.session.mode, live, peer_may_send)
         if action is Action.CLOSE_HALF_CLOSED:
             self._finish_half_closed()
         elif action is Action.END:
-            self._end(CloseReason.FINISHED)
+            self._end(CloseReason.FINISHED, now_ns)
         elif action is Action.CLOSE_SUBFLOWS:
+            ending.orphaned_ns = now_ns + closing.FIN_TIMEOUT_NS
+            self._forget_joins(now_ns)
             for subflow in list(subflows):
                 if subflow.confirmed:
                     self._finish(subflow)
@@ -1198,14 +1344,20 @@ class Connection(Node):
         self._refresh_usable()
 
     def _handle_orphan_timeout(self, now_ns: i64) -> None:
-        action = closing.at_orphan_timeout(len(self.subflows), self.send.is_idle())
+        ending = self.ending
+        if ending.both_done():
+            # RFC 8684 section 3.3.3 has the timeouts of subflows reduced by now.
+            self._end(CloseReason.FINISHED, now_ns)
+            self._reset_leftovers(now_ns)
+            return
+        action = closing.at_orphan_timeout(self._live_subflows(), self.send.is_idle())
         if action is Action.END:
-            self._end(CloseReason.TIMEOUT)
+            self._end(CloseReason.TIMEOUT, now_ns)
         elif action is Action.CLOSE_HALF_CLOSED:
-            self.ending.orphaned_ns = NEVER_NS
+            ending.orphaned_ns = NEVER_NS
             self._finish_half_closed()
         else:
-            self.ending.orphaned_ns = now_ns + self.config.close_timeout_ns
+            ending.orphaned_ns = now_ns + self.config.close_timeout_ns
 
     def _abort(self, reason: CloseReason, now_ns: i64) -> None:
         """Reset everything: with MP_FASTCLOSE in our RSTs where we abort (RFC 8684 section 3.5).
@@ -1221,20 +1373,29 @@ class Connection(Node):
             and session.peer_key_known
             and not session.tx_infinite
         )
-        self._end(reason)
+        self._end(reason, now_ns)
         for subflow in list(self.subflows):
             if tell:
                 subflow.reset_option = MpFastclose(session.peer_key)
             self._reset(subflow, reason, now_ns)
 
-    def _end(self, reason: CloseReason) -> None:
-        """The connection is over; subflows in TIME-WAIT still answer."""
+    def _end(self, reason: CloseReason, now_ns: i64) -> None:
+        """The connection is over, and its token free; subflows in TIME-WAIT still answer."""
         if self.ending.closed_for is not None:
             return
         self.ending.close(reason)
         self.send.stop()
         self.paths.stop()
+        self._leave_syn_queue()
+        self._outputs.changes.append(Change(self, None, added=False))
+        self._forget_joins(now_ns)
         self._emit(events.ConnectionClosed(reason))
+
+    def _leave_syn_queue(self) -> None:
+        """Its own handshake is done, or given up."""
+        if self.syn_queue is not None:
+            self.syn_queue.length -= 1
+            self.syn_queue = None
 
     def is_over(self) -> bool:
         """Say whether it is closed and has no subflow left."""
@@ -1243,7 +1404,14 @@ class Connection(Node):
     # Leaving segments.
 
     def poll_transmit(self, now_ns: i64) -> Segment | None:
-        """Return the next segment of this connection, or ``None``."""
+        """Return the next segment of this connection, or ``None``.
+
+        Signals go first, so that an ADD_ADDR is echoed before what it leads to.
+        """
+        if self.paths.signals:
+            segment = self.paths.poll_signal(self.usable, now_ns)
+            if segment is not None:
+                return segment
         for subflow in self.subflows:
             # What poll_transmit looks for: rare, and asked for every segment.
             tcp = subflow.tcp
@@ -1251,10 +1419,6 @@ class Connection(Node):
                 segment = subflow.poll_transmit(now_ns)
                 if segment is not None:
                     return segment
-        if self.paths.signals:
-            segment = self.paths.poll_signal(self.usable, now_ns)
-            if segment is not None:
-                return segment
         send = self.send
         if send.backlogged:
             segment = send.poll_backlog(self.usable, now_ns)
@@ -1311,7 +1475,7 @@ class Connection(Node):
             if subflow.tcp.timers.earliest_ns() <= now_ns:
                 subflow.handle_timeout(send.window_is_closed(), now_ns, report)
                 if report.timed_out:
-                    self._after_rto(subflow)
+                    self._after_rto(subflow, now_ns)
                 if subflow.tcp.state is CLOSED:
                     self.handle_closed(subflow, now_ns)
         if send.deadline_ns <= now_ns:

@@ -49,7 +49,6 @@ class DataSender:
     __slots__ = (
         "_backoff",
         "_ending",
-        "_nagle",
         "_session",
         "backlogged",
         "buffer",
@@ -59,6 +58,7 @@ class DataSender:
         "finished",
         "largest_window",
         "last_train_bytes",
+        "nagle",
         "offered_bytes",
         "outstanding",
         "persist_backoff",
@@ -108,7 +108,7 @@ class DataSender:
         self.deadline_ns: i64 = NEVER_NS
         """Data-level retransmission timer."""
         self._backoff: i64 = 0
-        self._nagle: bool = config.nagle
+        self.nagle: bool = config.nagle
         self.persist_ns: i64 = NEVER_NS
         """When the peer's closed window is probed."""
         self.persist_backoff: i64 = 0
@@ -463,7 +463,7 @@ class DataSender:
                 # Nothing may be sent for the first time; a scheduler may want to repeat something.
                 if len(usable) < 2 or buffer.acked_offset >= self.sent_offset:
                     return None
-            elif (self._nagle and self._nagle_holds(usable)) or (
+            elif (self.nagle and self._nagle_holds(usable)) or (
                 self.window_end < buffer.written_offset and self._window_is_silly(usable)
             ):
                 return None

@@ -91,6 +91,7 @@ class Ending:
         "peer_end_offset",
         "peer_finished",
         "state",
+        "subflow_done",
     )
 
     def __init__(self) -> None:
@@ -105,6 +106,8 @@ class Ending:
         """Why the connection is over; ``None`` while it is not."""
         self.orphaned_ns: i64 = NEVER_NS
         """When a connection ends that has no subflow its peer could use."""
+        self.subflow_done: bool = False
+        """Both streams were done, and then a subflow was closed in order."""
         self._delivered_told: bool = False
 
     def change(self, change: DataChange) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mptcplab.stack.mptcp.handshake import find_capable
+from mptcplab.stack.mptcp.handshake import find_capable, usable_capable
 from mptcplab.stack.mptcp.mode import Evidence
 from mptcplab.wire.mptcp import Dss
 from mptcplab.wire.segment import Segment
@@ -34,10 +34,10 @@ def of_first_segments(
             return None
     else:
         option = find_capable(segment)
-        if option is not None:
+        if option is not None and usable_capable(option, option.version):
             with_data = option.data_length is not None and segment.payload_bytes > 0
             return Evidence.CONFIRMED if with_data else None
-        if segment.mptcp:
+        if segment.mptcp and option is None:
             return None
     return Evidence.FIRST_BARE
 

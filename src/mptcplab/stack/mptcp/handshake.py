@@ -131,12 +131,15 @@ def judge_capable_syn_ack(session: Session, segment: Segment, offered: bool) -> 
 
 
 def judge_capable_ack(session: Session, segment: Segment) -> Judgment:
-    """Judge the ACK that ends a passive open; take its key if it is accepted."""
+    """Judge the ACK that ends a passive open; take its key if it is accepted.
+
+    Flag B, or no HMAC algorithm that we know, leads to TCP here too (RFC 8684 section 3.1).
+    """
     if not session.mptcp:
         return Judgment.ACCEPT
     option = find_capable(segment)
     if option is not None and option.sender_key is not None:
-        if option.receiver_key == session.local_key and option.version == session.version:
+        if option.receiver_key == session.local_key and usable_capable(option, session.version):
             session.take_capable(option)
             return Judgment.ACCEPT
     elif any(isinstance(item, Dss) for item in segment.mptcp):

@@ -25,6 +25,7 @@ class Mode(Enum):
 
 
 OFFERED: Final[Mode] = Mode.OFFERED
+FULL: Final[Mode] = Mode.FULL
 PLAIN: Final[Mode] = Mode.PLAIN
 
 

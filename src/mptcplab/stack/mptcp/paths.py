@@ -16,6 +16,7 @@ from mptcplab.stack.mptcp.session import Session
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
+    Command,
     PathManager,
     PathView,
     RemoteAddress,
@@ -24,6 +25,7 @@ from mptcplab.stack.path_managers.base import (
 )
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.tcp.state import SYN_RECEIVED, SYN_SENT
+from mptcplab.wire.ip import is_loopback, is_unicast
 from mptcplab.wire.keys import add_addr_hmac
 from mptcplab.wire.mptcp import AddAddr, MpPrio, MptcpOption, RemoveAddr
 from mptcplab.wire.segment import MAX_OPTION_BYTES, Segment
@@ -74,6 +76,7 @@ class Paths:
         "remotes",
         "signals",
         "started",
+        "waiting",
     )
 
     def __init__(
@@ -100,7 +103,9 @@ class Paths:
         self.signals: list[tuple[MptcpSubflow | None, MptcpOption]] = []
         """Options that wait for an ACK of their own; on any subflow where none is named."""
         self.started: bool = False
-        """The connection was fully established: the path manager is at work."""
+        """The path manager is at work: the peer's key is known, and that it has ours."""
+        self.waiting: list[Command] = []
+        """Orders for subflows that wait until the connection is fully established."""
         self._wanted_ns: int = NEVER_NS
         """When the manager wants to be called, as of its last orders."""
         self._due_ns: int = NEVER_NS
@@ -119,7 +124,9 @@ class Paths:
             remote_addresses=[self.initial_remote, *self.remotes],
             peer_denies_initial=self._session.peer_denies_initial,
         )
-        view.subflows = [subflow_path(subflow) for subflow in self._subflows]
+        view.subflows = [
+            subflow_path(subflow) for subflow in self._subflows if not subflow.is_half_open_join()
+        ]
         return view
 
     def local_id_of(self, address: bytes) -> int:
@@ -141,7 +148,11 @@ class Paths:
             self.settle_due()
 
     def take_address(self, option: AddAddr, subflow: MptcpSubflow | None) -> RemoteAddress | None:
-        """ADD_ADDR on ``subflow``: echo it; return the address if it is new (section 3.4.1)."""
+        """ADD_ADDR on ``subflow``: echo it; return the address if it is new and can be used.
+
+        RFC 8684 section 3.4.1. The echo says no more than that it came; what no host can have, or
+        we have ourselves (private addresses do repeat), is not used (RFC 9293 section 3.9.2.3).
+        """
         session = self._session
         if session.version != 0:
             expected = add_addr_hmac(
@@ -162,11 +173,16 @@ class Paths:
         remote = RemoteAddress(
             option.address_id, option.address, (option.port or 0) or self.initial_remote.port
         )
-        if remote in known:
+        if remote in known or not self._may_connect_to(option.address):
             return None
         self._forget(option.address_id)
         self.remotes.append(remote)
         return remote
+
+    def _may_connect_to(self, address: bytes) -> bool:
+        if not is_unicast(address) or is_loopback(address) or address == self.initial_local:
+            return False
+        return all(local.address != address for local in self._host.host_addresses())
 
     def take_removal(self, address_id: int) -> bool:
         """REMOVE_ADDR (section 3.4.2); ``False`` for an identifier that is not in use: ignored."""
@@ -270,8 +286,10 @@ class Paths:
         return self._wanted_ns <= now_ns
 
     def stop(self) -> None:
-        """Announce nothing any more: the connection is over."""
+        """Announce nothing any more: the connection is over, or plain TCP."""
         self.announcements.clear()
+        self.signals.clear()
+        self.waiting.clear()
 
     def poll_signal(self, usable: list[MptcpSubflow], now_ns: int) -> Segment | None:
         """Return an ACK that carries the next signal, if a subflow can take it."""
@@ -328,4 +346,5 @@ def subflow_path(subflow: MptcpSubflow) -> SubflowPath:
         state=SubflowState.OPENING if opening else SubflowState.ESTABLISHED,
         backup=subflow.backup,
         opened_by_us=tcp.active,
+        joined=not subflow.initial,
     )

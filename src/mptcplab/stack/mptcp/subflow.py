@@ -29,7 +29,14 @@ from mptcplab.stack.schedulers.base import SubflowView
 from mptcplab.stack.tcp.control_block import ControlBlock
 from mptcplab.stack.tcp.report import Report
 from mptcplab.stack.tcp.sent import Sent
-from mptcplab.stack.tcp.state import CAN_RECEIVE, CAN_SEND, CLOSED, SYN_RECEIVED, SYN_SENT
+from mptcplab.stack.tcp.state import (
+    CAN_RECEIVE,
+    CAN_SEND,
+    CLOSED,
+    SYN_RECEIVED,
+    SYN_SENT,
+    TIME_WAIT,
+)
 from mptcplab.stack.tcp.timestamps import OPTION_BYTES as TIMESTAMP_BYTES
 from mptcplab.wire.checksum import dss_checksum
 from mptcplab.wire.mptcp import (
@@ -53,6 +60,9 @@ DSS_BYTES: Final = 28
 MAX_MAPPINGS: Final = 65_536
 """Mappings of one subflow that wait for their data: far more than the packets of any window."""
 
+NOT_TOLD: Final = -(1 << 61)
+"""Of ``MptcpSubflow.told_delta``: no infinite mapping was told."""
+
 MAPPING_TAKEN: Final = -1
 MAPPING_KNOWN: Final = -2
 """What became of a mapping that does not break its subflow."""
@@ -64,6 +74,7 @@ class MptcpSubflow:
     __slots__ = (
         "_ending",
         "_opening_options",
+        "_opening_sent",
         "_receive_buffer",
         "_session",
         "backlog",
@@ -72,6 +83,7 @@ class MptcpSubflow:
         "bare_acks",
         "confirmed",
         "data_fin_offset",
+        "data_fin_seen",
         "initial",
         "join",
         "mappings",
@@ -81,6 +93,7 @@ class MptcpSubflow:
         "saw_data_ack",
         "subflow_id",
         "tcp",
+        "told_delta",
         "trains",
         "tx_delta",
         "view",
@@ -122,6 +135,10 @@ class MptcpSubflow:
         """After our MP_FAIL: nothing is taken before the infinite mapping."""
         self.data_fin_offset: i64 = -1
         """The end of our stream, where its DATA_FIN is to leave on the next ACK; else -1."""
+        self.data_fin_seen: bool = False
+        """A DATA_FIN of the peer came, and no DATA_ACK has left here since."""
+        self.told_delta: i64 = NOT_TOLD
+        """``rx_delta`` of an infinite mapping that came on an ACK without payload."""
         self.reset_option: MptcpOption | None = None
         """What our RST is to say."""
         self.reset_reason: i64 = -1
@@ -129,6 +146,7 @@ class MptcpSubflow:
         self.trains = Trains(tcp.config, cause)
         self._opening_options: tuple[MptcpOption, ...] = ()
         """What our ACKs say until the peer is known to have seen the third packet."""
+        self._opening_sent: bool = False
 
     # What others read.
 
@@ -257,7 +275,10 @@ class MptcpSubflow:
         """Return an ACK if one is due and nothing else carried it."""
         tcp = self.tcp
         if tcp.receiver.ack_now and tcp.state is not CLOSED and tcp.state is not SYN_SENT:
-            return self.make_ack(now_ns)
+            segment = self.make_ack(now_ns)
+            if self.data_fin_offset >= 0:
+                tcp.receiver.ack_now = True  # the third packet had no room for our DATA_FIN
+            return segment
         return None
 
     def make_train(self, record: Sent, now_ns: i64) -> Segment:
@@ -305,16 +326,26 @@ class MptcpSubflow:
         return handshake.join_syn(session, self.join, self.backup_local)
 
     def ack_options(self) -> tuple[MptcpOption, ...]:
-        """Return the MPTCP options of an ACK without payload."""
+        """Return the MPTCP options of an ACK without payload.
+
+        After the third packet our DATA_FIN needs no answer to leave: RFC 8684 section 3.3.3 lets it
+        go as soon as there is nothing more to send.
+        """
         session = self._session
         if not session.mptcp:
             return ()
         if self._opening_options and (
-            session.mode is OFFERED if self.initial else not self.confirmed
+            session.mode is OFFERED and not (self._opening_sent and self.data_fin_offset >= 0)
+            if self.initial
+            else not self.confirmed
         ):
+            self._opening_sent = True
             return self._opening_options
         if session.tx_infinite or not session.peer_key_known:
             return ()
+        if self.tcp.state is TIME_WAIT and not self.data_fin_seen:
+            return ()  # of the connection nothing is left to say
+        self.data_fin_seen = False
         if self.data_fin_offset >= 0:
             offset = self.data_fin_offset
             self.data_fin_offset = -1
@@ -460,6 +491,13 @@ class MptcpSubflow:
             return RST_MPTCP_ERROR
         return MAPPING_TAKEN
 
+    def note_late_data_fin(self, segment: Segment) -> None:
+        """The connection is over; a peer that asks again for the DATA_ACK of its end gets it."""
+        for option in segment.mptcp:
+            if isinstance(option, Dss) and option.data_fin:
+                self.data_fin_seen = True
+                self.tcp.receiver.ack_now = True
+
     # Timers.
 
     def handle_timeout(self, window_closed: bool, now_ns: i64, report: Report) -> None:
@@ -470,7 +508,7 @@ class MptcpSubflow:
             return
         tcp.handle_timeout(window_closed, now_ns, report)
         if report.gave_up:
-            self.reset(CloseReason.TIMEOUT)
+            self.reset(CloseReason.TIMEOUT, now_ns)
         elif report.keepalive_due:
             self.send_window_probe(now_ns)
 
@@ -478,7 +516,7 @@ class MptcpSubflow:
         """RFC 8684 section 3.2: the ACK with the HMAC is retransmitted until it is answered."""
         tcp = self.tcp
         if self.join.retries >= tcp.config.synack_retries:
-            self.reset_for(RST_UNSPECIFIED, CloseReason.TIMEOUT)
+            self.reset_for(RST_UNSPECIFIED, CloseReason.TIMEOUT, now_ns)
             return False
         self.join.retries += 1
         tcp.timers.join_ack_ns = now_ns + (tcp.sender.rtt.rto_ns << self.join.retries)
@@ -487,25 +525,29 @@ class MptcpSubflow:
 
     # Ending.
 
-    def reset(self, reason: CloseReason) -> None:
+    def is_half_open_join(self) -> bool:
+        """Say whether it is a join by the peer, whose third packet has not come."""
+        return self.tcp.state is SYN_RECEIVED and not self.initial and not self.tcp.active
+
+    def reset(self, reason: CloseReason, now_ns: i64) -> None:
         """Abort: send RST where there is someone to send it to, and be CLOSED."""
         tcp = self.tcp
         if tcp.owes_reset():
-            tcp.outbox.append(tcp.make_reset(self._reset_options()))
+            tcp.send_reset(self._reset_options(), now_ns)
         tcp.close(reason)
 
-    def reset_for(self, reset_code: int, reason: CloseReason) -> None:
+    def reset_for(self, reset_code: int, reason: CloseReason, now_ns: i64) -> None:
         """Reset and say why with MP_TCPRST (RFC 8684 section 3.6; version 1 only)."""
         if self._session.version != 0:
             self.reset_option = MpTcpRst(reset_code)
-        self.reset(reason)
+        self.reset(reason, now_ns)
 
-    def refuse_syn_ack(self) -> None:
+    def refuse_syn_ack(self, now_ns: i64) -> None:
         """The SYN/ACK of a join has no right HMAC: answer it with RST (RFC 8684 section 3.2)."""
         tcp = self.tcp
         tcp.sender.snd_una = 1
         tcp.sender.snd_nxt = 1
         if self._session.version != 0:
             self.reset_option = MpTcpRst(RST_MPTCP_ERROR)
-        tcp.outbox.append(tcp.make_reset(self._reset_options()))
+        tcp.send_reset(self._reset_options(), now_ns)
         tcp.close(CloseReason.PROTOCOL)

@@ -81,7 +81,7 @@ class PathView:
     remote_addresses: list[RemoteAddress] = field(default_factory=list)
     """The initial one (id 0), and what the peer announced and did not remove, in that order."""
     subflows: list[SubflowPath] = field(default_factory=list)
-    """Those opening or established."""
+    """Those opening or established; a join by the peer from its third packet on."""
     peer_denies_initial: bool = False
     """The peer's C flag: no further subflow to the initial address and port (RFC 8684, 3.1)."""
 

@@ -82,6 +82,7 @@ class ControlBlock:
         "active",
         "close_reason",
         "config",
+        "dscp",
         "fin_pending",
         "fin_seq",
         "keepalive",
@@ -119,6 +120,8 @@ class ControlBlock:
     ) -> None:
         timers = sender.timers
         self.config: StackConfig = config
+        self.dscp: i64 = config.dscp
+        """Differentiated services code point of what leaves (RFC 2474)."""
         self.local: bytes = local
         self.local_port: i64 = local_port
         self.remote: bytes = remote
@@ -279,7 +282,7 @@ class ControlBlock:
         if self.state is SYN_RECEIVED:
             if self.sender.unwrap(segment.ack) == 1:
                 return THIRD_ACK
-            self.outbox.append(self.make_bare(RST, segment.ack, 0))
+            self._stamp_and_send(self.make_bare(RST, segment.ack, 0), now_ns)
             return DROPPED
         if self.keepalive.idle_ns and self.state is not TIME_WAIT:
             self.keepalive.restart(now_ns)
@@ -547,6 +550,7 @@ class ControlBlock:
             payload=record.payload,
             segment_size_bytes=mss,
             mptcp=options,
+            dscp=self.dscp,
         )
         if self.timestamps.enabled:
             self.timestamps.stamp(segment, now_ns)
@@ -569,6 +573,7 @@ class ControlBlock:
             flags=ACK,
             window=window >> self.rcv_wscale,
             mptcp=options,
+            dscp=self.dscp,
         )
         if self.timestamps.enabled:
             self.timestamps.stamp(segment, now_ns)
@@ -609,15 +614,21 @@ class ControlBlock:
         segment.mptcp = options
         return segment
 
-    def make_reset(self, options: tuple[MptcpOption, ...]) -> Segment:
-        """Return our RST."""
+    def send_reset(self, options: tuple[MptcpOption, ...], now_ns: i64) -> None:
+        """Send our RST, which leaves whatever becomes of this subflow."""
         segment = self.make_bare(
             RST | ACK,
             (self.sender.iss + self.sender.snd_nxt) & SEQ32_MASK,
             (self.receiver.irs + self.receiver.rcv_nxt) & SEQ32_MASK,
         )
         segment.mptcp = options
-        return segment
+        self._stamp_and_send(segment, now_ns)
+
+    def _stamp_and_send(self, reset: Segment, now_ns: i64) -> None:
+        """RFC 7323 section 3.2: a RST should have timestamps where they were negotiated."""
+        if self.timestamps.enabled:
+            self.timestamps.stamp(reset, now_ns)
+        self.outbox.append(reset)
 
     def make_bare(self, flags: int, seq: int, ack: int) -> Segment:
         """Return a segment without options and window."""
@@ -629,6 +640,7 @@ class ControlBlock:
             seq=seq,
             ack=ack,
             flags=flags,
+            dscp=self.dscp,
         )
 
 

@@ -16,11 +16,12 @@ from mptcplab.stack.path_managers.base import AnnounceAddress, LocalAddress, Rem
 from mptcplab.stack.path_managers.initial_only import InitialOnly
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.testing import config
+from mptcplab.wire.ip import parse_address
 from mptcplab.wire.keys import add_addr_hmac
 from mptcplab.wire.mptcp import CAPABLE_HMAC, AddAddr, MpCapable, RemoveAddr
 
 LOCAL, REMOTE = bytes((10, 0, 1, 1)), bytes((10, 0, 1, 2))
-SECOND_LOCAL, NEW = bytes((10, 0, 2, 1)), bytes((10, 0, 2, 2))
+SECOND_LOCAL, NEW, NEWER = (bytes((10, 0, 2, last)) for last in (1, 2, 3))
 
 
 class TwoAddresses(HostView):
@@ -94,10 +95,10 @@ def test_a_forged_address_is_neither_taken_nor_echoed() -> None:
 def test_an_identifier_means_another_address_only_after_its_removal() -> None:
     known = paths()
     known.take_address(announced(), None)
-    assert known.take_address(announced(SECOND_LOCAL), None) is None
+    assert known.take_address(announced(NEWER), None) is None
     assert known.take_removal(5)
     assert not known.take_removal(5)
-    assert known.take_address(announced(SECOND_LOCAL), None) is not None
+    assert known.take_address(announced(NEWER), None) is not None
 
 
 def test_add_addr_is_repeated_until_it_is_echoed() -> None:
@@ -121,3 +122,17 @@ def test_addresses_that_go_together_share_one_remove_addr() -> None:
     ours.remove(1, [])
     ours.remove(2, [])
     assert [option for _, option in ours.signals] == [RemoveAddr((1, 2))]
+
+
+NO_PEER = ("224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0", "::", "::1", "ff02::1")
+IPV4_MAPPED = "::ffff:192.0.2.1"
+OURS = ("10.0.1.1", "10.0.2.1")
+
+
+@pytest.mark.parametrize("address", [*NO_PEER, IPV4_MAPPED, *OURS])
+@pytest.mark.parametrize("port", [None, 8080])
+def test_what_no_peer_can_have_is_echoed_and_not_used(address: str, port: int | None) -> None:
+    known = paths()
+    assert known.take_address(announced(parse_address(address), port=port), None) is None
+    assert not known.remotes
+    assert [option.echo for _, option in known.signals if isinstance(option, AddAddr)] == [True]
