@@ -93,6 +93,7 @@ def _run_on(
         "measured_ns": measurement.measured_ns,
         "origin_unix_ns": measurement.origin_unix_ns,
         "drivers": {link.name: lab.link(link.name).driver for link in scenario.topology.links},
+        "offload": {host.name: host.offload for host in scenario.topology.hosts},
         "flows": flows,
         "path_manager": {
             host: scenario.tunables.get(host, Tunables()).path_manager

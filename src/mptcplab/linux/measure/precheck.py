@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel import offloads, rtnl
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.measure.identity import bottleneck
 from mptcplab.linux.measure.verify import (
@@ -57,21 +57,28 @@ class Precheck:
         reasons = []
         for name in links:
             link = self._scenario.topology.link(name)
-            reasons += self._mtus(link)
+            reasons += self._interfaces(link)
             for direction, asked in (("forward", link.forward), ("backward", link.backward)):
                 found = self._lab.link(name).configured(direction)
                 reasons += check_channel(name, direction, asked, found)
         return reasons
 
-    def _mtus(self, link: Link) -> list[str]:
-        """Compare the MTU of the interfaces at a link's ends with what the scenario says."""
+    def _interfaces(self, link: Link) -> list[str]:
+        """Compare MTU and offloads of the interfaces at a link's ends with what they should be."""
+        topology = self._scenario.topology
         reasons = []
         for end in (link.a, link.b):
-            if isinstance(end, InterfaceEnd):
-                asked = self._scenario.topology.interface_at(end).mtu
-                found = rtnl.devices(self._lab.namespace(end.host).routing)[end.interface].mtu
-                if found != asked:
-                    reasons.append(f"{end}: the MTU is {found}, {asked} asked for")
+            if not isinstance(end, InterfaceEnd):
+                continue
+            asked = topology.interface_at(end).mtu
+            found = rtnl.devices(self._lab.namespace(end.host).routing)[end.interface].mtu
+            if found != asked:
+                reasons.append(f"{end}: the MTU is {found}, {asked} asked for")
+            if topology.host(end.host).offload:
+                continue
+            with self._lab.enter(end.host):
+                if on := offloads.switched_on(end.interface):
+                    reasons.append(f"{end}: {', '.join(on)} on, a host without offload asked for")
         return reasons
 
     def _measured(self, paths: list[tuple[Flow, Path]]) -> list[str]:
