@@ -86,7 +86,7 @@ def _run_on(
         with _stopping(measurement.stop):
             measurement.run()
         reasons = validity.reasons(scenario, measurement, verified)
-        notes = validity.notes(scenario, measurement)
+        notes = [*precheck.notes, *validity.notes(scenario, measurement)]
         flows = measurement.apparatus.flows.summary(measurement.origin_ns)
     usage = measurement.usage
     metadata = {

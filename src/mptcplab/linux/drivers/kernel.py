@@ -206,7 +206,7 @@ class KernelDriver(LinkDriver):
         if limit != (_NO_LIMIT_BYTES if queue.limit_bytes is None else queue.limit_bytes):
             queue = type(queue)(limit_bytes=limit, limit_packets=queue.limit_packets)
         return Channel(
-            rate_bps=None if rate == _UNLIMITED_BPS else rate,
+            rate_bps=_rate_as_asked(asked.rate_bps, rate),
             delay_ns=delay_ns,
             jitter_ns=jitter_ns,
             loss=loss,
@@ -253,6 +253,15 @@ class KernelDriver(LinkDriver):
 
     def close(self) -> None:
         """Do nothing: the devices go with their namespaces."""
+
+
+def _rate_as_asked(asked_bps: int | None, found_bps: int) -> int | None:
+    """Return a rate that tbf has, in whole bytes per second, as it was asked for."""
+    if found_bps == _UNLIMITED_BPS:
+        return None
+    if asked_bps is not None and max(asked_bps // 8, 1) * 8 == found_bps:
+        return asked_bps
+    return found_bps
 
 
 def host_vlan(end: Attachment, tagging: Tagging, *, dormant: bool) -> Request:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_interface
 from typing import Any
 
@@ -19,6 +20,7 @@ from mptcplab.linux.measure.verify import (
     extent,
     mean_bps,
     note_dropped_data,
+    sending_ns,
 )
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Path, Topology
 from mptcplab.scenario.model import Expectation, Flow
@@ -56,6 +58,26 @@ def test_round_trips(delay_ms: int, jitter_ms: int, found_ms: list[float], right
     if problem is not None and not jitter_ms:
         assert "wan" in problem
         assert "asked for" in problem
+
+
+@pytest.mark.parametrize(("found_ms", "right"), [(13.6, True), (10.0, False), (15.0, False)])
+def test_a_slow_link_s_round_trip_includes_the_sending_of_the_echo(
+    found_ms: float, right: bool
+) -> None:
+    slow = replace(wan(5 * MS).links[0], forward=Channel(256_000, 5 * MS))
+    slow = replace(slow, backward=slow.forward)
+    topology = replace(wan(5 * MS), links=(slow,))
+    sent_ns = sending_ns(topology, PATH.links, 58)
+    assert sent_ns == 2 * 58 * 8 * 10**9 // 256_000
+    check = PathCheck("main", PATH, (round(found_ms * MS),), sent_ns)
+    assert (check_rtt(topology, check) is None) == right
+
+
+@pytest.mark.parametrize(("found_ms", "right"), [(10.1, True), (13.6, True), (15.0, False)])
+def test_a_burst_may_spare_an_echo_the_wait(found_ms: float, right: bool) -> None:
+    sent_ns = 2 * 58 * 8 * 10**9 // 256_000
+    check = PathCheck("main", PATH, (round(found_ms * MS),), burst_ns=sent_ns)
+    assert (check_rtt(wan(5 * MS), check) is None) == right
 
 
 def test_a_path_that_does_not_answer_names_both_addresses() -> None:
