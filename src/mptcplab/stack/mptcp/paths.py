@@ -328,4 +328,5 @@ def subflow_path(subflow: MptcpSubflow) -> SubflowPath:
         state=SubflowState.OPENING if opening else SubflowState.ESTABLISHED,
         backup=subflow.backup,
         opened_by_us=tcp.active,
+        joined=subflow.subflow_id != 0,
     )
