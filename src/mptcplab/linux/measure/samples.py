@@ -20,6 +20,7 @@ from mptcplab.linux.measure.sampler import (
     receiving_host,
 )
 from mptcplab.linux.measure.verify import BusyInterval
+from mptcplab.linux.measure.watches import Watches
 from mptcplab.linux.probes import cpu
 from mptcplab.linux.probes.diag import DiagSocket
 from mptcplab.linux.probes.rtt import RttProber
@@ -57,6 +58,7 @@ class Samples:
         self._ticks = 0
         self._stat: dict[str, cpu.CpuTimes] = {}
         self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
+        self.watches = Watches(apparatus.scenario, apparatus.flows)
         with ExitStack() as opened:
             self._sockets = _host_samplers(apparatus, opened)
             probers = _link_probers(apparatus, opened)
@@ -165,11 +167,14 @@ class Samples:
     def _sample_sockets(self, time_ns: int) -> dict[tuple[str, int], int]:
         """Sample subflows and connections; return the bytes received by host and port."""
         received: dict[tuple[str, int], int] = {}
+        sampled: Rows = []
         for sampler in self._sockets:
             subflows, connections, counts = sampler.sample(time_ns)
-            self.rows["subflows"] += subflows
+            sampled += subflows
             self.rows["connections"] += connections
             received |= {(sampler.host, port): count for port, count in counts.items()}
+        self.rows["subflows"] += sampled
+        self.watches.look(time_ns, sampled)
         return received
 
     def _sample_flow(

@@ -21,6 +21,7 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
     ``verified`` are those that were found before it was measured.
     """
     return [
+        *_dead_connections(measurement),
         *verified,
         *_stopped(measurement),
         *_broken_connections(measurement),
@@ -36,11 +37,21 @@ def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
     """Return what a reader of a run should know besides."""
     return [
         *measurement.apparatus.lab.notes,
+        *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
         *_cpu_limited_links(scenario, measurement),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
+
+
+def _dead_connections(measurement: Measurement) -> Iterator[str]:
+    if not measurement.stop_reason:
+        yield from (each.reason for each in measurement.samples.watches.judgements() if each.reason)
+
+
+def _cut_off_connections(measurement: Measurement) -> Iterator[str]:
+    yield from (each.note for each in measurement.samples.watches.judgements() if each.note)
 
 
 def _stopped(measurement: Measurement) -> Iterator[str]:
@@ -50,15 +61,15 @@ def _stopped(measurement: Measurement) -> Iterator[str]:
 
 
 def _broken_connections(measurement: Measurement) -> Iterator[str]:
+    watches = measurement.samples.watches
     for connection in measurement.apparatus.flows.connections():
         name = _name(connection)
-        yield from (f"{name}: {error}" for error in connection.errors)
+        if watches.came_up(connection) or not watches.has_died(connection):
+            yield from (f"{name}: {error}" for error in connection.errors)
         if connection.protocol == "fallback":
             yield f"{name}: fell back to TCP"
         elif connection.errors:
             continue
-        elif connection.protocol is None:
-            yield f"{name}: never connected"
         elif connection.intact is False:
             sent, received = connection.bytes_sent, connection.bytes_received
             yield f"{name}: {sent} bytes sent, {received} received"
@@ -69,7 +80,8 @@ def _unfinished_connections(measurement: Measurement) -> Iterator[str]:
         return
     for connection in measurement.apparatus.flows.connections():
         connected = connection.protocol not in (None, "fallback")
-        if connected and connection.checked and connection.intact is None:
+        died = measurement.samples.watches.has_died(connection)
+        if connected and connection.intact is None and connection.checked and not died:
             name = _name(connection)
             yield f"{name}: what it had sent did not all arrive before the run was over"
 
