@@ -84,7 +84,7 @@ def _run_on(
         with on_stop_signal(measurement.stop):
             measurement.run()
         reasons = validity.reasons(scenario, measurement, verified)
-        notes = [*precheck.notes, *validity.notes(scenario, measurement)]
+        notes = [*precheck.notes, *validity.notes(measurement)]
         flows = measurement.apparatus.flows.summary(measurement.origin_ns)
     usage = measurement.usage
     metadata = {

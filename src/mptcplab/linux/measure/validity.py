@@ -29,17 +29,18 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_emulators(scenario, measurement),
+        *_full_emulators(measurement),
         *_busy_cpu(scenario, measurement),
     ]
 
 
-def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
+def notes(measurement: Measurement) -> list[str]:
     """Return what a reader of a run should know besides."""
     return [
         *measurement.apparatus.lab.notes,
         *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
-        *_cpu_limited_links(scenario, measurement),
+        *_cpu_limited_links(measurement),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
@@ -165,12 +166,20 @@ def _measured_bps(
     return max((rate for rate in rates if rate is not None), default=None)
 
 
-def _cpu_limited_links(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
-    busy, rows = measurement.samples.busy, measurement.samples.rows["links"]
-    used = {link for flow in scenario.flows for path in scenario.paths(flow) for link in path.links}
-    rows = [row for row in rows if row["link"] in used]
-    for link, count in verify.cpu_limited_links(busy, rows).items():
-        yield f"{link}: the CPU was the limit in {count} of {len(busy)} intervals"
+def _full_emulators(measurement: Measurement) -> Iterator[str]:
+    samples = measurement.samples
+    full = verify.unfilled_intervals(samples.cpu.full_emulators, samples.rows["links"])
+    for link, count in full.items():
+        reason = verify.check_emulator(link, count, len(samples.busy))
+        if reason is not None:
+            yield reason
+
+
+def _cpu_limited_links(measurement: Measurement) -> Iterator[str]:
+    samples = measurement.samples
+    limited = verify.unfilled_intervals(samples.cpu.starved, samples.rows["links"])
+    for link, count in limited.items():
+        yield f"{link}: the CPU was the limit in {count} of {len(samples.busy)} intervals"
 
 
 def _dropped_data(measurement: Measurement) -> Iterator[str]:

@@ -7,7 +7,7 @@ was found.  No reason means nothing was found wrong.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ _LATENESS_TOLERANCE_NS: Final = 1_000_000  # or _RTT_TOLERANCE of the round trip
 PROBES: Final = 5
 BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
 _EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
+_FULL_EMULATOR: Final = 0.1  # of the intervals, from which on a run is the emulator's
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,21 +199,35 @@ class BusyInterval:
     busy: float
 
 
-def cpu_limited_links(
-    busy: Sequence[BusyInterval], rows: Iterable[Mapping[str, Any]]
+def unfilled_intervals(
+    suspects: Mapping[int, Collection[str]], rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, int]:
-    """Return, by link, how many intervals it stayed unfilled while the machine was fully busy."""
-    ends = {interval.end_ns for interval in busy if interval.busy >= BUSY}
+    """Return, by link, in how many intervals it was a suspect and carried less than its rate.
+
+    ``suspects`` holds links by the end of the interval (ns); ``rows`` are those of ``links``.
+    """
     best: dict[tuple[str, int], float] = {}
     for row in rows:
-        if row["time_ns"] in ends and row["up"] and row["rate_bps"]:
+        if row["link"] in suspects.get(row["time_ns"], ()) and row["up"] and row["rate_bps"]:
             key = (row["link"], row["time_ns"])
             best[key] = max(best.get(key, 0.0), row["bps"] / row["rate_bps"])
-    limited: dict[str, int] = {}
+    unfilled: dict[str, int] = {}
     for (link, _), fill in best.items():
         if fill < _EXPECTED_FILL:
-            limited[link] = limited.get(link, 0) + 1
-    return limited
+            unfilled[link] = unfilled.get(link, 0) + 1
+    return unfilled
+
+
+def check_emulator(link: str, full: int, intervals: int) -> str | None:
+    """Return what is wrong with an emulator that had no time left in ``full`` of the intervals in
+    which its link carried less than its rate.
+    """
+    if full < max(1, intervals * _FULL_EMULATOR):
+        return None
+    return (
+        f"{link}: its emulator was the limit in {full} of {intervals} intervals: it had no more "
+        "CPU time, and the link carried less than its rate"
+    )
 
 
 def check_cpu(

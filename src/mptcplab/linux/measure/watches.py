@@ -1,7 +1,9 @@
 """Whether connections live: followed from sample to sample, while a run lasts and while it drains.
 
 What it means to live is the same for every testbed, :mod:`mptcplab.results.liveness`; here is what
-this one knows of it: what the workers have written and read, and what both ends' sockets count.
+this one knows of it: what the workers have written and read, and what both ends' sockets count of
+the connection's own stream.  What subflows carry is not progress: a kernel may repeat for minutes
+what its peer drops above TCP.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Watch:
         self.patience_ns = max(patience, default=0)
         self.liveness = Liveness(self.patience_ns)
         self.waiting_bytes = 0
-        self._counts: dict[tuple[str, int, str], int] = {}
+        self._counts: dict[tuple[str, str], int] = {}
         self._last: dict[tuple[str, int], Row] = {}
         self._delivered_bytes = 0
 
@@ -48,15 +50,17 @@ class Watch:
         """Whether its receiver has seen the end of the stream."""
         return self.connection.bytes_received is not None
 
-    def look(
-        self, time_ns: int, written_bytes: int | None, delivered_bytes: int, rows: Iterable[Row]
-    ) -> None:
-        """Take in what both ends have counted; ``rows`` are those of its subflows."""
-        for row in rows:
+    def take(self, subflows: Iterable[Row], ends: Iterable[Row]) -> None:
+        """Take in the rows of its subflows, and of both ends."""
+        for row in subflows:
             self._last[row["host"], row["subflow"]] = row
+        for row in ends:
             for counter in _COUNTERS:
-                key = (row["host"], row["subflow"], counter)
+                key = (row["host"], counter)
                 self._counts[key] = max(self._counts.get(key, 0), row[counter])
+
+    def look(self, time_ns: int, written_bytes: int | None, delivered_bytes: int) -> None:
+        """Take in what has come of it by now, of that which was written."""
         self._delivered_bytes = max(self._delivered_bytes, delivered_bytes)
         in_flight = sum(row["in_flight_bytes"] for row in self._last.values())
         self.waiting_bytes = in_flight if written_bytes is None else written_bytes - delivered_bytes
@@ -112,24 +116,20 @@ class Watches:
                 paths = (paths[connection.index % len(paths)],)
             self._watches[connection.port] = Watch(connection, paths, states)
 
-    def look(self, time_ns: int, subflows: Iterable[Row]) -> None:
-        """Take in the rows of the ``subflows`` table that were sampled at ``time_ns``."""
+    def look(self, time_ns: int, subflows: Iterable[Row], connections: Iterable[Row]) -> None:
+        """Take in the rows of these tables that were sampled at ``time_ns``."""
         self._now_ns = max(time_ns, self._now_ns)
-        rows: dict[tuple[str, int], list[Row]] = {}
-        for row in subflows:
-            rows.setdefault((row["flow"], row["connection"]), []).append(row)
+        parts, ends = _by_connection(subflows), _by_connection(connections)
         for traffic in self._flows.traffic:
             if time_ns <= traffic.flow.start_ns:
                 continue
             written = traffic.written_bytes()
             delivered = _delivered(traffic)
             for position, connection in enumerate(traffic.connections):
-                self._watches[connection.port].look(
-                    self._now_ns,
-                    None if written is None else written[position],
-                    delivered[position],
-                    rows.get((connection.flow.name, connection.index), ()),
-                )
+                watch, key = self._watches[connection.port], (traffic.flow.name, connection.index)
+                watch.take(parts.get(key, ()), ends.get(key, ()))
+                sent = None if written is None else written[position]
+                watch.look(self._now_ns, sent, delivered[position])
 
     def is_hopeless(self) -> bool:
         """Say whether nothing more will come of any connection that is not over."""
@@ -172,6 +172,13 @@ class Watches:
         for watch in self._watches.values():
             if watch.connection.flow.start_ns < self._now_ns:
                 yield watch
+
+
+def _by_connection(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
+    grouped: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        grouped.setdefault((row["flow"], row["connection"]), []).append(row)
+    return grouped
 
 
 def _delivered(traffic: Traffic) -> list[int]:

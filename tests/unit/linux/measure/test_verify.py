@@ -11,16 +11,17 @@ from mptcplab.linux.measure.verify import (
     BusyInterval,
     PathCheck,
     check_cpu,
+    check_emulator,
     check_lateness,
     check_overshoot,
     check_rate,
     check_rtt,
     check_subflows,
-    cpu_limited_links,
     extent,
     mean_bps,
     note_dropped_data,
     sending_ns,
+    unfilled_intervals,
 )
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Path, Topology
 from mptcplab.scenario.model import Expectation, Flow
@@ -158,7 +159,16 @@ def test_links_that_the_cpu_could_not_fill_are_found() -> None:
         link_row(200, 5e9, 10**10, "fast"),
         link_row(100, 0.99e9, 10**9, "slow"),
     ]
-    assert cpu_limited_links(busy(1.0, 0.5), rows) == {"fast": 1}
+    assert unfilled_intervals({100 * MS: {"fast", "slow"}}, rows) == {"fast": 1}
+    assert unfilled_intervals({100 * MS: {"slow"}, 200 * MS: ()}, rows) == {}
+
+
+def test_an_emulator_without_time_is_a_reason_where_it_left_its_link_unfilled_for_long() -> None:
+    assert check_emulator("lan", 1, 25) is None
+    assert check_emulator("lan", 0, 3) is None
+    assert "lan: its emulator was the limit in 3 of 25 intervals" in str(
+        check_emulator("lan", 3, 25)
+    )
 
 
 def test_an_expectation_missed_on_a_full_cpu_is_a_reason() -> None:
