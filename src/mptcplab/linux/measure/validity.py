@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -9,10 +10,14 @@ from mptcplab.linux.drivers.driver import DIRECTIONS
 from mptcplab.linux.measure import verify
 from mptcplab.linux.measure.measurement import Measurement
 from mptcplab.linux.traffic.flow import Connection
-from mptcplab.scenario.model import Expectation, Flow, Scenario
+from mptcplab.results.liveness import patience_ns
+from mptcplab.scenario.model import Expectation, Flow, Scenario, Tunables
+from mptcplab.scenario.path_states import PathStates
+from mptcplab.stack.plugin import is_reference
 
 _LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
-_SETTLED_NS: Final = 2_000_000_000
+_SETTLED_NS: Final = 1_000_000_000
+"""How long a path must be up, beside four round trips, for its subflow to be missed."""
 
 
 def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str]) -> list[str]:
@@ -92,29 +97,46 @@ def _name(connection: Connection) -> str:
 
 
 def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    states = PathStates(scenario)
     for flow in scenario.flows:
-        expected = _expected_links(scenario, measurement, flow)
-        yield from verify.check_subflows(flow, expected, measurement.samples.rows["subflows"])
-
-
-def _expected_links(scenario: Scenario, measurement: Measurement, flow: Flow) -> list[str]:
-    """Return the links that were up long enough, while a flow ran, for its subflow to be there."""
-    stop_ns = min(flow.stop_ns or scenario.duration_ns, measurement.measured_ns)
-    longest: dict[str, int] = {}
-    current: dict[str, int] = {}
-    for row in measurement.samples.rows["links"]:
-        if row["direction"] != "forward" or not flow.start_ns < row["time_ns"] <= stop_ns:
+        traffic = measurement.apparatus.flows.of(flow.name)
+        came_up = [
+            each for each in traffic.connections if measurement.samples.watches.came_up(each)
+        ]
+        if not came_up:
             continue
-        link = row["link"]
-        current[link] = current.get(link, 0) + row["interval_ns"] if row["up"] else 0
-        longest[link] = max(longest.get(link, 0), current[link])
-    expected: dict[str, None] = {}
-    for path in scenario.expected_subflows(flow):
-        link = measurement.apparatus.identities.link_of(path)
-        rtt_ns = verify.configured_rtt_ns(scenario.topology, path)[0]
-        if longest.get(link, 0) >= _SETTLED_NS + 4 * rtt_ns:
-            expected[link] = None
-    return list(expected)
+        yield from verify.check_subflows(
+            flow,
+            [] if flow.application == "striped" else [each.index for each in came_up],
+            _expected_subflows(scenario, measurement, flow, states),
+            measurement.samples.rows["subflows"],
+        )
+
+
+def _expected_subflows(
+    scenario: Scenario, measurement: Measurement, flow: Flow, states: PathStates
+) -> dict[str, int]:
+    """Return how many subflows a connection of a flow should have had, by link: those of the paths
+    that were up for long enough while it ran.
+    """
+    manager = scenario.tunables.get(flow.client, Tunables()).path_manager
+    if is_reference(manager):
+        return {}
+    ends_ns = [
+        each.end_monotonic_ns - measurement.origin_ns
+        for each in measurement.apparatus.flows.of(flow.name).connections
+        if each.end_monotonic_ns is not None
+    ]
+    until_ns = min([flow.stop_ns or scenario.duration_ns, measurement.measured_ns, *ends_ns])
+    expected: dict[str, int] = {}
+    for path, wanted in Counter(scenario.expected_subflows(flow)).items():
+        needed_ns = _SETTLED_NS + 4 * states.round_trip_ns(path)
+        if loss := states.loss(path):
+            needed_ns += patience_ns(states.round_trip_ns(path), loss)
+        if states.longest_up_ns(path, flow.start_ns, until_ns) >= needed_ns:
+            link = measurement.apparatus.identities.link_of(path)
+            expected[link] = expected.get(link, 0) + wanted
+    return expected
 
 
 def _late_sampler(scenario: Scenario, measurement: Measurement) -> Iterator[str]:

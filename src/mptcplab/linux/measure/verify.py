@@ -24,6 +24,7 @@ _LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
 LATENESS_QUANTILE: Final = 0.99
 _LATENESS_TOLERANCE_NS: Final = 1_000_000  # or _RTT_TOLERANCE of the round trip, where that is more
 PROBES: Final = 5
+_UNESTABLISHED: Final = ("SYN-SENT", "SYN-RECEIVED", "CLOSED")
 BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
 _EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
 _FULL_EMULATOR: Final = 0.1  # of the intervals, from which on a run is the emulator's
@@ -168,22 +169,38 @@ def check_overshoot(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def check_subflows(
-    flow: Flow, expected_links: Iterable[str], rows: Sequence[Mapping[str, Any]]
+    flow: Flow,
+    connections: Iterable[int],
+    expected: Mapping[str, int],
+    rows: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """Return the links on which a flow should have had a subflow that carried bytes and had none.
+    """Return the links on which connections should have had subflows that carried bytes and did
+    not.
 
-    ``rows`` are those of the ``subflows`` table.
+    ``expected`` says how many, by link; ``rows`` are those of the ``subflows`` table.
     """
     carried: dict[str | None, int] = {}
+    stood: dict[tuple[int, str | None], set[int]] = {}
     for row in rows:
         if row["flow"] == flow.name:
             moved = max(row["bytes_acked"], row["bytes_received"])
             carried[row["link"]] = max(carried.get(row["link"], 0), moved)
+            if row["state"] not in _UNESTABLISHED:
+                subflows = stood.setdefault((row["connection"], row["link"]), set())
+                subflows.add(row["subflow"])
     reasons = []
-    for link in expected_links:
-        if link not in carried:
+    for link, wanted in expected.items():
+        if not any(link == where for _, where in stood):
             reasons.append(f"flow {flow.name}: no subflow on {link}, where one should be")
-        elif not carried[link]:
+            continue
+        for connection in connections:
+            number = len(stood.get((connection, link), ()))
+            if number < wanted:
+                reasons.append(
+                    f"flow {flow.name} connection {connection}: {number} of {wanted} subflows "
+                    f"stood on {link}"
+                )
+        if not carried[link]:
             reasons.append(f"flow {flow.name}: its subflow on {link} carried no data")
     if None in carried:
         reasons.append(f"flow {flow.name}: a subflow is on an address pair that is no path")

@@ -129,21 +129,44 @@ def test_a_change_of_rate_is_no_overshoot() -> None:
     assert check_overshoot(rows) == []
 
 
-def subflow_row(link: str | None, acked: int, received: int = 0) -> dict[str, Any]:
-    return {"flow": "main", "link": link, "bytes_acked": acked, "bytes_received": received}
+def subflow_row(
+    link: str | None, acked: int, subflow: int = 0, state: str = "ESTABLISHED"
+) -> dict[str, Any]:
+    return {
+        "flow": "main",
+        "connection": 0,
+        "subflow": subflow,
+        "state": state,
+        "link": link,
+        "bytes_acked": acked,
+        "bytes_received": 0,
+    }
 
 
 def test_subflows() -> None:
     flow = Flow("main", "a", "b")
     rows = [subflow_row("lan1", 10**6), subflow_row("lan2", 0)]
-    assert check_subflows(flow, ["lan1"], rows) == []
-    reasons = check_subflows(flow, ["lan1", "lan2", "lan3"], rows)
+    assert check_subflows(flow, [0], {"lan1": 1}, rows) == []
+    reasons = check_subflows(flow, [0], {"lan1": 1, "lan2": 1, "lan3": 1}, rows)
     assert reasons == [
         "flow main: its subflow on lan2 carried no data",
         "flow main: no subflow on lan3, where one should be",
     ]
-    stray = check_subflows(flow, ["lan1"], [*rows, subflow_row(None, 5)])
+    stray = check_subflows(flow, [0], {"lan1": 1}, [*rows, subflow_row(None, 5)])
     assert stray == ["flow main: a subflow is on an address pair that is no path"]
+
+
+def test_every_subflow_that_was_promised_must_have_stood() -> None:
+    flow = Flow("main", "a", "b")
+    rows = [subflow_row("lan1", 10**6, 0), subflow_row("lan1", 10**6, 1)]
+    assert check_subflows(flow, [0], {"lan1": 2}, rows) == []
+    asked = [subflow_row("lan1", 0, 2, "SYN-SENT"), *rows]
+    assert check_subflows(flow, [0], {"lan1": 3}, asked) == [
+        "flow main connection 0: 2 of 3 subflows stood on lan1"
+    ]
+    assert check_subflows(flow, [0, 1], {"lan1": 1}, rows) == [
+        "flow main connection 1: 0 of 1 subflows stood on lan1"
+    ]
 
 
 def busy(*fractions: float) -> list[BusyInterval]:
