@@ -335,18 +335,22 @@ def notes(scenario: Scenario) -> Iterator[str]:
     """Yield what to know before a run: buffers that are short, what a testbed ignores."""
     for need in buffer_needs(scenario):
         wanted = (
-            f"the report's equation {need.equation} asks for {format_size(need.needed_bytes)} "
+            f"the report's equation {need.equation} asks for {format_size(need.equation_bytes)} "
             f"({format_rate(need.rate_bps)} at {format_duration(need.rtt_ns)})"
         )
-        if need.given_bytes is None:
-            yield f"{need.flow}: {wanted}; its buffers are autotuned."
-        elif need.short:
+        given = f"{'autotuned up to' if need.autotuned else 'of'} {format_size(need.given_bytes)}"
+        if need.bounds:
             yield (
-                f"{need.flow}: buffers of {format_size(need.given_bytes)} are short: {wanted}. "
+                f"{need.flow}: buffers {given} are short: {wanted}. "
                 "The buffer, not the links, will bound the goodput."
             )
+        elif need.short:
+            yield (
+                f"{need.flow}: buffers {given} suffice while queues are empty: {wanted}, and "
+                f"{format_size(need.needed_bytes)} with full ones."
+            )
         else:
-            yield f"{need.flow}: buffers of {format_size(need.given_bytes)} suffice; {wanted}."
+            yield f"{need.flow}: buffers {given} suffice; {wanted}."
     off = [host for host, tunables in scenario.tunables.items() if not tunables.enabled]
     for flow in scenario.flows:
         ends = [host for host in (flow.source, flow.destination) if host in off]
