@@ -46,9 +46,9 @@ def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
     to wait, frames pass as large as hosts hand them over.
     """
     packet = mtu + ETHERNET_HEADER_BYTES
-    rate, whole, largest = channel.rate_bps, packet, packet
-    if rate is None:
-        rate, whole, largest = _UNLIMITED_BPS, None, _GSO_MAX_BYTES
+    unlimited = channel.rate_bps is None
+    rate = _UNLIMITED_BPS if channel.rate_bps is None else channel.rate_bps
+    largest = _GSO_MAX_BYTES if unlimited else packet
     slack = rate * _TIMER_SLACK_NS // (8 * NANOSECONDS)
     limit = channel.queue.limit_bytes
     return tc.TokenBucket(
@@ -56,7 +56,7 @@ def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
         limit_bytes=_NO_LIMIT_BYTES if limit is None else limit,
         burst_bytes=min(largest + max(channel.overhead_bytes, 0) + slack, _NO_LIMIT_BYTES),
         overhead_bytes=channel.overhead_bytes,
-        whole_bytes=whole,
+        whole_bytes=None if unlimited else packet,
     )
 
 
