@@ -16,6 +16,7 @@ from mptcplab.scenario.model import Expectation, Flow
 from mptcplab.units import format_duration, format_rate
 
 _RTT_TOLERANCE_NS: Final = 500_000
+_NAMED_SHARE: Final = 0.1  # of the tolerance: a shorter sending time is not worth a word
 _RTT_TOLERANCE: Final = 0.02  # of the configured round trip, where that is more
 RATE_TOLERANCE: Final = 0.03  # of a check that lasts a tenth of a second
 _OVERSHOOT_TOLERANCE: Final = 0.01  # a link that delivers more than this above its rate is broken
@@ -65,7 +66,6 @@ def sending_ns(topology: Topology, links: Iterable[str], frame_bytes: int) -> in
 def check_rtt(topology: Topology, check: PathCheck) -> str | None:
     """Return what is wrong with a path's round trip, None if it is as configured."""
     asked_ns, jitter_ns = configured_rtt_ns(topology, check.path)
-    asked_ns += check.sending_ns
     where = (
         f"{'+'.join(check.path.links) or 'the path'} ({check.path.local} to {check.path.remote})"
     )
@@ -77,10 +77,14 @@ def check_rtt(topology: Topology, check: PathCheck) -> str | None:
     # without jitter the fastest echo is the link and what is above it is this machine's scheduling
     found_ns = statistics.median(check.rtts_ns) if jitter_ns else min(check.rtts_ns)
     tolerance_ns = max(_RTT_TOLERANCE_NS, asked_ns * _RTT_TOLERANCE) + jitter_ns
-    if -tolerance_ns <= found_ns - asked_ns <= tolerance_ns + check.burst_ns:
+    over_ns = found_ns - asked_ns - check.sending_ns
+    if -tolerance_ns <= over_ns <= tolerance_ns + check.burst_ns:
         return None
+    sent = ""
+    if check.sending_ns > tolerance_ns * _NAMED_SHARE:
+        sent = f" and {format_duration(check.sending_ns)} to send the echo both ways"
     return (
-        f"{where}: round trip {format_duration(found_ns)}, {format_duration(asked_ns)} asked for "
+        f"{where}: round trip {format_duration(found_ns)}, {format_duration(asked_ns)} asked for{sent} "
         f"(tolerance {format_duration(tolerance_ns)})"
     )
 
