@@ -84,8 +84,8 @@ def check_rtt(topology: Topology, check: PathCheck) -> str | None:
     if check.sending_ns > tolerance_ns * _NAMED_SHARE:
         sent = f" and {format_duration(check.sending_ns)} to send the echo both ways"
     return (
-        f"{where}: round trip {format_duration(found_ns)}, {format_duration(asked_ns)} asked for{sent} "
-        f"(tolerance {format_duration(tolerance_ns)})"
+        f"{where}: round trip {format_duration(found_ns)}, {format_duration(asked_ns)} asked for"
+        f"{sent} (tolerance {format_duration(tolerance_ns)})"
     )
 
 

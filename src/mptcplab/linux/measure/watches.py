@@ -38,6 +38,7 @@ class Watch:
         self.waiting_bytes = 0
         self._counts: dict[tuple[str, str], int] = {}
         self._last: dict[tuple[str, int], Row] = {}
+        self._in_flight_bytes = 0
         self._delivered_bytes = 0
 
     @property
@@ -52,8 +53,10 @@ class Watch:
 
     def take(self, subflows: Iterable[Row], ends: Iterable[Row]) -> None:
         """Take in the rows of its subflows, and of both ends."""
+        self._in_flight_bytes = 0
         for row in subflows:
             self._last[row["host"], row["subflow"]] = row
+            self._in_flight_bytes += row["in_flight_bytes"]
         for row in ends:
             for counter in _COUNTERS:
                 key = (row["host"], counter)
@@ -62,8 +65,9 @@ class Watch:
     def look(self, time_ns: int, written_bytes: int | None, delivered_bytes: int) -> None:
         """Take in what has come of it by now, of that which was written."""
         self._delivered_bytes = max(self._delivered_bytes, delivered_bytes)
-        in_flight = sum(row["in_flight_bytes"] for row in self._last.values())
-        self.waiting_bytes = in_flight if written_bytes is None else written_bytes - delivered_bytes
+        self.waiting_bytes = (
+            self._in_flight_bytes if written_bytes is None else written_bytes - delivered_bytes
+        )
         self.liveness.came_up = self.liveness.came_up or self.connection.came_up
         self.liveness.note(
             time_ns,

@@ -31,10 +31,11 @@ class Traffic:
     def __init__(self, connection: Connection) -> None:
         self.flow = connection.flow
         self.connections = [connection]
-        self.written = self.delivered = 0
+        self.written: int | None = 0
+        self.delivered = 0
 
-    def written_bytes(self) -> list[int]:
-        return [self.written]
+    def written_bytes(self) -> list[int] | None:
+        return None if self.written is None else [self.written]
 
     def delivered_bytes(self) -> list[int]:
         return [self.delivered]
@@ -109,6 +110,14 @@ def test_what_a_subflow_carries_is_no_progress(run: Run) -> None:
     assert reason.endswith("b: no subflow")
     assert run.watches.is_hopeless()
     assert run.watches.has_died(run.connection)
+
+
+def test_a_program_that_has_closed_its_sockets_is_not_dead(run: Run) -> None:
+    run.traffic.written = None  # only the program knows
+    run.look(5, acked=1_000_000)
+    run.watches.look(6 * SECOND, [], [])
+    run.watches.look(59 * SECOND, [], [])
+    assert run.reasons() == []
 
 
 def test_a_connection_that_is_over_needs_no_progress(run: Run) -> None:
