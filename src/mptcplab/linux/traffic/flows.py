@@ -86,12 +86,10 @@ class Flows:
                 self._loop.call_at(origin_ns + flow.stop_ns, traffic.stop)
 
     def stop(self) -> None:
-        """Stop every sender; what had arrived by now counts as the run's."""
+        """Stop every sender; what had arrived at the last sample counts as the run's."""
         for traffic in self.traffic:
-            delivered = traffic.delivered_bytes()
-            for position, connection in enumerate(traffic.connections):
-                counted = connection.bytes_sampled if delivered is None else delivered[position]
-                connection.bytes_measured = counted
+            for connection in traffic.connections:
+                connection.bytes_measured = connection.bytes_sampled
             traffic.stop()
 
     @property
