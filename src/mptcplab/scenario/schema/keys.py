@@ -18,9 +18,9 @@ SYSCTL_NAME = (
 CONGESTION = (
     *("cubic", "reno", "bbr", "dctcp", "vegas", "westwood", "htcp", "illinois", "bic", "hybla"),
     *("highspeed", "scalable", "veno", "yeah", "nv", "lp", "cdg"),
-    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "olia-linux"),
+    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "olia-draft"),
 )
-COUPLED = ("lia", "olia", "olia-linux", "balia", "wvegas")
+COUPLED = ("lia", "olia", "olia-draft", "balia", "wvegas")
 SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart")
 
 TUNABLES = Section(
@@ -373,10 +373,10 @@ FLOW = Section(
             aliases=("length", "block_size"),
         ),
         "congestion": Key(
-            value_kinds.choice(*CONGESTION, classes=True),
+            value_kinds.choice(*CONGESTION, classes=True, renamed={"olia-linux": "olia"}),
             "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
             "upstream kernels cannot. Simulation has these, reno, cubic, cubic-hystart and "
-            "olia-linux.",
+            "olia-draft.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),
