@@ -213,7 +213,11 @@ HOST = Section(
 
 SWITCH = Section(
     "switches",
-    "Learning Ethernet switches, each one broadcast domain (one VLAN of a real switch).",
+    "Learning Ethernet switches, each one broadcast domain (one VLAN of a real switch). Between "
+    "two interfaces, frames take the fewest links. Where several ways have as few, each pair of "
+    "addresses has one of them for good, both ways: the pairs of two hosts take them in turn, from "
+    "one that the hosts' names decide (as ECMP by addresses does). In simulation only: bridges "
+    "would loop. Subflows on one pair (`ndiffports`) share its way.",
     {
         "ports": Key(
             value_kinds.NAMES,
