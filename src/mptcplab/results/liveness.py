@@ -125,8 +125,10 @@ class Liveness:
         if dead_ns is None and not (self._cut_off and self._waiting_bytes > 0):
             return Judgement()
         from_ns = self._alive_ns if dead_ns is None else dead_ns
-        text = f"{name}: no progress from {format_duration(from_ns)} on"
-        waiting = f"with {self._waiting_bytes} bytes waiting"
+        text = (
+            f"{name}: no progress from {format_duration(from_ns)} on, "
+            f"with {self._waiting_bytes} bytes waiting"
+        )
         if dead_ns is None:
-            return Judgement(note=f"{text}, {waiting}: the scenario had taken its links down")
-        return Judgement(reason=f"{text}, {waiting}{why}")
+            return Judgement(note=f"{text}: the scenario had taken its links down")
+        return Judgement(reason=f"{text}{why}")

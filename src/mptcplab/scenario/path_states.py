@@ -19,6 +19,8 @@ from mptcplab.scenario.resolve.timeline import LinkStates
 from mptcplab.units import NANOSECONDS
 
 DIRECTIONS = ("forward", "backward")
+_SMALL_BYTES = 128
+"""About the frame of a SYN with all its options."""
 
 
 class PathStates:
@@ -48,16 +50,20 @@ class PathStates:
         return max(bisect_right(self._starts, at_ns) - 1, 0)
 
     def is_up(self, path: Path, at_ns: int) -> bool:
-        """Say whether packets can pass both ways: links up, no rate of 0, no loss of all."""
+        """Say whether links and NICs of a path are up."""
         return all(
             self._links.interface_is_up(end, at_ns) for end in (path.local, path.remote)
-        ) and all(self._passes(self._topology.link(name), at_ns) for name in path.links)
+        ) and all(self._links.is_up(self._topology.link(name), at_ns) for name in path.links)
 
-    def _passes(self, link: Link, at_ns: int) -> bool:
-        if not self._links.is_up(link, at_ns):
-            return False
-        now = [self._channel(link.name, direction, at_ns) for direction in DIRECTIONS]
-        return all(channel.rate_bps != 0 and channel.loss < 1 for channel in now)
+    def carries(self, path: Path, at_ns: int) -> bool:
+        """Say whether packets can pass both ways: it is up, with no rate of 0 or loss of all."""
+        return self.is_up(path, at_ns) and all(
+            self._passes(name, direction, at_ns) for name in path.links for direction in DIRECTIONS
+        )
+
+    def _passes(self, link: str, direction: str, at_ns: int) -> bool:
+        channel = self._channel(link, direction, at_ns)
+        return channel.rate_bps != 0 and channel.loss < 1
 
     def _channel(self, link: str, direction: str, at_ns: int) -> Channel:
         states = self._changes[link, direction]
@@ -73,6 +79,18 @@ class PathStates:
             stretch_ns = stretch_ns + part_ns if self.is_up(path, since_ns) else 0
             longest_ns = max(longest_ns, stretch_ns)
         return longest_ns
+
+    def handshake_ns(self, path: Path) -> int:
+        """Return the longest round trip of a path for a packet that finds no queue (ns)."""
+        total_ns = 0
+        for _, channels in self._both_ways(path):
+            total_ns += max(
+                channel.delay_ns
+                + channel.jitter_ns
+                + (_SMALL_BYTES * 8 * NANOSECONDS // channel.rate_bps if channel.rate_bps else 0)
+                for channel in channels
+            )
+        return total_ns
 
     def round_trip_ns(self, path: Path) -> int:
         """Return the longest round trip of a path, with all its queues full (ns)."""

@@ -91,7 +91,7 @@ class Watch:
         stage = self._states.stage(now_ns)
         if stage != self._stage:
             self._stage = stage
-            self._reachable = any(self._states.is_up(path, now_ns) for path in set(self._paths))
+            self._reachable = any(self._states.carries(path, now_ns) for path in set(self._paths))
         obstacle = self._obstacle() if moved == self._moved else ""
         self._moved = moved
         self.liveness.note(
@@ -128,10 +128,11 @@ class Watch:
         if not self._promised or self.transfer.protocol != "mptcp":
             return
         for path, wanted in Counter(self._paths).items():
-            needed_ns = _SETTLED_NS + 4 * self._states.round_trip_ns(path)
+            round_trip_ns = self._states.handshake_ns(path)
+            needed_ns = _SETTLED_NS + 4 * round_trip_ns
             loss = self._states.loss(path)
             if loss > 0:
-                needed_ns += patience_ns(self._states.round_trip_ns(path), loss)
+                needed_ns += patience_ns(round_trip_ns, loss)
             if self._states.longest_up_ns(path, flow.start_ns, end_ns) < needed_ns:
                 continue
             stood = self._stood[
@@ -143,11 +144,12 @@ class Watch:
             elif stood < wanted:
                 yield f"{self.name}: no subflow came up on {where}"
 
-    def broken(self) -> Iterator[str]:
-        """Yield the subflows that broke and did not come back."""
+    def broken(self, end_ns: int) -> Iterator[str]:
+        """Yield the subflows that broke and did not come back, although their links were up."""
         for path in dict.fromkeys(self._paths):
             pair = (packed_address(path.local_address), packed_address(path.remote_address))
-            if pair in self._broken and pair not in self._pairs.values():
+            stands = pair in self._pairs.values() or not self._states.is_up(path, end_ns)
+            if pair in self._broken and not stands:
                 at_ns, why = self._broken[pair]
                 yield (
                     f"{self.name}: its subflow on {'+'.join(path.links)} is gone since "
@@ -236,7 +238,7 @@ class Watches:
         """Return what a reader should know besides."""
         notes = [judgement.note for judgement in self._judgements() if judgement.note]
         for watch in self._watches.values():
-            notes += watch.broken()
+            notes += watch.broken(self._end_ns)
         return notes
 
     def _judgements(self) -> Iterator[Judgement]:
