@@ -26,6 +26,7 @@ from mptcplab.network.topology import (
 
 pytestmark = pytest.mark.kernel
 
+UDP_SEGMENT = 103  # include/uapi/linux/udp.h
 PACKET_BYTES = 1000
 FRAME_BYTES = PACKET_BYTES + 14 + 20 + 8
 
@@ -93,6 +94,40 @@ def test_the_queue_takes_exactly_its_limit(two_links: Topology) -> None:
     assert most_bytes == limit
     assert most_packets == 20
     assert found >= 100  # the kernel may ask for a neighbour meanwhile
+
+
+@pytest.mark.parametrize("driver", ["kernel", "tap"])
+@pytest.mark.parametrize("limit", ["bytes", "packets"])
+def test_a_queue_takes_the_packets_of_a_frame_that_fit(
+    two_links: Topology, driver: str, limit: str
+) -> None:
+    if (driver, limit) == ("kernel", "packets"):
+        pytest.skip("the kernel driver limits queues in bytes")
+    packets = 200
+    queue = Queue(limit_bytes=packets * FRAME_BYTES)
+    if limit == "packets":
+        queue = Queue(limit_packets=packets)
+    first, *rest = with_channel(two_links, rate_bps=10_000, queue=queue).links
+    slow = replace(two_links, links=(replace(first, driver=driver), *rest))
+
+    def work(lab: Lab) -> tuple[int | None, int | None]:
+        sender, _receiver = udp_sockets(lab)
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, PACKET_BYTES)
+        for _ in range(15):
+            sender.send(bytes(24 * PACKET_BYTES))  # 8 1/3 of these fill the queue
+        deadline = time.monotonic() + 5
+        while True:
+            reading = lab.link("lan1").readings()["forward"]
+            offered = reading.tx_packets + (reading.queue_packets or 0) + (reading.drops_queue or 0)
+            if offered >= 360 or time.monotonic() > deadline:
+                return reading.queue_packets, reading.drops_queue
+
+    waiting, dropped = on_lab(slow, work)
+    # at 1.2 packets a second, those ahead of the frames may still be there or be gone
+    assert waiting is not None
+    assert packets - 2 <= waiting <= packets
+    assert dropped is not None
+    assert 360 - packets - 3 <= dropped <= 360 - packets + 3
 
 
 def test_counters_count_packets_on_the_wire_under_offload(two_links: Topology) -> None:

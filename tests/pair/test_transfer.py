@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from tests.addresses import A1, A2, B1, B2
 from tests.times import MINUTE
 
 from mptcplab.stack.events import CloseReason
+from mptcplab.stack.path_managers.endpoints import Endpoint, EndpointFlag, Endpoints, Limits
 from mptcplab.stack.path_managers.full_mesh import FullMesh
 from mptcplab.stack.testing import Host, Pipe, Sink, config, pump
 
@@ -56,3 +58,19 @@ def test_lengths_without_content_take_the_same_path() -> None:
     pump(a, connection, 3_000_000)
     assert pipe.run(MINUTE, lambda: connection.closed_for is not None)
     assert sink.received == 3_000_000
+
+
+def test_the_initial_subflow_does_not_count_against_the_limit_on_further_ones() -> None:
+    endpoint = Endpoint(2, socket.inet_aton(A2), EndpointFlag.SUBFLOW)
+    client = replace(config(), path_manager=lambda: Endpoints([endpoint], Limits(subflows=1)))
+    pipe = Pipe()
+    a = pipe.add_host("a", client, A1, A2)
+    b = pipe.add_host("b", config(), B1)
+    pipe.link(A1, B1)
+    pipe.link(A2, B1)
+    b.stack.listen(80)
+    sink = Sink(b)
+    connection = pipe.connect(a, A1, B1)
+    pump(a, connection, 1_000_000)
+    assert pipe.run(MINUTE, lambda: sink.received == 1_000_000)
+    assert a.kinds().count("subflow-established") == 2

@@ -21,8 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="say how large buffers must be, for a scenario or for rates and round trips",
         description="Print how large send and receive buffers must be: for TCP, the round-trip "
         "time times the rate (equation 4 of the report); for MPTCP, twice the largest round-trip "
-        "time times the sum of the rates (equations 5 and 6). For a scenario, compare this with "
-        "its own buffers.",
+        "time times the sum of the rates (equations 5 and 6). For a scenario, compare this, and "
+        "what is needed while queues are full, with its own buffers, or with the most that "
+        "autotuning gives.",
         epilog="Exit status: 0 done, 2 bad input.",
     )
     parser.add_argument(
@@ -112,16 +113,18 @@ def _of_scenario(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     args.scenario = args.subjects[0]
     scenario = load_scenario(args)
     needs = buffer_needs(scenario)
-    rows = [["flow", "equation", "round trip", "rate", "needs", "has", "verdict"]]
+    heading = ["flow", "equation", "round trip", "rate", "needs", "with full queues", "has"]
+    rows = [[*heading, "verdict"]]
     for need in needs:
-        has = "autotuned" if need.given_bytes is None else format_size(need.given_bytes)
+        has = ("autotuned to " if need.autotuned else "") + format_size(need.given_bytes)
         rows.append(
             [
                 need.flow,
                 str(need.equation),
                 format_duration(need.rtt_ns),
                 format_rate(need.rate_bps),
-                format_size(need.needed_bytes),
+                format_size(need.equation_bytes),
+                f"{format_size(need.needed_bytes)} ({format_duration(need.full_rtt_ns)})",
                 has,
                 _verdict(need),
             ]
@@ -135,10 +138,14 @@ def _of_scenario(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _short_bytes(need: BufferNeed) -> int:
-    return max(0, need.needed_bytes - need.given_bytes) if need.given_bytes is not None else 0
+    return max(0, need.needed_bytes - need.given_bytes)
 
 
 def _verdict(need: BufferNeed) -> str:
     from mptcplab.units import format_size
 
-    return f"short of {format_size(_short_bytes(need))}" if need.short else "enough"
+    if need.bounds:
+        return f"short of {format_size(_short_bytes(need))}"
+    if need.short:
+        return f"short of {format_size(_short_bytes(need))} with full queues"
+    return "enough"

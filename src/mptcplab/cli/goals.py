@@ -7,17 +7,18 @@ import json
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
 from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
+    from mptcplab.network.topology import Path
     from mptcplab.results.statistics import Estimate
     from mptcplab.scenario.model import Flow, Scenario
 
-EXAMPLE = Path(__file__).parents[1] / "scenario" / "data" / "examples" / "shared-link.toml"
+EXAMPLE = FilePath(__file__).parents[1] / "scenario" / "data" / "examples" / "shared-link.toml"
 SETTLED = 0.25  # of a run; what comes before is start-up
 REPETITIONS = 5  # where neither the scenario nor the command line has a number
 
@@ -27,8 +28,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "goals",
         help="judge a congestion control by the three goals of RFC 6356, and its fairness",
-        description="Run a scenario in which one MPTCP flow over several links shares its first "
-        "link with TCP flows. Run it again with a TCP flow in its place on each link, and with "
+        description="Run a scenario in which one MPTCP flow over several paths shares its first "
+        "path with TCP flows. Run it again with a TCP flow in its place on each path, and with "
         "uncoupled subflows. Say whether the goals of RFC 6356 are met, and how fair the shares "
         "were. A goal is undecided when the 95 % interval includes its limit.",
         epilog="Examples: mptcplab goals --congestion olia; mptcplab goals I --congestion lia "
@@ -51,14 +52,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="runs of each kind, each with the next seed "
         f"(default: the scenario's, or {REPETITIONS})",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the runs in this folder")
+    parser.add_argument("--out", type=FilePath, metavar="DIR", help="keep the runs in this folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Results of one kind of run: goodput by flow and, of the judged flow, by link (bit/s)."""
+    """Results of one kind of run: goodput by flow and, of the judged flow, by path (bit/s)."""
 
     flows: dict[str, Estimate]
     links: dict[str, Estimate]
@@ -71,13 +72,14 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.scenario import ScenarioError
 
     scenario = load_scenario(args)
-    flow, shared = _judged(scenario)
+    flow, paths = _judged(scenario)
+    shared = next(iter(paths))
     if args.congestion:
         flow = replace(flow, congestion=args.congestion)
     others = tuple(other for other in scenario.flows if other.name != flow.name)
     kinds = {"together": flow, "uncoupled": replace(flow, congestion="reno")}
-    for link in flow.links:
-        kinds[f"tcp on {link}"] = replace(flow, protocol="tcp", congestion="reno", links=(link,))
+    for name, path in paths.items():
+        kinds[f"tcp on {name}"] = replace(flow, protocol="tcp", congestion="reno", links=path.links)
     if args.repetitions is not None and args.repetitions < 1:
         raise ScenarioError(
             "--repetitions", "", f"{args.repetitions} is not a number of runs", "1 or more"
@@ -86,40 +88,74 @@ def run(args: argparse.Namespace) -> int:
     if args.repetitions is None and repetitions == 1:
         repetitions = REPETITIONS
     with tempfile.TemporaryDirectory() as scratch:
-        out = args.out or Path(scratch)
+        out = args.out or FilePath(scratch)
         rates = {
-            kind: _measure(args.on, replace(scenario, flows=(judged, *others)), flow.name, path, n)
+            kind: _measure(
+                args.on,
+                replace(scenario, flows=(judged, *others)),
+                {_first_link(flow, path): name for name, path in paths.items()},
+                out / kind.replace(" ", "-"),
+                repetitions,
+            )
             for kind, judged in kinds.items()
-            for path, n in [(out / kind.replace(" ", "-"), repetitions)]
         }
     together = rates["together"]
-    alone = {link: rates[f"tcp on {link}"].flows[flow.name] for link in flow.links}
+    alone = {name: rates[f"tcp on {name}"].flows[flow.name] for name in paths}
     verdicts = [
         goals.improve_throughput(together.flows[flow.name], alone),
-        goals.do_no_harm({link: together.links[link] for link in flow.links}, alone),
+        goals.do_no_harm({name: together.links[name] for name in paths}, alone),
         goals.balance_congestion(shared, together.links[shared], rates["uncoupled"].links[shared]),
     ]
     _print(args, scenario, flow, rates, verdicts, repetitions)
     return 0 if all(verdict.outcome == "met" for verdict in verdicts) else 1
 
 
-def _judged(scenario: Scenario) -> tuple[Flow, str]:
-    """Return the flow to judge and the link it shares with TCP; ScenarioError without them."""
+def _judged(scenario: Scenario) -> tuple[Flow, dict[str, Path]]:
+    """Return the flow to judge and its paths by name, the one that it shares with TCP first.
+
+    A path's name is that of its links.  Raises ScenarioError without such a flow.
+    """
     from mptcplab.scenario import ScenarioError
 
     mptcp = [flow for flow in scenario.flows if flow.protocol == "mptcp"]
     tcp = [flow for flow in scenario.flows if flow.protocol == "tcp"]
-    wanted = "one MPTCP flow over two links or more that shares its first with a TCP flow"
-    if len(mptcp) != 1 or not tcp or len(mptcp[0].links) < 2:
+    wanted = "one MPTCP flow over two paths or more that shares its first with a TCP flow"
+    if len(mptcp) != 1 or not tcp:
         raise ScenarioError(scenario.source, "flows", "nothing to judge", wanted)
-    shared = mptcp[0].links[0]
-    if not any(shared in flow.links for flow in tcp):
-        raise ScenarioError(scenario.source, "flows", f"no TCP flow uses {shared}", wanted)
-    return mptcp[0], shared
+    paths = {"+".join(path.links): path for path in scenario.expected_subflows(mptcp[0])}
+    if len(paths) < 2:
+        raise ScenarioError(scenario.source, "flows", "nothing to judge", wanted)
+    begins = [_first_link(mptcp[0], path) for path in paths.values()]
+    for link in begins:
+        if begins.count(link) > 1:
+            raise ScenarioError(
+                scenario.source,
+                f"flows.{mptcp[0].name}",
+                f"several of its subflows begin on {link}, and their rates are told apart by that",
+                "paths whose first links differ",
+            )
+    first = next(iter(paths))
+    if not any(
+        set(paths[first].links) & set(path.links)
+        for flow in tcp
+        for path in scenario.expected_subflows(flow)
+    ):
+        raise ScenarioError(scenario.source, "flows", f"no TCP flow uses {first}", wanted)
+    return mptcp[0], paths
 
 
-def _measure(on: str, scenario: Scenario, judged: str, folder: Path, repetitions: int) -> Rates:
-    """Run it several times and return means with margins."""
+def _first_link(flow: Flow, path: Path) -> str:
+    """Return the link on which the sender's packets begin a path, which is the client's."""
+    return path.links[0] if flow.client == flow.source else path.links[-1]
+
+
+def _measure(
+    on: str, scenario: Scenario, paths: dict[str, str], folder: FilePath, repetitions: int
+) -> Rates:
+    """Run it several times and return means with margins.
+
+    The first flow is the judged one; ``paths`` has the name of its path on each first link.
+    """
     from mptcplab.cli.testbeds import run_on
     from mptcplab.results import summary
     from mptcplab.results.observer import Silent
@@ -142,8 +178,9 @@ def _measure(on: str, scenario: Scenario, judged: str, folder: Path, repetitions
         rates = summary.Rates(done).flows_bps(start_ns, end_ns)
         for name, bps in rates.items():
             flows.setdefault(name, []).append(bps)
-        for name, bps in summary.shares_bps(done, judged, start_ns, end_ns).items():
-            links.setdefault(name, []).append(bps)
+        judged = scenario.flows[0].name
+        for link, bps in summary.shares_bps(done, judged, start_ns, end_ns).items():
+            links.setdefault(paths[link], []).append(bps)
         counts = {flow.name: flow.connections for flow in scenario.flows}
         each = [bps / counts[name] for name, bps in rates.items() for _ in range(counts[name])]
         jain.append(jain_index(each))
@@ -165,6 +202,7 @@ def _print(
     from mptcplab.cli.columns import columns
     from mptcplab.report.goals import rate
 
+    together = rates_of["together"]
     if args.json:
         print(
             json.dumps(
@@ -179,17 +217,17 @@ def _print(
         )
         return
     names = [each.name for each in scenario.flows]
-    rows = [["runs", *names, *(f"{flow.name} on {link}" for link in flow.links), "Jain's index"]]
+    paths = list(together.links)
+    rows = [["runs", *names, *(f"{flow.name} on {path}" for path in paths), "Jain's index"]]
     for kind, rates in rates_of.items():
         cells = [rate(rates.flows[name]) if name in rates.flows else "" for name in names]
-        cells += [rate(rates.links[link]) if link in rates.links else "" for link in flow.links]
+        cells += [rate(rates.links[path]) if path in rates.links else "" for path in paths]
         rows.append([kind, *cells, f"{rates.jain.mean:.3f}"])
     print(f"{scenario.name}: {flow.congestion}, {repetitions} runs of each kind (mean ± 95 %)\n")
     print(columns(rows, indent=""))
-    together = rates_of["together"].flows
     for name in names:
         if name != flow.name:
-            ratio = together[flow.name].mean / max(together[name].mean, 1.0)
+            ratio = together.flows[flow.name].mean / max(together.flows[name].mean, 1.0)
             print(f"\n{flow.name} : {name} = {ratio:.2f} : 1")
     print()
     for verdict in verdicts:

@@ -51,11 +51,17 @@ def _flow_rows(summary: dict[str, Any]) -> list[list[str]]:
                 flow["name"],
                 flow["protocol"],
                 format_rate(flow["goodput_bps"]),
-                format_size(flow["bytes"]),
+                _bytes(flow),
                 intact,
             ]
         )
     return rows
+
+
+def _bytes(flow: dict[str, Any]) -> str:
+    """Return what arrived in the run, and what drained after it where that was told apart."""
+    drained = flow["drained_bytes"]
+    return format_size(flow["bytes"]) + (f" + {format_size(drained)} after" if drained else "")
 
 
 def _link_rows(summary: dict[str, Any]) -> list[list[str]]:

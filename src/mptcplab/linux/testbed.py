@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mptcplab import __version__
@@ -22,6 +19,7 @@ from mptcplab.linux.measure.observer_pipe import Relay, tell
 from mptcplab.linux.measure.precheck import Precheck
 from mptcplab.linux.measure.unsupported import check_supported
 from mptcplab.linux.measure.verify import LATENESS_QUANTILE
+from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Scenario, Tunables
@@ -83,16 +81,18 @@ def _run_on(
     with closing(Measurement(scenario, lab, writer, observer)) as measurement:
         measurement.prepare()
         observer.phase("measuring")
-        with _stopping(measurement.stop):
+        with on_stop_signal(measurement.stop):
             measurement.run()
         reasons = validity.reasons(scenario, measurement, verified)
-        notes = validity.notes(scenario, measurement)
+        notes = [*precheck.notes, *validity.notes(measurement)]
         flows = measurement.apparatus.flows.summary(measurement.origin_ns)
     usage = measurement.usage
     metadata = {
         "measured_ns": measurement.measured_ns,
         "origin_unix_ns": measurement.origin_unix_ns,
         "drivers": {link.name: lab.link(link.name).driver for link in scenario.topology.links},
+        "offload": {host.name: host.offload for host in scenario.topology.hosts},
+        "trains_per_window": 0,
         "flows": flows,
         "path_manager": {
             host: scenario.tunables.get(host, Tunables()).path_manager
@@ -111,19 +111,3 @@ def _run_on(
         "notes": notes,
     }
     return reasons, metadata
-
-
-@contextmanager
-def _stopping(stop: Callable[[str], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM ask for an end in order instead of raising."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        stop(signal.Signals(number).name)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from mptcplab.network.topology import Host, InterfaceEnd, Link, Nic, Topology
+from mptcplab.network.topology import Host, InterfaceEnd, Topology
 
 Way = Literal["out", "in"]
 QUEUE_PACKETS = 1000
@@ -54,7 +54,7 @@ def _outward_bps(topology: Topology, ends: list[InterfaceEnd], nic_bps: int) -> 
     """Return what a NIC's interfaces may ask for; a switch's port asks for the NIC's rate."""
     total = 0.0
     for end in ends:
-        link = _link_at(topology, end)
+        link = topology.link_at(end)
         if link is None:
             total += nic_bps
         else:
@@ -67,7 +67,7 @@ def _inward_bps(topology: Topology, ends: list[InterfaceEnd], nic_bps: int) -> f
     """Return what may arrive at a NIC, by the NIC or the switch that it comes from."""
     by_source: dict[object, float] = {}
     for end in ends:
-        link = _link_at(topology, end)
+        link = topology.link_at(end)
         if link is None:  # a switch's port, at this NIC's rate
             by_source[end] = nic_bps
             continue
@@ -75,19 +75,10 @@ def _inward_bps(topology: Topology, ends: list[InterfaceEnd], nic_bps: int) -> f
         rate = (link.backward if link.a == end else link.forward).rate_bps
         asked = inf if rate is None else float(rate)
         if isinstance(far, InterfaceEnd):
-            source = _nic_of(topology, far)
+            source = topology.nic_at(far)
             limit = inf if source.rate_bps is None else source.rate_bps
             key = (far.host, source.name)
             by_source[key] = min(by_source.get(key, 0.0) + asked, limit)
         else:
             by_source[end] = asked
     return sum(by_source.values())
-
-
-def _link_at(topology: Topology, end: InterfaceEnd) -> Link | None:
-    return next((link for link in topology.links if end in (link.a, link.b)), None)
-
-
-def _nic_of(topology: Topology, end: InterfaceEnd) -> Nic:
-    name = topology.interface_at(end).nic
-    return next(nic for nic in topology.host(end.host).nics if nic.name == name)

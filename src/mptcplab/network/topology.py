@@ -10,8 +10,12 @@ switch also takes interfaces plugged straight into it, at their NIC's rate and w
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Interface
+from zlib import crc32
 
 ETHERNET_HEADER_BYTES = 14  # IEEE 802.3: two addresses and the type; what tc charges a frame for
 VLAN_TAG_BYTES = 4  # IEEE 802.1Q
@@ -178,9 +182,16 @@ class Path:
     links: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Topology:
-    """Hosts, switches and the links between them; names are unique within each kind."""
+    """Hosts, switches and the links between them; names are unique within each kind.
+
+    Between two interfaces, frames take the way of fewest links.  Where switches leave several such
+    ways, each pair of addresses has one of them for good, in both directions: the pairs of two
+    hosts take them in turn, and which way is the first follows from the hosts' names.  So a host
+    with several addresses uses several ways, and hosts with one address are spread, as by routers
+    that hash addresses (ECMP, RFC 2992; Linux's net.ipv4.fib_multipath_hash_policy 0).
+    """
 
     name: str
     hosts: tuple[Host, ...]
@@ -189,21 +200,25 @@ class Topology:
 
     def host(self, name: str) -> Host:
         """Return the host of that name; KeyError where there is none."""
-        for host in self.hosts:
-            if host.name == name:
-                return host
-        raise KeyError(name)
+        return self._host_by_name[name]
 
     def link(self, name: str) -> Link:
         """Return the link of that name; KeyError where there is none."""
-        for link in self.links:
-            if link.name == name:
-                return link
-        raise KeyError(name)
+        return self._link_by_name[name]
 
     def interface_at(self, end: InterfaceEnd) -> Interface:
         """Return the interface an end names; KeyError where there is none."""
-        return self.host(end.host).interface(end.interface)
+        return self._interface_by_end[end]
+
+    def nic_at(self, end: InterfaceEnd) -> Nic:
+        """Return the NIC of the interface an end names; KeyError where there is none."""
+        name = self.interface_at(end).nic
+        return next(nic for nic in self.host(end.host).nics if nic.name == name)
+
+    def link_at(self, end: InterfaceEnd) -> Link | None:
+        """Return the link that an interface is an end of; None for a switch's port."""
+        _, link = self._attached.get(end, (end, None))
+        return None if link is None else self.link(link)
 
     def paths(
         self, local_host: str, remote_host: str, *, multipath: bool = True
@@ -213,21 +228,18 @@ class Topology:
         Two addresses make a path when they share a subnet and links and switches (no host forwards)
         join the interfaces; with ``multipath``, when both also take part in MPTCP.
         """
-        paths = []
-        for local in self.host(local_host).interfaces:
-            start = InterfaceEnd(local_host, local.name)
-            reached = self.reachable(start)
-            for remote in self.host(remote_host).interfaces:
-                end = InterfaceEnd(remote_host, remote.name)
-                if end not in reached:
-                    continue
-                if multipath and not (local.multipath and remote.multipath):
-                    continue
-                for here in local.addresses:
-                    for there in remote.addresses:
-                        if here.network == there.network:
-                            paths.append(Path(start, here, end, there, reached[end]))
-        return tuple(paths)
+        known = self._known_paths
+        if (local_host, remote_host) not in known:
+            there, back = self._find_paths(*sorted((local_host, remote_host), key=self._position))
+            known[there[0]], known[back[0]] = there[1], back[1]
+        paths = known[local_host, remote_host]
+        if not multipath:
+            return paths
+        return tuple(
+            path
+            for path in paths
+            if self.interface_at(path.local).multipath and self.interface_at(path.remote).multipath
+        )
 
     def directions(self, path: Path) -> tuple[tuple[str, str], ...]:
         """Return (link, "forward" or "backward") for each link of a path, from local to remote."""
@@ -236,42 +248,218 @@ class Topology:
         for name in path.links:
             link = self.link(name)
             if at not in (link.a, link.b):  # plugged straight into the switch at the link's end
-                at = self._switch_of(at)
+                at, _ = self._attached[path.local]
             directions.append((name, "forward" if at == link.a else "backward"))
             at = link.b if at == link.a else link.a
         return tuple(directions)
 
-    def _switch_of(self, end: InterfaceEnd | SwitchEnd) -> SwitchEnd:
-        return next(SwitchEnd(switch.name) for switch in self.switches if end in switch.ports)
-
     def reachable(self, start: InterfaceEnd) -> dict[InterfaceEnd, tuple[str, ...]]:
-        """Walk links and switches breadth first: interface end -> names of the links on the way."""
-        reached: dict[InterfaceEnd, tuple[str, ...]] = {}
-        seen: set[InterfaceEnd | SwitchEnd] = {start}
-        frontier: list[tuple[InterfaceEnd | SwitchEnd, tuple[str, ...]]] = [(start, ())]
-        while frontier:
-            at, links = frontier.pop(0)
-            if isinstance(at, InterfaceEnd) and at != start:
-                reached[at] = links
-                continue
-            for neighbour, name in self._neighbours(at):
-                if neighbour not in seen:
-                    seen.add(neighbour)
-                    frontier.append((neighbour, links if name is None else (*links, name)))
+        """Return the interfaces that links and switches join to one, with the links on the way.
+
+        Of several shortest ways, that whose links come first in the file.
+        """
+        near, link = self._attached.get(start, (start, None))
+        if isinstance(near, InterfaceEnd):
+            return {} if link is None else {near: (link,)}
+        first = () if link is None else (link,)
+        reached = {}
+        for switch, way in self._walk(near).first_ways():
+            for end, last in self._hanging[switch]:
+                if end != start:
+                    reached[end] = (*first, *way, *(() if last is None else (last,)))
         return reached
 
-    def _neighbours(
-        self, at: InterfaceEnd | SwitchEnd
-    ) -> list[tuple[InterfaceEnd | SwitchEnd, str | None]]:
-        neighbours: list[tuple[InterfaceEnd | SwitchEnd, str | None]] = []
+    def ring_links(self) -> tuple[str, ...]:
+        """Return the links that close a ring of switches, in the order of the links."""
+        joined = DisjointSets()
+        closing = []
         for link in self.links:
-            if link.a == at:
-                neighbours.append((link.b, link.name))
-            elif link.b == at:
-                neighbours.append((link.a, link.name))
+            if isinstance(link.a, SwitchEnd) and isinstance(link.b, SwitchEnd):
+                if joined.find(link.a) == joined.find(link.b):
+                    closing.append(link.name)
+                joined.join(link.a, link.b)
+        return tuple(closing)
+
+    # Indices, made once.
+
+    @cached_property
+    def _host_by_name(self) -> dict[str, Host]:
+        return {host.name: host for host in self.hosts}
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {host.name: position for position, host in enumerate(self.hosts)}
+
+    def _position(self, host: str) -> int:
+        return self._positions[host]
+
+    @cached_property
+    def _link_by_name(self) -> dict[str, Link]:
+        return {link.name: link for link in self.links}
+
+    @cached_property
+    def _interface_by_end(self) -> dict[InterfaceEnd, Interface]:
+        return {
+            InterfaceEnd(host.name, interface.name): interface
+            for host in self.hosts
+            for interface in host.interfaces
+        }
+
+    @cached_property
+    def _attached(self) -> dict[InterfaceEnd, Neighbour]:
+        """What each interface is joined to, by which link; by none for a switch's port."""
+        attached: dict[InterfaceEnd, Neighbour] = {}
         for switch in self.switches:
-            if isinstance(at, SwitchEnd) and at.switch == switch.name:
-                neighbours.extend((port, None) for port in switch.ports)
-            elif at in switch.ports:
-                neighbours.append((SwitchEnd(switch.name), None))
-        return neighbours
+            for port in switch.ports:
+                attached[port] = (SwitchEnd(switch.name), None)
+        for link in self.links:
+            for near, far in ((link.a, link.b), (link.b, link.a)):
+                if isinstance(near, InterfaceEnd):
+                    attached[near] = (far, link.name)
+        return attached
+
+    @cached_property
+    def _hanging(self) -> dict[SwitchEnd, list[tuple[InterfaceEnd, str | None]]]:
+        """The interfaces at each switch."""
+        hanging: dict[SwitchEnd, list[tuple[InterfaceEnd, str | None]]] = defaultdict(list)
+        for end, (switch, link) in self._attached.items():
+            if isinstance(switch, SwitchEnd):
+                hanging[switch].append((end, link))
+        return hanging
+
+    @cached_property
+    def _fabric(self) -> dict[SwitchEnd, list[tuple[SwitchEnd, str]]]:
+        """The switches that each switch has links to."""
+        fabric: dict[SwitchEnd, list[tuple[SwitchEnd, str]]] = defaultdict(list)
+        for link in self.links:
+            if isinstance(link.a, SwitchEnd) and isinstance(link.b, SwitchEnd):
+                fabric[link.a].append((link.b, link.name))
+                fabric[link.b].append((link.a, link.name))
+        return fabric
+
+    @cached_property
+    def _known_paths(self) -> dict[tuple[str, str], tuple[Path, ...]]:
+        return {}
+
+    @cached_property
+    def _walks(self) -> dict[SwitchEnd, _Walk]:
+        return {}
+
+    def _walk(self, start: SwitchEnd) -> _Walk:
+        if start not in self._walks:
+            self._walks[start] = _Walk(self._fabric, start)
+        return self._walks[start]
+
+    def _find_paths(self, here: str, there: str) -> tuple[PathsOf, PathsOf]:
+        """Return the paths from ``here``, the earlier host of the file, to ``there``, and back."""
+        order = {each.name: place for place, each in enumerate(self.host(there).interfaces)}
+        turn = crc32(f"{here} {there}".encode())
+        paths = []
+        for local in self.host(here).interfaces:
+            start = InterfaceEnd(here, local.name)
+            for end in self._ends_from(start, there):
+                for own in local.addresses:
+                    for other in self.interface_at(end).addresses:
+                        if own.network == other.network:
+                            paths.append(Path(start, own, end, other, self._way(start, end, turn)))
+                            turn += 1
+        back = [
+            Path(path.remote, path.remote_address, path.local, path.local_address, path.links[::-1])
+            for path in paths
+        ]
+        back.sort(key=lambda path: order[path.local.interface])
+        return ((here, there), tuple(paths)), ((there, here), tuple(back))
+
+    def _ends_from(self, start: InterfaceEnd, host: str) -> list[InterfaceEnd]:
+        """Return the interfaces of a host that can be reached from one, in the host's order."""
+        near, _ = self._attached.get(start, (start, None))
+        if isinstance(near, InterfaceEnd):
+            return [near] if near.host == host else []
+        walk = self._walk(near)
+        ends = [InterfaceEnd(host, each.name) for each in self.host(host).interfaces]
+        return [end for end in ends if end != start and walk.reaches(self._attached[end][0])]
+
+    def _way(self, start: InterfaceEnd, end: InterfaceEnd, turn: int) -> tuple[str, ...]:
+        """Return the links from one interface to another; ``turn`` counts through all ways."""
+        (near, first), (far, last) = self._attached[start], self._attached[end]
+        between: tuple[str, ...] = ()
+        if isinstance(near, SwitchEnd) and isinstance(far, SwitchEnd):
+            between = self._walk(near).way(far, turn)
+        elif first is not None:
+            return (first,)
+        return tuple(link for link in (first, *between, last) if link is not None)
+
+
+Neighbour = tuple[InterfaceEnd | SwitchEnd, str | None]
+PathsOf = tuple[tuple[str, str], tuple[Path, ...]]
+
+
+class DisjointSets:
+    """Things that are joined two by two, and which of them belong together (union and find)."""
+
+    def __init__(self) -> None:
+        self._parent: dict[object, object] = {}
+
+    def find(self, item: object) -> object:
+        """Return what stands for all that belong together with ``item``."""
+        root = item
+        while (parent := self._parent.get(root, root)) != root:
+            root = parent
+        while item != root:
+            self._parent[item], item = root, self._parent[item]
+        return root
+
+    def join(self, one: object, other: object) -> None:
+        """Let two belong together; what stood for ``one`` then stands for both."""
+        self._parent[self.find(other)] = self.find(one)
+
+
+class _Walk:
+    """The shortest ways from one switch to all others, found breadth first."""
+
+    def __init__(
+        self, fabric: dict[SwitchEnd, list[tuple[SwitchEnd, str]]], start: SwitchEnd
+    ) -> None:
+        self._distance = {start: 0}
+        self._before: dict[SwitchEnd, list[tuple[SwitchEnd, str]]] = {start: []}
+        """Where each may be come from, by which link."""
+        self._ways = {start: 1}
+        """How many shortest ways lead to each."""
+        frontier = deque([start])
+        while frontier:
+            at = frontier.popleft()
+            for neighbour, link in fabric.get(at, ()):
+                if neighbour not in self._distance:
+                    self._distance[neighbour] = self._distance[at] + 1
+                    self._before[neighbour] = []
+                    self._ways[neighbour] = 0
+                    frontier.append(neighbour)
+                if self._distance[neighbour] == self._distance[at] + 1:
+                    self._before[neighbour].append((at, link))
+                    self._ways[neighbour] += self._ways[at]
+
+    def reaches(self, end: InterfaceEnd | SwitchEnd) -> bool:
+        """Say whether a switch is reached."""
+        return end in self._distance
+
+    def first_ways(self) -> Iterator[tuple[SwitchEnd, tuple[str, ...]]]:
+        """Yield every switch and the first of the ways to it."""
+        for switch in self._distance:
+            yield switch, self.way(switch, 0)
+
+    def way(self, end: SwitchEnd, turn: int) -> tuple[str, ...]:
+        """Return the links of a shortest way; ``turn`` counts through all that there are."""
+        links = []
+        turn %= self._ways[end]
+        while self._before[end]:
+            end, link, turn = self._step_back(end, turn)
+            links.append(link)
+        return tuple(reversed(links))
+
+    def _step_back(self, at: SwitchEnd, turn: int) -> tuple[SwitchEnd, str, int]:
+        """Return where the way number ``turn`` to ``at`` comes from, and its number there."""
+        for before, link in self._before[at]:
+            if turn < self._ways[before]:
+                return before, link, turn
+            turn -= self._ways[before]
+        raise AssertionError("unreachable: the numbers of the ways before add up")

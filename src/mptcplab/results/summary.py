@@ -185,6 +185,7 @@ def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
     for flow in run.scenario["flows"]:
         reported = ends[flow["name"]]
         size_bytes = sum(end["bytes"] for end in reported)
+        drained = [end.get("drained_bytes") for end in reported]
         took_ns = completion_ns(run, flow)
         if took_ns is None:
             stop_ns = flow["stop_ns"] or run.metadata["measured_ns"]
@@ -199,6 +200,7 @@ def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
                 "protocol": protocols.pop() if len(protocols) == 1 else flow["protocol"],
                 "goodput_bps": goodput_bps,
                 "bytes": size_bytes,
+                "drained_bytes": None if None in drained else sum(filter(None, drained)),
                 "intact": None if None in verdicts or not verdicts else all(verdicts),
             }
         )

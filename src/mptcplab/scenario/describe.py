@@ -14,6 +14,7 @@ from mptcplab.network.topology import (
     Topology,
 )
 from mptcplab.scenario.buffers import buffer_needs
+from mptcplab.scenario.kernel_limits import beyond_kernels
 from mptcplab.scenario.model import (
     KERNEL_SCHEDULERS,
     Expectation,
@@ -23,7 +24,7 @@ from mptcplab.scenario.model import (
     Tunables,
 )
 from mptcplab.scenario.resolve.channels import bdp_bytes
-from mptcplab.scenario.resolve.timeline import changes_text, links_up, own_label
+from mptcplab.scenario.resolve.timeline import LinkStates, changes_text, own_label
 from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
 from mptcplab.units import format_duration, format_rate, format_size
 
@@ -75,6 +76,8 @@ def describe_network(topology: Topology) -> list[str]:
 
 
 def _columns(rows: Sequence[Sequence[str]], indent: int = 2) -> list[str]:
+    if not rows:
+        return []
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         (
@@ -104,21 +107,21 @@ def _host(host: Host, topology: Topology) -> list[str]:
 
 
 def _attached(topology: Topology, end: InterfaceEnd) -> str:
-    for link in topology.links:
-        if end in (link.a, link.b):
-            return link.name
+    link = topology.link_at(end)
+    if link is not None:
+        return link.name
     return next(
         (f"on {switch.name}" for switch in topology.switches if end in switch.ports), "unconnected"
     )
 
 
 def _switches(topology: Topology) -> Iterator[str]:
-    for switch in topology.switches:
-        joined = [str(port) for port in switch.ports]
-        joined += [
-            link.name for link in topology.links if SwitchEnd(switch.name) in (link.a, link.b)
-        ]
-        yield f"{switch.name}: {', '.join(joined)}"
+    joined = {switch.name: [str(port) for port in switch.ports] for switch in topology.switches}
+    for link in topology.links:
+        for end in (link.a, link.b):
+            if isinstance(end, SwitchEnd):
+                joined[end.switch].append(link.name)
+    return (f"{name}: {', '.join(ends)}" for name, ends in joined.items())
 
 
 def _link(link: Link) -> list[tuple[str, ...]]:
@@ -213,7 +216,7 @@ def _flows(scenario: Scenario) -> list[str]:
             )
             for number, path in enumerate(subflows, start=1)
         ]
-        lines += _columns(rows, 4) if rows else []
+        lines += _columns(rows, 4)
     return lines
 
 
@@ -261,8 +264,9 @@ def _timeline(scenario: Scenario) -> list[str]:
 
 def stage_links(scenario: Scenario) -> Iterator[tuple[tuple[int, int], tuple[str, ...]]]:
     """Yield each stage's (start_ns, end_ns) and the links that are up in it."""
+    states = LinkStates(scenario.topology, scenario.timeline)
     for start_ns, end_ns in scenario.stages():
-        up = links_up(scenario.topology, scenario.timeline, start_ns)
+        up = states.up(start_ns)
         yield (
             (start_ns, end_ns),
             tuple(link.name for link in scenario.topology.links if link.name in up),
@@ -331,18 +335,22 @@ def notes(scenario: Scenario) -> Iterator[str]:
     """Yield what to know before a run: buffers that are short, what a testbed ignores."""
     for need in buffer_needs(scenario):
         wanted = (
-            f"the report's equation {need.equation} asks for {format_size(need.needed_bytes)} "
+            f"the report's equation {need.equation} asks for {format_size(need.equation_bytes)} "
             f"({format_rate(need.rate_bps)} at {format_duration(need.rtt_ns)})"
         )
-        if need.given_bytes is None:
-            yield f"{need.flow}: {wanted}; its buffers are autotuned."
-        elif need.short:
+        given = f"{'autotuned up to' if need.autotuned else 'of'} {format_size(need.given_bytes)}"
+        if need.bounds:
             yield (
-                f"{need.flow}: buffers of {format_size(need.given_bytes)} are short: {wanted}. "
+                f"{need.flow}: buffers {given} are short: {wanted}. "
                 "The buffer, not the links, will bound the goodput."
             )
+        elif need.short:
+            yield (
+                f"{need.flow}: buffers {given} suffice while queues are empty: {wanted}, and "
+                f"{format_size(need.needed_bytes)} with full ones."
+            )
         else:
-            yield f"{need.flow}: buffers of {format_size(need.given_bytes)} suffice; {wanted}."
+            yield f"{need.flow}: buffers {given} suffice; {wanted}."
     off = [host for host, tunables in scenario.tunables.items() if not tunables.enabled]
     for flow in scenario.flows:
         ends = [host for host in (flow.source, flow.destination) if host in off]
@@ -353,6 +361,10 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
     if any(tunables.scheduler == "2012" for tunables in scenario.tunables.values()):
         yield 'scheduler = "2012" counts in simulation; the Linux testbed has its kernel\'s.'
+    yield from _in_simulation_only(scenario)
+
+
+def _in_simulation_only(scenario: Scenario) -> Iterator[str]:
     ours = {host.name for host in scenario.topology.hosts if host.stack == "ours"}
     simulated = [
         f'flows.{flow.name}.congestion = "{flow.congestion}"'
@@ -367,6 +379,8 @@ def notes(scenario: Scenario) -> Iterator[str]:
             if host not in ours:
                 simulated.append(f'path_manager = "{tunables.path_manager}" of {host}')
             yield f"{host}: its path manager decides which subflows there are beyond the first."
+    for text in beyond_kernels(scenario):
+        yield f"in simulation only, since the Linux testbed refuses it: {text}."
     if simulated:
         yield (
             'in simulation, or on hosts with stack = "ours", only, since upstream kernels have '

@@ -10,11 +10,11 @@ from mptcplab.network.topology import InterfaceEnd, Topology
 from mptcplab.scenario.errors import Problems, ScenarioError, nearest
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.resolve.expectations import build_expectations, build_report, build_sweep
-from mptcplab.scenario.resolve.flows import build_flows
-from mptcplab.scenario.resolve.network import build_topology, check_endpoints, chosen
+from mptcplab.scenario.resolve.flows import build_flows, check_amount
+from mptcplab.scenario.resolve.network import build_topology, chosen
 from mptcplab.scenario.resolve.time_scaling import MIN_INTERVAL_NS, scaled
 from mptcplab.scenario.resolve.timeline import build_timeline
-from mptcplab.scenario.resolve.tunables import build_tunables, check_mss, check_subflows
+from mptcplab.scenario.resolve.tunables import build_tunables, check_mss
 from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
 from mptcplab.scenario.schema.read import read_section
 from mptcplab.scenario.schema.source_files import (
@@ -136,17 +136,19 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
     for override in overrides:
         source.apply(override)
     problems = Problems(source.origin)
+    given = source.tree.get("flows")
+    check_amount(len(given) if isinstance(given, dict) else 0, problems)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or a topology')
     duration_ns = 1 if "duration" in source.tree else _duration(values, problems)
     problems.raise_any()
+    check_amount(sum(flow["connections"] for flow in values["flows"].values()), problems)
     duration_ns = values["duration"] or duration_ns
     whole = build_topology(values["topology"] or path.stem, values, problems)
     topology = chosen(whole, values["use"], ("use",), problems)
     flows = build_flows(values["flows"], topology, duration_ns, problems)
     timeline, flows = build_timeline(values["timeline"], topology, flows, duration_ns, problems)
-    check_endpoints(topology, problems)
     tunables = build_tunables(values, topology, problems)
     scenario = Scenario(
         name=path.stem.upper() if path == built_in("experiments").get(path.stem) else path.stem,
@@ -167,7 +169,6 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
         snaplen_bytes=values["snaplen"],
     )
     check_mss(scenario, values, problems)
-    check_subflows(scenario, problems)
     scenario = replace(
         scenario,
         report=build_report(values["report"], scenario, problems),

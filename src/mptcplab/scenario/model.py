@@ -201,6 +201,11 @@ class Scenario:
         cuts = [cut for cut in cuts if 0 <= cut <= self.duration_ns]
         return tuple(pairwise(cuts))
 
+    def host_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Return the pairs of hosts that flows join, each in both orders."""
+        pairs = [(flow.source, flow.destination) for flow in self.flows]
+        return tuple(dict.fromkeys([*pairs, *((there, here) for here, there in pairs)]))
+
     def paths(self, flow: Flow) -> tuple[Path, ...]:
         """Return the paths a flow may use, from its client's side, the initial subflow's first.
 

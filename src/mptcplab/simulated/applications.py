@@ -26,7 +26,16 @@ UNLIMITED_BYTES: Final = 1 << 60
 class Transfer:
     """One connection of a flow: its two ends, and what has come through."""
 
-    __slots__ = ("delivered_bytes", "end_ns", "failed", "flow", "index", "reader", "writer")
+    __slots__ = (
+        "delivered_bytes",
+        "drained_bytes",
+        "end_ns",
+        "failed",
+        "flow",
+        "index",
+        "reader",
+        "writer",
+    )
 
     def __init__(self, flow: Flow, index: int, sender: Host, receiver: Host) -> None:
         self.flow = flow
@@ -34,6 +43,8 @@ class Transfer:
         self.writer = Writer(self, sender)
         self.reader = Reader(self, receiver)
         self.delivered_bytes = 0
+        self.drained_bytes = 0
+        """Of those, delivered after the run was over."""
         self.end_ns: int | None = None
         self.failed = ""
 
@@ -44,6 +55,11 @@ class Transfer:
         if self.flow.protocol == "tcp":
             return "tcp"
         return "mptcp" if connection is not None and connection.mptcp else "fallback"
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much was written and not yet read at the other end."""
+        return self.writer.written_bytes - self.delivered_bytes
 
     @property
     def intact(self) -> bool:
@@ -147,6 +163,10 @@ class Reader(Application):
             self._finish()
         elif isinstance(event, events.ConnectionClosed):
             self._finish()
+
+    def unread_bytes(self) -> int:
+        """Return how much waits to be read."""
+        return 0 if self.connection is None else self.connection.receive_buffer.readable_bytes()
 
     def _read(self) -> None:
         connection = self.connection

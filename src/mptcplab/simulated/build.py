@@ -95,7 +95,7 @@ def build(scenario: Scenario, seed: int) -> Network:
     for host in scenario.topology.hosts:
         for nic in shared_nics(scenario.topology, host):
             network.nics[host.name, nic.name, nic.way] = _nic_conduit(loop, nic, random)
-    _connect(scenario.topology, network)
+    _connect(scenario, network)
     return network
 
 
@@ -110,26 +110,24 @@ def _nic_conduit(loop: VirtualLoop, nic: SharedNic, random: Random) -> Conduit:
     return Conduit(loop, nic.name, nic.way, parameters, Random(random.random()))
 
 
-def _connect(topology: Topology, network: Network) -> None:
-    """Give every host its routes to every address that links lead to."""
-    for here in topology.hosts:
-        for there in topology.hosts:
-            if here.name == there.name:
+def _connect(scenario: Scenario, network: Network) -> None:
+    """Give the hosts of each flow their routes to one another's addresses."""
+    topology = scenario.topology
+    for here, there in scenario.host_pairs():
+        for path in topology.paths(here, there, multipath=False):
+            if not path.links:  # a switch alone carries no flow: see Scenario.paths
                 continue
-            for path in topology.paths(here.name, there.name, multipath=False):
-                if not path.links:  # a switch alone carries no flow: see Scenario.paths
-                    continue
-                routes = network.hosts[here.name].routes
-                local = packed_address(path.local_address)
-                remote = packed_address(path.remote_address)
-                routes.setdefault(local, {})[remote] = Route(
-                    local,
-                    remote,
-                    _conduits(topology, path, network),
-                    _frame_header_bytes(topology, path),
-                    network.hosts[there.name],
-                    network.hosts[there.name].stack.config.receive_coalescing_ns,
-                )
+            routes = network.hosts[here].routes
+            local = packed_address(path.local_address)
+            remote = packed_address(path.remote_address)
+            routes.setdefault(local, {})[remote] = Route(
+                local,
+                remote,
+                _conduits(topology, path, network),
+                _frame_header_bytes(topology, path),
+                network.hosts[there],
+                network.hosts[there].stack.config.receive_coalescing_ns,
+            )
 
 
 def _conduits(topology: Topology, path: Path, network: Network) -> tuple[Conduit, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mptcplab.network.counters import ChannelCounters
@@ -26,7 +27,11 @@ class Sampler:
         transfers: list[Transfer],
         writer: RunWriter,
         observer: Observer,
+        links: dict[tuple[str, bytes, bytes], str],
+        look: Callable[[], None],
     ) -> None:
+        """Take what :func:`links_by_address` returns, and who looks besides at each sample."""
+        self._look = look
         self._network = network
         self._scenario = scenario
         self._transfers = transfers
@@ -36,7 +41,7 @@ class Sampler:
         self._delivered = [0] * len(transfers)
         self._open: dict[tuple[str, Connection], list[MptcpSubflow]] = {}
         self._counters = {key: ChannelCounters() for key in network.conduits}
-        self._link_of = links_by_address(scenario)
+        self._link_of = links
         self._timer = network.loop.call_at(scenario.interval_ns, self._expire)
 
     def cancel(self) -> None:
@@ -65,6 +70,7 @@ class Sampler:
             for end in (transfer.writer, transfer.reader):
                 if end.connection is not None:
                     self._sample_connection(transfer, end.host.name, end.connection, now_ns)
+        self._look()
         self._tell(now_ns, flows, links)
 
     def _tell(self, now_ns: int, flows: list[dict[str, Any]], links: list[dict[str, Any]]) -> None:
@@ -172,17 +178,10 @@ class Sampler:
 
 def links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
     """Return the first link on the way from one address to another, by host and address pair."""
-    topology = scenario.topology
     links = {}
-    for here in topology.hosts:
-        for there in topology.hosts:
-            if here.name != there.name:
-                for path in topology.paths(here.name, there.name, multipath=False):
-                    if path.links:
-                        key = (
-                            here.name,
-                            path.local_address.ip.packed,
-                            path.remote_address.ip.packed,
-                        )
-                        links[key] = path.links[0]
+    for here, there in scenario.host_pairs():
+        for path in scenario.topology.paths(here, there, multipath=False):
+            if path.links:
+                pair = (path.local_address.ip.packed, path.remote_address.ip.packed)
+                links[here, *pair] = path.links[0]
     return links

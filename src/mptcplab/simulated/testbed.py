@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import platform
-import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import mptcplab
+from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Flow, Scenario
@@ -26,13 +26,14 @@ from mptcplab.simulated.build import (
 from mptcplab.simulated.captures import Captures
 from mptcplab.simulated.sampling import Sampler, links_by_address
 from mptcplab.simulated.timeline import Timeline
+from mptcplab.simulated.validity import Watches
 from mptcplab.stack import events
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.plugin import is_reference
 from mptcplab.tuning.config import flow_config
 from mptcplab.tuning.policies import check_policies
-from mptcplab.units import NANOSECONDS
+from mptcplab.units import NANOSECONDS, format_duration
 
 FIRST_PORT = 5001  # iperf's, as the report used
 _COLLECT_EVERY = 1_000_000
@@ -41,8 +42,10 @@ _COLLECT_EVERY = 1_000_000
 _ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
 """Events shown while a run is under way."""
 
-_DRAIN_NS = 120 * NANOSECONDS
-"""How long after the end what was written may take to arrive, before a flow counts as broken."""
+_LEAST_ROUND_TRIP_NS = 1_000
+"""A round trip without any rate takes at least this: in less, a second is millions of them."""
+_FIRST_STEP_NS = NANOSECONDS // 10
+"""How far a drain goes before one looks whether it is done; each step is an eighth longer."""
 
 
 class UnsupportedError(ValueError):
@@ -104,7 +107,32 @@ def _check(scenario: Scenario) -> None:
                 f"flows.{flow.name}.application: iperf3 is a program; the simulated testbed has "
                 'its own traffic: use "bulk", or --on linux'
             )
+    _check_time_passes(scenario)
     check_policies(scenario)
+
+
+def _check_time_passes(scenario: Scenario) -> None:
+    """Refuse a path on which a segment and its answer take no time: the run would never end."""
+    topology = scenario.topology
+    timeless = {action.target for action in scenario.timeline if ("delay_ns", 0) in action.changes}
+    for flow in scenario.flows:
+        hosts = [topology.host(name) for name in (flow.source, flow.destination)]
+        if any(host.cpu != "none" for host in hosts):
+            continue
+        for path in scenario.paths(flow):
+            nics = [topology.nic_at(end) for end in (path.local, path.remote)]
+            links = [topology.link(name) for name in path.links]
+            limited = any(nic.rate_bps for nic in nics) or any(
+                link.forward.rate_bps or link.backward.rate_bps for link in links
+            )
+            round_trip_ns = sum(link.rtt_ns for link in links if link.name not in timeless)
+            if not limited and round_trip_ns < _LEAST_ROUND_TRIP_NS:
+                raise UnsupportedError(
+                    f"links.{path.links[0]}: flow {flow.name} has a path of no rate and "
+                    f"{format_duration(round_trip_ns)} of round trip ({' + '.join(path.links)}), "
+                    "on which simulated time would stand still; expected a rate or an rtt on one "
+                    "of its links, or --on linux"
+                )
 
 
 class Simulation:
@@ -130,7 +158,10 @@ class Simulation:
         for flow in scenario.flows:
             self._prepare(flow)
         self._all = [transfer for several in self._transfers.values() for transfer in several]
-        self._sampler = Sampler(self._network, scenario, self._all, writer, observer)
+        self._watches = Watches(scenario, self._network, self._all)
+        self._sampler = Sampler(
+            self._network, scenario, self._all, writer, observer, self._links, self._watches.look
+        )
         self._timeline = Timeline(self._network, scenario, self._note_action)
         self._captures = Captures(self._network, scenario, writer.workspace)
 
@@ -191,7 +222,9 @@ class Simulation:
         if isinstance(event, events.ConnectionAccepted):
             transfer = self._by_port[connection.subflows[0].tcp.local_port]
             self._attach(connection, transfer, host == transfer.flow.source)
-        self._write_event(host, self._transfer_of[connection], connection, event)
+        transfer = self._transfer_of[connection]
+        self._watches.handle(host, transfer, connection, event)
+        self._write_event(host, transfer, connection, event)
 
     def _write_event(
         self, host: str, transfer: Transfer, connection: Connection, event: events.Event
@@ -257,10 +290,6 @@ class Simulation:
     def measure(self) -> None:
         """Let the scenario's time pass; SIGINT and SIGTERM end it early, with what was measured."""
         self._timeline.arm()
-        before = {
-            number: signal.signal(number, self._interrupt)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
         # Nothing that a run makes for its packets is part of a cycle: the collector would only look
         # for one again and again.
         gc.collect()
@@ -268,35 +297,38 @@ class Simulation:
         thresholds = gc.get_threshold()
         gc.set_threshold(_COLLECT_EVERY)
         try:
-            self._network.loop.run(self._scenario.duration_ns)
+            with on_stop_signal(self._stop_run):
+                self._network.loop.run(self._scenario.duration_ns)
         finally:
             gc.set_threshold(*thresholds)
             gc.unfreeze()
-            for number, handler in before.items():
-                signal.signal(number, handler)
         self._sampler.sample()
         self._sampler.cancel()
+        self._watches.end()
         self.measured_ns = self._network.loop.now_ns
 
-    def _interrupt(self, number: int, _frame: object) -> None:
-        self._stopped_by = signal.Signals(number).name
+    def _stop_run(self, signal_name: str) -> None:
+        self._stopped_by = signal_name
         self._network.loop.stop()
 
     def drain(self) -> None:
-        """Close every flow and let what was written arrive, so that the counts can be compared."""
+        """Close every flow and let what was written arrive, so that the counts can be compared.
+
+        It ends when everything is there, or nothing more can come: see
+        :mod:`mptcplab.results.liveness`.
+        """
         self._captures.close()
+        delivered = [transfer.delivered_bytes for transfer in self._all]
         for transfer in self._all:
             transfer.writer.close()
         loop = self._network.loop
-        limit_ns = loop.now_ns + _DRAIN_NS
-        while loop.now_ns < limit_ns and not self._drained():
-            loop.run(min(loop.now_ns + NANOSECONDS // 10, limit_ns))
-
-    def _drained(self) -> bool:
-        return all(
-            transfer.end_ns is not None or transfer.writer.connection is None or transfer.failed
-            for transfer in self._all
-        )
+        step_ns = _FIRST_STEP_NS
+        while not self._watches.is_drained():
+            loop.run(loop.now_ns + step_ns)
+            self._watches.look()
+            step_ns += step_ns // 8
+        for transfer, before_bytes in zip(self._all, delivered, strict=True):
+            transfer.drained_bytes = transfer.delivered_bytes - before_bytes
 
     # What came out.
 
@@ -307,7 +339,8 @@ class Simulation:
                 "flow": transfer.flow.name,
                 "connection": transfer.index,
                 "protocol": transfer.protocol,
-                "bytes": transfer.delivered_bytes,
+                "bytes": transfer.delivered_bytes - transfer.drained_bytes,
+                "drained_bytes": transfer.drained_bytes,
                 "intact": transfer.intact,
                 "end_ns": transfer.end_ns,
             }
@@ -320,22 +353,11 @@ class Simulation:
         if self._stopped_by:
             stopped_s = self.measured_ns / NANOSECONDS
             reasons.append(f"stopped by {self._stopped_by} at {stopped_s:g} s of the scenario")
-        for transfer in self._all:
-            name = f"flow {transfer.flow.name}, connection {transfer.index}"
-            if transfer.failed:
-                reasons.append(f"{name}: ended early: {transfer.failed}")
-            elif transfer.writer.connection is not None and not transfer.intact:
-                reasons.append(
-                    f"{name}: of {transfer.writer.written_bytes} bytes written, "
-                    f"{transfer.delivered_bytes} arrived within {_DRAIN_NS // NANOSECONDS} s"
-                )
-            elif transfer.protocol == "fallback":
-                reasons.append(f"{name}: MPTCP was asked for and the connection fell back to TCP")
-        return reasons
+        return reasons + self._watches.reasons()
 
     def notes(self) -> list[str]:
         """Return what a reader should know besides."""
-        notes = []
+        notes = self._watches.notes()
         for host in self._network.hosts.values():
             if host.ring_drops:
                 notes.append(

@@ -6,6 +6,7 @@ from mptcplab.scenario.model import Flow, Scenario, Tunables
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.newreno import NewReno
 from mptcplab.stack.path_managers import InitialOnly
+from mptcplab.tuning.paths import most_subflows
 from mptcplab.tuning.policies import congestion_for, path_manager_for, scheduler_for
 from mptcplab.wire.segment import MAX_TRAIN_BYTES
 
@@ -56,7 +57,7 @@ def flow_config(
     config.mptcp = config.mptcp and flow.protocol == "mptcp"
     config.congestion = congestion_for(scenario, flow)
     config.path_manager = path_manager_for(scenario, flow, host)
-    config.max_subflows = max(8, len(scenario.expected_subflows(flow)) + 1)
+    config.max_subflows = most_subflows(len(scenario.expected_subflows(flow)))
     if flow.send_buffer_bytes is not None:
         config.send_buffer_bytes, config.send_buffer_max_bytes = flow.send_buffer_bytes, 0
     if flow.receive_buffer_bytes is not None:

@@ -20,13 +20,34 @@ from mptcplab.stack.path_managers.base import (
 Pairs = frozenset[tuple[bytes, bytes]]
 
 
-class RoutedMesh(FullMesh):
-    """A full mesh that follows the state of links only where asked to, as Linux's path manager."""
+def most_subflows(paths: int) -> int:
+    """Return the bound on subflows for a connection that should have one on each of its paths.
 
-    def __init__(self, link_aware: bool) -> None:
-        """Take whether links that go and return are acted on."""
-        super().__init__()
+    Twice as many: where a link returns, the peer may not have given up the subflow of before.
+    """
+    return max(8, 2 * paths)
+
+
+class RoutedMesh(FullMesh):
+    """A full mesh of the addresses that links join; these bound it, and no number of a kernel's.
+
+    It follows the state of links only where asked to, as Linux's path manager.
+    """
+
+    def __init__(self, link_aware: bool, pairs: Pairs) -> None:
+        """Take whether links that go and return are acted on, and the (local, remote) pairs."""
+        super().__init__(most_subflows=most_subflows(len(pairs)))
         self._link_aware = link_aware
+        self._pairs = pairs
+        self._locals = {local for local, _ in pairs}
+
+    def routes(self, local: bytes, remote: bytes) -> bool:
+        """Say whether links of the flow join two addresses."""
+        return (local, remote) in self._pairs
+
+    def usable(self, view: PathView) -> list[LocalAddress]:
+        """Return our addresses on links of the flow."""
+        return [local for local in view.local_addresses if local.address in self._locals]
 
     def on_local_up(self, view: PathView, local: LocalAddress) -> list[Command]:
         """Open the address's subflows again, where links are watched."""

@@ -67,7 +67,7 @@ def path_manager_for(scenario: Scenario, flow: Flow, host: str) -> Callable[[], 
     if tunables.ndiffports > 1:
         return lambda: NdiffPorts(tunables.ndiffports)
     link_aware = tunables.path_manager == "link-aware"
-    return lambda: Routed(RoutedMesh(link_aware), pairs)
+    return lambda: RoutedMesh(link_aware, pairs)
 
 
 def _pairs(scenario: Scenario, flow: Flow, host: str) -> Pairs:

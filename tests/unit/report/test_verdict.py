@@ -38,6 +38,7 @@ def test_the_summary_has_the_fields_that_scripts_read(run: Run) -> None:
             "protocol": "mptcp",
             "goodput_bps": 13.6e6,
             "bytes": 17_000_000,
+            "drained_bytes": None,
             "intact": True,
         }
     ]

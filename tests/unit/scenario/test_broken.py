@@ -202,29 +202,16 @@ def test_overrides_that_fail(
     assert hint in first.hint
 
 
-def test_too_many_endpoints(tmp_path: Path) -> None:
-    links = "".join(f'[links.l{n}]\nbetween = ["a", "b"]\n' for n in range(9))
-    path = tmp_path / "broken.toml"
-    path.write_text(f'duration = "1s"\nhosts = ["a", "b"]\n{links}')
-    error = error_of(path).errors[0]
-    assert error.key == "hosts.a.interfaces"
-    assert "9 addresses take part in MPTCP" in error.problem
-    assert "at most 8" in error.expected
-
-
-def test_too_many_subflows(tmp_path: Path) -> None:
-    a = ", ".join(f'a{n} = "10.9.0.{n}/24"' for n in range(1, 5))
-    b = ", ".join(f'b{n} = "10.9.0.1{n}/24"' for n in range(1, 5))
-    ends = [f"{host}{n}" for host in "ab" for n in range(1, 5)]
-    links = "".join(f'links.{end} = {{ between = ["{end[0]}:{end}", "s"] }}\n' for end in ends)
+def test_more_flows_than_ports_are_refused_at_once(tmp_path: Path) -> None:
+    flows = "".join(f'[flows.f{n}]\nfrom = "a"\nto = "b"\nconnections = 128\n' for n in range(469))
     path = tmp_path / "broken.toml"
     path.write_text(
-        f'duration = "1s"\nswitches.s = {{}}\nflows.f = {{ from = "a", to = "b" }}\n{links}'
-        f"[hosts.a]\ninterfaces = {{ {a} }}\n[hosts.b]\ninterfaces = {{ {b} }}\n"
+        f'duration = "1s"\nhosts = ["a", "b"]\nlinks.l = {{ between = ["a", "b"] }}\n{flows}'
     )
     error = error_of(path)
-    assert error.key == "flows.f"
-    assert "16 subflows" in error.problem
+    assert error.key == "flows"
+    assert error.problem == "60032 connections in all"
+    assert "at most 60000" in error.expected
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,16 @@
 """Equations 4, 5 and 6 with the report's own numbers."""
 
+from pathlib import Path
+
 import pytest
 
 from mptcplab.scenario import load
-from mptcplab.scenario.buffers import buffer_needs, mptcp_buffer_bytes, tcp_buffer_bytes
+from mptcplab.scenario.buffers import (
+    BufferNeed,
+    buffer_needs,
+    mptcp_buffer_bytes,
+    tcp_buffer_bytes,
+)
 
 
 def test_the_report_s_example_of_equation_5() -> None:
@@ -33,7 +40,63 @@ def test_experiments(
     name: str, overrides: tuple[str, ...], equation: int, needed: int, short: bool
 ) -> None:
     (need,) = buffer_needs(load(name, overrides=overrides))
-    assert (need.equation, need.needed_bytes, need.short) == (equation, needed, short)
+    assert (need.equation, need.equation_bytes, need.short) == (equation, needed, short)
+
+
+def scenario(tmp_path: Path, link: str, *overrides: str) -> BufferNeed:
+    """Return the need of the one flow over one link."""
+    file = tmp_path / "one.toml"
+    file.write_text(
+        'duration = "5s"\n[hosts.a.nics]\neth0 = "10Gb/s"\n[hosts.b]\n'
+        f'[links.l]\nbetween = ["a:eth0", "b"]\n{link}\n'
+        '[flows.f]\nfrom = "a"\nto = "b"\nprotocol = "tcp"\n'
+    )
+    (need,) = buffer_needs(load(str(file), overrides=overrides))
+    return need
+
+
+LINK = 'rate = "100Mb/s"\nrtt = "40ms"\nqueue = "1BDP"'
+
+
+def test_autotuned_buffers_are_held_against_their_ceiling(tmp_path: Path) -> None:
+    need = scenario(tmp_path, LINK, "links.l.rate=1Gb/s", "links.l.rtt=100ms")
+    assert need.autotuned
+    assert need.given_bytes == 4 << 20
+    assert need.short
+    assert need.bounds
+    raised = scenario(
+        tmp_path,
+        LINK,
+        "links.l.rate=1Gb/s",
+        "links.l.rtt=100ms",
+        "tunables.send_buffer_max=60MB",
+        "tunables.receive_buffer_max=50MB",
+    )
+    assert raised.given_bytes == 50_000_000
+    assert not raised.short
+
+
+@pytest.mark.parametrize(
+    ("queue", "full_rtt_ms"), [("1BDP", 80), ("25ms", 65), ("100 packets", 40 + 12.112)]
+)
+def test_the_slowest_link_s_queue_belongs_to_the_round_trip(
+    tmp_path: Path, queue: str, full_rtt_ms: float
+) -> None:
+    need = scenario(tmp_path, LINK, f'links.l.queue="{queue}"')
+    assert need.rtt_ns == 40_000_000
+    assert need.full_rtt_ns == full_rtt_ms * 1e6
+    assert need.equation_bytes == 500_000
+    assert need.needed_bytes == need.full_rtt_ns // 80
+
+
+def test_a_buffer_may_be_short_only_while_queues_are_full(tmp_path: Path) -> None:
+    need = scenario(tmp_path, LINK, "flows.f.buffer=700kB")
+    assert (need.short, need.bounds, need.autotuned) == (True, False, False)
+
+
+def test_a_queue_that_never_fills_adds_nothing(tmp_path: Path) -> None:
+    need = scenario(tmp_path, LINK, "hosts.a.nics.eth0=10Mb/s")
+    assert need.full_rtt_ns == need.rtt_ns
 
 
 def test_links_without_delay_need_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.scenario import experiments, load, load_topology
-from mptcplab.scenario.resolve.timeline import links_up
+from mptcplab.scenario.resolve.timeline import LinkStates
 
 DATA = Path(str(resources.files("mptcplab.scenario"))) / "data"
 
@@ -109,9 +109,10 @@ def test_tcp_to_rainbow_shares_the_loop() -> None:
 def stage_table(name: str) -> list[tuple[int, int, int]]:
     """Return start in s, rate in Mb/s and link count of each stage, as Tables 2 and 3 do."""
     scenario = load(name)
+    states = LinkStates(scenario.topology, scenario.timeline)
     rates = {item.stage: item.value_bps // 10**6 for item in scenario.report.measured}
     return [
-        (start // 10**9, rates[number], len(links_up(scenario.topology, scenario.timeline, start)))
+        (start // 10**9, rates[number], len(states.up(start)))
         for number, (start, _) in enumerate(scenario.stages())
     ]
 

@@ -27,15 +27,15 @@ class Tagging:
 class Attachment:
     """Where a link's end goes: the interface it makes, in a host's or a switch's namespace.
 
-    ``gso_max_bytes`` bounds the frames that the host's own stack hands over in one piece.  Without
-    ``tagging`` the interface has a wire to itself.
+    Without ``tagging`` the interface has a wire to itself; without ``offload`` it neither hands
+    over nor takes frames longer than a packet.
     """
 
     namespace: NetNamespace
     interface: str
     mtu: int
-    gso_max_bytes: int | None = None
     tagging: Tagging | None = None
+    offload: bool = True
 
 
 @dataclass(frozen=True, slots=True)

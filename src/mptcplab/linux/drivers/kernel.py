@@ -11,9 +11,9 @@ declared queue, under netem where the link has delay, jitter or loss and the ker
 the queue is in the network and not in the sender, whose own back-pressure (TCP small queues) ends
 at the copy: see :func:`mptcplab.linux.kernel.tc.forward_copies`.
 
-Frames cross the wire as large as the sender's stack made them.  tbf charges their bytes as packets
-on the wire, and tells their number; the queue takes or refuses such a frame whole, which is why
-:func:`frame_limit_bytes` keeps frames small against the link's rate and queue.
+Frames enter the wire as large as the sender's stack made them.  tbf cuts them into packets, which
+its queue takes or refuses one by one; at the far end the interface joins those that come together
+(GRO), as a network card does, unless it is a host's without offload.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading, Tagging
-from mptcplab.linux.kernel import rtnl, tc
+from mptcplab.linux.kernel import offloads, rtnl, tc
 from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.netlink import Request
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES, Channel
@@ -34,46 +34,29 @@ _GSO_MAX_BYTES: Final = 65536  # include/linux/netdevice.h, GSO_LEGACY_MAX_SIZE
 _TIMER_SLACK_NS: Final = 5_000_000
 """For how long tbf may be late and still make up for it, from its burst: the wait of a softirq on
 a busy machine without preemption; measured with bench/link_fidelity.py."""
-_FRAME_TIME_NS: Final = 500_000
-_QUEUE_SHARE: Final = 8
-_FRAME_HEADERS_BYTES: Final = 120  # Ethernet, IPv6, TCP with all its options
 _UNLIMITED_BPS: Final = 1_000_000_000_000  # stands for "no rate", which tbf does not have
 _NO_LIMIT_BYTES: Final = 0xFFFFFFFF
 _NETEM_LIMIT_PACKETS: Final = 1_000_000
 
 
-def frame_limit_bytes(channels: list[Channel], mtu: int) -> int | None:
-    """Return how large a frame may be that a host hands over in one piece; None is no bound.
-
-    A frame is sent, queued and dropped as a whole, so it is to take no more than half a millisecond
-    of any link it meets and an eighth of its queue; one packet it may always be.
-    """
-    largest = _GSO_MAX_BYTES
-    for channel in channels:
-        if channel.rate_bps is not None:
-            largest = min(largest, channel.rate_bps * _FRAME_TIME_NS // (8 * NANOSECONDS))
-        if channel.queue.limit_bytes is not None:
-            largest = min(largest, channel.queue.limit_bytes // _QUEUE_SHARE)
-    return None if largest >= _GSO_MAX_BYTES else max(largest, mtu)
-
-
 def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
     """Return tbf's parameters for one direction of a link.
 
-    The burst is the largest frame that hosts hand over for such a link, which tbf then need not cut
-    into packets, and what the link carries while tbf is late.
+    The burst is the largest packet, and what the link carries while tbf is late.  Where nothing has
+    to wait, frames pass as large as hosts hand them over.
     """
+    packet = mtu + ETHERNET_HEADER_BYTES
+    unlimited = channel.rate_bps is None
     rate = _UNLIMITED_BPS if channel.rate_bps is None else channel.rate_bps
+    largest = _GSO_MAX_BYTES if unlimited else packet
     slack = rate * _TIMER_SLACK_NS // (8 * NANOSECONDS)
-    payload = frame_limit_bytes([channel], mtu) or _GSO_MAX_BYTES
-    packets = payload // max(mtu - _FRAME_HEADERS_BYTES, 1) + 1
-    frame = payload + packets * (_FRAME_HEADERS_BYTES + max(channel.overhead_bytes, 0))
     limit = channel.queue.limit_bytes
     return tc.TokenBucket(
         rate_bps=rate,
         limit_bytes=_NO_LIMIT_BYTES if limit is None else limit,
-        burst_bytes=min(frame + slack, _NO_LIMIT_BYTES),
+        burst_bytes=min(largest + max(channel.overhead_bytes, 0) + slack, _NO_LIMIT_BYTES),
         overhead_bytes=channel.overhead_bytes,
+        whole_bytes=None if unlimited else packet,
     )
 
 
@@ -85,6 +68,12 @@ class _Side:
     end: Attachment
     channel: Channel
     index: int = 0
+
+    @property
+    def joins(self) -> bool:
+        """Whether the end joins the packets that a shaper has made of frames."""
+        shaped = self.channel.rate_bps is not None
+        return shaped and self.end.offload and self.end.tagging is None
 
     @property
     def tag_bytes(self) -> int:
@@ -124,9 +113,7 @@ class KernelDriver(LinkDriver):
             end = side.end
             if end.tagging is None:
                 here = rtnl.VethEnd(side.name, self._wire.descriptor, self._mtu)
-                there = rtnl.VethEnd(
-                    end.interface, end.namespace.descriptor, end.mtu, end.gso_max_bytes
-                )
+                there = rtnl.VethEnd(end.interface, end.namespace.descriptor, end.mtu)
                 yield self._wire, rtnl.add_veth(here, there)
             else:
                 tag = end.tagging.tag
@@ -162,7 +149,20 @@ class KernelDriver(LinkDriver):
         ]
 
     def start(self) -> None:
-        """Do nothing: the kernel carries frames since the devices are up."""
+        """Let packets leave where an end takes no longer frames, or joins them by itself.
+
+        A veth receives with GRO only from a peer without segmentation offload
+        (veth_skb_is_eligible_for_gro).
+        """
+        sides = (self._a, self._b)
+        joining = [side for side in sides if side.joins]
+        names = [side.name for side in sides if side in joining or not side.end.offload]
+        if names:
+            with self._wire.entered():
+                offloads.switch(names, offloads.SEGMENTATION, on=False)
+        for side in joining:
+            with side.end.namespace.entered():
+                offloads.switch([side.end.interface], (offloads.RECEIVE,), on=True)
 
     def set_carrier(self, up: bool) -> None:
         """Set the wire's interfaces up or down: their peers gain or lose carrier.
@@ -206,7 +206,7 @@ class KernelDriver(LinkDriver):
         if limit != (_NO_LIMIT_BYTES if queue.limit_bytes is None else queue.limit_bytes):
             queue = type(queue)(limit_bytes=limit, limit_packets=queue.limit_packets)
         return Channel(
-            rate_bps=None if rate == _UNLIMITED_BPS else rate,
+            rate_bps=_rate_as_asked(asked.rate_bps, rate),
             delay_ns=delay_ns,
             jitter_ns=jitter_ns,
             loss=loss,
@@ -255,11 +255,18 @@ class KernelDriver(LinkDriver):
         """Do nothing: the devices go with their namespaces."""
 
 
+def _rate_as_asked(asked_bps: int | None, found_bps: int) -> int | None:
+    """Return a rate that tbf has, in whole bytes per second, as it was asked for."""
+    if found_bps == _UNLIMITED_BPS:
+        return None
+    if asked_bps is not None and max(asked_bps // 8, 1) * 8 == found_bps:
+        return asked_bps
+    return found_bps
+
+
 def host_vlan(end: Attachment, tagging: Tagging, *, dormant: bool) -> Request:
     """Return what makes a host's VLAN."""
-    return rtnl.add_vlan(
-        rtnl.Vlan(end.interface, tagging.tag, tagging.near, end.mtu, end.gso_max_bytes, dormant)
-    )
+    return rtnl.add_vlan(rtnl.Vlan(end.interface, tagging.tag, tagging.near, end.mtu, dormant))
 
 
 def unsupported(channel: Channel, *, netem: bool) -> str:

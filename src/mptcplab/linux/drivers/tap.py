@@ -40,7 +40,7 @@ class TapDriver(LinkDriver):
         self._descriptors: list[int] = []
         for end in ends:
             with end.namespace.entered():
-                self._descriptors.append(open_tap(end.interface))
+                self._descriptors.append(open_tap(end.interface, offload=end.offload))
             channel = end.namespace.routing
             index = rtnl.devices(channel)[end.interface].index
             channel.request(rtnl.set_link(index, mtu=end.mtu, what=f"MTU of {end.interface}"))
@@ -66,6 +66,7 @@ class TapDriver(LinkDriver):
             backward,
             seed=self._seed,
             piece_ns=_piece_ns(forward.delay_ns + backward.delay_ns),
+            trains=(self._ends[0].offload, self._ends[1].offload),
         )
         for descriptor in self._descriptors:
             os.close(descriptor)

@@ -29,6 +29,9 @@ _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _KEPT_BYTES: Final = 1 << 30
 
+_ONE_PACKET_NS: Final = 1
+"""A piece this short holds one packet, which arrives when its own last bit does."""
+
 _RESET_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -39,6 +42,7 @@ def run_child(
     parameters: tuple[ChannelParameters, ChannelParameters],
     seed: int,
     piece_ns: int,
+    trains: tuple[bool, bool],
 ) -> NoReturn:
     """Carry frames until the control connection says stop or closes. For a forked process only:
     it ends here, and runs nothing that its parent has prepared for its own end.
@@ -51,7 +55,7 @@ def run_child(
         control = Connection(os.dup(control.fileno()))
         realtime = _prefer_this_process()
         _keep_memory()
-        directions = _directions(fds, parameters, seed, piece_ns)
+        directions = _directions(fds, parameters, seed, piece_ns, trains)
         control.send((realtime, all(way.clock is not None for way in directions)))
         engine = Engine(directions, control.fileno(), _Commands(control, directions).handle)
         engine.run()
@@ -99,16 +103,22 @@ def _directions(
     parameters: tuple[ChannelParameters, ChannelParameters],
     seed: int,
     piece_ns: int,
+    trains: tuple[bool, bool],
 ) -> tuple[Direction, Direction]:
     a_fd, b_fd = fds
+    a_trains, b_trains = trains
     now_ns = monotonic_ns()
     forward, backward = (
-        ChannelModel(side, Random(f"{seed} {way}"), now_ns, piece_ns)
-        for side, way in zip(parameters, ("forward", "backward"), strict=True)
+        ChannelModel(
+            side, Random(f"{seed} {way}"), now_ns, piece_ns if in_trains else _ONE_PACKET_NS
+        )
+        for side, way, in_trains in zip(
+            parameters, ("forward", "backward"), (b_trains, a_trains), strict=True
+        )
     )
     return (
-        Direction(a_fd, b_fd, forward, arrival_clock(a_fd)),
-        Direction(b_fd, a_fd, backward, arrival_clock(b_fd)),
+        Direction(a_fd, b_fd, forward, arrival_clock(a_fd), in_trains=b_trains),
+        Direction(b_fd, a_fd, backward, arrival_clock(b_fd), in_trains=a_trains),
     )
 
 

@@ -49,6 +49,7 @@ class Direction:
         "channel",
         "clock",
         "deadline_ns",
+        "in_trains",
         "lateness",
         "refused_packets",
         "sink",
@@ -56,12 +57,20 @@ class Direction:
     )
 
     def __init__(
-        self, source: int, sink: int, channel: ChannelModel, clock: ArrivalClock | None
+        self,
+        source: int,
+        sink: int,
+        channel: ChannelModel,
+        clock: ArrivalClock | None,
+        *,
+        in_trains: bool = True,
     ) -> None:
+        """Without `in_trains` the sink gets packet by packet what comes as a train."""
         self.source = source
         self.sink = sink
         self.channel = channel
         self.clock = clock
+        self.in_trains = in_trains
         self.deadline_ns = NEVER
         self._last_ns = 0
         self.lateness = Lateness()
@@ -144,7 +153,10 @@ class Direction:
     def _write_train(self, piece: Piece) -> None:
         train = piece.item
         assert isinstance(train, OffloadedFrame)
-        if piece.packets == train.packets:
+        if not self.in_trains:
+            for number in range(piece.first, piece.first + piece.packets):
+                os.writev(self.sink, train.cut(number, 1))
+        elif piece.packets == train.packets:
             os.write(self.sink, train.frame)
         else:
             os.writev(self.sink, train.cut(piece.first, piece.packets))

@@ -49,18 +49,20 @@ class EmulatedLink:
         *,
         seed: int = 0,
         piece_ns: int = PIECE_NS,
+        trains: tuple[bool, bool] = (True, True),
     ) -> EmulatedLink:
         """Fork a process that carries frames between two TAP devices (see `open_tap`).
 
         `forward` applies from a to b, `backward` from b to a. Loss and jitter are drawn from
-        `seed`, of which each direction has its own stream. Returns at once: start all links of
-        a testbed before you ask any of them something.
+        `seed`, of which each direction has its own stream. `trains` says of each device whether
+        what it is given may be several packets in one frame. Returns at once: start all links of a
+        testbed before you ask any of them something.
         """
         ours, theirs = Pipe()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            run_child(theirs, parent, (a_fd, b_fd), (forward, backward), seed, piece_ns)
+            run_child(theirs, parent, (a_fd, b_fd), (forward, backward), seed, piece_ns, trains)
         theirs.close()
         link = cls(name, pid, ours)
         link.forward, link.backward = forward, backward

@@ -35,12 +35,13 @@ _QUEUE_FRAMES: Final = 10_000
 does not run, for the queue that drops is the model's: 100 ms of single packets at 1 Gb/s."""
 
 
-def open_tap(name: str) -> int:
+def open_tap(name: str, *, offload: bool = True) -> int:
     """Create the TAP device `name` in the calling thread's network namespace.
 
     Returns its file descriptor. The device goes with its namespace, not with the descriptor: the
     kernel then removes all devices of a lab together, where each on its own would take some 20 ms.
-    UDP segmentation offload is used where the kernel has it (6.2 and later).
+    UDP segmentation offload is used where the kernel has it (6.2 and later). Without `offload`
+    every frame that is read is one packet; what is written may still be more.
 
     Raises `OSError` (with the device's name): no permission, no /dev/net/tun, or name in use.
     """
@@ -50,15 +51,22 @@ def open_tap(name: str) -> int:
         request = struct.pack(f"{_NAME_BYTES}sH22x", name.encode(), flags)
         fcntl.ioctl(fd, _TUNSETIFF, request)
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)
-        try:
-            fcntl.ioctl(fd, _TUNSETOFFLOAD, _TCP_OFFLOADS | _UDP_OFFLOADS)
-        except OSError:
-            fcntl.ioctl(fd, _TUNSETOFFLOAD, _TCP_OFFLOADS)
+        if offload:
+            _offload_segmentation(fd)
+        else:
+            fcntl.ioctl(fd, _TUNSETOFFLOAD, _TUN_F_CSUM)
         _lengthen_queue(name)
     except OSError as error:
         os.close(fd)
         raise OSError(error.errno, f"TAP device {name}: {error.strerror}") from error
     return fd
+
+
+def _offload_segmentation(fd: int) -> None:
+    try:
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, _TCP_OFFLOADS | _UDP_OFFLOADS)
+    except OSError:
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, _TCP_OFFLOADS)
 
 
 def _lengthen_queue(name: str) -> None:

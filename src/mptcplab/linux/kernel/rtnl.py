@@ -47,6 +47,7 @@ _IFLA_OPERSTATE: Final = 16
 _IFLA_LINKMODE: Final = 17
 _IFLA_LINKINFO: Final = 18
 _IFLA_EXT_MASK: Final = 29
+_IFLA_GSO_MAX_SEGS: Final = 40
 _RTEXT_FILTER_SKIP_STATS: Final = 8
 _IFLA_NET_NS_FD: Final = 28
 _IFLA_GSO_MAX_SIZE: Final = 41
@@ -100,7 +101,6 @@ class VethEnd:
     name: str
     namespace: int
     mtu: int = 1500
-    gso_max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,6 @@ def _link_info(kind: str, *data: bytes) -> bytes:
 
 def _veth_end(end: VethEnd) -> bytes:
     parts = [string(_IFLA_IFNAME, end.name), u32(_IFLA_MTU, end.mtu)]
-    if end.gso_max_bytes is not None:
-        parts.append(u32(_IFLA_GSO_MAX_SIZE, end.gso_max_bytes))
     parts.append(u32(_IFLA_NET_NS_FD, end.namespace))
     return b"".join(parts)
 
@@ -160,7 +158,6 @@ class Vlan:
     tag: int
     trunk: int
     mtu: int
-    gso_max_bytes: int | None = None
     dormant: bool = False
     """Whether it is made as :func:`set_dormant` would leave it."""
 
@@ -169,8 +166,6 @@ def add_vlan(vlan: Vlan) -> Request:
     """Make a VLAN on an interface of the same namespace (net/8021q/vlan_netlink.c)."""
     body = _ifinfo() + string(_IFLA_IFNAME, vlan.name) + u32(_IFLA_LINK, vlan.trunk)
     body += u32(_IFLA_MTU, vlan.mtu)
-    if vlan.gso_max_bytes is not None:
-        body += u32(_IFLA_GSO_MAX_SIZE, vlan.gso_max_bytes)
     if vlan.dormant:
         body += attribute(_IFLA_LINKMODE, b"\1")
     body += _link_info("vlan", attribute(_IFLA_VLAN_ID, struct.pack("=H", vlan.tag)))
@@ -207,9 +202,12 @@ def set_link(
     master: int | None = None,
     mtu: int | None = None,
     queue_frames: int | None = None,
+    gso_max_packets: int | None = None,
     what: str = "",
 ) -> Request:
-    """Change an interface: administrative state, bridge it belongs to, MTU, txqueuelen."""
+    """Change an interface: administrative state, bridge it belongs to, MTU, txqueuelen, and how
+    many packets a connection hands over in one piece.
+    """
     change = 0 if up is None else IFF_UP
     body = _ifinfo(index, IFF_UP if up else 0, change)
     if master is not None:
@@ -218,6 +216,8 @@ def set_link(
         body += u32(_IFLA_MTU, mtu)
     if queue_frames is not None:
         body += u32(_IFLA_TXQLEN, queue_frames)
+    if gso_max_packets is not None:
+        body += u32(_IFLA_GSO_MAX_SEGS, gso_max_packets)
     return Request(RTM_SETLINK, 0, body, what or f"change interface {index}")
 
 

@@ -52,7 +52,10 @@ _TCA_STATS_PKT64: Final = 8
 
 _TCA_TBF_PARMS: Final = 1
 _TCA_TBF_RATE64: Final = 4
+_TCA_TBF_PRATE64: Final = 5
 _TCA_TBF_BURST: Final = 6
+_TCA_TBF_PBURST: Final = 7
+_PEAK_BYTES_PER_SECOND: Final = 1_000_000_000_000  # 8 Tb/s: a packet of 1,500 bytes in 2 ns
 
 _TCA_NETEM_RATE: Final = 6
 _TCA_NETEM_RATE64: Final = 8
@@ -112,14 +115,16 @@ def _ratespec(rate_bytes: int, overhead_bytes: int) -> bytes:
 class TokenBucket:
     """tbf's parameters (net/sched/sch_tbf.c).
 
-    A frame larger than ``burst_bytes`` would be cut into packets, so the burst is at least the
-    largest GSO frame.  ``limit_bytes`` is what may wait.
+    ``limit_bytes`` is what may wait.  A frame larger than ``whole_bytes``, or than the burst, is
+    cut into its packets first, which the queue then takes or refuses one by one (tbf_segment); that
+    bound is the burst of a peak rate, so high that it never makes anything wait.
     """
 
     rate_bps: int
     limit_bytes: int
     burst_bytes: int
     overhead_bytes: int = 0
+    whole_bytes: int | None = None
 
 
 def token_bucket(
@@ -127,12 +132,16 @@ def token_bucket(
 ) -> Request:
     """Make tbf an interface's qdisc, or change the one there in place, keeping its queue."""
     rate = max(shaper.rate_bps // 8, 1)
+    peak = 0 if shaper.whole_bytes is None else _PEAK_BYTES_PER_SECOND
     parms = (
         _ratespec(rate, shaper.overhead_bytes)
-        + _ratespec(0, 0)
+        + _ratespec(peak, 0)
         + _TBF_QOPT_TAIL.pack(min(shaper.limit_bytes, _UINT32_MAX), 0, 0)
     )
     options = [attribute(_TCA_TBF_PARMS, parms), u32(_TCA_TBF_BURST, shaper.burst_bytes)]
+    if shaper.whole_bytes is not None:
+        options.append(u64(_TCA_TBF_PRATE64, peak))
+        options.append(u32(_TCA_TBF_PBURST, shaper.whole_bytes))
     if rate > _UINT32_MAX:
         options.append(u64(_TCA_TBF_RATE64, rate))
     body = (

@@ -9,10 +9,10 @@ from typing import Final
 
 from mptcplab.linux.drivers.choose import choose_driver
 from mptcplab.linux.drivers.driver import Attachment, LinkDriver, Tagging
-from mptcplab.linux.drivers.kernel import KernelDriver, frame_limit_bytes, host_vlan
+from mptcplab.linux.drivers.kernel import KernelDriver, host_vlan
 from mptcplab.linux.drivers.tap import TapDriver
 from mptcplab.linux.errors import MachineCannotError
-from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel import offloads, rtnl
 from mptcplab.linux.kernel.capabilities import endpoints_max, vlan_works
 from mptcplab.linux.kernel.mptcp_endpoints import PathManager
 from mptcplab.linux.kernel.namespaces import NetNamespace, write_sysctl
@@ -85,7 +85,7 @@ def build(
         for host in topology.hosts:
             _share_nics(plumbing, topology, host)
             _configure_host(plumbing, host, tunables.get(host.name, Tunables()))
-        for driver in plumbing.drivers.values():
+        for driver in (*plumbing.drivers.values(), *plumbing.ports):
             driver.start()
     except BaseException:
         plumbing.close()
@@ -236,8 +236,8 @@ def _host_end(plumbing: Plumbing, topology: Topology, end: InterfaceEnd) -> Atta
         plumbing.hosts[end.host],
         interface.name,
         interface.mtu,
-        _frame_limit(topology, end, interface.mtu),
         plumbing.tagging.get(end),
+        topology.host(end.host).offload,
     )
 
 
@@ -250,17 +250,6 @@ def _ends_at(topology: Topology, switch: Switch) -> Iterator[tuple[int, int, Lin
         for which, end in enumerate((link.a, link.b)):
             if end == SwitchEnd(switch.name):
                 yield number, which, link
-
-
-def _frame_limit(topology: Topology, end: InterfaceEnd, mtu: int) -> int | None:
-    """Return the largest frame that an interface may hand over, for all links that it reaches."""
-    names = {name for links in topology.reachable(end).values() for name in links}
-    channels = [
-        channel
-        for name in names
-        for channel in (topology.link(name).forward, topology.link(name).backward)
-    ]
-    return frame_limit_bytes(channels, mtu)
 
 
 def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
@@ -301,10 +290,27 @@ def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
     channel.batch(sharing_requests(shared, rtnl.devices(channel)))
 
 
+def _switch_offloads_off(
+    space: NetNamespace, devices: Mapping[str, rtnl.Device]
+) -> Iterator[Request]:
+    """Make a host's interfaces send and take single packets; yield what makes its TCP do so.
+
+    With the offloads off the kernel still cuts what a connection hands over in one piece, one step
+    before the interface: the packets would leave in bursts that were decided on as one.
+    """
+    names = [name for name in devices if name != "lo"]
+    with space.entered():
+        offloads.switch(names, offloads.OFFLOADS, on=False)
+    for name in names:
+        yield rtnl.set_link(devices[name].index, gso_max_packets=1)
+
+
 def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:
     space = plumbing.hosts[host.name]
     devices = rtnl.devices(space.routing)
     requests: list[Request] = [rtnl.set_link(devices["lo"].index, up=True)]
+    if not host.offload:
+        requests += _switch_offloads_off(space, devices)
     requests += addressing.address_requests(host, devices)
     for interface in host.interfaces:
         index = devices[interface.name].index

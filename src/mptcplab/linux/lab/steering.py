@@ -65,7 +65,7 @@ def open_device(host: Host) -> TunDevice:
 
     OSError where the kernel refuses.
     """
-    device = TunDevice(_TUN_NAME)
+    device = TunDevice(_TUN_NAME, offload=host.offload)
     try:
         write_sysctl(f"net.ipv4.conf.{_TUN_NAME}.rp_filter", "0")
         mtu = max(interface.mtu for interface in host.interfaces)
@@ -79,16 +79,20 @@ def open_device(host: Host) -> TunDevice:
     return device
 
 
-def longest_train_bytes(host: Host) -> int:
+def longest_train_bytes(host: Host, mss: int | None) -> int:
     """Return the payload of the longest train that every interface of a host takes in one piece.
+
+    Without offload that is one segment: of the MSS that the scenario sets, or what the MTU leaves.
 
     A longer one would be cut into packets that nothing joins again, each pair of them acknowledged
     by itself. Asks the present network namespace.
     """
+    mtu = min(interface.mtu for interface in host.interfaces)
+    if not host.offload:
+        return min(mtu, mss or mtu)  # the stack rounds down to whole segments
     with NetlinkSocket(NETLINK_ROUTE) as channel:
         devices = rtnl.devices(channel)
     least = min(devices[interface.name].gso_max_bytes for interface in host.interfaces)
-    mtu = min(interface.mtu for interface in host.interfaces)
     return min(max(least - _HEADERS_BYTES, mtu), MAX_TRAIN_BYTES)
 
 

@@ -47,9 +47,9 @@ from mptcplab.linux.kernel.syscalls import (
     set_parent_death_signal,
     unshare,
 )
+from mptcplab.loop.stop_signals import STOP_SIGNALS, on_stop_signal
 
 _FRAME: Final = struct.Struct("=I")
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _FAILED_STATUS: Final = 1
 
 
@@ -190,18 +190,14 @@ def _forwarding_stops(guardian: int) -> Any:
     """Pass SIGINT and SIGTERM on to the guardian; kill it at the second one."""
     seen = 0
 
-    def forward(_number: int, _frame: FrameType | None) -> None:
+    def forward(_name: str) -> None:
         nonlocal seen
         seen += 1
         with contextlib.suppress(ProcessLookupError):
             os.kill(guardian, signal.SIGTERM if seen == 1 else signal.SIGKILL)
 
-    before = {number: signal.signal(number, forward) for number in _STOP_SIGNALS}
-    try:
+    with on_stop_signal(forward):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _guard(run: Callable[[], int], lifeline: int | None, results: int) -> NoReturn:
@@ -210,7 +206,7 @@ def _guard(run: Callable[[], int], lifeline: int | None, results: int) -> NoRetu
         if lifeline is not None:
             set_parent_death_signal(signal.SIGKILL)
         os.setsid()
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         try:
             _enter_namespaces()
@@ -220,7 +216,7 @@ def _guard(run: Callable[[], int], lifeline: int | None, results: int) -> NoRetu
             _send_frame(results, "error", MachineCannotError(_why_not(error)))
             os._exit(_FAILED_STATUS)
         guard_in, guard_out = os.pipe()
-        stops = list(_STOP_SIGNALS)
+        stops = list(STOP_SIGNALS)
         signal.pthread_sigmask(signal.SIG_BLOCK, stops)
         supervisor = os.fork()
         if supervisor == 0:
@@ -270,9 +266,9 @@ def _watch(supervisor: int, lifeline: int | None) -> NoReturn:
         with contextlib.suppress(ProcessLookupError):
             os.kill(supervisor, signal.SIGTERM)
 
-    for number in _STOP_SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, forward)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, list(_STOP_SIGNALS))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, list(STOP_SIGNALS))
     handle = os.pidfd_open(supervisor)
     poll = select.poll()
     poll.register(handle, select.POLLIN)
@@ -297,12 +293,12 @@ def _supervise(run: Callable[[], int], guard: int) -> NoReturn:
         def stop(number: int, _frame: FrameType | None) -> None:
             raise Stopped(number)
 
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, stop)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with contextlib.suppress(OSError):  # a container may hide parts of /proc and refuse
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, list(_STOP_SIGNALS))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, list(STOP_SIGNALS))
         status = run()
     except Stopped:
         status = 128 + signal.SIGTERM
@@ -323,7 +319,7 @@ def _work_and_answer(work: Callable[[Send], Any], results: int) -> int:
     except Exception as error:
         error.add_note("in the supervisor:\n" + traceback.format_exc())
         answer, status = ("error", error), _FAILED_STATUS
-    for number in _STOP_SIGNALS:  # too late to stop: the answer goes out whole
+    for number in STOP_SIGNALS:  # too late to stop: the answer goes out whole
         signal.signal(number, signal.SIG_IGN)
     _send_frame(results, *answer)
     sys.stdout.flush()

@@ -26,8 +26,12 @@ from mptcplab.loop import RealTimeLoop
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Scenario
+from mptcplab.units import NANOSECONDS, format_size
 
 _HEAD_START_NS: Final = 50_000_000  # between setting the timers and scenario time 0
+_LOOK_EVERY_NS: Final = 10_000_000
+_DRAIN_LOOK_NS: Final = 250_000_000
+_COUNTDOWN_NS: Final = 5_000_000_000
 
 
 class Measurement:
@@ -98,14 +102,37 @@ class Measurement:
         self.samples.finish()
         self._paths.note_idle_links(self.samples.end_ns)
         self.usage.note_cpu()
-        self._observer.phase("draining")
-        flows.drain(lambda: not self.stop_reason)
+        self._drain()
         self.samples.finish_sockets()
         self.usage.finish()
         for table, rows in self.samples.rows.items():
             self._writer.append(table, rows)
         self._writer.append("counters", self.usage.counter_rows())
         self._writer.append("events", log.rows())
+
+    def _drain(self) -> None:
+        """Stop every sender and let what is on its way arrive, as long as it may still come."""
+        flows, watches = self.apparatus.flows, self.samples.watches
+        self._observer.phase("draining")
+        flows.stop()
+        self.samples.sample_sockets_now()
+        interval_ns = max(self.apparatus.scenario.interval_ns, _DRAIN_LOOK_NS)
+        now_ns = time.monotonic_ns()
+        deadline_ns = now_ns + flows.drain_ns(watches.waiting_bytes(), watches.patience_ns())
+        look_ns, say_ns = now_ns + interval_ns, now_ns + _COUNTDOWN_NS
+        while not flows.finished and now_ns < deadline_ns and not self.stop_reason:
+            if now_ns >= look_ns:
+                look_ns = now_ns + interval_ns
+                self.samples.sample_sockets_now()
+                if watches.is_hopeless():
+                    return
+            if now_ns >= say_ns:
+                say_ns = now_ns + _COUNTDOWN_NS
+                waiting = format_size(sum(watches.waiting_bytes().values()))
+                left_s = (deadline_ns - now_ns) // NANOSECONDS
+                self._observer.phase(f"draining: {waiting} to come, {left_s} s at most")
+            self.apparatus.loop.run(now_ns + _LOOK_EVERY_NS)
+            now_ns = time.monotonic_ns()
 
     def stop(self, reason: str) -> None:
         """End the measurement early, in order; safe to call from a signal handler."""

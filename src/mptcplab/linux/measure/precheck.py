@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel import offloads, rtnl
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.measure.identity import bottleneck
 from mptcplab.linux.measure.verify import (
@@ -18,17 +18,24 @@ from mptcplab.linux.measure.verify import (
     check_rate,
     check_rtt,
     configured_rtt_ns,
+    sending_ns,
 )
-from mptcplab.linux.probes.burst import measure_rate
-from mptcplab.linux.probes.rtt import RttProber
+from mptcplab.linux.probes.burst import Flood, Route, measure_rate, plan_flood
+from mptcplab.linux.probes.rtt import RttProber, echo_frame_bytes
 from mptcplab.network.topology import Channel, InterfaceEnd, Link, Path
 from mptcplab.scenario.model import Flow, Scenario
+from mptcplab.units import format_duration, format_rate
 
 _AFFORDABLE_BPS: Final = 1_200_000_000  # up to here a tenth of a second of UDP fits on one CPU
 _ECHO_EVERY_S: Final = 0.004
 _GRACE_NS: Final = 300_000_000
 _LOOK_EVERY_S: Final = 0.001
 _ATTEMPTS: Final = 3
+_NEIGHBOURS_NS: Final = 4_000_000_000
+"""For how long a path may stay silent at first: the kernel asks for a neighbour three times, a
+second apart."""
+_SLOW_ECHO_NS: Final = 1_000_000_000  # one that takes as long to send is sent once
+_FLOOD_MOST_NS: Final = 10_000_000_000
 
 
 class Precheck:
@@ -38,6 +45,8 @@ class Precheck:
         self._scenario = scenario
         self._lab = lab
         self.results: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        """What a reader should know of how it was verified."""
 
     def reasons(self) -> list[str]:
         """Measure everything and return what is wrong, one sentence each."""
@@ -57,21 +66,28 @@ class Precheck:
         reasons = []
         for name in links:
             link = self._scenario.topology.link(name)
-            reasons += self._mtus(link)
+            reasons += self._interfaces(link)
             for direction, asked in (("forward", link.forward), ("backward", link.backward)):
                 found = self._lab.link(name).configured(direction)
                 reasons += check_channel(name, direction, asked, found)
         return reasons
 
-    def _mtus(self, link: Link) -> list[str]:
-        """Compare the MTU of the interfaces at a link's ends with what the scenario says."""
+    def _interfaces(self, link: Link) -> list[str]:
+        """Compare MTU and offloads of the interfaces at a link's ends with what they should be."""
+        topology = self._scenario.topology
         reasons = []
         for end in (link.a, link.b):
-            if isinstance(end, InterfaceEnd):
-                asked = self._scenario.topology.interface_at(end).mtu
-                found = rtnl.devices(self._lab.namespace(end.host).routing)[end.interface].mtu
-                if found != asked:
-                    reasons.append(f"{end}: the MTU is {found}, {asked} asked for")
+            if not isinstance(end, InterfaceEnd):
+                continue
+            asked = topology.interface_at(end).mtu
+            found = rtnl.devices(self._lab.namespace(end.host).routing)[end.interface].mtu
+            if found != asked:
+                reasons.append(f"{end}: the MTU is {found}, {asked} asked for")
+            if topology.host(end.host).offload:
+                continue
+            with self._lab.enter(end.host):
+                if on := offloads.switched_on(end.interface):
+                    reasons.append(f"{end}: {', '.join(on)} on, a host without offload asked for")
         return reasons
 
     def _measured(self, paths: list[tuple[Flow, Path]]) -> list[str]:
@@ -105,43 +121,58 @@ class Precheck:
                     yield flow, path
 
     def _echo(self, paths: list[tuple[Flow, Path]]) -> list[PathCheck]:
-        """Send echoes on all paths at once and wait for the slowest."""
-        probers = []
-        for _, path in paths:
-            with self._lab.enter(path.local.host):
-                probers.append(
-                    RttProber(
-                        path.local.interface,
-                        str(path.local_address.ip),
-                        str(path.remote_address.ip),
-                    )
-                )
-        answers: list[list[int]] = [[] for _ in paths]
-        longest_ns = max(
-            (sum(configured_rtt_ns(self._scenario.topology, path)) for _, path in paths), default=0
-        )
+        """Send echoes on all paths and wait for the slowest."""
+        topology = self._scenario.topology
+        probers: list[RttProber] = []
         try:
-            for attempt in range(2):  # the first echo of each path waits for neighbour discovery
-                for _ in range(1 if attempt == 0 else PROBES):
-                    for prober in probers:
-                        prober.send()
-                    time.sleep(_ECHO_EVERY_S)
-                deadline_ns = time.monotonic_ns() + 2 * longest_ns + _GRACE_NS
-                wanted = 1 if attempt == 0 else PROBES
-                answers = [[] for _ in paths]
-                while time.monotonic_ns() < deadline_ns:
-                    for prober, got in zip(probers, answers, strict=True):
-                        got += prober.collect()
-                    if all(len(got) >= wanted for got in answers):
-                        break
-                    time.sleep(_LOOK_EVERY_S)
+            for _, path in paths:
+                with self._lab.enter(path.local.host):
+                    probers.append(
+                        RttProber(
+                            path.local.interface,
+                            str(path.local_address.ip),
+                            str(path.remote_address.ip),
+                        )
+                    )
+            sending = [self._sending(path) for _, path in paths]
+            patience_ns = _GRACE_NS + 2 * max(
+                (
+                    sum(configured_rtt_ns(topology, path)) + sum(sent_ns)
+                    for (_, path), sent_ns in zip(paths, sending, strict=True)
+                ),
+                default=0,
+            )
+            answered = _find_neighbours(probers, patience_ns)
+            for prober in probers:
+                prober.begin()
+            slow = any(sum(sent_ns) >= _SLOW_ECHO_NS for sent_ns in sending)
+            probes = 1 if slow else PROBES
+            answers: list[list[int]] = [[] for _ in paths]
+            for _ in range(probes):
+                for prober, sent_ns in zip(probers, sending, strict=True):
+                    prober.send()
+                    # none is to wait behind another where their paths share a link
+                    time.sleep(sum(sent_ns) / 1e9)
+                time.sleep(_ECHO_EVERY_S)
+            _collect(probers, answers, probes, patience_ns, answered)
         finally:
             for prober in probers:
                 prober.close()
         return [
-            PathCheck(flow.name, path, tuple(got))
-            for (flow, path), got in zip(paths, answers, strict=True)
+            PathCheck(flow.name, path, tuple(got), *sent_ns)
+            for (flow, path), got, sent_ns in zip(paths, answers, sending, strict=True)
         ]
+
+    def _sending(self, path: Path) -> tuple[int, int]:
+        """Return how long an echo is being sent (ns): by emulators, and by shapers with a burst."""
+        frame_bytes = echo_frame_bytes(path.local_address.version)
+        emulated = [name for name in path.links if self._lab.link(name).driver == "tap"]
+        shaped = [name for name in path.links if name not in emulated]
+        topology = self._scenario.topology
+        return (
+            sending_ns(topology, emulated, frame_bytes),
+            sending_ns(topology, shaped, frame_bytes),
+        )
 
     def _rates(self, paths: list[tuple[Flow, Path]]) -> list[str]:
         """Flood each shaped link that is affordable, in the direction that data will take."""
@@ -159,34 +190,38 @@ class Precheck:
             channel = link.forward if forward else link.backward
             if channel.rate_bps is None or channel.rate_bps > _AFFORDABLE_BPS or channel.loss:
                 continue
-            mtu = self._mtu(path)
-            found_bps = self._rate(path, outward, channel, link.rtt_ns, min(mtu, link.mtu))
+            mtu = min(self._mtu(path), link.mtu)
+            flood = plan_flood(channel, mtu, path.local_address.version)
             direction = "forward" if forward else "backward"
+            if flood.length_ns > _FLOOD_MOST_NS:
+                self.notes.append(
+                    f"{name} {direction}: its rate was not measured before the run, which takes "
+                    f"{format_duration(flood.length_ns)} at {format_rate(channel.rate_bps)}"
+                )
+                continue
+            found_bps = self._rate(path, outward, channel, flood, link.rtt_ns)
             self.results.append({"link": name, "direction": direction, "bps": round(found_bps)})
             problem = check_rate(name, direction, channel.rate_bps, found_bps)
             if problem is not None:
                 reasons.append(problem)
         return reasons
 
-    def _rate(self, path: Path, outward: bool, channel: Channel, rtt_ns: int, mtu: int) -> float:
+    def _rate(
+        self, path: Path, outward: bool, channel: Channel, flood: Flood, rtt_ns: int
+    ) -> float:
         """Return the rate of a link; one that seems off is asked again: the machine may be it."""
         assert channel.rate_bps is not None
         ends = (path.local, path.remote) if outward else (path.remote, path.local)
         addresses = (str(path.local_address.ip), str(path.remote_address.ip))
-        local, remote = addresses if outward else addresses[::-1]
+        route = Route(
+            partial(self._lab.enter, ends[0].host),
+            partial(self._lab.enter, ends[1].host),
+            ends[0].interface,
+            *(addresses if outward else addresses[::-1]),
+        )
         best_bps = 0.0
         for _ in range(_ATTEMPTS):
-            found_bps = measure_rate(
-                partial(self._lab.enter, ends[0].host),
-                partial(self._lab.enter, ends[1].host),
-                ends[0].interface,
-                local,
-                remote,
-                mtu,
-                channel.overhead_bytes,
-                rtt_ns,
-                channel.rate_bps,
-            )
+            found_bps = measure_rate(route, flood, rtt_ns, channel.rate_bps)
             if abs(found_bps - channel.rate_bps) < abs(best_bps - channel.rate_bps):
                 best_bps = found_bps
             if abs(best_bps - channel.rate_bps) <= channel.rate_bps * RATE_TOLERANCE:
@@ -196,3 +231,42 @@ class Precheck:
     def _mtu(self, path: Path) -> int:
         topology = self._scenario.topology
         return min(topology.interface_at(end).mtu for end in (path.local, path.remote))
+
+
+def _find_neighbours(probers: list[RttProber], patience_ns: int) -> list[bool]:
+    """Send echoes until each path has answered once; return which of them have.
+
+    The first echo of a path waits for neighbour discovery, whose first question may be lost: a port
+    of a switch that has only just come up forwards nothing yet.
+    """
+    answered = [False] * len(probers)
+    deadline_ns = time.monotonic_ns() + _NEIGHBOURS_NS + patience_ns
+    again_ns = 0
+    while not all(answered) and time.monotonic_ns() < deadline_ns:
+        if time.monotonic_ns() >= again_ns:
+            again_ns = time.monotonic_ns() + max(patience_ns, _GRACE_NS)
+            for prober, has in zip(probers, answered, strict=True):
+                if not has:
+                    prober.send()
+        time.sleep(_LOOK_EVERY_S)
+        answered = [
+            has or bool(prober.collect()) for prober, has in zip(probers, answered, strict=True)
+        ]
+    return answered
+
+
+def _collect(
+    probers: list[RttProber],
+    answers: list[list[int]],
+    wanted: int,
+    patience_ns: int,
+    expected: list[bool],
+) -> None:
+    """Take the answers in, until those that are ``expected`` have all come."""
+    deadline_ns = time.monotonic_ns() + patience_ns
+    while time.monotonic_ns() < deadline_ns:
+        for prober, got in zip(probers, answers, strict=True):
+            got += prober.collect()
+        if all(len(got) >= wanted or not due for got, due in zip(answers, expected, strict=True)):
+            return
+        time.sleep(_LOOK_EVERY_S)

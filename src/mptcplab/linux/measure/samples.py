@@ -9,6 +9,7 @@ from typing import Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS
 from mptcplab.linux.measure.apparatus import Apparatus
+from mptcplab.linux.measure.cpu_watch import CpuWatch
 from mptcplab.linux.measure.last_samples import LastSamples
 from mptcplab.linux.measure.own_stack_host import StackHost
 from mptcplab.linux.measure.sampler import (
@@ -20,6 +21,7 @@ from mptcplab.linux.measure.sampler import (
     receiving_host,
 )
 from mptcplab.linux.measure.verify import BusyInterval
+from mptcplab.linux.measure.watches import Watches
 from mptcplab.linux.probes import cpu
 from mptcplab.linux.probes.diag import DiagSocket
 from mptcplab.linux.probes.rtt import RttProber
@@ -57,6 +59,8 @@ class Samples:
         self._ticks = 0
         self._stat: dict[str, cpu.CpuTimes] = {}
         self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
+        self.cpu = CpuWatch(apparatus)
+        self.watches = Watches(apparatus.scenario, apparatus.flows)
         with ExitStack() as opened:
             self._sockets = _host_samplers(apparatus, opened)
             probers = _link_probers(apparatus, opened)
@@ -126,6 +130,7 @@ class Samples:
 
     def _first_tick(self) -> None:
         self._stat = cpu.read_stat()
+        self.cpu.sample(0, 0, 0.0, {})
         self.end_ns = time.monotonic_ns()
         self._sample_links(0, {})
         self._rtt.sample()
@@ -154,7 +159,9 @@ class Samples:
             for traffic in all_traffic
         }
         stat = cpu.read_stat()
-        self.busy.append(BusyInterval(since_ns, time_ns, cpu.use_between(self._stat, stat).machine))
+        machine = cpu.use_between(self._stat, stat).machine
+        self.busy.append(BusyInterval(since_ns, time_ns, machine))
+        self.cpu.sample(time_ns, time_ns - since_ns, machine, flow_rates)
         self._stat, self.end_ns = stat, now_ns
         self._observer.tick(time_ns, flow_rates, link_rates, rtts)
         if self._is_over():
@@ -165,11 +172,15 @@ class Samples:
     def _sample_sockets(self, time_ns: int) -> dict[tuple[str, int], int]:
         """Sample subflows and connections; return the bytes received by host and port."""
         received: dict[tuple[str, int], int] = {}
+        sampled: tuple[Rows, Rows] = ([], [])
         for sampler in self._sockets:
             subflows, connections, counts = sampler.sample(time_ns)
-            self.rows["subflows"] += subflows
-            self.rows["connections"] += connections
+            sampled[0].extend(subflows)
+            sampled[1].extend(connections)
             received |= {(sampler.host, port): count for port, count in counts.items()}
+        self.rows["subflows"] += sampled[0]
+        self.rows["connections"] += sampled[1]
+        self.watches.look(time_ns, *sampled)
         return received
 
     def _sample_flow(

@@ -8,6 +8,7 @@ from typing import Final
 
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.topology import Topology
+from mptcplab.scenario.kernel_limits import beyond_bridges, beyond_kernels
 from mptcplab.scenario.model import KERNEL_SCHEDULERS, Scenario, Tunables
 from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
@@ -37,7 +38,9 @@ def check_supported(scenario: Scenario) -> None:
 
 
 def check_standing(topology: Topology) -> None:
-    """Raise UnsupportedError where a persistent testbed has a host with our stack."""
+    """Raise UnsupportedError where a persistent testbed has a host with our stack, or a ring."""
+    for problem in beyond_bridges(topology):
+        raise UnsupportedError(problem)
     if _ours(topology):
         raise UnsupportedError(
             f'hosts.{min(_ours(topology))}.stack: "ours" serves the flows of a run, not programs; '
@@ -50,6 +53,7 @@ def _ours(topology: Topology) -> set[str]:
 
 
 def _problems(scenario: Scenario) -> Iterator[str]:
+    yield from (f"{problem}, {_INSTEAD}" for problem in beyond_kernels(scenario))
     ours = _ours(scenario.topology)
     schedulers = _available_schedulers()
     for name, tunables in scenario.tunables.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -9,10 +10,14 @@ from mptcplab.linux.drivers.driver import DIRECTIONS
 from mptcplab.linux.measure import verify
 from mptcplab.linux.measure.measurement import Measurement
 from mptcplab.linux.traffic.flow import Connection
-from mptcplab.scenario.model import Expectation, Flow, Scenario
+from mptcplab.results.liveness import patience_ns
+from mptcplab.scenario.model import Expectation, Flow, Scenario, Tunables
+from mptcplab.scenario.path_states import PathStates
+from mptcplab.stack.plugin import is_reference
 
 _LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
-_SETTLED_NS: Final = 2_000_000_000
+_SETTLED_NS: Final = 1_000_000_000
+"""How long a path must be up, beside four round trips, for its subflow to be missed."""
 
 
 def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str]) -> list[str]:
@@ -21,6 +26,7 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
     ``verified`` are those that were found before it was measured.
     """
     return [
+        *_dead_connections(measurement),
         *verified,
         *_stopped(measurement),
         *_broken_connections(measurement),
@@ -28,19 +34,30 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_emulators(scenario, measurement),
+        *_full_emulators(measurement),
         *_busy_cpu(scenario, measurement),
     ]
 
 
-def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
+def notes(measurement: Measurement) -> list[str]:
     """Return what a reader of a run should know besides."""
     return [
         *measurement.apparatus.lab.notes,
+        *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
-        *_cpu_limited_links(scenario, measurement),
+        *_cpu_limited_links(measurement),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
+
+
+def _dead_connections(measurement: Measurement) -> Iterator[str]:
+    if not measurement.stop_reason:
+        yield from (each.reason for each in measurement.samples.watches.judgements() if each.reason)
+
+
+def _cut_off_connections(measurement: Measurement) -> Iterator[str]:
+    yield from (each.note for each in measurement.samples.watches.judgements() if each.note)
 
 
 def _stopped(measurement: Measurement) -> Iterator[str]:
@@ -50,15 +67,15 @@ def _stopped(measurement: Measurement) -> Iterator[str]:
 
 
 def _broken_connections(measurement: Measurement) -> Iterator[str]:
+    watches = measurement.samples.watches
     for connection in measurement.apparatus.flows.connections():
         name = _name(connection)
-        yield from (f"{name}: {error}" for error in connection.errors)
+        if watches.came_up(connection) or not watches.has_died(connection):
+            yield from (f"{name}: {error}" for error in connection.errors)
         if connection.protocol == "fallback":
             yield f"{name}: fell back to TCP"
         elif connection.errors:
             continue
-        elif connection.protocol is None:
-            yield f"{name}: never connected"
         elif connection.intact is False:
             sent, received = connection.bytes_sent, connection.bytes_received
             yield f"{name}: {sent} bytes sent, {received} received"
@@ -69,7 +86,8 @@ def _unfinished_connections(measurement: Measurement) -> Iterator[str]:
         return
     for connection in measurement.apparatus.flows.connections():
         connected = connection.protocol not in (None, "fallback")
-        if connected and connection.checked and connection.intact is None:
+        died = measurement.samples.watches.has_died(connection)
+        if connected and connection.intact is None and connection.checked and not died:
             name = _name(connection)
             yield f"{name}: what it had sent did not all arrive before the run was over"
 
@@ -79,29 +97,46 @@ def _name(connection: Connection) -> str:
 
 
 def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    states = PathStates(scenario)
     for flow in scenario.flows:
-        expected = _expected_links(scenario, measurement, flow)
-        yield from verify.check_subflows(flow, expected, measurement.samples.rows["subflows"])
-
-
-def _expected_links(scenario: Scenario, measurement: Measurement, flow: Flow) -> list[str]:
-    """Return the links that were up long enough, while a flow ran, for its subflow to be there."""
-    stop_ns = min(flow.stop_ns or scenario.duration_ns, measurement.measured_ns)
-    longest: dict[str, int] = {}
-    current: dict[str, int] = {}
-    for row in measurement.samples.rows["links"]:
-        if row["direction"] != "forward" or not flow.start_ns < row["time_ns"] <= stop_ns:
+        traffic = measurement.apparatus.flows.of(flow.name)
+        came_up = [
+            each for each in traffic.connections if measurement.samples.watches.came_up(each)
+        ]
+        if not came_up:
             continue
-        link = row["link"]
-        current[link] = current.get(link, 0) + row["interval_ns"] if row["up"] else 0
-        longest[link] = max(longest.get(link, 0), current[link])
-    expected: dict[str, None] = {}
-    for path in scenario.expected_subflows(flow):
-        link = measurement.apparatus.identities.link_of(path)
-        rtt_ns = verify.configured_rtt_ns(scenario.topology, path)[0]
-        if longest.get(link, 0) >= _SETTLED_NS + 4 * rtt_ns:
-            expected[link] = None
-    return list(expected)
+        yield from verify.check_subflows(
+            flow,
+            [] if flow.application == "striped" else [each.index for each in came_up],
+            _expected_subflows(scenario, measurement, flow, states),
+            measurement.samples.rows["subflows"],
+        )
+
+
+def _expected_subflows(
+    scenario: Scenario, measurement: Measurement, flow: Flow, states: PathStates
+) -> dict[str, int]:
+    """Return how many subflows a connection of a flow should have had, by link: those of the paths
+    that were up for long enough while it ran.
+    """
+    manager = scenario.tunables.get(flow.client, Tunables()).path_manager
+    if is_reference(manager):
+        return {}
+    ends_ns = [
+        each.end_monotonic_ns - measurement.origin_ns
+        for each in measurement.apparatus.flows.of(flow.name).connections
+        if each.end_monotonic_ns is not None
+    ]
+    until_ns = min([flow.stop_ns or scenario.duration_ns, measurement.measured_ns, *ends_ns])
+    expected: dict[str, int] = {}
+    for path, wanted in Counter(scenario.expected_subflows(flow)).items():
+        needed_ns = _SETTLED_NS + 4 * states.round_trip_ns(path)
+        if loss := states.loss(path):
+            needed_ns += patience_ns(states.round_trip_ns(path), loss)
+        if states.longest_up_ns(path, flow.start_ns, until_ns) >= needed_ns:
+            link = measurement.apparatus.identities.link_of(path)
+            expected[link] = expected.get(link, 0) + wanted
+    return expected
 
 
 def _late_sampler(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
@@ -153,12 +188,20 @@ def _measured_bps(
     return max((rate for rate in rates if rate is not None), default=None)
 
 
-def _cpu_limited_links(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
-    busy, rows = measurement.samples.busy, measurement.samples.rows["links"]
-    used = {link for flow in scenario.flows for path in scenario.paths(flow) for link in path.links}
-    rows = [row for row in rows if row["link"] in used]
-    for link, count in verify.cpu_limited_links(busy, rows).items():
-        yield f"{link}: the CPU was the limit in {count} of {len(busy)} intervals"
+def _full_emulators(measurement: Measurement) -> Iterator[str]:
+    samples = measurement.samples
+    full = verify.unfilled_intervals(samples.cpu.full_emulators, samples.rows["links"])
+    for link, count in full.items():
+        reason = verify.check_emulator(link, count, len(samples.busy))
+        if reason is not None:
+            yield reason
+
+
+def _cpu_limited_links(measurement: Measurement) -> Iterator[str]:
+    samples = measurement.samples
+    limited = verify.unfilled_intervals(samples.cpu.starved, samples.rows["links"])
+    for link, count in limited.items():
+        yield f"{link}: the CPU was the limit in {count} of {len(samples.busy)} intervals"
 
 
 def _dropped_data(measurement: Measurement) -> Iterator[str]:

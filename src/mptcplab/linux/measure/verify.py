@@ -7,7 +7,7 @@ was found.  No reason means nothing was found wrong.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from mptcplab.scenario.model import Expectation, Flow
 from mptcplab.units import format_duration, format_rate
 
 _RTT_TOLERANCE_NS: Final = 500_000
+_NAMED_SHARE: Final = 0.1  # of the tolerance: a shorter sending time is not worth a word
 _RTT_TOLERANCE: Final = 0.02  # of the configured round trip, where that is more
 RATE_TOLERANCE: Final = 0.03  # of a check that lasts a tenth of a second
 _OVERSHOOT_TOLERANCE: Final = 0.01  # a link that delivers more than this above its rate is broken
@@ -24,17 +25,25 @@ _LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
 LATENESS_QUANTILE: Final = 0.99
 _LATENESS_TOLERANCE_NS: Final = 1_000_000  # or _RTT_TOLERANCE of the round trip, where that is more
 PROBES: Final = 5
+_UNESTABLISHED: Final = ("SYN-SENT", "SYN-RECEIVED", "CLOSED")
 BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
 _EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
+_FULL_EMULATOR: Final = 0.1  # of the intervals, from which on a run is the emulator's
 
 
 @dataclass(frozen=True, slots=True)
 class PathCheck:
-    """The round trips (ns) of the echoes that came back on one path before the run."""
+    """The round trips (ns) of the echoes that came back on one path before the run.
+
+    ``sending_ns`` is what :func:`sending_ns` says of an echo on the links that send every packet
+    at their rate, ``burst_ns`` on those that let a first one pass at once (a token bucket).
+    """
 
     flow: str
     path: Path
     rtts_ns: tuple[int, ...]
+    sending_ns: int = 0
+    burst_ns: int = 0
 
 
 def configured_rtt_ns(topology: Topology, path: Path) -> tuple[int, int]:
@@ -42,6 +51,16 @@ def configured_rtt_ns(topology: Topology, path: Path) -> tuple[int, int]:
     links = [topology.link(name) for name in path.links]
     jitter = sum(link.forward.jitter_ns + link.backward.jitter_ns for link in links)
     return sum(link.rtt_ns for link in links), jitter
+
+
+def sending_ns(topology: Topology, links: Iterable[str], frame_bytes: int) -> int:
+    """Return how long a frame and its echo are being sent on links (ns): what adds to the delay."""
+    return sum(
+        (frame_bytes + channel.overhead_bytes) * 8_000_000_000 // channel.rate_bps
+        for name in links
+        for channel in (topology.link(name).forward, topology.link(name).backward)
+        if channel.rate_bps
+    )
 
 
 def check_rtt(topology: Topology, check: PathCheck) -> str | None:
@@ -58,11 +77,15 @@ def check_rtt(topology: Topology, check: PathCheck) -> str | None:
     # without jitter the fastest echo is the link and what is above it is this machine's scheduling
     found_ns = statistics.median(check.rtts_ns) if jitter_ns else min(check.rtts_ns)
     tolerance_ns = max(_RTT_TOLERANCE_NS, asked_ns * _RTT_TOLERANCE) + jitter_ns
-    if abs(found_ns - asked_ns) <= tolerance_ns:
+    over_ns = found_ns - asked_ns - check.sending_ns
+    if -tolerance_ns <= over_ns <= tolerance_ns + check.burst_ns:
         return None
+    sent = ""
+    if check.sending_ns > tolerance_ns * _NAMED_SHARE:
+        sent = f" and {format_duration(check.sending_ns)} to send the echo both ways"
     return (
-        f"{where}: round trip {format_duration(found_ns)}, {format_duration(asked_ns)} asked for "
-        f"(tolerance {format_duration(tolerance_ns)})"
+        f"{where}: round trip {format_duration(found_ns)}, {format_duration(asked_ns)} asked for"
+        f"{sent} (tolerance {format_duration(tolerance_ns)})"
     )
 
 
@@ -150,22 +173,38 @@ def check_overshoot(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def check_subflows(
-    flow: Flow, expected_links: Iterable[str], rows: Sequence[Mapping[str, Any]]
+    flow: Flow,
+    connections: Iterable[int],
+    expected: Mapping[str, int],
+    rows: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """Return the links on which a flow should have had a subflow that carried bytes and had none.
+    """Return the links on which connections should have had subflows that carried bytes and did
+    not.
 
-    ``rows`` are those of the ``subflows`` table.
+    ``expected`` says how many, by link; ``rows`` are those of the ``subflows`` table.
     """
     carried: dict[str | None, int] = {}
+    stood: dict[tuple[int, str | None], set[int]] = {}
     for row in rows:
         if row["flow"] == flow.name:
             moved = max(row["bytes_acked"], row["bytes_received"])
             carried[row["link"]] = max(carried.get(row["link"], 0), moved)
+            if row["state"] not in _UNESTABLISHED:
+                subflows = stood.setdefault((row["connection"], row["link"]), set())
+                subflows.add(row["subflow"])
     reasons = []
-    for link in expected_links:
-        if link not in carried:
+    for link, wanted in expected.items():
+        if not any(link == where for _, where in stood):
             reasons.append(f"flow {flow.name}: no subflow on {link}, where one should be")
-        elif not carried[link]:
+            continue
+        for connection in connections:
+            number = len(stood.get((connection, link), ()))
+            if number < wanted:
+                reasons.append(
+                    f"flow {flow.name} connection {connection}: {number} of {wanted} subflows "
+                    f"stood on {link}"
+                )
+        if not carried[link]:
             reasons.append(f"flow {flow.name}: its subflow on {link} carried no data")
     if None in carried:
         reasons.append(f"flow {flow.name}: a subflow is on an address pair that is no path")
@@ -181,21 +220,35 @@ class BusyInterval:
     busy: float
 
 
-def cpu_limited_links(
-    busy: Sequence[BusyInterval], rows: Iterable[Mapping[str, Any]]
+def unfilled_intervals(
+    suspects: Mapping[int, Collection[str]], rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, int]:
-    """Return, by link, how many intervals it stayed unfilled while the machine was fully busy."""
-    ends = {interval.end_ns for interval in busy if interval.busy >= BUSY}
+    """Return, by link, in how many intervals it was a suspect and carried less than its rate.
+
+    ``suspects`` holds links by the end of the interval (ns); ``rows`` are those of ``links``.
+    """
     best: dict[tuple[str, int], float] = {}
     for row in rows:
-        if row["time_ns"] in ends and row["up"] and row["rate_bps"]:
+        if row["link"] in suspects.get(row["time_ns"], ()) and row["up"] and row["rate_bps"]:
             key = (row["link"], row["time_ns"])
             best[key] = max(best.get(key, 0.0), row["bps"] / row["rate_bps"])
-    limited: dict[str, int] = {}
+    unfilled: dict[str, int] = {}
     for (link, _), fill in best.items():
         if fill < _EXPECTED_FILL:
-            limited[link] = limited.get(link, 0) + 1
-    return limited
+            unfilled[link] = unfilled.get(link, 0) + 1
+    return unfilled
+
+
+def check_emulator(link: str, full: int, intervals: int) -> str | None:
+    """Return what is wrong with an emulator that had no time left in ``full`` of the intervals in
+    which its link carried less than its rate.
+    """
+    if full < max(1, intervals * _FULL_EMULATOR):
+        return None
+    return (
+        f"{link}: its emulator was the limit in {full} of {intervals} intervals: it had no more "
+        "CPU time, and the link carried less than its rate"
+    )
 
 
 def check_cpu(

@@ -69,7 +69,8 @@ class StackProcess:
 
     def _open(self, scenario: Scenario) -> None:
         host = scenario.topology.host(self._name)
-        self._train_bytes = longest_train_bytes(host)
+        tunables = scenario.tunables.get(self._name, Tunables())
+        self._train_bytes = longest_train_bytes(host, tunables.mss)
         device = open_device(host)
         for interface in host.interfaces:
             self._links[interface.name] = [
@@ -84,7 +85,7 @@ class StackProcess:
             ]
         first = next(link for links in self._links.values() for link in links)
         self._loop.add_reader(device.fileno(), partial(self._read_device, first))
-        if scenario.tunables.get(self._name, Tunables()).path_manager != "kernel":
+        if tunables.path_manager != "kernel":
             watch = LinkWatch()
             self._loop.add_reader(watch.fileno(), partial(self._read_links, watch))
 

@@ -75,3 +75,14 @@ def process_time_ns(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK_NS  # utime, stime
+
+
+def wanted_time_ns(pid: int) -> int | None:
+    """Return how long a process has run or was ready to run so far, None where that is not known:
+    there is no such process, or the kernel does not count it (CONFIG_SCHED_INFO).
+    """
+    try:
+        run_ns, wait_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(run_ns) + int(wait_ns)

@@ -14,6 +14,8 @@ import time
 from ipaddress import ip_address
 from typing import Final
 
+from mptcplab.network.topology import ETHERNET_HEADER_BYTES
+
 _ECHO_REQUEST: Final = {4: 8, 6: 128}  # RFC 792, RFC 4443
 _ECHO_REPLY: Final = {4: 0, 6: 129}
 _SO_TIMESTAMPNS: Final = 35  # include/uapi/asm-generic/socket.h
@@ -21,6 +23,12 @@ _HEADER: Final = struct.Struct("!BBHHH")
 _PAYLOAD: Final = struct.Struct("=Qq")  # nonce, time sent
 _TIMESPEC: Final = struct.Struct("=qq")
 _ANCILLARY_BYTES: Final = 64
+_IP_HEADER_BYTES: Final = {4: 20, 6: 40}
+
+
+def echo_frame_bytes(version: int) -> int:
+    """Return the length of an echo's frame, with its Ethernet header."""
+    return ETHERNET_HEADER_BYTES + _IP_HEADER_BYTES[version] + _HEADER.size + _PAYLOAD.size
 
 
 class RttProber:
@@ -48,8 +56,9 @@ class RttProber:
         )
         if local:
             self._socket.bind((local, 0))
-        self._nonce = int.from_bytes(os.urandom(8), "big")
+        self._nonce = 0
         self._sequence = 0
+        self.begin()
 
     def fileno(self) -> int:
         """The socket's descriptor, readable when an answer is there."""
@@ -58,6 +67,10 @@ class RttProber:
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
+
+    def begin(self) -> None:
+        """Take no answers to echoes sent so far."""
+        self._nonce = int.from_bytes(os.urandom(8), "big")
 
     def send(self) -> bool:
         """Send one echo; False where the interface is down or has no route."""

@@ -71,12 +71,13 @@ class TunDevice(SegmentPort):
     """One TUN device, as a port for ``Segment`` objects.
 
     Trains go both ways: a segment that is read has ``segment_size_bytes`` from the kernel's GSO
-    size. Raises ``OSError`` where the device cannot be made (no /dev/net/tun, no CAP_NET_ADMIN).
+    size; without ``offload`` what is read is single packets. Raises ``OSError`` where the device
+    cannot be made (no /dev/net/tun, no CAP_NET_ADMIN).
     """
 
     __slots__ = ("_fd", "name", "not_tcp", "overruns", "undecodable")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, offload: bool = True) -> None:
         if not 0 < len(name.encode()) < _IFNAMSIZ:
             raise ValueError(f"interface name {name!r}: expected 1 to {_IFNAMSIZ - 1} bytes")
         self.name = name
@@ -91,8 +92,8 @@ class TunDevice(SegmentPort):
             flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
             fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
             fcntl.ioctl(self._fd, _TUNSETVNETHDRSZ, struct.pack("i", _VNET_HEADER.size))
-            offload = _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN
-            fcntl.ioctl(self._fd, _TUNSETOFFLOAD, offload)
+            segmentation = _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN if offload else 0
+            fcntl.ioctl(self._fd, _TUNSETOFFLOAD, _TUN_F_CSUM | segmentation)
         except OSError as error:
             os.close(self._fd)
             raise OSError(error.errno, f"TUN device {name}: {os.strerror(error.errno or 0)}") from (

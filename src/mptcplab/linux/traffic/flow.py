@@ -39,9 +39,18 @@ class Connection:
     bytes_sent: int | None = None  # None until the sender has finished
     bytes_received: int | None = None  # None until the receiver has seen the end of the stream
     bytes_sampled: int = 0  # what had arrived at the last sample
+    bytes_measured: int | None = None  # what had arrived when the run was over
+    established: set[str] = field(default_factory=set)  # the roles whose socket is connected
     end_monotonic_ns: int | None = None  # when it saw it
     errors: list[str] = field(default_factory=list)
     checked: bool = True  # whether every byte is compared
+
+    @property
+    def came_up(self) -> bool:
+        """Whether both ends were established."""
+        if self.flow.application == "iperf3":
+            return self.protocol is not None
+        return self.established == {"sender", "receiver"}
 
     @property
     def intact(self) -> bool | None:
@@ -96,6 +105,10 @@ class Traffic(ABC):
     @abstractmethod
     def delivered_bytes(self) -> list[int] | None:
         """Return the bytes received so far of each connection; None where only the kernel knows."""
+
+    def written_bytes(self) -> list[int] | None:
+        """Return the bytes written so far of each connection; None where only the program knows."""
+        return None
 
     @abstractmethod
     def processes(self) -> list[tuple[str, int]]:
@@ -315,6 +328,8 @@ class BulkTraffic(Traffic):
         client = client_and_server(self.flow)[0]
         if event == "connected" and (role == "sender") == (client == self.flow.source):
             connection.local, connection.remote = answer["local"], answer["remote"]
+        if event == "connected":
+            connection.established.add(role)
         if event in ("connected", "done"):
             connection.protocol = answer["protocol"]
         if event == "failed":
@@ -366,6 +381,10 @@ class BulkTraffic(Traffic):
     def delivered_bytes(self) -> list[int]:
         """Return what the receivers have checked so far."""
         return [worker.progress.slots[BYTES_SLOT] for worker in self._receivers]
+
+    def written_bytes(self) -> list[int]:
+        """Return what each sender's socket has taken."""
+        return [worker.progress.slots[BYTES_SLOT] for worker in self._senders]
 
     def processes(self) -> list[tuple[str, int]]:
         """Return senders, then receivers."""

@@ -18,6 +18,7 @@ from mptcplab.scenario.model import Flow, Scenario
 _READY_WITHIN_NS: Final = 20_000_000_000
 _LOOK_EVERY_NS: Final = 10_000_000
 _DRAIN_LEAST_NS: Final = 5_000_000_000
+_DRAIN_MOST_NS: Final = 600_000_000_000
 
 
 class Flows:
@@ -84,15 +85,34 @@ class Flows:
             if flow.stop_ns is not None and flow.stop_ns < self._scenario.duration_ns:
                 self._loop.call_at(origin_ns + flow.stop_ns, traffic.stop)
 
-    def drain(self, keep_going: Callable[[], bool]) -> None:
-        """Stop every sender and let what is on its way arrive, for as long as that may take."""
+    def stop(self) -> None:
+        """Stop every sender; what had arrived at the last sample counts as the run's."""
         for traffic in self.traffic:
+            for connection in traffic.connections:
+                connection.bytes_measured = connection.bytes_sampled
             traffic.stop()
-        deadline_ns = time.monotonic_ns() + self._drain_ns()
-        while not all(traffic.finished for traffic in self.traffic):
-            if time.monotonic_ns() > deadline_ns or not keep_going():
-                return
-            self._loop.run(time.monotonic_ns() + _LOOK_EVERY_NS)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come of any flow."""
+        return all(traffic.finished for traffic in self.traffic)
+
+    def drain_ns(self, waiting_bytes: Mapping[str, int], patience_ns: int) -> int:
+        """Return how long what waits, by flow, may take over the slowest link of its flow, after
+        as long a silence as a live connection may keep.
+        """
+        longest = 0.0
+        for flow in self._scenario.flows:
+            rates = [
+                channel.rate_bps
+                for name in flow.links
+                for link in (self._scenario.topology.link(name),)
+                for channel in (link.forward, link.backward)
+                if channel.rate_bps
+            ]
+            waiting = waiting_bytes.get(flow.name, 0)
+            longest = max(longest, waiting * 8e9 / min(rates, default=10**9))
+        return min(_DRAIN_LEAST_NS + patience_ns + round(2 * longest), _DRAIN_MOST_NS)
 
     def summary(self, origin_ns: int) -> list[dict[str, Any]]:
         """Return what ``run.json`` says of each connection; times count from ``origin_ns``."""
@@ -106,12 +126,15 @@ class Flows:
                     received = connection.bytes_sampled
                     if delivered is not None:
                         received = delivered[position]
+                measured = connection.bytes_measured
+                measured = received if measured is None else min(measured, received)
                 summaries.append(
                     {
                         "flow": connection.flow.name,
                         "connection": connection.index,
                         "protocol": connection.protocol or connection.flow.protocol,
-                        "bytes": received,
+                        "bytes": measured,
+                        "drained_bytes": received - measured,
                         "intact": connection.intact,
                         "end_ns": ended_ns and ended_ns - origin_ns,
                         "errors": connection.errors,
@@ -146,21 +169,6 @@ class Flows:
         for connection in self.connections():
             if connection.errors:
                 raise FlowError(f"flow {connection.flow.name}: {connection.errors[0]}")
-
-    def _drain_ns(self) -> int:
-        """Return how long full buffers may take over the slowest link of any flow."""
-        longest = 0.0
-        for flow in self._scenario.flows:
-            rates = [
-                channel.rate_bps
-                for name in flow.links
-                for link in (self._scenario.topology.link(name),)
-                for channel in (link.forward, link.backward)
-                if channel.rate_bps
-            ]
-            size = (flow.send_buffer_bytes or 4 << 20) * flow.connections
-            longest = max(longest, size * 8e9 / min(rates, default=10**9))
-        return _DRAIN_LEAST_NS + round(2 * longest)
 
 
 def _make(

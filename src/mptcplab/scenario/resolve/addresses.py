@@ -2,28 +2,31 @@
 
 Interfaces that links and switches join form a *segment* (a broadcast domain).  Each segment gets
 one subnet per family: that of an address given on it, or 10.0.N.0/24 and fd6d:7074:6370:N::/64 for
-the N-th segment in the order of the links, skipping what is taken.  The host part is the host's
+the N-th segment in the order of the links, skipping what is taken (10.N.0.0 in larger steps where
+there are more hosts than a /24 holds).  The host part is the host's
 position in the file.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Interface,
     IPv4Network,
     IPv6Interface,
     IPv6Network,
+    ip_address,
     ip_interface,
     ip_network,
 )
-from itertools import combinations, count
 
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.scenario.errors import Path, Problems
 
 Address = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
+MAX_ADDRESS = (1 << 128) - 1
 
 
 @dataclass(slots=True)
@@ -49,14 +52,22 @@ def resolve_addresses(
     """Return every interface's addresses; errors of the given ones are noted."""
     _check_unique(given, problems)
     _check_subnets(segments, given, problems)
-    taken: list[Network] = [address.network for all_ in given.values() for address in all_]
+    free = {
+        family: _FreeNetworks(
+            family,
+            len(hosts),
+            {each.network for all_ in given.values() for each in all_ if each.version == family},
+        )
+        for family in (4, 6)
+    }
+    position = {host: number for number, host in enumerate(hosts, 1)}
     result = {end: list(addresses) for end, addresses in given.items()}
     for segment in segments:
         for family in (4, 6):
             if segment.families and family not in segment.families:
                 _refuse_family(segment, family, result, problems)
         for family, wanting in _wanting(segment, given):
-            _derive(segment, family, wanting, result, taken, hosts, problems)
+            _derive(segment, wanting, result, free[family], position, problems)
     return {
         end: tuple(sorted(addresses, key=lambda address: address.version))
         for end, addresses in result.items()
@@ -85,49 +96,68 @@ def _check_subnets(
         (segment, {(address.network, end) for end in segment.ends for address in given[end]})
         for segment in segments
     ]
-    for (one, ones), (two, twos) in combinations(by_segment, 2):
-        clash = next(
-            (
-                (here, there, end)
-                for here, _ in sorted(ones, key=str)
-                for there, end in sorted(twos, key=str)
-                if here.version == there.version and here.overlaps(there)
-            ),
-            None,
+    for number, other in _overlapping(by_segment):
+        (one, ones), (two, twos) = by_segment[number], by_segment[other]
+        here, there, end = next(
+            (here, there, end)
+            for here, _ in sorted(ones, key=str)
+            for there, end in sorted(twos, key=str)
+            if here.version == there.version and here.overlaps(there)
         )
-        if clash:
-            here, there, end = clash
-            problems.add(
-                address_path(end),
-                f"subnet {there} on {two.name} overlaps {here} on {one.name}",
-                "a subnet of its own for each link",
-            )
-    for segment, networks in by_segment:
-        _check_neighbours(segment, networks, given, problems)
+        problems.add(
+            address_path(end),
+            f"subnet {there} on {two.name} overlaps {here} on {one.name}",
+            "a subnet of its own for each link",
+        )
+    for segment, _ in by_segment:
+        _check_neighbours(segment, given, problems)
+
+
+def _overlapping(
+    by_segment: list[tuple[Segment, set[tuple[Network, InterfaceEnd]]]],
+) -> list[tuple[int, int]]:
+    """Return the pairs of segments, by number, that have overlapping subnets."""
+    spans = sorted(
+        {
+            (network.version, int(network[0]), int(network[-1]), number)
+            for number, (_, networks) in enumerate(by_segment)
+            for network, _ in networks
+        }
+    )
+    pairs = set()
+    open_spans: list[tuple[int, int, int]] = []
+    for version, first, last, number in spans:
+        open_spans = [each for each in open_spans if each[0] == version and each[1] >= first]
+        for _, _, other in open_spans:
+            if other != number:
+                pairs.add((min(number, other), max(number, other)))
+        open_spans.append((version, last, number))
+    return sorted(pairs)
 
 
 def _check_neighbours(
-    segment: Segment,
-    networks: set[tuple[Network, InterfaceEnd]],
-    given: dict[InterfaceEnd, tuple[Address, ...]],
-    problems: Problems,
+    segment: Segment, given: dict[InterfaceEnd, tuple[Address, ...]], problems: Problems
 ) -> None:
     """Note an interface, if not the first, that shares no subnet with any other on its segment."""
-    for position, end in enumerate(segment.ends):
+    members: dict[Network, set[InterfaceEnd]] = {}
+    for end in segment.ends:
         for address in given[end]:
-            others = {
-                network
-                for network, other in networks
-                if other != end and network.version == address.version
-            }
-            before = {each.version for other in segment.ends[:position] for each in given[other]}
-            if address.version in before and address.network not in others:
-                nearest_network = ", ".join(sorted(map(str, others)))
+            members.setdefault(address.network, set()).add(end)
+    before: set[int] = set()
+    for end in segment.ends:
+        for address in given[end]:
+            if address.version in before and members[address.network] == {end}:
+                others = sorted(
+                    str(network)
+                    for network, ends in members.items()
+                    if network.version == address.version and ends != {end}
+                )
                 problems.add(
                     address_path(end),
                     f"{address} shares no subnet with the others on {segment.name}",
-                    f"an address in {nearest_network}",
+                    f"an address in {', '.join(others)}",
                 )
+        before |= {address.version for address in given[end]}
 
 
 def _wanting(
@@ -150,34 +180,32 @@ def _wanting(
 
 def _derive(
     segment: Segment,
-    family: int,
     wanting: list[InterfaceEnd],
     result: dict[InterfaceEnd, list[Address]],
-    taken: list[Network],
-    hosts: list[str],
+    free: _FreeNetworks,
+    position: dict[str, int],
     problems: Problems,
 ) -> None:
     if not wanting:
         return
+    family = free.family
     present = [
         address for end in segment.ends for address in result[end] if address.version == family
     ]
-    network = present[0].network if present else _free_network(family, taken)
-    if not present:
-        taken.append(network)
+    network = present[0].network if present else free.take()
     used = {address.ip for address in present}
     last = network.num_addresses - (1 if family == 4 else 0)  # IPv4's last one is broadcast
     for end in wanting:
-        numbers = range(hosts.index(end.host) + 1, last)
-        free = next((number for number in numbers if network[number] not in used), None)
-        if free is None:
+        numbers = range(position[end.host], last)
+        number = next((number for number in numbers if network[number] not in used), None)
+        if number is None:
             problems.add(
                 address_path(end),
                 f"subnet {network} has no address left for {end}",
                 "a larger subnet on this link",
             )
             return
-        address = ip_interface(f"{network[free]}/{network.prefixlen}")
+        address = ip_interface(f"{network[number]}/{network.prefixlen}")
         used.add(address.ip)
         result[end].append(address)
 
@@ -195,14 +223,33 @@ def _refuse_family(
                 )
 
 
-def _free_network(family: int, taken: list[Network]) -> Network:
-    for number in count(1):
-        text = (
-            f"10.{number >> 8}.{number & 255}.0/24"
-            if family == 4
-            else f"fd6d:7074:6370:{number:x}::/64"
-        )
-        network = ip_network(text)
-        if not any(network.version == other.version and network.overlaps(other) for other in taken):
-            return network
-    raise AssertionError("unreachable: count() does not end")
+class _FreeNetworks:
+    """The subnets of a family that are left for links without addresses, in order."""
+
+    def __init__(self, family: int, hosts: int, given: set[Network]) -> None:
+        """Take how many hosts a subnet should hold, and the subnets that the file gives."""
+        self.family = family
+        self._hosts = hosts
+        self._given: list[tuple[int, int]] = []
+        for first, last in sorted((int(network[0]), int(network[-1])) for network in given):
+            if self._given and first <= self._given[-1][1]:
+                self._given[-1] = (self._given[-1][0], max(last, self._given[-1][1]))
+            else:
+                self._given.append((first, last))
+        self._number = 0
+
+    def take(self) -> Network:
+        """Return the next one that overlaps none that the file gives."""
+        while True:
+            self._number += 1
+            network = self._numbered(self._number)
+            place = bisect_right(self._given, (int(network[-1]), MAX_ADDRESS))
+            if place == 0 or self._given[place - 1][1] < int(network[0]):
+                return network
+
+    def _numbered(self, number: int) -> Network:
+        """Return 10.0.N.0/24, or larger where the file has more hosts than that holds."""
+        if self.family == 6:
+            return ip_network(f"fd6d:7074:6370:{number:x}::/64")
+        host_bits = max(8, (self._hosts + 1).bit_length())  # neither network nor broadcast address
+        return ip_network((int(ip_address("10.0.0.0")) + (number << host_bits), 32 - host_bits))

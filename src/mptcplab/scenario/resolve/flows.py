@@ -13,6 +13,20 @@ from mptcplab.units import format_duration
 
 Values = dict[str, Any]
 
+MAX_CONNECTIONS = 60_000
+"""Each has a port of its own, from 5001 on, and 65,535 is the last."""
+
+
+def check_amount(connections: int, problems: Problems) -> None:
+    """Raise ScenarioError for more connections, or flows, than there are ports."""
+    if connections > MAX_CONNECTIONS:
+        problems.add(
+            ("flows",),
+            f"{connections} connections in all",
+            f"at most {MAX_CONNECTIONS}, which have a port each",
+        )
+    problems.raise_any()
+
 
 def build_flows(
     tables: Values, topology: Topology, duration_ns: int, problems: Problems

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mptcplab.network.topology import (
+    DisjointSets,
     Host,
     Interface,
     InterfaceEnd,
@@ -26,7 +27,6 @@ End = InterfaceEnd | SwitchEnd
 
 RESERVED_NAMES = ("lo", "all", "default")  # loopback, and two folders of net.ipv4.conf
 IPV6_MIN_MTU = 1280  # RFC 8200 section 5
-MAX_ENDPOINTS = 8  # MPTCP_PM_ADDR_MAX of Linux up to 6.18 (net/mptcp/protocol.h)
 
 
 def build_topology(name: str, values: Values, problems: Problems) -> Topology:
@@ -49,7 +49,7 @@ def chosen(
     """Return the part of a topology with the links in ``use``, in that order; None is all."""
     if use is None:
         return topology
-    known = [link.name for link in topology.links]
+    known = {link.name: None for link in topology.links}
     for name in use:
         if name not in known:
             problems.add(
@@ -76,24 +76,6 @@ def chosen(
     return Topology(topology.name, tuple(hosts), switches, links)
 
 
-def check_endpoints(topology: Topology, problems: Problems) -> None:
-    """Note a host that needs more MPTCP endpoints than a kernel path manager holds."""
-    for host in topology.hosts:
-        addresses = [
-            address
-            for interface in host.interfaces
-            if interface.multipath
-            for address in interface.addresses
-        ]
-        if host.stack == "kernel" and len(addresses) > MAX_ENDPOINTS:
-            problems.add(
-                ("hosts", host.name, "interfaces"),
-                f"{len(addresses)} addresses take part in MPTCP",
-                f"at most {MAX_ENDPOINTS}, which is what Linux up to 6.18 holds",
-                "choose links with `use`, or set multipath = false for some",
-            )
-
-
 class _Plan:
     """The network while it is being built."""
 
@@ -110,6 +92,7 @@ class _Plan:
         self.link_ends: dict[str, tuple[End, End]] = {}
         self.ports: dict[str, list[InterfaceEnd]] = {}
         self.used: dict[InterfaceEnd, Path] = {}
+        self.next_number: dict[str, int] = {}
 
     # Ends
 
@@ -128,7 +111,6 @@ class _Plan:
             ends = [self._end(end, path, reserved) for end in link["between"] or ()]
             if len(ends) == 2 and ends[0] and ends[1]:
                 self._connect(name, path, ends[0], ends[1])
-        self._check_loops()
         for name, switch in self.values["switches"].items():
             path = ("switches", name, "ports")
             self.ports[name] = []
@@ -143,22 +125,6 @@ class _Plan:
                         f'"{text}" is a switch',
                         "host:interface; two switches are joined by a link",
                     )
-
-    def _check_loops(self) -> None:
-        """Note a link that closes a ring of switches, in which frames would circulate for ever."""
-        group = {name: name for name in self.values["switches"]}
-        for name, ends in self.link_ends.items():
-            one, two = (end.switch if isinstance(end, SwitchEnd) else "" for end in ends)
-            if not one or not two:
-                continue
-            if group[one] == group[two]:
-                self.problems.add(
-                    ("links", name, "between"),
-                    f"closes a ring of switches between {one} and {two}",
-                    "one way only between two switches; separate switches for a second path",
-                )
-            joined = group[two]
-            group = {key: group[one] if value == joined else value for key, value in group.items()}
 
     def _end(self, text: str, path: Path, reserved: set[str]) -> End | None:
         host, colon, interface = text.partition(":")
@@ -197,12 +163,13 @@ class _Plan:
         return end
 
     def _free_interface(self, host: str, reserved: set[str]) -> InterfaceEnd:
-        number = 0
+        number = self.next_number.get(host, 0)
         while (
             InterfaceEnd(host, f"eth{number}") in self.interfaces
             or f"{host}:eth{number}" in reserved
         ):
             number += 1
+        self.next_number[host] = number + 1
         end = InterfaceEnd(host, f"eth{number}")
         self._add_interface(end)
         return end
@@ -309,26 +276,35 @@ class _Plan:
 
     def _segments(self) -> list[tuple[Segment, list[str]]]:
         """Return broadcast domains, in the order of their first link, with their links."""
-        group: dict[End, int] = {}
+        joined = DisjointSets()
         links: list[tuple[str, tuple[End, ...]]] = list(self.link_ends.items())
         links += [
             ("", (SwitchEnd(switch), *ports)) for switch, ports in self.ports.items() if ports
         ]
-        for number, (_, ends) in enumerate(links):
-            joined = {group[end] for end in ends if end in group}
-            for end, old in group.items():
-                if old in joined:
-                    group[end] = min(joined)
-            for end in ends:
-                group[end] = min(joined, default=number)
-        segments = []
-        for number in sorted(set(group.values())):
-            names = [name for name, ends in links if name and group[ends[0]] == number]
-            members = [end for end in self.interfaces if end in group and group[end] == number]
-            families = self._families(names)
-            label = " and ".join(names) or links[number][1][0]
-            segments.append((Segment(str(label), members, families), names))
-        return segments
+        for _, ends in links:
+            for end in ends[1:]:
+                joined.join(ends[0], end)
+        names: dict[object, list[str]] = {}
+        labels: dict[object, str] = {}
+        for name, ends in links:
+            group = joined.find(ends[0])
+            named = names.setdefault(group, [])
+            labels.setdefault(group, str(ends[0]))
+            if name:
+                named.append(name)
+        members: dict[object, list[InterfaceEnd]] = {group: [] for group in names}
+        for end in self.interfaces:
+            if end in self.used:
+                members[joined.find(end)].append(end)
+        return [
+            (
+                Segment(
+                    " and ".join(named) or labels[group], members[group], self._families(named)
+                ),
+                named,
+            )
+            for group, named in names.items()
+        ]
 
     def _families(self, links: list[str]) -> tuple[int, ...]:
         own = [self.values["links"][name]["families"] for name in links]
@@ -368,13 +344,20 @@ class _Plan:
                 )
             )
         self.problems.raise_any()
-        hosts = tuple(self._host(host, addresses) for host in self.hosts)
+        own: dict[str, list[tuple[InterfaceEnd, Values]]] = {host: [] for host in self.hosts}
+        for end, values in self.interfaces.items():
+            own[end.host].append((end, values))
+        hosts = tuple(self._host(host, own[host], addresses) for host in self.hosts)
         switches = tuple(Switch(name, tuple(ports)) for name, ports in self.ports.items())
         return Topology(name, hosts, switches, tuple(links))
 
-    def _host(self, name: str, addresses: dict[InterfaceEnd, Any]) -> Host:
+    def _host(
+        self,
+        name: str,
+        mine: list[tuple[InterfaceEnd, Values]],
+        addresses: dict[InterfaceEnd, Any],
+    ) -> Host:
         table = self.hosts[name]
-        mine = [(end, values) for end, values in self.interfaces.items() if end.host == name]
         nics = dict.fromkeys([*table["nics"], *(values["nic"] for _, values in mine)])
         return Host(
             name,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from mptcplab.network.topology import Channel, InterfaceEnd, Topology
+from mptcplab.network.topology import Channel, InterfaceEnd, Link, Topology
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import Action, Flow
 from mptcplab.units import format_duration, format_rate
@@ -215,40 +215,52 @@ def _settled(flow: Flow, actions: list[tuple[Action, Path]], problems: Problems)
     return settled
 
 
-def links_up(topology: Topology, timeline: Iterable[Action], at_ns: int) -> frozenset[str]:
-    """Return the names of the links that are up after the actions at ``at_ns``.
+class LinkStates:
+    """Which links are up when: a link is down while it was taken down itself, or a NIC of its."""
 
-    A link is down while it was taken down itself or a NIC at one of its ends was.
-    """
-    state = {link.name: link.up for link in topology.links}
-    nics: set[str] = set()
-    for action in timeline:
-        if action.at_ns > at_ns or action.verb not in ("up", "down"):
-            continue
-        if action.target_kind == "link":
-            state[action.target] = action.verb == "up"
-        elif action.verb == "down":
-            nics.add(action.target)
-        else:
-            nics.discard(action.target)
-    for link in topology.links:
-        for end in (link.a, link.b):
-            if isinstance(end, InterfaceEnd):
-                nic = topology.interface_at(end).nic
-                state[link.name] = state[link.name] and f"{end.host}:{nic}" not in nics
-    return frozenset(name for name, up in state.items() if up)
+    def __init__(self, topology: Topology, timeline: Iterable[Action]) -> None:
+        """Take the network and what the timeline does to it, in order of time."""
+        self._topology = topology
+        self._actions: dict[str, list[Action]] = {}
+        for action in timeline:
+            if action.verb in ("up", "down"):
+                self._actions.setdefault(action.target, []).append(action)
+
+    def is_up(self, link: Link, at_ns: int) -> bool:
+        """Say whether a link is up after the actions at ``at_ns``."""
+        return self._state(link.name, link.up, at_ns) and all(
+            self.interface_is_up(end, at_ns)
+            for end in (link.a, link.b)
+            if isinstance(end, InterfaceEnd)
+        )
+
+    def interface_is_up(self, end: InterfaceEnd, at_ns: int) -> bool:
+        """Say whether the NIC of an interface is up after the actions at ``at_ns``."""
+        return self._state(f"{end.host}:{self._topology.interface_at(end).nic}", True, at_ns)
+
+    def _state(self, target: str, state: bool, at_ns: int) -> bool:
+        for action in self._actions.get(target, ()):
+            if action.at_ns > at_ns:
+                break
+            state = action.verb == "up"
+        return state
+
+    def up(self, at_ns: int) -> frozenset[str]:
+        """Return the names of the links that are up after the actions at ``at_ns``."""
+        return frozenset(link.name for link in self._topology.links if self.is_up(link, at_ns))
 
 
 def _check_first_links(
     flows: tuple[Flow, ...], topology: Topology, timeline: tuple[Action, ...], problems: Problems
 ) -> None:
     """Note a flow whose first link is down when it starts: it could open no connection."""
+    states = LinkStates(topology, timeline)
     for flow in flows:
         if not flow.links:
             continue
-        up = links_up(topology, timeline, flow.start_ns)
         first = flow.links[0]
-        if first not in up:
+        if not states.is_up(topology.link(first), flow.start_ns):
+            up = states.up(flow.start_ns)
             ready = [link for link in flow.links if link in up]
             problems.add(
                 ("flows", flow.name, "links"),

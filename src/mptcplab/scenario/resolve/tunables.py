@@ -15,7 +15,6 @@ from mptcplab.wire.ip import IPV4_FIXED_BYTES, IPV6_FIXED_BYTES
 Values = dict[str, Any]
 HEADER_BYTES = {4: IPV4_FIXED_BYTES, 6: IPV6_FIXED_BYTES}
 """By IP version, what the MSS is less than the MTU (RFC 9293 section 3.7.1)."""
-MAX_SUBFLOWS = 9  # the initial one and the 8 more that Linux up to 6.18 takes
 
 _DEFAULTS: Values = {
     name: {} if name == "sysctls" else key.default for name, key in TUNABLES.keys.items()
@@ -117,16 +116,3 @@ def _narrowest(path: NetworkPath, topology: Topology) -> tuple[int, str]:
     mtus = [(topology.link(name).mtu, name) for name in path.links]
     mtus += [(topology.interface_at(end).mtu, str(end)) for end in (path.local, path.remote)]
     return min(mtus, key=lambda pair: pair[0])
-
-
-def check_subflows(scenario: Scenario, problems: Problems) -> None:
-    """Note a flow with more subflows than the receiving kernel accepts."""
-    for flow in scenario.flows:
-        subflows = len(scenario.expected_subflows(flow))
-        kernel = scenario.topology.host(flow.destination).stack == "kernel"
-        if kernel and subflows > MAX_SUBFLOWS:
-            problems.add(
-                ("flows", flow.name),
-                f"{subflows} subflows for each connection",
-                f"at most {MAX_SUBFLOWS}: the initial one and what Linux up to 6.18 adds",
-            )

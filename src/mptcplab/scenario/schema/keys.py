@@ -18,9 +18,9 @@ SYSCTL_NAME = (
 CONGESTION = (
     *("cubic", "reno", "bbr", "dctcp", "vegas", "westwood", "htcp", "illinois", "bic", "hybla"),
     *("highspeed", "scalable", "veno", "yeah", "nv", "lp", "cdg"),
-    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "olia-linux"),
+    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "olia-draft"),
 )
-COUPLED = ("lia", "olia", "olia-linux", "balia", "wvegas")
+COUPLED = ("lia", "olia", "olia-draft", "balia", "wvegas")
 SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart")
 
 TUNABLES = Section(
@@ -213,7 +213,11 @@ HOST = Section(
 
 SWITCH = Section(
     "switches",
-    "Learning Ethernet switches, each one broadcast domain (one VLAN of a real switch).",
+    "Learning Ethernet switches, each one broadcast domain (one VLAN of a real switch). Between "
+    "two interfaces, frames take the fewest links. Where several ways have as few, each pair of "
+    "addresses has one of them for good, both ways: the pairs of two hosts take them in turn, from "
+    "one that the hosts' names decide (as ECMP by addresses does). In simulation only: bridges "
+    "would loop. Subflows on one pair (`ndiffports`) share its way.",
     {
         "ports": Key(
             value_kinds.NAMES,
@@ -390,10 +394,10 @@ FLOW = Section(
             aliases=("length", "block_size"),
         ),
         "congestion": Key(
-            value_kinds.choice(*CONGESTION, classes=True),
+            value_kinds.choice(*CONGESTION, classes=True, renamed={"olia-linux": "olia"}),
             "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
             "upstream kernels cannot. Simulation has these, reno, cubic, cubic-hystart and "
-            "olia-linux.",
+            "olia-draft.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),

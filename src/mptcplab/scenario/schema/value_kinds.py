@@ -165,8 +165,11 @@ def _text(value: Any) -> str:
 TEXT = Kind("text", _text, {"type": "string"}, '"text"')
 
 
-def choice(*names: str, classes: bool = False) -> Kind:
-    """Return the kind of one of ``names``; with ``classes`` also ``"package.module:Class"``."""
+def choice(*names: str, classes: bool = False, renamed: dict[str, str] | None = None) -> Kind:
+    """Return the kind of one of ``names``; with ``classes`` also ``"package.module:Class"``.
+
+    ``renamed`` has names of earlier versions, and what each is called now.
+    """
     own = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
     def parse(value: Any) -> str:
@@ -175,6 +178,8 @@ def choice(*names: str, classes: bool = False) -> Kind:
         if isinstance(value, str) and (value in names or (classes and re.match(own, value))):
             return value
         hint = nearest(value, names) if isinstance(value, str) else ""
+        if renamed and value in renamed:
+            hint = f'it is called "{renamed[value]}" now'
         wanted = one_of(names) + (', or a class of your own as "module:Class"' if classes else "")
         raise UnitError(f"{quoted(value)} is not known; expected {wanted}{hint and f' ({hint})'}")
 

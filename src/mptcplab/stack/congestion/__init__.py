@@ -11,7 +11,7 @@ from mptcplab.stack.congestion.base import CongestionControl
 from mptcplab.stack.congestion.cubic import Cubic, CubicHyStart
 from mptcplab.stack.congestion.lia import Lia
 from mptcplab.stack.congestion.newreno import NewReno
-from mptcplab.stack.congestion.olia import Olia, OliaLinux
+from mptcplab.stack.congestion.olia import Olia, OliaDraft
 from mptcplab.stack.congestion.wvegas import WVegas
 
 CONGESTION_CONTROLS: dict[str, type[CongestionControl]] = {
@@ -20,7 +20,7 @@ CONGESTION_CONTROLS: dict[str, type[CongestionControl]] = {
     "cubic-hystart": CubicHyStart,
     "lia": Lia,
     "olia": Olia,
-    "olia-linux": OliaLinux,
+    "olia-draft": OliaDraft,
     "balia": Balia,
     "wvegas": WVegas,
 }

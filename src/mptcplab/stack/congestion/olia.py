@@ -1,4 +1,7 @@
-"""OLIA, the Opportunistic Linked Increases Algorithm (draft-khalili-mptcp-congestion-control-05).
+"""OLIA, the Opportunistic Linked Increases Algorithm (Khalili et al., CoNEXT 2012).
+
+``Olia`` ranks paths as the paper and the out-of-tree kernel do (mptcp_olia.c), ``OliaDraft`` as
+draft-khalili-mptcp-congestion-control-05 does.
 
 The first term of the increase moves traffic to the less congested paths (as fully coupled control
 would); the second takes window from the paths that have the largest and gives it to good paths
@@ -16,21 +19,25 @@ from mptcplab.stack.congestion.base import AckSample, CongestionControl, Congest
 
 
 class Olia(CongestionControl):
-    """Linked increase with opportunistic shifts; the best paths are the draft's."""
+    """Linked increase with opportunistic shifts; the best paths are the paper's."""
 
     __slots__ = ("between_losses_bytes", "since_loss_bytes")
 
     def __init__(self, mss_bytes: int, group: CongestionGroup) -> None:
         super().__init__(mss_bytes, group)
         self.between_losses_bytes: int = 0
-        """Acknowledged between the last two losses (l1 of the draft)."""
+        """Acknowledged between the last two losses (l1 of the paper)."""
         self.since_loss_bytes: int = 0
-        """Acknowledged after the last loss (l2 of the draft)."""
+        """Acknowledged after the last loss (l2 of the paper)."""
 
     def path_quality(self) -> float:
-        """Return what the best paths have most of: l^2 / rtt (draft, section 2)."""
+        """Return what the best paths have most of: l / rtt^2, with l the larger of l1 and l2.
+
+        Between losses at rate p a path has 1/p acknowledged, so that sqrt(2 l) / rtt is the rate of
+        a TCP on it (the paper's section on OLIA; mptcp_get_epsilon of the kernel).
+        """
         distance_bytes = float(max(self.between_losses_bytes, self.since_loss_bytes))
-        return distance_bytes * distance_bytes / self.srtt_ns
+        return distance_bytes / self.srtt_ns / self.srtt_ns
 
     def on_ack(self, ack: AckSample) -> None:
         """Count the distance between losses, in every state, then open the window."""
@@ -96,12 +103,12 @@ class Olia(CongestionControl):
             self.since_loss_bytes = 0
 
 
-class OliaLinux(Olia):
-    """OLIA with the best paths as the out-of-tree kernel has them (mptcp_olia.c)."""
+class OliaDraft(Olia):
+    """OLIA with the best paths as the draft has them."""
 
     __slots__ = ()
 
     def path_quality(self) -> float:
-        """Return l / rtt^2, as mptcp_get_epsilon compares paths."""
+        """Return l^2 / rtt (draft-khalili-mptcp-congestion-control-05, section 2)."""
         distance_bytes = float(max(self.between_losses_bytes, self.since_loss_bytes))
-        return distance_bytes / self.srtt_ns / self.srtt_ns
+        return distance_bytes * distance_bytes / self.srtt_ns

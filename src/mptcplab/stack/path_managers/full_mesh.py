@@ -31,10 +31,26 @@ MOST_SUBFLOWS = 32
 class FullMesh(PathManager):
     """All pairs of addresses."""
 
-    def __init__(self, retries: Retries | None = None) -> None:
-        """Take the policy for failed attempts; the default tries eight times more."""
+    def __init__(
+        self,
+        retries: Retries | None = None,
+        most_addresses: int = MOST_ADDRESSES,
+        most_subflows: int = MOST_SUBFLOWS,
+    ) -> None:
+        """Take the policy for failed attempts (the default tries eight times more) and bounds."""
         self.retries = retries or Retries()
+        self.most_addresses = most_addresses
+        """Of ours, that are announced and used."""
+        self.most_subflows = most_subflows
         self._announced: set[int] = set()
+
+    def routes(self, local: bytes, remote: bytes) -> bool:
+        """Say whether a packet from one address would reach the other: here nobody knows better."""
+        return True
+
+    def usable(self, view: PathView) -> list[LocalAddress]:
+        """Return our addresses that are announced and used, whatever their links do."""
+        return view.local_addresses[: self.most_addresses]
 
     def on_established(self, view: PathView) -> list[Command]:
         """Announce our other addresses and open what is missing."""
@@ -79,7 +95,7 @@ class FullMesh(PathManager):
 
     def accepts(self, view: PathView) -> bool:
         """Accept until the bound."""
-        return len(view.subflows) < MOST_SUBFLOWS
+        return len(view.subflows) < self.most_subflows
 
     def deadline_ns(self) -> int | None:
         """Return when a failed path is tried again."""
@@ -96,7 +112,7 @@ class FullMesh(PathManager):
 
     def _announce(self, view: PathView) -> list[Command]:
         commands: list[Command] = []
-        for local in view.local_addresses[:MOST_ADDRESSES]:
+        for local in self.usable(view):
             address_id = view.local_id(local)
             is_in_use = local.address == view.initial_local and view.uses_local(local.address)
             if local.up and address_id not in self._announced and not is_in_use:
@@ -109,14 +125,16 @@ class FullMesh(PathManager):
         if not view.is_client:
             return commands
         for remote in _remotes(view):
-            for local in view.local_addresses[:MOST_ADDRESSES]:
+            for local in self.usable(view):
                 if local.up and not self.retries.waiting((local.address, remote)):
-                    room = MOST_SUBFLOWS - len(view.subflows) - len(commands)
+                    room = self.most_subflows - len(view.subflows) - len(commands)
                     commands += self._open(view, local, remote)[: max(room, 0)]
         return commands
 
     def _open(self, view: PathView, local: LocalAddress, remote: RemoteAddress) -> list[Command]:
         if len(local.address) != len(remote.address) or view.has_path(local.address, remote):
+            return []
+        if not self.routes(local.address, remote.address):
             return []
         return [OpenSubflow(view.local_id(local), local.address, remote)]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_interface
 from typing import Any
 
@@ -10,15 +11,17 @@ from mptcplab.linux.measure.verify import (
     BusyInterval,
     PathCheck,
     check_cpu,
+    check_emulator,
     check_lateness,
     check_overshoot,
     check_rate,
     check_rtt,
     check_subflows,
-    cpu_limited_links,
     extent,
     mean_bps,
     note_dropped_data,
+    sending_ns,
+    unfilled_intervals,
 )
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Path, Topology
 from mptcplab.scenario.model import Expectation, Flow
@@ -56,6 +59,26 @@ def test_round_trips(delay_ms: int, jitter_ms: int, found_ms: list[float], right
     if problem is not None and not jitter_ms:
         assert "wan" in problem
         assert "asked for" in problem
+
+
+@pytest.mark.parametrize(("found_ms", "right"), [(13.6, True), (10.0, False), (15.0, False)])
+def test_a_slow_link_s_round_trip_includes_the_sending_of_the_echo(
+    found_ms: float, right: bool
+) -> None:
+    slow = replace(wan(5 * MS).links[0], forward=Channel(256_000, 5 * MS))
+    slow = replace(slow, backward=slow.forward)
+    topology = replace(wan(5 * MS), links=(slow,))
+    sent_ns = sending_ns(topology, PATH.links, 58)
+    assert sent_ns == 2 * 58 * 8 * 10**9 // 256_000
+    check = PathCheck("main", PATH, (round(found_ms * MS),), sent_ns)
+    assert (check_rtt(topology, check) is None) == right
+
+
+@pytest.mark.parametrize(("found_ms", "right"), [(10.1, True), (13.6, True), (15.0, False)])
+def test_a_burst_may_spare_an_echo_the_wait(found_ms: float, right: bool) -> None:
+    sent_ns = 2 * 58 * 8 * 10**9 // 256_000
+    check = PathCheck("main", PATH, (round(found_ms * MS),), burst_ns=sent_ns)
+    assert (check_rtt(wan(5 * MS), check) is None) == right
 
 
 def test_a_path_that_does_not_answer_names_both_addresses() -> None:
@@ -106,21 +129,44 @@ def test_a_change_of_rate_is_no_overshoot() -> None:
     assert check_overshoot(rows) == []
 
 
-def subflow_row(link: str | None, acked: int, received: int = 0) -> dict[str, Any]:
-    return {"flow": "main", "link": link, "bytes_acked": acked, "bytes_received": received}
+def subflow_row(
+    link: str | None, acked: int, subflow: int = 0, state: str = "ESTABLISHED"
+) -> dict[str, Any]:
+    return {
+        "flow": "main",
+        "connection": 0,
+        "subflow": subflow,
+        "state": state,
+        "link": link,
+        "bytes_acked": acked,
+        "bytes_received": 0,
+    }
 
 
 def test_subflows() -> None:
     flow = Flow("main", "a", "b")
     rows = [subflow_row("lan1", 10**6), subflow_row("lan2", 0)]
-    assert check_subflows(flow, ["lan1"], rows) == []
-    reasons = check_subflows(flow, ["lan1", "lan2", "lan3"], rows)
+    assert check_subflows(flow, [0], {"lan1": 1}, rows) == []
+    reasons = check_subflows(flow, [0], {"lan1": 1, "lan2": 1, "lan3": 1}, rows)
     assert reasons == [
         "flow main: its subflow on lan2 carried no data",
         "flow main: no subflow on lan3, where one should be",
     ]
-    stray = check_subflows(flow, ["lan1"], [*rows, subflow_row(None, 5)])
+    stray = check_subflows(flow, [0], {"lan1": 1}, [*rows, subflow_row(None, 5)])
     assert stray == ["flow main: a subflow is on an address pair that is no path"]
+
+
+def test_every_subflow_that_was_promised_must_have_stood() -> None:
+    flow = Flow("main", "a", "b")
+    rows = [subflow_row("lan1", 10**6, 0), subflow_row("lan1", 10**6, 1)]
+    assert check_subflows(flow, [0], {"lan1": 2}, rows) == []
+    asked = [subflow_row("lan1", 0, 2, "SYN-SENT"), *rows]
+    assert check_subflows(flow, [0], {"lan1": 3}, asked) == [
+        "flow main connection 0: 2 of 3 subflows stood on lan1"
+    ]
+    assert check_subflows(flow, [0, 1], {"lan1": 1}, rows) == [
+        "flow main connection 1: 0 of 1 subflows stood on lan1"
+    ]
 
 
 def busy(*fractions: float) -> list[BusyInterval]:
@@ -136,7 +182,16 @@ def test_links_that_the_cpu_could_not_fill_are_found() -> None:
         link_row(200, 5e9, 10**10, "fast"),
         link_row(100, 0.99e9, 10**9, "slow"),
     ]
-    assert cpu_limited_links(busy(1.0, 0.5), rows) == {"fast": 1}
+    assert unfilled_intervals({100 * MS: {"fast", "slow"}}, rows) == {"fast": 1}
+    assert unfilled_intervals({100 * MS: {"slow"}, 200 * MS: ()}, rows) == {}
+
+
+def test_an_emulator_without_time_is_a_reason_where_it_left_its_link_unfilled_for_long() -> None:
+    assert check_emulator("lan", 1, 25) is None
+    assert check_emulator("lan", 0, 3) is None
+    assert "lan: its emulator was the limit in 3 of 25 intervals" in str(
+        check_emulator("lan", 3, 25)
+    )
 
 
 def test_an_expectation_missed_on_a_full_cpu_is_a_reason() -> None:

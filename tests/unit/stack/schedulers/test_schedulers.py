@@ -402,6 +402,34 @@ def test_ecf_allows_for_the_spread_of_round_trips() -> None:
     assert Ecf().next_allotment(a_view(fast, slow, unsent=10)) is not None
 
 
+# A subflow left idle
+
+
+@pytest.mark.parametrize("make", [Blest, Ecf])
+def test_a_subflow_that_looks_slow_from_its_own_queue_is_tried_again(
+    make: Callable[[], Scheduler],
+) -> None:
+    fast, slow = a_subflow(0, 10, cwnd=10, flight=10), a_subflow(1, 40, cwnd=10, flight=9)
+    view = a_view(fast, slow, unsent=200, window=2000)
+    scheduler = make()
+    scheduler.next_allotment(view)
+    slow.congestion.srtt_ns = 2000 * MS  # as slow start leaves it
+    slow.rttvar_ns = 500 * MS
+    slow.in_flight_bytes = 0
+    for _ in range(40):
+        assert scheduler.next_allotment(view) is None
+        view.now_ns += 100 * MS
+    view.now_ns += 1
+    order = scheduler.next_allotment(view)  # after two round trips without anything in flight
+    assert order is not None
+    assert order.subflow is slow
+    slow.in_flight_bytes = MSS  # until it is measured, it is as slow as it was
+    assert scheduler.next_allotment(view) is None
+    slow.congestion.srtt_ns = 40 * MS
+    slow.rttvar_ns = 0
+    assert scheduler.next_allotment(view) is not None
+
+
 # Linux
 
 
