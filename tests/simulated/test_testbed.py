@@ -60,6 +60,26 @@ def test_both_links_are_filled_and_every_byte_arrives(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_no_sample_straddles_an_action(tmp_path: Path) -> None:
+    """A stage's rate is what was measured in it, wherever the samples of intervals fall."""
+    text = TWO_LINKS.replace('"8s"', '"5s"') + '[[timeline]]\nat = "2.7s"\ndown = "one"\n'
+    finished = simulate(tmp_path, text)
+    for table in ("flows", "links"):
+        rows = finished.rows(table)
+        at_ns = {row["time_ns"] for row in rows}
+        assert at_ns == {1 * SECOND, 2 * SECOND, 27 * SECOND // 10} | {
+            n * SECOND for n in (3, 4, 5)
+        }
+        assert {row["interval_ns"] for row in rows if row["time_ns"] == 3 * SECOND} == {
+            3 * SECOND // 10
+        }
+    ahead = [row for row in finished.rows("links") if row["time_ns"] == 27 * SECOND // 10]
+    assert all(row["up"] for row in ahead), "the sample is of the stage that ends"
+    _, after = summarise(finished)["stages"]
+    assert after["links"]["one"] == 0
+
+
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
     lossy = ("links.*.loss=0.1%", "duration=3s")
     first, second = (simulate(tmp_path, TWO_LINKS, *lossy) for _ in range(2))

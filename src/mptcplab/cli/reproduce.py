@@ -229,6 +229,11 @@ def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
         "experiment": scenario.name,
         "title": scenario.title,
         "section": scenario.report.section,
+        "findings": [
+            f"{each.text} ({each.source})"
+            for each in scenario.report.findings
+            if each.stage is None
+        ],
         "runs": [
             {
                 "label": variant.label,
@@ -238,6 +243,8 @@ def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
                         "what": row.what,
                         "measured_bps": dict(row.measured_bps),
                         "report_bps": list(row.report_bps),
+                        "capacity_bps": row.capacity_bps,
+                        "findings": list(row.findings),
                     }
                     for row in rows_of(variant)
                 ],
@@ -256,9 +263,9 @@ def _table(summary: list[dict[str, Any]]) -> str:
     from mptcplab.units import format_rate
 
     testbeds = list(summary[0]["runs"][0]["testbeds"]) if summary else []
-    rows = [["", "", "", *testbeds, "2012"]]
+    rows = [["", "", "", *testbeds, "2012", "could carry"]]
     for entry in summary:
-        rows.append([entry["experiment"], entry["title"], "", *[""] * (len(testbeds) + 1)])
+        rows.append([entry["experiment"], entry["title"], "", *[""] * (len(testbeds) + 2)])
         for point in entry["runs"]:
             for index, row in enumerate(point["rows"]):
                 cells = []
@@ -267,6 +274,16 @@ def _table(summary: list[dict[str, Any]]) -> str:
                     valid = point["testbeds"][name]["valid"]
                     shown = "too short" if rate is None else format_rate(rate)
                     cells.append(shown if valid else f"{shown} (not valid)")
-                report = " or ".join(format_rate(value) for value in row["report_bps"])
-                rows.append(["", point["label"] if not index else "", row["what"], *cells, report])
-    return columns(rows, left=3, indent="")
+                report = " or ".join(
+                    [*(format_rate(value) for value in row["report_bps"]), *row["findings"]]
+                )
+                carry = "" if row["capacity_bps"] is None else format_rate(row["capacity_bps"])
+                label = point["label"] if not index else ""
+                rows.append(["", label, row["what"], *cells, report, carry])
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    text = columns(rows, left=3, indent="")
+    for entry in summary:
+        for finding in entry["findings"]:
+            text += f"\n{entry['experiment']} in 2012: {finding}"
+    return text

@@ -48,13 +48,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One value of the 2012 report beside this run's."""
+    """One value of the 2012 report beside this run's.
+
+    ``kind`` is as in :class:`mptcplab.scenario.model.Measured`: a "capacity" was not measured.
+    """
 
     what: str
     measured_bps: float | None
     report_bps: int
     source: str
     note: str
+    kind: str
 
 
 class Measurement:
@@ -142,8 +146,23 @@ def comparisons(run: Run, measured: Iterable[Mapping[str, Any]] | None = None) -
             report_bps=value["value_bps"],
             source=value["source"],
             note=value["note"],
+            kind=kind_of(value),
         )
         for value in items
+    ]
+
+
+def kind_of(value: Mapping[str, Any]) -> str:
+    """Return the kind of a report's value in ``run.json``; old runs have measured ones alone."""
+    return str(value.get("kind", "measured"))
+
+
+def findings_of(run: Run, stage: int | None) -> list[str]:
+    """Return what the report observed without a value: in a stage, or (None) of the whole run."""
+    return [
+        f"{finding['text']} ({finding['source']})"
+        for finding in run.scenario["report"].get("findings", ())
+        if finding["stage"] == stage
     ]
 
 

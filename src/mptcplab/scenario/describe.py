@@ -29,6 +29,11 @@ from mptcplab.units import format_duration, format_rate, format_size
 
 WIDTH = 100
 _VERBS = {"set": "change"}
+_KINDS = {
+    "measured": "2012",
+    "derived": "2012, from its text",
+    "capacity": "could carry",
+}
 
 
 def describe(scenario: Scenario) -> str:
@@ -286,6 +291,10 @@ def _stages(scenario: Scenario) -> list[str]:
     measured = _measured(scenario.report.measured, None)
     for whole in filter(None, (expected, measured)):
         lines += wrap(f"whole run, {whole}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    for finding in scenario.report.findings:
+        when = "" if finding.stage is None else f"stage {finding.stage}: "
+        text = f"2012, {when}{finding.text} ({finding.source})"
+        lines += wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return lines
 
 
@@ -305,12 +314,12 @@ def _expected(expectations: Iterable[Expectation], stage: int | None) -> str:
 
 
 def _measured(measured: Iterable[Measured], stage: int | None) -> str:
-    parts = [
-        ("" if value.of == "total" else f"{value.of} ") + format_rate(value.value_bps)
-        for value in measured
-        if value.stage == stage
-    ]
-    return f"2012: {', '.join(parts)}" if parts else ""
+    by_kind: dict[str, list[str]] = {}
+    for value in measured:
+        if value.stage == stage:
+            of = "" if value.of == "total" else f"{value.of} "
+            by_kind.setdefault(value.kind, []).append(of + format_rate(value.value_bps))
+    return "; ".join(f"{_KINDS[kind]}: {', '.join(parts)}" for kind, parts in by_kind.items())
 
 
 def _sweep(scenario: Scenario) -> list[str]:

@@ -103,10 +103,12 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A value that the 2012 report measured, and where the report has it.
+    """A value that the 2012 report gives, and where the report has it.
 
     ``stage`` counts the stages between timeline actions from 0; None is the whole run.  ``of``
-    is "total", a flow's name or a link's name.
+    is "total", a flow's name or a link's name.  ``kind`` is "measured", "derived" (worked out from
+    what the text says, as ``note`` explains) or "capacity" (what the links could carry, such as
+    "Max Throughput" in Tables 2 and 3; nobody measured it).
     """
 
     value_bps: int
@@ -114,6 +116,16 @@ class Measured:
     stage: int | None = None
     of: str = "total"
     note: str = ""
+    kind: str = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the 2012 report observed where it gives no value; ``stage`` as in :class:`Measured`."""
+
+    text: str
+    source: str
+    stage: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +153,7 @@ class Report:
     figures: tuple[int, ...] = ()
     measured: tuple[Measured, ...] = ()
     summary: str = ""
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

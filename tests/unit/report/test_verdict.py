@@ -1,5 +1,6 @@
 """Expectations against a run whose numbers are known."""
 
+from mptcplab.cli.render import describe
 from mptcplab.report.verdict import checks, comparisons
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
@@ -26,8 +27,25 @@ def test_what_was_cut_short_is_not_measured(run: Run) -> None:
 
 
 def test_the_report_stands_beside_the_run(run: Run) -> None:
-    (item,) = comparisons(run)
+    item, carried = comparisons(run)
     assert (item.measured_bps, item.report_bps, item.source) == (16e6, 16_000_000, "table 2")
+    assert (item.kind, carried.kind) == ("measured", "capacity")
+
+
+def test_what_links_could_carry_is_not_called_measured(run: Run) -> None:
+    beside, carry = describe(run).split("could carry", 1)
+    assert "table 2" in beside
+    assert "table 3" not in beside
+    assert "table 3" in carry
+    assert "stage 3: the other link stood idle (figure 14)" in carry
+
+
+def test_a_run_of_before_there_were_kinds_can_be_shown(run: Run) -> None:
+    del run.scenario["report"]["findings"]
+    for value in run.scenario["report"]["measured"]:
+        del value["kind"]
+    assert {item.kind for item in comparisons(run)} == {"measured"}
+    assert "table 3" in describe(run)
 
 
 def test_the_summary_has_the_fields_that_scripts_read(run: Run) -> None:

@@ -116,6 +116,59 @@ def stage_table(name: str) -> list[tuple[int, int, int]]:
     ]
 
 
+def test_what_2012_measured_is_apart_from_what_links_could_carry() -> None:
+    """Tables 2 and 3 give "Max Throughput", which nobody measured."""
+    for name in "BE":
+        report = load(name).report
+        assert {value.kind for value in report.measured} == {"capacity"}
+        assert all(value.source in ("Table 2", "Table 3") for value in report.measured)
+    (returned,) = load("B").report.findings
+    assert returned.stage == 3
+    assert "only the returned link" in returned.text
+    assert "figure 14" in returned.source
+    (joined,) = load("E").report.findings
+    assert joined.stage is None
+
+
+MEASURED = {
+    ("A", ""): [1899],
+    ("C", "1 session"): [10_000, 9185],
+    ("C", "2 sessions"): [12_754, 6393, 6361],
+    ("D", "MSS 1400"): [4438, 4667],
+    ("D", "MSS 8900"): [9540],
+    ("F", "5 MB"): [955],
+    ("F", "6 MB"): [905],
+    ("G", "6 MB"): [472],
+    ("H", ""): [1878],
+    ("I", "1 link, 1 TCP"): [686, 243],
+    ("I", "2 links, 1 TCP"): [1468, 306],
+}
+"""What the text of the report gives as measured, in Mb/s, and of which run."""
+
+
+def test_values_stand_beside_the_runs_that_gave_them() -> None:
+    """Each value once; none beside a guess such as rainbow's buffers."""
+    given = {}
+    for name in "ABCDEFGHI":
+        scenario = load(name)
+        points = scenario.sweep.points
+        for label, values in [
+            *((point.label, point.measured) for point in points),
+            *([] if points else [("", scenario.report.measured)]),
+        ]:
+            rates = [value.value_bps // 10**6 for value in values if value.kind == "measured"]
+            if rates:
+                given[name, label] = rates
+    assert given == MEASURED
+    derived = {
+        point.label: value.value_bps // 10**6
+        for point in load("I").sweep.points
+        for value in point.measured
+        if value.kind == "derived"
+    }
+    assert derived == {"1 link, 2 TCP": 384, "2 links, 2 TCP": 512}
+
+
 def test_table_2() -> None:
     assert stage_table("B") == [(0, 960, 1), (120, 1920, 2), (420, 960, 1), (540, 1920, 2)]
     assert load("B").duration_ns == 900 * 10**9

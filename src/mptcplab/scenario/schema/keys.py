@@ -469,13 +469,29 @@ EXPECT = Section(
 
 MEASURED = Section(
     "report.measured",
-    "Values that the 2012 report measured.",
+    "Values that the 2012 report gives.",
     {
-        "value": Key(value_kinds.RATE, "The rate measured.", required=True, aliases=("goodput",)),
+        "value": Key(value_kinds.RATE, "The rate.", required=True, aliases=("goodput",)),
+        "kind": Key(
+            value_kinds.choice("measured", "derived", "capacity"),
+            'Whether the report measured it ("measured"), it follows from what the report says '
+            '("derived"; `note` says how), or it is what the links could carry ("capacity").',
+            "measured",
+        ),
         "source": Key(value_kinds.TEXT, "Section, figure or table.", required=True),
         "stage": _STAGE,
         "of": _OF,
         "note": Key(value_kinds.TEXT, "A remark on the value.", "", "none"),
+    },
+)
+
+FINDING = Section(
+    "report.findings",
+    "What the 2012 report observed where it gives no value.",
+    {
+        "text": Key(value_kinds.TEXT, "The observation, in short.", required=True),
+        "source": Key(value_kinds.TEXT, "Section, figure or table.", required=True),
+        "stage": _STAGE,
     },
 )
 
@@ -487,6 +503,7 @@ REPORT = Section(
         "figures": Key(value_kinds.FIGURES, "The figures of the report.", (), "none"),
         "summary": Key(value_kinds.TEXT, "What the report found, in short.", "", "none"),
         "measured": Key(Rows(MEASURED), "Values that the report gives."),
+        "findings": Key(Rows(FINDING), "Observations without a value."),
     },
 )
 
