@@ -187,7 +187,9 @@ def test_table_3() -> None:
 )
 def test_buffers_are_what_iperf_doubles(name: str, megabytes: int) -> None:
     flow = load(name).flows[0]
-    assert flow.send_buffer_bytes == flow.receive_buffer_bytes == 2 * megabytes * 2**20
+    assert flow.send_buffer_bytes == 2 * megabytes * 2**20
+    most = 115_343_360  # what the report let the kernel give, where 10 Gb/s links need it today
+    assert flow.receive_buffer_bytes == (most if name in "CDE" else flow.send_buffer_bytes)
     assert flow.write_bytes == 65536
 
 

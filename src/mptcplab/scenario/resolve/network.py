@@ -365,6 +365,7 @@ class _Plan:
                     values["environment"],
                     values["driver"],
                     values["up"],
+                    values["spare"],
                 )
             )
         self.problems.raise_any()

@@ -310,6 +310,12 @@ LINK = Section(
             "none",
             aliases=("env",),
         ),
+        "spare": Key(
+            value_kinds.BOOLEAN,
+            "Whether `lab links lan`, `wan` and `all` leave it down, as the report's script left "
+            "VLAN 2000.",
+            False,
+        ),
         "forward": Key(Table(DIRECTION), "Values from the first end to the second alone."),
         "backward": Key(Table(DIRECTION), "Values from the second end to the first alone."),
     },
