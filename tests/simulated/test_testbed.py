@@ -60,6 +60,26 @@ def test_both_links_are_filled_and_every_byte_arrives(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("version", [0, 1])
+def test_either_version_of_the_protocol_is_spoken(tmp_path: Path, version: int) -> None:
+    """Version 0 (RFC 6824) has a key in MP_CAPABLE's SYN, version 1 (RFC 8684) has none."""
+    finished = simulate(
+        tmp_path,
+        TWO_LINKS,
+        "duration=2s",
+        f"tunables.version={version}",
+        'captures=["bob:eth0"]',
+        "snaplen=128",
+    )
+    assert finished.metadata["valid"], finished.metadata["invalid_reasons"]
+    assert max(row["subflows"] for row in finished.rows("connections")) == 2
+    (capture,) = finished.folder.glob("*.pcapng")
+    data = capture.read_bytes()
+    # subtype 0 and the version share a byte; the SYN of version 0 carries the sender's key
+    assert (b"\x1e\x0c\x00" if version == 0 else b"\x1e\x04\x01") in data
+
+
+@pytest.mark.slow
 def test_no_sample_straddles_an_action(tmp_path: Path) -> None:
     """A stage's rate is what was measured in it, wherever the samples of intervals fall."""
     text = TWO_LINKS.replace('"8s"', '"5s"') + '[[timeline]]\nat = "2.7s"\ndown = "one"\n'

@@ -177,7 +177,8 @@ def _tunables(scenario: Scenario) -> list[str]:
 def _tunables_of(tunables: Tunables) -> str:
     if not tunables.enabled:
         return "MPTCP off"
-    parts = [
+    parts = [] if tunables.version == 1 else [f"MPTCP version {tunables.version}"]
+    parts += [
         f"MSS {tunables.mss or 'from the MTU'}",
         f"checksum {'on' if tunables.checksum else 'off'}",
         f"ndiffports {tunables.ndiffports}",
@@ -357,6 +358,12 @@ def notes(scenario: Scenario) -> Iterator[str]:
         ends = [host for host in (flow.source, flow.destination) if host in off]
         if flow.protocol == "mptcp" and ends:
             yield f"{flow.name} will be plain TCP: MPTCP is off on {' and '.join(ends)}."
+        versions = {scenario.tunables[host].version for host in (flow.source, flow.destination)}
+        if flow.protocol == "mptcp" and not ends and len(versions) > 1:
+            yield (
+                f"{flow.name} will be plain TCP: {flow.source} and {flow.destination} have "
+                "different versions of MPTCP."
+            )
     cpus = sorted({host.cpu for host in scenario.topology.hosts} - {"none"})
     if cpus:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'

@@ -24,7 +24,7 @@ class Tunables:
     report: ``ndiffports`` 1 makes a full mesh of the addresses, 0 leaves the initial subflow
     alone, n > 1 opens n subflows on the initial address pair.  ``mss`` is the value of the MSS
     option (RFC 9293 section 3.7.1), None leaves it to the MTU.  Elsewhere
-    None is the stack's default.
+    None is the stack's default.  ``version`` is MPTCP's: 1 (RFC 8684) or 0 (RFC 6824).
 
     ``path_manager`` is "kernel" (endpoints that do not follow the state of links, as upstream) or
     "link-aware" (the testbed adds an endpoint again when its link comes back).  Buffers are the
@@ -45,6 +45,7 @@ class Tunables:
     stale_loss_cnt: int | None = None
     close_timeout_s: int | None = None
     add_addr_timeout_s: int | None = None
+    version: int = 1
     sysctls: tuple[tuple[str, str], ...] = ()
 
 

@@ -27,6 +27,7 @@ def base_config(scenario: Scenario, host: str, train_bytes: int = MAX_TRAIN_BYTE
     tunables = scenario.tunables.get(host, Tunables())
     config = StackConfig(NewReno, scheduler_for(scenario, host), InitialOnly)
     config.mptcp = tunables.enabled
+    config.version = tunables.version
     config.train_bytes = train_bytes
     config.checksum = tunables.checksum
     config.mss_bytes = tunables.mss or 0

@@ -60,6 +60,11 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'tunables.scheduler: "{tunables.scheduler}" is none of this kernel\'s; expected '
                 f"one of {', '.join(schedulers)}, {_INSTEAD}"
             )
+        if tunables.enabled and tunables.version == 0:
+            yield (
+                f"tunables.version: 0 on {name}: kernels speak version 1 (RFC 8684) alone; expected "
+                f'stack = "ours" for the hosts of version 0, {_INSTEAD}'
+            )
         if ":" in tunables.path_manager:
             yield (
                 f'tunables.path_manager: "{tunables.path_manager}" is a class for mptcplab\'s own '

@@ -31,6 +31,13 @@ TUNABLES = Section(
         "enabled": Key(
             value_kinds.BOOLEAN, "Whether MPTCP is used; without it, flows are plain TCP.", True
         ),
+        "version": Key(
+            value_kinds.integer(0, 1),
+            "MPTCP version: 1 is RFC 8684; 0 is RFC 6824, which the report's kernel spoke as a "
+            "draft. Version 0 is for simulation and hosts with our stack; kernels of today have "
+            "version 1 alone.",
+            1,
+        ),
         "checksum": Key(value_kinds.BOOLEAN, "DSS checksums (RFC 8684 section 3.3.1).", False),
         "mss": Key(
             value_kinds.integer(88, 65495),

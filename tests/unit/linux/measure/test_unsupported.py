@@ -12,6 +12,7 @@ from mptcplab.scenario import load
     ("override", "said"),
     [
         ("tunables.scheduler=redundant", 'tunables.scheduler: "redundant"'),
+        ("tunables.version=0", "tunables.version: 0 on bliksem"),
         ("tunables.scheduler=mine:Own", 'tunables.scheduler: "mine:Own"'),
         ("tunables.path_manager=mine:Own", 'tunables.path_manager: "mine:Own"'),
         ("flows.*.congestion=mine:Own", 'flows.main.congestion: "mine:Own"'),
@@ -27,7 +28,7 @@ def test_what_is_of_our_stack_alone_is_refused(override: str, said: str) -> None
 
 @pytest.mark.parametrize(
     "override",
-    ["flows.*.congestion=lia", "hosts.bliksem.tunables.scheduler=redundant"],
+    ["flows.*.congestion=lia", "hosts.bliksem.tunables.version=0", "hosts.bliksem.tunables.scheduler=redundant"],
 )
 def test_what_is_of_our_stack_alone_is_for_hosts_that_run_it(override: str) -> None:
     check_supported(load("A", overrides=("hosts.bliksem.stack=ours", override)))
