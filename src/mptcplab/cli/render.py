@@ -7,6 +7,7 @@ from typing import Any
 
 from mptcplab.cli.columns import columns
 from mptcplab.report.verdict import Comparison, checks, comparisons
+from mptcplab.results.debug_log import FILE as DEBUG_LOG
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
 from mptcplab.units import format_rate, format_size
@@ -24,6 +25,13 @@ def describe(run: Run) -> str:
         parts.append("Stages\n" + columns(_stage_rows(run, summary)))
     parts.extend(part for part in (_comparison(run), _verdict(run), _notes(run)) if part)
     return "\n\n".join(parts)
+
+
+def print_debug_log(run: Run) -> None:
+    """Say where the debug log of a run is, where it has one."""
+    path = run.folder / DEBUG_LOG
+    if path.exists():
+        print(f"Log     {path}")
 
 
 def _heading(run: Run, summary: dict[str, Any]) -> str:

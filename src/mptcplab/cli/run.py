@@ -65,11 +65,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summarise(finished)))
     else:
-        from mptcplab.cli.render import describe
+        from mptcplab.cli.render import describe, print_debug_log
 
         print(describe(finished))
         print(f"\nRun     {finished.folder}")
         print(f"Figure  {figures[0]}")
+        print_debug_log(finished)
     if args.trial:
         from mptcplab.cli.trial import judge
 

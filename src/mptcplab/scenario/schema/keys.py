@@ -53,7 +53,9 @@ TUNABLES = Section(
         ),
         "debug": Key(
             value_kinds.BOOLEAN,
-            "The report's switch for the kernel's debug log. Accepted, and without effect today.",
+            "Write `debug.log` into the run's folder, as the report's `mptcp_debug` made the "
+            "kernel log: connections with their tokens, subflows as they come and go and how many "
+            "there are, by stage (section 3.5).",
             False,
         ),
         "path_manager": Key(
