@@ -60,6 +60,21 @@ def test_both_links_are_filled_and_every_byte_arrives(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("scheduler", "used"), [("2012", True), ("own-windows", False)])
+def test_windows_of_subflows_leave_the_old_link_idle_as_in_2012(
+    tmp_path: Path, scheduler: str, used: bool
+) -> None:
+    """Figure 14: after the return of the first link, only that one carries traffic."""
+    scenario = load("B", duration_ns=4 * SECOND, overrides=(f"tunables.scheduler={scheduler}",))
+    finished = Run(run(scenario, tmp_path / "run", Silent()))
+    start_ns, end_ns = scenario.stages()[3]
+    rates = Rates(finished).links_bps((start_ns + end_ns) // 2, end_ns)
+    assert rates["link6"] > 0.9e9
+    assert (rates["link5"] > 0.5e9) == used
+    assert used or rates["link5"] < 1e6
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [0, 1])
 def test_either_version_of_the_protocol_is_spoken(tmp_path: Path, version: int) -> None:
     """Version 0 (RFC 6824) has a key in MP_CAPABLE's SYN, version 1 (RFC 8684) has none."""

@@ -261,7 +261,8 @@ def _show(entry: Entry) -> None:
         down = f"  ({', '.join(link['set_down'])} set down)" if link["set_down"] else ""
         print(
             f"{link['name']:10} {link['a'] + ' - ' + link['b']:42} {link['environment']:4} "
-            f"{'up' if link['up'] else 'down':4} {rate:>9} {rtt:>8} {link['driver']:7} {carried}{down}"
+            f"{'up' if link['up'] else 'down':4} {rate:>9} {rtt:>8} {link['driver']:7} "
+            f"{carried}{down}"
         )
 
 

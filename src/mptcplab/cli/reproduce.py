@@ -18,7 +18,8 @@ from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
 if TYPE_CHECKING:
     from mptcplab.report.sweep import Variant
     from mptcplab.results.run import Run
-    from mptcplab.scenario import Scenario
+    from mptcplab.scenario import Scenario, ScenarioError
+    from mptcplab.scenario.model import SweepPoint
 
 AS_REPORTED = "as reported"
 
@@ -81,17 +82,21 @@ def run(args: argparse.Namespace) -> int:
     """Run them; 0 where every run is valid, 1 where one is not."""
     from mptcplab.scenario import experiments, load
 
-    names = args.scenarios or [summary.name for summary in experiments()]
+    names = args.scenarios or [each.name for each in experiments() if each.figures]
     given = tuple(args.overrides)
     scenarios = {name: load(name, overrides=given, **_times(args)) for name in names}
     out = args.out or Path("runs") / time.strftime("reproduce-%Y%m%d-%H%M%S")
     planned = {name: _planned(args, name, scenario) for name, scenario in scenarios.items()}
-    total = sum(len(versions) for versions in planned.values()) * len(_testbeds(args))
+    total = sum(
+        len(variant.testbeds or _testbeds(args))
+        for versions in planned.values()
+        for variant, _ in versions
+    )
     results: dict[str, list[Variant]] = {}
     done = 0
     for name, versions in planned.items():
         for variant, version in versions:
-            for testbed in _testbeds(args):
+            for testbed in variant.testbeds or _testbeds(args):
                 done += 1
                 place = f"{version.name} {variant.label} on {testbed}, run {done} of {total}"
                 folder = out / testbed / version.name / _slug(variant.label)
@@ -129,11 +134,15 @@ def _planned(
     staged = [value for value in scenario.report.measured if value.stage is not None]
     planned = []
     for point in scenario.sweep.points:
-        if wanted is None or point.label in wanted:
+        unable = point.testbed and point.testbed not in _testbeds(args)
+        if point.label in wanted if wanted else not unable:
+            if unable:
+                raise _only_on(point, scenario)
             changes = (*args.overrides, *point.overrides)
             version = load(name, overrides=changes, **_times(args))
             measured = [*point.measured, *staged]
-            variant = Variant(point.label, as_plain(measured), point.figures)
+            testbeds = (point.testbed,) if point.testbed else ()
+            variant = Variant(point.label, as_plain(measured), point.figures, testbeds)
             planned.append((variant, version))
     alike = replace(scenario, overrides=())
     if not planned or (
@@ -143,6 +152,13 @@ def _planned(
         variant = Variant(AS_REPORTED, as_plain(report.measured), report.figures[:1])
         planned.insert(0, (variant, scenario))
     return planned
+
+
+def _only_on(point: SweepPoint, scenario: Scenario) -> ScenarioError:
+    from mptcplab.scenario import ScenarioError
+
+    problem = f'"{point.label}" runs on the {point.testbed} testbed alone'
+    return ScenarioError(scenario.source, "--point", problem, f"--on {point.testbed}")
 
 
 def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
@@ -262,7 +278,8 @@ def _table(summary: list[dict[str, Any]]) -> str:
     from mptcplab.cli.columns import columns
     from mptcplab.units import format_rate
 
-    testbeds = list(summary[0]["runs"][0]["testbeds"]) if summary else []
+    points = [point for entry in summary for point in entry["runs"]]
+    testbeds = list(dict.fromkeys(name for point in points for name in point["testbeds"]))
     rows = [["", "", "", *testbeds, "2012", "could carry"]]
     for entry in summary:
         rows.append([entry["experiment"], entry["title"], "", *[""] * (len(testbeds) + 2)])
@@ -270,13 +287,16 @@ def _table(summary: list[dict[str, Any]]) -> str:
             for index, row in enumerate(point["rows"]):
                 cells = []
                 for name in testbeds:
+                    if name not in row["measured_bps"]:
+                        cells.append("")
+                        continue
                     rate = row["measured_bps"][name]
                     valid = point["testbeds"][name]["valid"]
                     shown = "too short" if rate is None else format_rate(rate)
                     cells.append(shown if valid else f"{shown} (not valid)")
-                report = " or ".join(
-                    [*(format_rate(value) for value in row["report_bps"]), *row["findings"]]
-                )
+                report = " or ".join(format_rate(value) for value in row["report_bps"])
+                if row["findings"] and not report:
+                    report = "no value; below"
                 carry = "" if row["capacity_bps"] is None else format_rate(row["capacity_bps"])
                 label = point["label"] if not index else ""
                 rows.append(["", label, row["what"], *cells, report, carry])
@@ -284,6 +304,10 @@ def _table(summary: list[dict[str, Any]]) -> str:
         rows = [row[:-1] for row in rows]
     text = columns(rows, left=3, indent="")
     for entry in summary:
-        for finding in entry["findings"]:
-            text += f"\n{entry['experiment']} in 2012: {finding}"
+        found = entry["findings"] + [
+            f"{row['what'].removeprefix('goodput, ')}: {finding}"
+            for row in entry["runs"][0]["rows"]
+            for finding in row["findings"]
+        ]
+        text += "".join(f"\n{entry['experiment']} in 2012: {each}" for each in found)
     return text

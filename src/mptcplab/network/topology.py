@@ -129,8 +129,8 @@ class Link:
 
     ``forward`` is the direction a to b, ``backward`` b to a.  ``driver`` is "auto", "kernel" (tbf
     or htb), "netem" or "tap".  ``environment`` is the report's grouping: "lan", "wan", "man" or "".
-    ``up`` is the state at the start of a run.  ``spare`` links are left down where a lab is switched
-    to their environment.
+    ``up`` is the state at the start of a run.  ``spare`` links are left down where a lab is
+    switched to their environment.
     """
 
     name: str

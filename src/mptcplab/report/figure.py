@@ -12,8 +12,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from mptcplab.results.run import Run
 from mptcplab.report.verdict import findings_of, kind_of
+from mptcplab.results.run import Run
 from mptcplab.results.summary import stages
 from mptcplab.units import NANOSECONDS
 

@@ -30,6 +30,8 @@ class Variant:
     label: str
     measured: Sequence[Mapping[str, Any]] = ()
     figures: Sequence[int] = ()
+    testbeds: Sequence[str] = ()
+    """Where it can run, if not everywhere."""
     runs: dict[str, Run] = field(default_factory=dict)
 
 
@@ -51,15 +53,16 @@ class Row:
 def rows_of(variant: Variant) -> list[Row]:
     """Return what to say of a variant: its goodput, stages and flows, and all the report gives.
 
-    Where testbeds are compared, also what each link carried.
+    Where testbeds are compared, or the report found something, also what each link carried.
     """
     first = next(iter(variant.runs.values()))
     wanted: dict[tuple[str, int | None], list[int]] = {}
     capacities: dict[tuple[str, int | None], int] = {}
     staged = range(len(stages(first))) if first.scenario["timeline"] else ()
-    links = first.scenario["topology"]["links"] if len(variant.runs) > 1 else ()
+    links = [link["name"] for link in first.scenario["topology"]["links"]]
     for stage in staged or (None,):
-        for of in ("total", *(link["name"] for link in links)):
+        by_link = len(variant.runs) > 1 or (stage is not None and findings_of(first, stage))
+        for of in ("total", *(links if by_link else ())):
             wanted[of, stage] = []
     if len(first.scenario["flows"]) > 1:
         for flow in first.scenario["flows"]:

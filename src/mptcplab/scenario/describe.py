@@ -353,17 +353,8 @@ def notes(scenario: Scenario) -> Iterator[str]:
             )
         else:
             yield f"{need.flow}: buffers of {format_size(need.given_bytes)} suffice; {wanted}."
-    off = [host for host, tunables in scenario.tunables.items() if not tunables.enabled]
     for flow in scenario.flows:
-        ends = [host for host in (flow.source, flow.destination) if host in off]
-        if flow.protocol == "mptcp" and ends:
-            yield f"{flow.name} will be plain TCP: MPTCP is off on {' and '.join(ends)}."
-        versions = {scenario.tunables[host].version for host in (flow.source, flow.destination)}
-        if flow.protocol == "mptcp" and not ends and len(versions) > 1:
-            yield (
-                f"{flow.name} will be plain TCP: {flow.source} and {flow.destination} have "
-                "different versions of MPTCP."
-            )
+        yield from _plain(scenario, flow)
     cpus = sorted({host.cpu for host in scenario.topology.hosts} - {"none"})
     if cpus:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
@@ -387,4 +378,17 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield (
             'in simulation, or on hosts with stack = "ours", only, since upstream kernels have '
             f"none of it: {', '.join(simulated)}."
+        )
+
+
+def _plain(scenario: Scenario, flow: Flow) -> Iterator[str]:
+    """Yield why a flow that asks for MPTCP will be plain TCP."""
+    ends = (flow.source, flow.destination)
+    off = [host for host in ends if not scenario.tunables[host].enabled]
+    if flow.protocol == "mptcp" and off:
+        yield f"{flow.name} will be plain TCP: MPTCP is off on {' and '.join(off)}."
+    elif flow.protocol == "mptcp" and len({scenario.tunables[host].version for host in ends}) > 1:
+        yield (
+            f"{flow.name} will be plain TCP: {flow.source} and {flow.destination} have different "
+            "versions of MPTCP."
         )

@@ -162,7 +162,7 @@ class SweepPoint:
     """One variant of a scenario, which loading it with ``overrides`` added gives.
 
     ``x`` is its position on the sweep's axis; ``measured`` and ``figures`` are the report's values
-    and figures of this run.
+    and figures of this run; ``testbed`` is the one that can run it, "" where either can.
     """
 
     label: str
@@ -170,6 +170,7 @@ class SweepPoint:
     x: float
     measured: tuple[Measured, ...] = ()
     figures: tuple[int, ...] = ()
+    testbed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

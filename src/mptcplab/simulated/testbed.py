@@ -123,9 +123,7 @@ class Simulation:
             self._prepare(flow)
         self._all = [transfer for several in self._transfers.values() for transfer in several]
         self._sampler = Sampler(self._network, scenario, self._all, writer, observer)
-        self._timeline = Timeline(
-            self._network, scenario, self._sampler.sample, self._note_action
-        )
+        self._timeline = Timeline(self._network, scenario, self._sampler.sample, self._note_action)
         self._captures = Captures(self._network, scenario, writer.workspace)
 
     # Flows.

@@ -24,13 +24,15 @@ def test_a_run_is_told_stage_by_stage_with_all_that_the_report_gives(run: Run) -
             (),
             findings=("the other link stood idle (figure 14)",),
         ),
+        Row("one, stage 3 (6 to 10 s, after 1 s)", {"linux": 8e6}, ()),
+        Row("two, stage 3 (6 to 10 s, after 1 s)", {"linux": 8e6}, ()),
         Row("two, whole run", {"linux": 5.6e6}, (6_000_000,)),
     ]
 
 
 def test_what_links_could_carry_has_a_place_of_its_own(run: Run) -> None:
     measured = [{**value(20_000_000, stage=0), "kind": "capacity"}, value(1_000_000, stage=1)]
-    first, second, _ = rows_of(Variant("tiny", measured, runs={"linux": run}))
+    first, second, *_ = rows_of(Variant("tiny", measured, runs={"linux": run}))
     assert (first.report_bps, first.capacity_bps) == ((), 20_000_000)
     assert (second.report_bps, second.capacity_bps) == ((1_000_000,), None)
 
@@ -43,8 +45,8 @@ def test_testbeds_are_compared_link_by_link(run: Run) -> None:
 @pytest.mark.slow
 def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
     variants = [
-        Variant("small", [value(12_000_000)], (), {"linux": run, "simulated": run}),
-        Variant("ample", (), (), {"linux": run}),
+        Variant("small", [value(12_000_000)], runs={"linux": run, "simulated": run}),
+        Variant("ample", runs={"linux": run}),
     ]
     png, svg = draw_sweep("tiny", "buffer", variants, tmp_path / "sweep")
     assert png.read_bytes().startswith(b"\x89PNG")

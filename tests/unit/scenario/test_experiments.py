@@ -193,8 +193,16 @@ def test_buffers_are_what_iperf_doubles(name: str, megabytes: int) -> None:
     assert flow.write_bytes == 65536
 
 
+def test_appendix_f_ran_as_many_sessions_over_mptcp_as_over_tcp() -> None:
+    points = load("sessions").sweep.points
+    assert [point.label for point in points] == ["1", "2", "3", "9", "16", "21"]
+    most = load("sessions", overrides=points[-1].overrides)
+    assert [flow.connections for flow in most.flows] == [21, 21]
+    assert load("I").flows[1].links == most.flows[1].links
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", "CDEFGI")
+@pytest.mark.parametrize("name", ["B", *"CDEFGI", "sessions"])
 def test_sweeps(name: str) -> None:
     scenario = load(name)
     for point in scenario.sweep.points:
@@ -203,7 +211,9 @@ def test_sweeps(name: str) -> None:
 
 
 def test_the_list() -> None:
-    assert [item.name for item in experiments()] == list("ABCDEFGHI")
+    assert [item.name for item in experiments()] == [*"ABCDEFGHI", "SESSIONS"]
+    figures = {figure for item in experiments() for figure in item.figures}
+    assert figures == set(range(13, 33)), "each of the report's figures of results"
     assert all(item.question and item.title and item.section for item in experiments())
     assert load("a") == load("A")
 

@@ -31,8 +31,10 @@ def parse_speed(text: str | None) -> Fits:
     if text == "10":
         return lambda rate_bps: rate_bps is None or rate_bps >= _TEN_GIGABIT
     if text.replace(".", "", 1).isdigit():
-        raise UnitError(f'"{text}" is none of the script\'s speeds; expected 1, 10, or a rate with '
-                        'its unit such as 300Mb/s')
+        raise UnitError(
+            f'"{text}" is none of the script\'s speeds; expected 1, 10, or a rate with '
+            "its unit such as 300Mb/s"
+        )
     wanted_bps = parse_rate(text)
     return lambda rate_bps: rate_bps == wanted_bps
 
@@ -55,6 +57,4 @@ def switched(parts: Iterable[Part], environment: str, fits: Fits) -> dict[str, b
     """
     every = list(parts)
     up = {part["name"] for part in of_environment(every, environment, fits) if not part["spare"]}
-    return {
-        part["name"]: part["name"] in up for part in every if part["environment"] != MANAGEMENT
-    }
+    return {part["name"]: part["name"] in up for part in every if part["environment"] != MANAGEMENT}

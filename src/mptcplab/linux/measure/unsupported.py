@@ -62,8 +62,8 @@ def _problems(scenario: Scenario) -> Iterator[str]:
             )
         if tunables.enabled and tunables.version == 0:
             yield (
-                f"tunables.version: 0 on {name}: kernels speak version 1 (RFC 8684) alone; expected "
-                f'stack = "ours" for the hosts of version 0, {_INSTEAD}'
+                f"tunables.version: 0 on {name}: kernels speak version 1 (RFC 8684) alone; "
+                f'expected stack = "ours" for the hosts of version 0, {_INSTEAD}'
             )
         if ":" in tunables.path_manager:
             yield (

@@ -102,6 +102,7 @@ def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -
                 float(index) if row["x"] is None else row["x"],
                 _measured(row["measured"], path, scenario, problems),
                 row["figures"],
+                row["on"],
             )
         )
     labels = [point.label for point in points]

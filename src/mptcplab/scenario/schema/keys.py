@@ -76,6 +76,7 @@ TUNABLES = Section(
                 "redundant",
                 "blest",
                 "ecf",
+                "own-windows",
                 classes=True,
             ),
             "Which subflow carries the next data. \"default\" is each stack's own: the kernel's "
@@ -84,7 +85,8 @@ TUNABLES = Section(
             'of NSDI 2012 for small receive buffers; "lowest-rtt-m1" has the first alone, '
             '"lowest-rtt-plain" neither. "2012" is the latter, with round trips shorter than a '
             "tick of 4 ms counted as a tick, as Linux 3.2 measured them; it has an effect in "
-            "simulation alone.",
+            'simulation alone. "own-windows" has a fault that the sender of experiment B may have '
+            "had in 2012: it holds each subflow to a window of its own once a link has returned.",
             "default",
         ),
         "receive_buffer_max": Key(
@@ -533,6 +535,12 @@ POINT = Section(
             value_kinds.FIGURES, "The report's figures of this run over time.", (), "none"
         ),
         "measured": Key(Rows(MEASURED), "Values that the report measured in this run."),
+        "on": Key(
+            value_kinds.choice("", "simulated", "linux"),
+            "The one testbed that can run it; `reproduce` leaves it out on the other.",
+            "",
+            "either",
+        ),
     },
 )
 

@@ -28,7 +28,11 @@ def test_what_is_of_our_stack_alone_is_refused(override: str, said: str) -> None
 
 @pytest.mark.parametrize(
     "override",
-    ["flows.*.congestion=lia", "hosts.bliksem.tunables.version=0", "hosts.bliksem.tunables.scheduler=redundant"],
+    [
+        "flows.*.congestion=lia",
+        "hosts.bliksem.tunables.version=0",
+        "hosts.bliksem.tunables.scheduler=redundant",
+    ],
 )
 def test_what_is_of_our_stack_alone_is_for_hosts_that_run_it(override: str) -> None:
     check_supported(load("A", overrides=("hosts.bliksem.stack=ours", override)))
