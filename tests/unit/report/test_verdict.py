@@ -1,5 +1,7 @@
 """Expectations against a run whose numbers are known."""
 
+from tests.times import SECOND
+
 from mptcplab.cli.render import describe
 from mptcplab.report.verdict import checks, comparisons
 from mptcplab.results.run import Run
@@ -18,6 +20,22 @@ def test_a_stage_that_has_not_settled_misses(run: Run) -> None:
     assert check.outcome == "missed"
     assert check.measured_bps == 14e6
     assert "stage 3 (6 to 10 s): 14 Mb/s (-12.5%)" in check.text
+
+
+def test_of_several_settling_times_the_longest_that_leaves_enough_counts(run: Run) -> None:
+    """A run too short for one expectation is judged by another, and set beside the report so."""
+    whole = run.scenario["expectations"][3]
+    run.scenario["expectations"] = [{**whole, "settle_ns": s * SECOND} for s in (20, 1, 5)]
+    run.scenario["report"]["measured"] = [
+        {**run.scenario["report"]["measured"][0], "stage": None},
+    ]
+    (item,) = comparisons(run)
+    assert "after 5 s" in item.what
+    assert [check.outcome for check in checks(run)] == ["too short", "missed", "missed"]
+    run.metadata["measured_ns"] = 4 * SECOND
+    (item,) = comparisons(run)
+    assert "after 1 s" in item.what
+    assert item.measured_bps == 16e6
 
 
 def test_what_was_cut_short_is_not_measured(run: Run) -> None:

@@ -193,6 +193,16 @@ def test_buffers_are_what_iperf_doubles(name: str, megabytes: int) -> None:
     assert flow.write_bytes == 65536
 
 
+def test_h_has_the_chicago_link_and_is_judged_from_the_first_second_on() -> None:
+    scenario = load("H", duration_ns=2_000_000_000)
+    assert scenario.expectations[0].settle_ns == 1_000_000_000
+    _, chicago = scenario.sweep.points
+    variant = load("H", overrides=chicago.overrides)
+    assert {link.name for link in variant.topology.links} == {"link6", "link2"}
+    assert not chicago.measured, "the report did not test it"
+    assert min(each.settle_ns for each in variant.expectations) == 1_000_000_000
+
+
 def test_appendix_f_ran_as_many_sessions_over_mptcp_as_over_tcp() -> None:
     points = load("sessions").sweep.points
     assert [point.label for point in points] == ["1", "2", "3", "9", "16", "21"]
