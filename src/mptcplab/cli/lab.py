@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mptcplab.linux.standing_lab import Entry
+    from mptcplab.scenario import Scenario
 
 ENVIRONMENTS = ("lan", "wan", "all")
 
@@ -36,6 +37,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help='a topology or scenario file, or a built-in name ("report", or "A" to "I")',
     )
     up.add_argument("--name", metavar="NAME", help="name of the testbed (default: the topology's)")
+    up.add_argument(
+        "--raise-host-limits",
+        nargs="?",
+        const="",
+        metavar="SIZE",
+        help="while it runs, let programs ask for socket buffers of SIZE (iperf -w; default: those "
+        "of the scenario's flows), by this machine's net.core.rmem_max and wmem_max",
+    )
     up.set_defaults(run=_up)
 
     show = actions.add_parser("list", help="list the testbeds that are running")
@@ -108,6 +117,7 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 def _up(args: argparse.Namespace) -> int:
     from mptcplab.linux import standing_lab
+    from mptcplab.linux.lab.host_limits import limit_bytes, put_back_left_over
     from mptcplab.linux.lab.lab import open_lab, open_scenario
     from mptcplab.linux.measure.unsupported import check_standing
     from mptcplab.scenario import is_topology, load, load_topology
@@ -115,6 +125,8 @@ def _up(args: argparse.Namespace) -> int:
     scenario = None if is_topology(args.topology) else load(args.topology)
     topology = scenario.topology if scenario else load_topology(args.topology)
     check_standing(topology)
+    put_back_left_over(standing_lab.registry())
+    asked = _raise_limits(args, scenario)
     name = args.name or (scenario.name if scenario else topology.name)
     notes: list[str] = []
 
@@ -122,12 +134,38 @@ def _up(args: argparse.Namespace) -> int:
         return open_scenario(scenario) if scenario else open_lab(topology)
 
     standing_lab.start(name, topology, make, notes.extend)
+    limit = limit_bytes()
+    if limit is not None and limit < asked:
+        notes.append(
+            f"programs may ask for buffers of {limit} bytes at most (iperf -w), "
+            f"{'the scenario has' if scenario else 'the report had'} {asked}: "
+            "net.core.rmem_max and wmem_max are the machine's; --raise-host-limits raises them "
+            "while the testbed runs"
+        )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     entry = standing_lab.find(name)
     print(f"{name} is up: {', '.join(entry.hosts)}")
     print(f"next: mptcplab lab exec {entry.hosts[0]} -- sh   and: mptcplab lab down {name}")
     return 0
+
+
+def _raise_limits(args: argparse.Namespace, scenario: Scenario | None) -> int:
+    """Raise the machine's limits where that is asked for; return what programs may want."""
+    from mptcplab.cli.doctor import REPORT_BUFFER_BYTES
+    from mptcplab.linux import standing_lab
+    from mptcplab.linux.lab.host_limits import asked_bytes, raise_limits
+    from mptcplab.units import UnitError, parse_size
+
+    asked = asked_bytes(scenario) if scenario else REPORT_BUFFER_BYTES
+    if args.raise_host_limits is None:
+        return asked
+    try:
+        size = parse_size(args.raise_host_limits) if args.raise_host_limits else asked
+    except UnitError as error:
+        raise standing_lab.LabError(f"--raise-host-limits: {error}") from error
+    raise_limits(size, standing_lab.registry())
+    return size
 
 
 def _list(_args: argparse.Namespace) -> int:

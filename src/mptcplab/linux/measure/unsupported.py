@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from mptcplab.linux.lab.host_limits import limit_bytes
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.topology import Topology
-from mptcplab.scenario.model import KERNEL_SCHEDULERS, Scenario, Tunables
+from mptcplab.scenario.model import KERNEL_SCHEDULERS, Flow, Scenario, Tunables
 from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.plugin import is_reference
@@ -76,6 +77,8 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'flows.{flow.name}.application: "{flow.application}" does not run on our own '
                 'stack; expected "bulk", or stack = "kernel" for its hosts'
             )
+        if flow.application == "iperf3":
+            yield from _buffer_problems(flow)
         client, server = client_and_server(flow)
         ports = scenario.tunables.get(client, Tunables()).ndiffports
         if ports > 1 and server in ours and client not in ours:
@@ -96,6 +99,18 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is of mptcplab\'s own stack '
                 f'alone; expected a congestion control of kernels, such as "cubic", {_INSTEAD}'
             )
+
+
+def _buffer_problems(flow: Flow) -> Iterator[str]:
+    """Yield why iperf3 cannot have a flow's buffers: it asks for half of what the kernel gives."""
+    asked = max(flow.send_buffer_bytes or 0, flow.receive_buffer_bytes or 0) // 2
+    limit = limit_bytes()
+    if limit is not None and limit < asked:
+        yield (
+            f"flows.{flow.name}.buffer: iperf3 would ask for {asked} bytes, and this machine's "
+            f"net.core.rmem_max and wmem_max allow {limit}; expected --raise-host-limits (root), "
+            'those sysctls raised, a smaller buffer, or application = "bulk"'
+        )
 
 
 def _available_schedulers() -> list[str]:
