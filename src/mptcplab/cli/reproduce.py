@@ -142,7 +142,9 @@ def _planned(
             version = load(name, overrides=changes, **_times(args))
             measured = [*point.measured, *staged]
             testbeds = (point.testbed,) if point.testbed else ()
-            variant = Variant(point.label, as_plain(measured), point.figures, testbeds)
+            variant = Variant(
+                point.label, as_plain(measured), point.figures, testbeds, point.inspected
+            )
             planned.append((variant, version))
     alike = replace(scenario, overrides=())
     if not planned or (
@@ -219,9 +221,31 @@ def _draw(out: Path, scenario: Scenario, variants: list[Variant]) -> None:
         stem = _figure_name(variant.figures) or f"{scenario.name}-{_slug(variant.label)}"
         label = "" if variant.label == AS_REPORTED else f", {variant.label}"
         draw_side_by_side(f"{title}{label}", variant.runs, variant.measured, folder / stem)
+        _draw_captures(variant, folder)
     if len(variants) > 1:
         stem = _figure_name(scenario.sweep.figures) or f"{scenario.name}-sweep"
         draw_sweep(title, scenario.sweep.axis, variants, folder / stem)
+
+
+def _draw_captures(variant: Variant, folder: Path) -> None:
+    """Draw what the report read from captures, a figure for each testbed."""
+    if not variant.inspected:
+        return
+    from tempfile import TemporaryDirectory
+
+    from mptcplab.trace.output.figures import draw
+    from mptcplab.trace.testbed_run import run_captures
+    from mptcplab.trace.trace import open_trace
+
+    for testbed, finished in variant.runs.items():
+        captures, *_ = run_captures(finished.folder).values()
+        trace = open_trace(captures, None)
+        with TemporaryDirectory() as scratch:
+            drawn = draw(trace, trace.connections[0], Path(scratch)) if trace.connections else []
+            for name, number in variant.inspected:
+                for path in drawn:
+                    if path.stem.endswith(f"-{name}"):
+                        shutil.copy(path, folder / f"figure-{number}-{testbed}{path.suffix}")
 
 
 def _figure_name(numbers: Sequence[int]) -> str:

@@ -32,6 +32,8 @@ class Variant:
     figures: Sequence[int] = ()
     testbeds: Sequence[str] = ()
     """Where it can run, if not everywhere."""
+    inspected: Sequence[tuple[str, int]] = ()
+    """Figures of its captures, by the name that ``inspect`` has for them, with the report's."""
     runs: dict[str, Run] = field(default_factory=dict)
 
 

@@ -162,7 +162,8 @@ class SweepPoint:
     """One variant of a scenario, which loading it with ``overrides`` added gives.
 
     ``x`` is its position on the sweep's axis; ``measured`` and ``figures`` are the report's values
-    and figures of this run; ``testbed`` is the one that can run it, "" where either can.
+    and figures of this run; ``testbed`` is the one that can run it, "" where either can;
+    ``inspected`` pairs figures that follow from its captures ("windows") with the report's.
     """
 
     label: str
@@ -171,6 +172,7 @@ class SweepPoint:
     measured: tuple[Measured, ...] = ()
     figures: tuple[int, ...] = ()
     testbed: str = ""
+    inspected: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

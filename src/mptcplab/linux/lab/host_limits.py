@@ -117,7 +117,9 @@ def _settle(folder: Path) -> None:
     kept = list(_kept(folder))
     state = folder / _STATE
     current = {name: _read(name) for name in NAMES}
-    stored = json.loads(state.read_text()) if state.exists() else {"before": current, "set": current}
+    stored = (
+        json.loads(state.read_text()) if state.exists() else {"before": current, "set": current}
+    )
     before = {
         name: stored["before"][name] if current[name] == stored["set"][name] else current[name]
         for name in NAMES

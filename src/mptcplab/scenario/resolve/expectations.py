@@ -103,6 +103,7 @@ def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -
                 _measured(row["measured"], path, scenario, problems),
                 row["figures"],
                 row["on"],
+                tuple(row["inspect"].items()),
             )
         )
     labels = [point.label for point in points]

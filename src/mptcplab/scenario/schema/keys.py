@@ -535,6 +535,11 @@ POINT = Section(
             value_kinds.FIGURES, "The report's figures of this run over time.", (), "none"
         ),
         "measured": Key(Rows(MEASURED), "Values that the report measured in this run."),
+        "inspect": Key(
+            Settings(value_kinds.integer(1, 99), "throughput|windows|dsn|rtt"),
+            "The report's figures that follow from the captures of this run, by the name that "
+            "`inspect --figures` has for them: `inspect = { windows = 32 }`.",
+        ),
         "on": Key(
             value_kinds.choice("", "simulated", "linux"),
             "The one testbed that can run it; `reproduce` leaves it out on the other.",
