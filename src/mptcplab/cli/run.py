@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--raise-host-limits",
         action="store_true",
-        help="on Linux: while it runs, let programs such as iperf3 have the buffers of their flows, "
+        help="on Linux: while it runs, let programs such as iperf3 have the buffers of their flows "
         "by this machine's net.core.rmem_max and wmem_max (root)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, new or empty")

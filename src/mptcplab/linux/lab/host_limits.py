@@ -97,10 +97,11 @@ def _keep(folder: Path, entry: Path, held: int, reading: int) -> NoReturn:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in (held, reading):
+    opened = [int(link.name) for link in Path("/proc/self/fd").iterdir()]
+    for descriptor in opened:
+        if descriptor > 2 and descriptor not in (held, reading):
             with contextlib.suppress(OSError):
-                os.close(int(name))
+                os.close(descriptor)
     os.read(reading, 1)
     with _locked(folder), contextlib.suppress(OSError):
         entry.unlink()
