@@ -105,7 +105,7 @@ class Measurement:
             if stage >= len(self._stages):
                 return False
             start_ns, end_ns = self._stages[stage]
-        return end_ns - start_ns - settle_ns >= _ENOUGH_INTERVALS * self._interval_ns
+        return bool(end_ns - start_ns - settle_ns >= _ENOUGH_INTERVALS * self._interval_ns)
 
     def rate_bps(
         self, of: str, stage: int | None, settle_ns: int | None = None

@@ -64,7 +64,7 @@ class _Log:
             (_key(row), row["subflow"]): f"{row['local']} to {row['remote']}"
             for row in tables["subflows"]
         }
-        self._due = {action["at_ns"] for action in scenario["timeline"]}
+        self._due = {int(action["at_ns"]) for action in scenario["timeline"]}
         self._labels: dict[tuple[str, str], list[str]] = {}
         for action in scenario["timeline"]:
             place = action["target"], action["verb"]
@@ -130,7 +130,8 @@ class _Log:
         """Return the stage at an event's time."""
         if row["flow"] is not None and _key(row) in self._closing:
             return 2 + len(self._due)
-        passed = sum(at_ns <= row["time_ns"] for at_ns in self._due)
+        now_ns = int(row["time_ns"])
+        passed = sum(at_ns <= now_ns for at_ns in self._due)
         return (1 if self._began else 0) + passed
 
     def _where(self, row: Row, key: _Key) -> str:
