@@ -39,6 +39,9 @@ EXAMPLES: Final = {
         "mptcplab lab list",
         "mptcplab lab exec bliksem -- ip -brief address",
         "mptcplab lab links wan --down",
+        "mptcplab lab links all --speed 1",
+        "mptcplab lab links lan --speed 10 --host bliksem",
+        "mptcplab lab links link4 bliksem:eth8 --up",
         "mptcplab lab down report",
     ],
     "doctor": ["mptcplab doctor"],
@@ -102,7 +105,6 @@ SAID: Final = {
     "after": "at its end",
     "HOST": "A host of the testbed.",
     "-- COMMAND": "The program to run there, and its arguments.",
-    "{lan,wan,all}": "The links of this environment.",
     "NAME": "The testbed; may be left out where only one stands.",
 }
 

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from mptcplab.cli.main import main
 from mptcplab.linux.lab.lab import Lab, open_lab
 from mptcplab.linux.lab.supervisor import SupervisorDiedError, run_supervised
-from mptcplab.linux.standing_lab import LabError, execute, find, labs, start, take_down
+from mptcplab.linux.standing_lab import LabError, ask, execute, find, labs, start, take_down
 from mptcplab.network.topology import Topology
+from mptcplab.scenario import load_topology
 
 pytestmark = pytest.mark.kernel
 
@@ -212,6 +214,72 @@ def test_a_standing_lab_is_listed_entered_and_taken_down(
     take_down(find("play"))
     assert labs() == []
     assert list(own_registry.iterdir()) == []
+
+
+def test_links_nics_and_hosts_of_a_standing_lab_go_up_and_down_by_name(
+    own_registry: Path, report_topology: Topology, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start("play", report_topology, lambda: open_lab(report_topology), lambda notes: None)
+
+    def links(*argv: str) -> dict[str, str]:
+        """Call ``lab links`` and return the state of each link, and what is set down at it."""
+        assert main(["lab", "links", *argv]) == 0
+        rows = capsys.readouterr().out.splitlines()[1:]
+        states = {}
+        for row in rows:
+            state = "up" if " up " in row else "down"
+            states[row.split()[0]] = state + row[row.index("  (") + 1 :] if "(" in row else state
+        return states
+
+    assert links("link1", "--down")["link1"] == "down"
+    assert links("link1", "--up")["link1"] == "up"
+    assert links("bliksem:eth8.520", "--down")["link5"] == "down (bliksem:eth8.520 set down)"
+    assert links("bliksem:eth8.520", "--up")["link5"] == "up"
+    states = links("bliksem:eth8", "--down")
+    assert [name for name, state in states.items() if state != "up"] == ["link1", "link5", "link7"]
+    assert links("donder", "--down")["link6"] == "up (donder:eth1.523 set down)", "at the switch"
+    states = links("wan", "--speed", "1")
+    assert [name for name, state in states.items() if state == "up"] == ["link7", "link8"]
+    states = links("lan", "--host", "bliksem", "--speed", "10")
+    assert states["link7"] == "down (bliksem:eth8.516 set down)"
+    assert main(["lab", "links", "nosuch", "--up"]) == 2
+    assert "has no nosuch; expected one of link1" in capsys.readouterr().err
+    assert main(["lab", "links", "link1"]) == 2
+    assert "--up or --down" in capsys.readouterr().err
+
+
+def test_vlans_follow_their_nic_and_routes_return_whoever_sets_them(
+    own_registry: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    topology = load_topology("report")  # whose NICs are interfaces: their rate is shared
+    start("play", topology, lambda: open_lab(topology), lambda notes: None)
+
+    def on_bliksem(*argv: str) -> str:
+        child = os.fork()
+        if child == 0:  # entering a PID namespace is for good
+            os._exit(execute(find(None), "bliksem", list(argv)))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return capfd.readouterr().out
+
+    def vlans_up() -> list[str]:
+        (answer, _) = ask(find(None), {"do": "links"})
+        return sorted(
+            each["name"].partition(":")[2]
+            for each in answer["interfaces"]
+            if each["host"] == "bliksem" and each["nic"] == "eth8" and each["up"]
+        )
+
+    routes = on_bliksem("ip", "route", "show", "table", "all")
+    on_bliksem("ip", "link", "set", "eth8", "down")
+    assert vlans_up() == []
+    on_bliksem("ip", "link", "set", "eth8", "up")
+    assert vlans_up() == ["eth8.1001", "eth8.516", "eth8.520"]
+    on_bliksem("ip", "link", "set", "eth8.520", "down")
+    assert vlans_up() == ["eth8.1001", "eth8.516"]
+    on_bliksem("ip", "link", "set", "eth8.520", "up")
+    assert vlans_up() == ["eth8.1001", "eth8.516", "eth8.520"]
+    again = on_bliksem("ip", "route", "show", "table", "all")
+    assert sorted(again.splitlines()) == sorted(routes.splitlines())
 
 
 def test_the_entry_of_a_dead_lab_is_removed(own_registry: Path) -> None:

@@ -92,6 +92,32 @@ def test_what_is_finished_is_not_run_again(scenario: Path, tmp_path: Path) -> No
     assert reproduce(out, *words[:-1], "2s") == 2, "the folder holds a run with other settings"
 
 
+@pytest.mark.slow
+def test_what_the_report_read_from_captures_is_drawn_from_captures(
+    scenario: Path, tmp_path: Path
+) -> None:
+    changed = '["flows.main.buffer=20kB", \'captures=["alice:eth0"]\']\ninspect = { windows = 32 }'
+    scenario.write_text(SCENARIO.replace('["flows.main.buffer=20kB"]', changed))
+    out = tmp_path / "out"
+    words = [str(scenario), "--duration", "1s", "--point", "1 link, small buffer"]
+    assert reproduce(out, *words) == 0
+    drawn = {path.name for path in (out / "figures").iterdir()}
+    assert drawn >= {"figure-32-simulated.png", "figure-32-simulated.svg"}
+
+
+def test_a_point_of_one_testbed_is_left_out_on_the_other(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario.write_text(SCENARIO.replace('["flows.main.buffer=20kB"]', '[]\non = "linux"'))
+    words = [str(scenario), "--duration", "1s", "--json"]
+    assert reproduce(tmp_path / "out", *words) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    labels = [point["label"] for point in entry["runs"]]
+    assert "1 link, small buffer" not in labels
+    assert reproduce(tmp_path / "out", *words, "--point", "1 link, small buffer") == 2
+    assert "runs on the linux testbed alone" in capsys.readouterr().err
+
+
 def test_a_point_that_is_not_there(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

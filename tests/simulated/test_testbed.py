@@ -60,6 +60,61 @@ def test_both_links_are_filled_and_every_byte_arrives(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("scheduler", "used"), [("2012", True), ("own-windows", False)])
+def test_windows_of_subflows_leave_the_old_link_idle_as_in_2012(
+    tmp_path: Path, scheduler: str, used: bool
+) -> None:
+    """Figure 14: after the return of the first link, only that one carries traffic."""
+    scenario = load("B", duration_ns=4 * SECOND, overrides=(f"tunables.scheduler={scheduler}",))
+    finished = Run(run(scenario, tmp_path / "run", Silent()))
+    start_ns, end_ns = scenario.stages()[3]
+    rates = Rates(finished).links_bps((start_ns + end_ns) // 2, end_ns)
+    assert rates["link6"] > 0.9e9
+    assert (rates["link5"] > 0.5e9) == used
+    assert used or rates["link5"] < 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [0, 1])
+def test_either_version_of_the_protocol_is_spoken(tmp_path: Path, version: int) -> None:
+    """Version 0 (RFC 6824) has a key in MP_CAPABLE's SYN, version 1 (RFC 8684) has none."""
+    finished = simulate(
+        tmp_path,
+        TWO_LINKS,
+        "duration=2s",
+        f"tunables.version={version}",
+        'captures=["bob:eth0"]',
+        "snaplen=128",
+    )
+    assert finished.metadata["valid"], finished.metadata["invalid_reasons"]
+    assert max(row["subflows"] for row in finished.rows("connections")) == 2
+    (capture,) = finished.folder.glob("*.pcapng")
+    data = capture.read_bytes()
+    # subtype 0 and the version share a byte; the SYN of version 0 carries the sender's key
+    assert (b"\x1e\x0c\x00" if version == 0 else b"\x1e\x04\x01") in data
+
+
+@pytest.mark.slow
+def test_no_sample_straddles_an_action(tmp_path: Path) -> None:
+    """A stage's rate is what was measured in it, wherever the samples of intervals fall."""
+    text = TWO_LINKS.replace('"8s"', '"5s"') + '[[timeline]]\nat = "2.7s"\ndown = "one"\n'
+    finished = simulate(tmp_path, text)
+    for table in ("flows", "links"):
+        rows = finished.rows(table)
+        at_ns = {row["time_ns"] for row in rows}
+        assert at_ns == {1 * SECOND, 2 * SECOND, 27 * SECOND // 10} | {
+            n * SECOND for n in (3, 4, 5)
+        }
+        assert {row["interval_ns"] for row in rows if row["time_ns"] == 3 * SECOND} == {
+            3 * SECOND // 10
+        }
+    ahead = [row for row in finished.rows("links") if row["time_ns"] == 27 * SECOND // 10]
+    assert all(row["up"] for row in ahead), "the sample is of the stage that ends"
+    _, after = summarise(finished)["stages"]
+    assert after["links"]["one"] == 0
+
+
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
     lossy = ("links.*.loss=0.1%", "duration=3s")
     first, second = (simulate(tmp_path, TWO_LINKS, *lossy) for _ in range(2))

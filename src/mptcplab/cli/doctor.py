@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mptcplab.linux.kernel.capabilities import Capabilities
 
 _MACHINE_CANNOT = 3
+REPORT_BUFFER_BYTES = 115_343_360
+"""net.core.rmem_max and wmem_max on the report's hosts (section 3.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,11 @@ def examine() -> tuple[list[Finding], str]:
 
     from mptcplab.linux.errors import MachineCannotError
     from mptcplab.linux.kernel.capabilities import probe
+    from mptcplab.linux.lab.host_limits import limit_bytes, put_back_left_over
     from mptcplab.linux.lab.supervisor import run_supervised
+    from mptcplab.linux.standing_lab import registry
 
+    put_back_left_over(registry())
     try:
         found: Capabilities = run_supervised(lambda _: probe())
     except MachineCannotError as error:
@@ -79,6 +84,7 @@ def examine() -> tuple[list[Finding], str]:
     return [
         Finding("namespaces", True, True),
         *_kernel_findings(found),
+        _program_buffers(limit_bytes()),
         *_programs(),
     ], found.kernel
 
@@ -154,13 +160,26 @@ def _kernel_findings(found: Capabilities) -> list[Finding]:
             "root (CAP_SYS_NICE), and cpu.rt_runtime_us where a control group rations it",
         ),
         _finding(
-            "socket buffers of any size",
+            "flows' socket buffers of any size",
             found.buffer_max_bytes is None,
             False,
             f"a flow's buffer may have {(found.buffer_max_bytes or 0) / 1e6:.1f} MB at most",
             "root, or sysctl net.core.wmem_max and net.core.rmem_max of half the size wanted",
         ),
     ]
+
+
+def _program_buffers(limit: int | None) -> Finding:
+    """Return whether programs on hosts may have buffers as large as the report's."""
+    known = "an unknown size" if limit is None else f"{limit} bytes"
+    return _finding(
+        "programs' socket buffers (iperf -w) as the report's, of 115 MB",
+        limit is not None and limit >= REPORT_BUFFER_BYTES,
+        False,
+        f"programs in a lab, and iperf3 in a run, may ask for {known} at most",
+        "`lab up` or `run` with --raise-host-limits (root), or sysctl net.core.rmem_max and "
+        "net.core.wmem_max: they are the machine's, not a host's",
+    )
 
 
 def _programs() -> list[Finding]:

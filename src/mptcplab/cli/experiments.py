@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
                 "title": experiment.title,
                 "question": experiment.question,
                 "section": experiment.section,
+                "figures": list(experiment.figures),
                 "file": str(experiment.path),
             }
             for experiment in listed
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     for experiment in listed:
-        print(f"{experiment.name}  {experiment.title} (section {experiment.section})")
+        where = experiment.section
+        where = f"section {where}" if where[:1].isdigit() else where
+        print(f"{experiment.name}  {experiment.title} ({where})")
         print(f"   {experiment.question}")
     return 0

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace, test: Test | None) -> int:
+    from mptcplab.results.debug_log import FILE as DEBUG_LOG
     from mptcplab.trace import testbed_run, two_captures
     from mptcplab.trace.files.batch import CaptureError
     from mptcplab.trace.output.explain import explain_ends, joined_lines
@@ -100,7 +101,9 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
             _print_all(["", "Between the two captures", *between])
         if folder is not None:
             joined = joined_lines(trace, testbed_run.run_events(folder, trace))
-            _print_all(["", "The capture and the run's own record", *joined])
+            log = folder / DEBUG_LOG
+            also = [f"(in the kernel's debug words of 2012: {log})"] if log.exists() else []
+            _print_all(["", "The capture and the run's own record", *also, *joined])
     return 0
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 from mptcplab.cli.columns import columns
-from mptcplab.report.verdict import checks, comparisons
+from mptcplab.report.verdict import Comparison, checks, comparisons
+from mptcplab.results.debug_log import FILE as DEBUG_LOG
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
 from mptcplab.units import format_rate, format_size
@@ -23,6 +25,13 @@ def describe(run: Run) -> str:
         parts.append("Stages\n" + columns(_stage_rows(run, summary)))
     parts.extend(part for part in (_comparison(run), _verdict(run), _notes(run)) if part)
     return "\n\n".join(parts)
+
+
+def print_debug_log(run: Run) -> None:
+    """Say where the debug log of a run is, where it has one."""
+    path = run.folder / DEBUG_LOG
+    if path.exists():
+        print(f"Log     {path}")
 
 
 def _heading(run: Run, summary: dict[str, Any]) -> str:
@@ -100,11 +109,39 @@ def _stage_rows(run: Run, summary: dict[str, Any]) -> list[list[str]]:
 
 
 def _comparison(run: Run) -> str:
-    rows = [["", "this run", "2012", "where"]]
-    for row in comparisons(run):
+    values = comparisons(run)
+    parts = [
+        _beside(
+            "Beside the 2012 report", "2012", [row for row in values if row.kind != "capacity"]
+        ),
+        _beside(
+            "Beside what the links could carry, by the 2012 report; it measured none of these",
+            "could carry",
+            [row for row in values if row.kind == "capacity"],
+        ),
+    ]
+    findings = run.scenario["report"].get("findings", ())
+    if findings:
+        lines = ["What happened in 2012"]
+        for finding in findings:
+            when = "" if finding["stage"] is None else f"stage {finding['stage'] + 1}: "
+            lines += wrap(
+                f"{when}{finding['text']} ({finding['source']})",
+                98,
+                initial_indent="  ",
+                subsequent_indent="    ",
+            )
+        parts.append("\n".join(lines))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _beside(title: str, column: str, values: list[Comparison]) -> str:
+    rows = [["", "this run", column, "where"]]
+    for row in values:
         measured = "too short" if row.measured_bps is None else format_rate(row.measured_bps)
-        rows.append([row.what, measured, format_rate(row.report_bps), row.source])
-    return "Beside the 2012 report\n" + columns(rows) if len(rows) > 1 else ""
+        where = f"{row.source}; {row.note}" if row.note else row.source
+        rows.append([row.what, measured, format_rate(row.report_bps), where])
+    return f"{title}\n{columns(rows)}" if values else ""
 
 
 def _verdict(run: Run) -> str:

@@ -18,7 +18,8 @@ from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
 if TYPE_CHECKING:
     from mptcplab.report.sweep import Variant
     from mptcplab.results.run import Run
-    from mptcplab.scenario import Scenario
+    from mptcplab.scenario import Scenario, ScenarioError
+    from mptcplab.scenario.model import SweepPoint
 
 AS_REPORTED = "as reported"
 
@@ -81,17 +82,21 @@ def run(args: argparse.Namespace) -> int:
     """Run them; 0 where every run is valid, 1 where one is not."""
     from mptcplab.scenario import experiments, load
 
-    names = args.scenarios or [summary.name for summary in experiments()]
+    names = args.scenarios or [each.name for each in experiments() if each.figures]
     given = tuple(args.overrides)
     scenarios = {name: load(name, overrides=given, **_times(args)) for name in names}
     out = args.out or Path("runs") / time.strftime("reproduce-%Y%m%d-%H%M%S")
     planned = {name: _planned(args, name, scenario) for name, scenario in scenarios.items()}
-    total = sum(len(versions) for versions in planned.values()) * len(_testbeds(args))
+    total = sum(
+        len(variant.testbeds or _testbeds(args))
+        for versions in planned.values()
+        for variant, _ in versions
+    )
     results: dict[str, list[Variant]] = {}
     done = 0
     for name, versions in planned.items():
         for variant, version in versions:
-            for testbed in _testbeds(args):
+            for testbed in variant.testbeds or _testbeds(args):
                 done += 1
                 place = f"{version.name} {variant.label} on {testbed}, run {done} of {total}"
                 folder = out / testbed / version.name / _slug(variant.label)
@@ -129,11 +134,17 @@ def _planned(
     staged = [value for value in scenario.report.measured if value.stage is not None]
     planned = []
     for point in scenario.sweep.points:
-        if wanted is None or point.label in wanted:
+        unable = point.testbed and point.testbed not in _testbeds(args)
+        if point.label in wanted if wanted else not unable:
+            if unable:
+                raise _only_on(point, scenario)
             changes = (*args.overrides, *point.overrides)
             version = load(name, overrides=changes, **_times(args))
             measured = [*point.measured, *staged]
-            variant = Variant(point.label, as_plain(measured), point.figures)
+            testbeds = (point.testbed,) if point.testbed else ()
+            variant = Variant(
+                point.label, as_plain(measured), point.figures, testbeds, point.inspected
+            )
             planned.append((variant, version))
     alike = replace(scenario, overrides=())
     if not planned or (
@@ -143,6 +154,13 @@ def _planned(
         variant = Variant(AS_REPORTED, as_plain(report.measured), report.figures[:1])
         planned.insert(0, (variant, scenario))
     return planned
+
+
+def _only_on(point: SweepPoint, scenario: Scenario) -> ScenarioError:
+    from mptcplab.scenario import ScenarioError
+
+    problem = f'"{point.label}" runs on the {point.testbed} testbed alone'
+    return ScenarioError(scenario.source, "--point", problem, f"--on {point.testbed}")
 
 
 def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
@@ -203,9 +221,31 @@ def _draw(out: Path, scenario: Scenario, variants: list[Variant]) -> None:
         stem = _figure_name(variant.figures) or f"{scenario.name}-{_slug(variant.label)}"
         label = "" if variant.label == AS_REPORTED else f", {variant.label}"
         draw_side_by_side(f"{title}{label}", variant.runs, variant.measured, folder / stem)
+        _draw_captures(variant, folder)
     if len(variants) > 1:
         stem = _figure_name(scenario.sweep.figures) or f"{scenario.name}-sweep"
         draw_sweep(title, scenario.sweep.axis, variants, folder / stem)
+
+
+def _draw_captures(variant: Variant, folder: Path) -> None:
+    """Draw what the report read from captures, a figure for each testbed."""
+    if not variant.inspected:
+        return
+    from tempfile import TemporaryDirectory
+
+    from mptcplab.trace.output.figures import draw
+    from mptcplab.trace.testbed_run import run_captures
+    from mptcplab.trace.trace import open_trace
+
+    for testbed, finished in variant.runs.items():
+        captures, *_ = run_captures(finished.folder).values()
+        trace = open_trace(captures, None)
+        with TemporaryDirectory() as scratch:
+            drawn = draw(trace, trace.connections[0], Path(scratch)) if trace.connections else []
+            for name, number in variant.inspected:
+                for path in drawn:
+                    if path.stem.endswith(f"-{name}"):
+                        shutil.copy(path, folder / f"figure-{number}-{testbed}{path.suffix}")
 
 
 def _figure_name(numbers: Sequence[int]) -> str:
@@ -229,6 +269,11 @@ def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
         "experiment": scenario.name,
         "title": scenario.title,
         "section": scenario.report.section,
+        "findings": [
+            f"{each.text} ({each.source})"
+            for each in scenario.report.findings
+            if each.stage is None
+        ],
         "runs": [
             {
                 "label": variant.label,
@@ -238,6 +283,8 @@ def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
                         "what": row.what,
                         "measured_bps": dict(row.measured_bps),
                         "report_bps": list(row.report_bps),
+                        "capacity_bps": row.capacity_bps,
+                        "findings": list(row.findings),
                     }
                     for row in rows_of(variant)
                 ],
@@ -255,18 +302,36 @@ def _table(summary: list[dict[str, Any]]) -> str:
     from mptcplab.cli.columns import columns
     from mptcplab.units import format_rate
 
-    testbeds = list(summary[0]["runs"][0]["testbeds"]) if summary else []
-    rows = [["", "", "", *testbeds, "2012"]]
+    points = [point for entry in summary for point in entry["runs"]]
+    testbeds = list(dict.fromkeys(name for point in points for name in point["testbeds"]))
+    rows = [["", "", "", *testbeds, "2012", "could carry"]]
     for entry in summary:
-        rows.append([entry["experiment"], entry["title"], "", *[""] * (len(testbeds) + 1)])
+        rows.append([entry["experiment"], entry["title"], "", *[""] * (len(testbeds) + 2)])
         for point in entry["runs"]:
             for index, row in enumerate(point["rows"]):
                 cells = []
                 for name in testbeds:
+                    if name not in row["measured_bps"]:
+                        cells.append("")
+                        continue
                     rate = row["measured_bps"][name]
                     valid = point["testbeds"][name]["valid"]
                     shown = "too short" if rate is None else format_rate(rate)
                     cells.append(shown if valid else f"{shown} (not valid)")
                 report = " or ".join(format_rate(value) for value in row["report_bps"])
-                rows.append(["", point["label"] if not index else "", row["what"], *cells, report])
-    return columns(rows, left=3, indent="")
+                if row["findings"] and not report:
+                    report = "no value; below"
+                carry = "" if row["capacity_bps"] is None else format_rate(row["capacity_bps"])
+                label = point["label"] if not index else ""
+                rows.append(["", label, row["what"], *cells, report, carry])
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    text = columns(rows, left=3, indent="")
+    for entry in summary:
+        found = entry["findings"] + [
+            f"{row['what'].removeprefix('goodput, ')}: {finding}"
+            for row in entry["runs"][0]["rows"]
+            for finding in row["findings"]
+        ]
+        text += "".join(f"\n{entry['experiment']} in 2012: {each}" for each in found)
+    return text

@@ -49,6 +49,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="try out an installation: say whether it works, and end with 0 also where the run is "
         "invalid only because the machine was busy",
     )
+    parser.add_argument(
+        "--raise-host-limits",
+        action="store_true",
+        help="on Linux: while it runs, let programs such as iperf3 have the buffers of their flows "
+        "by this machine's net.core.rmem_max and wmem_max (root)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, new or empty")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
@@ -60,16 +66,19 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.results.summary import summarise
 
     scenario = load_scenario(args)
+    if args.raise_host_limits:
+        _raise_limits(scenario, args)
     finished = _run_auto(scenario, args) if args.on == AUTO else _run_on(args.on, scenario, args)
     figures = draw_throughput(finished, finished.folder / "throughput")
     if args.json:
         print(json.dumps(summarise(finished)))
     else:
-        from mptcplab.cli.render import describe
+        from mptcplab.cli.render import describe, print_debug_log
 
         print(describe(finished))
         print(f"\nRun     {finished.folder}")
         print(f"Figure  {figures[0]}")
+        print_debug_log(finished)
     if args.trial:
         from mptcplab.cli.trial import judge
 
@@ -77,6 +86,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{text}", file=sys.stderr if args.json else sys.stdout)
         return 0 if works else 1
     return 0 if finished.metadata["valid"] else 1
+
+
+def _raise_limits(scenario: Scenario, args: argparse.Namespace) -> None:
+    """Raise the machine's limits of socket buffers until this process has ended."""
+    from mptcplab.linux.lab.host_limits import asked_bytes, raise_limits
+    from mptcplab.linux.standing_lab import LabError, registry
+
+    if args.on == "simulated":
+        raise LabError("--raise-host-limits: expected --on linux, or --on auto")
+    raise_limits(asked_bytes(scenario), registry())
 
 
 def _run_auto(scenario: Scenario, args: argparse.Namespace) -> Run:

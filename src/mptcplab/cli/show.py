@@ -32,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summarise(finished)))
     else:
-        from mptcplab.cli.render import describe
+        from mptcplab.cli.render import describe, print_debug_log
 
         print(describe(finished))
         print(f"\nFigure  {draw_throughput(finished, finished.folder / 'throughput')[0]}")
+        print_debug_log(finished)
     return 0 if finished.metadata["valid"] else 1

@@ -21,6 +21,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,8 @@ from mptcplab.linux.lab.processes import become_part_of
 from mptcplab.linux.lab.supervisor import Stopped, start_detached
 from mptcplab.linux.path_management.link_aware import LinkStates
 from mptcplab.linux.path_management.link_awareness import LinkAwareness
-from mptcplab.network.topology import Topology
+from mptcplab.linux.probes.link_state import LinkWatch
+from mptcplab.network.topology import Host, Interface, InterfaceEnd, SwitchEnd, Topology
 
 _MESSAGE_BYTES: Final = 1 << 16
 _DOWN_TIMEOUT_S: Final = 5.0
@@ -190,7 +192,10 @@ def _serve(lab: Lab, listener: socket.socket) -> None:
     handlers = _handlers(lab)
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
-        for descriptor, read in _awareness(lab).readers().items():
+        for descriptor, read in [
+            *_following(lab).items(),  # before endpoints follow what the VLANs of a NIC do
+            *_awareness(lab).readers().items(),
+        ]:
             selector.register(descriptor, selectors.EVENT_READ, read)
         while True:
             ready = [key for key, _ in selector.select()]
@@ -224,6 +229,31 @@ def _awareness(lab: Lab) -> LinkAwareness:
     return LinkAwareness(lab, states, hosts, lambda _: None)
 
 
+def _following(lab: Lab) -> dict[int, Callable[[], None]]:
+    """Let hosts do what the kernel does not, whoever sets interfaces up and down.
+
+    Where VLANs are separate interfaces, they go up and down with their NIC; and an interface that
+    was set down has its routes again when it is set up.
+    """
+    readers: dict[int, Callable[[], None]] = {}
+    for host in lab.topology.hosts:
+        with lab.enter(host.name):
+            watch = LinkWatch()
+        readers[watch.fileno()] = partial(_follow, lab, host, watch)
+    return readers
+
+
+def _follow(lab: Lab, host: Host, watch: LinkWatch) -> None:
+    interfaces = {interface.name for interface in host.interfaces}
+    nics = {nic.name for nic in host.nics}
+    for name, up in watch.changes():
+        with contextlib.suppress(OSError, KeyError):  # it has changed again meanwhile
+            if name in interfaces and up:
+                lab.restore_routes(host.name, name)
+            elif name in nics - interfaces:
+                lab.set_nic(host.name, name, up=up)
+
+
 def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
@@ -253,32 +283,89 @@ def _handlers(lab: Lab) -> dict[str, Handler]:
         return {}, [*namespaces, host.descriptor]
 
     def links(_request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        return {"links": [_describe(lab, name) for name in lab.links]}, []
+        interfaces = [
+            _describe_interface(lab, host, interface)
+            for host in lab.topology.hosts
+            for interface in host.interfaces
+        ]
+        return {"links": [_describe(lab, name) for name in lab.links], "interfaces": interfaces}, []
 
-    def set_link(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        lab.link(request["link"]).set_up(request["up"])
+    def set_part(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        kind, name, up = request["kind"], request["name"], request["up"]
+        host, _, part = name.partition(":")
+        if kind == "link":
+            _set_link(lab, name, up)
+        elif kind == "interface":
+            lab.set_interface(host, part, up=up)
+        else:
+            lab.set_nic(host, part, up=up)
         return {}, []
 
     namespaces = [
         os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in _NAMESPACES
     ]
-    return {"enter": enter, "links": links, "set": set_link}
+    return {"enter": enter, "links": links, "set": set_part}
 
 
 def _describe(lab: Lab, name: str) -> dict[str, Any]:
     link = lab.link(name)
     readings = link.readings()
+    ends = (link.link.a, link.link.b)
+    places = [place for end in ends for place in _interfaces_at(lab, end)]
+    down = [place for place in places if not lab.interface_is_set_up(place)]
     return {
         "name": name,
         "a": str(link.link.a),
         "b": str(link.link.b),
         "environment": link.link.environment,
-        "up": link.up,
+        "spare": link.link.spare,
+        "up": link.up and not any(place in ends for place in down),
+        "set_down": [str(place) for place in down],
         "driver": link.driver,
         "rate_bps": link.channel("forward").rate_bps,
         "rtt_ns": link.channel("forward").delay_ns + link.channel("backward").delay_ns,
         "tx_bytes": [readings[d].tx_bytes for d in ("forward", "backward")],
         "drops": [readings[d].drops_queue for d in ("forward", "backward")],
+    }
+
+
+def _set_link(lab: Lab, name: str, up: bool) -> None:
+    """Plug a cable in or pull it; what is to carry frames again has its interfaces set up too."""
+    link = lab.link(name)
+    link.set_up(up)
+    places = [place for end in (link.link.a, link.link.b) for place in _interfaces_at(lab, end)]
+    for place in places if up else ():
+        if not lab.interface_is_set_up(place):
+            lab.set_interface(place.host, place.interface, up=True)
+
+
+def _interfaces_at(lab: Lab, end: InterfaceEnd | SwitchEnd) -> Sequence[InterfaceEnd]:
+    """Return the interface at a link's end, or those that the switch there has cables to."""
+    if isinstance(end, InterfaceEnd):
+        return [end]
+    return next(each.ports for each in lab.topology.switches if each.name == end.switch)
+
+
+def _describe_interface(lab: Lab, host: Host, interface: Interface) -> dict[str, Any]:
+    """Return an interface with what it is part of: the link that ends at it, or at its switch."""
+    place = InterfaceEnd(host.name, interface.name)
+    link = next(
+        (
+            link
+            for link in lab.topology.links
+            for end in (link.a, link.b)
+            if place in _interfaces_at(lab, end)
+        ),
+        None,
+    )
+    return {
+        "name": str(place),
+        "host": host.name,
+        "nic": interface.nic,
+        "environment": link.environment if link else "",
+        "rate_bps": link.forward.rate_bps if link else None,
+        "spare": link is not None and link.spare,
+        "up": lab.interface_is_set_up(place),
     }
 
 

@@ -152,7 +152,8 @@ class Link:
 
     ``forward`` is the direction a to b, ``backward`` b to a.  ``driver`` is "auto", "kernel" (tbf
     or htb), "netem" or "tap".  ``environment`` is the report's grouping: "lan", "wan", "man" or "".
-    ``up`` is the state at the start of a run.
+    ``up`` is the state at the start of a run.  ``spare`` links are left down where a lab is
+    switched to their environment.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Link:
     environment: str = ""
     driver: str = "auto"
     up: bool = True
+    spare: bool = False
 
     @property
     def rtt_ns(self) -> int:

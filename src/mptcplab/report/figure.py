@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from mptcplab.report.verdict import findings_of, kind_of
 from mptcplab.results.run import Run
 from mptcplab.results.summary import stages
 from mptcplab.units import NANOSECONDS
@@ -114,6 +116,25 @@ def _draw_panel(
     highest = max([highest, *_plot_report(run, axes, measured, colours)])
     _mark_actions(run, axes, highest)
     _finish(run, axes)
+    _tell_findings(run, axes)
+
+
+def _tell_findings(run: Run, axes: Axes) -> None:
+    """Write into each stage what the report observed in it, and below what it did of the whole."""
+    whole = [fill(f"2012: {text}", 100) for text in findings_of(run, None)]
+    if whole:
+        axes.set_xlabel("\n".join([axes.get_xlabel(), *whole]))
+    for stage, (start_ns, end_ns) in enumerate(stages(run)):
+        for text in findings_of(run, stage):
+            axes.text(
+                (start_ns + end_ns) / 2 / NANOSECONDS,
+                axes.get_ylim()[1] * 0.02,
+                fill(f"2012: {text}", 28),
+                fontsize=8,
+                color="#D55E00",
+                ha="center",
+                va="bottom",
+            )
 
 
 def colours_of(names: Iterable[str]) -> dict[str, str]:
@@ -224,7 +245,10 @@ def _plot_report(
     for value in measured:
         if value["of"] != "total" and value["of"] not in colours:
             continue
+        capacity = kind_of(value) == "capacity"
         label = f"2012 report, {'in sum' if value['of'] == 'total' else value['of']}"
+        if capacity:
+            label = "what the links could carry, by the 2012 report"
         if value["stage"] is None:
             start_ns, end_ns = 0, run.metadata["measured_ns"]
         elif value["stage"] < len(cuts):
@@ -235,9 +259,10 @@ def _plot_report(
             value["value_bps"] / MEGABIT,
             start_ns / NANOSECONDS,
             end_ns / NANOSECONDS,
-            color=colours.get(value["of"], "#D55E00"),
-            linewidth=5,
-            alpha=0.25,
+            color=_MUTED if capacity else colours.get(value["of"], "#D55E00"),
+            linewidth=1.2 if capacity else 5,
+            linestyle=(0, (1, 2)) if capacity else "solid",
+            alpha=0.8 if capacity else 0.25,
             label=label,
             zorder=0,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mptcplab.report.figure import INK, MEGABIT, colours_of, draw_legend, save, told_by_flow
-from mptcplab.report.verdict import Measurement
+from mptcplab.report.verdict import Measurement, findings_of, kind_of
 from mptcplab.results.run import Run
 from mptcplab.results.summary import stages
 
@@ -30,6 +30,10 @@ class Variant:
     label: str
     measured: Sequence[Mapping[str, Any]] = ()
     figures: Sequence[int] = ()
+    testbeds: Sequence[str] = ()
+    """Where it can run, if not everywhere."""
+    inspected: Sequence[tuple[str, int]] = ()
+    """Figures of its captures, by the name that ``inspect`` has for them, with the report's."""
     runs: dict[str, Run] = field(default_factory=dict)
 
 
@@ -41,26 +45,37 @@ class Row:
     measured_bps: Mapping[str, float | None]
     """By testbed."""
     report_bps: tuple[int, ...]
-    """What the report gives; several where its runs differed."""
+    """What the report measured; several where its runs differed."""
+    capacity_bps: int | None = None
+    """What the links could carry, by the report."""
+    findings: tuple[str, ...] = ()
+    """What the report observed without a value."""
 
 
 def rows_of(variant: Variant) -> list[Row]:
     """Return what to say of a variant: its goodput, stages and flows, and all the report gives.
 
-    Where testbeds are compared, also what each link carried.
+    Where testbeds are compared, or the report found something, also what each link carried.
     """
     first = next(iter(variant.runs.values()))
     wanted: dict[tuple[str, int | None], list[int]] = {}
+    capacities: dict[tuple[str, int | None], int] = {}
     staged = range(len(stages(first))) if first.scenario["timeline"] else ()
-    links = first.scenario["topology"]["links"] if len(variant.runs) > 1 else ()
+    links = [link["name"] for link in first.scenario["topology"]["links"]]
     for stage in staged or (None,):
-        for of in ("total", *(link["name"] for link in links)):
+        by_link = len(variant.runs) > 1 or (stage is not None and findings_of(first, stage))
+        for of in ("total", *(links if by_link else ())):
             wanted[of, stage] = []
     if len(first.scenario["flows"]) > 1:
         for flow in first.scenario["flows"]:
             wanted[flow["name"], None] = []
     for value in variant.measured:
-        wanted.setdefault((value["of"], value["stage"]), []).append(value["value_bps"])
+        place = value["of"], value["stage"]
+        reported = wanted.setdefault(place, [])
+        if kind_of(value) == "capacity":
+            capacities[place] = value["value_bps"]
+        else:
+            reported.append(value["value_bps"])
     measurements = {testbed: Measurement(run) for testbed, run in variant.runs.items()}
     return [
         Row(
@@ -69,9 +84,11 @@ def rows_of(variant: Variant) -> list[Row]:
                 name: measurement.rate_bps(of, stage)[0]
                 for name, measurement in measurements.items()
             },
-            tuple(reported),
+            tuple(values),
+            capacities.get((of, stage)),
+            tuple(findings_of(first, stage)) if of == "total" and stage is not None else (),
         )
-        for (of, stage), reported in wanted.items()
+        for (of, stage), values in wanted.items()
     ]
 
 
@@ -128,7 +145,7 @@ def _panels(variants: Sequence[Variant]) -> dict[str, list[_Bar]]:
         testbed: [_measured_bar(variant.runs.get(testbed), measured) for variant in variants]
         for testbed in testbeds
     }
-    if any(variant.measured for variant in variants):
+    if any(value["stage"] is None and kind_of(value) != "capacity" for value in measured):
         panels[REPORT] = [_report_bar(variant) for variant in variants]
     return panels
 
@@ -149,7 +166,9 @@ def _measured_bar(run: Run | None, measured: Sequence[Mapping[str, Any]]) -> _Ba
 
 def _report_bar(variant: Variant) -> _Bar:
     whole = [
-        (value["of"], value["value_bps"]) for value in variant.measured if value["stage"] is None
+        (value["of"], value["value_bps"])
+        for value in variant.measured
+        if value["stage"] is None and kind_of(value) != "capacity"
     ]
     totals = [rate_bps for of, rate_bps in whole if of == "total"]
     parts = {of: float(rate_bps) for of, rate_bps in whole if of != "total"}

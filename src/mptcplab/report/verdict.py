@@ -48,20 +48,24 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One value of the 2012 report beside this run's."""
+    """One value of the 2012 report beside this run's.
+
+    ``kind`` is as in :class:`mptcplab.scenario.model.Measured`: a "capacity" was not measured.
+    """
 
     what: str
     measured_bps: float | None
     report_bps: int
     source: str
     note: str
+    kind: str
 
 
 class Measurement:
     """What a run measured of a flow, a link or all flows, over the whole of it or a stage.
 
     Everything is judged over the same stretches: a stage less the settling time that the scenario's
-    expectations give it.
+    expectations give it, of several the longest that leaves enough of the stage.
     """
 
     def __init__(self, run: Run) -> None:
@@ -70,10 +74,15 @@ class Measurement:
         self._stages = stages(run)
         self._end_ns = run.metadata["measured_ns"]
         self._interval_ns = run.scenario["interval_ns"]
-        self._settle_ns: dict[int | None, int] = {}
+        settle_ns: dict[int | None, list[int]] = {}
         for expectation in run.scenario["expectations"]:
-            stage = expectation["stage"]
-            self._settle_ns[stage] = max(self._settle_ns.get(stage, 0), expectation["settle_ns"])
+            settle_ns.setdefault(expectation["stage"], []).append(expectation["settle_ns"])
+        self._settle_ns = {
+            stage: max(
+                (each for each in several if self._leaves_enough(stage, each)), default=min(several)
+            )
+            for stage, several in settle_ns.items()
+        }
 
     def name(self, of: str, stage: int | None, settle_ns: int | None = None) -> str:
         """Return what is measured and when, as text."""
@@ -90,12 +99,20 @@ class Measurement:
             f"({start_ns / NANOSECONDS:g} to {end_ns / NANOSECONDS:g} s{after and ','}{after})"
         )
 
+    def _leaves_enough(self, stage: int | None, settle_ns: int) -> bool:
+        start_ns, end_ns = 0, self._end_ns
+        if stage is not None:
+            if stage >= len(self._stages):
+                return False
+            start_ns, end_ns = self._stages[stage]
+        return bool(end_ns - start_ns - settle_ns >= _ENOUGH_INTERVALS * self._interval_ns)
+
     def rate_bps(
         self, of: str, stage: int | None, settle_ns: int | None = None
     ) -> tuple[float | None, Outcome]:
         """Return the rate and "met", or None and why there is none.
 
-        ``settle_ns`` None takes the longest that an expectation of the stage has.
+        ``settle_ns`` None takes the longest of the stage's expectations that leaves enough.
         """
         if stage is None:
             start_ns, end_ns = 0, self._end_ns
@@ -103,9 +120,10 @@ class Measurement:
             start_ns, end_ns = self._stages[stage]
         else:
             return None, "not measured"
-        start_ns += self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
-        if end_ns - start_ns < _ENOUGH_INTERVALS * self._interval_ns:
+        settle_ns = self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
+        if not self._leaves_enough(stage, settle_ns):
             return None, "too short"
+        start_ns += settle_ns
         rate_bps = self._rates.of(of, start_ns, end_ns)
         return rate_bps, "not measured" if rate_bps is None else "met"
 
@@ -142,8 +160,23 @@ def comparisons(run: Run, measured: Iterable[Mapping[str, Any]] | None = None) -
             report_bps=value["value_bps"],
             source=value["source"],
             note=value["note"],
+            kind=kind_of(value),
         )
         for value in items
+    ]
+
+
+def kind_of(value: Mapping[str, Any]) -> str:
+    """Return the kind of a report's value in ``run.json``; old runs have measured ones alone."""
+    return str(value.get("kind", "measured"))
+
+
+def findings_of(run: Run, stage: int | None) -> list[str]:
+    """Return what the report observed without a value: in a stage, or (None) of the whole run."""
+    return [
+        f"{finding['text']} ({finding['source']})"
+        for finding in run.scenario["report"].get("findings", ())
+        if finding["stage"] == stage
     ]
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mptcplab.provenance import this_build
+from mptcplab.results.debug_log import FILE as DEBUG_LOG
+from mptcplab.results.debug_log import debug_lines, wanted_hosts
 from mptcplab.results.tables import SCHEMA_VERSION, TABLES, arrow_schema
 
 _PARTIAL_SUFFIX: Final = ".partial"
@@ -86,6 +88,7 @@ class RunWriter:
         for table, columns in self._columns.items():
             data = pa.table(columns, schema=arrow_schema(table))
             pq.write_table(data, self._partial / f"{table}.parquet", compression="zstd")
+        self._write_debug_log()
         self._metadata["valid"] = valid
         self._metadata["invalid_reasons"] = list(reasons)
         text = json.dumps(self._metadata, indent=2, sort_keys=True) + "\n"
@@ -94,6 +97,18 @@ class RunWriter:
         self._partial.rename(self.folder)
         self._release()
         return self.folder
+
+    def _write_debug_log(self) -> None:
+        scenario = self._metadata.get("scenario")
+        if scenario is None or not wanted_hosts(scenario):
+            return
+        tables = {}
+        for table in ("events", "connections", "subflows"):
+            columns = self._columns[table]
+            values = zip(*columns.values(), strict=True)
+            tables[table] = [dict(zip(columns, row, strict=True)) for row in values]
+        text = "\n".join(debug_lines(scenario, tables))
+        (self._partial / DEBUG_LOG).write_text(f"{text}\n")
 
     def abandon(self) -> None:
         """Remove what was written; for a run that never began to measure."""

@@ -30,6 +30,11 @@ from mptcplab.units import format_duration, format_rate, format_size
 
 WIDTH = 100
 _VERBS = {"set": "change"}
+_KINDS = {
+    "measured": "2012",
+    "derived": "2012, from its text",
+    "capacity": "could carry",
+}
 
 
 def describe(scenario: Scenario) -> str:
@@ -175,7 +180,8 @@ def _tunables(scenario: Scenario) -> list[str]:
 def _tunables_of(tunables: Tunables) -> str:
     if not tunables.enabled:
         return "MPTCP off"
-    parts = [
+    parts = [] if tunables.version == 1 else [f"MPTCP version {tunables.version}"]
+    parts += [
         f"MSS {tunables.mss or 'from the MTU'}",
         f"checksum {'on' if tunables.checksum else 'off'}",
         f"ndiffports {tunables.ndiffports}",
@@ -290,6 +296,10 @@ def _stages(scenario: Scenario) -> list[str]:
     measured = _measured(scenario.report.measured, None)
     for whole in filter(None, (expected, measured)):
         lines += wrap(f"whole run, {whole}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    for finding in scenario.report.findings:
+        when = "" if finding.stage is None else f"stage {finding.stage}: "
+        text = f"2012, {when}{finding.text} ({finding.source})"
+        lines += wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return lines
 
 
@@ -309,12 +319,12 @@ def _expected(expectations: Iterable[Expectation], stage: int | None) -> str:
 
 
 def _measured(measured: Iterable[Measured], stage: int | None) -> str:
-    parts = [
-        ("" if value.of == "total" else f"{value.of} ") + format_rate(value.value_bps)
-        for value in measured
-        if value.stage == stage
-    ]
-    return f"2012: {', '.join(parts)}" if parts else ""
+    by_kind: dict[str, list[str]] = {}
+    for value in measured:
+        if value.stage == stage:
+            of = "" if value.of == "total" else f"{value.of} "
+            by_kind.setdefault(value.kind, []).append(of + format_rate(value.value_bps))
+    return "; ".join(f"{_KINDS[kind]}: {', '.join(parts)}" for kind, parts in by_kind.items())
 
 
 def _sweep(scenario: Scenario) -> list[str]:
@@ -351,11 +361,8 @@ def notes(scenario: Scenario) -> Iterator[str]:
             )
         else:
             yield f"{need.flow}: buffers {given} suffice; {wanted}."
-    off = [host for host, tunables in scenario.tunables.items() if not tunables.enabled]
     for flow in scenario.flows:
-        ends = [host for host in (flow.source, flow.destination) if host in off]
-        if flow.protocol == "mptcp" and ends:
-            yield f"{flow.name} will be plain TCP: MPTCP is off on {' and '.join(ends)}."
+        yield from _plain(scenario, flow)
     cpus = sorted({host.cpu for host in scenario.topology.hosts} - {"none"})
     if cpus:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
@@ -385,4 +392,17 @@ def _in_simulation_only(scenario: Scenario) -> Iterator[str]:
         yield (
             'in simulation, or on hosts with stack = "ours", only, since upstream kernels have '
             f"none of it: {', '.join(simulated)}."
+        )
+
+
+def _plain(scenario: Scenario, flow: Flow) -> Iterator[str]:
+    """Yield why a flow that asks for MPTCP will be plain TCP."""
+    ends = (flow.source, flow.destination)
+    off = [host for host in ends if not scenario.tunables[host].enabled]
+    if flow.protocol == "mptcp" and off:
+        yield f"{flow.name} will be plain TCP: MPTCP is off on {' and '.join(off)}."
+    elif flow.protocol == "mptcp" and len({scenario.tunables[host].version for host in ends}) > 1:
+        yield (
+            f"{flow.name} will be plain TCP: {flow.source} and {flow.destination} have different "
+            "versions of MPTCP."
         )

@@ -117,6 +117,8 @@ class Summary:
     question: str
     section: str
     path: FilePath
+    figures: tuple[int, ...] = ()
+    """The report's figures of it; those that have any are what ``reproduce`` runs by itself."""
 
 
 def experiments() -> tuple[Summary, ...]:
@@ -124,9 +126,16 @@ def experiments() -> tuple[Summary, ...]:
     summaries = []
     for name, path in built_in("experiments").items():
         raw = read_toml(path)
-        section = raw.get("report", {}).get("section", "")
+        report = raw.get("report", {})
         summaries.append(
-            Summary(name.upper(), raw.get("title", ""), raw.get("question", ""), section, path)
+            Summary(
+                name.upper(),
+                raw.get("title", ""),
+                raw.get("question", ""),
+                report.get("section", ""),
+                path,
+                tuple(report.get("figures", ())),
+            )
         )
     return tuple(summaries)
 

@@ -24,7 +24,7 @@ class Tunables:
     report: ``ndiffports`` 1 makes a full mesh of the addresses, 0 leaves the initial subflow
     alone, n > 1 opens n subflows on the initial address pair.  ``mss`` is the value of the MSS
     option (RFC 9293 section 3.7.1), None leaves it to the MTU.  Elsewhere
-    None is the stack's default.
+    None is the stack's default.  ``version`` is MPTCP's: 1 (RFC 8684) or 0 (RFC 6824).
 
     ``path_manager`` is "kernel" (endpoints that do not follow the state of links, as upstream) or
     "link-aware" (the testbed adds an endpoint again when its link comes back).  Buffers are the
@@ -45,6 +45,7 @@ class Tunables:
     stale_loss_cnt: int | None = None
     close_timeout_s: int | None = None
     add_addr_timeout_s: int | None = None
+    version: int = 1
     sysctls: tuple[tuple[str, str], ...] = ()
 
 
@@ -103,10 +104,12 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A value that the 2012 report measured, and where the report has it.
+    """A value that the 2012 report gives, and where the report has it.
 
     ``stage`` counts the stages between timeline actions from 0; None is the whole run.  ``of``
-    is "total", a flow's name or a link's name.
+    is "total", a flow's name or a link's name.  ``kind`` is "measured", "derived" (worked out from
+    what the text says, as ``note`` explains) or "capacity" (what the links could carry, such as
+    "Max Throughput" in Tables 2 and 3; nobody measured it).
     """
 
     value_bps: int
@@ -114,6 +117,16 @@ class Measured:
     stage: int | None = None
     of: str = "total"
     note: str = ""
+    kind: str = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the 2012 report observed where it gives no value; ``stage`` as in :class:`Measured`."""
+
+    text: str
+    source: str
+    stage: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +154,7 @@ class Report:
     figures: tuple[int, ...] = ()
     measured: tuple[Measured, ...] = ()
     summary: str = ""
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +162,8 @@ class SweepPoint:
     """One variant of a scenario, which loading it with ``overrides`` added gives.
 
     ``x`` is its position on the sweep's axis; ``measured`` and ``figures`` are the report's values
-    and figures of this run.
+    and figures of this run; ``testbed`` is the one that can run it, "" where either can;
+    ``inspected`` pairs figures that follow from its captures ("windows") with the report's.
     """
 
     label: str
@@ -156,6 +171,8 @@ class SweepPoint:
     x: float
     measured: tuple[Measured, ...] = ()
     figures: tuple[int, ...] = ()
+    testbed: str = ""
+    inspected: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,10 @@ from mptcplab.units import NANOSECONDS
 
 
 class Sampler:
-    """Writes one row per flow, link, subflow and connection at every interval."""
+    """Writes one row per flow, link, subflow and connection at every interval.
+
+    And, by :meth:`sample`, ahead of each action of the timeline, so that no row straddles one.
+    """
 
     def __init__(
         self,

@@ -162,7 +162,7 @@ class Simulation:
         self._sampler = Sampler(
             self._network, scenario, self._all, writer, observer, self._links, self._watches.look
         )
-        self._timeline = Timeline(self._network, scenario, self._note_action)
+        self._timeline = Timeline(self._network, scenario, self._sampler.sample, self._note_action)
         self._captures = Captures(self._network, scenario, writer.workspace)
 
     # Flows.

@@ -16,12 +16,16 @@ class Timeline:
     """Carries out each action at its time and reports it."""
 
     def __init__(
-        self, network: Network, scenario: Scenario, note: Callable[[Action], None]
+        self,
+        network: Network,
+        scenario: Scenario,
+        before: Callable[[], None],
+        note: Callable[[Action], None],
     ) -> None:
-        """``note`` is called with each action that was carried out."""
+        """``before`` is called ahead of each action, ``note`` with each that was carried out."""
         self._network = network
         self._scenario = scenario
-        self._note = note
+        self._before, self._note = before, note
         self._cable_up = {link.name: link.up for link in scenario.topology.links}
         self._nics_down: set[tuple[str, str]] = set()
 
@@ -32,6 +36,7 @@ class Timeline:
             self._network.loop.call_at(action.at_ns, partial(self._do, action))
 
     def _do(self, action: Action) -> None:
+        self._before()
         if action.verb == "set":
             self._change(action)
         elif action.target_kind == "nic":

@@ -28,6 +28,7 @@ def base_config(scenario: Scenario, host: str, train_bytes: int = MAX_TRAIN_BYTE
     tunables = scenario.tunables.get(host, Tunables())
     config = StackConfig(NewReno, scheduler_for(scenario, host), InitialOnly)
     config.mptcp = tunables.enabled
+    config.version = tunables.version
     config.train_bytes = train_bytes
     config.offload = scenario.topology.host(host).offload
     config.checksum = tunables.checksum

@@ -95,9 +95,14 @@ def test_a_broken_scenario_ends_with_status_2(
 
 def test_experiments(capsys: pytest.CaptureFixture[str]) -> None:
     called("experiments")
-    assert "B  Robustness on 2x 1 Gb/s LAN links (section 3.3.2)" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "B  Robustness on 2x 1 Gb/s LAN links (section 3.3.2)" in listed
+    assert "SESSIONS  Parallel sessions of MPTCP beside as many of TCP (appendix F)" in listed
     called("experiments", "--json")
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list("ABCDEFGHI")
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [
+        *"ABCDEFGHI",
+        "SESSIONS",
+    ]
 
 
 def test_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

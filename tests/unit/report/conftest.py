@@ -10,7 +10,7 @@ from tests.times import SECOND
 from mptcplab.network.topology import Channel, Host, Interface, InterfaceEnd, Link, Nic, Topology
 from mptcplab.results.run import Run
 from mptcplab.results.writer import RunWriter
-from mptcplab.scenario.model import Action, Expectation, Flow, Measured, Report, Scenario
+from mptcplab.scenario.model import Action, Expectation, Finding, Flow, Measured, Report, Scenario
 from mptcplab.scenario.to_json import as_plain
 
 MEGABYTE = 1_000_000
@@ -39,7 +39,15 @@ def two_links() -> Scenario:
             Action(4 * SECOND, "down", "two", "link"),
             Action(6 * SECOND, "up", "two", "link", label="two returns"),
         ),
-        report=Report("3.3.2", (14,), (Measured(16_000_000, "table 2", stage=0),)),
+        report=Report(
+            "3.3.2",
+            (14,),
+            (
+                Measured(16_000_000, "table 2", stage=0),
+                Measured(17_000_000, "table 3", stage=2, kind="capacity"),
+            ),
+            findings=(Finding("the other link stood idle", "figure 14", stage=2),),
+        ),
         expectations=(
             Expectation(16_000_000, stage=0),
             Expectation(8_000_000, stage=1),

@@ -18,9 +18,23 @@ def test_a_run_is_told_stage_by_stage_with_all_that_the_report_gives(run: Run) -
     assert rows_of(Variant("tiny", measured, runs={"linux": run})) == [
         Row("goodput, stage 1 (0 to 4 s)", {"linux": 16e6}, (17_000_000, 18_000_000)),
         Row("goodput, stage 2 (4 to 6 s)", {"linux": 8e6}, ()),
-        Row("goodput, stage 3 (6 to 10 s, after 1 s)", {"linux": 16e6}, ()),
+        Row(
+            "goodput, stage 3 (6 to 10 s, after 1 s)",
+            {"linux": 16e6},
+            (),
+            findings=("the other link stood idle (figure 14)",),
+        ),
+        Row("one, stage 3 (6 to 10 s, after 1 s)", {"linux": 8e6}, ()),
+        Row("two, stage 3 (6 to 10 s, after 1 s)", {"linux": 8e6}, ()),
         Row("two, whole run", {"linux": 5.6e6}, (6_000_000,)),
     ]
+
+
+def test_what_links_could_carry_has_a_place_of_its_own(run: Run) -> None:
+    measured = [{**value(20_000_000, stage=0), "kind": "capacity"}, value(1_000_000, stage=1)]
+    first, second, *_ = rows_of(Variant("tiny", measured, runs={"linux": run}))
+    assert (first.report_bps, first.capacity_bps) == ((), 20_000_000)
+    assert (second.report_bps, second.capacity_bps) == ((1_000_000,), None)
 
 
 def test_testbeds_are_compared_link_by_link(run: Run) -> None:
@@ -31,8 +45,8 @@ def test_testbeds_are_compared_link_by_link(run: Run) -> None:
 @pytest.mark.slow
 def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
     variants = [
-        Variant("small", [value(12_000_000)], (), {"linux": run, "simulated": run}),
-        Variant("ample", (), (), {"linux": run}),
+        Variant("small", [value(12_000_000)], runs={"linux": run, "simulated": run}),
+        Variant("ample", runs={"linux": run}),
     ]
     png, svg = draw_sweep("tiny", "buffer", variants, tmp_path / "sweep")
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -44,10 +58,18 @@ def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_testbeds_stand_side_by_side(run: Run, tmp_path: Path) -> None:
     runs = {"linux": run, "simulated": run}
-    _, svg = draw_side_by_side("tiny", runs, [value(16_000_000)], tmp_path / "both")
+    measured = [value(16_000_000), {**value(17_000_000, stage=0), "kind": "capacity"}]
+    _, svg = draw_side_by_side("tiny", runs, measured, tmp_path / "both")
     text = svg.read_text()
-    for words in ("on linux", "on simulated", "sum of the links", "2012 report, in sum"):
+    for words in (
+        "on linux",
+        "on simulated",
+        "sum of the links",
+        "2012 report, in sum",
+        "what the links could carry",
+    ):
         assert text.count(f"<!-- {words}") == 1, words
+    assert text.count("<!-- 2012: the other link") == 2, "the finding, in each panel"
 
 
 @pytest.mark.slow

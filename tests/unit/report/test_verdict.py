@@ -1,5 +1,8 @@
 """Expectations against a run whose numbers are known."""
 
+from tests.times import SECOND
+
+from mptcplab.cli.render import describe
 from mptcplab.report.verdict import checks, comparisons
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
@@ -19,6 +22,22 @@ def test_a_stage_that_has_not_settled_misses(run: Run) -> None:
     assert "stage 3 (6 to 10 s): 14 Mb/s (-12.5%)" in check.text
 
 
+def test_of_several_settling_times_the_longest_that_leaves_enough_counts(run: Run) -> None:
+    """A run too short for one expectation is judged by another, and set beside the report so."""
+    whole = run.scenario["expectations"][3]
+    run.scenario["expectations"] = [{**whole, "settle_ns": s * SECOND} for s in (20, 1, 5)]
+    run.scenario["report"]["measured"] = [
+        {**run.scenario["report"]["measured"][0], "stage": None},
+    ]
+    (item,) = comparisons(run)
+    assert "after 5 s" in item.what
+    assert [check.outcome for check in checks(run)] == ["too short", "missed", "missed"]
+    run.metadata["measured_ns"] = 4 * SECOND
+    (item,) = comparisons(run)
+    assert "after 1 s" in item.what
+    assert item.measured_bps == 16e6
+
+
 def test_what_was_cut_short_is_not_measured(run: Run) -> None:
     run.metadata["measured_ns"] = 5_000_000_000
     outcomes = [check.outcome for check in checks(run)]
@@ -26,8 +45,25 @@ def test_what_was_cut_short_is_not_measured(run: Run) -> None:
 
 
 def test_the_report_stands_beside_the_run(run: Run) -> None:
-    (item,) = comparisons(run)
+    item, carried = comparisons(run)
     assert (item.measured_bps, item.report_bps, item.source) == (16e6, 16_000_000, "table 2")
+    assert (item.kind, carried.kind) == ("measured", "capacity")
+
+
+def test_what_links_could_carry_is_not_called_measured(run: Run) -> None:
+    beside, carry = describe(run).split("could carry", 1)
+    assert "table 2" in beside
+    assert "table 3" not in beside
+    assert "table 3" in carry
+    assert "stage 3: the other link stood idle (figure 14)" in carry
+
+
+def test_a_run_of_before_there_were_kinds_can_be_shown(run: Run) -> None:
+    del run.scenario["report"]["findings"]
+    for value in run.scenario["report"]["measured"]:
+        del value["kind"]
+    assert {item.kind for item in comparisons(run)} == {"measured"}
+    assert "table 3" in describe(run)
 
 
 def test_the_summary_has_the_fields_that_scripts_read(run: Run) -> None:

@@ -170,6 +170,27 @@ class Lab:
             for interface in machines:
                 self._restore_routes(machine, interface.name, devices)
 
+    def set_interface(self, host: str, interface: str, *, up: bool) -> None:
+        """Do what ``ifconfig INTERFACE up`` or ``down`` did; what went with it returns with it."""
+        channel = self.namespace(host).routing
+        devices = rtnl.devices(channel)
+        nic = self.topology.host(host).interface(interface).nic
+        if up and nic in devices and not devices[nic].up:  # no VLAN is up on a NIC that is down
+            channel.request(rtnl.set_link(devices[nic].index, up=True, what=f"set {nic} up"))
+        what = f"set {interface} of {host} {'up' if up else 'down'}"
+        channel.request(rtnl.set_link(devices[interface].index, up=up, what=what))
+        if up:
+            self.restore_routes(host, interface)
+
+    def restore_routes(self, host: str, interface: str) -> None:
+        """Give an interface the routes that it lost when it was set down."""
+        devices = rtnl.devices(self.namespace(host).routing)
+        self._restore_routes(self.topology.host(host), interface, devices)
+
+    def interface_is_set_up(self, end: InterfaceEnd) -> bool:
+        """Return whether an interface is set up, whatever its carrier, by whoever did it."""
+        return rtnl.devices(self.namespace(end.host).routing)[end.interface].up
+
     def _restore_link_routes(self, link: Link) -> None:
         for end in (link.a, link.b):
             if isinstance(end, InterfaceEnd):

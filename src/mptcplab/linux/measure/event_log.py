@@ -85,7 +85,8 @@ class EventLog:
             _name(event.local_address, event.local_port),
             _name(event.remote_address, event.remote_port),
         )
-        if connection is not None and local and remote and "subflow" in event.name:
+        of_subflow = "subflow" in event.name or event.name in ("created", "established")
+        if connection is not None and local and remote and of_subflow:
             assert event.local_address is not None
             assert event.remote_address is not None
             is_client = event.remote_port == connection.port

@@ -158,6 +158,7 @@ class Measurement:
         return self.timeline.over and all(flow.finished for flow in traffic)
 
     def _perform(self, action: Action) -> None:
+        self.samples.sample_between()  # so that no row straddles an action
         if action.target_kind == "flow":
             return  # the flow's own times already say so
         self.apparatus.links.perform(action)

@@ -113,6 +113,13 @@ class Samples:
             self._sample_sockets(time_ns)
         return time_ns
 
+    def sample_between(self) -> None:
+        """Sample flows, links and sockets between two intervals, of which the row then has two."""
+        time_ns = time.monotonic_ns() - self.origin_ns
+        delivered = self._delivered()
+        self._sample_links(time_ns, {})
+        self._sample_flows(time_ns, delivered, self._sample_sockets(time_ns))
+
     def subflows_on(self, link: str) -> set[tuple[str, str, int]]:
         """Return (host, flow, connection) of each end of a subflow established on a link."""
         return {
@@ -147,17 +154,10 @@ class Samples:
         """Take every sample of one interval; what must be simultaneous comes first."""
         now_ns = time.monotonic_ns()
         time_ns, since_ns = now_ns - self.origin_ns, self.end_ns - self.origin_ns
-        all_traffic = self._apparatus.flows.traffic
-        delivered = {traffic.flow.name: traffic.delivered_bytes() for traffic in all_traffic}
+        delivered = self._delivered()
         rtts = self._rtt.sample()
         link_rates = self._sample_links(time_ns, rtts)
-        received = self._sample_sockets(time_ns)
-        flow_rates = {
-            traffic.flow.name: self._sample_flow(
-                time_ns, traffic, delivered[traffic.flow.name], received
-            )
-            for traffic in all_traffic
-        }
+        flow_rates = self._sample_flows(time_ns, delivered, self._sample_sockets(time_ns))
         stat = cpu.read_stat()
         machine = cpu.use_between(self._stat, stat).machine
         self.busy.append(BusyInterval(since_ns, time_ns, machine))
@@ -182,6 +182,25 @@ class Samples:
         self.rows["connections"] += sampled[1]
         self.watches.look(time_ns, *sampled)
         return received
+
+    def _delivered(self) -> dict[str, list[int] | None]:
+        return {
+            traffic.flow.name: traffic.delivered_bytes()
+            for traffic in self._apparatus.flows.traffic
+        }
+
+    def _sample_flows(
+        self,
+        time_ns: int,
+        delivered: dict[str, list[int] | None],
+        received: dict[tuple[str, int], int],
+    ) -> dict[str, float]:
+        return {
+            traffic.flow.name: self._sample_flow(
+                time_ns, traffic, delivered[traffic.flow.name], received
+            )
+            for traffic in self._apparatus.flows.traffic
+        }
 
     def _sample_flow(
         self,

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from mptcplab.linux.lab.host_limits import limit_bytes
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.kernel_limits import beyond_bridges, beyond_kernels
-from mptcplab.scenario.model import KERNEL_SCHEDULERS, Scenario, Tunables
+from mptcplab.scenario.model import KERNEL_SCHEDULERS, Flow, Scenario, Tunables
 from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.plugin import is_reference
@@ -64,6 +65,11 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'tunables.scheduler: "{tunables.scheduler}" is none of this kernel\'s; expected '
                 f"one of {', '.join(schedulers)}, {_INSTEAD}"
             )
+        if tunables.enabled and tunables.version == 0:
+            yield (
+                f"tunables.version: 0 on {name}: kernels speak version 1 (RFC 8684) alone; "
+                f'expected stack = "ours" for the hosts of version 0, {_INSTEAD}'
+            )
         if ":" in tunables.path_manager:
             yield (
                 f'tunables.path_manager: "{tunables.path_manager}" is a class for mptcplab\'s own '
@@ -75,6 +81,8 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'flows.{flow.name}.application: "{flow.application}" does not run on our own '
                 'stack; expected "bulk", or stack = "kernel" for its hosts'
             )
+        if flow.application == "iperf3":
+            yield from _buffer_problems(flow)
         client, server = client_and_server(flow)
         ports = scenario.tunables.get(client, Tunables()).ndiffports
         if ports > 1 and server in ours and client not in ours:
@@ -95,6 +103,18 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is of mptcplab\'s own stack '
                 f'alone; expected a congestion control of kernels, such as "cubic", {_INSTEAD}'
             )
+
+
+def _buffer_problems(flow: Flow) -> Iterator[str]:
+    """Yield why iperf3 cannot have a flow's buffers: it asks for half of what the kernel gives."""
+    asked = max(flow.send_buffer_bytes or 0, flow.receive_buffer_bytes or 0) // 2
+    limit = limit_bytes()
+    if limit is not None and limit < asked:
+        yield (
+            f"flows.{flow.name}.buffer: iperf3 would ask for {asked} bytes, and this machine's "
+            f"net.core.rmem_max and wmem_max allow {limit}; expected --raise-host-limits (root), "
+            'those sysctls raised, a smaller buffer, or application = "bulk"'
+        )
 
 
 def _available_schedulers() -> list[str]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from mptcplab.scenario.errors import Path, Problems, nearest
-from mptcplab.scenario.model import Expectation, Measured, Report, Scenario, Sweep, SweepPoint
+from mptcplab.scenario.model import (
+    Expectation,
+    Finding,
+    Measured,
+    Report,
+    Scenario,
+    Sweep,
+    SweepPoint,
+)
 
 Values = dict[str, Any]
 
 
-def _check_reference(row: Values, path: Path, scenario: Scenario, problems: Problems) -> None:
+def _check_stage(row: Values, path: Path, scenario: Scenario, problems: Problems) -> None:
     stages = len(scenario.stages())
     if row["stage"] is not None and row["stage"] >= stages:
         problems.add(
@@ -18,6 +26,10 @@ def _check_reference(row: Values, path: Path, scenario: Scenario, problems: Prob
             f"{row['stage']} is not a stage: the timeline makes {stages}",
             f"0 to {stages - 1}",
         )
+
+
+def _check_reference(row: Values, path: Path, scenario: Scenario, problems: Problems) -> None:
+    _check_stage(row, path, scenario, problems)
     known = [
         "total",
         *(flow.name for flow in scenario.flows),
@@ -38,7 +50,8 @@ def _measured(
     for index, row in enumerate(rows):
         _check_reference(row, (*path, str(index)), scenario, problems)
     return tuple(
-        Measured(row["value"], row["source"], row["stage"], row["of"], row["note"]) for row in rows
+        Measured(row["value"], row["source"], row["stage"], row["of"], row["note"], row["kind"])
+        for row in rows
     )
 
 
@@ -46,7 +59,12 @@ def build_report(values: Values | None, scenario: Scenario, problems: Problems) 
     if values is None:
         return Report()
     measured = _measured(values["measured"], ("report", "measured"), scenario, problems)
-    return Report(values["section"], values["figures"], measured, values["summary"])
+    for index, row in enumerate(values["findings"]):
+        _check_stage(row, ("report", "findings", str(index)), scenario, problems)
+    findings = tuple(
+        Finding(row["text"], row["source"], row["stage"]) for row in values["findings"]
+    )
+    return Report(values["section"], values["figures"], measured, values["summary"], findings)
 
 
 def build_expectations(
@@ -84,6 +102,8 @@ def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -
                 float(index) if row["x"] is None else row["x"],
                 _measured(row["measured"], path, scenario, problems),
                 row["figures"],
+                row["on"],
+                tuple(row["inspect"].items()),
             )
         )
     labels = [point.label for point in points]

@@ -341,6 +341,7 @@ class _Plan:
                     values["environment"],
                     values["driver"],
                     values["up"],
+                    values["spare"],
                 )
             )
         self.problems.raise_any()

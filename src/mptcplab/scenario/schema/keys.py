@@ -31,6 +31,13 @@ TUNABLES = Section(
         "enabled": Key(
             value_kinds.BOOLEAN, "Whether MPTCP is used; without it, flows are plain TCP.", True
         ),
+        "version": Key(
+            value_kinds.integer(0, 1),
+            "MPTCP version: 1 is RFC 8684; 0 is RFC 6824, which the report's kernel spoke as a "
+            "draft. Version 0 is for simulation and hosts with our stack; kernels of today have "
+            "version 1 alone.",
+            1,
+        ),
         "checksum": Key(value_kinds.BOOLEAN, "DSS checksums (RFC 8684 section 3.3.1).", False),
         "mss": Key(
             value_kinds.integer(88, 65495),
@@ -46,7 +53,9 @@ TUNABLES = Section(
         ),
         "debug": Key(
             value_kinds.BOOLEAN,
-            "The report's switch for the kernel's debug log. Accepted, and without effect today.",
+            "Write `debug.log` into the run's folder, as the report's `mptcp_debug` made the "
+            "kernel log: connections with their tokens, subflows as they come and go and how many "
+            "there are, by stage (section 3.5).",
             False,
         ),
         "path_manager": Key(
@@ -67,6 +76,7 @@ TUNABLES = Section(
                 "redundant",
                 "blest",
                 "ecf",
+                "own-windows",
                 classes=True,
             ),
             "Which subflow carries the next data. \"default\" is each stack's own: the kernel's "
@@ -75,7 +85,8 @@ TUNABLES = Section(
             'of NSDI 2012 for small receive buffers; "lowest-rtt-m1" has the first alone, '
             '"lowest-rtt-plain" neither. "2012" is the latter, with round trips shorter than a '
             "tick of 4 ms counted as a tick, as Linux 3.2 measured them; it has an effect in "
-            "simulation alone.",
+            'simulation alone. "own-windows" has a fault that the sender of experiment B may have '
+            "had in 2012: it holds each subflow to a window of its own once a link has returned.",
             "default",
         ),
         "receive_buffer_max": Key(
@@ -331,6 +342,12 @@ LINK = Section(
             "none",
             aliases=("env",),
         ),
+        "spare": Key(
+            value_kinds.BOOLEAN,
+            "Whether `lab links lan`, `wan` and `all` leave it down, as the report's script left "
+            "VLAN 2000.",
+            False,
+        ),
         "forward": Key(Table(DIRECTION), "Values from the first end to the second alone."),
         "backward": Key(Table(DIRECTION), "Values from the second end to the first alone."),
     },
@@ -490,13 +507,29 @@ EXPECT = Section(
 
 MEASURED = Section(
     "report.measured",
-    "Values that the 2012 report measured.",
+    "Values that the 2012 report gives.",
     {
-        "value": Key(value_kinds.RATE, "The rate measured.", required=True, aliases=("goodput",)),
+        "value": Key(value_kinds.RATE, "The rate.", required=True, aliases=("goodput",)),
+        "kind": Key(
+            value_kinds.choice("measured", "derived", "capacity"),
+            'Whether the report measured it ("measured"), it follows from what the report says '
+            '("derived"; `note` says how), or it is what the links could carry ("capacity").',
+            "measured",
+        ),
         "source": Key(value_kinds.TEXT, "Section, figure or table.", required=True),
         "stage": _STAGE,
         "of": _OF,
         "note": Key(value_kinds.TEXT, "A remark on the value.", "", "none"),
+    },
+)
+
+FINDING = Section(
+    "report.findings",
+    "What the 2012 report observed where it gives no value.",
+    {
+        "text": Key(value_kinds.TEXT, "The observation, in short.", required=True),
+        "source": Key(value_kinds.TEXT, "Section, figure or table.", required=True),
+        "stage": _STAGE,
     },
 )
 
@@ -508,6 +541,7 @@ REPORT = Section(
         "figures": Key(value_kinds.FIGURES, "The figures of the report.", (), "none"),
         "summary": Key(value_kinds.TEXT, "What the report found, in short.", "", "none"),
         "measured": Key(Rows(MEASURED), "Values that the report gives."),
+        "findings": Key(Rows(FINDING), "Observations without a value."),
     },
 )
 
@@ -522,6 +556,17 @@ POINT = Section(
             value_kinds.FIGURES, "The report's figures of this run over time.", (), "none"
         ),
         "measured": Key(Rows(MEASURED), "Values that the report measured in this run."),
+        "inspect": Key(
+            Settings(value_kinds.integer(1, 99), "throughput|windows|dsn|rtt"),
+            "The report's figures that follow from the captures of this run, by the name that "
+            "`inspect --figures` has for them: `inspect = { windows = 32 }`.",
+        ),
+        "on": Key(
+            value_kinds.choice("", "simulated", "linux"),
+            "The one testbed that can run it; `reproduce` leaves it out on the other.",
+            "",
+            "either",
+        ),
     },
 )
 

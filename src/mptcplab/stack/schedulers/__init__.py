@@ -13,6 +13,7 @@ from mptcplab.stack.schedulers.blest import Blest
 from mptcplab.stack.schedulers.ecf import Ecf
 from mptcplab.stack.schedulers.linux_default import LinuxDefault
 from mptcplab.stack.schedulers.lowest_rtt import TICK_NS, LowestRtt
+from mptcplab.stack.schedulers.own_windows import OwnWindows
 from mptcplab.stack.schedulers.redundant import Redundant
 from mptcplab.stack.schedulers.round_robin import RoundRobin
 
@@ -26,6 +27,7 @@ SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
     "blest": Blest,
     "ecf": Ecf,
     "linux-default": LinuxDefault,
+    "own-windows": OwnWindows,
 }
 
 __all__ = ["SCHEDULERS", "Scheduler"]

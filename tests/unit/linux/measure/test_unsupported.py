@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mptcplab.linux.measure import unsupported
 from mptcplab.linux.measure.unsupported import UnsupportedError, check_standing, check_supported
 from mptcplab.scenario import load
 
@@ -12,6 +13,7 @@ from mptcplab.scenario import load
     ("override", "said"),
     [
         ("tunables.scheduler=redundant", 'tunables.scheduler: "redundant"'),
+        ("tunables.version=0", "tunables.version: 0 on bliksem"),
         ("tunables.scheduler=mine:Own", 'tunables.scheduler: "mine:Own"'),
         ("tunables.path_manager=mine:Own", 'tunables.path_manager: "mine:Own"'),
         ("flows.*.congestion=mine:Own", 'flows.main.congestion: "mine:Own"'),
@@ -27,7 +29,11 @@ def test_what_is_of_our_stack_alone_is_refused(override: str, said: str) -> None
 
 @pytest.mark.parametrize(
     "override",
-    ["flows.*.congestion=lia", "hosts.bliksem.tunables.scheduler=redundant"],
+    [
+        "flows.*.congestion=lia",
+        "hosts.bliksem.tunables.version=0",
+        "hosts.bliksem.tunables.scheduler=redundant",
+    ],
 )
 def test_what_is_of_our_stack_alone_is_for_hosts_that_run_it(override: str) -> None:
     check_supported(load("A", overrides=("hosts.bliksem.stack=ours", override)))
@@ -45,6 +51,19 @@ def test_what_our_stack_cannot_do_is_refused(overrides: tuple[str, ...], said: s
     with pytest.raises(UnsupportedError) as caught:
         check_supported(load("A", overrides=overrides))
     assert said in str(caught.value)
+
+
+def test_iperf3_with_buffers_beyond_the_machines_limit_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """iperf3 would say "socket buffer size not set correctly" in the midst of the run."""
+    scenario = load("A", overrides=("flows.*.application=iperf3",))
+    monkeypatch.setattr(unsupported, "limit_bytes", lambda: 3 * 2**20)
+    check_supported(scenario)
+    monkeypatch.setattr(unsupported, "limit_bytes", lambda: 3 * 2**20 - 1)
+    with pytest.raises(UnsupportedError, match="expected --raise-host-limits"):
+        check_supported(scenario)
+    check_supported(load("A"))
 
 
 def test_a_testbed_that_stands_runs_the_kernels_stack() -> None:
