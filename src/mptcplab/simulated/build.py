@@ -28,7 +28,7 @@ from mptcplab.tuning.config import base_config
 LONGEST_TRAIN_BYTES = 524_280
 """Longest train: how finely a run looks at a fast link."""
 
-TRAINS_PER_WINDOW = 24
+TRAINS_PER_WINDOW = 8
 """Into how many trains a window is cut at least: how finely a run looks at a round trip.
 bench/bundling.py compares it with runs that look at every packet."""
 

@@ -14,6 +14,7 @@ from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
 from mptcplab.stack.mptcp.send_buffer import SendBuffer
 from mptcplab.stack.reassembly import Reassembly
+from mptcplab.stack.tcp.rate_reduction import RateReduction
 from mptcplab.stack.tcp.receiver import DELAYED_ACK_NS, MAX_QUICK_ACKS, Receiver
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sent import Sent, SentQueue
@@ -335,3 +336,32 @@ def test_data_sequence_numbers_wrap_at_32_and_at_64_bits(
     mask = (1 << 64) - 1 if is_8 else (1 << 32) - 1
     number = (base + near + distance) & mask
     assert unwrap(number, base, near, is_8) == near + distance
+
+
+def test_recovery_sends_in_proportion_to_what_arrives() -> None:
+    """RFC 6937: a window of 20 comes down to 10, a segment out for every two that arrive."""
+    reduction = RateReduction()
+    reduction.begin(target_bytes=10, flight_bytes=20)
+    pipe = 17  # three were lost
+    sent = 0
+    for arrived in range(1, 15):
+        pipe -= 1
+        room = reduction.window_bytes(pipe, 1, safe=False, mss=1) - pipe
+        assert room in (0, 1)
+        reduction.note_sent(room)
+        pipe += room
+        sent += room
+        if pipe > 10:
+            assert sent == (arrived + 1) // 2
+    assert pipe == 10
+
+
+def test_recovery_after_many_losses_sends_no_more_than_arrives() -> None:
+    """The conservative bound, and a segment more while progress shows no new loss."""
+    reduction = RateReduction()
+    reduction.begin(target_bytes=50, flight_bytes=100)
+    assert reduction.window_bytes(20, 3, safe=False, mss=1) == 23
+    reduction.note_sent(3)
+    assert reduction.window_bytes(20, 2, safe=True, mss=1) == 23
+    reduction.note_sent(3)
+    assert reduction.window_bytes(49, 5, safe=True, mss=1) == 50

@@ -90,10 +90,10 @@ def test_a_burst_is_not_held_back_when_nothing_left_for_a_millisecond() -> None:
 
 def test_a_train_is_a_small_part_of_the_window() -> None:
     config = replace(PACKETS, trains_per_window=10)
-    assert Flow(config, 100 * MSS, 0, 10 * MS).room() == 19 * MSS
-    assert Flow(config, 100 * MSS, 85 * MSS, 10 * MS).room() == 15 * MSS
-    assert Flow(config, 100 * MSS, 0, 10 * MS).room(largest=50 * MSS) == 9 * MSS
-    assert Flow(config, 100 * MSS, 0, 10 * MS).room(buffer=50 * MSS) == 9 * MSS
+    assert Flow(config, 100 * MSS, 0, 10 * MS).room() == 13 * MSS
+    assert Flow(config, 100 * MSS, 88 * MSS, 10 * MS).room() == 12 * MSS
+    assert Flow(config, 100 * MSS, 0, 10 * MS).room(largest=50 * MSS) == 6 * MSS
+    assert Flow(config, 100 * MSS, 0, 10 * MS).room(buffer=50 * MSS) == 6 * MSS
     assert Flow(config, 15 * MSS, 0, 10 * MS).room() == MSS
     assert Flow(config, 1_000_000 * MSS, 0, 10 * MS).room() <= MOST
 
@@ -109,7 +109,7 @@ def test_what_waits_for_a_longer_train_leaves_when_it_would_have() -> None:
     assert flow.room() == 10 * MSS
     train = flow.send(10, room=10, acked=5)
     assert (train.spread_ns, train.late_ns) == (800 * US, 0)
-    assert train.piece_packets == 19
+    assert train.piece_packets == 13
 
 
 def test_a_train_leaves_over_the_time_in_which_what_it_answers_came() -> None:

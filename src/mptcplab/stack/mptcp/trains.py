@@ -121,7 +121,7 @@ class Trains:
                 window = buffer_bytes
             self._size(sender, cwnd, window, most_bytes)
             least = self._part_bytes
-            most = 2 * least - mss  # what remains of the room is a train, or leaves with this one
+            most = self._most(mss)
             if self._burst_bytes > least:
                 most = least = self._burst_bytes
         if in_flight_bytes > 0 and not sender.in_recovery:
@@ -138,6 +138,11 @@ class Trains:
         if room < 0:
             return 0
         return room
+
+    def _most(self, mss: i64) -> i64:
+        """Return how much more than it has to hold a train may, so that little room is left."""
+        longer = self._part_bytes // 3
+        return self._part_bytes + longer - longer % mss
 
     def _defers(self, sender: Sender, room: i64, cwnd: i64, now_ns: i64) -> bool:
         """Say whether to wait for more room; what then leaves late is told as having left before.
@@ -193,9 +198,14 @@ class Trains:
         since_ns = self._held_since_ns
         if since_ns < 0:
             since_ns = self._cause.since_ns(now_ns)
-        self._held_since_ns = -1
+        else:
+            self._held_since_ns = -1
         self._sent_ns = now_ns
-        train.piece_packets = self._piece_packets(train.segment_size_bytes)
+        mss = train.segment_size_bytes
+        if self._parts > 0 and mss > 0:
+            train.piece_packets = self._most(mss) // mss
+        if since_ns == now_ns:
+            return
         if not self._offload or train.payload_bytes > self._burst_bytes:
             train.spread_ns = now_ns - since_ns
         elif acked_bytes > 0 and room_bytes > train.payload_bytes:
@@ -203,10 +213,3 @@ class Trains:
             if early_bytes > acked_bytes:
                 early_bytes = acked_bytes
             train.late_ns = (now_ns - since_ns) * early_bytes // acked_bytes
-
-    def _piece_packets(self, mss_bytes: i64) -> i64:
-        """Return how many packets may travel together for all that the run wants to see."""
-        if self._parts == 0 or mss_bytes == 0:
-            return 0
-        packets = (2 * self._part_bytes - mss_bytes) // mss_bytes
-        return packets if packets > 1 else 1

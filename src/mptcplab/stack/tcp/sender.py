@@ -17,6 +17,7 @@ from mptcplab.stack.congestion.base import AckSample, CongestionControl
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.tcp.pacing import Pacing
 from mptcplab.stack.tcp.rack import DUP_THRESHOLD, Rack
+from mptcplab.stack.tcp.rate_reduction import RateReduction
 from mptcplab.stack.tcp.rtt import RttEstimator
 from mptcplab.stack.tcp.sent import Sent, SentQueue
 from mptcplab.stack.tcp.tail_loss_probe import TailLossProbe
@@ -65,6 +66,7 @@ class Sender:
     __slots__ = (
         "_force_one",
         "_rack",
+        "_reduction",
         "_sample",
         "_tlp",
         "_undo_stamp_ns",
@@ -115,6 +117,7 @@ class Sender:
         self.dupacks: i64 = 0
         self.last_send_ns: i64 = 0
         self._rack = Rack()
+        self._reduction = RateReduction()
         self._tlp = TailLossProbe(timers)
         self._sample = AckSample()
         self._user_timeout_ns: i64 = user_timeout_ns
@@ -171,6 +174,8 @@ class Sender:
         counters.sent_bytes += size
         counters.sent_trains += 1
         self.last_send_ns = now_ns
+        if self.in_recovery:
+            self._reduction.note_sent(size)
         self.congestion.on_send(now_ns, in_flight_bytes + size)
         if timers.rto_ns == NEVER_NS:
             timers.rto_ns = now_ns + self.rtt.rto_ns
@@ -217,6 +222,8 @@ class Sender:
         counters.resent_bytes += size - 1 if record.fin else size
         counters.resent_segments += (size + self.mss_bytes - 1) // self.mss_bytes
         self.last_send_ns = now_ns
+        if self.in_recovery:
+            self._reduction.note_sent(size)
         self.congestion.on_send(now_ns, self.in_flight_bytes())
         if self._undo_stamp_ns == NOT_RESENT:
             self._undo_stamp_ns = now_ns
@@ -272,8 +279,16 @@ class Sender:
                 self._enter_recovery(flight_size, now_ns)
         if self._tlp.end >= 0 and (progress or duplicates):
             self._settle_probe(ack, flight_size, duplicates > 0, now_ns)
+        newly_lost: i64 = 0
         if queue.sacked_bytes or queue.lost_bytes or queue.retransmitted_bytes:
-            self.detect_losses(flight_size, now_ns)
+            newly_lost = self.detect_losses(flight_size, now_ns)
+        if self.in_recovery and self.sack_enabled:
+            self.congestion.cwnd_bytes = self._reduction.window_bytes(
+                self.in_flight_bytes(),
+                queue.delivered_bytes,
+                progress and newly_lost == 0,
+                self.mss_bytes,
+            )
         if queue.delivered_bytes > 0:
             sample = self._sample
             sample.now_ns = now_ns
@@ -294,8 +309,8 @@ class Sender:
                 timers.probe_ns = NEVER_NS
                 timers.reorder_ns = NEVER_NS
 
-    def detect_losses(self, flight_size: i64, now_ns: i64) -> None:
-        """Deem lost what RACK says, and react."""
+    def detect_losses(self, flight_size: i64, now_ns: i64) -> i64:
+        """Deem lost what RACK says, and react; return how many bytes newly are."""
         newly_lost = self._rack.detect(
             self.queue,
             self.timers,
@@ -306,6 +321,7 @@ class Sender:
         )
         if newly_lost and not self.in_recovery and not self.in_loss:
             self._enter_recovery(flight_size, now_ns)
+        return newly_lost
 
     # Timers.
 
@@ -320,9 +336,10 @@ class Sender:
             head = queue.first()
             if head is not None and head.sacked:
                 queue.forget_sacks()  # RFC 2018 section 8: the receiver reneged
-        self.congestion.on_rto(now_ns, queue.out_bytes, first)
         if self.in_recovery:
+            self._end_reduction()
             self.in_recovery = False
+        self.congestion.on_rto(now_ns, queue.out_bytes, first)
         self.in_loss = True
         if first:
             self._undo_stamp_ns = NOT_RESENT
@@ -406,6 +423,7 @@ class Sender:
             and self._undo_stamp_ns >= 0
             and echoed_sent_ns + TICK_NS <= self._undo_stamp_ns
         ):
+            self._end_reduction()
             self.congestion.undo(now_ns)
             self._leave_recovery()
             return
@@ -413,6 +431,7 @@ class Sender:
             self._undo_stamp_ns = -1
         if ack >= self.recovery_point:
             if self.in_recovery:
+                self._end_reduction()
                 self.congestion.on_recovery_exit(now_ns)
             self._leave_recovery()
         elif progress and self.in_recovery and not self.sack_enabled:
@@ -432,7 +451,18 @@ class Sender:
         self.recovery_point = self.snd_nxt
         self._undo_stamp_ns = NOT_RESENT
         self.timers.probe_ns = NEVER_NS
-        self.congestion.on_loss_event(now_ns, flight_size)
+        congestion = self.congestion
+        congestion.on_loss_event(now_ns, flight_size)
+        if self.sack_enabled:
+            self._reduction.begin(congestion.cwnd_bytes, flight_size)
+            congestion.cwnd_bytes = self._reduction.window_bytes(
+                self.in_flight_bytes(), 0, False, self.mss_bytes
+            )
+
+    def _end_reduction(self) -> None:
+        """Recovery is over: the window is what it was to become."""
+        if self.in_recovery and self.sack_enabled:
+            self.congestion.cwnd_bytes = self._reduction.target_bytes
 
     def _mark_head_lost(self) -> None:
         head = self.queue.first()
