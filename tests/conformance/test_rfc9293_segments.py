@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.conformance.tcp_peer import MASK32, OUR_PORT, PEER, PEER_PORT, US, TcpPeer, plain
-from tests.times import SECOND
+from tests.times import MS, SECOND
 
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.tcp.receiver import MAX_QUICK_ACKS
@@ -541,3 +541,34 @@ def test_unknown_and_malformed_options_are_ignored() -> None:
         peer.collect()
         peer.seq = peer.seq + 2 & MASK32
     assert peer.read() == b"ok" * 4
+
+
+def test_a_retransmission_that_is_lost_is_noticed_from_what_was_sent_after_it() -> None:
+    """RFC 8985 section 6.2, while the timestamps echoed are those of before the hole."""
+    peer = TcpPeer(plain(timestamps=True, send_buffer_bytes=100_000))
+    peer.defaults = {"ts_val": 100, "ts_ecr": 0}
+    answer = peer.syn(sack_permitted=True)
+    peer.say(ts_ecr=answer.ts_val)
+    peer.now_ns += 50 * MS
+    first, *rest = peer.write(bytes(60_000))
+    assert len(rest) == 9
+    stale = first.ts_val
+    peer.now_ns += 50 * MS
+
+    def sacked(packet: Segment) -> list[Segment]:
+        end = packet.seq + packet.payload_bytes & MASK32
+        block = (rest[0].seq, end)
+        return peer.say(ack=first.seq, sack=(block,), ts_ecr=stale)
+
+    sent: list[Segment] = []
+    for packet in rest:
+        sent += sacked(packet)
+        peer.now_ns += MS
+    (again,) = [packet for packet in sent if packet.seq == first.seq]
+    after = [packet for packet in sent if packet.seq != first.seq]
+    assert after
+    peer.now_ns += 50 * MS  # the first packet is lost again; what was sent after it arrives
+    answers: list[Segment] = []
+    for packet in after:
+        answers += sacked(packet)
+    assert [packet.seq for packet in answers].count(again.seq) == 1

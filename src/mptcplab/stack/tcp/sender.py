@@ -398,7 +398,9 @@ class Sender:
             self.rtt.add_sample(rtt_ns, now_ns)
         elif progress:
             self.rtt.reset_backoff()
-        self._rack.note_delivered(queue, self.rtt.min_rtt_ns, echoed_sent_ns, now_ns)
+        # What arrives out of order leaves TS.Recent, and so the echo, as it was (RFC 7323, 4.3).
+        echo_ns = echoed_sent_ns if progress else -1
+        self._rack.note_delivered(queue, self.rtt.min_rtt_ns, echo_ns, now_ns)
         return rtt_ns
 
     def _take_sacks(self, blocks: list[tuple[int, int]], ack: i64) -> None:
