@@ -70,8 +70,8 @@ class Case:
         return min(max(0.3 * self.rtt_ms, 2.0), self._longest_s(packets))
 
     def is_long_enough(self, packets: int) -> bool:
-        """Whether so many packets go for 50 round trips: the windows are to be at work."""
-        return self._longest_s(packets) >= 0.05 * self.rtt_ms
+        """Whether so many packets go for 50 round trips and a quarter of a second."""
+        return self._longest_s(packets) >= max(0.05 * self.rtt_ms, 0.25)
 
     def _longest_s(self, packets: int) -> float:
         return packets * BITS_PER_PACKET / (self.rate_bps * self.links)
