@@ -16,7 +16,7 @@ def test_a_stage_that_has_not_settled_misses(run: Run) -> None:
     check = checks(run)[2]
     assert check.outcome == "missed"
     assert check.measured_bps == 14e6
-    assert "stage 3 (6 to 10 s): 14 Mb/s (-12.5%)" in check.text
+    assert "stage 2 (6 to 10 s): 14 Mb/s (-12.5%)" in check.text
 
 
 def test_what_was_cut_short_is_not_measured(run: Run) -> None:
