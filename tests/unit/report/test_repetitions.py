@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mptcplab.cli.render import describe_runs
-from mptcplab.report.comparison import Quantity, compared, relative_text, with_margin
+from mptcplab.report.comparison import Quantity, Values, compared, relative_text, with_margin
 from mptcplab.report.figure import draw_throughput
 from mptcplab.report.repetitions import mean_checks, mean_quantities, summarise_runs, valid_ones
 from mptcplab.report.verdict import Measurement, checks
@@ -79,7 +79,7 @@ def test_runs_of_which_none_is_valid_have_no_mean(runs: list[Run]) -> None:
         run.metadata |= {"valid": False, "invalid_reasons": ["too late"]}
     assert summarise_runs(runs)["quantities"] == []
     assert "left out: 3 of 3" in describe_runs(runs)
-    invalid = [[None, None], [{GOODPUT: 1.0}, {GOODPUT: 2.0}]]
+    invalid: list[list[Values | None]] = [[None, None], [{GOODPUT: 1.0}, {GOODPUT: 2.0}]]
     (nothing,), (result,) = compared([GOODPUT], invalid)
     assert nothing.text == "no valid run"
     assert result.outcome == "not judged"
