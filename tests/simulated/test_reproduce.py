@@ -170,6 +170,26 @@ def test_repetitions_give_means_and_are_gone_on_with(
     assert "± 95 % confidence" in (out / "summary.txt").read_text()
 
 
+@pytest.mark.slow
+def test_means_stand_beside_what_2012_measured_and_what_links_could_carry(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = '{ value = "9Mb/s", source = "a page" }'
+    capacity = '{ value = "9.5Mb/s", source = "a table", kind = "capacity" }'
+    scenario.write_text(SCENARIO.replace(f"[{measured}]", f"[{measured}, {capacity}]"))
+    out = tmp_path / "out"
+    words = [str(scenario), "--duration", "1s", "--point", "1 link, large buffer"]
+    assert reproduce(out, *words, "--repetitions", "2") == 0
+    heading, _, row, *_ = (out / "summary.txt").read_text().splitlines()
+    assert heading.split() == ["simulated", "2012", "could", "carry"]
+    assert "±" in row
+    assert row.endswith("9.5 Mb/s")
+    assert row.removesuffix("9.5 Mb/s").rstrip().endswith("9 Mb/s")
+    (entry,) = json.loads((out / "summary.json").read_text())
+    first = entry["runs"][0]["rows"][0]
+    assert (first["report_bps"], first["capacity_bps"]) == ([9_000_000], 9_500_000)
+
+
 SIZED = SCENARIO.replace('buffer = "20kB"', 'size = "100kB"').replace(
     'measured = [{ value = "9Mb/s", source = "a page" }]', ""
 )

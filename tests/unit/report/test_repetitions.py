@@ -145,3 +145,16 @@ def test_repeated_runs_are_drawn_in_a_band(runs: list[Run], tmp_path: Path) -> N
 def test_a_dollar_in_a_title_is_drawn_as_one(run: Run, tmp_path: Path) -> None:
     run.scenario["title"] = "cost $1_$2"
     assert "cost $1_$2" in draw_throughput(run, tmp_path / "throughput")[1].read_text()
+
+
+def test_what_links_could_carry_stands_apart_from_what_2012_measured(runs: list[Run]) -> None:
+    text = describe_runs(runs)
+    measured, rest = text.split("Beside what the links could carry", 1)
+    carried, found = rest.split("What happened in 2012", 1)
+    assert "these runs" in measured
+    assert "16 ± 4 Mb/s" in measured.split("Beside the 2012 report", 1)[1]
+    assert "table 2" in measured
+    assert "table 3" not in measured
+    assert "16 ± 4 Mb/s" in carried
+    assert "table 3" in carried
+    assert "stage 2: the other link stood idle (figure 14)" in found
