@@ -27,6 +27,7 @@ EXAMPLES: Final = {
     "run": [
         "mptcplab run A --duration 2s",
         "mptcplab run F --duration 2s --set flows.main.buffer=4MB --json",
+        "mptcplab run H --duration 2s --repetitions 3 --out repeated",
         "mptcplab run A --on linux --duration 3s --out on-linux",
     ],
     "check": ["mptcplab check B", "mptcplab check F --set flows.main.buffer=4MB"],
@@ -45,7 +46,10 @@ EXAMPLES: Final = {
         "mptcplab lab down report",
     ],
     "doctor": ["mptcplab doctor"],
-    "reproduce": ["mptcplab reproduce A H --duration 2s --out reproduced"],
+    "reproduce": [
+        "mptcplab reproduce A H --duration 2s --out reproduced",
+        "mptcplab reproduce H --duration 2s --repetitions 2 --out repeated",
+    ],
     "show": ["mptcplab run A --duration 2s --out first", "mptcplab show first"],
     "monitor": ["mptcplab monitor lo --count 2"],
     "inspect": [

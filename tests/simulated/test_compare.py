@@ -85,6 +85,16 @@ def test_variants_of_several_keys(
         (["--tcp", "--repetitions", "0"], "0 is not a number of runs"),
         (["--tcp", "--set", "flows.*.protocol=tcp"], "finds no MPTCP flow"),
         (["--variant", "seed=1", "--variant", "seed=1"], "is given twice"),
+        (["--variant", "links.two.rate=5Mb/s"], "is the same as the scenario as it is"),
+        (
+            [
+                "--variant",
+                "links.one.queue=10 packets",
+                "--variant",
+                'links.one.queue="10 packets"',
+            ],
+            "is the same as links.one.queue=10 packets",
+        ),
     ],
 )
 def test_bad_arguments(
@@ -93,3 +103,43 @@ def test_bad_arguments(
     overrides = ["--set", "flows.main.congestion=reno"]
     assert main(["compare", str(scenario), *overrides, *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_has_nothing_random_is_one_observation(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "compare",
+        str(scenario),
+        "--set",
+        "processing_jitter=0",
+        "--set",
+        "start_jitter=0",
+    ]
+    arguments += ["--variant", "links.two.rate=1Mb/s", "--repetitions", "5", "--duration", "2s"]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert "one observation" in said.err
+    assert found["repetitions"] == 1
+    outcomes = {each["outcome"] for variant in found["variants"] for each in variant["quantities"]}
+    assert outcomes == {"not judged"}
+
+
+@pytest.mark.slow
+def test_a_seed_is_the_same_run_in_every_command(scenario: Path, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    several = tmp_path / "several"
+    compared = tmp_path / "compared"
+    words = [str(scenario), "--duration", "1s"]
+    assert main(["run", *words, "--seed", "2", "--out", str(once)]) == 0
+    assert main(["run", *words, "--repetitions", "2", "--out", str(several)]) == 0
+    words += ["--variant", "links.two.rate=1Mb/s", "--repetitions", "2"]
+    assert main(["compare", *words, "--out", str(compared)]) == 0
+    tables = [
+        (folder / "flows.parquet").read_bytes()
+        for folder in (once, several / "2", compared / "as-it-is" / "2")
+    ]
+    assert tables[0] == tables[1] == tables[2]
+    assert (several / "1" / "flows.parquet").read_bytes() != tables[0]

@@ -149,3 +149,90 @@ def test_a_run_that_was_stopped_ends_it_and_is_run_again(scenario: Path, tmp_pat
     assert reproduce(out, *words) == 0
     assert not Run(cut).is_cut
     assert len(list((out / "simulated" / "links").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_repetitions_give_means_and_are_gone_on_with(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = [str(scenario), "--duration", "1s", "--point", "1 link, small buffer", "--json"]
+    assert reproduce(out, *words, "--repetitions", "2") == 0
+    folder = out / "simulated" / "links" / "1-link-small-buffer"
+    assert {path.name for path in folder.iterdir()} == {"1", "2"}
+    before = (folder / "1" / "run.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert reproduce(out, *words, "--repetitions", "3") == 0
+    assert (folder / "1" / "run.json").stat().st_mtime_ns == before
+    ((point,),) = (entry["runs"] for entry in json.loads(capsys.readouterr().out))
+    assert point["testbeds"]["simulated"]["valid_runs"] == 3
+    assert point["rows"][0]["margin_bps"]["simulated"] > 0
+    assert "± 95 % confidence" in (out / "summary.txt").read_text()
+
+
+@pytest.mark.slow
+def test_means_stand_beside_what_2012_measured_and_what_links_could_carry(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = '{ value = "9Mb/s", source = "a page" }'
+    capacity = '{ value = "9.5Mb/s", source = "a table", kind = "capacity" }'
+    scenario.write_text(SCENARIO.replace(f"[{measured}]", f"[{measured}, {capacity}]"))
+    out = tmp_path / "out"
+    words = [str(scenario), "--duration", "1s", "--point", "1 link, large buffer"]
+    assert reproduce(out, *words, "--repetitions", "2") == 0
+    heading, _, row, *_ = (out / "summary.txt").read_text().splitlines()
+    assert heading.split() == ["simulated", "2012", "could", "carry"]
+    assert "±" in row
+    assert row.endswith("9.5 Mb/s")
+    assert row.removesuffix("9.5 Mb/s").rstrip().endswith("9 Mb/s")
+    (entry,) = json.loads((out / "summary.json").read_text())
+    first = entry["runs"][0]["rows"][0]
+    assert (first["report_bps"], first["capacity_bps"]) == ([9_000_000], 9_500_000)
+
+
+SIZED = SCENARIO.replace('buffer = "20kB"', 'size = "100kB"').replace(
+    'measured = [{ value = "9Mb/s", source = "a page" }]', ""
+)
+
+
+@pytest.mark.slow
+def test_a_flow_with_a_size_has_its_own_time_and_no_empty_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sized.toml"
+    path.write_text(SIZED)
+    out = tmp_path / "out"
+    assert reproduce(out, str(path), "--point", "1 link, large buffer") == 0
+    text = capsys.readouterr().out
+    assert "2012" not in text
+    (run,) = (Run(folder) for folder in (out / "simulated" / "sized").iterdir())
+    main(["show", str(run.folder), "--json"])
+    (flow,) = json.loads(capsys.readouterr().out)["flows"]
+    (entry,) = json.loads((out / "summary.json").read_text())
+    goodput, time = entry["runs"][0]["rows"]
+    assert goodput["measured_bps"]["simulated"] == pytest.approx(flow["goodput_bps"])
+    assert flow["goodput_bps"] > 1e6  # 0.2 Mb/s over the whole run
+    assert time["measured_s"]["simulated"] == pytest.approx(8e5 / flow["goodput_bps"])
+
+
+@pytest.mark.slow
+def test_any_label_has_files_of_its_own(tmp_path: Path) -> None:
+    text = SCENARIO.replace("1 link, small buffer", "loss 0.1 %").replace(
+        "1 link, large buffer", "低"
+    )
+    path = tmp_path / "labels.toml"
+    path.write_text(text)
+    out = tmp_path / "out"
+    assert reproduce(out, str(path), "--duration", "1s") == 0
+    drawn = {path.name for path in (out / "figures").glob("*.png")}
+    assert drawn == {"labels-loss-0.1.png", "labels-低.png", "labels-sweep.png"}
+
+
+def test_two_files_of_one_name_are_refused(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other" / scenario.name
+    other.parent.mkdir()
+    other.write_text(SCENARIO)
+    assert reproduce(tmp_path / "out", str(scenario), str(other)) == 2
+    assert "has the name of" in capsys.readouterr().err

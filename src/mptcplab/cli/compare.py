@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mptcplab.cli.repeated_runs import DEFAULT_REPETITIONS
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
 from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mptcplab.scenario import Scenario
 
 AS_IT_IS = "as it is"
-REPETITIONS = 5
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,8 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="run variants of a scenario several times and say which is better",
         description="Run a scenario and variants of it several times each, and say for the goodput "
         "of every flow (of a flow with a size, for its completion time) whether a variant is "
-        "better or worse, with 95 % confidence intervals. The N-th runs of all variants have the "
-        "same seed, which also shifts the starts of flows a little.",
+        "better or worse, with 95 % confidence intervals, corrected where several are judged. The "
+        "N-th runs of all variants have the same seed, which also decides the starts of flows.",
         epilog="Examples: mptcplab compare my.toml --tcp (does MPTCP help on my links?); mptcplab "
         "compare my.toml --variant tunables.scheduler=mine:MostRoom --repetitions 10 (does my "
         "scheduler beat the default?). Exit status: 0 every run is valid, 1 one is not, 2 bad "
@@ -56,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--repetitions",
         type=int,
         metavar="N",
-        help=f"runs of each variant (default: the scenario's, or {REPETITIONS})",
+        help=f"runs of each variant (default: the scenario's, or {DEFAULT_REPETITIONS})",
     )
     parser.add_argument(
         "--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed (default: %(default)s)"
@@ -74,56 +73,77 @@ class Variant:
     overrides: tuple[str, ...]
     scenario: Scenario
     quantities: list[dict[Quantity, float | None]] = field(default_factory=list)
+    valid: list[bool] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
+
+    @property
+    def counted(self) -> list[dict[Quantity, float | None] | None]:
+        """The quantities of its runs, None for those that are not valid."""
+        pairs = zip(self.quantities, self.valid, strict=True)
+        return [quantities if valid else None for quantities, valid in pairs]
 
 
 def run(args: argparse.Namespace) -> int:
     """Run and compare all variants; 0 where every run is valid, 1 where one is not."""
+    from mptcplab.cli.repeated_runs import folder_names, repetitions_of, seeds_of
     from mptcplab.report.comparison import compared, draw_comparison
     from mptcplab.results.writer import is_free
     from mptcplab.scenario import ScenarioError
 
     variants = _variants(args)
-    repetitions = args.repetitions
-    if repetitions is None:
-        stated = variants[0].scenario.repetitions
-        repetitions = stated if stated > 1 else REPETITIONS
-    if repetitions < 1:
-        raise ScenarioError(
-            "--repetitions", "", f"{repetitions} is not a number of runs", "1 or more"
-        )
     scenario = variants[0].scenario
+    stated = scenario.repetitions if scenario.repetitions > 1 else DEFAULT_REPETITIONS
+    repetitions = repetitions_of(args, stated)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{stamp}-compare-{scenario.name}-{args.on}"
     if not is_free(out):
         raise ScenarioError(f"--out {out}", "", "exists already", "a new or empty folder")
-    for number in range(repetitions):
+    asked = max((variant.scenario for variant in variants), key=_randomness)
+    count = len(seeds_of(args.on, asked, repetitions))
+    written = [f"comparison.{suffix}" for suffix in ("json", "png", "svg")]
+    names = folder_names([variant.label for variant in variants], written)
+    for number in range(count):
         for place, variant in enumerate(variants):
             done = number * len(variants) + place + 1
-            _run_once(args.on, variant, number, out, f"[{done}/{len(variants) * repetitions}]")
-    first = variants[0].quantities
-    results = [compared(first, variant.quantities) for variant in variants]
+            title = f"[{done}/{len(variants) * count}]"
+            _run_once(args.on, variant, number, out / names[variant.label], title)
+    quantities = list(variants[0].quantities[0])
+    results = compared(quantities, [variant.counted for variant in variants])
     labels = [variant.label for variant in variants]
-    title = f"{scenario.name} on {args.on}, {repetitions} runs of each: mean and 95 % interval"
+    title = f"{scenario.name} on {args.on}, {_runs(count)} of each: mean and 95 % interval"
     figure = draw_comparison(title, labels, results, out / "comparison")[0]
-    summary = _summary(args, variants, results, repetitions)
+    summary = _summary(args, variants, results, count)
     (out / "comparison.json").write_text(json.dumps(summary, indent=2) + "\n")
     if args.json:
         print(json.dumps(summary))
     else:
-        print(_text(args, variants, results, repetitions))
+        print(_text(args, variants, results, count))
         print(f"\nRuns    {out}\nFigure  {figure}")
     return 1 if any(variant.invalid for variant in variants) else 0
 
 
+def _randomness(scenario: Scenario) -> int:
+    from mptcplab.scenario.repetition import random_sources
+
+    return len(random_sources(scenario))
+
+
+def _runs(count: int) -> str:
+    return "one run" if count == 1 else f"{count} runs"
+
+
 def _variants(args: argparse.Namespace) -> list[Variant]:
-    """Return the scenario as it is and every variant, all checked."""
+    """Return the scenario as it is and every variant, all checked and all different."""
     from mptcplab.scenario import ScenarioError
 
     base = load_scenario(args)
     common = tuple(args.overrides)
     wanted = [(", ".join(texts), tuple(texts)) for texts in args.variants]
+    labels = [label for label, _ in wanted]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ScenarioError(f"--variant {label}", "", "is given twice", "each variant once")
     if args.tcp:
         wanted += _tcp_variants(base)
     if not wanted:
@@ -135,10 +155,18 @@ def _variants(args: argparse.Namespace) -> list[Variant]:
         )
     variants = [Variant(AS_IT_IS, (), base)]
     for label, overrides in wanted:
-        if any(label == other.label for other in variants):
-            raise ScenarioError(f"--variant {label}", "", "is given twice", "each variant once")
         args.overrides = [*common, *overrides]
-        variants.append(Variant(label, overrides, load_scenario(args)))
+        variant = Variant(label, overrides, load_scenario(args))
+        for other in variants:
+            if replace(variant.scenario, overrides=()) == replace(other.scenario, overrides=()):
+                same = "the scenario as it is" if other is variants[0] else other.label
+                raise ScenarioError(
+                    f"--variant {label}",
+                    "",
+                    f"is the same as {same}: the keys come to the same values",
+                    "variants that differ",
+                )
+        variants.append(variant)
     args.overrides = list(common)
     return variants
 
@@ -163,30 +191,30 @@ def _tcp_variants(scenario: Scenario) -> list[tuple[str, tuple[str, ...]]]:
     return [(f"TCP over {' + '.join(links)}", tuple(texts)) for links, texts in by_path.items()]
 
 
-def _run_once(on: str, variant: Variant, number: int, out: Path, count: str) -> None:
+def _run_once(on: str, variant: Variant, number: int, folder: Path, count: str) -> None:
     """Run a variant once and keep the result. KeyboardInterrupt where it was stopped."""
     from mptcplab.cli.progress import LiveProgress
+    from mptcplab.cli.repeated_runs import with_seed
     from mptcplab.cli.testbeds import run_on
     from mptcplab.report.comparison import measured
     from mptcplab.results.observer import Silent
     from mptcplab.results.run import Run
-    from mptcplab.scenario.repetition import repetition
 
     seed = variant.scenario.seed + number
-    scenario = repetition(variant.scenario, seed)
+    scenario = with_seed(variant.scenario, seed)
     title = f"{count} {variant.label}, seed {seed}"
     live = LiveProgress(title, scenario.duration_ns) if sys.stderr.isatty() else None
-    folder = out / re.sub(r"[^A-Za-z0-9.]+", "-", variant.label).strip("-").lower() / str(seed)
     try:
-        done = Run(run_on(on, scenario, folder, live or Silent()))
+        done = Run(run_on(on, scenario, folder / str(seed), live or Silent()))
     finally:
         if live is not None:
             live.close()
     if done.is_cut:
         raise KeyboardInterrupt
     variant.quantities.append(measured(done))
-    variant.runs.append(str(folder))
-    variant.invalid += [f"{folder}: {reason}" for reason in done.metadata["invalid_reasons"]]
+    variant.valid.append(done.metadata["valid"])
+    variant.runs.append(str(done.folder))
+    variant.invalid += [f"{done.folder}: {reason}" for reason in done.metadata["invalid_reasons"]]
     print(f"{title}: {_headline(variant, done)}", file=sys.stderr, flush=True)
 
 
@@ -196,6 +224,7 @@ def _headline(variant: Variant, done: Run) -> str:
         for quantity, value in variant.quantities[-1].items()
     ]
     text = ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
+    text += "" if done.metadata["valid"] else ", NOT VALID"
     return f"{text} ({done.metadata['wall_s']:.1f} s)"
 
 
@@ -212,11 +241,14 @@ def _summary(
         "testbed": args.on,
         "repetitions": repetitions,
         "seeds": [scenario.seed + number for number in range(repetitions)],
+        "settle_s": (scenario.settle_ns or 0) / 1e9,
+        "judged_together": _judged(results),
         "variants": [
             {
                 "label": variant.label,
                 "set": list(variant.overrides),
                 "valid": not variant.invalid,
+                "valid_runs": sum(variant.valid),
                 "invalid_reasons": variant.invalid,
                 "runs": variant.runs,
                 "quantities": [
@@ -226,6 +258,7 @@ def _summary(
                         "values": [values[result.quantity] for values in variant.quantities],
                         "value": None if result.value is None else asdict(result.value),
                         "difference": result.difference and asdict(result.difference),
+                        "corrected_p_value": result.p_value,
                         "outcome": result.outcome,
                     }
                     for result in mine
@@ -234,6 +267,10 @@ def _summary(
             for variant, mine in zip(variants, results, strict=True)
         ],
     }
+
+
+def _judged(results: list[list[Result]]) -> int:
+    return sum(result.p_value is not None for mine in results for result in mine)
 
 
 def _text(
@@ -246,22 +283,67 @@ def _text(
     from mptcplab.report.comparison import relative_text
 
     scenario = variants[0].scenario
-    runs = "one run" if repetitions == 1 else f"{repetitions} runs"
     parts = [
         f"{scenario.name}: {scenario.title}" if scenario.title else scenario.name,
-        f"{runs} of each on {args.on}, from seed {scenario.seed} on; mean ± 95 % confidence",
+        f"{_runs(repetitions)} of each on {args.on}, from seed {scenario.seed} on; mean ± 95 % "
+        f"confidence; {_settled(scenario)}",
     ]
     for position, first in enumerate(results[0]):
-        rows = [["", first.quantity.name, "against it as it is", ""]]
+        rows = [["", first.quantity.name, "against it as it is", "", ""]]
         for variant, mine in zip(variants, results, strict=True):
             result = mine[position]
-            outcome = "" if variant is variants[0] else str(result.outcome)
-            if variant.invalid or variants[0].invalid:
-                outcome = outcome and "not judged: invalid runs"
-            rows.append([variant.label, result.text, relative_text(result, first), outcome])
+            is_first = variant is variants[0]
+            method = "" if result.difference is None else result.difference.method
+            if result.p_value is None:
+                method = ""
+            rows.append(
+                [
+                    variant.label,
+                    result.text,
+                    relative_text(result, first),
+                    "" if is_first else str(result.outcome),
+                    method,
+                ]
+            )
         parts += ["", columns(rows, indent="", left=1)]
+    parts += ["", *_remarks(variants, results, repetitions)]
+    return "\n".join(parts).rstrip()
+
+
+def _settled(scenario: Scenario) -> str:
+    from mptcplab.units import format_duration
+
+    if not scenario.settle_ns:
+        return "goodput with its start-up"
+    return f"goodput without the first {format_duration(scenario.settle_ns)}"
+
+
+def _remarks(variants: list[Variant], results: list[list[Result]], repetitions: int) -> list[str]:
+    """Return what to know of the table: how it was judged, what was not, what was left out."""
+    lines = []
+    judged = _judged(results)
+    if judged > 1:
+        lines.append(
+            f"{judged} differences are judged: better and worse are corrected for that (Holm), "
+            "each interval stands alone."
+        )
     if repetitions == 1:
-        parts += ["", "One run of each does not show random variation; --repetitions makes more."]
+        lines.append(
+            "One run of each does not show random variation: it is one observation, and nothing is "
+            "judged."
+        )
+    elif any(
+        result.value is not None and result.value.margin is None and result.value.count > 1
+        for mine in results
+        for result in mine
+    ):
+        lines.append(
+            "Runs that do not differ with their seeds are one observation: they have no ±, and two "
+            "such variants are not judged."
+        )
     for variant in variants:
-        parts += [f"NOT VALID  {reason}" for reason in variant.invalid]
-    return "\n".join(parts)
+        left_out = len(variant.valid) - sum(variant.valid)
+        if left_out:
+            lines.append(f"{variant.label}: {left_out} of {_runs(repetitions)} left out:")
+        lines += [f"NOT VALID  {reason}" for reason in variant.invalid]
+    return lines

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
+from mptcplab.cli.repeated_runs import DEFAULT_REPETITIONS, repetitions_of, seeds_of, with_seed
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
 from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from mptcplab.scenario.model import Flow, Scenario
 
 EXAMPLE = FilePath(__file__).parents[1] / "scenario" / "data" / "examples" / "shared-link.toml"
-SETTLED = 0.25  # of a run; what comes before is start-up
-REPETITIONS = 5  # where neither the scenario nor the command line has a number
+SETTLED = 0.25  # of a run, where the scenario does not say how long start-up lasts
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,7 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Run a scenario in which one MPTCP flow over several paths shares its first "
         "path with TCP flows. Run it again with a TCP flow in its place on each path, and with "
         "uncoupled subflows. Say whether the goals of RFC 6356 are met, and how fair the shares "
-        "were. A goal is undecided when the 95 % interval includes its limit.",
+        "were, without the start-up (the scenario's settle, or a quarter of the run). A goal is "
+        "undecided when the 95 %% interval includes its limit.",
         epilog="Examples: mptcplab goals --congestion olia; mptcplab goals I --congestion lia "
         '--set \'flows.mptcp.links=["link6", "link5"]\' --duration 200s. Exit status: 0 every '
         "goal is met, 1 one is missed or undecided, 2 bad input, 3 this machine cannot.",
@@ -50,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=int,
         metavar="N",
         help="runs of each kind, each with the next seed "
-        f"(default: the scenario's, or {REPETITIONS})",
+        f"(default: the scenario's, or {DEFAULT_REPETITIONS})",
     )
     parser.add_argument("--out", type=FilePath, metavar="DIR", help="keep the runs in this folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -69,7 +70,6 @@ class Rates:
 def run(args: argparse.Namespace) -> int:
     """Measure and judge; the parser's epilog has the exit statuses."""
     from mptcplab.report import goals
-    from mptcplab.scenario import ScenarioError
 
     scenario = load_scenario(args)
     flow, paths = _judged(scenario)
@@ -80,13 +80,8 @@ def run(args: argparse.Namespace) -> int:
     kinds = {"together": flow, "uncoupled": replace(flow, congestion="reno")}
     for name, path in paths.items():
         kinds[f"tcp on {name}"] = replace(flow, protocol="tcp", congestion="reno", links=path.links)
-    if args.repetitions is not None and args.repetitions < 1:
-        raise ScenarioError(
-            "--repetitions", "", f"{args.repetitions} is not a number of runs", "1 or more"
-        )
-    repetitions = args.repetitions or scenario.repetitions
-    if args.repetitions is None and repetitions == 1:
-        repetitions = REPETITIONS
+    stated = scenario.repetitions if scenario.repetitions > 1 else DEFAULT_REPETITIONS
+    repetitions = len(seeds_of(args.on, scenario, repetitions_of(args, stated)))
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or FilePath(scratch)
         rates = {
@@ -161,7 +156,6 @@ def _measure(
     from mptcplab.results.observer import Silent
     from mptcplab.results.run import Run, RunError
     from mptcplab.results.statistics import estimate, jain_index
-    from mptcplab.scenario.repetition import repetition
 
     flows: dict[str, list[float]] = {}
     links: dict[str, list[float]] = {}
@@ -171,10 +165,10 @@ def _measure(
         print(f"{folder.name}, run {number + 1} of {repetitions}", file=sys.stderr)
         path = folder / str(seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        done = Run(run_on(on, repetition(scenario, seed), path, Silent()))
+        done = Run(run_on(on, with_seed(scenario, seed), path, Silent()))
         if not done.metadata["valid"]:
             raise RunError(f"{path}: not valid: {'; '.join(done.metadata['invalid_reasons'])}")
-        start_ns, end_ns = round(scenario.duration_ns * SETTLED), scenario.duration_ns
+        start_ns, end_ns = _settle_ns(scenario), scenario.duration_ns
         rates = summary.Rates(done).flows_bps(start_ns, end_ns)
         for name, bps in rates.items():
             flows.setdefault(name, []).append(bps)
@@ -191,6 +185,24 @@ def _measure(
     )
 
 
+def _settle_ns(scenario: Scenario) -> int:
+    """Return how much of a run's start is left out; ScenarioError where that is all of it."""
+    from mptcplab.scenario import ScenarioError
+    from mptcplab.units import format_duration
+
+    if scenario.settle_ns is None:
+        return round(scenario.duration_ns * SETTLED)
+    if scenario.duration_ns - scenario.settle_ns < 2 * scenario.interval_ns:
+        raise ScenarioError(
+            scenario.source,
+            "settle",
+            f"{format_duration(scenario.settle_ns)} leaves too little of a run of "
+            f"{format_duration(scenario.duration_ns)}",
+            "two intervals at least",
+        )
+    return scenario.settle_ns
+
+
 def _print(
     args: argparse.Namespace,
     scenario: Scenario,
@@ -201,6 +213,7 @@ def _print(
 ) -> None:
     from mptcplab.cli.columns import columns
     from mptcplab.report.goals import rate
+    from mptcplab.units import format_duration
 
     together = rates_of["together"]
     if args.json:
@@ -210,6 +223,7 @@ def _print(
                     "scenario": scenario.name,
                     "congestion": flow.congestion,
                     "repetitions": repetitions,
+                    "settle_s": _settle_ns(scenario) / 1e9,
                     "runs": {kind: asdict(rates) for kind, rates in rates_of.items()},
                     "verdicts": [asdict(verdict) for verdict in verdicts],
                 }
@@ -223,7 +237,10 @@ def _print(
         cells = [rate(rates.flows[name]) if name in rates.flows else "" for name in names]
         cells += [rate(rates.links[path]) if path in rates.links else "" for path in paths]
         rows.append([kind, *cells, f"{rates.jain.mean:.3f}"])
-    print(f"{scenario.name}: {flow.congestion}, {repetitions} runs of each kind (mean ± 95 %)\n")
+    left_out = format_duration(_settle_ns(scenario))
+    many = "one run" if repetitions == 1 else f"{repetitions} runs"
+    print(f"{scenario.name}: {flow.congestion}, {many} of each kind (mean ± 95 %)")
+    print(f"goodput leaves out the first {left_out}\n")
     print(columns(rows, indent=""))
     for name in names:
         if name != flow.name:

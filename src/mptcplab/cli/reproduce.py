@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
-    from mptcplab.report.sweep import Variant
+    from mptcplab.report.sweep import Row, Variant
     from mptcplab.results.run import Run
     from mptcplab.scenario import Scenario, ScenarioError
     from mptcplab.scenario.model import SweepPoint
 
 AS_REPORTED = "as reported"
+AS_IT_IS = "as it is"
+_SWEEP = "sweep"
+"""Ends the name of the figure of a whole sweep."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,7 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "reproduce",
         help="run experiments with their sweeps and sum them up",
         description="Run the report's experiments (or scenario files with a sweep) and write a "
-        "summary that compares them with what the report measured.",
+        "summary that compares them with what the report measured. Several repetitions give means "
+        "with 95 %% confidence intervals.",
         epilog="Runs that --out already holds are not made again, so that an interrupted command "
         "continues where it stopped. Exit status: 0 every run is valid, 1 one is not, 2 bad input, "
         "3 this machine cannot.",
@@ -72,6 +74,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="run only the point of the sweep with this label (repeatable; default: all)",
     )
     parser.add_argument(
+        "--repetitions",
+        type=int,
+        metavar="N",
+        help="runs of each point, each with the next seed (default: the scenario's)",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for all runs and the summary"
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
@@ -80,34 +88,66 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run them; 0 where every run is valid, 1 where one is not."""
-    from mptcplab.scenario import experiments, load
+    from mptcplab.cli.repeated_runs import folder_names, repetitions_of
+    from mptcplab.scenario import experiments
 
     names = args.scenarios or [each.name for each in experiments() if each.figures]
-    given = tuple(args.overrides)
-    scenarios = {name: load(name, overrides=given, **_times(args)) for name in names}
+    scenarios = _loaded(args, names)
     out = args.out or Path("runs") / time.strftime("reproduce-%Y%m%d-%H%M%S")
     planned = {name: _planned(args, name, scenario) for name, scenario in scenarios.items()}
-    total = sum(
-        len(variant.testbeds or _testbeds(args))
-        for versions in planned.values()
-        for variant, _ in versions
-    )
+    counts = {
+        name: repetitions_of(args, scenario.repetitions) for name, scenario in scenarios.items()
+    }
+    points = {
+        name: folder_names(
+            [*(p.label for p in scenario.sweep.points), _base_label(scenario)], (_SWEEP,)
+        )
+        for name, scenario in scenarios.items()
+    }
     results: dict[str, list[Variant]] = {}
-    done = 0
     for name, versions in planned.items():
         for variant, version in versions:
-            for testbed in variant.testbeds or _testbeds(args):
-                done += 1
-                place = f"{version.name} {variant.label} on {testbed}, run {done} of {total}"
-                folder = out / testbed / version.name / _slug(variant.label)
-                variant.runs[testbed] = _finished(testbed, version, folder, place)
+            folders = {
+                testbed: out / testbed / version.name / points[name][variant.label]
+                for testbed in variant.testbeds or _testbeds(args)
+            }
+            for testbed, folder in folders.items():
+                variant.runs[testbed] = _runs(testbed, version, counts[name], folder, variant.label)
             results.setdefault(name, []).append(variant)
-        _draw(out, scenarios[name], results[name])
+        _draw(out, scenarios[name], results[name], points[name])
         _write(out, scenarios, results)  # so that there is a summary even if a later run fails
     summary, text = _write(out, scenarios, results)
     print(json.dumps(summary) if args.json else f"{text}\n\nSummary  {out / 'summary.txt'}")
-    runs = [run for each in results.values() for variant in each for run in variant.runs.values()]
+    runs = [
+        run
+        for each in results.values()
+        for variant in each
+        for several in variant.runs.values()
+        for run in several
+    ]
     return 0 if all(run.metadata["valid"] for run in runs) else 1
+
+
+def _loaded(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Scenario]:
+    """Return the scenarios by what was given for them, each file once, all of different names."""
+    from mptcplab.scenario import ScenarioError, load
+
+    scenarios: dict[str, Scenario] = {}
+    files: dict[str, Path] = {}
+    for name in names:
+        scenario = load(name, overrides=tuple(args.overrides), **_times(args))
+        file = Path(scenario.source).resolve()
+        other = files.setdefault(scenario.name.casefold(), file)
+        if other != file:
+            raise ScenarioError(
+                name,
+                "",
+                f"has the name of {other}, and its runs would stand in the same folder",
+                "files of different names, or a command for each",
+            )
+        if file not in (Path(each.source).resolve() for each in scenarios.values()):
+            scenarios[name] = scenario
+    return scenarios
 
 
 def _testbeds(args: argparse.Namespace) -> list[str]:
@@ -151,7 +191,7 @@ def _planned(
         wanted is None and all(replace(version, overrides=()) != alike for _, version in planned)
     ):
         report = scenario.report
-        variant = Variant(AS_REPORTED, as_plain(report.measured), report.figures[:1])
+        variant = Variant(_base_label(scenario), as_plain(report.measured), report.figures[:1])
         planned.insert(0, (variant, scenario))
     return planned
 
@@ -161,6 +201,14 @@ def _only_on(point: SweepPoint, scenario: Scenario) -> ScenarioError:
 
     problem = f'"{point.label}" runs on the {point.testbed} testbed alone'
     return ScenarioError(scenario.source, "--point", problem, f"--on {point.testbed}")
+
+
+def _base_label(scenario: Scenario) -> str:
+    """Return the label of the scenario without any point of its sweep; no point has it."""
+    label = AS_REPORTED if scenario.report.section or scenario.report.measured else AS_IT_IS
+    while any(point.label == label for point in scenario.sweep.points):
+        label += ", no point"
+    return label
 
 
 def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
@@ -174,62 +222,63 @@ def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
             raise ScenarioError(scenario.source, "--point", f'there is no "{name}"', expected)
 
 
-def _finished(testbed: str, scenario: Scenario, folder: Path, place: str) -> Run:
-    """Return the finished run in a folder, which is run first where it is missing.
+def _runs(
+    testbed: str, scenario: Scenario, repetitions: int, folder: Path, label: str
+) -> list[Run]:
+    """Return the finished runs of a point, those that are missing made: in the folder, or one each.
 
-    KeyboardInterrupt where it was stopped; its results are kept until it is run again.
+    KeyboardInterrupt where one was stopped; its results are kept until it is run again.
     """
-    from mptcplab.cli.progress import progress_for
-    from mptcplab.cli.testbeds import run_on
+    from mptcplab.cli.repeated_runs import finished, seeds_of, with_seed
     from mptcplab.report.figure import draw_throughput
-    from mptcplab.results.run import Run, RunError
-    from mptcplab.scenario.to_json import as_plain
 
-    if folder.exists():
-        finished = Run(folder)
-        if finished.scenario != json.loads(json.dumps(as_plain(scenario))):
-            raise RunError(f"{folder}: holds a run with other settings; choose another --out")
-        if not finished.is_cut:
-            return finished
-        shutil.rmtree(folder)
-    print(place, file=sys.stderr)
-    progress = progress_for(place, scenario.duration_ns)
-    try:
-        run_on(testbed, scenario, folder, progress)
-    finally:
-        progress.close()
-    finished = Run(folder)
-    draw_throughput(finished, folder / "throughput")
-    if finished.is_cut:
-        raise KeyboardInterrupt
-    return finished
+    runs = []
+    seeds = seeds_of(testbed, scenario, repetitions)
+    for number, seed in enumerate(seeds, 1):
+        title = f"{scenario.name} {label} on {testbed}"
+        place = folder
+        if repetitions > 1:
+            title += f", seed {seed}, run {number} of {len(seeds)}"
+            place = folder / str(seed)
+        run, is_new = finished(testbed, with_seed(scenario, seed), place, title)
+        if is_new:
+            draw_throughput(run, place / "throughput")
+        if run.is_cut:
+            raise KeyboardInterrupt
+        runs.append(run)
+    return runs
 
 
-def _slug(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-").lower()
-
-
-def _draw(out: Path, scenario: Scenario, variants: list[Variant]) -> None:
-    """Draw an experiment's figures, named after the report's."""
+def _draw(out: Path, scenario: Scenario, variants: list[Variant], names: dict[str, str]) -> None:
+    """Draw an experiment's figures, named after the report's where it has one of that run alone."""
     from mptcplab.report.figure import draw_side_by_side
+    from mptcplab.report.repetitions import valid_ones
     from mptcplab.report.sweep import draw_sweep
 
     title = f"{scenario.name}: {scenario.title}"
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
+    stems = [_figure_name(figures) for figures in _figures(scenario, variants)]
     for variant in variants:
-        stem = _figure_name(variant.figures) or f"{scenario.name}-{_slug(variant.label)}"
-        label = "" if variant.label == AS_REPORTED else f", {variant.label}"
-        draw_side_by_side(f"{title}{label}", variant.runs, variant.measured, folder / stem)
-        _draw_captures(variant, folder)
+        stem = _figure_name(variant.figures)
+        if not stem or stems.count(stem) > 1:
+            stem = f"{scenario.name}-{names[variant.label]}"
+        label = "" if variant.label == _base_label(scenario) else f", {variant.label}"
+        shown = {testbed: valid_ones(runs) or runs for testbed, runs in variant.runs.items()}
+        draw_side_by_side(f"{title}{label}", shown, variant.measured, folder / stem)
+        _draw_captures(shown, variant.inspected, folder)
     if len(variants) > 1:
-        stem = _figure_name(scenario.sweep.figures) or f"{scenario.name}-sweep"
+        stem = _figure_name(scenario.sweep.figures)
+        if not stem or stems.count(stem) > 1:
+            stem = f"{scenario.name}-{_SWEEP}"
         draw_sweep(title, scenario.sweep.axis, variants, folder / stem)
 
 
-def _draw_captures(variant: Variant, folder: Path) -> None:
-    """Draw what the report read from captures, a figure for each testbed."""
-    if not variant.inspected:
+def _draw_captures(
+    runs: dict[str, list[Run]], inspected: Sequence[tuple[str, int]], folder: Path
+) -> None:
+    """Draw what the report read from captures, a figure for each testbed: of its first run."""
+    if not inspected:
         return
     from tempfile import TemporaryDirectory
 
@@ -237,15 +286,22 @@ def _draw_captures(variant: Variant, folder: Path) -> None:
     from mptcplab.trace.testbed_run import run_captures
     from mptcplab.trace.trace import open_trace
 
-    for testbed, finished in variant.runs.items():
-        captures, *_ = run_captures(finished.folder).values()
+    for testbed, several in runs.items():
+        captures, *_ = run_captures(several[0].folder).values()
         trace = open_trace(captures, None)
         with TemporaryDirectory() as scratch:
             drawn = draw(trace, trace.connections[0], Path(scratch)) if trace.connections else []
-            for name, number in variant.inspected:
+            for name, number in inspected:
                 for path in drawn:
                     if path.stem.endswith(f"-{name}"):
                         shutil.copy(path, folder / f"figure-{number}-{testbed}{path.suffix}")
+
+
+def _figures(scenario: Scenario, variants: list[Variant]) -> list[Sequence[int]]:
+    """Return the report's figures of every drawing, also of points that are not run this time."""
+    points = [point.figures for point in scenario.sweep.points]
+    base = [variant.figures for variant in variants if variant.label == _base_label(scenario)]
+    return [*points, *base, scenario.sweep.figures]
 
 
 def _figure_name(numbers: Sequence[int]) -> str:
@@ -263,6 +319,7 @@ def _write(
 
 
 def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
+    from mptcplab.report.repetitions import invalid_reasons, valid_ones
     from mptcplab.report.sweep import rows_of
 
     return {
@@ -278,19 +335,16 @@ def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
             {
                 "label": variant.label,
                 "figures": list(variant.figures),
-                "rows": [
-                    {
-                        "what": row.what,
-                        "measured_bps": dict(row.measured_bps),
-                        "report_bps": list(row.report_bps),
-                        "capacity_bps": row.capacity_bps,
-                        "findings": list(row.findings),
-                    }
-                    for row in rows_of(variant)
-                ],
+                "rows": [_row(row) for row in rows_of(variant)],
                 "testbeds": {
-                    name: {"valid": run.metadata["valid"], "run": str(run.folder)}
-                    for name, run in variant.runs.items()
+                    name: {
+                        "valid": len(valid_ones(runs)) == len(runs),
+                        "valid_runs": len(valid_ones(runs)),
+                        "invalid_reasons": invalid_reasons(runs),
+                        "run": str(runs[0].folder),
+                        "runs": [str(run.folder) for run in runs],
+                    }
+                    for name, runs in variant.runs.items()
                 },
             }
             for variant in variants
@@ -298,40 +352,88 @@ def _entry(scenario: Scenario, variants: list[Variant]) -> dict[str, Any]:
     }
 
 
+def _row(row: Row) -> dict[str, Any]:
+    """Return a row as JSON: rates under ``measured_bps``, times under ``measured_s``."""
+    unit = "s" if row.is_time else "bps"
+    values = row.measured.items()
+    return {
+        "what": row.what,
+        f"measured_{unit}": {name: None if each is None else each.mean for name, each in values},
+        f"margin_{unit}": {name: None if each is None else each.margin for name, each in values},
+        "report_bps": list(row.report_bps),
+        "capacity_bps": row.capacity_bps,
+        "findings": list(row.findings),
+    }
+
+
 def _table(summary: list[dict[str, Any]]) -> str:
+    """Return the summary as text; what the report measured, and what its links could carry, have
+    a column each where there is any.
+    """
     from mptcplab.cli.columns import columns
     from mptcplab.units import format_rate
 
     points = [point for entry in summary for point in entry["runs"]]
     testbeds = list(dict.fromkeys(name for point in points for name in point["testbeds"]))
-    rows = [["", "", "", *testbeds, "2012", "could carry"]]
+    in_rows = [row for point in points for row in point["rows"]]
+    reported = any(row["report_bps"] or row["findings"] for row in in_rows)
+    carrying = any(row["capacity_bps"] is not None for row in in_rows)
+    last = [*(["2012"] if reported else []), *(["could carry"] if carrying else [])]
+    rows = [["", "", "", *testbeds, *last]]
     for entry in summary:
-        rows.append([entry["experiment"], entry["title"], "", *[""] * (len(testbeds) + 2)])
+        blank = [""] * (len(testbeds) + len(last))
+        rows.append([entry["experiment"], entry["title"], "", *blank])
         for point in entry["runs"]:
             for index, row in enumerate(point["rows"]):
-                cells = []
-                for name in testbeds:
-                    if name not in row["measured_bps"]:
-                        cells.append("")
-                        continue
-                    rate = row["measured_bps"][name]
-                    valid = point["testbeds"][name]["valid"]
-                    shown = "too short" if rate is None else format_rate(rate)
-                    cells.append(shown if valid else f"{shown} (not valid)")
-                report = " or ".join(format_rate(value) for value in row["report_bps"])
-                if row["findings"] and not report:
-                    report = "no value; below"
-                carry = "" if row["capacity_bps"] is None else format_rate(row["capacity_bps"])
-                label = point["label"] if not index else ""
-                rows.append(["", label, row["what"], *cells, report, carry])
-    if not any(row[-1] for row in rows[1:]):
-        rows = [row[:-1] for row in rows]
-    text = columns(rows, left=3, indent="")
+                cells = [_cell(row, point["testbeds"].get(name), name) for name in testbeds]
+                if reported:
+                    report = " or ".join(format_rate(value) for value in row["report_bps"])
+                    cells.append(report or ("no value; below" if row["findings"] else ""))
+                if carrying:
+                    carry_bps = row["capacity_bps"]
+                    cells.append("" if carry_bps is None else format_rate(carry_bps))
+                rows.append(["", point["label"] if not index else "", row["what"], *cells])
+    lines = [columns(rows, left=3, indent="")]
     for entry in summary:
         found = entry["findings"] + [
             f"{row['what'].removeprefix('goodput, ')}: {finding}"
             for row in entry["runs"][0]["rows"]
             for finding in row["findings"]
         ]
-        text += "".join(f"\n{entry['experiment']} in 2012: {each}" for each in found)
-    return text
+        lines += [f"{entry['experiment']} in 2012: {each}" for each in found]
+    lines += _remarks(points)
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any], runs: dict[str, Any] | None, testbed: str) -> str:
+    """Return one mean as text, with what is not valid about it; "" where nothing ran there."""
+    from mptcplab.report.comparison import Quantity, with_margin
+    from mptcplab.results.statistics import Estimate
+
+    if runs is None:
+        return ""
+    unit = "s" if "measured_s" in row else "bps"
+    mean, margin = (row[f"{kind}_{unit}"][testbed] for kind in ("measured", "margin"))
+    count = runs["valid_runs"]
+    shown = "not done in time" if unit == "s" else "too short"
+    if mean is not None:
+        quantity = Quantity(row["what"], unit == "s")
+        shown = with_margin(quantity.text, Estimate(mean, margin, count))
+    if runs["valid"]:
+        return shown
+    if not count:
+        return "not valid"
+    return f"{shown} ({count} of {len(runs['runs'])} valid)"
+
+
+def _remarks(points: list[dict[str, Any]]) -> list[str]:
+    """Return what to know of the table: what the intervals are, and which runs do not count."""
+    runs = [testbed for point in points for testbed in point["testbeds"].values()]
+    lines = []
+    if any(len(each["runs"]) > 1 for each in runs):
+        lines.append("Means over the valid runs, ± 95 % confidence (Student's t).")
+    for point in points:
+        for name, each in point["testbeds"].items():
+            label = f"{point['label']} on {name}"
+            lines += [f"NOT VALID  {label}, {reason}" for reason in each["invalid_reasons"]]
+    return ["", *lines] if lines else []

@@ -32,7 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "run",
         help="run a scenario and show what came out",
         description="Run a scenario and print its table, its verdict against the 2012 report where "
-        "there is one, and the path of its figure.",
+        "there is one, and the path of its figure. With --repetitions, print means with 95 %% "
+        "confidence intervals.",
         epilog="Exit status: 0 the run is valid, 1 it is not, 2 bad input, 3 this machine cannot.",
     )
     add_scenario_arguments(parser)
@@ -55,6 +56,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="on Linux: while it runs, let programs such as iperf3 have the buffers of their flows "
         "by this machine's net.core.rmem_max and wmem_max (root)",
     )
+    parser.add_argument(
+        "--repetitions",
+        type=int,
+        metavar="N",
+        help="run it N times, each with the next seed, and show means and intervals (default: 1); "
+        "runs that --out already holds are not made again",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, new or empty")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
@@ -62,12 +70,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run it; see the parser's description for the exit status."""
+    from mptcplab.cli.repeated_runs import repetitions_of
     from mptcplab.report.figure import draw_throughput
     from mptcplab.results.summary import summarise
 
     scenario = load_scenario(args)
+    repetitions = repetitions_of(args, 1)
     if args.raise_host_limits:
         _raise_limits(scenario, args)
+    if repetitions > 1:
+        return _repeat(scenario, args)
     finished = _run_auto(scenario, args) if args.on == AUTO else _run_on(args.on, scenario, args)
     figures = draw_throughput(finished, finished.folder / "throughput")
     if args.json:
@@ -96,6 +108,48 @@ def _raise_limits(scenario: Scenario, args: argparse.Namespace) -> None:
     if args.on == "simulated":
         raise LabError("--raise-host-limits: expected --on linux, or --on auto")
     raise_limits(asked_bytes(scenario), registry())
+
+
+def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
+    """Run it several times, in folders named by their seeds, and sum them up."""
+    from mptcplab.cli.repeated_runs import finished, seeds_of, with_seed
+    from mptcplab.cli.testbeds import choose
+    from mptcplab.report.figure import draw_throughput
+    from mptcplab.report.repetitions import summarise_runs, valid_ones
+    from mptcplab.results.writer import make_folder
+    from mptcplab.scenario import ScenarioError
+
+    if args.trial:
+        raise ScenarioError("--trial", "", "is for one run", "--trial, or --repetitions")
+    testbed = args.on
+    if testbed == AUTO:
+        testbed, why = choose(scenario)
+        _say(testbed, why)
+    out = args.out or _fresh_folder(scenario.name, testbed)
+    make_folder(out)
+    if (out / "run.json").exists():
+        raise FolderInUseError(f"--out {out}: holds a single run; name another folder")
+    seeds = seeds_of(testbed, scenario, args.repetitions)
+    runs = []
+    for number, seed in enumerate(seeds, 1):
+        title = f"{scenario.name} on {testbed}, seed {seed}, run {number} of {len(seeds)}"
+        run, is_new = finished(testbed, with_seed(scenario, seed), out / str(seed), title)
+        if is_new:
+            draw_throughput(run, run.folder / "throughput")
+        if run.is_cut:
+            raise KeyboardInterrupt
+        runs.append(run)
+    figures = draw_throughput(valid_ones(runs) or runs, out / "throughput")
+    summary = summarise_runs(runs)
+    (out / "repetitions.json").write_text(json.dumps(summary, indent=2) + "\n")
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        from mptcplab.cli.render import describe_runs
+
+        print(describe_runs(runs))
+        print(f"\nRuns    {out}\nFigure  {figures[0]}")
+    return 0 if summary["valid"] else 1
 
 
 def _run_auto(scenario: Scenario, args: argparse.Namespace) -> Run:

@@ -29,12 +29,17 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.results.summary import summarise
 
     finished = Run(args.folder)
+    finished.check()
     if args.json:
         print(json.dumps(summarise(finished)))
     else:
         from mptcplab.cli.render import describe, print_debug_log
 
         print(describe(finished))
-        print(f"\nFigure  {draw_throughput(finished, finished.folder / 'throughput')[0]}")
+        try:
+            figure = str(draw_throughput(finished, finished.folder / "throughput")[0])
+        except OSError as error:
+            figure = f"not drawn again: {error.filename}: {error.strerror}"
+        print(f"\nFigure  {figure}")
         print_debug_log(finished)
     return 0 if finished.metadata["valid"] else 1

@@ -26,13 +26,17 @@ _FIRST_LOOK_S: Final = 1
 
 
 def run_on(name: str, scenario: Scenario, folder: Path, observer: Observer) -> Path:
-    """Run a scenario on a testbed and return the folder of the finished run."""
+    """Run a scenario on a testbed and return the folder of the finished run.
+
+    Flows start as the scenario's seed draws it.
+    """
     from mptcplab.provenance import this_build
+    from mptcplab.scenario.repetition import with_drawn_starts
 
     module = importlib.import_module(TESTBEDS[name])
     if name == "simulated" and not this_build().compiled:
         observer = _SayInterpreted(observer, scenario.duration_ns)
-    written: Path = module.run(scenario, folder, observer)
+    written: Path = module.run(with_drawn_starts(scenario), folder, observer)
     return written
 
 

@@ -12,4 +12,4 @@ def draw_jitter(parameters: ChannelParameters, random: Random) -> int:
     jitter_ns = parameters.jitter_ns
     if parameters.jitter_distribution is JitterDistribution.NORMAL:
         return round(random.gauss(0.0, jitter_ns))
-    return round(random.uniform(-jitter_ns, jitter_ns))
+    return round(2 * jitter_ns * random.random() - jitter_ns)

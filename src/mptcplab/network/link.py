@@ -54,8 +54,9 @@ class ChannelModel:
 
     All methods want a `now_ns` that never decreases, except that `offer` may be told late of an
     arrival: it must not be before the offer before it, but may be before what else has happened.
-    `random` draws loss and jitter; two channels of equal parameters, seed and offers behave
-    identically.
+    `random` draws loss and jitter, or loss alone where jitter has a random source of its own, so
+    that the same packets are lost whatever jitter there is; two channels of equal parameters, seed
+    and offers behave identically.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class ChannelModel:
         "_first_unsent",
         "_free_ns",
         "_gap",
+        "_jitter_random",
         "_last_arrival_ns",
         "_last_arriving",
         "_last_unsent",
@@ -91,10 +93,12 @@ class ChannelModel:
         random: Random,
         now_ns: int = 0,
         piece_ns: int = PIECE_NS,
+        jitter_random: Random | None = None,
     ) -> None:
         self.counters = ChannelCounters()
         self.parameters = parameters
         self._random = random
+        self._jitter_random: Random = random if jitter_random is None else jitter_random
         self._piece_ns: i64 = piece_ns
         # Pieces that will arrive, in order of arrival, linked by `arrives_next`; and pieces that
         # are not yet on the wire, in order of sending, linked by `leaves_next`.
@@ -265,7 +269,7 @@ class ChannelModel:
             self._cut(now_ns)
         if (parameters.delay_ns, parameters.jitter_ns) != (old.delay_ns, old.jitter_ns):
             for piece in leaving(self._first_unsent):
-                piece.jitter_ns = draw_jitter(self.parameters, self._random)
+                piece.jitter_ns = draw_jitter(self.parameters, self._jitter_random)
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
         self._plain = self._is_plain()
@@ -548,7 +552,7 @@ class ChannelModel:
     def _fly(self, piece: Piece) -> None:
         """Let a piece arrive, in its turn, a delay after its last bit is sent."""
         if self.parameters.jitter_ns:
-            piece.jitter_ns = draw_jitter(self.parameters, self._random)
+            piece.jitter_ns = draw_jitter(self.parameters, self._jitter_random)
         arrival_ns = self._arrival_ns(piece)
         if self.parameters.reorder:
             piece.arrival_ns = arrival_ns

@@ -1,20 +1,29 @@
 """Variants of a scenario, each run several times: does one beat another, and how sure is that?
 
-Runs of two variants with the same seed are a pair: both met the same losses, jitter and starts.  So
-a variant is judged by the mean of the differences within the pairs, with its 95 % confidence
-interval (Student's t), and not by two intervals that may overlap.
+A variant is judged by its mean difference to the first one, with a 95 % confidence interval, and
+not by two intervals that may overlap: within the pairs of runs with one seed where those rise and
+fall together, by Welch's test where they do not (see ``difference`` in ``results.statistics``).
+All that is judged at once is corrected together, after Holm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mptcplab.results.run import Run
-from mptcplab.results.statistics import Estimate, estimate
-from mptcplab.results.summary import completion_ns, summarise
+from mptcplab.results.statistics import (
+    SIGNIFICANCE,
+    Difference,
+    Estimate,
+    difference,
+    estimate,
+    holm,
+)
+from mptcplab.results.summary import Rates, completion_ns, settled, summarise
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
 Outcome = Literal["better", "worse", "no difference shown", "not judged"]
@@ -33,25 +42,33 @@ class Quantity:
         return format_duration(value * NANOSECONDS) if self.is_time else format_rate(value)
 
 
+Values = Mapping[Quantity, float | None]
+"""What one run came to; None where a flow was not done or the run too short."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One quantity of one variant; ``difference`` is to the first variant, in the same unit.
 
-    ``value`` is None where the flow was not done in some run; ``difference`` also where the first
-    variant has no value, and for the first variant itself.
+    ``value`` is the mean of the valid runs, None where there are none or a flow was not done in
+    one.  ``difference`` is None where there is nothing to compare, and for the first variant
+    itself; ``p_value`` holds for all differences judged together.
     """
 
     quantity: Quantity
     value: Estimate | None
-    difference: Estimate | None
+    difference: Difference | None
+    p_value: float | None
     outcome: Outcome
+    why_none: str = ""
+    """Why there is no value."""
 
     @property
     def text(self) -> str:
         """Mean and margin."""
         if self.value is None:
-            return "not done in time"
-        return _with_margin(self.quantity.text, self.value)
+            return self.why_none
+        return with_margin(self.quantity.text, self.value)
 
 
 def measured(run: Run) -> dict[Quantity, float | None]:
@@ -68,35 +85,60 @@ def measured(run: Run) -> dict[Quantity, float | None]:
         else:
             quantities[Quantity(f"goodput of {flow['name']}", False)] = goodputs[flow["name"]]
     if len(endless) > 1:
-        sizes = (flow["bytes"] for flow in summary["flows"] if flow["name"] in endless)
-        quantities[Quantity(_IN_ALL, False)] = 8 * sum(sizes) / summary["duration_s"]
+        whole = settled(run, 0, run.metadata["measured_ns"])
+        rates = None if whole is None else Rates(run).flows_bps(*whole)
+        quantities[Quantity(_IN_ALL, False)] = (
+            None if rates is None else sum(rates.get(name, 0.0) for name in endless)
+        )
     return quantities
 
 
 def compared(
-    first: Sequence[dict[Quantity, float | None]], other: Sequence[dict[Quantity, float | None]]
-) -> list[Result]:
-    """Hold the runs of a variant against those of the first, pair by pair."""
-    results = []
-    for quantity in other[0]:
-        mine = [run.get(quantity) for run in other]
-        theirs = [run.get(quantity) for run in first]
-        both = zip(mine, theirs, strict=True)
-        differences = [a - b for a, b in both if a is not None and b is not None]
-        values = [value for value in mine if value is not None]
-        value = estimate(values) if len(values) == len(mine) else None
-        judged = first is not other and len(differences) == len(mine)
-        difference = estimate(differences) if judged else None
-        results.append(Result(quantity, value, difference, _outcome(quantity, difference)))
+    quantities: Sequence[Quantity], variants: Sequence[Sequence[Values | None]]
+) -> list[list[Result]]:
+    """Hold the runs of each variant against those of the first, and judge all differences at once.
+
+    The runs of a variant are in the order of their seeds, None for one that is not valid: it is
+    left out, and so is the run that it would be compared with.
+    """
+    first = variants[0]
+    results = [[_result(quantity, first, other) for quantity in quantities] for other in variants]
+    judged = [
+        (mine, position, result.difference.p_value)
+        for mine in results
+        for position, result in enumerate(mine)
+        if result.difference is not None and result.difference.p_value is not None
+    ]
+    for (mine, position, _), p_value in zip(judged, holm([p for *_, p in judged]), strict=True):
+        result = mine[position]
+        mine[position] = replace(result, p_value=p_value, outcome=_outcome(result, p_value))
     return results
 
 
-def _outcome(quantity: Quantity, difference: Estimate | None) -> Outcome:
-    if difference is None or difference.margin is None:
-        return "not judged"
-    if abs(difference.mean) <= difference.margin or difference.mean == 0:
+def _result(
+    quantity: Quantity, first: Sequence[Values | None], other: Sequence[Values | None]
+) -> Result:
+    own = [run[quantity] for run in other if run is not None]
+    values = [value for value in own if value is not None]
+    value = estimate(values) if values and len(values) == len(own) else None
+    pairs = [
+        (mine[quantity], theirs[quantity])
+        for mine, theirs in zip(other, first, strict=True)
+        if mine is not None and theirs is not None
+    ]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    held = None
+    if other is not first and both and len(both) == len(pairs):
+        held = difference([a for a, _ in both], [b for _, b in both])
+    short = "not done in time" if quantity.is_time else "too short"
+    return Result(quantity, value, held, None, "not judged", short if own else "no valid run")
+
+
+def _outcome(result: Result, p_value: float) -> Outcome:
+    assert result.difference is not None
+    if p_value >= SIGNIFICANCE:
         return "no difference shown"
-    return "better" if (difference.mean > 0) != quantity.is_time else "worse"
+    return "better" if (result.difference.mean > 0) != result.quantity.is_time else "worse"
 
 
 def relative_text(result: Result, first: Result) -> str:
@@ -105,16 +147,25 @@ def relative_text(result: Result, first: Result) -> str:
         return ""
     percent = 100 / first.value.mean
     margin = result.difference.margin
-    within = "" if margin is None else f" ± {abs(margin * percent):.1f}"
-    return f"{result.difference.mean * percent:+.1f}{within} %"
+    if margin is None:
+        return f"{result.difference.mean * percent:+.1f} %"
+    within = "<0.1" if margin * abs(percent) < 0.05 else f"{margin * abs(percent):.1f}"
+    return f"{result.difference.mean * percent:+.1f} ± {within} %"
 
 
-def _with_margin(text: Callable[[float], str], value: Estimate) -> str:
-    """Return mean and margin in one unit: "52.95 ± 0.4 Mb/s"."""
+def with_margin(text: Callable[[float], str], value: Estimate) -> str:
+    """Return mean and margin in one unit: "52.95 ± 0.4 Mb/s".
+
+    A margin below the last digit of the mean is shown as less than that: "1.007 ± <0.001 s".
+    """
     number, _, unit = text(value.mean).partition(" ")
     if value.margin is None or not float(number):
         return text(value.mean)
-    return f"{number} ± {value.margin * float(number) / value.mean:.2g} {unit}"
+    margin = Decimal(value.margin * float(number) / value.mean)
+    digit = Decimal(1).scaleb(min(0, Decimal(number).adjusted() - 3))  # of four, as in all rates
+    if margin < digit / 2:
+        return f"{number} ± <{digit:f} {unit}"
+    return f"{number} ± {Decimal(f'{margin:.2g}').normalize():f} {unit}"
 
 
 def draw_comparison(
@@ -126,10 +177,11 @@ def draw_comparison(
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    from mptcplab.report.figure import COLOURS, INK, save
+    from mptcplab.report.figure import COLOURS, INK, STYLE, save
 
+    missing: dict[str, Any] = {"va": "center", "color": INK, "fontsize": 8}
     quantities = [result.quantity for result in results[0]]
-    with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
+    with mpl.rc_context(STYLE):
         height = 0.9 + len(quantities) * (0.55 + 0.26 * len(labels))
         figure, rows = plt.subplots(
             len(quantities), 1, figsize=(9, height), layout="constrained", squeeze=False
@@ -139,7 +191,7 @@ def draw_comparison(
             for place, mine in enumerate(results):
                 value = mine[position].value
                 if value is None:
-                    axes.text(0, place, " not done in time", va="center", color=INK, fontsize=8)
+                    axes.text(0, place, f" {mine[position].why_none}", **missing)
                     continue
                 axes.errorbar(
                     value.mean / unit,

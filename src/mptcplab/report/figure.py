@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mptcplab.report.verdict import findings_of, kind_of
 from mptcplab.results.run import Run
+from mptcplab.results.statistics import estimate
 from mptcplab.results.summary import stages
 from mptcplab.units import NANOSECONDS
 
@@ -32,14 +33,26 @@ Series = dict[tuple[float, float], float]
 """Rates (Mb/s) by interval (start and end, s)."""
 
 
-def draw_throughput(run: Run, stem: Path) -> list[Path]:
-    """Draw the run's links and goodput over time; return the PNG and SVG written at ``stem``."""
+STYLE: Final[Any] = {
+    "svg.hashsalt": "mptcplab",
+    "font.size": 10,
+    "text.parse_math": False,  # a "$" in a title is a dollar
+}
+
+Several = Run | Sequence[Run]
+"""One run, or repetitions of it with other seeds: their mean is drawn, in a band of 95 %."""
+
+
+def draw_throughput(runs: Several, stem: Path) -> list[Path]:
+    """Draw the links and goodput over time; return the PNG and SVG written at ``stem``."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
+    runs = _listed(runs)
+    run = runs[0]
+    with mpl.rc_context(STYLE):
         several = len(run.scenario["flows"]) > 1
         figure, panels = plt.subplots(
             2 if several else 1,
@@ -50,25 +63,25 @@ def draw_throughput(run: Run, stem: Path) -> list[Path]:
             layout="constrained",
         )
         first, last = panels[0, 0], panels[-1, 0]
-        _draw_panel(first, run, run.scenario["report"]["measured"], by_flow=several)
+        _draw_panel(first, runs, run.scenario["report"]["measured"], by_flow=several)
         first.set_ylabel("goodput of the flows (Mb/s)" if several else "throughput (Mb/s)")
         if several:  # the flows above, what they came to on the links below
-            _mark_actions(run, last, _plot_links(run, last)[0])
-            _finish(run, last)
+            _mark_actions(run, last, _plot_links(runs, last)[0])
+            _finish(runs, last)
             last.set_ylabel("throughput of the links (Mb/s)")
             first.set_xlabel("")
             first.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
             last.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
         else:
             draw_legend(figure, [first])
-        first.set_title(_title(run), loc="left", fontsize=11)
+        first.set_title(_title(runs), loc="left", fontsize=11)
         written = save(figure, stem)
         plt.close(figure)
     return written
 
 
 def draw_side_by_side(
-    title: str, runs: Mapping[str, Run], measured: Sequence[Mapping[str, Any]], stem: Path
+    title: str, runs: Mapping[str, Several], measured: Sequence[Mapping[str, Any]], stem: Path
 ) -> list[Path]:
     """Draw the same scenario's runs on several testbeds, a panel each; return PNG and SVG.
 
@@ -79,7 +92,7 @@ def draw_side_by_side(
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    with mpl.rc_context({"svg.hashsalt": "mptcplab", "font.size": 10}):
+    with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
             1,
             len(runs),
@@ -88,9 +101,11 @@ def draw_side_by_side(
             squeeze=False,
             layout="constrained",
         )
-        for axes, (testbed, run) in zip(panels[0], runs.items(), strict=True):
-            _draw_panel(axes, run, measured, by_flow=told_by_flow(run, measured))
-            axes.set_title(f"on {testbed}", loc="left", fontsize=10)
+        for axes, (testbed, several) in zip(panels[0], runs.items(), strict=True):
+            repeated = _listed(several)
+            by_flow = told_by_flow(repeated[0], measured)
+            _draw_panel(axes, repeated, measured, by_flow=by_flow)
+            axes.set_title(f"on {testbed}{_counted(repeated)}", loc="left", fontsize=10)
         axes.set_ylim(0, max(axes.get_ylim()[1] for axes in panels[0]))
         panels[0][0].set_ylabel("throughput (Mb/s)")
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -100,6 +115,14 @@ def draw_side_by_side(
     return written
 
 
+def _listed(runs: Several) -> Sequence[Run]:
+    return [runs] if isinstance(runs, Run) else runs
+
+
+def _counted(runs: Sequence[Run]) -> str:
+    return "" if len(runs) == 1 else f", mean of {len(runs)} runs and 95 % interval"
+
+
 def told_by_flow(run: Run, measured: Iterable[Mapping[str, Any]]) -> bool:
     """Return whether flows, and not links, are what to show of a run beside what was measured."""
     links = {link["name"] for link in run.scenario["topology"]["links"]}
@@ -107,16 +130,16 @@ def told_by_flow(run: Run, measured: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _draw_panel(
-    axes: Axes, run: Run, measured: Sequence[Mapping[str, Any]], *, by_flow: bool
+    axes: Axes, runs: Sequence[Run], measured: Sequence[Mapping[str, Any]], *, by_flow: bool
 ) -> None:
     if by_flow:
-        highest, colours = _plot_flows(run, axes)
+        highest, colours = _plot_flows(runs, axes)
     else:
-        highest, colours = _plot_links(run, axes)
-    highest = max([highest, *_plot_report(run, axes, measured, colours)])
-    _mark_actions(run, axes, highest)
-    _finish(run, axes)
-    _tell_findings(run, axes)
+        highest, colours = _plot_links(runs, axes)
+    highest = max([highest, *_plot_report(runs[0], axes, measured, colours)])
+    _mark_actions(runs[0], axes, highest)
+    _finish(runs, axes)
+    _tell_findings(runs[0], axes)
 
 
 def _tell_findings(run: Run, axes: Axes) -> None:
@@ -144,31 +167,46 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PNG and SVG, the same bytes for the same figure; return the two paths."""
+    import warnings
+
     written = []
-    for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        path = stem.with_suffix(f".{suffix}")
-        figure.savefig(path, dpi=130, metadata=metadata)
-        written.append(path)
+    with warnings.catch_warnings():
+        # letters that the font lacks are drawn as boxes, and the SVG has them as text
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            path = stem.with_name(f"{stem.name}.{suffix}")  # a stem may have dots of its own
+            figure.savefig(path, dpi=130, metadata=metadata)
+            written.append(path)
     return written
 
 
-def _series(run: Run) -> dict[str, Series]:
-    """Return the busier direction of each link that carried anything."""
-    by_direction: dict[tuple[str, str], Series] = defaultdict(dict)
-    for row in run.rows("links"):
-        by_direction[row["link"], row["direction"]][_interval(row)] = row["bps"] / MEGABIT
+def _series(runs: Sequence[Run]) -> dict[str, list[Series]]:
+    """Return the busier direction of each link that carried anything, of every run."""
+    by_direction: dict[tuple[str, str], list[Series]] = {}
+    for position, run in enumerate(runs):
+        for row in run.rows("links"):
+            key = (row["link"], row["direction"])
+            of_runs = by_direction.setdefault(key, [{} for _ in runs])
+            of_runs[position][_interval(row)] = row["bps"] / MEGABIT
     busier = {}
-    for link in run.scenario["topology"]["links"]:
-        both = [by_direction.get((link["name"], way), {}) for way in ("forward", "backward")]
-        busier[link["name"]] = max(both, key=lambda series: sum(series.values()))
-    return {name: series for name, series in busier.items() if any(series.values())}
+    for link in runs[0].scenario["topology"]["links"]:
+        both = [by_direction.get((link["name"], way), []) for way in ("forward", "backward")]
+        busier[link["name"]] = max(both, key=_total)
+    return {name: series for name, series in busier.items() if _total(series)}
 
 
-def _flow_series(run: Run) -> dict[str, Series]:
-    """Return the goodput of each flow."""
-    by_flow: dict[str, Series] = defaultdict(lambda: defaultdict(float))
-    for row in run.rows("flows"):
-        by_flow[row["flow"]][_interval(row)] += row["goodput_bps"] / MEGABIT
+def _total(several: Sequence[Series]) -> float:
+    return sum(sum(series.values()) for series in several)
+
+
+def _flow_series(runs: Sequence[Run]) -> dict[str, list[Series]]:
+    """Return the goodput of each flow, of every run."""
+    by_flow: dict[str, list[Series]] = {}
+    for position, run in enumerate(runs):
+        for row in run.rows("flows"):
+            of_runs = by_flow.setdefault(row["flow"], [{} for _ in runs])
+            series, interval = of_runs[position], _interval(row)
+            series[interval] = series.get(interval, 0.0) + row["goodput_bps"] / MEGABIT
     return by_flow
 
 
@@ -176,7 +214,12 @@ def _interval(row: Mapping[str, Any]) -> tuple[float, float]:
     return (row["time_ns"] - row["interval_ns"]) / NANOSECONDS, row["time_ns"] / NANOSECONDS
 
 
-def _sum(several: Iterable[Series]) -> Series:
+def _sum(several: Iterable[Sequence[Series]]) -> list[Series]:
+    """Return the sum of flows or links, of every run."""
+    return [_sum_of(of_one_run) for of_one_run in zip(*several, strict=True)]
+
+
+def _sum_of(several: Iterable[Series]) -> Series:
     total: Series = defaultdict(float)
     for series in several:
         for interval, rate in series.items():
@@ -184,44 +227,66 @@ def _sum(several: Iterable[Series]) -> Series:
     return total
 
 
-def _draw_steps(axes: Axes, series: Series, **style: Any) -> None:
-    """Draw a rate that holds from the start to the end of each interval."""
-    if not series:
-        return
-    intervals = sorted(series)
-    times = [intervals[0][0], *(end for _, end in intervals)]
-    rates = [series[interval] for interval in intervals]
+def _draw_steps(axes: Axes, several: Sequence[Series], **style: Any) -> float:
+    """Draw a rate that holds from the start to the end of each interval; return the highest value.
+
+    Of several runs the mean, in a band of its 95 % interval.  Their samples are numbered alike,
+    if not taken at exactly the same times.
+    """
+    samples = [sorted(series.items()) for series in several if series]
+    if not samples:
+        return 0.0
+    columns = list(zip(*samples, strict=False))
+    estimates = [estimate([rate for _, rate in column]) for column in columns]
+    times = [columns[0][0][0][0], *(column[0][0][1] for column in columns)]
+    rates = [value.mean for value in estimates]
     axes.plot(times, [rates[0], *rates], drawstyle="steps-pre", **style)
+    margins = [value.margin or 0.0 for value in estimates]
+    if any(margins):
+        low = [max(0.0, rate - margin) for rate, margin in zip(rates, margins, strict=True)]
+        high = [rate + margin for rate, margin in zip(rates, margins, strict=True)]
+        axes.fill_between(
+            times,
+            [low[0], *low],
+            [high[0], *high],
+            step="pre",
+            color=style["color"],
+            alpha=0.2,
+            linewidth=0,
+        )
+        return max(high)
+    return max(rates)
 
 
-def _plot_flows(run: Run, axes: Axes) -> tuple[float, dict[str, str]]:
+def _plot_flows(runs: Sequence[Run], axes: Axes) -> tuple[float, dict[str, str]]:
     """Draw the goodput of each flow and of all; return the highest value and the colours."""
-    flows = _flow_series(run)
+    flows = _flow_series(runs)
     colours = colours_of(flows)
     for name, series in flows.items():
         _draw_steps(axes, series, color=colours[name], linewidth=1.8, label=name)
     total = _sum(flows.values())
-    _draw_steps(axes, total, color=INK, linewidth=1.4, label="sum of the flows")
-    return max(total.values(), default=1.0), colours
+    return _draw_steps(
+        axes, total, color=INK, linewidth=1.4, label="sum of the flows"
+    ) or 1.0, colours
 
 
-def _plot_links(run: Run, axes: Axes) -> tuple[float, dict[str, str]]:
+def _plot_links(runs: Sequence[Run], axes: Axes) -> tuple[float, dict[str, str]]:
     """Draw each link, their sum where that means something, and the goodput of all flows."""
-    links = _series(run)
+    links = _series(runs)
     colours = colours_of(links)
+    highest = []
     for index, (name, series) in enumerate(links.items()):
         # links that run level stay visible
         width = 1.5 + min(1.2 * (len(links) - 1 - index), 6)
-        _draw_steps(axes, series, color=colours[name], linewidth=width, label=name)
-    highest = [max(series.values()) for series in links.values()]
-    if len(links) > 1 and not _in_series(run, links):
+        highest.append(_draw_steps(axes, series, color=colours[name], linewidth=width, label=name))
+    if len(links) > 1 and not _in_series(runs[0], links):
         total = _sum(links.values())
-        _draw_steps(axes, total, color=INK, linewidth=1.8, label="sum of the links")
-        highest += total.values()
-    goodput = _sum(_flow_series(run).values())
+        label = "sum of the links"
+        highest.append(_draw_steps(axes, total, color=INK, linewidth=1.8, label=label))
+    goodput = _sum(_flow_series(runs).values())
     style = {"color": _MUTED, "linewidth": 1.1, "linestyle": (0, (4, 2))}
-    _draw_steps(axes, goodput, label="goodput of the flows", **style)
-    return max([*highest, *goodput.values()], default=1.0), colours
+    highest.append(_draw_steps(axes, goodput, label="goodput of the flows", **style))
+    return max(highest) or 1.0, colours
 
 
 def _in_series(run: Run, names: Container[str]) -> bool:
@@ -297,12 +362,12 @@ def _caption(action: dict[str, Any]) -> str:
     return " ".join(part for part in (action["target"], action["verb"], changes) if part)
 
 
-def _finish(run: Run, axes: Axes) -> None:
-    axes.set_xlim(0, max(run.metadata["measured_ns"], 1) / NANOSECONDS)
+def _finish(runs: Sequence[Run], axes: Axes) -> None:
+    axes.set_xlim(0, max(runs[0].metadata["measured_ns"], 1) / NANOSECONDS)
     axes.set_xlabel("time (s)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    if not run.metadata["valid"]:
+    if not all(run.metadata["valid"] for run in runs):
         axes.text(
             0.5,
             0.5,
@@ -316,11 +381,12 @@ def _finish(run: Run, axes: Axes) -> None:
         )
 
 
-def _title(run: Run) -> str:
+def _title(runs: Sequence[Run]) -> str:
+    run = runs[0]
     scenario = run.scenario
     scale = "" if scenario["time_scale"] == 1 else f", time scale {scenario['time_scale']:.3g}"
     name = f"{scenario['name']}: {scenario['title']}" if scenario["title"] else scenario["name"]
-    return f"{name} (on {run.metadata['testbed']}{scale})"
+    return f"{name} (on {run.metadata['testbed']}{scale}{_counted(runs)})"
 
 
 def draw_legend(figure: Figure, panels: Iterable[Axes]) -> None:

@@ -71,10 +71,11 @@ def rate(value: Estimate) -> str:
 
 def _compared(small: Estimate, small_factor: float, large: Estimate, factor: float) -> Outcome:
     """Say whether one mean, times a factor, is no more than another, times its own."""
-    if small.margin is None or large.margin is None:
+    if small.count == 1 or large.count == 1:
         return "undecided"
     room = large.mean * factor - small.mean * small_factor
-    margin = hypot(large.margin * factor, small.margin * small_factor)
+    # a link that is always full carries the same in every run: no margin, and none is needed
+    margin = hypot((large.margin or 0.0) * factor, (small.margin or 0.0) * small_factor)
     if room >= margin:
         return "met"
     return "missed" if room < -margin else "undecided"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 from mptcplab.results.run import Run
-from mptcplab.results.summary import Rates, stages
+from mptcplab.results.summary import ENOUGH_INTERVALS, Rates, completion_ns, settle_ns, stages
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
 Outcome = Literal["met", "missed", "not measured", "too short"]
-
-_ENOUGH_INTERVALS = 2
-"""Fewer samples than this after the settling time are no basis for a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +27,23 @@ class Check:
     source: str
 
     @property
+    def wanted(self) -> str:
+        """What is expected, as text."""
+        rate = format_rate(self.expected_bps)
+        return f"at least {rate}" if self.at_least else f"{rate} ± {self.tolerance:.0%}"
+
+    @property
+    def bounds_bps(self) -> tuple[float, float]:
+        """The least and the highest rate that meet it."""
+        if self.at_least:
+            return self.expected_bps, inf
+        away = self.tolerance * self.expected_bps
+        return self.expected_bps - away, self.expected_bps + away
+
+    @property
     def text(self) -> str:
         """One line a person can read."""
-        wanted = (
-            f"at least {format_rate(self.expected_bps)}"
-            if self.at_least
-            else f"{format_rate(self.expected_bps)} ± {self.tolerance:.0%}"
-        )
+        wanted = self.wanted
         if self.measured_bps is None:
             why = "too short to judge" if self.outcome == "too short" else self.outcome
             return f"{self.what}: {why}, expected {wanted}"
@@ -65,7 +73,9 @@ class Measurement:
     """What a run measured of a flow, a link or all flows, over the whole of it or a stage.
 
     Everything is judged over the same stretches: a stage less the settling time that the scenario's
-    expectations give it, of several the longest that leaves enough of the stage.
+    expectations, or else the scenario, give it, of several expectations the longest that leaves
+    enough of the stage; where there are only flows that end with their last byte, the whole run is
+    their own time, as it is for each of them.
     """
 
     def __init__(self, run: Run) -> None:
@@ -74,28 +84,31 @@ class Measurement:
         self._stages = stages(run)
         self._end_ns = run.metadata["measured_ns"]
         self._interval_ns = run.scenario["interval_ns"]
-        settle_ns: dict[int | None, list[int]] = {}
+        self._run = run
+        by_stage: dict[int | None, list[int]] = {}
         for expectation in run.scenario["expectations"]:
-            settle_ns.setdefault(expectation["stage"], []).append(expectation["settle_ns"])
+            by_stage.setdefault(expectation["stage"], []).append(expectation["settle_ns"])
         self._settle_ns = {
             stage: max(
                 (each for each in several if self._leaves_enough(stage, each)), default=min(several)
             )
-            for stage, several in settle_ns.items()
+            for stage, several in by_stage.items()
         }
 
     def name(self, of: str, stage: int | None, settle_ns: int | None = None) -> str:
         """Return what is measured and when, as text."""
         what = "goodput" if of == "total" else of
-        settle = self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
+        if stage is None and self._own_time_ns(of) is not None:
+            return f"{what} until the last byte"
+        settle = self._settled_ns(stage) if settle_ns is None else settle_ns
         after = f" after {format_duration(settle)}" if settle else ""
         if stage is None:
             return f"{what}, whole run{after}"
         if stage >= len(self._stages):
-            return f"{what}, stage {stage + 1}"
+            return f"{what}, stage {stage}"
         start_ns, end_ns = self._stages[stage]
         return (
-            f"{what}, stage {stage + 1} "
+            f"{what}, stage {stage} "
             f"({start_ns / NANOSECONDS:g} to {end_ns / NANOSECONDS:g} s{after and ','}{after})"
         )
 
@@ -105,7 +118,7 @@ class Measurement:
             if stage >= len(self._stages):
                 return False
             start_ns, end_ns = self._stages[stage]
-        return bool(end_ns - start_ns - settle_ns >= _ENOUGH_INTERVALS * self._interval_ns)
+        return bool(end_ns - start_ns - settle_ns >= ENOUGH_INTERVALS * self._interval_ns)
 
     def rate_bps(
         self, of: str, stage: int | None, settle_ns: int | None = None
@@ -115,17 +128,52 @@ class Measurement:
         ``settle_ns`` None takes the longest of the stage's expectations that leaves enough.
         """
         if stage is None:
+            own_bps = self._own_rate_bps(of)
+            if own_bps is not None:
+                return own_bps, "met"
             start_ns, end_ns = 0, self._end_ns
         elif stage < len(self._stages):
             start_ns, end_ns = self._stages[stage]
         else:
             return None, "not measured"
-        settle_ns = self._settle_ns.get(stage, 0) if settle_ns is None else settle_ns
+        settle_ns = self._settled_ns(stage) if settle_ns is None else settle_ns
         if not self._leaves_enough(stage, settle_ns):
             return None, "too short"
         start_ns += settle_ns
         rate_bps = self._rates.of(of, start_ns, end_ns)
         return rate_bps, "not measured" if rate_bps is None else "met"
+
+    def _settled_ns(self, stage: int | None) -> int:
+        return self._settle_ns.get(stage, settle_ns(self._run))
+
+    def _own_time_ns(self, of: str) -> tuple[int, int] | None:
+        """Return start and end of flows that end with their last byte; None where one does not.
+
+        Of one flow, or, for all flows and for links, of them all.
+        """
+        flows: list[dict[str, Any]] = self._run.scenario["flows"]
+        spans = []
+        for flow in [flow for flow in flows if flow["name"] == of] or flows:
+            took_ns = completion_ns(self._run, flow)
+            if took_ns is None:
+                return None
+            spans.append((flow["start_ns"], flow["start_ns"] + took_ns))
+        return min(start for start, _ in spans), max(end for _, end in spans)
+
+    def _own_rate_bps(self, of: str) -> float | None:
+        """Return the rate over that time; samples are too coarse for it, so by all bytes."""
+        span = self._own_time_ns(of)
+        if span is None:
+            return None
+        names = [flow["name"] for flow in self._run.scenario["flows"]]
+        length_ns = span[1] - span[0]
+        if of not in ("total", *names):
+            whole_bps = self._rates.of(of, 0, self._end_ns)
+            return None if whole_bps is None else whole_bps * self._end_ns / length_ns
+        size_bytes = sum(
+            end["bytes"] for end in self._run.metadata["flows"] if of in ("total", end["flow"])
+        )
+        return float(size_bytes * 8 * NANOSECONDS / length_ns)
 
 
 def checks(run: Run) -> list[Check]:

@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from mptcplab.results.run import Run
 from mptcplab.units import NANOSECONDS
+
+ENOUGH_INTERVALS: Final = 2
+"""Fewer samples than this after the settling time are no basis for a rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ def summarise(run: Run) -> dict[str, Any]:
     rates = Rates(run)
     scenario, metadata = run.scenario, run.metadata
     end_ns = metadata["measured_ns"]
-    link_rates = rates.links_bps(0, end_ns)
+    link_rates = rates.links_bps(min(settle_ns(run), end_ns), end_ns)
     return {
         "run": str(run.folder),
         "scenario": scenario["name"],
@@ -134,6 +137,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "valid": metadata["valid"],
         "invalid_reasons": metadata["invalid_reasons"],
         "duration_s": end_ns / NANOSECONDS,
+        "settle_s": settle_ns(run) / NANOSECONDS,
         "wall_s": metadata["wall_s"],
         "flows": _flows(run, rates),
         "links": [
@@ -145,16 +149,32 @@ def summarise(run: Run) -> dict[str, Any]:
             }
             for link in scenario["topology"]["links"]
         ],
-        "stages": [
-            {
-                "start_s": start_ns / NANOSECONDS,
-                "end_s": stop_ns / NANOSECONDS,
-                "goodput_bps": sum(rates.flows_bps(start_ns, stop_ns).values()),
-                "links": rates.links_bps(start_ns, stop_ns),
-            }
-            for start_ns, stop_ns in stages(run)
-        ],
+        "stages": [_stage(run, rates, number, extent) for number, extent in enumerate(stages(run))],
         "report": scenario["report"],
+    }
+
+
+def settle_ns(run: Run) -> int:
+    """Return the start-up that goodput leaves out; 0 for runs older than the key."""
+    return int(run.scenario.get("settle_ns") or 0)
+
+
+def settled(run: Run, start_ns: int, end_ns: int) -> tuple[int, int] | None:
+    """Return a stretch of a run without its start-up; None where too little of it remains."""
+    start_ns += settle_ns(run)
+    if settle_ns(run) and end_ns - start_ns < ENOUGH_INTERVALS * run.scenario["interval_ns"]:
+        return None
+    return start_ns, end_ns
+
+
+def _stage(run: Run, rates: Rates, number: int, extent: tuple[int, int]) -> dict[str, Any]:
+    judged = settled(run, *extent)
+    return {
+        "stage": number,
+        "start_s": extent[0] / NANOSECONDS,
+        "end_s": extent[1] / NANOSECONDS,
+        "goodput_bps": None if judged is None else sum(rates.flows_bps(*judged).values()),
+        "links": {} if judged is None else rates.links_bps(*judged),
     }
 
 
@@ -176,6 +196,13 @@ def completion_ns(run: Run, flow: dict[str, Any]) -> int | None:
     return last_ns - int(flow["start_ns"])
 
 
+def completion_s(run: Run, flow: str) -> float | None:
+    """Return how long the flow of this name took (s), as :func:`completion_ns`."""
+    (declared,) = (each for each in run.scenario["flows"] if each["name"] == flow)
+    took_ns = completion_ns(run, declared)
+    return None if took_ns is None else took_ns / NANOSECONDS
+
+
 def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
     """Sum up each flow over its own active time, from what the receivers reported at the end."""
     ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -189,7 +216,10 @@ def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
         took_ns = completion_ns(run, flow)
         if took_ns is None:
             stop_ns = flow["stop_ns"] or run.metadata["measured_ns"]
-            goodput_bps = rates.flows_bps(flow["start_ns"], stop_ns).get(flow["name"], 0.0)
+            judged = settled(run, flow["start_ns"], stop_ns)
+            goodput_bps = (
+                None if judged is None else rates.flows_bps(*judged).get(flow["name"], 0.0)
+            )
         else:  # a short flow is done within an interval, of which the samples know no more
             goodput_bps = size_bytes * 8 * NANOSECONDS / took_ns
         verdicts = [end["intact"] for end in reported]

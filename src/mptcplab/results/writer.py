@@ -121,6 +121,16 @@ class RunWriter:
             self._owner = None
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for runs, unless there is one; FolderError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(
+            f"{folder}: cannot be made: {error.strerror}; expected a folder that may be written"
+        ) from error
+
+
 def is_free(folder: Path) -> bool:
     """Say whether a run may be written there: nothing has that name, or an empty folder has."""
     if folder.is_dir():

@@ -23,6 +23,7 @@ from mptcplab.scenario.model import (
     Scenario,
     Tunables,
 )
+from mptcplab.scenario.repetition import random_sources
 from mptcplab.scenario.resolve.channels import bdp_bytes
 from mptcplab.scenario.resolve.timeline import LinkStates, changes_text, own_label
 from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
@@ -48,6 +49,9 @@ def describe(scenario: Scenario) -> str:
     )
     lines.append(scenario.source)
     lines += [f"with --set {override}" for override in scenario.overrides]
+    lines += wrap(_random(scenario), WIDTH, subsequent_indent="  ")
+    if scenario.settle_ns:
+        lines.append(f"Goodput leaves out the first {format_duration(scenario.settle_ns)}")
     lines += ["", *describe_network(scenario.topology)]
     lines += ["", "Tunables", *_tunables(scenario)]
     lines += ["", "Flows", *_flows(scenario)]
@@ -62,6 +66,13 @@ def describe(scenario: Scenario) -> str:
         for remark in remarks:
             lines += wrap(f"Note: {remark}", WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
+
+
+def _random(scenario: Scenario) -> str:
+    sources = random_sources(scenario)
+    if sources:
+        return f"Random in simulation: {', '.join(sources)}"
+    return "Random in simulation: nothing, so that every seed gives the same run"
 
 
 def describe_network(topology: Topology) -> list[str]:

@@ -174,6 +174,9 @@ def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Sce
         source=str(path),
         overrides=overrides,
         repetitions=values["repetitions"],
+        settle_ns=values["settle"],
+        start_jitter_ns=values["start_jitter"],
+        processing_jitter_ns=values["processing_jitter"],
         captures=_captures(values["captures"], topology, problems),
         snaplen_bytes=values["snaplen"],
     )

@@ -206,7 +206,10 @@ class Scenario:
     seed: int = 1
     source: str = ""  # the file it was read from
     overrides: tuple[str, ...] = ()  # the --set arguments that were applied
-    repetitions: int = 1  # runs of a comparison, with seeds seed, seed + 1, ...
+    repetitions: int = 1  # runs of each variant, with seeds seed, seed + 1, ...
+    settle_ns: int | None = None  # start-up that goodput leaves out; None leaves it to the command
+    start_jitter_ns: int = 0  # by which flows start later, at random
+    processing_jitter_ns: int | None = 0  # of simulated hosts; None follows from the links
     captures: tuple[InterfaceEnd, ...] = ()
     snaplen_bytes: int = 128
     sweep: Sweep = Sweep()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import IPv4Interface, IPv6Interface
 from random import Random
@@ -14,11 +14,13 @@ from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
     VLAN_TAG_BYTES,
     Channel,
+    Link,
     Path,
     Queue,
     Topology,
 )
 from mptcplab.scenario.model import Scenario
+from mptcplab.scenario.repetition import processing_jitter_ns
 from mptcplab.simulated.cpu import PROFILES
 from mptcplab.simulated.fabric import Conduit, Route
 from mptcplab.simulated.host import Host
@@ -89,14 +91,21 @@ def build(scenario: Scenario, seed: int) -> Network:
                 loop,
                 link.name,
                 direction,
-                ChannelParameters.of(channel, up=link.up),
+                _parameters(scenario, link, channel),
                 Random(random.random()),
+                Random(f"processing, {link.name}, {direction}, seed {seed}"),
             )
     for host in scenario.topology.hosts:
         for nic in shared_nics(scenario.topology, host):
             network.nics[host.name, nic.name, nic.way] = _nic_conduit(loop, nic, random)
     _connect(scenario, network)
     return network
+
+
+def _parameters(scenario: Scenario, link: Link, channel: Channel) -> ChannelParameters:
+    """Return what one direction of a link does, with the random time of hosts for packets."""
+    jitter_ns = channel.jitter_ns or processing_jitter_ns(scenario, link, channel) // 2
+    return replace(ChannelParameters.of(channel, up=link.up), jitter_ns=jitter_ns)
 
 
 def _nic_conduit(loop: VirtualLoop, nic: SharedNic, random: Random) -> Conduit:

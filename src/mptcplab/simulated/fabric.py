@@ -41,8 +41,10 @@ class Conduit(Wire):
         direction: str,
         parameters: ChannelParameters,
         random: Random,
+        jitter_random: Random | None = None,
     ) -> None:
-        super().__init__(loop, ChannelModel(parameters, random, loop.now_ns, 0))
+        channel = ChannelModel(parameters, random, loop.now_ns, 0, jitter_random)
+        super().__init__(loop, channel)
         self.link = link
         self.direction = direction
 

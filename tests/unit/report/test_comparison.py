@@ -29,7 +29,7 @@ def runs(quantity: Quantity, *values: float | None) -> Runs:
 def judged(
     quantity: Quantity, base: tuple[float | None, ...], other: tuple[float | None, ...]
 ) -> Result:
-    (result,) = compared(runs(quantity, *base), runs(quantity, *other))
+    _, (result,) = compared([quantity], [runs(quantity, *base), runs(quantity, *other)])
     return result
 
 
@@ -42,7 +42,8 @@ def test_pairs_show_what_overlapping_intervals_hide() -> None:
     assert result.value.margin > 20e6
     assert result.difference is not None
     assert result.difference.mean == pytest.approx(1e6)
-    (first,) = compared(runs(GOODPUT, *base), runs(GOODPUT, *base))
+    assert result.difference.method == "paired"
+    (first,), _ = compared([GOODPUT], [runs(GOODPUT, *base)] * 2)
     assert relative_text(result, first) == "+5.0 ± 1.2 %"
 
 
@@ -53,7 +54,8 @@ def test_pairs_show_what_overlapping_intervals_hide() -> None:
         (TIME, (10.0, 11.0, 12.0), (9.0, 10.1, 10.9), "better"),
         (TIME, (10.0, 11.0, 12.0), (12.0, 13.1, 13.9), "worse"),
         (GOODPUT, (10.0, 11.0, 12.0), (11.0, 9.0, 13.0), "no difference shown"),
-        (GOODPUT, (10.0, 10.0), (10.0, 10.0), "no difference shown"),
+        (GOODPUT, (10.0, 10.0), (10.0, 10.0), "not judged"),
+        (GOODPUT, (10.0, 10.0, 10.0), (20.0, 20.0, 20.0), "not judged"),
         (GOODPUT, (10.0,), (20.0,), "not judged"),
         (TIME, (10.0, None), (9.0, 9.0), "not judged"),
         (TIME, (10.0, 10.0), (9.0, None), "not judged"),
@@ -82,7 +84,7 @@ def test_what_is_measured_of_a_run(run: Run) -> None:
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
     base = runs(GOODPUT, 10e6, 11e6)
-    results = [compared(base, base), compared(base, runs(GOODPUT, None, 12e6))]
+    results = compared([GOODPUT], [base, runs(GOODPUT, None, 12e6)])
     written = draw_comparison("title", ["as it is", "other"], results, tmp_path / "comparison")
     assert [path.name for path in written] == ["comparison.png", "comparison.svg"]
     assert all(path.stat().st_size > 5000 for path in written)

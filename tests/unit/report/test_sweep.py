@@ -7,6 +7,11 @@ import pytest
 from mptcplab.report.figure import draw_side_by_side
 from mptcplab.report.sweep import Row, Variant, draw_sweep, rows_of
 from mptcplab.results.run import Run
+from mptcplab.results.statistics import Estimate
+
+
+def one(bps: float) -> Estimate:
+    return Estimate(bps, None, 1)
 
 
 def value(bps: int, of: str = "total", stage: int | None = None) -> dict[str, object]:
@@ -15,38 +20,39 @@ def value(bps: int, of: str = "total", stage: int | None = None) -> dict[str, ob
 
 def test_a_run_is_told_stage_by_stage_with_all_that_the_report_gives(run: Run) -> None:
     measured = [value(17_000_000, stage=0), value(18_000_000, stage=0), value(6_000_000, "two")]
-    assert rows_of(Variant("tiny", measured, runs={"linux": run})) == [
-        Row("goodput, stage 1 (0 to 4 s)", {"linux": 16e6}, (17_000_000, 18_000_000)),
-        Row("goodput, stage 2 (4 to 6 s)", {"linux": 8e6}, ()),
+    assert rows_of(Variant("tiny", measured, runs={"linux": [run]})) == [
+        Row("goodput, stage 0 (0 to 4 s)", {"linux": one(16e6)}, (17_000_000, 18_000_000)),
+        Row("goodput, stage 1 (4 to 6 s)", {"linux": one(8e6)}, ()),
         Row(
-            "goodput, stage 3 (6 to 10 s, after 1 s)",
-            {"linux": 16e6},
+            "goodput, stage 2 (6 to 10 s, after 1 s)",
+            {"linux": one(16e6)},
             (),
             findings=("the other link stood idle (figure 14)",),
         ),
-        Row("one, stage 3 (6 to 10 s, after 1 s)", {"linux": 8e6}, ()),
-        Row("two, stage 3 (6 to 10 s, after 1 s)", {"linux": 8e6}, ()),
-        Row("two, whole run", {"linux": 5.6e6}, (6_000_000,)),
+        Row("one, stage 2 (6 to 10 s, after 1 s)", {"linux": one(8e6)}, ()),
+        Row("two, stage 2 (6 to 10 s, after 1 s)", {"linux": one(8e6)}, ()),
+        Row("two, whole run", {"linux": one(5.6e6)}, (6_000_000,)),
     ]
 
 
 def test_what_links_could_carry_has_a_place_of_its_own(run: Run) -> None:
     measured = [{**value(20_000_000, stage=0), "kind": "capacity"}, value(1_000_000, stage=1)]
-    first, second, *_ = rows_of(Variant("tiny", measured, runs={"linux": run}))
+    first, second, *_ = rows_of(Variant("tiny", measured, runs={"linux": [run]}))
     assert (first.report_bps, first.capacity_bps) == ((), 20_000_000)
     assert (second.report_bps, second.capacity_bps) == ((1_000_000,), None)
 
 
 def test_testbeds_are_compared_link_by_link(run: Run) -> None:
-    rows = rows_of(Variant("tiny", runs={"linux": run, "simulated": run}))
-    assert rows[2] == Row("two, stage 1 (0 to 4 s)", {"linux": 8e6, "simulated": 8e6}, ())
+    rows = rows_of(Variant("tiny", runs={"linux": [run], "simulated": [run]}))
+    expected = {"linux": one(8e6), "simulated": one(8e6)}
+    assert rows[2] == Row("two, stage 0 (0 to 4 s)", expected, ())
 
 
 @pytest.mark.slow
 def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
     variants = [
-        Variant("small", [value(12_000_000)], runs={"linux": run, "simulated": run}),
-        Variant("ample", runs={"linux": run}),
+        Variant("small", [value(12_000_000)], runs={"linux": [run], "simulated": [run]}),
+        Variant("ample", runs={"linux": [run]}),
     ]
     png, svg = draw_sweep("tiny", "buffer", variants, tmp_path / "sweep")
     assert png.read_bytes().startswith(b"\x89PNG")

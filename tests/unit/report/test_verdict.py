@@ -19,7 +19,7 @@ def test_a_stage_that_has_not_settled_misses(run: Run) -> None:
     check = checks(run)[2]
     assert check.outcome == "missed"
     assert check.measured_bps == 14e6
-    assert "stage 3 (6 to 10 s): 14 Mb/s (-12.5%)" in check.text
+    assert "stage 2 (6 to 10 s): 14 Mb/s (-12.5%)" in check.text
 
 
 def test_of_several_settling_times_the_longest_that_leaves_enough_counts(run: Run) -> None:
@@ -55,7 +55,7 @@ def test_what_links_could_carry_is_not_called_measured(run: Run) -> None:
     assert "table 2" in beside
     assert "table 3" not in beside
     assert "table 3" in carry
-    assert "stage 3: the other link stood idle (figure 14)" in carry
+    assert "stage 2: the other link stood idle (figure 14)" in carry
 
 
 def test_a_run_of_before_there_were_kinds_can_be_shown(run: Run) -> None:

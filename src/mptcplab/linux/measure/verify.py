@@ -271,7 +271,7 @@ def check_cpu(
         inside = [each for each in busy if each.start_ns >= start_ns and each.end_ns <= end_ns]
         full = sum(interval.busy >= BUSY for interval in inside)
         if inside and full * 10 >= len(inside):
-            stage = "" if expectation.stage is None else f" in stage {expectation.stage + 1}"
+            stage = "" if expectation.stage is None else f" in stage {expectation.stage}"
             reasons.append(
                 f"the CPU was the limit{stage}: fully busy in {full} of {len(inside)} intervals, "
                 f"{format_rate(found)} where {format_rate(expectation.value_bps)} is expected"

@@ -82,7 +82,7 @@ def build_expectations(
                 row["stage"],
                 row["of"],
                 at_least,
-                row["settle"],
+                (scenario.settle_ns or 0) if row["settle"] is None else row["settle"],
                 row["source"],
             )
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mptcplab.scenario.repetition import DEFAULT_START_JITTER_NS
 from mptcplab.scenario.schema import value_kinds
 from mptcplab.scenario.schema.parts import Key, Rows, Rule, Section, Settings, Table, Tables
 
@@ -478,7 +479,8 @@ ACTION = Section(
 _OF = Key(value_kinds.TEXT, 'What is measured: "total", a flow or a link.', "total")
 _STAGE = Key(
     value_kinds.integer(0, 1000),
-    "Number of the stage, counted from 0: stages are what timeline actions divide the run into.",
+    "Number of the stage, counted from 0: stages are what timeline actions divide the run into, "
+    "and all output numbers them so.",
     shown="the whole run",
 )
 
@@ -497,8 +499,7 @@ EXPECT = Section(
             value_kinds.DURATION,
             "Time from the start of the stage that is left out of the measurement. A stage of "
             "which less than two intervals remain is too short to judge.",
-            0,
-            "0",
+            shown="the scenario's `settle`",
         ),
         "source": Key(value_kinds.TEXT, "Where the value comes from.", "", "none"),
     },
@@ -628,8 +629,32 @@ SCENARIO = Section(
         ),
         "repetitions": Key(
             value_kinds.integer(1, 1000),
-            "How many runs `compare` and `goals` make of each variant, each with the next seed.",
+            "How many runs `reproduce`, `compare` and `goals` make of each variant, each with the "
+            "next seed; where it is 1, `compare` and `goals` make 5. `run` makes one, or what its "
+            "`--repetitions` says.",
             1,
+        ),
+        "settle": Key(
+            value_kinds.DURATION,
+            "Start-up that goodput leaves out: this much of each flow's time from its start, of "
+            "the whole run and of each stage. The time that a flow with a `size` takes is the "
+            "whole of it. Less than two intervals that remain are too short to judge.",
+            shown="0; in `goals`, a quarter of the run",
+            aliases=("warm_up", "warmup"),
+        ),
+        "start_jitter": Key(
+            value_kinds.DURATION,
+            "Each flow starts at random up to this later than its `start`, but by no more than "
+            "2 % of its time; 0: at its `start`.",
+            DEFAULT_START_JITTER_NS,
+            '"10ms"',
+        ),
+        "processing_jitter": Key(
+            value_kinds.DURATION,
+            "Random time that simulated hosts take for packets: the delay of each direction of a "
+            "link varies within this span, half of it either way, where the link has no `jitter` "
+            "of its own; 0: none. The Linux testbed ignores it: its hosts take their own time.",
+            shown="half the time of a full frame on the link, 500 us at most",
         ),
         "captures": Key(
             value_kinds.NAMES,

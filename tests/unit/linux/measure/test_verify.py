@@ -199,7 +199,7 @@ def test_an_expectation_missed_on_a_full_cpu_is_a_reason() -> None:
     stages = [(0, 200 * MS), (200 * MS, 400 * MS)]
     found = {expectation: 5e9}
     reasons = check_cpu(busy(0.1, 0.1, 1.0, 1.0), [expectation], stages, found)
-    assert "stage 2" in reasons[0]
+    assert "stage 1" in reasons[0]
     assert check_cpu(busy(1.0, 1.0, 0.1, 0.1), [expectation], stages, found) == []
     met = {expectation: 9.8e9}
     assert check_cpu(busy(1.0, 1.0, 1.0, 1.0), [expectation], stages, met) == []

@@ -1,0 +1,90 @@
+"""Showing runs that are in read-only places, or damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mptcplab.cli.main import main
+
+SCENARIO = """
+duration = "100ms"
+interval = "20ms"
+hosts = ["a", "b"]
+links.l = { between = ["a", "b"], rate = "1Mb/s" }
+flows.f = { from = "a", to = "b" }
+"""
+
+
+@pytest.fixture(name="folder")
+def finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    path = tmp_path / "own.toml"
+    path.write_text(SCENARIO)
+    folder = tmp_path / "run"
+    assert main(["run", str(path), "--out", str(folder)]) == 0
+    capsys.readouterr()
+    return folder
+
+
+def test_where_no_figure_can_be_written_the_table_is_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = folder / "throughput.png"
+    figure.unlink()
+    figure.mkdir()  # which not even root can write to as a file
+    assert main(["show", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "Flows" in text
+    assert "Figure  not drawn again" in text
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000])
+def test_a_truncated_table_is_one_line(
+    size: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = folder / "flows.parquet"
+    table.write_bytes(table.read_bytes()[:size])
+    assert main(["show", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert "flows.parquet: cannot be read, the run is damaged" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 50_000, "not JSON"),
+        (b"[]", "expected a JSON object"),
+        (b'{"schema": 1}', "damaged: it has no scenario, testbed"),
+        (b'{"schema": 1, "scenario": 3}', "damaged"),
+    ],
+)
+def test_damaged_metadata_is_one_line(
+    content: bytes, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "run.json").write_bytes(content)
+    assert main(["show", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_table_without_its_columns_is_damaged(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "links.parquet").write_bytes((folder / "flows.parquet").read_bytes())
+    assert main(["show", str(folder)]) == 2
+    assert "has no column link" in capsys.readouterr().err
+
+
+def test_a_scenario_without_a_key_is_damaged(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = json.loads((folder / "run.json").read_text())
+    del metadata["scenario"]["flows"]
+    (folder / "run.json").write_text(json.dumps(metadata))
+    assert main(["show", str(folder)]) == 2
+    assert "it has no scenario.flows" in capsys.readouterr().err
