@@ -84,6 +84,7 @@ class Host:
             segment.late_ns,
             segment.spread_ns,
             segment.piece_packets,
+            segment.burst_packets,
         )
 
 

@@ -172,11 +172,13 @@ class ChannelModel:
         now_ns: i64,
         spread_ns: i64 = 0,
         piece_packets: i64 = 0,
+        burst_packets: i64 = 1,
     ) -> i64:
         """A train reaches the queue: `packets` packets of `packet_bytes` each, the last one of
         `last_bytes` (frames, all headers included; equal to `packet_bytes` for a train of one).
-        The last one comes now, the first came `spread_ns` before, the others evenly in between.
-        It leaves in pieces of at most `piece_packets`, where that is more than the channel's own.
+        The last one comes now, the first came `spread_ns` before, the others evenly in between, or
+        `burst_packets` at a time. It leaves in pieces of at most `piece_packets`, where that is
+        more than the channel's own.
 
         Returns how many of them the queue took: each is judged by what the queue holds when it
         comes. Ask `next_deadline_ns` afterwards.
@@ -199,6 +201,7 @@ class ChannelModel:
         train.start_ns = now_ns - spread_ns
         train.spread_ns = spread_ns
         train.piece_packets = piece_packets
+        train.burst_packets = burst_packets
         if self._rate_bps == UNLIMITED:
             counters.sent_packets += packets
             counters.sent_bytes += frame_bytes
@@ -437,7 +440,11 @@ class ChannelModel:
             piece = Piece(
                 train.item, first, count, train.packet_bytes, frame_bytes, self._overhead_bytes
             )
-            self._send(piece, train.arrival_ns(first), train.arrival_ns(first + count - 1))
+            last = first + count - 1
+            together = train.came_together(last)
+            if together > count:
+                together = count
+            self._send(piece, train.arrival_ns(first), train.arrival_ns(last), together)
             if lost:
                 self._lose(piece)
             elif plain:
@@ -466,10 +473,10 @@ class ChannelModel:
         most = duration_ns * self._rate_bps // (wire_bytes * NANOBITS_PER_BYTE)
         return max(most, 1)
 
-    def _send(self, piece: Piece, came_ns: i64, last_came_ns: i64) -> None:
+    def _send(self, piece: Piece, came_ns: i64, last_came_ns: i64, together: i64) -> None:
         """Let the transmitter send a piece once it has sent all the others.
 
-        Its first packet came at `came_ns`, its last one at `last_came_ns`.
+        Its first packet came at `came_ns`, its last ones, so many `together`, at `last_came_ns`.
         """
         rate_bps = self._rate_bps
         if rate_bps == UNLIMITED:
@@ -495,10 +502,10 @@ class ChannelModel:
             packet_ns = duration_ns // piece.packets
             piece.spread_ns = duration_ns - packet_ns
             self._free_ns += duration_ns
-            idle_ns = last_came_ns + packet_ns - self._free_ns
-            if idle_ns > 0 and piece.packets > 1:  # it waits for its last packet
-                last_bytes = piece.frame_bytes - (piece.packets - 1) * piece.packet_bytes
-                last_work = (last_bytes + piece.overhead_bytes) * NANOBITS_PER_BYTE
+            idle_ns = last_came_ns + packet_ns * together - self._free_ns
+            if idle_ns > 0 and piece.packets > 1:  # it waits for its last packets
+                last_bytes = piece.frame_bytes - (piece.packets - together) * piece.packet_bytes
+                last_work = (last_bytes + together * piece.overhead_bytes) * NANOBITS_PER_BYTE
                 idle_ns = last_came_ns + (last_work + rate_bps - 1) // rate_bps - self._free_ns
             if idle_ns > 0:
                 piece.spread_ns += idle_ns

@@ -12,11 +12,14 @@ class Train:
     """The train that a channel was offered last; one object a channel, used again.
 
     `packets` packets of `packet_bytes` each, the last of `last_bytes`; the first came at
-    `start_ns`, the last `spread_ns` later, the others evenly in between. `piece_packets` is how
-    many may travel together though they take longer than the channel's pieces.
+    `start_ns`, the last `spread_ns` later, the others evenly in between; or `burst_packets` at a
+    time, each burst when the last of its packets would come.
+    `piece_packets` is how many may travel together though they take longer than the channel's
+    pieces.
     """
 
     __slots__ = (
+        "burst_packets",
         "item",
         "last_bytes",
         "packet_bytes",
@@ -34,12 +37,25 @@ class Train:
         self.start_ns: i64 = 0
         self.spread_ns: i64 = 0
         self.piece_packets: i64 = 0
+        self.burst_packets: i64 = 1
 
     def arrival_ns(self, index: i64) -> i64:
         """Return when the packet of this index came."""
-        if index <= 0 or self.spread_ns == 0:
+        if self.spread_ns == 0:
             return self.start_ns
-        return self.start_ns + self.spread_ns * index // (self.packets - 1)
+        burst = self.burst_packets
+        if burst <= 1:
+            if index <= 0:
+                return self.start_ns
+            return self.start_ns + self.spread_ns * index // (self.packets - 1)
+        last = (index // burst + 1) * burst
+        if last >= self.packets:
+            return self.start_ns + self.spread_ns
+        return self.start_ns + self.spread_ns * last // self.packets
+
+    def came_together(self, index: i64) -> i64:
+        """Return how many packets up to the one of this index came with it."""
+        return index % self.burst_packets + 1 if self.burst_packets > 1 else 1
 
     def bytes_of(self, first: i64, packets: i64) -> i64:
         """Return how long so many packets are together, from the one of index `first` on."""

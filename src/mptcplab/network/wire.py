@@ -40,12 +40,20 @@ class Wire(Timer):
         late_ns: i64 = 0,
         spread_ns: i64 = 0,
         piece_packets: i64 = 0,
+        burst_packets: i64 = 1,
     ) -> i64:
         """`ChannelModel.offer`, told `late_ns` late; returns how many packets the queue took."""
         channel = self.channel
         now_ns = self.loop.now_ns - late_ns
         taken = channel.offer(
-            item, packets, packet_bytes, last_bytes, now_ns, spread_ns, piece_packets
+            item,
+            packets,
+            packet_bytes,
+            last_bytes,
+            now_ns,
+            spread_ns,
+            piece_packets,
+            burst_packets,
         )
         self.set(channel.next_deadline_ns())
         return taken

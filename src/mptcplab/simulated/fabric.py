@@ -68,7 +68,16 @@ class Conduit(Wire):
                 together = self.channel.packets_within(parcel.coalesce_ns, size + header_bytes)
                 # What is acknowledged together is seen as such, but where there is much of it.
                 most = most - most % together if most >= _MANY * together else together
-            self.offer(parcel, packets, size + header_bytes, last_bytes, late_ns, spread_ns, most)
+            self.offer(
+                parcel,
+                packets,
+                size + header_bytes,
+                last_bytes,
+                late_ns,
+                spread_ns,
+                most,
+                parcel.burst_packets,
+            )
 
     def deliver(self, piece: Piece) -> None:
         """Hand a parcel on to its destination."""
@@ -78,6 +87,7 @@ class Conduit(Wire):
             parcel = parcel.cut(piece.first, piece.packets)
         parcel.hop += 1
         parcel.late_ns = 0
+        parcel.burst_packets = 1
         parcel.spread_ns = piece.spread_ns
         parcel.destination.arrive(parcel)
 

@@ -37,11 +37,13 @@ class Parcel(Work):
 
     ``header_bytes`` is what each of its packets carries besides payload, Ethernet included; ``hop``
     counts the links that it has passed. Its first packet left the last of them ``spread_ns`` before
-    its last one, and the next one is told of it ``late_ns`` late. Packets within ``coalesce_ns`` of
+    its last one, and the next one is told of it ``late_ns`` late; on the first link its packets
+    come ``burst_packets`` at a time. Packets within ``coalesce_ns`` of
     one another arrive together.
     """
 
     __slots__ = (
+        "burst_packets",
         "coalesce_ns",
         "core",
         "destination",
@@ -67,6 +69,7 @@ class Parcel(Work):
         self.hop: i64 = 0
         self.spread_ns: i64 = segment.spread_ns
         self.late_ns: i64 = segment.late_ns
+        self.burst_packets: i64 = segment.burst_packets
 
     def finish(self) -> None:
         """The core has handled its packets: hand them to the stack."""

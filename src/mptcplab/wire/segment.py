@@ -98,6 +98,7 @@ class Segment:
         "ack",
         "ack_count",
         "ack_step_bytes",
+        "burst_packets",
         "dscp",
         "dst",
         "dst_port",
@@ -187,6 +188,8 @@ class Segment:
         """How much more each of them acknowledges, at both levels, than the one before."""
         self.spread_ns: i64 = 0
         """How long before its last packet the first one leaves, or came."""
+        self.burst_packets: i64 = 1
+        """How many of its packets leave at a time."""
         self.late_ns: i64 = 0
         """How long ago its last packet left: its sender learnt late that it could."""
         self.piece_packets: i64 = 0

@@ -141,3 +141,21 @@ def test_where_the_peer_does_not_read_a_whole_train_is_waited_for() -> None:
     flow = Flow(replace(PACKETS, trains_per_window=10), 100 * MSS, 50 * MSS, 10 * MS)
     flow.room(window=40 * MSS, largest=100 * MSS)
     assert flow.trains.worthwhile_bytes == 10 * MSS
+
+
+def test_of_several_trains_each_leaves_in_its_turn() -> None:
+    flow = Flow(replace(PACKETS, trains_per_window=10), 100 * MSS, 60 * MSS, 10 * MS)
+    flow.cause.note(400 * US, flow.now_ns)
+    flow.room()
+    first = flow.send(10, room=40, acked=40)
+    assert (first.spread_ns, first.late_ns) == (100 * US, 300 * US)
+    second = flow.send(10, room=30, acked=40)
+    assert (second.spread_ns, second.late_ns) == (100 * US, 200 * US)
+
+
+def test_a_train_of_several_bursts_holds_whole_ones() -> None:
+    flow = Flow(replace(OFFLOAD, trains_per_window=8), 800 * MSS, 0, 10 * MS)
+    flow.cause.note(400 * US, flow.now_ns)
+    assert flow.room() == 92 * MSS  # an eighth is 100, a burst 46 packets
+    train = flow.send(92, room=92, acked=92)
+    assert (train.burst_packets, train.spread_ns, train.late_ns) == (46, 400 * US, 0)

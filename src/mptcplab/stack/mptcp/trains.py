@@ -71,6 +71,7 @@ class Trains:
         "_burst_bytes",
         "_cause",
         "_held_since_ns",
+        "_left_ns",
         "_offload",
         "_part_bytes",
         "_parts",
@@ -89,7 +90,9 @@ class Trains:
         self._held_since_ns: i64 = -1
         """When what is held back for a longer train could have left; -1 for nothing."""
         self._sent_ns: i64 = -1
-        """When the last train left."""
+        """When the last train was sent,"""
+        self._left_ns: i64 = -1
+        """and when its last packet left, which may be before."""
         self.worthwhile_bytes: i64 = 0
         """The least room in the peer's window that is to be used now; see ``SubflowView``."""
 
@@ -137,12 +140,20 @@ class Trains:
             return most
         if room < 0:
             return 0
+        if room >= least:
+            room -= room % self._unit_bytes(mss)
         return room
 
     def _most(self, mss: i64) -> i64:
         """Return how much more than it has to hold a train may, so that little room is left."""
-        longer = self._part_bytes // 3
-        return self._part_bytes + longer - longer % mss
+        most = self._part_bytes + self._part_bytes // 3
+        return most - most % self._unit_bytes(mss)
+
+    def _unit_bytes(self, mss: i64) -> i64:
+        """Return what trains of several hold whole numbers of: bursts, or packets."""
+        if self._offload and self._part_bytes >= self._burst_bytes > mss:
+            return self._burst_bytes
+        return mss
 
     def _defers(self, sender: Sender, room: i64, cwnd: i64, now_ns: i64) -> bool:
         """Say whether to wait for more room; what then leaves late is told as having left before.
@@ -188,12 +199,15 @@ class Trains:
         if burst < 2 * mss:
             burst = 2 * mss if 2 * mss < most_bytes else most_bytes
         self._burst_bytes = burst - burst % mss if burst > mss else mss
+        if part > self._burst_bytes:
+            self._part_bytes = part - part % self._burst_bytes
 
     def note_sent(self, train: Segment, room_bytes: i64, acked_bytes: i64, now_ns: i64) -> None:
         """A train leaves: say over what time its packets do.
 
         With this train the window has room for ``room_bytes``, after ``acked_bytes`` of it were
-        acknowledged. A burst leaves as soon as there is room for it.
+        acknowledged. A burst leaves as soon as there is room for it, and of several trains each
+        in its turn.
         """
         since_ns = self._held_since_ns
         if since_ns < 0:
@@ -204,12 +218,25 @@ class Trains:
         mss = train.segment_size_bytes
         if self._parts > 0 and mss > 0:
             train.piece_packets = self._most(mss) // mss
-        if since_ns == now_ns:
+        if since_ns < self._left_ns:  # behind the train before it
+            since_ns = self._left_ns
+            acked_bytes = room_bytes
+        span_ns = now_ns - since_ns
+        self._left_ns = now_ns
+        if span_ns == 0:
             return
-        if not self._offload or train.payload_bytes > self._burst_bytes:
-            train.spread_ns = now_ns - since_ns
-        elif acked_bytes > 0 and room_bytes > train.payload_bytes:
-            early_bytes = room_bytes - train.payload_bytes
-            if early_bytes > acked_bytes:
-                early_bytes = acked_bytes
-            train.late_ns = (now_ns - since_ns) * early_bytes // acked_bytes
+        size = train.payload_bytes
+        rest_bytes = room_bytes - size  # for what leaves after this train
+        if rest_bytes < 0:
+            rest_bytes = 0
+        if not self._offload or size > self._burst_bytes:
+            if rest_bytes > 0:
+                train.late_ns = span_ns * rest_bytes // room_bytes
+            train.spread_ns = span_ns - train.late_ns
+            if self._offload and mss > 0:
+                train.burst_packets = self._burst_bytes // mss
+        elif acked_bytes > 0:
+            if rest_bytes > acked_bytes:
+                rest_bytes = acked_bytes
+            train.late_ns = span_ns * rest_bytes // acked_bytes
+        self._left_ns = now_ns - train.late_ns
