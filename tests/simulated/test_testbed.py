@@ -245,6 +245,8 @@ def test_links_share_the_rate_of_their_nic(tmp_path: Path, sender: str) -> None:
     links.one = { between = ["alice:eth0.1", "bob:eth1"], rate = "8Mb/s", rtt = "10ms" }
     links.two = { between = ["alice:eth0.2", "bob:eth2"], rtt = "10ms" }
     flows.main = { from = "SENDER", to = "RECEIVER" }
+    # The autotuned window comes to what the NIC's queue just holds: with trains it overflows.
+    trains = false
     """
     other = {"alice": "bob", "bob": "alice"}[sender]
     finished = simulate(tmp_path, text.replace("SENDER", sender).replace("RECEIVER", other))

@@ -122,14 +122,16 @@ def test_links_that_return_are_used_again(tmp_path: Path) -> None:
 
 
 STOPPING = """
-from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
+from mptcplab.stack.schedulers.base import Scheduler, has_room
 
 
-class Stopping(LowestRtt):
+class Stopping(Scheduler):
     '''Sends a hundred thousand bytes, and then nothing.'''
 
-    def next_allotment(self, view):
-        return super().next_allotment(view) if view.sent_offset < 100_000 else None
+    def select(self, usable, view):
+        if view.sent_offset >= 100_000:
+            return None
+        return next((subflow for subflow in usable if has_room(subflow, view)), None)
 """
 
 

@@ -608,6 +608,9 @@ class ChannelModel:
     def _cut(self, now_ns: int) -> None:
         """Lose everything that has not arrived."""
         counters = self.counters
+        packets, frame_bytes = self._occupancy(now_ns)
+        counters.sent_packets += counters.queued_packets - packets
+        counters.sent_bytes += counters.queued_bytes - frame_bytes
         flight = arriving(self._first_arriving)
         while flight and flight[-1].arrival_ns > now_ns:
             piece = flight.pop()

@@ -446,3 +446,15 @@ def test_a_spread_train_meets_the_queue_that_each_packet_would() -> None:
     twice_as_fast = ChannelModel(ChannelParameters(10**9, queue_packets=2), Random(0), piece_ns=0)
     spread_ns = 39 * packet_ns // 2
     assert twice_as_fast.offer("t", 40, FRAME, FRAME, spread_ns, spread_ns) == 21
+
+
+def test_what_was_sent_before_a_cut_stays_sent() -> None:
+    """Half of a piece is out when the link goes down."""
+    link = ChannelModel(ChannelParameters(10**7), Random(0), piece_ns=10**9)
+    packet_ns = FRAME * 800
+    link.offer("t", 10, FRAME, FRAME, 0)
+    middle_ns = 5 * packet_ns + 10
+    before = link.read_counters(middle_ns).sent_packets
+    link.configure(replace(link.parameters, up=False), middle_ns)
+    assert before == 5
+    assert link.read_counters(middle_ns + 1).sent_packets == 5

@@ -161,10 +161,3 @@ def test_a_train_of_several_bursts_holds_whole_ones() -> None:
     assert flow.room() == 92 * MSS  # an eighth is 100, a burst 46 packets
     train = flow.send(92, room=92, acked=92)
     assert (train.burst_packets, train.spread_ns, train.late_ns) == (46, 400 * US, 0)
-
-
-def test_trains_are_longer_where_packets_wait_in_queues_most_of_the_time() -> None:
-    flow = Flow(replace(PACKETS, trains_per_window=10), 100 * MSS, 0, 10 * MS)
-    assert flow.room() == 13 * MSS
-    flow.sender.rtt.min_rtt_ns = 2 * MS
-    assert flow.room() == 26 * MSS

@@ -169,9 +169,12 @@ class ReceiveBuffer:
         """Once per round trip: grow to twice what was read in the last one, and some slack."""
         if self.max_bytes <= self.size_bytes or rtt_ns <= 0:
             return
-        if now_ns - self._measured_from_ns < rtt_ns:
+        elapsed_ns = now_ns - self._measured_from_ns
+        if elapsed_ns < rtt_ns:
             return
         copied = self.read_offset - self._measured_read
+        if elapsed_ns < 2 * rtt_ns:  # what comes in trains ends a round trip late
+            copied = copied * rtt_ns // elapsed_ns
         if copied > self._space_bytes:
             wanted = 2 * copied + GROWTH_SEGMENTS * mss_bytes
             if self._space_bytes:

@@ -34,8 +34,7 @@ DEFER_NS: Final = 1_000_000
 """A burst is deferred only while the last one left less than this ago (tcp_tso_should_defer)."""
 
 QUEUED_RATIO: Final = 2
-"""Several bursts are one train where the round trip is so many times the least one; where it is
-twice as many, trains of any kind are twice as long. bench/bundling.py says what that changes."""
+"""Several bursts are one train where the round trip is so many times the least one."""
 
 MICROSECOND_NS: Final = 1_000
 
@@ -177,15 +176,10 @@ class Trains:
         """Work out how long bursts and trains are."""
         mss = sender.mss_bytes
         part = mss
-        # How much of the round trip is spent in queues: there the link sends all the time, and it
-        # does not matter when exactly a packet joins.
         srtt_ns = sender.rtt.srtt_ns
         min_rtt_ns = sender.rtt.min_rtt_ns
-        queued = srtt_ns >= QUEUED_RATIO * min_rtt_ns
         if self._parts > 0:
             part = window // self._parts
-            if srtt_ns >= 2 * QUEUED_RATIO * min_rtt_ns:
-                part *= 2
             if part > most_bytes // 2:
                 part = most_bytes // 2
             part -= part % mss
@@ -210,6 +204,8 @@ class Trains:
             burst = 2 * mss if 2 * mss < most_bytes else most_bytes
         self._burst_bytes = burst - burst % mss if burst > mss else mss
         if part > self._burst_bytes:
+            # Where packets wait in queues most of the time, the gaps between bursts do not matter.
+            queued = srtt_ns >= QUEUED_RATIO * min_rtt_ns
             self._part_bytes = part - part % self._burst_bytes if queued else self._burst_bytes
 
     def note_sent(self, train: Segment, room_bytes: i64, acked_bytes: i64, now_ns: i64) -> None:
