@@ -141,9 +141,14 @@ def experiments() -> tuple[Summary, ...]:
 
 
 def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenario:
+    """Return the scenario that the files of ``source`` give with ``overrides``."""
     source = source.fresh()
     for override in overrides:
         source.apply(override)
+    return _built(path, source, overrides)
+
+
+def _built(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenario:
     problems = Problems(source.origin)
     given = source.tree.get("flows")
     check_amount(len(given) if isinstance(given, dict) else 0, problems)
@@ -224,12 +229,19 @@ def _check_sweep(
     scenario: Scenario, path: FilePath, source: Source, overrides: tuple[str, ...]
 ) -> None:
     """Raise ScenarioError where a point of the sweep does not give a valid scenario."""
+    source = source.fresh()
+    for override in overrides:
+        source.apply(override)
     for index, point in enumerate(scenario.sweep.points):
         try:
-            _resolved(path, source, (*overrides, *point.overrides))
+            alone = source.at_point(index)
+            for override in point.overrides:
+                alone.apply(override)
+            _built(path, alone, (*overrides, *point.overrides))
         except ScenarioError as error:
             first = error.errors[0]
-            said = ": ".join(part for part in (first.file, first.key, first.problem) if part)
+            key = first.key.replace("sweep.points.0.", f"sweep.points.{index}.", 1)
+            said = ": ".join(part for part in (first.file, key, first.problem) if part)
             problem = f'"{point.label}" gives: {said}'
             raise ScenarioError(
                 str(path), f"sweep.points.{index}.set", problem, first.expected, first.hint
