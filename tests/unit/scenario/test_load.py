@@ -1,5 +1,7 @@
 """From files to resolved scenarios: derivation, overrides, scaling."""
 
+import cProfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +388,30 @@ def test_the_work_of_checking_points_grows_with_their_number(
         loaded(tmp_path, f"{SHORT}\n[sweep]\npoints = [{rows}]\n")
         counts.append(sections)
     assert counts[1] - counts[0] == counts[2] - counts[1]
+
+
+def links_in_parallel(count: int) -> str:
+    links = (f'[links.l{n}]\nbetween = ["a", "b"]\nrate = "1Mb/s"' for n in range(count))
+    return "\n".join(('duration = "1s"\nhosts = ["a", "b"]', *links, FLOW))
+
+
+def switches_in_a_chain(count: int) -> str:
+    nodes = ["a", *(f"s{n}" for n in range(count)), "b"]
+    links = (f'[links.l{n}]\nbetween = ["{nodes[n]}", "{nodes[n + 1]}"]' for n in range(count + 1))
+    switches = (f"[switches.s{n}]" for n in range(count))
+    return "\n".join(('duration = "1s"\nhosts = ["a", "b"]', *switches, *links, FLOW))
+
+
+FLOW = '[flows.f]\nfrom = "a"\nto = "b"'
+
+
+@pytest.mark.parametrize("network", [links_in_parallel, switches_in_a_chain])
+def test_the_work_of_resolving_a_network_grows_with_its_size(
+    tmp_path: Path, network: Callable[[int], str]
+) -> None:
+    calls = []
+    for size in (40, 80, 120):
+        profile = cProfile.Profile()
+        profile.runcall(loaded, tmp_path, network(size))
+        calls.append(sum(entry.callcount for entry in profile.getstats()))
+    assert calls[2] - calls[1] < 1.2 * (calls[1] - calls[0])
