@@ -565,3 +565,24 @@ def test_a_retransmission_that_is_lost_is_noticed_from_one_sent_after_it() -> No
     peer.now_ns += 20 * MS  # the first is lost once more, the second arrives
     answers = peer.say(sack=((flight[1].seq, end),), **say) + peer.later(20)
     assert [packet.seq for packet in answers] == [first.seq]
+
+
+@pytest.mark.parametrize("sack", [True, False])
+def test_the_first_duplicate_acks_send_a_segment_each_and_leave_the_window(sack: bool) -> None:
+    """RFC 3042 section 2, RFC 6675 section 5."""
+    peer = TcpPeer()
+    peer.syn(mss=1_000, sack_permitted=sack)
+    peer.now_ns += 50 * MS
+    peer.say()
+    assert peer.connection is not None
+    congestion = peer.connection.subflows[0].tcp.sender.congestion
+    before = congestion.cwnd_bytes
+    flight = peer.write(bytes(40_000))
+    assert len(flight) == before // 1_000
+    peer.now_ns += 50 * MS
+    for count in (1, 2):
+        peer.now_ns += MS
+        block = (flight[1].seq, flight[1].seq + 1_000 * count & MASK32)
+        answers = peer.say(ack=flight[0].seq, sack=(block,) if sack else ())
+        assert [packet.payload_bytes for packet in answers] == [1_000]
+        assert congestion.cwnd_bytes == before

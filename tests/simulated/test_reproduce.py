@@ -228,6 +228,21 @@ def test_any_label_has_files_of_its_own(tmp_path: Path) -> None:
     assert drawn == {"labels-loss-0.1.png", "labels-低.png", "labels-sweep.png"}
 
 
+def test_points_need_not_fit_together(tmp_path: Path) -> None:
+    second = '\n[links.second]\nbetween = ["alice", "bob"]\nrate = "1Mb/s"\nrtt = "10ms"\n'
+    text = (
+        SCENARIO.replace("\n[flows.main]", second + "\n[flows.main]")
+        .replace('["flows.main.buffer=20kB"]', "['use=[\"only\"]']")
+        .replace('["flows.main.buffer=400kB"]', "['flows.main.links=[\"second\"]']")
+    )
+    path = tmp_path / "apart.toml"
+    path.write_text(text)
+    out = tmp_path / "out"
+    assert reproduce(out, str(path), "--duration", "1s") == 0
+    folders = {folder.name for folder in (out / "simulated" / "apart").iterdir()}
+    assert {"1-link-small-buffer", "1-link-large-buffer"} <= folders
+
+
 def test_two_files_of_one_name_are_refused(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

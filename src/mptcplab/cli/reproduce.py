@@ -179,7 +179,7 @@ def _planned(
             if unable:
                 raise _only_on(point, scenario)
             changes = (*args.overrides, *point.overrides)
-            version = load(name, overrides=changes, **_times(args))
+            version = load(name, overrides=changes, check_points=False, **_times(args))
             measured = [*point.measured, *staged]
             testbeds = (point.testbed,) if point.testbed else ()
             variant = Variant(

@@ -1,12 +1,16 @@
 """From files to resolved scenarios: derivation, overrides, scaling."""
 
+import cProfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mptcplab.network.topology import InterfaceEnd, Queue, SwitchEnd
 from mptcplab.scenario import Scenario, ScenarioError, is_topology, load, load_topology
 from mptcplab.scenario.model import Action, Tunables
+from mptcplab.scenario.schema import read
 
 SHORT = """\
 duration = "20s"
@@ -346,3 +350,68 @@ def test_striping_is_over_tcp(tmp_path: Path) -> None:
 def test_seed_and_interval(tmp_path: Path) -> None:
     scenario = loaded(tmp_path, SHORT, seed=7, interval_ns=100_000_000)
     assert (scenario.seed, scenario.interval_ns) == (7, 100_000_000)
+
+
+def test_a_point_is_checked_beside_its_own_measurements_alone(tmp_path: Path) -> None:
+    sweep = """
+[sweep]
+points = [
+  { label = "one", set = ['use=["fast"]'] },
+  { label = "both", set = [], measured = [{ of = "slow", value = "1Mb/s", source = "a table" }] },
+]
+"""
+    assert [point.label for point in loaded(tmp_path, SHORT + sweep).sweep.points] == [
+        "one",
+        "both",
+    ]
+    alone = sweep.replace("set = [],", "set = ['use=[\"fast\"]'],")
+    with pytest.raises(ScenarioError, match=r'"both" gives: .*sweep\.points\.1\.measured\.0\.of'):
+        loaded(tmp_path, SHORT + alone)
+
+
+def test_the_work_of_checking_points_grows_with_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = 0
+    read_section = read.read_section
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal sections
+        sections += 1
+        return read_section(*arguments)
+
+    monkeypatch.setattr(read, "read_section", counted)
+    counts = []
+    for points in (20, 40, 60):
+        sections = 0
+        rows = ",".join(f'{{ label = "{n}", set = ["duration={n + 1}s"] }}' for n in range(points))
+        loaded(tmp_path, f"{SHORT}\n[sweep]\npoints = [{rows}]\n")
+        counts.append(sections)
+    assert counts[1] - counts[0] == counts[2] - counts[1]
+
+
+def links_in_parallel(count: int) -> str:
+    links = (f'[links.l{n}]\nbetween = ["a", "b"]\nrate = "1Mb/s"' for n in range(count))
+    return "\n".join(('duration = "1s"\nhosts = ["a", "b"]', *links, FLOW))
+
+
+def switches_in_a_chain(count: int) -> str:
+    nodes = ["a", *(f"s{n}" for n in range(count)), "b"]
+    links = (f'[links.l{n}]\nbetween = ["{nodes[n]}", "{nodes[n + 1]}"]' for n in range(count + 1))
+    switches = (f"[switches.s{n}]" for n in range(count))
+    return "\n".join(('duration = "1s"\nhosts = ["a", "b"]', *switches, *links, FLOW))
+
+
+FLOW = '[flows.f]\nfrom = "a"\nto = "b"'
+
+
+@pytest.mark.parametrize("network", [links_in_parallel, switches_in_a_chain])
+def test_the_work_of_resolving_a_network_grows_with_its_size(
+    tmp_path: Path, network: Callable[[int], str]
+) -> None:
+    calls = []
+    for size in (40, 80, 120):
+        profile = cProfile.Profile()
+        profile.runcall(loaded, tmp_path, network(size))
+        calls.append(sum(entry.callcount for entry in profile.getstats()))
+    assert calls[2] - calls[1] < 1.2 * (calls[1] - calls[0])

@@ -106,12 +106,13 @@ def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -
                 tuple(row["inspect"].items()),
             )
         )
-    labels = [point.label for point in points]
-    for index, label in enumerate(labels):
-        if labels.index(label) != index:
+    labels: set[str] = set()
+    for index, label in enumerate(point.label for point in points):
+        if label in labels:
             problems.add(
                 ("sweep", "points", str(index), "label"),
                 f'"{label}" is listed twice',
                 "a different label for each point",
             )
+        labels.add(label)
     return Sweep(values["axis"], tuple(points), values["figures"])

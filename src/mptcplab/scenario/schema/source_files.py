@@ -43,6 +43,21 @@ class Source:
         """Return the same files without any override."""
         return Source(self.file, self._own, self._topology_file, self._topology)
 
+    def at_point(self, index: int) -> Source:
+        """Return a copy, overrides included, whose sweep has the point at ``index`` alone.
+
+        With all points, the time to check each of them would grow with the square of their number.
+        """
+        copy = Source(self.file, {}, self._topology_file, {})
+        copy._own, copy._topology = self._own, self._topology
+        copy._set = dict(self._set)
+        sweep = self.tree["sweep"]
+        rest = {key: value for key, value in self.tree.items() if key != "sweep"}
+        copy.tree = deepcopy(rest) | {
+            "sweep": deepcopy({**sweep, "points": sweep["points"][index : index + 1]})
+        }
+        return copy
+
     def origin(self, path: Path) -> str:
         """Return the file or ``--set`` argument that the value at ``path``, or its table, is from.
 
