@@ -42,7 +42,7 @@ SECOND = 0.20
 more than the mean-field forms know."""
 
 # One process measures all: the tests share what `settled` and `share` have measured.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("theory")]
+pytestmark = [pytest.mark.slow, pytest.mark.compiled, pytest.mark.xdist_group("theory")]
 
 Paths = tuple[LossyPath, ...]
 

@@ -365,3 +365,9 @@ def test_recovery_after_many_losses_sends_no_more_than_arrives() -> None:
     assert reduction.window_bytes(20, 2, safe=True, mss=1) == 23
     reduction.note_sent(3)
     assert reduction.window_bytes(49, 5, safe=True, mss=1) == 50
+
+
+def test_recovery_keeps_a_window_of_a_segment() -> None:
+    reduction = RateReduction()
+    reduction.begin(target_bytes=20, flight_bytes=40)
+    assert reduction.window_bytes(0, 0, safe=False, mss=10) == 10

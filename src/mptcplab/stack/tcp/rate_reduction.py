@@ -43,7 +43,7 @@ class RateReduction:
         """Return the window after an ACK that delivered so much and left ``pipe_bytes`` in flight.
 
         Section 3.1 of the RFC; ``safe`` says that the ACK made progress and showed no new loss:
-        then the slow start bound holds, else the conservative one, as in Linux.
+        then the slow start bound holds, else the conservative one, as in Linux. A segment at least.
         """
         self._delivered_bytes += delivered_bytes
         if pipe_bytes > self.target_bytes:
@@ -57,4 +57,5 @@ class RateReduction:
                 allowed += mss
             if allowed > self.target_bytes - pipe_bytes:
                 allowed = self.target_bytes - pipe_bytes
-        return pipe_bytes + (allowed if allowed > 0 else 0)
+        window = pipe_bytes + (allowed if allowed > 0 else 0)
+        return window if window > mss else mss
