@@ -25,8 +25,10 @@ from statistics import mean, stdev
 
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
+from mptcplab.results.statistics import t_quantile
 from mptcplab.scenario import load
 from mptcplab.simulated import testbed
+from mptcplab.units import parse_rate
 
 RATES = ("10Mb/s", "100Mb/s", "1Gb/s", "10Gb/s")
 ROUND_TRIPS_MS = (0.1, 1.0, 10.0, 50.0, 200.0)
@@ -37,10 +39,7 @@ OFFLOADS = ("false", "true")
 MIXES = ("1 tcp", "2 tcp", "1 mptcp over 2", "1 mptcp over 8", "1 mptcp over 2 and 1 tcp")
 
 TOLERANCE = 0.02
-T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 9: 2.262}
-"""Student's t, two-sided 95 %, by degrees of freedom."""
 BITS_PER_PACKET = 12_304
-NUMBERS_OF_PREFIXES = {"Mb/s": 1e6, "Gb/s": 1e9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,9 @@ class Case:
     offload: str
 
     @property
-    def rate_bps(self) -> float:
+    def rate_bps(self) -> int:
         """The rate of each link."""
-        return float(self.rate[:-4]) * NUMBERS_OF_PREFIXES[self.rate[-4:]]
+        return parse_rate(self.rate)
 
     @property
     def links(self) -> int:
@@ -196,7 +195,7 @@ class Difference:
 def difference(with_trains: list[float], by_packet: list[float], scale: float) -> Difference:
     """Return the mean of the paired differences over ``scale``."""
     differences = [(a - b) / scale for a, b in zip(with_trains, by_packet, strict=True)]
-    half = T_975[len(differences) - 1] * stdev(differences) / len(differences) ** 0.5
+    half = t_quantile(len(differences) - 1) * stdev(differences) / len(differences) ** 0.5
     return Difference(mean(differences), half)
 
 

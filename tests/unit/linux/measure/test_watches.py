@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from tests.linux.two_links import scenario
+from tests.times import SECOND
 
 from mptcplab.linux.measure.watches import Watches
 from mptcplab.linux.traffic.flow import Connection
 
-SECOND = 1_000_000_000
 TEXT = """
 duration = "60s"
 hosts = ["a", "b"]
