@@ -30,7 +30,7 @@ from mptcplab.loop.timers import NEVER
 from mptcplab.network.capacity import UNLIMITED, Capacity
 from mptcplab.network.counters import ChannelCounters
 from mptcplab.network.early_detection import EarlyDetection
-from mptcplab.network.jitter import draw_jitter
+from mptcplab.network.jitter import Jitter, jitter_of
 from mptcplab.network.loss import loss_model
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import NANOBITS_PER_BYTE, Piece, arrival_order, arriving, leaving
@@ -68,6 +68,7 @@ class ChannelModel:
         "_first_unsent",
         "_free_ns",
         "_gap",
+        "_jitter",
         "_jitter_random",
         "_last_arrival_ns",
         "_last_arriving",
@@ -99,6 +100,7 @@ class ChannelModel:
         self.parameters = parameters
         self._random = random
         self._jitter_random: Random = random if jitter_random is None else jitter_random
+        self._jitter: Jitter | None = jitter_of(parameters, self._jitter_random)
         self._piece_ns: i64 = piece_ns
         # Pieces that will arrive, in order of arrival, linked by `arrives_next`; and pieces that
         # are not yet on the wire, in order of sending, linked by `leaves_next`.
@@ -270,9 +272,10 @@ class ChannelModel:
             self._gap = self._loss.next_gap()
         if not parameters.up:
             self._cut(now_ns)
+        self._jitter = jitter_of(parameters, self._jitter_random)
         if (parameters.delay_ns, parameters.jitter_ns) != (old.delay_ns, old.jitter_ns):
             for piece in leaving(self._first_unsent):
-                piece.jitter_ns = draw_jitter(self.parameters, self._jitter_random)
+                piece.jitter_ns = 0 if self._jitter is None else self._jitter.draw_ns()
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
         self._plain = self._is_plain()
@@ -421,6 +424,7 @@ class ChannelModel:
             self._rest = 0
         start_ns = self._free_ns
         plain = self._plain
+        jitter = self._jitter
         end = first + packets
         while first < end:
             count = end - first
@@ -448,7 +452,13 @@ class ChannelModel:
             if lost:
                 self._lose(piece)
             elif plain:
-                arrival_ns = piece.end_ns + self._delay_ns
+                delay_ns: i64 = self._delay_ns
+                if jitter is not None:
+                    piece.jitter_ns = jitter.draw_ns()
+                    delay_ns += piece.jitter_ns
+                    if delay_ns < 0:
+                        delay_ns = 0
+                arrival_ns = piece.end_ns + delay_ns
                 if arrival_ns < self._last_arrival_ns:
                     arrival_ns = self._last_arrival_ns
                 self._last_arrival_ns = arrival_ns
@@ -461,9 +471,8 @@ class ChannelModel:
             self._busy_ns += self._free_ns - start_ns
 
     def _is_plain(self) -> bool:
-        """Whether arrivals follow departures by the delay alone."""
-        parameters = self.parameters
-        return self._rate_bps != 0 and not parameters.jitter_ns and not parameters.reorder
+        """Whether pieces arrive in the order in which they leave, at times known by then."""
+        return self._rate_bps != 0 and not self.parameters.reorder
 
     def packets_within(self, duration_ns: i64, frame_bytes: i64) -> i64:
         """How many frames of this length the transmitter sends in so long, at least one."""
@@ -558,8 +567,8 @@ class ChannelModel:
 
     def _fly(self, piece: Piece) -> None:
         """Let a piece arrive, in its turn, a delay after its last bit is sent."""
-        if self.parameters.jitter_ns:
-            piece.jitter_ns = draw_jitter(self.parameters, self._jitter_random)
+        if self._jitter is not None:
+            piece.jitter_ns = self._jitter.draw_ns()
         arrival_ns = self._arrival_ns(piece)
         if self.parameters.reorder:
             piece.arrival_ns = arrival_ns
