@@ -418,13 +418,8 @@ class ChannelModel:
         most = self.packets_within(self._piece_ns, train.packet_bytes)
         if most < train.piece_packets:
             most = train.piece_packets
-        start_ns = train.arrival_ns(first)
-        if self._free_ns <= start_ns:
-            self._free_ns = start_ns
-            self._rest = 0
-        start_ns = self._free_ns
+        start_ns: i64 = self._free_ns
         plain = self._plain
-        jitter = self._jitter
         end = first + packets
         while first < end:
             count = end - first
@@ -452,18 +447,7 @@ class ChannelModel:
             if lost:
                 self._lose(piece)
             elif plain:
-                delay_ns: i64 = self._delay_ns
-                if jitter is not None:
-                    piece.jitter_ns = jitter.draw_ns()
-                    delay_ns += piece.jitter_ns
-                    if delay_ns < 0:
-                        delay_ns = 0
-                arrival_ns = piece.end_ns + delay_ns
-                if arrival_ns < self._last_arrival_ns:
-                    arrival_ns = self._last_arrival_ns
-                self._last_arrival_ns = arrival_ns
-                piece.arrival_ns = arrival_ns
-                self._append_to_flight(piece)
+                self._fly_in_order(piece)
             else:
                 self._fly(piece)
             first += count
@@ -500,7 +484,7 @@ class ChannelModel:
             piece.rest = self._rest
             piece.end_ns = NEVER
         else:
-            if self._free_ns < came_ns:
+            if self._free_ns <= came_ns:
                 self._busy_ns -= came_ns - self._free_ns
                 self._free_ns = came_ns
                 self._rest = 0
@@ -564,6 +548,21 @@ class ChannelModel:
             self._busy_ns += self._free_ns - now_ns
 
     # The wire
+
+    def _fly_in_order(self, piece: Piece) -> None:
+        """Let a piece of a plain channel arrive: `_fly`, as often as there are pieces."""
+        delay_ns: i64 = self._delay_ns
+        if self._jitter is not None:
+            piece.jitter_ns = self._jitter.draw_ns()
+            delay_ns += piece.jitter_ns
+            if delay_ns < 0:
+                delay_ns = 0
+        arrival_ns = piece.end_ns + delay_ns
+        if arrival_ns < self._last_arrival_ns:
+            arrival_ns = self._last_arrival_ns
+        self._last_arrival_ns = arrival_ns
+        piece.arrival_ns = arrival_ns
+        self._append_to_flight(piece)
 
     def _fly(self, piece: Piece) -> None:
         """Let a piece arrive, in its turn, a delay after its last bit is sent."""
