@@ -177,7 +177,7 @@ def draw_comparison(
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    from mptcplab.report.figure import COLOURS, INK, STYLE, save
+    from mptcplab.report.figure import COLOURS, INK, LONGEST_TITLE, STYLE, drawn, save
 
     missing: dict[str, Any] = {"va": "center", "color": INK, "fontsize": 8}
     quantities = [result.quantity for result in results[0]]
@@ -201,13 +201,13 @@ def draw_comparison(
                     color=COLOURS[place % len(COLOURS)],
                     capsize=4,
                 )
-            axes.set_yticks(range(len(labels)), labels)
+            axes.set_yticks(range(len(labels)), [drawn(label) for label in labels])
             axes.set_ylim(len(labels) - 0.5, -0.5)
             axes.set_xlim(left=0)
             axes.set_xlabel(f"{quantity.name} ({'s' if quantity.is_time else 'Mb/s'})")
             axes.grid(axis="x", color="#dddddd", linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        figure.suptitle(drawn(title, LONGEST_TITLE), x=0.01, ha="left", fontsize=11)
         written = save(figure, stem)
         plt.close(figure)
     return written

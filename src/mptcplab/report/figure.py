@@ -43,6 +43,11 @@ Several = Run | Sequence[Run]
 """One run, or repetitions of it with other seeds: their mean is drawn, in a band of 95 %."""
 
 
+LONGEST_LABEL: Final = 48
+"""Characters of a label; more would take the room of what is drawn."""
+LONGEST_TITLE: Final = 110
+
+
 def draw_throughput(runs: Several, stem: Path) -> list[Path]:
     """Draw the links and goodput over time; return the PNG and SVG written at ``stem``."""
     import matplotlib as mpl
@@ -74,7 +79,7 @@ def draw_throughput(runs: Several, stem: Path) -> list[Path]:
             last.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
         else:
             draw_legend(figure, [first])
-        first.set_title(_title(runs), loc="left", fontsize=11)
+        first.set_title(drawn(_title(runs), LONGEST_TITLE), loc="left", fontsize=11)
         written = save(figure, stem)
         plt.close(figure)
     return written
@@ -108,7 +113,7 @@ def draw_side_by_side(
             axes.set_title(f"on {testbed}{_counted(repeated)}", loc="left", fontsize=10)
         axes.set_ylim(0, max(axes.get_ylim()[1] for axes in panels[0]))
         panels[0][0].set_ylabel("throughput (Mb/s)")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        figure.suptitle(drawn(title, LONGEST_TITLE), x=0.01, ha="left", fontsize=11)
         draw_legend(figure, panels[0])
         written = save(figure, stem)
         plt.close(figure)
@@ -163,6 +168,14 @@ def _tell_findings(run: Run, axes: Axes) -> None:
 def colours_of(names: Iterable[str]) -> dict[str, str]:
     """Return a colour for each name, always the same for the same names in the same order."""
     return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
+
+
+def drawn(text: str, most: int = LONGEST_LABEL) -> str:
+    """Return a label as figures show it: of a long one the beginning and the end."""
+    if len(text) <= most:
+        return text
+    end = most // 3
+    return f"{text[: most - end - 1]}…{text[-end:]}"
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -357,9 +370,9 @@ def _mark_actions(run: Run, axes: Axes, highest: float) -> None:
 
 def _caption(action: dict[str, Any]) -> str:
     if action["label"]:
-        return str(action["label"])
+        return drawn(str(action["label"]))
     changes = ", ".join(f"{key} {value}" for key, value in action["changes"])
-    return " ".join(part for part in (action["target"], action["verb"], changes) if part)
+    return drawn(" ".join(part for part in (action["target"], action["verb"], changes) if part))
 
 
 def _finish(runs: Sequence[Run], axes: Axes) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from mptcplab.report.figure import (
     INK,
+    LONGEST_TITLE,
     MEGABIT,
     STYLE,
     colours_of,
     draw_legend,
+    drawn,
     save,
     told_by_flow,
 )
@@ -141,11 +143,12 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
         )
         for (name, bars), axes in zip(panels.items(), row, strict=True):
             _draw_panel(axes, bars, colours)
-            labels = [variant.label for variant in variants]
+            labels = [drawn(variant.label) for variant in variants]
             axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
             axes.set_xlabel(axis)
             axes.set_title(name if name == REPORT else f"on {name}", loc="left", fontsize=10)
         row[0].set_ylabel("throughput (Mb/s)")
+        title = drawn(title, LONGEST_TITLE)
         figure.suptitle(f"{title} (above the bars: goodput)", x=0.01, ha="left", fontsize=11)
         draw_legend(figure, row)
         written = save(figure, stem)

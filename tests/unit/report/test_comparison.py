@@ -88,3 +88,14 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     written = draw_comparison("title", ["as it is", "other"], results, tmp_path / "comparison")
     assert [path.name for path in written] == ["comparison.png", "comparison.svg"]
     assert all(path.stat().st_size > 5000 for path in written)
+
+
+def test_long_labels_leave_room_for_the_figure_and_stay_apart(tmp_path: Path) -> None:
+    results = compared([GOODPUT], [runs(GOODPUT, 10e6, 11e6), runs(GOODPUT, 9e6, 12e6)])
+    labels = ["x" * 300 + ending for ending in ("first", "second")]
+    _, svg = draw_comparison("t" * 300, labels, results, tmp_path / "comparison")  # no warning
+    text = svg.read_text()
+    assert "xfirst -->" in text
+    assert "xsecond -->" in text
+    assert "x" * 60 not in text
+    assert "t" * 120 not in text

@@ -62,6 +62,18 @@ def test_bars_name_every_link_and_variant(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_long_labels_leave_room_for_the_bars(run: Run, tmp_path: Path) -> None:
+    variants = [
+        Variant(ending.rjust(300, "x"), runs={"linux": [run]}) for ending in ("small", "ample")
+    ]
+    _, svg = draw_sweep("t" * 300, "buffer", variants, tmp_path / "sweep")  # without a warning
+    text = svg.read_text()
+    assert "xsmall -->" in text
+    assert "xample -->" in text
+    assert "x" * 60 not in text
+
+
+@pytest.mark.slow
 def test_testbeds_stand_side_by_side(run: Run, tmp_path: Path) -> None:
     runs = {"linux": run, "simulated": run}
     measured = [value(16_000_000), {**value(17_000_000, stage=0), "kind": "capacity"}]
