@@ -4,7 +4,8 @@ Two things make a sender put packets together. A host with segmentation offload 
 bursts, sized as Linux does it (tcp_tso_autosize, tcp_tso_should_defer). And a simulation need not
 look at each packet: where a window is large, a train stands for packets that leave one after
 another, as the acknowledgments for them came (``Segment.spread_ns``). That is how finely a run
-looks, and changes nothing in what it sees; so such a train is a small part of the window.
+looks, and changes nothing in what it sees; so such a train is a small part of the window, several
+ACKs answer it, and it takes no longer than the least round trip.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.tcp.pacing import AVOIDANCE_PERCENT, SLOW_START_PERCENT
+from mptcplab.stack.tcp.receiver import ACK_EVERY_SEGMENTS
 from mptcplab.stack.tcp.sender import Sender
 from mptcplab.wire.segment import MAX_TRAIN_BYTES, Segment
 
@@ -32,6 +34,10 @@ BURST_DIVISOR: Final = 3
 
 DEFER_NS: Final = 1_000_000
 """A burst is deferred only while the last one left less than this ago (tcp_tso_should_defer)."""
+
+LEAST_PACKETS: Final = 2 * ACK_EVERY_SEGMENTS
+"""A train is answered by several ACKs, or it is a packet: one ACK of two or three packets lets as
+many go again, and flows with windows that differ then share a queue otherwise than by packets."""
 
 QUEUED_RATIO: Final = 2
 """Several bursts are one train where the round trip is so many times the least one."""
@@ -178,12 +184,15 @@ class Trains:
         part = mss
         srtt_ns = sender.rtt.srtt_ns
         min_rtt_ns = sender.rtt.min_rtt_ns
-        if self._parts > 0:
-            part = window // self._parts
+        parts = self._parts
+        if parts > 0:
+            if 0 < parts * min_rtt_ns < srtt_ns:  # no longer on the way than the least round trip
+                parts = srtt_ns // min_rtt_ns
+            part = window // parts
             if part > most_bytes // 2:
                 part = most_bytes // 2
             part -= part % mss
-            if part < mss:
+            if part < LEAST_PACKETS * mss:
                 part = mss
         self._part_bytes = part
         if not self._offload:
