@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
+from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.tcp.pacing import AVOIDANCE_PERCENT, SLOW_START_PERCENT
 from mptcplab.stack.tcp.receiver import ACK_EVERY_SEGMENTS
 from mptcplab.stack.tcp.sender import Sender
@@ -73,6 +74,26 @@ def reader_bound(window_bytes: i64, largest_window_bytes: i64) -> bool:
     return 2 * window_bytes < largest_window_bytes
 
 
+def narrowest_bytes(group: CongestionGroup, cwnd: i64, shared: i64) -> i64:
+    """Return the least congestion window of subflows that ``shared`` bytes are too few to fill.
+
+    Else ``cwnd``. Where the peer's window or the send buffer is what limits a connection, a train
+    that arrives lets as much leave at once, and the fastest subflow takes of it what its window
+    holds: packet by packet it would take all.
+    """
+    if len(group.members) < 2:
+        return cwnd
+    total: i64 = 0
+    least = cwnd
+    for member in group.members:
+        if member.rounds > 0:  # it is in use
+            window: i64 = member.cwnd_bytes
+            total += window
+            if window < least:
+                least = window
+    return least if total > shared else cwnd
+
+
 class Trains:
     """The trains of one subflow."""
 
@@ -128,10 +149,8 @@ class Trains:
         if room < mss:  # short of any train
             self._part_bytes = self._burst_bytes = least = most = mss
         else:
-            window = cwnd if cwnd < largest_window_bytes else largest_window_bytes
-            if buffer_bytes < window:
-                window = buffer_bytes
-            self._size(sender, cwnd, window, most_bytes)
+            shared = buffer_bytes if buffer_bytes < largest_window_bytes else largest_window_bytes
+            self._size(sender, cwnd, shared, most_bytes)
             least = self._part_bytes
             most = self._most(mss)
             if self._burst_bytes > least:
@@ -178,8 +197,8 @@ class Trains:
             self._held_since_ns = since_ns
         return True
 
-    def _size(self, sender: Sender, cwnd: i64, window: i64, most_bytes: i64) -> None:
-        """Work out how long bursts and trains are."""
+    def _size(self, sender: Sender, cwnd: i64, shared: i64, most_bytes: i64) -> None:
+        """Work out how long bursts and trains are; all subflows have ``shared`` bytes in flight."""
         mss = sender.mss_bytes
         part = mss
         srtt_ns = sender.rtt.srtt_ns
@@ -188,7 +207,11 @@ class Trains:
         if parts > 0:
             if 0 < parts * min_rtt_ns < srtt_ns:  # no longer on the way than the least round trip
                 parts = srtt_ns // min_rtt_ns
-            part = window // parts
+            part = (cwnd if cwnd < shared else shared) // parts
+            if part >= LEAST_PACKETS * mss:
+                narrowest = narrowest_bytes(sender.congestion.group, cwnd, shared) // parts
+                if narrowest < part:
+                    part = narrowest
             if part > most_bytes // 2:
                 part = most_bytes // 2
             part -= part % mss
