@@ -203,10 +203,11 @@ def set_link(
     mtu: int | None = None,
     queue_frames: int | None = None,
     gso_max_packets: int | None = None,
+    gso_max_bytes: int | None = None,
     what: str = "",
 ) -> Request:
     """Change an interface: administrative state, bridge it belongs to, MTU, txqueuelen, and how
-    many packets a connection hands over in one piece.
+    much a connection hands over in one piece.
     """
     change = 0 if up is None else IFF_UP
     body = _ifinfo(index, IFF_UP if up else 0, change)
@@ -218,6 +219,8 @@ def set_link(
         body += u32(_IFLA_TXQLEN, queue_frames)
     if gso_max_packets is not None:
         body += u32(_IFLA_GSO_MAX_SEGS, gso_max_packets)
+    if gso_max_bytes is not None:
+        body += u32(_IFLA_GSO_MAX_SIZE, gso_max_bytes)
     return Request(RTM_SETLINK, 0, body, what or f"change interface {index}")
 
 

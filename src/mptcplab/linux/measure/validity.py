@@ -163,7 +163,24 @@ def _busy_cpu(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
         for expectation in scenario.expectations
         if (rate := _measured_bps(measurement, expectation, stages)) is not None
     }
-    yield from verify.check_cpu(measurement.samples.busy, scenario.expectations, stages, rates)
+    samples = measurement.samples
+    unfilled = verify.unfilled_intervals(samples.cpu.starved, samples.rows["links"])
+    starved = {
+        expectation: {
+            end_ns
+            for link in _links_of(scenario, measurement, expectation.of)
+            for end_ns in unfilled.get(link, ())
+        }
+        for expectation in rates
+    }
+    yield from verify.check_cpu(samples.busy, scenario.expectations, stages, rates, starved)
+
+
+def _links_of(scenario: Scenario, measurement: Measurement, of: str) -> set[str]:
+    """Return the links that carry what an expectation is about: "total", a flow or a link."""
+    flows = [flow for flow in scenario.flows if of in ("total", flow.name)]
+    link_of = measurement.apparatus.identities.link_of
+    return {link_of(path) for flow in flows for path in scenario.paths(flow)} or {of}
 
 
 def _measured_bps(
@@ -191,8 +208,8 @@ def _measured_bps(
 def _full_emulators(measurement: Measurement) -> Iterator[str]:
     samples = measurement.samples
     full = verify.unfilled_intervals(samples.cpu.full_emulators, samples.rows["links"])
-    for link, count in full.items():
-        reason = verify.check_emulator(link, count, len(samples.busy))
+    for link, ends in full.items():
+        reason = verify.check_emulator(link, len(ends), len(samples.busy))
         if reason is not None:
             yield reason
 
@@ -200,8 +217,8 @@ def _full_emulators(measurement: Measurement) -> Iterator[str]:
 def _cpu_limited_links(measurement: Measurement) -> Iterator[str]:
     samples = measurement.samples
     limited = verify.unfilled_intervals(samples.cpu.starved, samples.rows["links"])
-    for link, count in limited.items():
-        yield f"{link}: the CPU was the limit in {count} of {len(samples.busy)} intervals"
+    for link, ends in limited.items():
+        yield f"{link}: the CPU was the limit in {len(ends)} of {len(samples.busy)} intervals"
 
 
 def _dropped_data(measurement: Measurement) -> Iterator[str]:

@@ -222,20 +222,21 @@ class BusyInterval:
 
 def unfilled_intervals(
     suspects: Mapping[int, Collection[str]], rows: Iterable[Mapping[str, Any]]
-) -> dict[str, int]:
-    """Return, by link, in how many intervals it was a suspect and carried less than its rate.
+) -> dict[str, set[int]]:
+    """Return, by link, the ends of the intervals (ns) in which it was a suspect and carried less
+    than its rate.
 
-    ``suspects`` holds links by the end of the interval (ns); ``rows`` are those of ``links``.
+    ``suspects`` holds links by the end of the interval; ``rows`` are those of ``links``.
     """
     best: dict[tuple[str, int], float] = {}
     for row in rows:
         if row["link"] in suspects.get(row["time_ns"], ()) and row["up"] and row["rate_bps"]:
             key = (row["link"], row["time_ns"])
             best[key] = max(best.get(key, 0.0), row["bps"] / row["rate_bps"])
-    unfilled: dict[str, int] = {}
-    for (link, _), fill in best.items():
+    unfilled: dict[str, set[int]] = {}
+    for (link, end_ns), fill in best.items():
         if fill < _EXPECTED_FILL:
-            unfilled[link] = unfilled.get(link, 0) + 1
+            unfilled.setdefault(link, set()).add(end_ns)
     return unfilled
 
 
@@ -256,10 +257,13 @@ def check_cpu(
     expectations: Iterable[Expectation],
     stages: Sequence[tuple[int, int]],
     rates: Mapping[Expectation, float],
+    starved: Mapping[Expectation, Collection[int]],
 ) -> list[str]:
     """Return the expectations that were missed where the machine was the limit.
 
-    ``rates`` holds what was found (bit/s) for each expectation.
+    ``rates`` holds what was found (bit/s) for each expectation, and ``starved`` the ends (ns) of
+    the intervals in which what it is about was short of CPU time, as far as the machine was not
+    fully busy: a process runs on one CPU at a time.
     """
     reasons = []
     for expectation in expectations:
@@ -269,11 +273,12 @@ def check_cpu(
             continue
         start_ns, end_ns = extent(expectation, stages)
         inside = [each for each in busy if each.start_ns >= start_ns and each.end_ns <= end_ns]
-        full = sum(interval.busy >= BUSY for interval in inside)
+        short = starved.get(expectation, ())
+        full = sum(each.busy >= BUSY or each.end_ns in short for each in inside)
         if inside and full * 10 >= len(inside):
             stage = "" if expectation.stage is None else f" in stage {expectation.stage}"
             reasons.append(
-                f"the CPU was the limit{stage}: fully busy in {full} of {len(inside)} intervals, "
+                f"the CPU was the limit{stage} in {full} of {len(inside)} intervals: "
                 f"{format_rate(found)} where {format_rate(expectation.value_bps)} is expected"
             )
     return reasons
