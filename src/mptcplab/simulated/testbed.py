@@ -208,7 +208,7 @@ class Simulation:
 
     def _stop(self, name: str) -> None:
         for transfer in self._transfers[name]:
-            transfer.writer.close()
+            transfer.stop()
 
     def _attach(self, connection: Connection, transfer: Transfer, writes: bool) -> None:
         self._transfer_of[connection] = transfer
@@ -320,7 +320,7 @@ class Simulation:
         self._captures.close()
         delivered = [transfer.delivered_bytes for transfer in self._all]
         for transfer in self._all:
-            transfer.writer.close()
+            transfer.stop()
         loop = self._network.loop
         step_ns = _FIRST_STEP_NS
         while not self._watches.is_drained():

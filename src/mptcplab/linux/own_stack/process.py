@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from random import SystemRandom
@@ -106,6 +107,13 @@ class StackProcess:
         self._driver.handle_timeout()
         self._set_timer()
 
+    def _call_at(self, time_ns: int, callback: Callable[[], None]) -> None:
+        def call() -> None:
+            callback()
+            self._flush()
+
+        self._loop.call_at(time_ns, call)
+
     def _flush(self) -> None:
         self._driver.flush()
         self._set_timer()
@@ -139,7 +147,7 @@ class StackProcess:
             # a kernel's, for the end that sends the data; ours only answers
             flow = replace(flow, congestion=KERNEL_CONGESTION)
         connect = partial(self._connect, flow)
-        job = job_of(message["role"], message["order"], channel, connect)
+        job = job_of(message["role"], message["order"], channel, connect, self._call_at)
         if not job.is_client:
             config = self._config(flow)
             self._driver.stack.listen(job.plan.port, config=config)

@@ -279,13 +279,20 @@ class BulkTraffic(Traffic):
                 "stream": self.connections[0].port if self._stripes else connection.port,
                 "stripes": None if self._stripes is None else str(self._stripes),
             }
-            order = {**common, "socket": receiving.to_json(), "verify": self.flow.verify}
+            order = {
+                **common,
+                "socket": receiving.to_json(),
+                "verify": self.flow.verify,
+                "read_bytes": self.flow.write_bytes,
+                "rate_bps": self.flow.read_rate_bps,
+            }
             self._receivers.append(self._start("receiver", connection, order))
             order = {
                 **common,
                 "socket": sending.to_json(),
                 "write_bytes": self.flow.write_bytes,
                 "size_bytes": self._size(connection.index),
+                "rate_bps": self.flow.write_rate_bps,
             }
             self._senders.append(self._start("sender", connection, order))
 
@@ -353,8 +360,8 @@ class BulkTraffic(Traffic):
             worker.order("go")
 
     def stop(self) -> None:
-        """Let the senders close their half."""
-        for worker in self._senders:
+        """Let the senders close their half, and receivers with a rate read what is there."""
+        for worker in (*self._senders, *self._receivers):
             worker.order("stop")
 
     @property

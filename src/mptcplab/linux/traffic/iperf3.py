@@ -44,6 +44,8 @@ def client_arguments(flow: Flow, path: NetworkPath, port: int) -> list[str]:
     arguments = ["-c", str(path.remote_address.ip), "-B", str(path.local_address.ip)]
     arguments += ["-p", str(port), "-J", "-l", str(min(flow.write_bytes, 1 << 20))]
     arguments += ["-C", flow.congestion]
+    if flow.write_rate_bps is not None:
+        arguments += ["-b", str(flow.write_rate_bps)]
     if flow.send_buffer_bytes is not None:
         arguments += ["-w", str(flow.send_buffer_bytes // 2)]  # the kernel doubles it
     if flow.size_bytes is not None:

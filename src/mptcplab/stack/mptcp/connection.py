@@ -33,6 +33,7 @@ from mptcplab.stack.mptcp.handshake import Judgment
 from mptcplab.stack.mptcp.mode import FULL, OFFERED, Evidence, Verdict, judge
 from mptcplab.stack.mptcp.paths import Paths, subflow_path
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
+from mptcplab.stack.mptcp.send_limits import HANDSHAKE, OVER
 from mptcplab.stack.mptcp.session import Session
 from mptcplab.stack.mptcp.subflow import MAPPING_KNOWN, NOT_TOLD, MptcpSubflow
 from mptcplab.stack.mptcp.trains import Cause
@@ -1436,6 +1437,12 @@ class Connection(Node):
                 segment = subflow.poll_ack(now_ns)
                 if segment is not None:
                     return segment
+        if not self.established:
+            send.limits.note(HANDSHAKE, now_ns)
+        elif self.ending.closed_for is None:
+            send.note_limit(self.usable, now_ns)
+        else:
+            send.limits.note(OVER, now_ns)
         return None
 
     def _poll_end(self, now_ns: i64) -> Segment | None:
