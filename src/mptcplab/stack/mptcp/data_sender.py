@@ -22,7 +22,6 @@ from mptcplab.stack.mptcp.send_limits import (
     HEAD_OF_LINE_LOST,
     HEAD_OF_LINE_SLOW,
     NO_SUBFLOW,
-    NOBODY,
     OVER,
     RECEIVE_WINDOW,
     RECOVERY,
@@ -56,6 +55,13 @@ MAX_PERSIST_BACKOFF: Final = 10
 WRITABLE_DIVISOR: Final = 3
 """The part of the send buffer that is free when an application that waits is told (Linux's
 sk_stream_min_wspace: half of what is used)."""
+
+HELD_DIVISOR: Final = 4
+"""The part of a full window or buffer that has arrived and waits behind missing bytes, from which
+on these are what holds the connection back: paths with one round trip hold next to nothing so."""
+
+SLOWER_FACTOR: Final = 2
+"""From so many round trips of an idle subflow on, that of another is what it waits for."""
 
 MAX_DATA_BACKOFF: Final = 6
 """Doublings of the data-level retransmission timer."""
@@ -589,25 +595,44 @@ class DataSender:
         return False
 
     def _note_full(self, reason: i64, usable: list[MptcpSubflow], now_ns: i64) -> None:
-        """A window or buffer is full: see whether by what waits behind bytes that are missing."""
-        unacked = self.sent_offset - self.buffer.acked_offset
-        on_way: i64 = 0
-        for subflow in usable:
-            queue = subflow.tcp.sender.queue
-            on_way += queue.out_bytes - queue.sacked_bytes + subflow.backlog.waiting_bytes
+        """A window or buffer is full: see whether by what one subflow has not delivered yet.
+
+        It is where a good part of what fills it has arrived and waits behind missing bytes, or
+        where the subflow that carries these is much slower than one that has nothing to send.
+        """
         head = self.outstanding.head()
-        if len(usable) < 2 or 2 * on_way >= unacked or head is None:
+        if len(usable) < 2 or head is None:
             self.limits.note(reason, now_ns)
             return
+        held = self.sent_offset - self.buffer.acked_offset
+        unacked = held
+        idle_ns = NEVER_NS
+        blocking: MptcpSubflow | None = None
         for subflow in usable:
+            sender = subflow.tcp.sender
+            queue = sender.queue
+            held -= queue.out_bytes - queue.sacked_bytes + subflow.backlog.waiting_bytes
             if head.carriers >> subflow.subflow_id & 1:
-                sender = subflow.tcp.sender
-                repairs = sender.in_recovery or sender.in_loss or sender.queue.lost_bytes > 0
-                self.limits.note(
-                    HEAD_OF_LINE_LOST if repairs else HEAD_OF_LINE_SLOW, now_ns, subflow.subflow_id
-                )
-                return
-        self.limits.note(HEAD_OF_LINE_LOST, now_ns, NOBODY)
+                if blocking is None:
+                    blocking = subflow
+            elif queue.out_bytes == 0 and not subflow.backup and sender.rtt.srtt_ns < idle_ns:
+                idle_ns = sender.rtt.srtt_ns
+        if blocking is None:
+            self.limits.note(reason, now_ns)
+            return
+        sender = blocking.tcp.sender
+        repairs = sender.in_recovery or sender.in_loss or sender.queue.lost_bytes > 0
+        if HELD_DIVISOR * held >= unacked:
+            blocks = True
+        elif idle_ns != NEVER_NS:
+            blocks = repairs or sender.rtt.srtt_ns >= SLOWER_FACTOR * idle_ns
+        else:
+            blocks = False
+        if blocks:
+            reason = HEAD_OF_LINE_LOST if repairs else HEAD_OF_LINE_SLOW
+            self.limits.note(reason, now_ns, blocking.subflow_id)
+        else:
+            self.limits.note(reason, now_ns)
 
     def _why_no_room(self, usable: list[MptcpSubflow]) -> i64:
         """There are data and a window for them: return why no subflow carries them."""
