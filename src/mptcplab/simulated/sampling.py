@@ -170,7 +170,8 @@ class Sampler:
         self._writer.append("connections", [shared | own | connection_columns(connection)])
         if connection is transfer.writer.connection:
             self._writer.append(
-                "limits", [shared | row for row in limit_rows(connection, now_ns)]
+                "limits",
+                [shared | row for row in limit_rows(connection.send.limits, now_ns)],
             )
 
     def _subflows(self, host: str, connection: Connection) -> list[MptcpSubflow]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from mptcplab.stack.mptcp.connection import Connection
-from mptcplab.stack.mptcp.send_limits import NAMES, NOBODY
+from mptcplab.stack.mptcp.send_limits import NAMES, NOBODY, SendLimits
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.wire.ip import format_address
 
@@ -68,7 +68,7 @@ def connection_columns(connection: Connection) -> dict[str, Any]:
     }
 
 
-def limit_rows(connection: Connection, now_ns: int) -> list[dict[str, Any]]:
+def limit_rows(limits: SendLimits, now_ns: int) -> list[dict[str, Any]]:
     """Return what has held a connection's sender back until now, and how long in all."""
     return [
         {
@@ -76,9 +76,7 @@ def limit_rows(connection: Connection, now_ns: int) -> list[dict[str, Any]]:
             "subflow": None if subflow == NOBODY else subflow,
             "duration_ns": duration_ns,
         }
-        for (reason, subflow), duration_ns in sorted(
-            connection.send.limits.totals_ns(now_ns).items()
-        )
+        for (reason, subflow), duration_ns in sorted(limits.totals_ns(now_ns).items())
     ]
 
 

@@ -44,6 +44,7 @@ class StackHost:
         self._asked_ns = self._answered_ns = -1
         self._arrived: tuple[Rows, Rows] = ([], [])
         self._latest: Rows = []
+        self._limit_rows: Rows = []
 
     def start(self) -> None:
         """Start the process on its host."""
@@ -127,6 +128,17 @@ class StackHost:
         rows, self._arrived = self._arrived, ([], [])
         return rows
 
+    def begin(self, connection: Connection, time_ns: int) -> None:
+        """Do nothing: the stack itself counts what its connections wait for."""
+
+    def probe(self, time_ns: int) -> None:
+        """Do nothing, for the same reason."""
+
+    def limits(self, time_ns: int) -> Rows:
+        """Return the rows that have come of what its connections have waited for."""
+        rows, self._limit_rows = self._limit_rows, []
+        return rows
+
     def present_subflows(self) -> Rows:
         """Return the subflows of the last sample."""
         self.read()
@@ -169,6 +181,8 @@ class StackHost:
             subflows.append(row)
             self._latest.append(row)
         connections.append(shared | {"protocol": message["protocol"]} | message["connection"])
+        if connection.flow.source == self.host:
+            self._limit_rows += [shared | row for row in message["limits"]]
 
     def _subflow(self, connection: Connection, names: list[list[Any]]) -> Any:
         is_client = client_and_server(connection.flow)[0] == self.host

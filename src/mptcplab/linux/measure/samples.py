@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS
@@ -12,6 +13,7 @@ from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.cpu_watch import CpuWatch
 from mptcplab.linux.measure.last_samples import LastSamples
 from mptcplab.linux.measure.own_stack_host import StackHost
+from mptcplab.linux.measure.limit_probe import PROBE_NS
 from mptcplab.linux.measure.sampler import (
     FlowSampler,
     LinkSampler,
@@ -20,6 +22,7 @@ from mptcplab.linux.measure.sampler import (
     SocketSampler,
     receiving_host,
 )
+from mptcplab.linux.measure.serving import Serving
 from mptcplab.linux.measure.verify import BusyInterval
 from mptcplab.linux.measure.watches import Watches
 from mptcplab.linux.probes import cpu
@@ -55,11 +58,14 @@ class Samples:
             "links": [],
             "subflows": [],
             "connections": [],
+            "limits": [],
         }
         self._ticks = 0
+        self._probes = False
         self._stat: dict[str, cpu.CpuTimes] = {}
         self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
         self.cpu = CpuWatch(apparatus)
+        self._serving = Serving(apparatus)
         self.watches = Watches(apparatus.scenario, apparatus.flows)
         with ExitStack() as opened:
             self._sockets = _host_samplers(apparatus, opened)
@@ -78,6 +84,28 @@ class Samples:
         """Take the first sample, which only sets the counters, at scenario time 0."""
         self.origin_ns = origin_ns
         self._apparatus.loop.call_at(origin_ns, self._first_tick)
+        for traffic in self._apparatus.flows.traffic:
+            begin = partial(self._begin, traffic)
+            self._apparatus.loop.call_at(origin_ns + traffic.flow.start_ns, begin)
+
+    def _begin(self, traffic: Traffic) -> None:
+        """A flow begins: look from now on what its connections wait for."""
+        for connection in traffic.connections:
+            for sampler in self._sockets:
+                sampler.begin(connection, traffic.flow.start_ns)
+        if not self._probes:
+            self._probes = True
+            self._probe()
+
+    def _probe(self) -> None:
+        loop = self._apparatus.loop
+        time_ns = time.monotonic_ns()
+        for sampler in self._sockets:
+            sampler.probe(time_ns - self.origin_ns)
+        if not all(traffic.finished for traffic in self._apparatus.flows.traffic):
+            loop.call_at(time_ns + PROBE_NS, self._probe)
+        else:
+            self._probes = False
 
     def release_finished(self) -> None:
         """Sample the connections that are done once more and let them close their sockets."""
@@ -105,6 +133,7 @@ class Samples:
             subflows, connections = stack.arrived()
             self.rows["subflows"] += subflows
             self.rows["connections"] += connections
+            self.rows["limits"] += stack.limits(0)
 
     def sample_sockets_now(self) -> int:
         """Sample subflows and connections between the samples of a run; return the time."""
@@ -178,6 +207,8 @@ class Samples:
             sampled[0].extend(subflows)
             sampled[1].extend(connections)
             received |= {(sampler.host, port): count for port, count in counts.items()}
+            self.rows["limits"] += sampler.limits(time_ns)
+        self._serving.complete(sampled[1])
         self.rows["subflows"] += sampled[0]
         self.rows["connections"] += sampled[1]
         self.watches.look(time_ns, *sampled)

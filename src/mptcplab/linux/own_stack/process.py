@@ -34,7 +34,7 @@ from mptcplab.stack.events import Event
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.plugin import is_reference
-from mptcplab.stack.readings import connection_columns, subflow_columns
+from mptcplab.stack.readings import connection_columns, limit_rows, subflow_columns
 from mptcplab.stack.stack import Stack
 from mptcplab.tuning.config import base_config, flow_config
 from mptcplab.wire.ip import format_address, parse_address
@@ -225,6 +225,7 @@ class StackProcess:
                 "port": job.plan.port,
                 "protocol": job.protocol,
                 "connection": connection_columns(connection),
+                "limits": limit_rows(connection.send.limits, monotonic_ns()),
                 "subflows": [
                     [_names(subflow), subflow_columns(connection, subflow)]
                     for subflow in present + gone

@@ -115,6 +115,10 @@ class Traffic(ABC):
         """Return role and id of each process that carries the traffic."""
 
     @abstractmethod
+    def process_of(self, role: str, index: int) -> int | None:
+        """Return the process of its own that is "sender" or "receiver" of a connection."""
+
+    @abstractmethod
     def close(self) -> None:
         """End the processes, whatever they are doing."""
 
@@ -401,6 +405,11 @@ class BulkTraffic(Traffic):
             for worker in workers
             if worker.pid is not None
         ]
+
+    def process_of(self, role: str, index: int) -> int | None:
+        """Return the process of its own that is "sender" or "receiver" of a connection."""
+        workers = self._senders if role == "sender" else self._receivers
+        return workers[index].pid if index < len(workers) else None
 
     def close(self) -> None:
         """Kill what still runs."""

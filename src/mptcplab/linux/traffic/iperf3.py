@@ -199,6 +199,12 @@ class Iperf3Traffic(Traffic):
             for process in processes
         ]
 
+    def process_of(self, role: str, index: int) -> int | None:
+        """Return the client or the server of a connection, whichever sends or receives."""
+        client = (role == "sender") == (client_and_server(self.flow)[0] == self.flow.source)
+        processes = self._clients if client else self._servers
+        return processes[index].pid if index < len(processes) else None
+
     def close(self) -> None:
         """Kill what still runs."""
         for process in (*self._clients, *self._servers):

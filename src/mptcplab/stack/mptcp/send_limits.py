@@ -36,7 +36,9 @@ BACKUP: Final = 11
 NO_SUBFLOW: Final = 12
 TAIL: Final = 13
 """The application writes no more: everything was sent, and the last bytes are on their way."""
-OVER: Final = 14
+UNKNOWN: Final = 14
+"""Nobody can tell: a kernel that does not say enough of itself."""
+OVER: Final = 15
 """Everything was sent and acknowledged, the end included: this time does not count."""
 
 NAMES: Final = (
@@ -54,6 +56,7 @@ NAMES: Final = (
     "backup",
     "no-subflow",
     "tail",
+    "unknown",
 )
 """Of the reasons that count, as the table ``limits`` has them."""
 
