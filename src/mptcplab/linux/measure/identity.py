@@ -60,10 +60,6 @@ class Identities:
                 return self._connections[port], is_client
         return None
 
-    def of_port(self, port: int) -> Connection:
-        """Return the connection that listens on a port; KeyError for one of no flow."""
-        return self._connections[port]
-
     def subflow(
         self,
         connection: Connection,

@@ -1,4 +1,4 @@
-"""What a kernel's sender waits for, asked a hundred times a second: the same reasons as our stack's.
+"""What a kernel's sender waits for, asked fifty times a second: the same reasons as our stack's.
 
 A kernel counts for each subflow how long it was busy, and of that, how long it waited for its
 peer's window or for its send buffer (struct tcp_info). It does not count what a connection waits
@@ -10,9 +10,11 @@ connection is taken to wait for what was seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from mptcplab.linux.probes.diag import CA_LOSS, CA_RECOVERY, SocketSample, TcpInfo
+from mptcplab.linux.measure.identity import Identities
+from mptcplab.linux.probes.diag import CA_LOSS, CA_RECOVERY, DiagSocket, SocketSample, TcpInfo
+from mptcplab.linux.traffic.flow import Connection
 from mptcplab.stack.mptcp.data_sender import HELD_DIVISOR, SLOWER_FACTOR
 from mptcplab.stack.mptcp.send_limits import (
     APPLICATION,
@@ -22,6 +24,7 @@ from mptcplab.stack.mptcp.send_limits import (
     HEAD_OF_LINE_LOST,
     HEAD_OF_LINE_SLOW,
     NO_SUBFLOW,
+    NOBODY,
     OVER,
     RECEIVE_WINDOW,
     RECOVERY,
@@ -31,16 +34,147 @@ from mptcplab.stack.mptcp.send_limits import (
     TAIL,
     TIMEOUT,
     UNKNOWN,
+    SendLimits,
 )
+from mptcplab.stack.readings import limit_rows
 
-PROBE_NS: Final = 10_000_000
-"""How often sockets are looked at: two connections in a thousandth of that."""
+_LEAST_PROBE_NS: Final = 5_000_000
+_MOST_PROBE_NS: Final = 20_000_000
+_PROBE_SHARE: Final = 16
+"""Sockets are looked at each time after this part of the time since a flow began, within these
+bounds: a look takes some hundreds of microseconds."""
+
+_SEARCH_NS: Final = 100_000_000
+"""Sockets that are not known yet are searched for again after this, and then less and less often:
+it takes milliseconds."""
+_SEARCH_SHARE: Final = 8
+"""While a connection is not up, a search comes after this part of the time since it began."""
 
 Reason = tuple[int, SocketSample | None]
 """One of ``send_limits``, and the subflow that carries missing bytes."""
 
 _OPEN: Final = ("ESTABLISHED", "CLOSE-WAIT")
 """States in which an application may write (RFC 9293 section 3.3.2)."""
+
+
+def probe_interval_ns(since_begin_ns: int) -> int:
+    """Return when to look next, so long after the last flow began."""
+    return min(max(since_begin_ns // _PROBE_SHARE, _LEAST_PROBE_NS), _MOST_PROBE_NS)
+
+
+class LimitProbe:
+    """What the connections of a host wait for on which it sends."""
+
+    def __init__(self, host: str, diag: DiagSocket, identities: Identities) -> None:
+        self._host = host
+        self._diag = diag
+        self._identities = identities
+        self._connections: dict[int, Connection] = {}
+        self._limits: dict[int, SendLimits] = {}
+        self._up: set[int] = set()
+        """Ports of the connections that have been seen established."""
+        self._known: list[SocketSample] = []
+        self._begun_ns = self._search_ns = 0
+        self._wait_ns = _SEARCH_NS
+
+    def begin(self, connection: Connection, time_ns: int) -> None:
+        """A connection begins: from now on it waits for something, where this host sends."""
+        if connection.flow.source == self._host:
+            self._connections[connection.port] = connection
+            limits = self._limits[connection.port] = SendLimits()
+            limits.note(HANDSHAKE, time_ns)
+            self._begun_ns = self._search_ns = time_ns
+
+    def rows(self, time_ns: int) -> list[dict[str, Any]]:
+        """Return the rows of ``limits``: what each connection has waited for so far."""
+        rows = []
+        for port, limits in self._limits.items():
+            connection = self._connections[port]
+            shared = {
+                "time_ns": time_ns,
+                "host": self._host,
+                "flow": connection.flow.name,
+                "connection": connection.index,
+            }
+            rows += [shared | row for row in limit_rows(limits, time_ns)]
+        return rows
+
+    def probe(self, time_ns: int) -> None:
+        """Look what they wait for now."""
+        if not self._limits:
+            return
+        if time_ns >= self._search_ns:
+            everything = [*self._diag.tcp(), *self._diag.mptcp()]
+            self._known = [each for each in everything if self._port(each) in self._limits]
+        else:
+            self._known = self._diag.look(self._known)
+        subflows: dict[int, list[SocketSample]] = {}
+        ends: dict[int, SocketSample] = {}
+        for sample in self._known:
+            port = self._port(sample)
+            if sample.tcp is not None and sample.token is not None:
+                subflows.setdefault(port, []).append(sample)
+            else:
+                ends[port] = sample
+        for port, limits in self._limits.items():
+            self._note(port, limits, ends.get(port), subflows.get(port, []), time_ns)
+        self._plan_search(ends, subflows, time_ns)
+
+    def _note(
+        self,
+        port: int,
+        limits: SendLimits,
+        end: SocketSample | None,
+        subflows: list[SocketSample],
+        time_ns: int,
+    ) -> None:
+        if end is None:
+            if port in self._up and not subflows:
+                limits.note(OVER, time_ns)
+            return
+        if end.mptcp is None:
+            reason, blocking = tcp_reason(end)
+        else:
+            reason, blocking = mptcp_reason(end, subflows)
+        if reason != HANDSHAKE:
+            self._up.add(port)
+        limits.note(reason, time_ns, self._number(blocking))
+
+    def _plan_search(
+        self,
+        ends: dict[int, SocketSample],
+        subflows: dict[int, list[SocketSample]],
+        time_ns: int,
+    ) -> None:
+        """Say when to look for sockets that are not known, if any are missing."""
+        missing = any(
+            end.mptcp is not None and end.mptcp.subflows != len(subflows.get(port, ()))
+            for port, end in ends.items()
+        )
+        if not missing:
+            self._wait_ns = _SEARCH_NS
+        elif time_ns >= self._search_ns:
+            self._wait_ns = min(2 * self._wait_ns, 10 * _SEARCH_NS)
+        search_ns = time_ns + (self._wait_ns if missing else 10 * _SEARCH_NS)
+        if len(self._up) < len(self._limits):
+            search_ns = time_ns + (time_ns - self._begun_ns) // _SEARCH_SHARE
+        if time_ns >= self._search_ns or search_ns < self._search_ns:
+            self._search_ns = search_ns
+
+    def _port(self, sample: SocketSample) -> int:
+        """Return the port that names the connection of a socket; 0 for one of no flow."""
+        known = self._identities.connection(self._host, sample.local_port, sample.remote_port)
+        return 0 if known is None or (sample.tcp is None and sample.mptcp is None) else known[0].port
+
+    def _number(self, sample: SocketSample | None) -> int:
+        """Return the number of a subflow in its connection."""
+        if sample is None:
+            return NOBODY
+        known = self._identities.connection(self._host, sample.local_port, sample.remote_port)
+        assert known is not None
+        local = (sample.local_address, sample.local_port)
+        remote = (sample.remote_address, sample.remote_port)
+        return self._identities.subflow(*known, local, remote).index
 
 
 def tcp_reason(sample: SocketSample) -> Reason:

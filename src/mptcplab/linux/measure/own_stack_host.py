@@ -24,6 +24,24 @@ from mptcplab.scenario.model import Scenario
 _ARGV: Final = (sys.executable, "-m", "mptcplab.linux.own_stack.process")
 
 
+class StackLimits:
+    """What the connections of such a host wait for: the stack itself counts it."""
+
+    def __init__(self) -> None:
+        self.arrived: Rows = []
+
+    def begin(self, connection: Connection, time_ns: int) -> None:
+        """Do nothing."""
+
+    def probe(self, time_ns: int) -> None:
+        """Do nothing."""
+
+    def rows(self, time_ns: int) -> Rows:
+        """Return the rows of ``limits`` that have come with samples, each once."""
+        rows, self.arrived = self.arrived, []
+        return rows
+
+
 class StackHost:
     """One host's stack in a process of its own; start, then give it jobs."""
 
@@ -44,7 +62,7 @@ class StackHost:
         self._asked_ns = self._answered_ns = -1
         self._arrived: tuple[Rows, Rows] = ([], [])
         self._latest: Rows = []
-        self._limit_rows: Rows = []
+        self.limits = StackLimits()
 
     def start(self) -> None:
         """Start the process on its host."""
@@ -128,17 +146,6 @@ class StackHost:
         rows, self._arrived = self._arrived, ([], [])
         return rows
 
-    def begin(self, connection: Connection, time_ns: int) -> None:
-        """Do nothing: the stack itself counts what its connections wait for."""
-
-    def probe(self, time_ns: int) -> None:
-        """Do nothing, for the same reason."""
-
-    def limits(self, time_ns: int) -> Rows:
-        """Return the rows that have come of what its connections have waited for."""
-        rows, self._limit_rows = self._limit_rows, []
-        return rows
-
     def present_subflows(self) -> Rows:
         """Return the subflows of the last sample."""
         self.read()
@@ -182,7 +189,7 @@ class StackHost:
             self._latest.append(row)
         connections.append(shared | {"protocol": message["protocol"]} | message["connection"])
         if connection.flow.source == self.host:
-            self._limit_rows += [shared | row for row in message["limits"]]
+            self.limits.arrived += [shared | row for row in message["limits"]]
 
     def _subflow(self, connection: Connection, names: list[list[Any]]) -> Any:
         is_client = client_and_server(connection.flow)[0] == self.host

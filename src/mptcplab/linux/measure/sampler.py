@@ -7,13 +7,11 @@ from typing import Any, Final
 
 from mptcplab.linux.drivers.driver import LinkReading
 from mptcplab.linux.measure.identity import Identities
-from mptcplab.linux.measure.limit_probe import Reason, mptcp_reason, tcp_reason
+from mptcplab.linux.measure.limit_probe import LimitProbe
 from mptcplab.linux.probes.diag import DiagSocket, SocketSample
 from mptcplab.linux.probes.rtt import RttProber
 from mptcplab.linux.traffic.flow import Connection, Traffic
 from mptcplab.linux.traffic.plan import client_and_server
-from mptcplab.stack.mptcp.send_limits import HANDSHAKE, NOBODY, OVER, SendLimits
-from mptcplab.stack.readings import limit_rows
 from mptcplab.units import NANOSECONDS
 
 Rows = list[dict[str, Any]]
@@ -134,66 +132,7 @@ class SocketSampler:
         self._identities = identities
         self._sampled_ns = -1
         self._outstanding: dict[int, set[str | None]] = {}
-        self._limits: dict[int, SendLimits] = {}
-        self._seen: set[int] = set()
-
-    def begin(self, connection: Connection, time_ns: int) -> None:
-        """A connection begins now: from now on it waits for something, where this host sends."""
-        if connection.flow.source == self.host:
-            limits = self._limits[connection.port] = SendLimits()
-            limits.note(HANDSHAKE, time_ns)
-
-    def probe(self, time_ns: int) -> None:
-        """Look what the connections wait for that this host sends on."""
-        if not self._limits:
-            return
-        subflows: dict[int, list[SocketSample]] = {}
-        reasons: dict[int, Reason] = {}
-        for sample in self._diag.tcp():
-            known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
-            if known is None or sample.tcp is None:
-                continue
-            if sample.token is None:
-                reasons[known[0].port] = tcp_reason(sample)
-            else:
-                subflows.setdefault(known[0].port, []).append(sample)
-        for sample in self._diag.mptcp() if subflows else ():
-            known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
-            if known is not None and sample.mptcp is not None:
-                port = known[0].port
-                reasons[port] = mptcp_reason(sample, subflows.get(port, ()))
-        for port, limits in self._limits.items():
-            found = reasons.get(port)
-            if found is not None:
-                reason, blocking = found
-                self._seen.add(port)
-                limits.note(reason, time_ns, self._number(blocking))
-            elif port in self._seen:
-                limits.note(OVER, time_ns)
-
-    def _number(self, sample: SocketSample | None) -> int:
-        """Return the number of a subflow in its connection."""
-        if sample is None:
-            return NOBODY
-        known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
-        assert known is not None
-        local = (sample.local_address, sample.local_port)
-        remote = (sample.remote_address, sample.remote_port)
-        return self._identities.subflow(*known, local, remote).index
-
-    def limits(self, time_ns: int) -> Rows:
-        """Return the rows of what this host's connections have waited for so far."""
-        rows: Rows = []
-        for port, limits in self._limits.items():
-            connection = self._identities.of_port(port)
-            shared = {
-                "time_ns": time_ns,
-                "host": self.host,
-                "flow": connection.flow.name,
-                "connection": connection.index,
-            }
-            rows += [shared | row for row in limit_rows(limits, time_ns)]
-        return rows
+        self.limits = LimitProbe(host, diag, identities)
 
     def sample(self, time_ns: int) -> tuple[Rows, Rows, dict[int, int]]:
         """Return the rows of subflows and connections, and bytes received by port."""

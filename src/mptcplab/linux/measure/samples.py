@@ -13,7 +13,7 @@ from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.cpu_watch import CpuWatch
 from mptcplab.linux.measure.last_samples import LastSamples
 from mptcplab.linux.measure.own_stack_host import StackHost
-from mptcplab.linux.measure.limit_probe import PROBE_NS
+from mptcplab.linux.measure.limit_probe import probe_interval_ns
 from mptcplab.linux.measure.sampler import (
     FlowSampler,
     LinkSampler,
@@ -29,6 +29,7 @@ from mptcplab.linux.probes import cpu
 from mptcplab.linux.probes.diag import DiagSocket
 from mptcplab.linux.probes.rtt import RttProber
 from mptcplab.linux.traffic.flow import Traffic
+from mptcplab.loop import Timer
 from mptcplab.results.observer import Observer
 
 _LAST_SAMPLE_NS: Final = 1_000_000_000  # our own stacks answer within some milliseconds
@@ -61,7 +62,8 @@ class Samples:
             "limits": [],
         }
         self._ticks = 0
-        self._probes = False
+        self._begun_ns = 0
+        self._probe_timer: Timer | None = None
         self._stat: dict[str, cpu.CpuTimes] = {}
         self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
         self.cpu = CpuWatch(apparatus)
@@ -92,20 +94,21 @@ class Samples:
         """A flow begins: look from now on what its connections wait for."""
         for connection in traffic.connections:
             for sampler in self._sockets:
-                sampler.begin(connection, traffic.flow.start_ns)
-        if not self._probes:
-            self._probes = True
+                sampler.limits.begin(connection, traffic.flow.start_ns)
+        self._begun_ns = self.origin_ns + traffic.flow.start_ns
+        if self._probe_timer is None:
             self._probe()
 
     def _probe(self) -> None:
+        """Look what connections wait for, and set the time of the next look."""
         loop = self._apparatus.loop
-        time_ns = time.monotonic_ns()
+        now_ns = time.monotonic_ns()
         for sampler in self._sockets:
-            sampler.probe(time_ns - self.origin_ns)
+            sampler.limits.probe(now_ns - self.origin_ns)
+        self._probe_timer = None
         if not all(traffic.finished for traffic in self._apparatus.flows.traffic):
-            loop.call_at(time_ns + PROBE_NS, self._probe)
-        else:
-            self._probes = False
+            next_ns = now_ns + probe_interval_ns(now_ns - self._begun_ns)
+            self._probe_timer = loop.call_at(next_ns, self._probe)
 
     def release_finished(self) -> None:
         """Sample the connections that are done once more and let them close their sockets."""
@@ -133,7 +136,7 @@ class Samples:
             subflows, connections = stack.arrived()
             self.rows["subflows"] += subflows
             self.rows["connections"] += connections
-            self.rows["limits"] += stack.limits(0)
+            self.rows["limits"] += stack.limits.rows(0)
 
     def sample_sockets_now(self) -> int:
         """Sample subflows and connections between the samples of a run; return the time."""
@@ -207,7 +210,7 @@ class Samples:
             sampled[0].extend(subflows)
             sampled[1].extend(connections)
             received |= {(sampler.host, port): count for port, count in counts.items()}
-            self.rows["limits"] += sampler.limits(time_ns)
+            self.rows["limits"] += sampler.limits.rows(time_ns)
         self._serving.complete(sampled[1])
         self.rows["subflows"] += sampled[0]
         self.rows["connections"] += sampled[1]

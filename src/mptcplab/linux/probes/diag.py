@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Final
@@ -48,6 +49,8 @@ STATES: Final = {
     11: "CLOSING",
     12: "SYN-RECEIVED",
 }
+_AT_ONCE: Final = 32
+"""Sockets asked for at a time: their answers must fit the netlink socket's receive buffer."""
 _STATE_MASK: Final = 0xFFF & ~(1 << 10)  # all but listeners
 _INFINITE_SSTHRESH: Final = 0x7FFFFFFF  # include/net/tcp.h, TCP_INFINITE_SSTHRESH
 
@@ -119,6 +122,7 @@ class SocketSample:
     ``outstanding_bytes`` is what a TCP socket holds that its peer has not acknowledged, sent or
     not; a FIN counts as one.  ``unread_bytes`` is what a TCP socket's application has not read;
     ``queued_bytes`` is the memory that its send queue takes, as the send buffer counts it.
+    ``key`` is what :meth:`DiagSocket.look` finds the socket by.
     """
 
     state: str
@@ -136,6 +140,7 @@ class SocketSample:
     local_id: int | None = None
     unread_bytes: int = 0
     queued_bytes: int | None = None
+    key: bytes = b""
 
 
 class DiagSocket:
@@ -159,12 +164,38 @@ class DiagSocket:
         """Return every MPTCP connection; NetlinkError where the kernel refuses."""
         return self._both_families(_IPPROTO_MPTCP)
 
+    def look(self, samples: Sequence[SocketSample]) -> list[SocketSample]:
+        """Return what has become of sockets that were sampled before, but of those that are gone.
+
+        A dump walks through all sockets that the kernel has room for, in milliseconds; this finds
+        each at once.
+        """
+        found = []
+        for start in range(0, len(samples), _AT_ONCE):
+            some = samples[start : start + _AT_ONCE]
+            for sample, answer in zip(some, self._channel.ask([*map(_look_request, some)])):
+                if answer is not None:
+                    found.append(parse_message(answer.body, sample.mptcp is not None))
+        return found
+
     def _both_families(self, protocol: int) -> list[SocketSample]:
         return [
             parse_message(message.body, protocol == _IPPROTO_MPTCP)
             for family in (socket.AF_INET, socket.AF_INET6)
             for message in self._channel.query(_dump_request(family, protocol))
         ]
+
+
+def _look_request(sample: SocketSample) -> Request:
+    """Return the request for one socket: by its addresses, of a connection by its token."""
+    family, identity = sample.key[0], sample.key[1:]
+    body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, _EXTENSIONS, 0, _STATE_MASK)
+    if sample.mptcp is None:
+        body += identity
+    else:  # net/mptcp/mptcp_diag.c takes the token in the place of the cookie
+        body += identity[:-8] + struct.pack("=II", sample.mptcp.token, 0)
+        body += netlink.u32(_REQUEST_PROTOCOL, _IPPROTO_MPTCP)
+    return Request(_SOCK_DIAG_BY_FAMILY, 0, body, "look at a socket")
 
 
 def _dump_request(family: int, protocol: int) -> Request:
@@ -204,6 +235,7 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
         local_id=local_id,
         unread_bytes=unread,
         queued_bytes=queued,
+        key=payload[:1] + payload[4:52],
     )
 
 
