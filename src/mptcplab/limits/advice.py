@@ -22,6 +22,8 @@ TOO_SMALL: Final = "the buffer is too small"
 """Kinds of `Cause.RECEIVE_WINDOW`."""
 
 _BITS_NS: Final = 8 * NANOSECONDS
+_UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_WHOLE: Final = 0.99
 _USUAL_SHARE: Final = 0.5
 """What of a kernel's receive buffer is window, where no sample tells."""
 
@@ -107,9 +109,7 @@ class Given:
         if not rates or None in rates:
             return None
         total = sum(rate for rate in rates if rate is not None)
-        shared = [
-            {name: rate_bps for name, rate_bps, _ in path.nics} for path in self.paths
-        ]
+        shared = [{name: rate_bps for name, rate_bps, _ in path.nics} for path in self.paths]
         for name, rate_bps in shared[0].items():
             if all(name in nics for nics in shared):
                 total = min(total, rate_bps)
@@ -126,10 +126,25 @@ class Given:
         links_ns = max((path.rtt_ns for path in self.paths), default=0)
         return links_ns or max(least.values(), default=0)
 
-    def needed_bytes(self, times: int = 1) -> int | None:
-        """Return what all paths carry in the largest round trip; None where that is not known."""
+    def needed_bytes(self) -> int | None:
+        """Return what all paths carry in the largest round trip, of several paths twice that.
+
+        None where it is not known.
+        """
         rate_bps, rtt_ns = self.rate_bps, self.round_trip_ns
-        return times * rate_bps * rtt_ns // _BITS_NS if rate_bps and rtt_ns else None
+        if not rate_bps or not rtt_ns:
+            return None
+        return (1 + self._has_several) * rate_bps * rtt_ns // _BITS_NS
+
+    @property
+    def formula(self) -> str:
+        """How :meth:`needed_bytes` comes about."""
+        product = f"{format_rate(self.rate_bps or 0)} x {format_duration(self.round_trip_ns)}"
+        return f"2 x {product}" if self._has_several else product
+
+    @property
+    def _has_several(self) -> bool:
+        return len(self.paths) > 1
 
     def key(self, name: str) -> str:
         """Return a key of the flow, as ``--set`` takes it."""
@@ -155,8 +170,7 @@ def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
     if cause is Cause.RECEIVE_WINDOW:
         return _window(kind, given)
     if cause is Cause.HEAD_OF_LINE:
-        size = given.largest_window_bytes
-        return _larger_receive_buffer(given, size, given.needed_bytes(times=2))
+        return _larger_receive_buffer(given)
     if cause is Cause.SEND_BUFFER:
         return _send_buffer(given)
     if cause is Cause.CONGESTION_WINDOW:
@@ -178,37 +192,32 @@ def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
 
 
 def _window(kind: str, given: Given) -> Remedy:
-    size, needed = given.largest_window_bytes, given.needed_bytes()
     if kind in (READER_SLOW, READER_STOPPED):
         rate_bps = given.rate_bps
         advice = "a faster reader"
         if rate_bps is None:
             return Remedy("", advice)
-        overrides = (f"{given.key('read_rate')}={rate_bps}b/s",)
+        overrides = (f"{given.key('read_rate')}={_written_rate(rate_bps)}",)
         limited = given.flow.get("read_rate_bps") is not None
         return Remedy(
             "",
             f"{advice}: the paths carry {format_rate(rate_bps)}",
             overrides if limited else (),
         )
-    return _larger_receive_buffer(given, size, needed)
+    return _larger_receive_buffer(given)
 
 
-def _larger_receive_buffer(given: Given, size: int, needed: int | None) -> Remedy:
+def _larger_receive_buffer(given: Given) -> Remedy:
+    size, needed = given.largest_window_bytes, given.needed_bytes()
     value = format_size(size) if size else ""
     if needed is None:
         return Remedy(value, "a larger receive buffer")
     if needed <= size:
-        needed *= 2
-        if needed <= size:
-            return Remedy(value, "")
-    buffer = _written_size(needed / given.window_share)
-    key = given.key("receive_buffer")
-    return Remedy(
-        value,
-        f"{_written_size(needed)} would do ({key} = {buffer})",
-        (f"{key}={buffer}",),
-    )
+        return Remedy(value, f"its window should do: {given.formula}")
+    share = given.window_share
+    setting = f"{given.key('receive_buffer')}={_written_size(needed / share)}"
+    part = "" if share > _WHOLE else f", of which {share:.0%} are window"
+    return Remedy(value, f"{_size(needed)} would do ({given.formula}): {setting}{part}", (setting,))
 
 
 def _send_buffer(given: Given) -> Remedy:
@@ -218,12 +227,9 @@ def _send_buffer(given: Given) -> Remedy:
         return Remedy(value, "a larger send buffer")
     buffer_bytes = needed / given.send_share
     if buffer_bytes <= size:
-        buffer_bytes *= 2
-        if buffer_bytes <= size:
-            return Remedy(value, "")
-    buffer = _written_size(buffer_bytes)
-    key = given.key("send_buffer")
-    return Remedy(value, f"{buffer} would do ({key} = {buffer})", (f"{key}={buffer}",))
+        return Remedy(value, f"it should do: {given.formula}")
+    setting = f"{given.key('send_buffer')}={_written_size(buffer_bytes)}"
+    return Remedy(value, f"{_size(needed)} would do ({given.formula}): {setting}", (setting,))
 
 
 def _congestion(kind: str, given: Given) -> Remedy:
@@ -246,15 +252,23 @@ def _application(kind: str, given: Given) -> Remedy:
     return Remedy(
         "",
         f"write faster: the paths carry {format_rate(rate_bps)}",
-        (f"{given.key('write_rate')}={rate_bps}b/s",) if limited else (),
+        (f"{given.key('write_rate')}={_written_rate(rate_bps)}",) if limited else (),
     )
 
 
+def _size(size_bytes: float) -> str:
+    """Return a size in three digits, rounded up: ``10.8 MB``."""
+    scale, unit = next((pair for pair in _UNITS if size_bytes >= pair[0]), (1, "B"))
+    amount = size_bytes / scale
+    step = 10 ** (len(str(int(amount))) - 3)
+    return f"{-int(-amount // step) * step:.3g} {unit}"
+
+
 def _written_size(size_bytes: float) -> str:
-    """Return a size in three digits, rounded up, as scenario files have it: ``10.8MB``."""
-    for scale, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size_bytes >= scale:
-            amount = size_bytes / scale
-            step = 10 ** (len(str(int(amount))) - 3)
-            return f"{-int(-amount // step) * step:.3g}{unit}"
-    return f"{int(size_bytes) + 1}B"
+    """Return the same as scenario files have it: ``10.8MB``."""
+    return _size(size_bytes).replace(" ", "")
+
+
+def _written_rate(rate_bps: float) -> str:
+    """Return a rate as scenario files have it: ``100Mb/s``."""
+    return format_rate(rate_bps, 6).replace(" ", "")

@@ -101,9 +101,7 @@ class LinkUse:
         self._rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
         for row in run.rows("links"):
             self._rows[row["link"], row["direction"]].append(row)
-        self._times = {
-            link: [row["time_ns"] for row in rows] for link, rows in self._rows.items()
-        }
+        self._times = {link: [row["time_ns"] for row in rows] for link, rows in self._rows.items()}
         self._overhead_bytes = {
             (link["name"], direction): link[direction].get("overhead_bytes", 0)
             for link in run.scenario["topology"]["links"]

@@ -56,15 +56,6 @@ class Diagnosis:
     remedy: Remedy
     """What would change the first of them."""
 
-    @property
-    def headline(self) -> str:
-        """One line: what it waited for most of the time, and what would do."""
-        first = self.limits[0]
-        text = f"{self.connection}: {first.share:.0%} of the time {WAITING[first.cause]}"
-        if first.detail:
-            text += f" ({first.detail})"
-        return f"{text}: {first.advice}" if first.advice else text
-
 
 WAITING: Final = {
     Cause.HANDSHAKE: "waiting for the handshake",
@@ -164,9 +155,7 @@ class _Connection:
         opens = self._flow["client"] in ("", self._flow["source"])
         return CLIENT_TO_SERVER if opens else SERVER_TO_CLIENT
 
-    def _limit(
-        self, cause: Cause, kinds: Mapping[str, int], total_ns: int, cure: Remedy
-    ) -> Limit:
+    def _limit(self, cause: Cause, kinds: Mapping[str, int], total_ns: int, cure: Remedy) -> Limit:
         waited_ns = sum(kinds.values())
         return Limit(
             self._name,
@@ -219,10 +208,11 @@ class _Connection:
         """Return the cause behind what neither links nor processors account for."""
         if reason in _CONGESTION:
             return Cause.CONGESTION_WINDOW, _CONGESTION[reason]
+        unread = self._unread(interval)
+        if reason == "receive-window" or (unread and reason in _HEAD_OF_LINE):
+            return Cause.RECEIVE_WINDOW, unread or self._window(interval)
         if reason in _HEAD_OF_LINE:
             return Cause.HEAD_OF_LINE, self._missing(interval, reason, subflow)
-        if reason == "receive-window":
-            return Cause.RECEIVE_WINDOW, self._window(interval)
         if reason == "send-buffer":
             return Cause.SEND_BUFFER, ""
         if reason == "backup":
@@ -243,9 +233,7 @@ class _Connection:
             if not row["backup"] and (path := self._path_of(row)) is not None
         )
         down = [path.name for path in paths if links.is_down(path, interval.end_ns)]
-        full = [
-            name for path in paths if (name := links.full(path, interval.end_ns, self._span))
-        ]
+        full = [name for path in paths if (name := links.full(path, interval.end_ns, self._span))]
         every = bool(down) and len(down) == len(paths)
         return list(dict.fromkeys(full)), len(paths), down if every else []
 
@@ -269,17 +257,21 @@ class _Connection:
             return f"{where} carried nothing"
         return f"{where} repaired losses" if reason == "head-of-line-loss" else f"{where} is slower"
 
+    def _unread(self, interval: Interval) -> str:
+        """Say what the reader does where most of the buffer waits for it; "" where it does not."""
+        end, window = interval.receiver, self._given.largest_window_bytes
+        unread = end.latest("unread_bytes")
+        if unread is None or not window or unread < _MOSTLY * window:
+            return ""
+        read = (end.growth("bytes_received") or 0) - (end.growth("unread_bytes") or 0)
+        return READER_SLOW if read > 0 else READER_STOPPED
+
     def _window(self, interval: Interval) -> str:
-        """Say of what kind the wait for the receive window was."""
-        end = interval.receiver
-        unread, window = end.latest("unread_bytes"), self._given.largest_window_bytes
-        if unread is not None and window and unread >= _MOSTLY * window:
-            read = (end.growth("bytes_received") or 0) - (end.growth("unread_bytes") or 0)
-            return READER_SLOW if read > 0 else READER_STOPPED
-        size = end.latest("receive_buffer_bytes")
-        if self._given.autotunes_receive_buffer and size is not None:
-            if size < _GROWN * self._given.receive_buffer_max_bytes:
-                return AUTOTUNING
+        """Say of what kind the wait for a window was that the reader does not account for."""
+        size = interval.receiver.latest("receive_buffer_bytes")
+        grows = self._given.autotunes_receive_buffer and size is not None
+        if grows and (size or 0) < _GROWN * self._given.receive_buffer_max_bytes:
+            return AUTOTUNING
         return TOO_SMALL
 
 

@@ -135,9 +135,7 @@ class Writer(Paced):
         self._copy = Copy(self)
         rate_bps = transfer.flow.write_rate_bps
         self._pace = (
-            None
-            if rate_bps is None
-            else Pace(host.loop, self, rate_bps, transfer.flow.write_bytes)
+            None if rate_bps is None else Pace(host.loop, self, rate_bps, transfer.flow.write_bytes)
         )
         self._unwritten_bytes: i64 = 0
         """With a rate: what the connection has not taken yet of the write at hand."""
@@ -241,9 +239,7 @@ class Reader(Paced):
         self._copy = Copy(self)
         rate_bps = transfer.flow.read_rate_bps
         self._pace = (
-            None
-            if rate_bps is None
-            else Pace(host.loop, self, rate_bps, transfer.flow.write_bytes)
+            None if rate_bps is None else Pace(host.loop, self, rate_bps, transfer.flow.write_bytes)
         )
         self._pauses = False
 

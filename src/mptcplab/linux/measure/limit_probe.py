@@ -164,7 +164,9 @@ class LimitProbe:
     def _port(self, sample: SocketSample) -> int:
         """Return the port that names the connection of a socket; 0 for one of no flow."""
         known = self._identities.connection(self._host, sample.local_port, sample.remote_port)
-        return 0 if known is None or (sample.tcp is None and sample.mptcp is None) else known[0].port
+        return (
+            0 if known is None or (sample.tcp is None and sample.mptcp is None) else known[0].port
+        )
 
     def _number(self, sample: SocketSample | None) -> int:
         """Return the number of a subflow in its connection."""
@@ -272,9 +274,7 @@ def _congestion(tcps: Sequence[TcpInfo]) -> int:
         return TIMEOUT
     if any(tcp.ca_state == CA_RECOVERY for tcp in tcps):
         return RECOVERY
-    slow = any(
-        tcp.ssthresh_bytes is None or tcp.cwnd_bytes < tcp.ssthresh_bytes for tcp in tcps
-    )
+    slow = any(tcp.ssthresh_bytes is None or tcp.cwnd_bytes < tcp.ssthresh_bytes for tcp in tcps)
     return SLOW_START if slow else AVOIDANCE
 
 

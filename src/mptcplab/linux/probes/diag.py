@@ -173,7 +173,8 @@ class DiagSocket:
         found = []
         for start in range(0, len(samples), _AT_ONCE):
             some = samples[start : start + _AT_ONCE]
-            for sample, answer in zip(some, self._channel.ask([*map(_look_request, some)])):
+            answers = self._channel.ask([_look_request(sample) for sample in some])
+            for sample, answer in zip(some, answers, strict=True):
                 if answer is not None:
                     found.append(parse_message(answer.body, sample.mptcp is not None))
         return found

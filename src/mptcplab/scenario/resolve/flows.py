@@ -107,9 +107,7 @@ def _application_rate(path: Path, values: Values, key: str, problems: Problems) 
             'application = "bulk"',
         )
     elif values["application"] == "iperf3" and key == "read_rate":
-        problems.add(
-            (*path, key), "iperf3 reads as fast as data arrive", 'application = "bulk"'
-        )
+        problems.add((*path, key), "iperf3 reads as fast as data arrive", 'application = "bulk"')
     return rate_bps
 
 

@@ -1437,13 +1437,16 @@ class Connection(Node):
                 segment = subflow.poll_ack(now_ns)
                 if segment is not None:
                     return segment
-        if not self.established:
-            send.limits.note(HANDSHAKE, now_ns)
-        elif self.ending.closed_for is None:
-            send.note_limit(self.usable, now_ns)
-        else:
-            send.limits.note(OVER, now_ns)
+        self._note_limit(now_ns)
         return None
+
+    def _note_limit(self, now_ns: i64) -> None:
+        """Nothing more can be sent now: note why."""
+        if self.established and self.ending.closed_for is None:
+            self.send.note_limit(self.usable, now_ns)
+        else:
+            over = self.ending.closed_for is not None
+            self.send.limits.note(OVER if over else HANDSHAKE, now_ns)
 
     def _poll_end(self, now_ns: i64) -> Segment | None:
         """The end of our stream is next: say it, and return a FIN where that says it."""

@@ -642,10 +642,12 @@ class DataSender:
         for subflow in usable:
             view = subflow.view
             sender = subflow.tcp.sender
+            mss = sender.mss_bytes
+            least = wanted if 0 < wanted < mss else mss
             if (
-                not view.stale
-                and not view.queued_bytes
-                and sendable_bytes(view, wanted or 1, self.view.train_bytes) > 0
+                view.train_room_bytes >= least
+                and view.window_room_bytes() >= least
+                and not (view.stale or view.timed_out or view.queued_bytes)
             ):
                 if subflow.backup:
                     backup = True
