@@ -79,7 +79,8 @@ class End:
 
     def latest(self, column: str) -> int | None:
         """Return a column at the end; None where it is not known."""
-        return None if self.after is None else self.after[column]
+        value: int | None = None if self.after is None else self.after[column]
+        return value
 
     @property
     def cpu(self) -> float:

@@ -36,7 +36,7 @@ class StackLimits:
     def probe(self, time_ns: int) -> None:
         """Do nothing."""
 
-    def rows(self, time_ns: int) -> Rows:
+    def rows(self, _time_ns: int) -> Rows:
         """Return the rows of ``limits`` that have come with samples, each once."""
         rows, self.arrived = self.arrived, []
         return rows

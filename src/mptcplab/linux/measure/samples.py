@@ -12,8 +12,8 @@ from mptcplab.linux.drivers.driver import DIRECTIONS
 from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.cpu_watch import CpuWatch
 from mptcplab.linux.measure.last_samples import LastSamples
-from mptcplab.linux.measure.own_stack_host import StackHost
 from mptcplab.linux.measure.limit_probe import probe_interval_ns
+from mptcplab.linux.measure.own_stack_host import StackHost
 from mptcplab.linux.measure.sampler import (
     FlowSampler,
     LinkSampler,
