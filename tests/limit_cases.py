@@ -244,14 +244,9 @@ LINUX = (
         Cause.HANDSHAKE,
     ),
     Case(
-        "round trips of 5 and 300 ms, a receive buffer of 200 kB",
+        "round trips of 10 and 200 ms, a receive buffer of 300 kB",
         TWO_PATHS,
-        (
-            "links.one.rtt=5ms",
-            "links.two.rtt=300ms",
-            "links.one.rate=5Mb/s",
-            "flows.main.receive_buffer=200kB",
-        ),
+        ("links.one.rtt=10ms", "links.two.rtt=200ms", "flows.main.receive_buffer=300kB"),
         Cause.HEAD_OF_LINE,
         "two",
     ),

@@ -29,7 +29,8 @@ from mptcplab.units import NANOSECONDS, format_duration
 _CPU_BUSY: Final = 0.9
 """Of an interval: a processor that is busy for longer has no time left."""
 _MOSTLY: Final = 0.5
-"""Of the receive buffer: where more is unread, the reader is what the sender waits for."""
+"""Of the receive buffer: where more is unread, the reader is what the sender waits for. And of an
+interval: an application that works for longer may be slow for want of a processor."""
 _GROWN: Final = 0.98
 """Of the largest receive buffer: from here on, autotuning has got there."""
 
@@ -179,8 +180,14 @@ class _Connection:
             dead_ns = length_ns - round(length_ns * live)
             parts[Cause.STALLED, f"since {format_duration(self._stalled_ns)}"] += dead_ns
         for (reason, subflow), duration_ns in interval.reasons.items():
-            name = self._name_cause(interval, reason, subflow)
-            parts[name] += round(duration_ns * live)
+            cause, kind = self._name_cause(interval, reason, subflow)
+            waited_ns = round(duration_ns * live)
+            host, busy = self._processor(interval, cause, kind)
+            if busy >= _MOSTLY:  # an application that works is waited for, and one that sleeps
+                working_ns = round(waited_ns * min(busy, 1.0))
+                parts[Cause.CPU, host] += working_ns
+                waited_ns -= working_ns
+            parts[cause, kind] += waited_ns
 
     def _name_cause(
         self, interval: Interval, reason: str, subflow: int | None
@@ -192,8 +199,7 @@ class _Connection:
         full, usable, down = self._links(interval)
         sender, receiver = interval.sender.cpu, interval.receiver.cpu
         if reason == "application":
-            busy = sender >= _CPU_BUSY
-            return (Cause.CPU, self._flow["source"]) if busy else (Cause.APPLICATION, "")
+            return Cause.APPLICATION, ""
         if down and reason in (*_CONGESTION, "no-subflow"):
             return Cause.LINK, f"{' and '.join(down)} down"
         if full and (reason in _CONGESTION or (reason in _HELD and len(full) == usable)):
@@ -220,6 +226,14 @@ class _Connection:
         if reason == "scheduler":
             return Cause.SCHEDULER, "a subflow had room and was not used"
         return Cause.UNKNOWN, "no subflow was usable" if reason == "no-subflow" else ""
+
+    def _processor(self, interval: Interval, cause: Cause, kind: str) -> tuple[str, float]:
+        """Return the host whose application was waited for, and how busy its processor was."""
+        if cause is Cause.APPLICATION and not kind:
+            return self._flow["source"], interval.sender.cpu
+        if cause is Cause.RECEIVE_WINDOW and kind in (READER_SLOW, READER_STOPPED):
+            return self._flow["destination"], interval.receiver.cpu
+        return "", 0.0
 
     def _links(self, interval: Interval) -> tuple[list[str], int, list[str]]:
         """Return what was full on the way, how many paths were in use, and what was down.

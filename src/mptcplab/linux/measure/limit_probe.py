@@ -196,7 +196,8 @@ def tcp_reason(sample: SocketSample) -> Reason:
 def mptcp_reason(sample: SocketSample, subflows: Sequence[SocketSample]) -> Reason:
     """Return what the sender of an MPTCP connection waits for, of its socket and its subflows."""
     info = sample.mptcp
-    assert info is not None
+    if info is None or sample.state.startswith("SYN"):
+        return HANDSHAKE, None
     usable = [each for each in subflows if each.state in _OPEN and each.tcp is not None]
     tcps = [each.tcp for each in usable if each.tcp is not None]
     held_bytes = info.write_seq - info.snd_una
