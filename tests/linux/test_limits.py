@@ -72,4 +72,8 @@ def test_the_kernels_own_counters_agree(
 ) -> None:
     case = Case("truth", scenario, (*overrides, f"flows.main.protocol={protocol}"), Cause.LINK)
     run = finished(case, "linux", tmp_path)
-    assert ours(run) == pytest.approx(kernels(run), abs=0.1)
+    said, counted = ours(run), kernels(run)
+    if protocol == "mptcp":  # a subflow counts the data level's window as its send buffer
+        for shares in (said, counted):
+            shares["receive window"] += shares.pop("send buffer")
+    assert said == pytest.approx(counted, abs=0.1)

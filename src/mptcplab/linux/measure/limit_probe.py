@@ -236,12 +236,18 @@ def _waiting_bytes(tcp: TcpInfo) -> int:
 
 
 def _window_holds(sample: SocketSample) -> bool:
-    """Say whether the peer's window has no room for the next segment of a subflow."""
+    """Say whether it is the peer's window that keeps a subflow's data from being sent.
+
+    It has no room for the next segment, or less than the congestion window has, so that a segment
+    of more than one packet waits for it (tcp_tso_should_defer).
+    """
     tcp = sample.tcp
     if tcp is None or tcp.send_window_bytes is None:
         return False
-    next_bytes = min(tcp.mss_bytes, tcp.unsent_bytes)
-    return sample.outstanding_bytes - tcp.unsent_bytes + next_bytes > tcp.send_window_bytes
+    room = tcp.send_window_bytes - (sample.outstanding_bytes - tcp.unsent_bytes)
+    if room < min(tcp.mss_bytes, tcp.unsent_bytes):
+        return True
+    return tcp.has_room and room < min(tcp.unsent_bytes, tcp.cwnd_bytes - tcp.in_flight_bytes)
 
 
 def _data_window_holds(sent_bytes: int, unsent_bytes: int, tcps: Sequence[TcpInfo]) -> bool:
