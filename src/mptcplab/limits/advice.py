@@ -24,6 +24,8 @@ TOO_SMALL: Final = "the buffer is too small"
 _BITS_NS: Final = 8 * NANOSECONDS
 _UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _WHOLE: Final = 0.99
+_WRITABLE: Final = 1.5
+"""A send buffer is filled up only when a third of it is free (Linux's sk_stream_min_wspace)."""
 _USUAL_SHARE: Final = 0.5
 """What of a kernel's receive buffer is window, where no sample tells."""
 
@@ -126,25 +128,18 @@ class Given:
         links_ns = max((path.rtt_ns for path in self.paths), default=0)
         return links_ns or max(least.values(), default=0)
 
-    def needed_bytes(self) -> int | None:
-        """Return what all paths carry in the largest round trip, of several paths twice that.
+    def needed(self, single: float = 1.0) -> tuple[int | None, str]:
+        """Return what all paths carry in the largest round trip, and how that comes about.
 
-        None where it is not known.
+        Of several paths it is twice that, of one path ``single`` times; None where it is not known.
         """
         rate_bps, rtt_ns = self.rate_bps, self.round_trip_ns
         if not rate_bps or not rtt_ns:
-            return None
-        return (1 + self._has_several) * rate_bps * rtt_ns // _BITS_NS
-
-    @property
-    def formula(self) -> str:
-        """How :meth:`needed_bytes` comes about."""
-        product = f"{format_rate(self.rate_bps or 0)} x {format_duration(self.round_trip_ns)}"
-        return f"2 x {product}" if self._has_several else product
-
-    @property
-    def _has_several(self) -> bool:
-        return len(self.paths) > 1
+            return None, ""
+        times = 2.0 if len(self.paths) > 1 else single
+        product = f"{format_rate(rate_bps)} x {format_duration(rtt_ns)}"
+        size_bytes = int(times * rate_bps * rtt_ns / _BITS_NS)
+        return size_bytes, product if times == 1 else f"{times:g} x {product}"
 
     def key(self, name: str) -> str:
         """Return a key of the flow, as ``--set`` takes it."""
@@ -208,28 +203,30 @@ def _window(kind: str, given: Given) -> Remedy:
 
 
 def _larger_receive_buffer(given: Given) -> Remedy:
-    size, needed = given.largest_window_bytes, given.needed_bytes()
+    size = given.largest_window_bytes
+    needed, formula = given.needed()
     value = format_size(size) if size else ""
     if needed is None:
         return Remedy(value, "a larger receive buffer")
     if needed <= size:
-        return Remedy(value, f"its window should do: {given.formula}")
+        return Remedy(value, f"its window should do: {formula}")
     share = given.window_share
     setting = f"{given.key('receive_buffer')}={_written_size(needed / share)}"
     part = "" if share > _WHOLE else f", of which {share:.0%} are window"
-    return Remedy(value, f"{_size(needed)} would do ({given.formula}): {setting}{part}", (setting,))
+    return Remedy(value, f"{_size(needed)} would do ({formula}): {setting}{part}", (setting,))
 
 
 def _send_buffer(given: Given) -> Remedy:
-    size, needed = given.send_buffer_bytes, given.needed_bytes()
+    size = given.send_buffer_bytes
+    needed, formula = given.needed(_WRITABLE)
     value = format_size(size) if size else ""
     if needed is None:
         return Remedy(value, "a larger send buffer")
     buffer_bytes = needed / given.send_share
     if buffer_bytes <= size:
-        return Remedy(value, f"it should do: {given.formula}")
+        return Remedy(value, f"it should do: {formula}")
     setting = f"{given.key('send_buffer')}={_written_size(buffer_bytes)}"
-    return Remedy(value, f"{_size(needed)} would do ({given.formula}): {setting}", (setting,))
+    return Remedy(value, f"{_size(needed)} would do ({formula}): {setting}", (setting,))
 
 
 def _congestion(kind: str, given: Given) -> Remedy:
