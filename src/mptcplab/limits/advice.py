@@ -22,7 +22,6 @@ TOO_SMALL: Final = "the buffer is too small"
 """Kinds of `Cause.RECEIVE_WINDOW`."""
 
 _BITS_NS: Final = 8 * NANOSECONDS
-_UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _WHOLE: Final = 0.99
 _WRITABLE: Final = 1.5
 """A send buffer is filled up only when a third of it is free (Linux's sk_stream_min_wspace)."""
@@ -212,7 +211,7 @@ def _larger_receive_buffer(given: Given) -> Remedy:
         return Remedy(value, f"its window should do: {formula}")
     share = given.window_share
     setting = f"{given.key('receive_buffer')}={_written_size(needed / share)}"
-    part = "" if share > _WHOLE else f", of which {share:.0%} are window"
+    part = "" if share > _WHOLE else f", of which {share:.0%} is window"
     return Remedy(value, f"{_size(needed)} would do ({formula}): {setting}{part}", (setting,))
 
 
@@ -254,11 +253,8 @@ def _application(kind: str, given: Given) -> Remedy:
 
 
 def _size(size_bytes: float) -> str:
-    """Return a size in three digits, rounded up: ``10.8 MB``."""
-    scale, unit = next((pair for pair in _UNITS if size_bytes >= pair[0]), (1, "B"))
-    amount = size_bytes / scale
-    step = 10 ** (len(str(int(amount))) - 3)
-    return f"{-int(-amount // step) * step:.3g} {unit}"
+    """Return a size in three digits: ``10.8 MB``."""
+    return format_size(size_bytes, 3)
 
 
 def _written_size(size_bytes: float) -> str:

@@ -70,7 +70,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "bytes_retransmitted": "int64",
         "retransmissions": "int64",  # segments
         "lost_packets": "int64",
-        "busy_ns": "int64",  # the next three as the kernel counts them, in struct tcp_info
+        "busy_ns": "int64",  # had something to send or unacknowledged (tcp_info); a kernel's alone
         "receive_window_limited_ns": "int64",
         "send_buffer_limited_ns": "int64",
         "unsent_bytes": "int64",  # given to the subflow, and not yet sent
@@ -101,8 +101,8 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "host": "string",
         "flow": "string",
         "connection": "int32",
-        "limited_by": "string",  # as in mptcplab.stack.mptcp.send_limits
-        "subflow": "int32",  # of "head-of-line": the one that carries what is missing
+        "limited_by": "string",  # what the sender waits for, see "What a sender waits for"
+        "subflow": "int32",  # of "head-of-line": which carries what is missing; else null
         "duration_ns": "int64",  # in all, since the connection began
     },
     "events": {  # what happened, when, on whom
