@@ -211,8 +211,29 @@ def _larger_receive_buffer(given: Given) -> Remedy:
         return Remedy(value, f"its window should do: {formula}")
     share = given.window_share
     setting = f"{given.key('receive_buffer')}={_written_size(needed / share)}"
-    part = "" if share > _WHOLE else f", of which {share:.0%} is window"
-    return Remedy(value, f"{_size(needed)} would do ({formula}): {setting}{part}", (setting,))
+    settings = (setting, *_fixed_send_buffer(given))
+    part = "" if share > _WHOLE else f" (of which {share:.0%} is window)"
+    return Remedy(
+        value, f"{_size(needed)} would do ({formula}): {' and '.join(settings)}{part}", settings
+    )
+
+
+def _fixed_send_buffer(given: Given) -> tuple[str, ...]:
+    """Return the setting of a send buffer that would be too small as well."""
+    needed, _ = given.needed(_WRITABLE)
+    fixed: int | None = given.known.get("send_buffer_bytes")
+    if needed is None or fixed is None or fixed * given.send_share >= needed:
+        return ()
+    return (f"{given.key('send_buffer')}={_written_size(needed / given.send_share)}",)
+
+
+def _fixed_receive_buffer(given: Given) -> tuple[str, ...]:
+    """Return the setting of a receive buffer that would be too small as well."""
+    needed, _ = given.needed()
+    fixed: int | None = given.known.get("receive_buffer_bytes")
+    if needed is None or fixed is None or fixed * given.window_share >= needed:
+        return ()
+    return (f"{given.key('receive_buffer')}={_written_size(needed / given.window_share)}",)
 
 
 def _send_buffer(given: Given) -> Remedy:
@@ -225,13 +246,16 @@ def _send_buffer(given: Given) -> Remedy:
     if buffer_bytes <= size:
         return Remedy(value, f"it should do: {formula}")
     setting = f"{given.key('send_buffer')}={_written_size(buffer_bytes)}"
-    return Remedy(value, f"{_size(needed)} would do ({formula}): {setting}", (setting,))
+    settings = (setting, *_fixed_receive_buffer(given))
+    return Remedy(
+        value, f"{_size(needed)} would do ({formula}): {' and '.join(settings)}", settings
+    )
 
 
 def _congestion(kind: str, given: Given) -> Remedy:
     share = given.resent_share()
     value = f"{share:.2%} sent again" if share else ""
-    if kind == "in slow start":
+    if kind == "in slow start" and not share:
         rtt_ns = given.round_trip_ns
         advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
         return Remedy(value, advice if rtt_ns else "longer transfers")
