@@ -102,6 +102,8 @@ SAID: Final = {
     "bytes_reinjected": "sent again on another subflow",
     "bytes_duplicate": "received twice",
     "receive_window_bytes": "offered by this host",
+    "receive_window_limited_ns": "of that, waiting for the peer's window",
+    "send_buffer_limited_ns": "and waiting for the application, whose send buffer was full",
     "event": "what happened, such as `subflow-established`",
     "detail": "more about it, in words",
     "counter": "its name, such as `MPTcpExtMPJoinSynTx`",

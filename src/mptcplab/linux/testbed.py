@@ -22,8 +22,10 @@ from mptcplab.linux.measure.verify import LATENESS_QUANTILE
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Scenario, Tunables
 from mptcplab.scenario.to_json import as_plain
+from mptcplab.tuning.config import receive_window
 
 
 def run(scenario: Scenario, folder: Path, observer: Observer | None = None) -> Path:
@@ -85,7 +87,9 @@ def _run_on(
             measurement.run()
         reasons = validity.reasons(scenario, measurement, verified)
         notes = [*precheck.notes, *validity.notes(measurement)]
-        flows = measurement.apparatus.flows.summary(measurement.origin_ns)
+        flows = measurement.apparatus.flows.summary(
+            measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
+        )
     usage = measurement.usage
     metadata = {
         "measured_ns": measurement.measured_ns,
@@ -94,6 +98,14 @@ def _run_on(
         "offload": {host.name: host.offload for host in scenario.topology.hosts},
         "trains_per_window": 0,
         "flows": flows,
+        "flow_limits": flow_limits(
+            scenario,
+            {
+                flow.name: receive_window(scenario, flow)
+                for flow in scenario.flows
+                if scenario.topology.host(flow.destination).stack == "ours"
+            },
+        ),
         "path_manager": {
             host: scenario.tunables.get(host, Tunables()).path_manager
             for host in measurement.apparatus.hosts

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mptcplab.results.tables import SCHEMA_VERSION, TABLES
+from mptcplab.results.tables import ADDED, SCHEMA_VERSION, TABLES, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +86,10 @@ class Run:
         if name not in TABLES:
             raise RunError(f'no table "{name}"; a run has {", ".join(TABLES)}')
         path = self.folder / f"{name}.parquet"
+        added = ADDED.get(name, ())
         if not path.exists():
+            if len(added) == len(TABLES[name]):
+                return arrow_schema(name).empty_table()
             raise RunError(f"{path}: missing; the run is damaged")
         import pyarrow as pa
 
@@ -96,6 +99,11 @@ class Run:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(f"{path}: cannot be read, the run is damaged: {first}") from error
         missing = [column for column in TABLES[name] if column not in table.column_names]
+        if missing and set(missing) <= set(added):
+            for column in missing:
+                values = pa.nulls(table.num_rows, arrow_schema(name).field(column).type)
+                table = table.append_column(column, values)
+            missing = []
         if missing:
             raise RunError(f"{path}: has no column {', '.join(missing)}; the run is damaged")
         return table

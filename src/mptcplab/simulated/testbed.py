@@ -13,6 +13,7 @@ import mptcplab
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.simulated.applications import Transfer
@@ -31,7 +32,7 @@ from mptcplab.stack import events
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.plugin import is_reference
-from mptcplab.tuning.config import flow_config
+from mptcplab.tuning.config import flow_config, receive_window
 from mptcplab.tuning.policies import check_policies
 from mptcplab.units import NANOSECONDS, format_duration
 
@@ -78,6 +79,9 @@ def run(scenario: Scenario, folder: Path, observer: Observer) -> Path:
             "started": started.isoformat(timespec="seconds"),
             "drivers": {link.name: "model" for link in scenario.topology.links},
             "flows": simulation.flow_ends(),
+            "flow_limits": flow_limits(
+                scenario, {flow.name: receive_window(scenario, flow) for flow in scenario.flows}
+            ),
             "path_manager": {
                 host: tunables.path_manager for host, tunables in scenario.tunables.items()
             },
@@ -208,7 +212,7 @@ class Simulation:
 
     def _stop(self, name: str) -> None:
         for transfer in self._transfers[name]:
-            transfer.writer.close()
+            transfer.stop()
 
     def _attach(self, connection: Connection, transfer: Transfer, writes: bool) -> None:
         self._transfer_of[connection] = transfer
@@ -320,7 +324,7 @@ class Simulation:
         self._captures.close()
         delivered = [transfer.delivered_bytes for transfer in self._all]
         for transfer in self._all:
-            transfer.writer.close()
+            transfer.stop()
         loop = self._network.loop
         step_ns = _FIRST_STEP_NS
         while not self._watches.is_drained():
@@ -343,6 +347,7 @@ class Simulation:
                 "drained_bytes": transfer.drained_bytes,
                 "intact": transfer.intact,
                 "end_ns": transfer.end_ns,
+                "stalled_since_ns": self._watches.stalled_since_ns(transfer),
             }
             for transfer in self._all
         ]

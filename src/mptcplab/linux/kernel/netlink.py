@@ -284,6 +284,28 @@ class NetlinkSocket:
                     return found
                 found.append(message)
 
+    def ask(self, requests: Sequence[Request]) -> list[Message | None]:
+        """Send requests that have one answer each, in one datagram; None for those refused."""
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        last = len(requests) - 1
+        answers: list[Message | None] = [None] * len(requests)
+        self._socket.send(
+            b"".join(
+                request.encode(first + index, NLM_F_ACK if index == last else 0)
+                for index, request in enumerate(requests)
+            )
+        )
+        while True:
+            for message in messages(self._receive()):
+                index = message.sequence - first
+                if not 0 <= index <= last:
+                    continue
+                if message.kind != NLMSG_ERROR:
+                    answers[index] = message
+                elif index == last:
+                    return answers
+
     def join(self, group: int) -> None:
         """Subscribe to a multicast group; the socket should then serve nothing else."""
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
