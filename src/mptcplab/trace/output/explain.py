@@ -65,7 +65,7 @@ def _capture(trace: Trace) -> Iterator[str]:
         yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"
     malformed = trace.malformed
     if malformed:
-        yield f"{_count(len(malformed), 'malformed packet')}, left out:"
+        yield f"{_count(len(malformed), 'malformed packet')}:"
         for packet in malformed[:_MOST_MALFORMED]:
             yield f"  packet {packet.number}: {packet.reason}"
         if len(malformed) > _MOST_MALFORMED:
