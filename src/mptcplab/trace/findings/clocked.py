@@ -42,7 +42,12 @@ _FLAT_ROUND_TRIPS: Final = 20
 _GROWTH_MSS: Final = 0.1
 """Segments a round trip by which a congestion window grows at least (RFC 5681: 1; with delayed
 acknowledgements and coupled, less)."""
-_ANSWERING: Final = 0.8
+_USUAL_GROWTH_MSS: Final = 0.5
+_EVEN: Final = 0.25
+"""Large segments leave and arrive at once: flight varies by them."""
+_PLATEAU_NS: Final = 10_000_000_000
+"""After a loss, CUBIC stays near its last window for less (RFC 9438 section 4.1)."""
+_ANSWERING: Final = 0.65
 _NOT_ANSWERING: Final = 0.5
 _BY_CHANCE: Final = 0.2
 """More than this above what chance gives are answers."""
@@ -133,7 +138,7 @@ def _queue_ns(carrier: Carrier, place, count: int) -> NDArray[np.float64]:  # ty
     rows = carrier.rtts
     queue = np.full(count, np.nan)
     if rows.size:
-        index = place(rows["time_ns"] + (carrier.loop_ns or 0))
+        index = place(rows["time_ns"] + carrier.shift_ns)
         number = np.bincount(index, weights=rows["rtts"], minlength=count)
         total = np.bincount(index, weights=rows["rtt_ns"], minlength=count)
         seen = number > 0
@@ -212,26 +217,39 @@ def _full(bins: Bins) -> Mask:
 
 
 def _flat(view: SenderView, bins: Bins, usable: Mask) -> list[tuple[int, int]]:
-    """Return runs of bins in which the flight stays the same over many round trips, lossless."""
-    least = max(1, -(-_FLAT_ROUND_TRIPS * max(bins.loaded_ns, 1) // bins.width_ns))
+    """Return runs of bins over which the flight has not grown as a congestion window would."""
     usable = usable & ~bins.repairing & (bins.flight > 0)
-    flight = bins.flight.tolist()
     per_bin = bins.width_ns / max(bins.loaded_ns, bins.width_ns / 1000)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], usable.astype(np.int8), [0]))))
+    out: list[tuple[int, int]] = []
+    for first, past in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        out += _flat_parts(view, bins, first, past, per_bin)
+    return out
+
+
+def _flat_parts(
+    view: SenderView, bins: Bins, first: int, past: int, per_bin: float
+) -> list[tuple[int, int]]:
+    """Divide a run of bins into parts with about the same flight; return those that are flat."""
+    flight = bins.flight.tolist()
     out = []
-    first = 0
-    while first < bins.count:
-        if not usable[first]:
-            first += 1
-            continue
+    while first < past:
         low = high = flight[first]
         last = first
-        while last + 1 < bins.count and usable[last + 1]:
+        while last + 1 < past:
             low, high = min(low, flight[last + 1]), max(high, flight[last + 1])
-            round_trips = per_bin * (last + 2 - first)
-            if high - low > max(2 * view.mss, min(0.05 * high, _GROWTH_MSS * view.mss * round_trips)):
+            if high - low > max(2 * view.mss, _EVEN * high):
                 break
             last += 1
-        if last + 1 - first >= least:
+        values = bins.flight[first : last + 1]
+        third = max(1, values.size // 3)
+        grown = float(np.median(values[-third:]) - np.median(values[:third]))
+        trips = per_bin * values.size
+        expected = _GROWTH_MSS * view.mss * trips * 2 / 3
+        lasting = values.size * bins.width_ns >= _PLATEAU_NS or not bins.lost_before[last]
+        if trips >= _FLAT_ROUND_TRIPS and grown <= expected and lasting and (
+            _USUAL_GROWTH_MSS * view.mss * trips >= np.ptp(values)
+        ):
             out.append((first, last))
         first = last + 1
     return out

@@ -23,6 +23,8 @@ _WAITED_NS: Final = 3_000_000
 """Shorter waits are the ticks of the timestamps and the hosts' own times."""
 _REPAIR_NS: Final = 2_000_000
 _NEAR_NS: Final = 300_000
+_HOST_NS: Final = 200_000
+"""What a host may take to answer a SYN."""
 _USUAL_MSS: Final = 1460
 
 
@@ -89,6 +91,11 @@ class Carrier:
     """Of the answer's samples, those with round trips."""
 
     @property
+    def shift_ns(self) -> int:
+        """How much later than the capture point the sender had an acknowledgement."""
+        return _shift_ns(self.loop_ns)
+
+    @property
     def round_trip_ns(self) -> int:
         """The least round trip between both ends, as far as it is known."""
         return (self.loop_ns or 0) + self.half.least_rtt_ns or self.subflow.handshake_ns
@@ -146,7 +153,9 @@ class SenderView:
             for carrier in self.carriers
             if carrier.waited_ns is not None
         ]
-        close = (self.loop_ns or 0) <= max(_NEAR_NS, self.round_trip_ns // 20)
+        close = (self.loop_ns or 0) <= _NEAR_NS and (
+            self.stamped or (self.loop_ns or 0) <= self.loaded_ns // 20
+        )
         return close and max(waits, default=0) <= _WAITED_NS
 
     @property
@@ -202,13 +211,18 @@ def sender_view(connection: Connection, side: int, resolution_ns: int) -> Sender
         resolution_ns=resolution_ns,
         scale_known=all(_scale_known(carrier.subflow) for carrier in carriers),
         answers_ns=_sorted([
-            carrier.answer.samples["time_ns"] + (carrier.loop_ns or 0) for carrier in carriers
+            carrier.answer.samples["time_ns"] + carrier.shift_ns for carrier in carriers
         ]),
     )  # fmt: skip
     for carrier in carriers:
         view.recoveries += _recoveries(carrier, view.end_ns)
     view.recoveries.sort()
     return view
+
+
+def _shift_ns(loop_ns: int | None) -> int:
+    """Return a loop without what the host took to answer: what it sends at once is an answer."""
+    return max(0, (loop_ns or 0) - _HOST_NS)
 
 
 def _scale_known(subflow: Subflow) -> bool:
@@ -244,8 +258,8 @@ def _carrier(subflow: Subflow, side: int) -> Carrier:
         waited_ns=None if waited is None else waited[1],
         sent=Steps(sent_ns, np.maximum.accumulate(np.maximum(rows["next"], 1)), 1),
         # Of a slot's acknowledgements, the first may have been answered at once.
-        acked=Steps(ack["first_ns"] + (loop or 0), acked, 1),
-        arrived=_arrived(half, ack["time_ns"] + (loop or 0), acked),
+        acked=Steps(ack["first_ns"] + _shift_ns(loop), acked, 1),
+        arrived=_arrived(half, ack["time_ns"] + _shift_ns(loop), acked),
         rtts=ack[ack["rtts"] > 0],
     )
 
@@ -291,7 +305,7 @@ def _data_level(
     answers = [(carrier.answer.samples, carrier.loop_ns or 0) for carrier in carriers]
     carrying = {carrier.subflow.number for carrier in carriers}
     answers += [
-        (subflow.half(side ^ 1).samples, loops_ns(subflow)[side] or 0)
+        (subflow.half(side ^ 1).samples, _shift_ns(loops_ns(subflow)[side]))
         for subflow in connection.subflows[:MOST_SUBFLOWS]
         if subflow.number not in carrying
     ]
@@ -308,7 +322,7 @@ def _data_level(
 def _subflow_level(carrier: Carrier) -> tuple[Steps, Steps, Offers]:
     rows = carrier.answer.samples
     rows = rows[rows["ack"] >= 0]
-    when = rows["time_ns"] + (carrier.loop_ns or 0)
+    when = rows["time_ns"] + carrier.shift_ns
     return carrier.sent, *_offers(when, rows["ack"], rows["window_bytes"])
 
 

@@ -30,6 +30,7 @@ _TICKS_PER_S: Final = (1_000_000, 1000, 250, 100)
 """Timestamp clocks that are in use (RFC 7323 section 5.4 asks for 1 to 1000 ticks a second)."""
 _TICK_TOLERANCE: Final = 0.05
 _SPACE: Final = 1 << 32
+_STAMPED: Final = 0.95
 _SLOPE: Final = 100e-6
 """Most by which two clocks drift apart."""
 
@@ -114,8 +115,14 @@ def waited_ns(rows: NDArray[Any]) -> tuple[Ints, Ints] | None:
         return None
     stamps = np.concatenate((rows["first_timestamp"], rows["timestamp"]))
     time = np.concatenate((rows["first_ns"], rows["time_ns"]))
-    if (stamps < 0).any():
-        return None
+    known = stamps >= 0
+    if not known.all():  # the last packet may be a reset
+        if known.mean() < _STAMPED:
+            return None
+        place = np.maximum.accumulate(np.where(known, np.arange(stamps.size), 0))
+        stamps, time = stamps[place], time[place]
+        if stamps[0] < 0:
+            return None
     stamps = (stamps - int(stamps[0]) + _SPACE // 2) % _SPACE - _SPACE // 2
     time = time - int(time[0])
     ticks, span = int(stamps[-1]), int(time[-1])
