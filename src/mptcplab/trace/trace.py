@@ -8,12 +8,14 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
+from mptcplab.limits.causes import Limit
 from mptcplab.trace.connections.build import build
 from mptcplab.trace.connections.model import Connection, Subflow
 from mptcplab.trace.connections.summary import summarise
 from mptcplab.trace.files.batch import Damage
 from mptcplab.trace.files.capture import Progress
 from mptcplab.trace.findings.events import tell
+from mptcplab.trace.findings.limits import held_back
 from mptcplab.trace.follow.read_pass import Reading, read
 
 
@@ -30,6 +32,11 @@ class Trace:
     def subflows(self) -> list[Subflow]:
         """The subflows of all connections."""
         return [subflow for connection in self.connections for subflow in connection.subflows]
+
+    @property
+    def limits(self) -> list[Limit]:
+        """What held back each direction of each connection."""
+        return [limit for connection in self.connections for limit in connection.limits]
 
     @property
     def packets(self) -> int:
@@ -72,6 +79,7 @@ def open_trace(paths: Path_ | Sequence[Path_], progress: Progress | None = None)
     connections = build(reading)
     summarise(connections, reading)
     teller = partial(tell, reading=reading)
+    judge = partial(held_back, resolution_ns=reading.samples.resolution_ns)
     for connection in connections:
-        connection.tell = teller
+        connection.tell, connection.judge = teller, judge
     return Trace(files, reading, connections)

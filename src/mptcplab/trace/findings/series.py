@@ -70,7 +70,9 @@ def direction(connection: Connection, side: int) -> Series | None:
     tables = [half.samples["time_ns"] for half in (*halves, *answers)]
     if base is None or not any(table.size for table in tables):
         return None
-    axis = np.unique(np.concatenate(tables))
+    axis = np.concatenate(tables)
+    axis.sort()
+    axis = axis[np.append(np.diff(axis) > 0, True)]
     sent_time, sent = _sent(halves)
     if sent.size == 0:
         return None
