@@ -12,7 +12,8 @@ from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.columns.sequence_numbers import unwrapped
 from mptcplab.trace.decode.segments import ACK, FIN, PSH, RST, SYN, Segments
 from mptcplab.trace.decode.truncated_options import CutOption, option_text
-from mptcplab.trace.follow.read_pass import Reading, open_batches
+from mptcplab.trace.follow.decoded import decoded
+from mptcplab.trace.follow.read_pass import Reading
 from mptcplab.trace.follow.tcp import Followed
 from mptcplab.trace.packet_filter import Test, Values
 from mptcplab.trace.trace import Trace
@@ -277,8 +278,7 @@ def packet_batches(trace: Trace) -> Iterator[PacketBatch]:
     reading = Reading()
     reading.decoder.book = trace.reading.decoder.book
     labels = _Labels(trace)
-    for batch in open_batches(trace.paths, []):
-        segments = reading.decoder.decode(batch)
+    for _, segments in decoded(trace.paths, reading.decoder, []):
         if len(segments):
             yield PacketBatch(trace, labels, segments, reading.follower.follow(segments))
 

@@ -25,6 +25,12 @@ class AddressBook:
         """Return the codes of IPv6 addresses given as halves."""
         return self._ipv6.find([high, low]) + _IPV6
 
+    def numbered_from(self, first: int) -> tuple[Words, ...]:
+        """Return the halves of all IPv6 addresses from the one numbered ``first`` on, in order."""
+        if first >= self._ipv6.count:
+            return ()
+        return tuple(words[first : self._ipv6.count].copy() for words in self._ipv6.keys)
+
     def packed(self, code: int) -> bytes:
         """Return the 4 or 16 bytes of an address."""
         if code < _IPV6:

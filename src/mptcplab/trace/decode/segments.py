@@ -80,6 +80,13 @@ class Segments:
         """The destination port of each segment."""
         return self.ports & 0xFFFF
 
+    @property
+    def has_checksums(self) -> bool:
+        """Whether any mapping of them has a DSS checksum."""
+        return bool((self.dss.checksum >= 0).any()) or any(
+            option.checksum is not None for _, option in self.first_data()
+        )
+
     def first_data(self) -> list[tuple[int, MpCapable]]:
         """Return (element, option) of every MP_CAPABLE that maps data (RFC 8684 section 3.1)."""
         return [
