@@ -12,6 +12,10 @@ from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.columns.sequence_numbers import unwrapped
 from mptcplab.trace.decode.segments import ACK, FIN, PSH, RST, SYN, Segments
 from mptcplab.trace.decode.truncated_options import CutOption, option_text
+from mptcplab.trace.files.batch import CaptureError
+from mptcplab.trace.files.opening import open_batches
+from mptcplab.trace.files.sources import is_stream, source_name
+from mptcplab.trace.files.writing import CaptureWriter
 from mptcplab.trace.follow.decoded import decoded
 from mptcplab.trace.follow.read_pass import Reading
 from mptcplab.trace.follow.tcp import Followed
@@ -244,6 +248,11 @@ class _Labels:
                 self.subflow[subflow.flow] = subflow.number
                 self.opened_by[subflow.flow] = subflow.opened_by
 
+    def go_on_from(self, before: _Labels) -> None:
+        """Take over where data sequence numbers of 32 bits had got to."""
+        rows = min(len(before._reference), len(self._reference))
+        self._reference[: rows - 1] = before._reference[: rows - 1]
+
     def data_numbers(self, batch: PacketBatch) -> tuple[Ints, Ints]:
         """Return relative data sequence numbers and DATA_ACKs, 0 where a packet has none."""
         dss = batch.segments.dss
@@ -274,7 +283,11 @@ class _Labels:
 
 
 def packet_batches(trace: Trace) -> Iterator[PacketBatch]:
-    """Read the capture again and yield its TCP segments, batch by batch."""
+    """Read the capture again and yield its TCP segments, batch by batch.
+
+    Raises ``CaptureError`` for what came through a pipe.
+    """
+    _check_again(trace)
     reading = Reading()
     reading.decoder.book = trace.reading.decoder.book
     labels = _Labels(trace)
@@ -283,8 +296,57 @@ def packet_batches(trace: Trace) -> Iterator[PacketBatch]:
             yield PacketBatch(trace, labels, segments, reading.follower.follow(segments))
 
 
+def _check_again(trace: Trace) -> None:
+    for path in trace.paths:
+        if is_stream(path):
+            raise CaptureError(
+                f"{source_name(path)}: came through a pipe and cannot be read a second time; "
+                "save it in a file"
+            )
+
+
+class LiveBatches:
+    """The packets of a capture that is still being made, labelled by what is known so far."""
+
+    def __init__(self) -> None:
+        self._trace: Trace | None = None
+        self._labels: _Labels | None = None
+
+    def batch(self, trace: Trace, segments: Segments, followed: Followed | None) -> PacketBatch:
+        """Return a batch; ``trace`` knows all its flows."""
+        if self._labels is None or trace is not self._trace:
+            before, self._labels, self._trace = self._labels, _Labels(trace), trace
+            if before is not None:
+                self._labels.go_on_from(before)
+        return PacketBatch(trace, self._labels, segments, followed)
+
+
 def packet_lines(trace: Trace, test: Test | None) -> Iterator[str]:
     """Yield the packets that pass the filter (all TCP segments without one) as text."""
     for batch in packet_batches(trace):
         chosen = np.arange(len(batch)) if test is None else np.flatnonzero(test(batch))
         yield from batch.lines(chosen)
+
+
+def write_packets(trace: Trace, test: Test | None, writer: CaptureWriter) -> None:
+    """Write the packets that pass the filter, or all packets without one, as they were captured.
+
+    Raises ``CaptureError`` where they cannot be written, and for what came through a pipe.
+    """
+    _check_again(trace)
+    reading = Reading()
+    reading.decoder.book = trace.reading.decoder.book
+    labels = _Labels(trace)
+    has_nanoseconds = None
+    for batch in open_batches(trace.paths, []):
+        if has_nanoseconds is None and len(batch):
+            has_nanoseconds = bool((batch.time_ns % 1000).any())
+        if test is None:
+            writer.write(batch, has_nanoseconds)
+            continue
+        segments = reading.decoder.decode(batch)
+        if len(segments):
+            followed = reading.follower.follow(segments)
+            passed = test(PacketBatch(trace, labels, segments, followed))
+            writer.write(batch.take(segments.row[passed]), has_nanoseconds)
+    writer.close()

@@ -41,6 +41,7 @@ class CaptureFile:
         progress: Progress | None = None,
         number: int = 0,
         more_comes: MoreComes | None = None,
+        source: Source | None = None,
     ) -> None:
         """Open ``path``; raises ``CaptureError`` where it cannot be read as a capture.
 
@@ -52,7 +53,7 @@ class CaptureFile:
         self._latest_ns = 0
         self._progress = progress
         self._number = number
-        self._source = Source(path, more_comes)
+        self._source = Source(path, more_comes) if source is None else source
         self._stream = self._source.stream
         head = self._read_some(FILE_HEADER_BYTES)
         self._head = head

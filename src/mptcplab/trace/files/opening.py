@@ -7,16 +7,20 @@ Captures that a tool wrote as a row of files (``tcpdump -C``, ``-G`` and ``-W``,
 from __future__ import annotations
 
 import glob
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from mptcplab.trace.files.batch import Batch, CaptureError, Damage
 from mptcplab.trace.files.capture import CaptureFile, Progress, is_capture
 from mptcplab.trace.files.merging import Part, merged
-from mptcplab.trace.files.sources import STANDARD_INPUT, is_stream, source_name
+from mptcplab.trace.files.sources import STANDARD_INPUT, Source, is_stream, source_name
 
 _PATTERN: Final = frozenset("*?[")
+_COPY_BYTES: Final = 1 << 20
 
 
 def expanded(paths: Iterable[Path]) -> list[Path]:
@@ -47,6 +51,38 @@ def expanded(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
+@contextmanager
+def kept(paths: Iterable[Path], again: bool) -> Iterator[list[Path]]:
+    """Yield the files that paths stand for, good to be read ``again`` where that is asked for.
+
+    Then what comes through a pipe is copied to a temporary file first.  Raises ``CaptureError``
+    where that is not possible.
+    """
+    files = expanded(paths)
+    if not (again or len(files) > 1) or not any(map(is_stream, files)):
+        yield files
+        return
+    with tempfile.TemporaryDirectory(prefix="mptcplab-") as folder:
+        yield [_copied(path, Path(folder, str(k))) for k, path in enumerate(files)]
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    """Return a path that can be read again: the file itself, or a copy of a stream."""
+    if not is_stream(path):
+        return path
+    source = Source(path, unpacked=False)
+    folder.mkdir()
+    copy = folder / ("standard input" if path == STANDARD_INPUT else path.name)
+    try:
+        with copy.open("wb") as file:
+            shutil.copyfileobj(source.raw, file, _COPY_BYTES)
+    except OSError as error:
+        raise CaptureError(f"{source.name}: cannot be kept: {error.strerror or error}") from None
+    finally:
+        source.close()
+    return copy
+
+
 def stored_bytes(paths: Iterable[Path]) -> int:
     """Return how many bytes the files have on disk together, 0 where one is a pipe."""
     total = 0
@@ -67,6 +103,8 @@ def open_batches(
     if len(paths) == 1:
         file = CaptureFile(paths[0], progress)
         yield from file.batches()
+        if not file.packets and file.damage:
+            raise CaptureError(f"{source_name(paths[0])}: {file.damage[0].reason}")
         damage.extend(file.damage)
         return
     parts = [_Part(path, k, damage, progress) for k, path in enumerate(paths)]

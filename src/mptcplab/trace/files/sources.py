@@ -16,6 +16,7 @@ from mptcplab.trace.files.batch import CaptureError
 STANDARD_INPUT: Final = Path("-")
 
 _HEAD_BYTES: Final = 6
+_UNPACKED_BYTES: Final = 1 << 18
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _XZ_MAGIC: Final = b"\xfd7zXZ\x00"
@@ -36,26 +37,31 @@ class Readable(Protocol):
 class Source:
     """The opened bytes of one capture."""
 
-    def __init__(self, path: Path, more_comes: MoreComes | None = None) -> None:
+    def __init__(
+        self, path: Path, more_comes: MoreComes | None = None, unpacked: bool = True
+    ) -> None:
         """Open ``path``; raises ``CaptureError`` where that is not possible.
 
         With ``more_comes``, the file's end is not the end while it says so; reading then returns
-        as soon as there are any bytes.
+        as soon as there are any bytes.  Unless ``unpacked``, the bytes are left as they are.
         """
         self.name = source_name(path)
         self.size = 0
         """Of the file as it is on disk, 0 for a pipe."""
         try:
-            self._raw = _open(path)
-            status = os.fstat(self._raw.fileno())
+            self.raw = _open(path)
+            status = os.fstat(self.raw.fileno())
         except OSError as error:
             raise CaptureError(f"{self.name}: {error.strerror or error}") from None
         if stat.S_ISREG(status.st_mode):
             self.size = status.st_size
-        grows: Readable = self._raw
-        if more_comes is not None:
-            grows = _Growing(self._raw, self.name, more_comes)
         self.is_growing = more_comes is not None
+        if not unpacked:
+            self.stream: Readable = self.raw
+            return
+        grows: Readable = self.raw
+        if more_comes is not None:
+            grows = _Growing(self.raw, self.name, more_comes)
         head = _head(grows)
         stream: Readable = _Rest(head, grows)
         if head.startswith((_GZIP_MAGIC, _ZSTD_MAGIC, _XZ_MAGIC, _BZIP2_MAGIC)):
@@ -70,11 +76,11 @@ class Source:
 
     def position(self) -> int:
         """Return how many of the bytes on disk have been read."""
-        return self._raw.tell() if self.size else 0
+        return self.raw.tell() if self.size else 0
 
     def close(self) -> None:
         """Close it."""
-        self._raw.close()
+        self.raw.close()
 
 
 def source_name(path: Path) -> str:
@@ -171,19 +177,36 @@ class _AsRaw(io.RawIOBase):
         return self._stream.readinto(memoryview(buffer).cast("B"))  # type: ignore[arg-type]
 
 
+class _Unpacked:
+    """Reads what a decompressor has at a time: what comes before a broken place is not lost."""
+
+    def __init__(self, file: _Unpacker) -> None:
+        self._file = file
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        data = self._file.read1(min(len(buffer), _UNPACKED_BYTES))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Unpacker(Protocol):
+    def read1(self, size: int, /) -> bytes:
+        """Return some bytes, none at the end."""
+
+
 def _decompressed(head: bytes, packed: IO[bytes]) -> Readable:
     if head.startswith(_GZIP_MAGIC):
         import gzip
 
-        return cast(Readable, gzip.GzipFile(fileobj=packed))
+        return _Unpacked(gzip.GzipFile(fileobj=packed))
     if head.startswith(_XZ_MAGIC):
         import lzma
 
-        return cast(Readable, lzma.LZMAFile(packed))
+        return _Unpacked(lzma.LZMAFile(packed))
     if head.startswith(_BZIP2_MAGIC):
         import bz2
 
-        return cast(Readable, bz2.BZ2File(packed))
+        return _Unpacked(bz2.BZ2File(packed))
     import zstandard
 
     reader: Readable = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)

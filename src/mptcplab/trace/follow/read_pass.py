@@ -58,8 +58,8 @@ class Reading:
         """Packets that were left out, in order."""
         return sorted([*self.decoder.malformed, *self.damage], key=lambda damage: damage.number)
 
-    def take(self, span: Span, segments: Segments) -> None:
-        """Take the next batch of packets and its TCP segments."""
+    def take(self, span: Span, segments: Segments) -> Followed | None:
+        """Take the next batch of packets and its TCP segments; returns what was followed."""
         if not self.packets:
             self.first_ns = span.first_ns
         self.packets += span.packets
@@ -73,6 +73,7 @@ class Reading:
             self.mappings.add(segments, followed, mappings, known, self.samples.resolution_ns)
             self.checksums.add(segments, followed, mappings, self.mappings.maps["shift"])
             self._take_notes(segments, followed)
+        return followed
 
     def _take_notes(self, segments: Segments, followed: Followed) -> None:
         if not segments.options:

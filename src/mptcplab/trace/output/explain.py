@@ -22,6 +22,11 @@ from mptcplab.trace.findings.events import (
 )
 from mptcplab.trace.findings.series import Series, direction
 from mptcplab.trace.findings.stalls import Stall, find_stalls
+from mptcplab.trace.output.connection_table import (
+    MOST_EXPLAINED,
+    capture_lines,
+    connection_lines,
+)
 from mptcplab.trace.testbed_run import RunEvent
 from mptcplab.trace.trace import Trace
 from mptcplab.trace.two_captures import Ends
@@ -30,46 +35,20 @@ from mptcplab.wire.text import format_flags
 
 _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
-_MOST_CONNECTIONS: Final = 50
-_MOST_MALFORMED: Final = 10
 _MOST_SUBFLOWS: Final = 50
 _MOST_EVENTS: Final = 200
 
 
 def explanation(trace: Trace) -> Iterator[str]:
     """Yield the lines of the explanation of a whole capture."""
-    yield from _capture(trace)
-    for connection in trace.connections[:_MOST_CONNECTIONS]:
+    yield from capture_lines(trace)
+    if len(trace.connections) > MOST_EXPLAINED:
+        yield ""
+        yield from connection_lines(trace)
+        return
+    for connection in trace.connections:
         yield ""
         yield from explain_connection(trace, connection)
-    rest = len(trace.connections) - _MOST_CONNECTIONS
-    if rest > 0:
-        yield f"\nand {rest} more connections; --json lists them all"
-
-
-def _capture(trace: Trace) -> Iterator[str]:
-    names = ", ".join(path.name for path in trace.paths)
-    duration = format_duration(max(0, trace.last_ns - trace.first_ns), 3)
-    yield f"{names}: {trace.packets:,} packets in {duration}"
-    subflows = len(trace.subflows)
-    plain = trace.reading.tcp_segments
-    yield (
-        f"{_count(len(trace.connections), 'MPTCP connection')}, {_count(subflows, 'subflow')}; "
-        f"{plain:,} TCP segments in all"
-    )
-    ignored = trace.reading.follower.table.ignored_segments
-    if ignored:
-        yield f"{ignored:,} segments of further subflows were not followed: there are too many"
-    cut_off = trace.reading.decoder.cut_off
-    if cut_off:
-        yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"
-    malformed = trace.malformed
-    if malformed:
-        yield f"{_count(len(malformed), 'malformed packet')}, left out:"
-        for packet in malformed[:_MOST_MALFORMED]:
-            yield f"  packet {packet.number}: {packet.reason}"
-        if len(malformed) > _MOST_MALFORMED:
-            yield f"  and {len(malformed) - _MOST_MALFORMED} more; --json lists them all"
 
 
 def _count(number: int, what: str) -> str:
@@ -91,11 +70,12 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
     notes += _checksums(connection)
     yield f"Connection {connection.number}: {source} to {destination} ({', '.join(notes)})"
     duration = max(connection.end_ns - connection.start_ns, 1)
-    for side, arrow in ((0, "sent"), (1, "received")):
+    for side in (connection.busier_side, connection.busier_side ^ 1):
         amount = connection.side_bytes(side)
         if amount:
             size, rate = format_size(amount, 3), format_rate(amount * 8e9 / duration, 3)
-            text = f"  {arrow} {size} of data, {rate} over {format_duration(duration, 3)}"
+            way = "downloaded" if side else "uploaded"
+            text = f"  {way} {size} of data, {rate} over {format_duration(duration, 3)}"
             yield text + _overhead(connection, side)
     halves = [half for subflow in connection.subflows for half in subflow.halves]
     unplaced = sum(half.unplaced_bytes for half in halves)
@@ -160,7 +140,7 @@ def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
         if _MOST_EVENTS // 2 <= k < _MOST_EVENTS // 2 + left_out:
             continue
         mark = "*" if event.kind in STAGES else " "
-        yield f"  {mark}{trace.seconds(event.time_ns):10.3f} s  {event.text}"
+        yield f"  {mark}{trace.seconds(event.time_ns):13.6f} s  {event.text}"
 
 
 def _told(connection: Connection) -> list[Event]:
