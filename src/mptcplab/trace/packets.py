@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.trace.columns.address_book import FIRST_IPV6
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.columns.sequence_numbers import unwrapped
 from mptcplab.trace.decode.segments import ACK, FIN, PSH, RST, SYN, Segments
@@ -19,7 +20,9 @@ from mptcplab.trace.files.writing import CaptureWriter
 from mptcplab.trace.follow.decoded import decoded
 from mptcplab.trace.follow.read_pass import Reading
 from mptcplab.trace.follow.tcp import Followed
-from mptcplab.trace.packet_filter import Test, Values
+from mptcplab.trace.option_fields import OPTION_FIELDS, option_values
+from mptcplab.trace.packet_filter import Network, Test, Values
+from mptcplab.trace.tcp_streams import Streams
 from mptcplab.trace.trace import Trace
 from mptcplab.wire.mptcp import (
     DSS,
@@ -46,6 +49,8 @@ class PacketBatch:
     def __init__(self, trace: Trace, labels: _Labels, segments: Segments, follow: Followed | None):
         self.trace = trace
         self.segments = segments
+        self._labels = labels
+        self._stream: Ints | None = None
         size = len(segments)
         self.half: Ints = np.full(size, -1, dtype=np.int64)
         self.seq = segments.seq.copy()
@@ -101,60 +106,101 @@ class PacketBatch:
 
     def values(self, name: str) -> Values:
         """Return the packets that have a field, and its values."""
-        every = np.arange(len(self), dtype=np.int64)
+        version, _, rest = name.partition(" ")
+        if version in ("ipv4", "ipv6"):
+            rows, codes = self.values(rest)
+            of_version = (codes < FIRST_IPV6) == (version == "ipv4")
+            return rows[of_version], codes[of_version]
+        if version == "flag":
+            return self._every(self.segments.control & int(rest, 16) != 0)
+        if version == "followed":
+            rows = np.flatnonzero(self.half >= 0)
+            return rows, getattr(self, rest)[rows]
+        if version == "raw":
+            return self._raw(rest)
+        if version == "dss":
+            rows = np.flatnonzero(self.segments.dss.has_map)
+            return rows, getattr(self, rest)[rows]
         segments = self.segments
-        if name in ("subtype", "token", "key", "address_id"):
+        if name in OPTION_FIELDS:
             return self._of_options(name)
-        if name == "time":
-            return every, (segments.time_ns - self.trace.first_ns) / 1e9
-        if name == "rtt":
-            rows = np.flatnonzero(self.rtt_ns > 0)
-            return rows, self.rtt_ns[rows] / 1e9
         if name in ("port", "addr"):
             pair = ("source_port", "destination_port") if name == "port" else (
                 "source", "destination",
             )  # fmt: skip
+            every = np.arange(len(self), dtype=np.int64)
             return np.tile(every, 2), np.concatenate([getattr(segments, one) for one in pair])
-        plain: dict[str, Ints] = {
-            "packet": segments.number,
-            "sport": segments.source_port,
-            "dport": segments.destination_port,
-            "src": segments.source,
-            "dst": segments.destination,
-            "seq": self.seq,
-            "ack": self.ack,
-            "len": segments.payload_bytes,
-            "window": self.window,
-            "in_flight": self.in_flight,
+        plain: dict[str, Callable[[], NDArray[Any]]] = {
+            "packet": lambda: segments.number,
+            "time": lambda: (segments.time_ns - self.trace.first_ns) / 1e9,
+            "epoch": lambda: segments.time_ns / 1e9,
+            "sport": lambda: segments.source_port,
+            "dport": lambda: segments.destination_port,
+            "src": lambda: segments.source,
+            "dst": lambda: segments.destination,
+            "seq": lambda: self.seq,
+            "ack": lambda: self.ack,
+            "len": lambda: segments.payload_bytes,
+            "window": lambda: self.window,
+            "in_flight": lambda: self.in_flight,
+            "header": lambda: (segments.control >> 12) * 4,
+            "flags": lambda: segments.control & 0xFFF,
+            "stream": self._streams,
         }
         if name in plain:
-            return every, plain[name]
+            return self._every(plain[name]())
+        return self._present(name)
+
+    def _present(self, name: str) -> Values:
+        """Return a field that not all packets have."""
+        if name == "rtt":
+            rows = np.flatnonzero(self.rtt_ns > 0)
+            return rows, self.rtt_ns[rows] / 1e9
         if name in ("connection", "subflow", "side"):
             column = getattr(self, name)
             rows = np.flatnonzero(column >= 0)
             return rows, column[rows]
-        rows = np.flatnonzero(segments.dss.has_ack if name == "data_ack" else self.has_map)
+        rows = np.flatnonzero(self.segments.dss.has_ack if name == "data_ack" else self.has_map)
         return rows, np.asarray(getattr(self, name))[rows]
+
+    def _every(self, column: NDArray[Any]) -> Values:
+        return np.arange(len(self), dtype=np.int64), column
+
+    def _raw(self, name: str) -> Values:
+        """Return a field as it is on the wire."""
+        dss = self.segments.dss
+        if name in ("dsn", "ssn"):
+            rows = np.flatnonzero(dss.has_map)
+            return rows, getattr(dss, name)[rows]
+        if name == "data_ack":
+            rows = np.flatnonzero(dss.has_ack)
+            return rows, dss.data_ack[rows]
+        return self._every(getattr(self.segments, name))
+
+    def _streams(self) -> Ints:
+        if self._stream is None:
+            self._stream = self._labels.streams.numbers(self.segments)
+        return self._stream
 
     def _of_options(self, name: str) -> Values:
         pairs = [
             (element, value)
             for element, option in self.segments.options
-            for value in _option_values(name, option)
+            for value in option_values(name, option)
         ]
         rows = np.array([row for row, _ in pairs], dtype=np.int64)
         values = np.array([value for _, value in pairs], dtype=np.uint64)
-        if name == "subtype":
-            dss = np.flatnonzero(self.segments.dss.flags >= 0)
-            rows = np.concatenate((rows, dss))
-            values = np.concatenate((values, np.full(dss.size, DSS, dtype=np.uint64)))
+        dss = self.segments.dss
+        if name in ("subtype", "data_fin flag"):
+            more = np.flatnonzero(dss.flags >= 0)
+            of_dss = dss.has_fin[more] if name != "subtype" else np.full(more.size, DSS)
+            rows = np.concatenate((rows, more))
+            values = np.concatenate((values, of_dss.astype(np.uint64)))
         return rows, values
 
-    def address(self, text: str) -> int:
-        """Return the number that stands for an address."""
-        import ipaddress
-
-        return self.trace.reading.decoder.book.code(ipaddress.ip_address(text).packed)
+    def within(self, codes: NDArray[Any], network: Network) -> Mask:
+        """Tell which address codes are in a network."""
+        return self.trace.reading.decoder.book.within(codes, *network)
 
     def lines(self, chosen: Ints) -> Iterator[str]:
         """Yield the chosen packets in tcpdump's manner."""
@@ -211,29 +257,11 @@ class PacketBatch:
         return [option_text(option)]
 
 
-def _option_values(name: str, option: MptcpOption) -> list[int]:
-    """Return an option's values of a field: its subtype, tokens, keys or address IDs."""
-    if name == "subtype":
-        return [option.subtype]
-    values: tuple[int | None, ...] = ()
-    match name, option:
-        case "token", MpJoinSyn() | CutOption():
-            values = (option.token,)
-        case "key", MpCapable():
-            values = (option.sender_key, option.receiver_key)
-        case "key", MpFastclose():
-            values = (option.receiver_key,)
-        case "address_id", RemoveAddr():
-            values = option.address_ids
-        case "address_id", AddAddr() | MpJoinSyn() | MpJoinSynAck() | MpPrio() | CutOption():
-            values = (option.address_id,)
-    return [value for value in values if value is not None]
-
-
 class _Labels:
     """The connection and subflow of every flow; the last row stands for none."""
 
     def __init__(self, trace: Trace) -> None:
+        self.streams = Streams()
         count = trace.reading.follower.table.count + 1
         self.connection: Ints = np.full(count, -1, dtype=np.int64)
         self.subflow: Ints = np.full(count, -1, dtype=np.int64)
@@ -252,6 +280,7 @@ class _Labels:
         """Take over where data sequence numbers of 32 bits had got to."""
         rows = min(len(before._reference), len(self._reference))
         self._reference[: rows - 1] = before._reference[: rows - 1]
+        self.streams = before.streams
 
     def data_numbers(self, batch: PacketBatch) -> tuple[Ints, Ints]:
         """Return relative data sequence numbers and DATA_ACKs, 0 where a packet has none."""
