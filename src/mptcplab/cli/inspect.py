@@ -130,6 +130,9 @@ def run(args: argparse.Namespace) -> int:
         from mptcplab.cli.inspect_live import inspect_live
 
         return inspect_live(args, test)
+    from mptcplab.trace.columns.memory import keep_freed_memory
+
+    keep_freed_memory()
     # Nothing of the modules is garbage, and the analysis leaves no cycles behind.
     gc.freeze()
     gc.disable()
@@ -223,13 +226,33 @@ def _explains(args: argparse.Namespace, test: Test | None) -> bool:
     return not any(other is not None and other is not False for other in others)
 
 
+def check_readable(trace: Trace) -> None:
+    """Raise ``CaptureError`` where nothing but damage was read."""
+    from mptcplab.trace.files.batch import CaptureError
+    from mptcplab.trace.files.sources import source_name
+
+    if not trace.packets and trace.malformed:
+        names = ", ".join(map(source_name, trace.paths))
+        raise CaptureError(f"{names}: holds no whole packet: {trace.malformed[0].reason}")
+
+
 def _tell(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
+    check_readable(trace)
     connections = chosen(args, trace)
     if args.tables is not None:
         _write_tables(trace, args.tables)
     if args.figures is not None:
         _draw(trace, connections, args.figures, args.figures_of)
-    print_all(_lines(args, trace, connections, test))
+    if args.packets or (test is not None and args.write is None):
+        from mptcplab.trace.packets import packet_blocks
+
+        for block in packet_blocks(trace, of_connection(args, test)):
+            sys.stdout.write(block)
+        sys.stdout.flush()
+        return
+    only_writes = args.write is not None and not (args.json or args.events or args.connections)
+    if not only_writes:
+        print_all(told(args, trace, connections))
 
 
 def chosen(args: argparse.Namespace, trace: Trace) -> list[Connection]:
@@ -291,18 +314,6 @@ def _draw(trace: Trace, connections: list[Connection], folder: Path, most: int) 
         "all" if rest > 0 else ""
     )  # fmt: skip
     print(f"wrote {len(written)} figures to {folder}{left_out}", file=sys.stderr)
-
-
-def _lines(
-    args: argparse.Namespace, trace: Trace, connections: list[Connection], test: Test | None
-) -> Iterable[str]:
-    if args.packets or (test is not None and args.write is None):
-        from mptcplab.trace.packets import packet_lines
-
-        return packet_lines(trace, of_connection(args, test))
-    if args.write is not None and not (args.json or args.events or args.connections):
-        return []
-    return told(args, trace, connections)
 
 
 def told(args: argparse.Namespace, trace: Trace, connections: list[Connection]) -> Iterable[str]:

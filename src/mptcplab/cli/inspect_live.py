@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mptcplab.cli.inspect import chosen, of_connection, print_all, told
+from mptcplab.cli.inspect import check_readable, chosen, of_connection, print_all, told
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.files.batch import Batch, CaptureError
 from mptcplab.trace.files.interface import InterfaceSource, drop_rights
@@ -50,6 +50,7 @@ def inspect_live(args: argparse.Namespace, test: Test | None) -> int:
         name = source.name if source is not None else source_name(path)
         print(f"reading from {name}; Ctrl-C ends", file=sys.stderr)
         trace = watch.run(source)
+    check_readable(trace)
     shown.finish(trace)
     if isinstance(source, InterfaceSource) and source.dropped:
         print(f"the kernel dropped {source.dropped:,} packets: too many came", file=sys.stderr)

@@ -22,6 +22,7 @@ from mptcplab.trace.follow.read_pass import Reading
 from mptcplab.trace.follow.tcp import Followed
 from mptcplab.trace.option_fields import OPTION_FIELDS, option_values
 from mptcplab.trace.packet_filter import Network, Test, Values
+from mptcplab.trace.packet_text import MOST_LINES, Lines, Vocabulary
 from mptcplab.trace.tcp_streams import Streams
 from mptcplab.trace.trace import Trace
 from mptcplab.wire.mptcp import (
@@ -41,6 +42,18 @@ from mptcplab.wire.mptcp import (
 from mptcplab.wire.text import format_flags
 
 _TCP_FLAGS: Final = {"syn": SYN, "fin": FIN, "rst": RST, "psh": PSH}
+
+
+_FLAGS: Final = Vocabulary([format_flags(flags) for flags in range(256)])
+_MARK_NAMES: Final = ("retransmission", "out_of_order", "duplicate_ack")
+
+
+def _marks(bits: int) -> str:
+    names = [name.replace("_", " ") for bit, name in enumerate(_MARK_NAMES) if bits >> bit & 1]
+    return f" ({', '.join(names)})" if names else ""
+
+
+_MARKS: Final = Vocabulary([_marks(bits) for bits in range(1 << len(_MARK_NAMES))])
 
 
 class PacketBatch:
@@ -204,15 +217,114 @@ class PacketBatch:
 
     def lines(self, chosen: Ints) -> Iterator[str]:
         """Yield the chosen packets in tcpdump's manner."""
+        yield from self.block(chosen).splitlines()
+
+    def block(self, chosen: Ints) -> str:
+        """Return the chosen packets in tcpdump's manner, each line ended by a newline."""
         options: dict[int, list[str]] = {}
         for element, option in self.segments.options:
             options.setdefault(element, []).append(option_text(option))
-        for k in chosen.tolist():
-            yield self._line(k, options.get(k, []))
+        rare = self._rare(chosen)
+        if options:
+            rare |= np.isin(chosen, np.fromiter(options, dtype=np.int64))
+        usual_rows = chosen[~rare]
+        text = "".join(
+            self._usual(usual_rows[first : first + MOST_LINES])
+            for first in range(0, usual_rows.size, MOST_LINES)
+        )
+        if not rare.any():
+            return text
+        usual = iter(text.splitlines())
+        return "".join(
+            f"{self._line(k, options.get(k, [])) if is_rare else next(usual)}\n"
+            for k, is_rare in zip(chosen.tolist(), rare.tolist(), strict=True)
+        )
+
+    def _rare(self, chosen: Ints) -> Mask:
+        """Tell which packets have numbers that ``_usual`` cannot write."""
+        segments = self.segments
+        least = np.minimum(segments.time_ns - self.trace.first_ns, self.seq)
+        for column in (self.ack, self.dsn, self.data_ack, self.window):
+            least = np.minimum(least, column)
+        narrow = segments.dss.flags & DSS_DSN_8 == 0
+        beyond = (self.dsn + segments.dss.length) >> np.where(narrow, 32, 62) != 0
+        return ((least < 0) | beyond)[chosen]
+
+    def _usual(self, chosen: Ints) -> str:
+        """Return lines of packets without MPTCP options but DSS."""
+        segments, book = self.segments, self.trace.reading.decoder.book
+        out = Lines(chosen.size)
+        out.number(segments.number[chosen])
+        out.word(" ")
+        out.microseconds((segments.time_ns[chosen] - self.trace.first_ns + 500) // 1000)
+        connection, subflow = self.connection[chosen], self.subflow[chosen]
+        known = connection >= 0
+        if known.any():
+            out.word(" c", known)
+            out.number(np.maximum(connection, 0), known)
+            out.word(" s", known)
+            out.number(np.maximum(subflow, 0), known)
+        both = np.concatenate((segments.source[chosen], segments.destination[chosen]))
+        codes, which = np.unique(both, return_inverse=True)
+        addresses = Vocabulary([book.text(code) for code in codes.tolist()])
+        out.word(" ")
+        out.words(addresses, which[: chosen.size])
+        out.word(".")
+        out.number(segments.source_port[chosen])
+        out.word(" > ")
+        out.words(addresses, which[chosen.size :])
+        out.word(".")
+        out.number(segments.destination_port[chosen])
+        out.word(": Flags [")
+        flags = segments.flags[chosen]
+        out.words(_FLAGS, flags)
+        out.word("], seq ")
+        seq, size = self.seq[chosen], segments.payload_bytes[chosen]
+        out.number(seq)
+        out.word(":", size > 0)
+        out.number(seq + size, size > 0)
+        acks = flags & ACK != 0
+        out.word(", ack ", acks)
+        out.number(self.ack[chosen], acks)
+        out.word(", win ")
+        out.number(self.window[chosen])
+        self._usual_dss(out, chosen)
+        out.word(", length ")
+        out.number(size)
+        marks = (
+            self.retransmission[chosen]
+            + 2 * self.out_of_order[chosen]
+            + 4 * self.duplicate_ack[chosen].astype(np.int64)
+        )
+        if marks.any():
+            out.words(_MARKS, marks)
+        return out.text()
+
+    def _usual_dss(self, out: Lines, chosen: Ints) -> None:
+        dss = self.segments.dss
+        present = dss.flags[chosen] >= 0
+        if not present.any():
+            return
+        has_ack, has_map = dss.has_ack[chosen], dss.has_map[chosen]
+        out.word(", options [mp dss", present)
+        out.word(" fin", dss.has_fin[chosen])
+        out.word(" ack ", has_ack)
+        out.number(self.data_ack[chosen], has_ack)
+        dsn, length = self.dsn[chosen], dss.length[chosen]
+        for word, values in (
+            (" seq ", dsn), (":", dsn + length), (" subseq ", dss.ssn[chosen]), (" len ", length),
+        ):  # fmt: skip
+            out.word(word, has_map)
+            out.number(values, has_map)
+        summed = dss.checksum[chosen] >= 0
+        if summed.any():
+            out.word(" csum 0x", summed)
+            out.hexadecimal(dss.checksum[chosen], summed)
+        out.word("]", present)
 
     def _line(self, k: int, options: list[str]) -> str:
         segments, book = self.segments, self.trace.reading.decoder.book
-        seconds = self.trace.seconds(int(segments.time_ns[k]))
+        seconds = (int(segments.time_ns[k]) - self.trace.first_ns + 500) // 1000 / 1e6
         label = ""
         if self.connection[k] >= 0:
             label = f" c{self.connection[k]} s{self.subflow[k]}"
@@ -231,12 +343,8 @@ class PacketBatch:
         options = options + self._dss(k)
         if options:
             text += f", options [{', '.join(options)}]"
-        marks = [
-            mark.replace("_", " ")
-            for mark in ("retransmission", "out_of_order", "duplicate_ack")
-            if getattr(self, mark)[k]
-        ]
-        return f"{text}, length {size}" + (f" ({', '.join(marks)})" if marks else "")
+        marks = sum(int(getattr(self, mark)[k]) << bit for bit, mark in enumerate(_MARK_NAMES))
+        return f"{text}, length {size}{_marks(marks)}"
 
     def _dss(self, k: int) -> list[str]:
         """Return a packet's DSS, its numbers relative; what the snap length cut is left out."""
@@ -352,9 +460,16 @@ class LiveBatches:
 
 def packet_lines(trace: Trace, test: Test | None) -> Iterator[str]:
     """Yield the packets that pass the filter (all TCP segments without one) as text."""
+    for block in packet_blocks(trace, test):
+        yield from block.splitlines()
+
+
+def packet_blocks(trace: Trace, test: Test | None) -> Iterator[str]:
+    """Yield the same lines many at a time, each ended by a newline."""
     for batch in packet_batches(trace):
         chosen = np.arange(len(batch)) if test is None else np.flatnonzero(test(batch))
-        yield from batch.lines(chosen)
+        if chosen.size:
+            yield batch.block(chosen)
 
 
 def write_packets(trace: Trace, test: Test | None, writer: CaptureWriter) -> None:

@@ -103,8 +103,6 @@ def open_batches(
     if len(paths) == 1:
         file = CaptureFile(paths[0], progress)
         yield from file.batches()
-        if not file.packets and file.damage:
-            raise CaptureError(f"{source_name(paths[0])}: {file.damage[0].reason}")
         damage.extend(file.damage)
         return
     parts = [_Part(path, k, damage, progress) for k, path in enumerate(paths)]

@@ -23,6 +23,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
+from mptcplab.trace.columns.memory import keep_freed_memory
 from mptcplab.trace.decode.segments import Decoder, Segments
 from mptcplab.trace.files.batch import Damage, Span
 from mptcplab.trace.files.capture import Progress
@@ -190,6 +191,7 @@ def _released(views: list[memoryview]) -> bool:
 def _decode(paths: list[Path], memory: mmap.mmap, out: int, free: int) -> None:
     """Decode, in the process made for it, which ends here."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads us ends us
+    keep_freed_memory()
     status = 0
     try:
         with os.fdopen(out, "wb") as messages:
