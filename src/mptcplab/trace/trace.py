@@ -8,6 +8,7 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
+from mptcplab.limits.causes import Limit
 from mptcplab.trace.connections.build import build
 from mptcplab.trace.connections.model import Connection, Subflow
 from mptcplab.trace.connections.summary import summarise
@@ -15,6 +16,7 @@ from mptcplab.trace.files.batch import Damage
 from mptcplab.trace.files.capture import Progress
 from mptcplab.trace.files.opening import expanded
 from mptcplab.trace.findings.events import tell
+from mptcplab.trace.findings.limits import held_back
 from mptcplab.trace.follow.read_pass import Reading, read
 
 
@@ -31,6 +33,11 @@ class Trace:
     def subflows(self) -> list[Subflow]:
         """The subflows of all connections."""
         return [subflow for connection in self.connections for subflow in connection.subflows]
+
+    @property
+    def limits(self) -> list[Limit]:
+        """What held back each direction of each connection."""
+        return [limit for connection in self.connections for limit in connection.limits]
 
     @property
     def packets(self) -> int:
@@ -78,6 +85,7 @@ def reconstructed(paths: list[Path], reading: Reading) -> Trace:
     connections = build(reading)
     summarise(connections, reading)
     teller = partial(tell, reading=reading)
+    judge = partial(held_back, resolution_ns=reading.samples.resolution_ns)
     for connection in connections:
-        connection.tell = teller
+        connection.tell, connection.judge = teller, judge
     return Trace(paths, reading, connections)
