@@ -482,15 +482,17 @@ def write_packets(trace: Trace, test: Test | None, writer: CaptureWriter) -> Non
     reading.decoder.book = trace.reading.decoder.book
     labels = _Labels(trace)
     has_nanoseconds = None
-    for batch in open_batches(trace.paths, []):
-        if has_nanoseconds is None and len(batch):
-            has_nanoseconds = bool((batch.time_ns % 1000).any())
-        if test is None:
-            writer.write(batch, has_nanoseconds)
-            continue
-        segments = reading.decoder.decode(batch)
-        if len(segments):
-            followed = reading.follower.follow(segments)
-            passed = test(PacketBatch(trace, labels, segments, followed))
-            writer.write(batch.take(segments.row[passed]), has_nanoseconds)
-    writer.close()
+    try:
+        for batch in open_batches(trace.paths, []):
+            if has_nanoseconds is None and len(batch):
+                has_nanoseconds = bool((batch.time_ns % 1000).any())
+            if test is None:
+                writer.write(batch, has_nanoseconds)
+                continue
+            segments = reading.decoder.decode(batch)
+            if len(segments):
+                followed = reading.follower.follow(segments)
+                passed = test(PacketBatch(trace, labels, segments, followed))
+                writer.write(batch.take(segments.row[passed]), has_nanoseconds)
+    finally:
+        writer.close()

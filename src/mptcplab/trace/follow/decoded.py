@@ -1,8 +1,7 @@
 """The segments of captures in order: long files are read and decoded in a process of their own.
 
-A batch goes from there to here through memory that both share.  The arrays of a batch are views of
-it: they are good until the batch after the next one is asked for, and whoever needs them for longer
-copies them.  (What still refers to them then keeps the memory of that batch from being used again.)
+A batch goes from there to here through memory that both share, of which its arrays are views.  The
+memory is used again when nothing refers to them any more.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import signal
 import threading
 import traceback
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -109,8 +109,8 @@ class _Elsewhere:
         self._damage = damage
         self._progress = progress
         self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
-        self._given: list[tuple[int, list[memoryview]]] = []
-        """Slots whose batches were given out, and what their arrays are views of."""
+        self._given: list[tuple[int, list[weakref.ref[Any]]]] = []
+        """Slots whose batches were given out, and what lives while their arrays do."""
 
     def batches(self) -> Iterator[tuple[Span, Segments]]:
         """Yield what the process decodes."""
@@ -152,9 +152,16 @@ class _Elsewhere:
 
     def _unpack(self, message: _Message) -> tuple[Span, Segments]:
         start = message.slot * _SLOT_BYTES
-        whole = memoryview(self._memory)
-        views = [whole[start + at : start + at + size] for at, size in message.places]
-        self._given.append((message.slot, [*views, whole]))
+        # Made from the memory itself, each is what the arrays made of it refer to.
+        views = [
+            np.frombuffer(self._memory, dtype=np.uint8, count=size, offset=start + at)
+            for at, size in message.places
+        ]
+        if len(self._given) < _SLOTS - 2:
+            self._given.append((message.slot, [weakref.ref(view) for view in views]))
+        else:  # the caller keeps arrays of many batches
+            views = [view.copy() for view in views]
+            self._given.append((message.slot, []))
         if message.addresses:
             self._decoder.book.codes(*message.addresses)
         self._decoder.malformed.extend(message.malformed)
@@ -168,24 +175,13 @@ class _Elsewhere:
         """Give back the slots of all batches but the latest, to which the caller may refer."""
         kept = []
         for place, (slot, views) in enumerate(self._given):
-            if place < len(self._given) - 1 and _released(views):
+            in_use = any(view() is not None for view in views)
+            if in_use or place == len(self._given) - 1:
+                kept.append((slot, views))
+            else:
                 with suppress(BrokenPipeError):  # it may have sent everything and ended
                     os.write(to_it, bytes([slot]))
-            else:
-                kept.append((slot, views))
         self._given = kept
-        if len(kept) == _SLOTS:
-            raise RuntimeError("the arrays of too many batches are still referred to")
-
-
-def _released(views: list[memoryview]) -> bool:
-    """Release views; False where arrays still refer to one."""
-    try:
-        for view in views:
-            view.release()
-    except BufferError:
-        return False
-    return True
 
 
 def _decode(paths: list[Path], memory: mmap.mmap, out: int, free: int) -> None:

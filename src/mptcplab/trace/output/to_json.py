@@ -120,17 +120,17 @@ def _event(trace: Trace, event: Event) -> dict[str, Any]:
     }
 
 
-def _checksums(subflow: Subflow) -> dict[str, Any] | None:
+def _checksums(subflow: Subflow) -> dict[str, int] | None:
     checks = subflow.checksums
     if checks is None:
         return None
-    counts = {name: getattr(checks, name) for name in ("verified", "wrong", "unverifiable")}
-    return {**counts, "wrong_packets": [number for _, number in checks.wrong_at]}
+    return {name: getattr(checks, name) for name in ("verified", "wrong", "unverifiable")}
 
 
 def _subflow(trace: Trace, connection: Connection, subflow: Subflow) -> dict[str, Any]:
     source, destination = subflow.ends
     data = max(connection.bytes, 1)
+    checks = subflow.checksums
     return {
         "number": subflow.number,
         "src": source,
@@ -145,6 +145,7 @@ def _subflow(trace: Trace, connection: Connection, subflow: Subflow) -> dict[str
         "share": (subflow.bytes - subflow.reinjected_bytes) / data,
         "reinjected_bytes": subflow.reinjected_bytes,
         "checksums": _checksums(subflow),
+        "wrong_checksum_packets": [number for _, number in checks.wrong_at] if checks else [],
         "start_s": trace.seconds(subflow.start_ns),
         "end_s": trace.seconds(subflow.end_ns),
         "directions": [_half(side, subflow.half(side)) for side in (0, 1)],
