@@ -19,7 +19,7 @@ from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.connections.model import Connection, Subflow
 from mptcplab.trace.decode.segments import Decoder
 from mptcplab.trace.files.capture import Progress
-from mptcplab.trace.follow.read_pass import open_batches
+from mptcplab.trace.files.opening import open_batches
 from mptcplab.trace.packets import packet_batches
 from mptcplab.trace.trace import Trace, open_trace
 

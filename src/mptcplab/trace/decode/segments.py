@@ -53,6 +53,8 @@ class Segments:
     seq: Ints
     ack: Ints
     flags: NDArray[np.uint8]
+    control: NDArray[np.uint16]
+    """The header's length in words (4 bits), reserved bits and flags (12 bits)."""
     window: Ints
     """As on the wire, unscaled."""
     payload_bytes: Ints
@@ -90,6 +92,13 @@ class Segments:
     def destination_port(self) -> Ints:
         """The destination port of each segment."""
         return self.ports & 0xFFFF
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether any mapping of them has a DSS checksum."""
+        return bool((self.dss.checksum >= 0).any()) or any(
+            option.checksum is not None for _, option in self.first_data()
+        )
 
     def first_data(self) -> list[tuple[int, MpCapable]]:
         """Return (element, option) of every MP_CAPABLE that maps data (RFC 8684 section 3.1)."""
@@ -148,6 +157,7 @@ def _columns(
     payload_at = layers.at[chosen] + table.header_bytes
     is_mptcp = dss.flags >= 0
     is_mptcp[[element for element, _ in table.options]] = True
+    control = column(headers, 12, ">u2")
     return Segments(
         row=located,
         number=batch.number[chosen],
@@ -157,7 +167,8 @@ def _columns(
         ports=column(headers, 0, ">u4").astype(np.int64),
         seq=column(headers, 4, ">u4").astype(np.int64),
         ack=column(headers, 8, ">u4").astype(np.int64),
-        flags=headers[:, 13].copy(),
+        flags=control.astype(np.uint8),
+        control=control,
         window=column(headers, 14, ">u2").astype(np.int64),
         payload_bytes=np.maximum(layers.limit[chosen] - payload_at, 0),
         payload_at=payload_at,

@@ -12,6 +12,7 @@ import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.columns.sequence_numbers import relative_dsns
+from mptcplab.trace.columns.sorting import merged_once
 from mptcplab.trace.connections.model import Connection, Half
 
 
@@ -70,9 +71,7 @@ def direction(connection: Connection, side: int) -> Series | None:
     tables = [half.samples["time_ns"] for half in (*halves, *answers)]
     if base is None or not any(table.size for table in tables):
         return None
-    axis = np.concatenate(tables)
-    axis.sort()
-    axis = axis[np.append(np.diff(axis) > 0, True)]
+    axis = merged_once(tables)
     sent_time, sent = _sent(halves)
     if sent.size == 0:
         return None

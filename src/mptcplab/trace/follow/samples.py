@@ -160,23 +160,22 @@ class Samples:
         if bool(((time[1:] < time[:-1]) & (half[1:] == half[:-1])).any()):
             order = np.lexsort((rows["time_ns"], rows["half"]))
             half, time = rows["half"][order], rows["time_ns"][order]
-        rows = rows[order]
         slot = time // self.resolution_ns
         change = (half[1:] != half[:-1]) | (slot[1:] != slot[:-1])
         edges = np.flatnonzero(change) + 1
         starts, ends = np.append(0, edges), np.append(edges, rows.size) - 1
-        out: NDArray[Any] = rows[ends]
+        out: NDArray[Any] = rows[order[ends]]
         several = np.flatnonzero(ends > starts)
         if several.size:
-            out[several] = self._joined(rows, starts[several], ends[several])
+            starts, sizes = starts[several], (ends - starts)[several] + 1
+            firsts = np.cumsum(sizes) - sizes
+            places = np.repeat(starts - firsts, sizes) + np.arange(int(sizes.sum()))
+            out[several] = self._joined(rows[order[places]], firsts, sizes)
         return out
 
     @staticmethod
-    def _joined(rows: NDArray[Any], starts: Ints, ends: Ints) -> NDArray[Any]:
-        """Join the rows from each start to each end."""
-        sizes = ends - starts + 1
-        firsts = np.cumsum(sizes) - sizes
-        rows = rows[np.repeat(starts - firsts, sizes) + np.arange(int(sizes.sum()))]
+    def _joined(rows: NDArray[Any], firsts: Ints, sizes: Ints) -> NDArray[Any]:
+        """Join so many rows from each place on."""
         lasts = firsts + sizes - 1
         out: NDArray[Any] = rows[lasts]
         for name in ("first_ns", "first_timestamp"):

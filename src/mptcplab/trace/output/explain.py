@@ -27,6 +27,11 @@ from mptcplab.trace.findings.limits import DIRECTIONS, longest_kind, phrase
 from mptcplab.trace.findings.series import Series, direction
 from mptcplab.trace.findings.stalls import Stall, find_stalls
 from mptcplab.trace.findings.vantage import vantage
+from mptcplab.trace.output.connection_table import (
+    MOST_EXPLAINED,
+    capture_lines,
+    connection_lines,
+)
 from mptcplab.trace.testbed_run import RunEvent
 from mptcplab.trace.trace import Trace
 from mptcplab.trace.two_captures import Ends
@@ -35,8 +40,6 @@ from mptcplab.wire.text import format_flags
 
 _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
-_MOST_CONNECTIONS: Final = 50
-_MOST_MALFORMED: Final = 10
 _MOST_SUBFLOWS: Final = 50
 _MOST_EVENTS: Final = 200
 _MOST_LIMITS: Final = 8
@@ -50,42 +53,14 @@ _NO_WAITS: Final = (Cause.APPLICATION, Cause.HANDSHAKE, Cause.UNKNOWN, Cause.LIN
 
 def explanation(trace: Trace) -> Iterator[str]:
     """Yield the lines of the explanation of a whole capture."""
-    yield from _capture(trace)
-    for connection in trace.connections[:_MOST_CONNECTIONS]:
+    yield from capture_lines(trace)
+    if len(trace.connections) > MOST_EXPLAINED:
+        yield ""
+        yield from connection_lines(trace)
+        return
+    for connection in trace.connections:
         yield ""
         yield from explain_connection(trace, connection)
-    rest = len(trace.connections) - _MOST_CONNECTIONS
-    if rest > 0:
-        yield f"\nand {rest} more connections; --json lists them all"
-
-
-def _capture(trace: Trace) -> Iterator[str]:
-    names = ", ".join(path.name for path in trace.paths)
-    duration = format_duration(max(0, trace.last_ns - trace.first_ns), 3)
-    yield f"{names}: {trace.packets:,} packets in {duration}"
-    subflows = len(trace.subflows)
-    plain = trace.reading.tcp_segments
-    yield (
-        f"{_count(len(trace.connections), 'MPTCP connection')}, {_count(subflows, 'subflow')}; "
-        f"{plain:,} TCP segments in all"
-    )
-    ignored = trace.reading.follower.table.ignored_segments
-    if ignored:
-        yield f"{ignored:,} segments of further subflows were not followed: there are too many"
-    copies = trace.reading.follower.copies
-    if copies.count:
-        between = ", with a router between them" if copies.across_hops else ""
-        yield f"{copies.count:,} packets were captured twice{between}: each counts once"
-    cut_off = trace.reading.decoder.cut_off
-    if cut_off:
-        yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"
-    malformed = trace.malformed
-    if malformed:
-        yield f"{_count(len(malformed), 'malformed packet')}:"
-        for packet in malformed[:_MOST_MALFORMED]:
-            yield f"  packet {packet.number}: {packet.reason}"
-        if len(malformed) > _MOST_MALFORMED:
-            yield f"  and {len(malformed) - _MOST_MALFORMED} more; --json lists them all"
 
 
 def _count(number: int, what: str) -> str:
@@ -107,11 +82,12 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
     notes += _checksums(connection)
     yield f"Connection {connection.number}: {source} to {destination} ({', '.join(notes)})"
     duration = max(connection.end_ns - connection.start_ns, 1)
-    for side, arrow in ((0, "sent"), (1, "received")):
+    for side in (connection.busier_side, connection.busier_side ^ 1):
         amount = connection.side_bytes(side)
         if amount:
             size, rate = format_size(amount, 3), format_rate(amount * 8e9 / duration, 3)
-            text = f"  {arrow} {size} of data, {rate} over {format_duration(duration, 3)}"
+            way = "downloaded" if side else "uploaded"
+            text = f"  {way} {size} of data, {rate} over {format_duration(duration, 3)}"
             yield text + _overhead(connection, side)
     halves = [half for subflow in connection.subflows for half in subflow.halves]
     unplaced = sum(half.unplaced_bytes for half in halves)
@@ -185,7 +161,7 @@ def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
             last = max(other.time_ns for other in events if other.kind == event.kind)
             over = format_duration(last - event.time_ns, 3)
             text = f"{floods[event.kind]:,} times within {over}: {event.kind}; the first: {text}"
-        lines.append(f"  {mark}{trace.seconds(event.time_ns):12.6f} s  {text}")
+        lines.append(f"  {mark}{trace.seconds(event.time_ns):13.6f} s  {text}")
     left_out = max(0, len(lines) - _MOST_EVENTS)
     yield from lines[: _MOST_EVENTS // 2] if left_out else lines
     if left_out:

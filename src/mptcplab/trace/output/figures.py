@@ -32,6 +32,18 @@ _MARKED: Final = {NEW_ADDRESS: "joins", LOST: "lost", RESUMED: "returns", RETURN
 _MOST_MARKED_DIPS: Final = 6
 
 
+def draw_busiest(
+    trace: Trace, connections: list[Connection], folder: Path, most: int
+) -> tuple[list[Path], int]:
+    """Draw the figures of the ``most`` connections that have the most data.
+
+    Returns the files, and how many connections they are of.  Raises ``OSError`` as ``draw`` does.
+    """
+    busiest = sorted(connections, key=lambda connection: -connection.bytes)[:most]
+    busiest.sort(key=lambda connection: connection.number)
+    return [path for one in busiest for path in draw(trace, one, folder)], len(busiest)
+
+
 def draw(trace: Trace, connection: Connection, folder: Path) -> list[Path]:
     """Draw all figures of a connection's busier direction into ``folder``; returns the files.
 
