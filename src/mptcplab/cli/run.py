@@ -81,7 +81,11 @@ def run(args: argparse.Namespace) -> int:
     if repetitions > 1:
         return _repeat(scenario, args)
     finished = _run_auto(scenario, args) if args.on == AUTO else _run_on(args.on, scenario, args)
-    figures = draw_throughput(finished, finished.folder / "throughput")
+    try:
+        figures = draw_throughput(finished, finished.folder / "throughput")
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"the run is whole in {finished.folder}")
+        raise
     if args.json:
         print(json.dumps(summarise(finished)))
     else:
@@ -112,7 +116,7 @@ def _raise_limits(scenario: Scenario, args: argparse.Namespace) -> None:
 
 def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
     """Run it several times, in folders named by their seeds, and sum them up."""
-    from mptcplab.cli.repeated_runs import finished, seeds_of, with_seed
+    from mptcplab.cli.repeated_runs import end_if_stopped, finished, seeds_of, with_seed
     from mptcplab.cli.testbeds import choose
     from mptcplab.report.figure import draw_throughput
     from mptcplab.report.repetitions import summarise_runs, valid_ones
@@ -136,8 +140,7 @@ def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
         run, is_new = finished(testbed, with_seed(scenario, seed), out / str(seed), title)
         if is_new:
             draw_throughput(run, run.folder / "throughput")
-        if run.is_cut:
-            raise KeyboardInterrupt
+        end_if_stopped(run)
         runs.append(run)
     figures = draw_throughput(valid_ones(runs) or runs, out / "throughput")
     summary = summarise_runs(runs)

@@ -28,10 +28,11 @@ from typing import Any, Final
 from mptcplab.linux.kernel.syscalls import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, setns
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.lab.processes import become_part_of
-from mptcplab.linux.lab.supervisor import Stopped, start_detached
+from mptcplab.linux.lab.supervisor import start_detached
 from mptcplab.linux.path_management.link_aware import LinkStates
 from mptcplab.linux.path_management.link_awareness import LinkAwareness
 from mptcplab.linux.probes.link_state import LinkWatch
+from mptcplab.loop.stop_signals import Stopped
 from mptcplab.network.topology import Host, Interface, InterfaceEnd, SwitchEnd, Topology
 
 _MESSAGE_BYTES: Final = 1 << 16

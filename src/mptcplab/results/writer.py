@@ -26,6 +26,7 @@ from mptcplab.results.tables import SCHEMA_VERSION, TABLES, arrow_schema
 
 _PARTIAL_SUFFIX: Final = ".partial"
 _EXPECTED: Final = "expected a new folder, or an empty one, where one may write"
+_WHOLE_IN: Final = "it is whole in {}: read it there, or move it"
 _WHY_NOT_REPLACED: Final = {
     errno.EBUSY: "it is a mount point, or in use",
     errno.EXDEV: "it is a mount point, or part of an image",
@@ -61,8 +62,9 @@ class RunWriter:
     def __init__(self, folder: Path) -> None:
         """Make ready to write ``folder``.
 
-        Raises FolderInUseError where it is not :func:`is_free`, FolderError where it cannot be made,
-        or could not be replaced at the end: a mount point, a symbolic link, the current folder.
+        Raises FolderInUseError where it is not :func:`is_free`, FolderError where it cannot be
+        made, or could not be replaced at the end: a mount point, a symbolic link, the current
+        folder.
         """
         check_replaceable(folder)
         if not is_free(folder):
@@ -147,7 +149,9 @@ class RunWriter:
             with contextlib.suppress(OSError):
                 beside = tempfile.mkdtemp(prefix=f"{self.folder.name}-", dir=self.folder.parent)
                 self._partial.rename(beside)
-                return NotDeliveredError(f"{why}; it is whole in {beside}: read it there, or move it")
+                return NotDeliveredError(
+                    f"{why}; it is whole in {beside}: read it there, or move it"
+                )
         try:
             place = Path(tempfile.mkdtemp(prefix=f"mptcplab-{self.folder.name}-"))
             with contextlib.suppress(OSError, shutil.Error):  # captures, as far as they can be read
@@ -156,7 +160,7 @@ class RunWriter:
         except OSError as second:
             return NotDeliveredError(f"{why}; nor among temporary files: {_why(second)}")
         shutil.rmtree(self._partial, ignore_errors=True)
-        return NotDeliveredError(f"{why}; it is whole in {place}: read it there, or move it")
+        return NotDeliveredError(f"{why}; {_WHOLE_IN.format(place)}")
 
     def _write_debug_log(self, place: Path) -> None:
         scenario = self._metadata.get("scenario")
@@ -209,8 +213,9 @@ def check_replaceable(folder: Path) -> None:
         if not folder.is_dir() or any(folder.iterdir()):
             return
         if folder.samefile(Path.cwd()):
-            raise FolderError(f"{folder}: is the current folder, which a run would replace; "
-                              f"{_EXPECTED}")
+            raise FolderError(
+                f"{folder}: is the current folder, which a run would replace; {_EXPECTED}"
+            )
         remove_abandoned(folder.parent)
         trial = _partial_of(folder)
         owner = _make_locked(trial)

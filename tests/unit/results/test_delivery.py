@@ -143,7 +143,7 @@ def dangling(folder: Path) -> Path:
 
 def current(folder: Path) -> Path:
     os.chdir(folder)
-    return Path(".")
+    return Path()
 
 
 def current_by_name(folder: Path) -> Path:

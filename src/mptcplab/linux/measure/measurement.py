@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from mptcplab.linux.measure.usage import Usage
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.linux.traffic.flows import Flows
 from mptcplab.loop import RealTimeLoop
+from mptcplab.loop.stop_signals import Stopped
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Scenario
@@ -41,6 +43,7 @@ class Measurement:
         """Open every probe; see :meth:`close`."""
         self._writer, self._observer = writer, observer
         self.stop_reason = ""
+        self._is_done = False
         self.origin_ns = self.origin_unix_ns = 0
         identities = Identities(scenario.topology)
         with ExitStack() as opened:  # closed in reverse: captures outlast what they capture
@@ -89,7 +92,10 @@ class Measurement:
         self._paths.update()
 
     def run(self) -> None:
-        """Measure from scenario time 0 to the end, or to a request to stop; then let it drain."""
+        """Measure from scenario time 0 to the end, or to a request to stop; then let it drain.
+
+        Raises Stopped where that request came before time 0, when there is nothing to keep.
+        """
         loop, flows, log = self.apparatus.loop, self.apparatus.flows, self.apparatus.log
         self.usage.start()
         self.origin_ns = time.monotonic_ns() + _HEAD_START_NS
@@ -98,11 +104,15 @@ class Measurement:
         flows.schedule(self.origin_ns)
         self.timeline.start(self.origin_ns)
         self.samples.start(self.origin_ns)
-        loop.run(self.origin_ns + self.apparatus.scenario.duration_ns)
+        if not self.stop_reason:
+            loop.run(self.origin_ns + self.apparatus.scenario.duration_ns)
+        if not self.samples.started:
+            raise Stopped(signal.Signals[self.stop_reason])
         self.samples.finish()
         self._paths.note_idle_links(self.samples.end_ns)
         self.usage.note_cpu()
         self._drain()
+        self._is_done = True
         self.samples.finish_sockets()
         self.usage.finish()
         for table, rows in self.samples.rows.items():
@@ -136,6 +146,8 @@ class Measurement:
 
     def stop(self, reason: str) -> None:
         """End the measurement early, in order; safe to call from a signal handler."""
+        if self._is_done:
+            return  # nothing of it is missing
         self.stop_reason = self.stop_reason or reason
         self.apparatus.loop.stop()
 

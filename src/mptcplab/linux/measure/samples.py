@@ -79,6 +79,11 @@ class Samples:
         self.origin_ns = origin_ns
         self._apparatus.loop.call_at(origin_ns, self._first_tick)
 
+    @property
+    def started(self) -> bool:
+        """Whether the first sample was taken."""
+        return self.end_ns > 0
+
     def release_finished(self) -> None:
         """Sample the connections that are done once more and let them close their sockets."""
         self._last.look()
