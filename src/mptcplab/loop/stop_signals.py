@@ -100,7 +100,7 @@ def end_at_once_on_stop_signal() -> None:
 
 @contextmanager
 def stop_signals_held() -> Iterator[None]:
-    """Let stop signals wait while the block lasts; a child that is forked in it has to let them in."""
+    """Let stop signals wait while the block lasts; a child forked in it has to let them in."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     owner = os.getpid()
     try:
