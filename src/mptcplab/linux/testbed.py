@@ -116,6 +116,9 @@ def _run_on(
             link: lateness.quantile_ns(LATENESS_QUANTILE)
             for link, lateness in usage.lateness.items()
         },
+        "emulator_lateness_max_ns": {
+            link: lateness.max_ns for link, lateness in usage.lateness.items()
+        },
         "notes": notes,
     }
     return reasons, metadata

@@ -18,6 +18,7 @@ from mptcplab.linux.measure.identity import Identities
 from mptcplab.linux.measure.link_control import Links
 from mptcplab.linux.measure.own_stack_host import StackHost
 from mptcplab.linux.measure.path_watch import PathWatch
+from mptcplab.linux.measure.readback import Readback
 from mptcplab.linux.measure.samples import Samples
 from mptcplab.linux.measure.timeline import Timeline
 from mptcplab.linux.measure.usage import Usage
@@ -72,6 +73,8 @@ class Measurement:
             links = Links(lab, scenario.topology)
             self.apparatus = Apparatus(scenario, lab, loop, identities, log, links, stacks, flows)
             self.usage = Usage(self.apparatus)
+            self.readback = Readback(scenario, lab)
+            opened.callback(self.readback.close)
             self.timeline = Timeline(scenario.timeline, loop, self._perform, log.action)
             self.samples = Samples(self.apparatus, observer, self._is_over)
             opened.callback(self.samples.close)
@@ -98,6 +101,7 @@ class Measurement:
         """
         loop, flows, log = self.apparatus.loop, self.apparatus.flows, self.apparatus.log
         self.usage.start()
+        self.readback.start()
         self.origin_ns = time.monotonic_ns() + _HEAD_START_NS
         self.origin_unix_ns = time.time_ns() + _HEAD_START_NS
         log.origin_ns = self.origin_ns
@@ -111,6 +115,8 @@ class Measurement:
         self.samples.finish()
         self._paths.note_idle_links(self.samples.end_ns)
         self.usage.note_cpu()
+        links = self.apparatus.links
+        self.readback.finish(self.measured_ns, links.channels, links.dead)
         self._drain()
         self._is_done = True
         self.samples.finish_sockets()

@@ -142,7 +142,7 @@ class Samples:
 
     def _first_tick(self) -> None:
         self._stat = cpu.read_stat()
-        self.cpu.sample(0, 0, 0.0, {})
+        self.cpu.sample(0, 0, {}, {})
         self.end_ns = time.monotonic_ns()
         self._sample_links(0, {})
         self._rtt.sample()
@@ -164,9 +164,9 @@ class Samples:
         link_rates = self._sample_links(time_ns, rtts)
         flow_rates = self._sample_flows(time_ns, delivered, self._sample_sockets(time_ns))
         stat = cpu.read_stat()
-        machine = cpu.use_between(self._stat, stat).machine
-        self.busy.append(BusyInterval(since_ns, time_ns, machine))
-        self.cpu.sample(time_ns, time_ns - since_ns, machine, flow_rates)
+        busy = cpu.busy_between(self._stat, stat)
+        self.busy.append(BusyInterval(since_ns, time_ns, busy["cpu"]))
+        self.cpu.sample(time_ns, time_ns - since_ns, cpu.by_number(busy), flow_rates)
         self._stat, self.end_ns = stat, now_ns
         self._observer.tick(time_ns, flow_rates, link_rates, rtts)
         if self._is_over():
