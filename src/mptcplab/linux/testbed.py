@@ -85,6 +85,8 @@ def _run_on(
     observer.phase("verifying")
     precheck = Precheck(scenario, lab)
     verified = precheck.reasons()
+    for reason in verified:  # said before it starts; the run may be stopped
+        observer.event(0, reason)
     observer.phase("starting")
     with closing(Measurement(scenario, lab, writer, observer)) as measurement:
         measurement.prepare()

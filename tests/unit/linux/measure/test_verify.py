@@ -16,6 +16,7 @@ from mptcplab.linux.measure.verify import (
     check_overshoot,
     check_rate,
     check_rtt,
+    check_starved,
     check_subflows,
     extent,
     mean_bps,
@@ -192,6 +193,20 @@ def test_an_emulator_without_time_is_a_reason_where_it_left_its_link_unfilled_fo
     assert "lan: its emulator was the limit in 3 of 25 intervals" in str(
         check_emulator("lan", 3, 25)
     )
+
+
+def test_links_for_which_there_was_no_cpu_are_a_reason() -> None:
+    assert check_starved("lan", 1, 25) is None
+    assert check_starved("lan", 0, 3) is None
+    assert str(check_starved("lan", 3, 25)).startswith(
+        "lan: the CPU was the limit in 3 of 25 intervals: the processes that carry its traffic"
+    )
+
+
+def test_the_worst_lateness_counts_beside_that_of_one_packet_in_a_hundred() -> None:
+    [link] = wan(10 * MS).links
+    assert check_lateness(link, 100_000, 99 * MS) is None
+    assert "late by up to 900 ms (tolerance 100 ms)" in str(check_lateness(link, 0, 900 * MS))
 
 
 def test_an_expectation_missed_on_a_full_cpu_is_a_reason() -> None:
