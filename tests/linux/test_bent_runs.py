@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from bench.bent_runs import BENT, judge, run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -22,7 +21,6 @@ CASES = {case.name: case for case in BENT}
         "an address removed",
         "an emulator stopped for 0.9 s",
         "an emulator killed",
-        "the receiver stopped for 0.5 s",
     ],
 )
 def test_what_was_done_to_a_run_is_why_it_is_invalid(tmp_path: Path, name: str) -> None:

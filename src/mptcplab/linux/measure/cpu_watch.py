@@ -9,6 +9,7 @@ has, and by the quotas of its control groups.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,21 +22,21 @@ from mptcplab.scenario.model import Flow
 _SATURATED: Final = 0.9
 """Of an interval: a thread that runs or waits to run for longer has no time left."""
 _EMULATOR_SATURATED: Final = 0.95
-_THROTTLED: Final = 0.1
-"""Of an interval: a process that a quota holds back for longer is held back more than now and
-then."""
+_WAITED: Final = 0.1
+"""Of an interval: as long a wait for a CPU is as much as a link may lack of its rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """What a process got of an interval, as shares of it.
 
-    ``wanted`` is how long its threads ran or waited to run, all together, ``busiest`` that of the
-    one that did most; ``crowding`` is how busy the CPUs were that it may use, of all that ran
+    ``wanted`` is how long its threads ran or waited to run, all together, ``waited`` the latter
+    alone, ``busiest`` how long the one did that did most; ``crowding`` is how busy the CPUs were that it may use, of all that ran
     there; ``throttled`` is for how long quotas held its control groups back.
     """
 
     wanted: float
+    waited: float
     busiest: float
     crowding: float
     throttled: float
@@ -44,9 +45,11 @@ class Service:
 def is_starved(services: Iterable[Service]) -> bool:
     """Say whether processes that serve one connection together had no CPU time left."""
     served = list(services)
-    crowded = sum(each.wanted for each in served if each.crowding >= BUSY)
-    return crowded >= _SATURATED or any(
-        each.busiest >= _SATURATED or each.throttled >= _THROTTLED for each in served
+    crowded = [each for each in served if each.crowding >= BUSY]
+    return (
+        sum(each.wanted for each in crowded) >= _SATURATED
+        or sum(each.waited for each in crowded) >= _WAITED
+        or any(each.busiest >= _SATURATED or each.throttled >= _WAITED for each in served)
     )
 
 
@@ -58,7 +61,7 @@ class CpuWatch:
         self._emulators = {
             name: emulator.pid for name, emulator in apparatus.links.emulators().items()
         }
-        self._wanted_ns: dict[int, dict[int, int]] = {}
+        self._scheduled_ns: dict[int, dict[int, tuple[int, int]]] = {}
         self._throttled_ns: dict[int, int] = {}
         self.starved: dict[int, frozenset[str]] = {}
         """By the end of an interval (ns), the links that carry a flow short of CPU time."""
@@ -102,21 +105,24 @@ class CpuWatch:
         """Return what each process got since the last call; those that began since are left out."""
         pids = {pid for flow in self._apparatus.scenario.flows for pid in self._processes(flow)}
         pids |= set(self._emulators.values())
-        before, self._wanted_ns = self._wanted_ns, {pid: cpu.wanted_ns(pid) for pid in pids}
+        before = self._scheduled_ns
+        self._scheduled_ns = {pid: cpu.scheduled_ns(pid) for pid in pids}
         held_before = self._throttled_ns
         self._throttled_ns = {pid: cgroups.throttled_ns(pid) for pid in pids}
         services = {}
-        for pid, threads in self._wanted_ns.items():
+        for pid, threads in self._scheduled_ns.items():
             if interval_ns <= 0 or not threads or not before.get(pid):
                 continue
-            shares = [
-                (wanted_ns - before[pid].get(thread, 0)) / interval_ns
-                for thread, wanted_ns in threads.items()
-            ]
+            ran, waited = [], []
+            for thread, (run_ns, wait_ns) in threads.items():
+                run_before_ns, wait_before_ns = before[pid].get(thread, (0, 0))
+                ran.append((run_ns - run_before_ns) / interval_ns)
+                waited.append((wait_ns - wait_before_ns) / interval_ns)
             allowed = cpu.allowed_cpus(pid) & cpus.keys()
             services[pid] = Service(
-                wanted=sum(shares),
-                busiest=max(shares),
+                wanted=sum(ran) + sum(waited),
+                waited=sum(waited),
+                busiest=max(map(operator.add, ran, waited)),
                 crowding=sum(cpus[number] for number in allowed) / max(len(allowed), 1),
                 throttled=(self._throttled_ns[pid] - held_before[pid]) / interval_ns,
             )

@@ -65,18 +65,19 @@ def process_time_ns(pid: int) -> int | None:
     return (int(fields[11]) + int(fields[12])) * _TICK_NS  # utime, stime
 
 
-def wanted_ns(pid: int) -> dict[int, int]:
-    """Return how long each thread of a process has run or was ready to run so far, by its number.
+def scheduled_ns(pid: int) -> dict[int, tuple[int, int]]:
+    """Return for how long each thread of a process, by its number, has run so far, and for how long
+    it was ready to run and had no CPU.
 
     Empty where that is not known: there is no such process, or the kernel does not count it
     (CONFIG_SCHED_INFO).
     """
-    wanted: dict[int, int] = {}
+    scheduled: dict[int, tuple[int, int]] = {}
     for path in Path(f"/proc/{pid}/task").glob("[0-9]*/schedstat"):
         with suppress(OSError, ValueError):  # it has ended just now
             run_ns, wait_ns, _ = path.read_text().split()
-            wanted[int(path.parent.name)] = int(run_ns) + int(wait_ns)
-    return wanted
+            scheduled[int(path.parent.name)] = int(run_ns), int(wait_ns)
+    return scheduled
 
 
 def allowed_cpus(pid: int) -> set[int]:

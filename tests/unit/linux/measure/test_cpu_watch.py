@@ -8,7 +8,7 @@ import pytest
 
 from mptcplab.linux.measure.cpu_watch import Service, is_starved
 
-IDLE = Service(wanted=0.31, busiest=0.31, crowding=0.5, throttled=0.0)
+IDLE = Service(wanted=0.31, waited=0.01, busiest=0.31, crowding=0.5, throttled=0.0)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,8 @@ IDLE = Service(wanted=0.31, busiest=0.31, crowding=0.5, throttled=0.0)
         # three that share the one CPU that they may use, on a machine that is half idle
         [replace(IDLE, crowding=1.0)] * 3,
         [IDLE, replace(IDLE, throttled=0.3)],
+        # two that sleep most of the time, and wait for a busy CPU whenever they wake
+        [replace(IDLE, wanted=0.2, waited=0.08, crowding=1.0)] * 2,
     ],
 )
 def test_starved(services: list[Service]) -> None:
@@ -33,6 +35,7 @@ def test_starved(services: list[Service]) -> None:
         [replace(IDLE, crowding=1.0), IDLE, IDLE],
         [replace(IDLE, wanted=1.2, busiest=0.6)],
         [replace(IDLE, throttled=0.05)],
+        [replace(IDLE, waited=0.2)],
     ],
 )
 def test_not_starved(services: list[Service]) -> None:

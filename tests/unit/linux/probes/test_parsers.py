@@ -44,13 +44,13 @@ def test_every_thread_of_a_process_is_counted() -> None:
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
-        wanted = cpu.wanted_ns(os.getpid())
-        assert {os.getpid(), thread.native_id} <= wanted.keys()
-        assert wanted[os.getpid()] > 0
+        scheduled = cpu.scheduled_ns(os.getpid())
+        assert {os.getpid(), thread.native_id} <= scheduled.keys()
+        assert scheduled[os.getpid()][0] > 0
     finally:
         done.set()
         thread.join()
-    assert cpu.wanted_ns(1 << 30) == {}
+    assert cpu.scheduled_ns(1 << 30) == {}
 
 
 def test_a_process_may_use_the_cpus_of_its_affinity() -> None:
