@@ -205,7 +205,7 @@ def _tcp_variants(scenario: Scenario) -> list[tuple[str, tuple[str, ...]]]:
 def _run_once(on: str, variant: Variant, number: int, folder: Path, count: str) -> None:
     """Run a variant once and keep the result. KeyboardInterrupt where it was stopped."""
     from mptcplab.cli.progress import LiveProgress
-    from mptcplab.cli.repeated_runs import with_seed
+    from mptcplab.cli.repeated_runs import end_if_stopped, with_seed
     from mptcplab.cli.testbeds import run_on
     from mptcplab.limits.runs import run_limits
     from mptcplab.report.comparison import measured
@@ -221,8 +221,7 @@ def _run_once(on: str, variant: Variant, number: int, folder: Path, count: str) 
     finally:
         if live is not None:
             live.close()
-    if done.is_cut:
-        raise KeyboardInterrupt
+    end_if_stopped(done)
     variant.quantities.append(measured(done))
     variant.diagnoses.append(run_limits(done))
     variant.valid.append(done.metadata["valid"])

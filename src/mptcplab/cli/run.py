@@ -77,7 +77,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run it; see the parser's description for the exit status."""
     from mptcplab.cli.repeated_runs import repetitions_of
-    from mptcplab.report.figure import draw_throughput
     from mptcplab.report.limits import summary_with_limits
 
     scenario = load_scenario(args)
@@ -88,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         return _repeat(scenario, args)
     finished = _run_auto(scenario, args) if args.on == AUTO else _run_on(args.on, scenario, args)
     if args.json:
-        draw_throughput(finished, finished.folder / "throughput")
+        _draw(finished)
         summary = summary_with_limits(finished)
     else:
         _show(finished)
@@ -116,13 +115,23 @@ def run(args: argparse.Namespace) -> int:
 def _show(finished: Run) -> None:
     """Draw the figure of a run and print the text about it."""
     from mptcplab.cli.render import describe, print_debug_log
-    from mptcplab.report.figure import draw_throughput
 
-    figures = draw_throughput(finished, finished.folder / "throughput")
+    figures = _draw(finished)
     print(describe(finished))
     print(f"\nRun     {finished.folder}")
     print(f"Figure  {figures[0]}")
     print_debug_log(finished)
+
+
+def _draw(finished: Run) -> list[Path]:
+    """Draw the figure of a run; who interrupts it learns where the run is."""
+    from mptcplab.report.figure import draw_throughput
+
+    try:
+        return draw_throughput(finished, finished.folder / "throughput")
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"the run is whole in {finished.folder}")
+        raise
 
 
 def _run_changed(finished: Run, args: argparse.Namespace) -> tuple[list[str], Run | None]:
@@ -154,7 +163,7 @@ def _raise_limits(scenario: Scenario, args: argparse.Namespace) -> None:
 
 def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
     """Run it several times, in folders named by their seeds, and sum them up."""
-    from mptcplab.cli.repeated_runs import finished, seeds_of, with_seed
+    from mptcplab.cli.repeated_runs import end_if_stopped, finished, seeds_of, with_seed
     from mptcplab.cli.testbeds import choose
     from mptcplab.report.figure import draw_throughput
     from mptcplab.report.repetitions import summarise_runs, valid_ones
@@ -179,8 +188,7 @@ def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
         run, is_new = finished(testbed, with_seed(scenario, seed), out / str(seed), title)
         if is_new:
             draw_throughput(run, run.folder / "throughput")
-        if run.is_cut:
-            raise KeyboardInterrupt
+        end_if_stopped(run)
         runs.append(run)
     figures = draw_throughput(valid_ones(runs) or runs, out / "throughput")
     summary = summarise_runs(runs)

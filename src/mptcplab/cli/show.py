@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.report.figure import draw_throughput
     from mptcplab.report.limits import summary_with_limits
     from mptcplab.results.run import Run
+    from mptcplab.results.writer import remove_abandoned
 
+    remove_abandoned(args.folder.absolute().parent)
     finished = Run(args.folder)
     finished.check()
     if args.json:

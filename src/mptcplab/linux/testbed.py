@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -31,9 +31,10 @@ from mptcplab.tuning.config import receive_window
 def run(scenario: Scenario, folder: Path, observer: Observer | None = None) -> Path:
     """Run a scenario on this machine's kernel and return the folder of the finished run.
 
-    SIGINT and SIGTERM while it measures end it in order, with what was measured, as an invalid
-    run; before that KeyboardInterrupt is raised and nothing is left.  Raises MachineCannotError and
-    FlowError where this machine cannot do what is asked, UnsupportedError where no kernel could.
+    A stop signal (SIGINT, SIGTERM, SIGHUP) from the first packet on ends it in order, with what was
+    measured, as an invalid run; before that Stopped is raised and nothing is left.  Raises
+    MachineCannotError and FlowError where this machine cannot do what is asked, UnsupportedError
+    where no kernel could.
     """
     check_supported(scenario)
     listener = observer or Silent()
@@ -47,10 +48,11 @@ def _run_inside(scenario: Scenario, folder: Path, observer: Observer) -> Path:
     """Do the whole run in the supervisor's process, which holds everything that is built."""
     started, clock_ns = datetime.now(UTC), time.monotonic_ns()
     writer = RunWriter(folder)
+    stops = ExitStack()  # once something is measured, no signal is to take it away again
     try:
         observer.phase("building")
         with open_scenario(scenario) as lab:
-            reasons, metadata = _run_on(lab, scenario, writer, observer)
+            reasons, metadata = _run_on(lab, scenario, writer, observer, stops)
         metadata |= {
             "scenario": as_plain(scenario),
             "testbed": "linux",
@@ -67,6 +69,8 @@ def _run_inside(scenario: Scenario, folder: Path, observer: Observer) -> Path:
     except BaseException:
         writer.abandon()
         raise
+    finally:
+        stops.close()
 
 
 def _run_on(
@@ -74,17 +78,23 @@ def _run_on(
     scenario: Scenario,
     writer: RunWriter,
     observer: Observer,
+    stops: ExitStack,
 ) -> tuple[list[str], dict[str, Any]]:
-    """Verify, measure and judge; return why the run is invalid, and its metadata."""
+    """Verify, measure and judge; return why the run is invalid, and its metadata.
+
+    From the moment at which it measures until ``stops`` is closed, a stop signal ends that alone.
+    """
     observer.phase("verifying")
     precheck = Precheck(scenario, lab)
     verified = precheck.reasons()
+    for reason in verified:  # said before it starts; the run may be stopped
+        observer.event(0, reason)
     observer.phase("starting")
     with closing(Measurement(scenario, lab, writer, observer)) as measurement:
         measurement.prepare()
         observer.phase("measuring")
-        with on_stop_signal(measurement.stop):
-            measurement.run()
+        stops.enter_context(on_stop_signal(measurement.stop))
+        measurement.run()
         reasons = validity.reasons(scenario, measurement, verified)
         notes = [*precheck.notes, *validity.notes(measurement)]
         flows = measurement.apparatus.flows.summary(
@@ -119,6 +129,9 @@ def _run_on(
         "emulator_lateness_p99_ns": {
             link: lateness.quantile_ns(LATENESS_QUANTILE)
             for link, lateness in usage.lateness.items()
+        },
+        "emulator_lateness_max_ns": {
+            link: lateness.max_ns for link, lateness in usage.lateness.items()
         },
         "notes": notes,
     }

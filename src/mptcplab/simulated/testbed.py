@@ -56,19 +56,31 @@ class UnsupportedError(ValueError):
 
 
 def run(scenario: Scenario, folder: Path, observer: Observer) -> Path:
-    """Run a scenario and return its folder. Raises UnsupportedError before anything starts."""
+    """Run a scenario and return its folder. Raises UnsupportedError before anything starts.
+
+    A stop signal from the first packet on ends the run early, with what was measured.
+    """
     _check(scenario)
     started, wall = datetime.now(UTC), time.monotonic()
     writer = RunWriter(folder)
     try:
         simulation = Simulation(scenario, writer, observer)
-        observer.phase("measuring")
-        simulation.measure()
-        observer.phase("draining")
-        simulation.drain()
+        with on_stop_signal(simulation.stop):
+            observer.phase("measuring")
+            simulation.measure()
+            observer.phase("draining")
+            simulation.drain()
+            return _finish(simulation, scenario, writer, (started, wall))
     except BaseException:
         writer.abandon()
         raise
+
+
+def _finish(
+    simulation: Simulation, scenario: Scenario, writer: RunWriter, begun: tuple[datetime, float]
+) -> Path:
+    """Judge a run and write it; ``begun`` is when it did, by the calendar and on a clock."""
+    started, wall = begun
     reasons = simulation.reasons()
     writer.metadata(
         {
@@ -150,6 +162,8 @@ class Simulation:
         self._network = build(scenario, scenario.seed)
         self.measured_ns = 0
         self._stopped_by = ""
+        self._measuring = True
+        self._is_cut = False
         self._transfers: dict[str, list[Transfer]] = {flow.name: [] for flow in scenario.flows}
         self._by_port: dict[int, Transfer] = {}
         self._links = links_by_address(scenario)
@@ -292,7 +306,7 @@ class Simulation:
     # The run.
 
     def measure(self) -> None:
-        """Let the scenario's time pass; SIGINT and SIGTERM end it early, with what was measured."""
+        """Let the scenario's time pass, or less of it where :meth:`stop` is called."""
         self._timeline.arm()
         # Nothing that a run makes for its packets is part of a cycle: the collector would only look
         # for one again and again.
@@ -301,7 +315,7 @@ class Simulation:
         thresholds = gc.get_threshold()
         gc.set_threshold(_COLLECT_EVERY)
         try:
-            with on_stop_signal(self._stop_run):
+            if not self._stopped_by:
                 self._network.loop.run(self._scenario.duration_ns)
         finally:
             gc.set_threshold(*thresholds)
@@ -311,8 +325,10 @@ class Simulation:
         self._watches.end()
         self.measured_ns = self._network.loop.now_ns
 
-    def _stop_run(self, signal_name: str) -> None:
-        self._stopped_by = signal_name
+    def stop(self, signal_name: str) -> None:
+        """End what is going on: the measurement, or the drain after it."""
+        self._stopped_by = self._stopped_by or signal_name
+        self._is_cut = not self._measuring
         self._network.loop.stop()
 
     def drain(self) -> None:
@@ -321,13 +337,14 @@ class Simulation:
         It ends when everything is there, or nothing more can come: see
         :mod:`mptcplab.results.liveness`.
         """
+        self._measuring = False
         self._captures.close()
         delivered = [transfer.delivered_bytes for transfer in self._all]
         for transfer in self._all:
             transfer.stop()
         loop = self._network.loop
         step_ns = _FIRST_STEP_NS
-        while not self._watches.is_drained():
+        while not self._is_cut and not self._watches.is_drained():
             loop.run(loop.now_ns + step_ns)
             self._watches.look()
             step_ns += step_ns // 8
@@ -358,6 +375,8 @@ class Simulation:
         if self._stopped_by:
             stopped_s = self.measured_ns / NANOSECONDS
             reasons.append(f"stopped by {self._stopped_by} at {stopped_s:g} s of the scenario")
+        if self._is_cut:  # what might have become of its connections is not known
+            return reasons
         return reasons + self._watches.reasons()
 
     def notes(self) -> list[str]:

@@ -110,6 +110,11 @@ class Samples:
             next_ns = now_ns + probe_interval_ns(now_ns - self._begun_ns)
             self._probe_timer = loop.call_at(next_ns, self._probe)
 
+    @property
+    def started(self) -> bool:
+        """Whether the first sample was taken."""
+        return self.end_ns > 0
+
     def release_finished(self) -> None:
         """Sample the connections that are done once more and let them close their sockets."""
         self._last.look()
@@ -169,7 +174,7 @@ class Samples:
 
     def _first_tick(self) -> None:
         self._stat = cpu.read_stat()
-        self.cpu.sample(0, 0, 0.0, {})
+        self.cpu.sample(0, 0, {}, {})
         self.end_ns = time.monotonic_ns()
         self._sample_links(0, {})
         self._rtt.sample()
@@ -191,9 +196,9 @@ class Samples:
         link_rates = self._sample_links(time_ns, rtts)
         flow_rates = self._sample_flows(time_ns, delivered, self._sample_sockets(time_ns))
         stat = cpu.read_stat()
-        machine = cpu.use_between(self._stat, stat).machine
-        self.busy.append(BusyInterval(since_ns, time_ns, machine))
-        self.cpu.sample(time_ns, time_ns - since_ns, machine, flow_rates)
+        busy = cpu.busy_between(self._stat, stat)
+        self.busy.append(BusyInterval(since_ns, time_ns, busy["cpu"]))
+        self.cpu.sample(time_ns, time_ns - since_ns, cpu.by_number(busy), flow_rates)
         self._stat, self.end_ns = stat, now_ns
         self._observer.tick(time_ns, flow_rates, link_rates, rtts)
         if self._is_over():

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mptcplab.network.topology import Channel, Link, Path, Topology
+from mptcplab.network.topology import Channel, Link, Path, Queue, Topology
 from mptcplab.scenario.model import Expectation, Flow
 from mptcplab.units import format_duration, format_rate
 
@@ -24,11 +24,14 @@ _OVERSHOOT_BURST_BYTES: Final = 150_000  # a shaper's burst, two offloaded frame
 _LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
 LATENESS_QUANTILE: Final = 0.99
 _LATENESS_TOLERANCE_NS: Final = 1_000_000  # or _RTT_TOLERANCE of the round trip, where that is more
+_WORST_LATENESS_NS: Final = 100_000_000
+"""Half of Linux's least retransmission timeout (TCP_RTO_MIN): no single packet may be later than
+that, however long the run, because a connection may take it for lost."""
 PROBES: Final = 5
 _UNESTABLISHED: Final = ("SYN-SENT", "SYN-RECEIVED", "CLOSED")
 BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
 _EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
-_FULL_EMULATOR: Final = 0.1  # of the intervals, from which on a run is the emulator's
+_LIMITED_SHARE: Final = 0.1  # of the intervals, from which on a run shows the CPU, not the link
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ def check_rate(link: str, direction: str, asked_bps: int, found_bps: float) -> s
 def check_channel(link: str, direction: str, asked: Channel, found: Channel) -> list[str]:
     """Return how a driver's settings, read back, differ from what the scenario asks for."""
     reasons = [
-        f"{link} {direction}: {name} is {getattr(found, name)}, {getattr(asked, name)} asked for"
+        f"{link} {direction}: {name} is {_shown(getattr(found, name))}, "
+        f"{_shown(getattr(asked, name))} asked for"
         for name in ("rate_bps", "delay_ns", "jitter_ns", "queue")
         if getattr(asked, name) != getattr(found, name)
     ]
@@ -111,15 +115,32 @@ def check_channel(link: str, direction: str, asked: Channel, found: Channel) -> 
     return reasons
 
 
-def check_lateness(link: Link, late_ns: int) -> str | None:
-    """Return what is wrong with an emulator that was ``late_ns`` late at the 99th percentile."""
+def _shown(value: object) -> str:
+    """Return a setting as text; of a queue, what limits it."""
+    if not isinstance(value, Queue):
+        return str(value)
+    limits = ((value.limit_bytes, "bytes"), (value.limit_packets, "packets"))
+    text = " and ".join(f"{limit} {unit}" for limit, unit in limits if limit is not None)
+    return f"{value.discipline} of {text or 'any length'}"
+
+
+def check_lateness(link: Link, late_ns: int, worst_ns: int = 0) -> str | None:
+    """Return what is wrong with an emulator that was ``late_ns`` late at the 99th percentile, and
+    ``worst_ns`` at worst.
+    """
     tolerance_ns = max(_LATENESS_TOLERANCE_NS, link.rtt_ns * _RTT_TOLERANCE)
-    if late_ns <= tolerance_ns:
-        return None
-    return (
-        f"{link.name}: its emulator was late by {format_duration(late_ns)} or more for one packet "
-        f"in a hundred (tolerance {format_duration(tolerance_ns)}); the machine is too busy"
-    )
+    if late_ns > tolerance_ns:
+        return (
+            f"{link.name}: its emulator was late by {format_duration(late_ns)} or more for one "
+            f"packet in a hundred (tolerance {format_duration(tolerance_ns)}); the machine is too "
+            "busy"
+        )
+    if worst_ns > _WORST_LATENESS_NS:
+        return (
+            f"{link.name}: its emulator was late by up to {format_duration(worst_ns)} (tolerance "
+            f"{format_duration(_WORST_LATENESS_NS)}); it was stopped, or the machine is too busy"
+        )
+    return None
 
 
 def note_dropped_data(host: str, moved: Mapping[str, tuple[int, int]]) -> str | None:
@@ -222,21 +243,20 @@ class BusyInterval:
 
 def unfilled_intervals(
     suspects: Mapping[int, Collection[str]], rows: Iterable[Mapping[str, Any]]
-) -> dict[str, set[int]]:
-    """Return, by link, the ends of the intervals (ns) in which it was a suspect and carried less
-    than its rate.
+) -> dict[str, int]:
+    """Return, by link, in how many intervals it was a suspect and carried less than its rate.
 
-    ``suspects`` holds links by the end of the interval; ``rows`` are those of ``links``.
+    ``suspects`` holds links by the end of the interval (ns); ``rows`` are those of ``links``.
     """
     best: dict[tuple[str, int], float] = {}
     for row in rows:
         if row["link"] in suspects.get(row["time_ns"], ()) and row["up"] and row["rate_bps"]:
             key = (row["link"], row["time_ns"])
             best[key] = max(best.get(key, 0.0), row["bps"] / row["rate_bps"])
-    unfilled: dict[str, set[int]] = {}
-    for (link, end_ns), fill in best.items():
+    unfilled: dict[str, int] = {}
+    for (link, _), fill in best.items():
         if fill < _EXPECTED_FILL:
-            unfilled.setdefault(link, set()).add(end_ns)
+            unfilled[link] = unfilled.get(link, 0) + 1
     return unfilled
 
 
@@ -244,7 +264,7 @@ def check_emulator(link: str, full: int, intervals: int) -> str | None:
     """Return what is wrong with an emulator that had no time left in ``full`` of the intervals in
     which its link carried less than its rate.
     """
-    if full < max(1, intervals * _FULL_EMULATOR):
+    if not is_limited(full, intervals):
         return None
     return (
         f"{link}: its emulator was the limit in {full} of {intervals} intervals: it had no more "
@@ -252,18 +272,37 @@ def check_emulator(link: str, full: int, intervals: int) -> str | None:
     )
 
 
+def check_starved(link: str, starved: int, intervals: int) -> str | None:
+    """Return what is wrong with a link whose flows were short of CPU time in ``starved`` of the
+    intervals in which it carried less than its rate.
+    """
+    if not is_limited(starved, intervals):
+        return None
+    return (
+        f"{limited_by_cpu(link, starved, intervals)}: the processes that carry its traffic had no "
+        "more CPU time, and the link carried less than its rate"
+    )
+
+
+def is_limited(count: int, intervals: int) -> bool:
+    """Say whether the CPU was the limit in so many of the intervals that the run is its doing."""
+    return count >= max(1, intervals * _LIMITED_SHARE)
+
+
+def limited_by_cpu(link: str, count: int, intervals: int) -> str:
+    """Return in how many of the intervals the CPU was a link's limit, as text."""
+    return f"{link}: the CPU was the limit in {count} of {intervals} intervals"
+
+
 def check_cpu(
     busy: Sequence[BusyInterval],
     expectations: Iterable[Expectation],
     stages: Sequence[tuple[int, int]],
     rates: Mapping[Expectation, float],
-    starved: Mapping[Expectation, Collection[int]],
 ) -> list[str]:
     """Return the expectations that were missed where the machine was the limit.
 
-    ``rates`` holds what was found (bit/s) for each expectation, and ``starved`` the ends (ns) of
-    the intervals in which what it is about was short of CPU time, as far as the machine was not
-    fully busy: a process runs on one CPU at a time.
+    ``rates`` holds what was found (bit/s) for each expectation.
     """
     reasons = []
     for expectation in expectations:
@@ -273,12 +312,11 @@ def check_cpu(
             continue
         start_ns, end_ns = extent(expectation, stages)
         inside = [each for each in busy if each.start_ns >= start_ns and each.end_ns <= end_ns]
-        short = starved.get(expectation, ())
-        full = sum(each.busy >= BUSY or each.end_ns in short for each in inside)
+        full = sum(interval.busy >= BUSY for interval in inside)
         if inside and full * 10 >= len(inside):
             stage = "" if expectation.stage is None else f" in stage {expectation.stage}"
             reasons.append(
-                f"the CPU was the limit{stage} in {full} of {len(inside)} intervals: "
+                f"the CPU was the limit{stage}: fully busy in {full} of {len(inside)} intervals, "
                 f"{format_rate(found)} where {format_rate(expectation.value_bps)} is expected"
             )
     return reasons
