@@ -9,6 +9,7 @@ from typing import Any
 from mptcplab.network.topology import InterfaceEnd, Topology
 from mptcplab.scenario.errors import Problems, ScenarioError, nearest
 from mptcplab.scenario.model import Scenario
+from mptcplab.scenario.plugins import check_plugins
 from mptcplab.scenario.resolve.expectations import build_expectations, build_report, build_sweep
 from mptcplab.scenario.resolve.flows import build_flows, check_amount
 from mptcplab.scenario.resolve.network import build_topology, chosen
@@ -39,18 +40,20 @@ def load(
     overrides: tuple[str, ...] = (),
     seed: int | None = None,
     check_points: bool = True,
+    plugins: bool = False,
 ) -> Scenario:
     """Return the scenario of a file or of a built-in experiment ("A").
 
     ``overrides`` are ``KEY=VALUE`` texts as ``--set`` takes them.  ``duration_ns`` or
     ``time_scale`` scale all times of timeline and flows; links, ``settle`` times and sizes stay as
     they are.  ``check_points`` is False for a point of a sweep: the other points hold for the
-    scenario without it, not for this one.  Raises ScenarioError, or CombinedScenarioError for
-    several, before anything is built.
+    scenario without it, not for this one.  ``plugins`` lets the scenario name classes of your own
+    (``module:Class``), whose code then runs; see :mod:`mptcplab.scenario.plugins`.  Raises
+    ScenarioError, or CombinedScenarioError for several, before anything is built.
     """
     path = locate(str(path_or_name), "experiments", "experiment")
     source = open_source(path)
-    scenario = _resolved(path, source, overrides)
+    scenario = _resolved(path, source, overrides, plugins)
     scenario = scaled(scenario, duration_ns, time_scale)
     if seed is not None and not 0 <= seed < 2**63:
         raise ScenarioError(
@@ -71,7 +74,7 @@ def load(
             f"10 ms at least, and at most the duration of {format_duration(scenario.duration_ns)}",
         )
     if check_points:
-        _check_sweep(scenario, path, source, overrides)
+        _check_sweep(scenario, path, source, overrides, plugins)
     return scenario
 
 
@@ -143,15 +146,17 @@ def experiments() -> tuple[Summary, ...]:
     return tuple(summaries)
 
 
-def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenario:
+def _resolved(
+    path: FilePath, source: Source, overrides: tuple[str, ...], plugins: bool
+) -> Scenario:
     """Return the scenario that the files of ``source`` give with ``overrides``."""
     source = source.fresh()
     for override in overrides:
         source.apply(override)
-    return _built(path, source, overrides)
+    return _built(path, source, overrides, plugins)
 
 
-def _built(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenario:
+def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: bool) -> Scenario:
     problems = Problems(source.origin)
     given = source.tree.get("flows")
     check_amount(len(given) if isinstance(given, dict) else 0, problems)
@@ -189,6 +194,8 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenar
         snaplen_bytes=values["snaplen"],
     )
     check_mss(scenario, values, problems)
+    if not plugins:
+        check_plugins(scenario, problems)
     scenario = replace(
         scenario,
         report=build_report(values["report"], scenario, problems),
@@ -229,7 +236,11 @@ def _captures(
 
 
 def _check_sweep(
-    scenario: Scenario, path: FilePath, source: Source, overrides: tuple[str, ...]
+    scenario: Scenario,
+    path: FilePath,
+    source: Source,
+    overrides: tuple[str, ...],
+    plugins: bool,
 ) -> None:
     """Raise ScenarioError where a point of the sweep does not give a valid scenario."""
     source = source.fresh()
@@ -240,7 +251,7 @@ def _check_sweep(
             alone = source.at_point(index)
             for override in point.overrides:
                 alone.apply(override)
-            _built(path, alone, (*overrides, *point.overrides))
+            _built(path, alone, (*overrides, *point.overrides), plugins)
         except ScenarioError as error:
             first = error.errors[0]
             key = first.key.replace("sweep.points.0.", f"sweep.points.{index}.", 1)
