@@ -77,8 +77,17 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit status."""
-    if arguments is None:
-        arguments = sys.argv[1:]
+    from mptcplab.cli.terminal import protect_terminal
+
+    before = sys.stdout, sys.stderr
+    protect_terminal()
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _main(arguments: list[str]) -> int:
     if arguments in (["-h"], ["--help"]):
         print(HELP, end="")
         return 0
@@ -114,7 +123,10 @@ def _explain(error: Exception) -> tuple[str | None, int]:
 
 def entry() -> None:
     """Start the command from the shell."""
+    from mptcplab.cli.terminal import protect_terminal
+
     try:
+        protect_terminal()  # of the traceback of a bug too
         status = main()
     except KeyboardInterrupt:  # while an error was being explained
         status = INTERRUPTED

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mptcplab.cli.terminal import unfiltered
+from mptcplab.plain_text import printable
 from mptcplab.results.observer import Observer
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
@@ -43,7 +45,7 @@ class PlainProgress(Observer):
 
     def event(self, time_ns: int, text: str) -> None:
         """Print the event."""
-        print(f"{time_ns / NANOSECONDS:7.1f} s  {text}", file=sys.stderr, flush=True)
+        print(f"{time_ns / NANOSECONDS:7.1f} s  {printable(text)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -60,7 +62,7 @@ class LiveProgress(Observer):
 
     def __init__(self, title: str, duration_ns: int) -> None:
         """Take the run's title and duration."""
-        self._title = title
+        self._title = printable(title)
         self._duration_ns = duration_ns
         self._phase = "starting"
         self._time_ns = 0
@@ -77,7 +79,7 @@ class LiveProgress(Observer):
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(stderr=True)
+            console = Console(file=unfiltered(sys.stderr))
             self._live = Live(console=console, auto_refresh=False, transient=True)
             self._live.start()
         self._redraw()
@@ -96,7 +98,7 @@ class LiveProgress(Observer):
 
     def event(self, time_ns: int, text: str) -> None:
         """Show the event under the table, among the last few."""
-        self._events.append(f"{time_ns / NANOSECONDS:8.2f} s  {text}")
+        self._events.append(f"{time_ns / NANOSECONDS:8.2f} s  {printable(text)}")
         del self._events[: -self.EVENTS_SHOWN]
         self._redraw()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+from mptcplab.plain_text import printable
+
 Path = tuple[str, ...]
 
 
@@ -32,12 +34,7 @@ class ScenarioError(ValueError):
             text += f"; expected {expected}"
         if hint:
             text += f" ({hint})"
-        super().__init__(_on_one_line(text))
-
-
-def _on_one_line(text: str) -> str:
-    """Return a text with unprintable characters, as names in files may have, escaped."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+        super().__init__(printable(text))
 
 
 class CombinedScenarioError(ScenarioError):

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from mptcplab.network.topology import InterfaceEnd, Topology
+from mptcplab.plain_text import printable
 from mptcplab.scenario.errors import Problems, ScenarioError, nearest
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.plugins import check_plugins
@@ -95,7 +96,7 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"]')
     problems.raise_any()
-    topology = build_topology(path.stem, values, problems)
+    topology = build_topology(printable(path.stem), values, problems)
     return chosen(topology, values.get("use"), ("use",), problems)
 
 
@@ -167,13 +168,14 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
     problems.raise_any()
     check_amount(sum(flow["connections"] for flow in values["flows"].values()), problems)
     duration_ns = values["duration"] or duration_ns
-    whole = build_topology(values["topology"] or path.stem, values, problems)
+    name = printable(path.stem)
+    whole = build_topology(values["topology"] or name, values, problems)
     topology = chosen(whole, values["use"], ("use",), problems)
     flows = build_flows(values["flows"], topology, duration_ns, problems)
     timeline, flows = build_timeline(values["timeline"], topology, flows, duration_ns, problems)
     tunables = build_tunables(values, topology, problems)
     scenario = Scenario(
-        name=path.stem.upper() if path == built_in("experiments").get(path.stem) else path.stem,
+        name=path.stem.upper() if path == built_in("experiments").get(path.stem) else name,
         title=values["title"],
         question=values["question"],
         duration_ns=duration_ns,

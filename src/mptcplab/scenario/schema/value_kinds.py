@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from math import inf, isfinite
 from typing import Any
 
+from mptcplab.plain_text import printable
 from mptcplab.scenario.errors import nearest, one_of
 from mptcplab.units import UnitError, parse_duration, parse_fraction, parse_rate, parse_size
 
@@ -159,7 +160,7 @@ BOOLEAN = Kind("true or false", _boolean, {"type": "boolean"}, "true")
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise UnitError(f"{quoted(value)} is not text; expected text in quotes")
-    return value
+    return printable(value)
 
 
 TEXT = Kind("text", _text, {"type": "string"}, '"text"')
