@@ -11,8 +11,9 @@ from mptcplab.plain_text import printable
 from mptcplab.scenario.errors import Problems, ScenarioError, nearest
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.plugins import check_plugins
+from mptcplab.scenario.resolve.amounts import check_amounts, check_connections
 from mptcplab.scenario.resolve.expectations import build_expectations, build_report, build_sweep
-from mptcplab.scenario.resolve.flows import build_flows, check_amount
+from mptcplab.scenario.resolve.flows import build_flows
 from mptcplab.scenario.resolve.network import build_topology, chosen
 from mptcplab.scenario.resolve.time_scaling import MIN_INTERVAL_NS, scaled
 from mptcplab.scenario.resolve.timeline import build_timeline
@@ -22,10 +23,13 @@ from mptcplab.scenario.schema.read import read_section
 from mptcplab.scenario.schema.source_files import (
     Source,
     built_in,
+    is_file,
+    is_outside,
     locate,
     normalised,
     open_source,
     read_toml,
+    withheld,
 )
 from mptcplab.units import format_duration
 
@@ -53,7 +57,7 @@ def load(
     ScenarioError, or CombinedScenarioError for several, before anything is built.
     """
     path = locate(str(path_or_name), "experiments", "experiment")
-    source = open_source(path)
+    source = _opened(path)
     scenario = _resolved(path, source, overrides, plugins)
     scenario = scaled(scenario, duration_ns, time_scale)
     if seed is not None and not 0 <= seed < 2**63:
@@ -88,10 +92,11 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
     if is_topology(path):
         source, section = Source(str(path), normalised(TOPOLOGY, read_toml(path))), TOPOLOGY
     else:
-        source, section = open_source(path), SCENARIO
+        source, section = _opened(path), SCENARIO
     for override in overrides:
         source.apply(override, section)
     problems = Problems(source.origin)
+    check_amounts(source.tree, problems)
     values = read_section(section, normalised(section, source.tree), (), problems)
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"]')
@@ -100,8 +105,23 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
     return chosen(topology, values.get("use"), ("use",), problems)
 
 
+def _opened(path: FilePath) -> Source:
+    """Return the source of a scenario; ScenarioError where its topology cannot be read.
+
+    What is wrong with a topology elsewhere is told by itself, without what the file holds.
+    """
+    source = open_source(path)
+    beside = FilePath(source.topology_file)
+    if source.topology_file and is_outside(beside, path):
+        try:
+            load_topology(beside)
+        except ScenarioError:
+            raise withheld(beside, path) from None
+    return source
+
+
 def _network_file(name: str) -> FilePath:
-    if not FilePath(name).is_file() and name.lower() in built_in("experiments"):
+    if not is_file(FilePath(name)) and name.lower() in built_in("experiments"):
         return built_in("experiments")[name.lower()]
     return locate(name, "topologies", "topology")
 
@@ -109,7 +129,7 @@ def _network_file(name: str) -> FilePath:
 def is_topology(path_or_name: str | FilePath) -> bool:
     """Return whether a file or built-in name is a network alone, not a scenario."""
     name = str(path_or_name)
-    if not FilePath(name).is_file():
+    if not is_file(FilePath(name)):
         return name.lower() in built_in("topologies")
     raw = read_toml(FilePath(name))
     return bool(raw) and not any(key not in TOPOLOGY.keys for key in raw)
@@ -159,14 +179,13 @@ def _resolved(
 
 def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: bool) -> Scenario:
     problems = Problems(source.origin)
-    given = source.tree.get("flows")
-    check_amount(len(given) if isinstance(given, dict) else 0, problems)
+    check_amounts(source.tree, problems)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or a topology')
     duration_ns = 1 if "duration" in source.tree else _duration(values, problems)
     problems.raise_any()
-    check_amount(sum(flow["connections"] for flow in values["flows"].values()), problems)
+    check_connections(sum(flow["connections"] for flow in values["flows"].values()), problems)
     duration_ns = values["duration"] or duration_ns
     name = printable(path.stem)
     whole = build_topology(values["topology"] or name, values, problems)
