@@ -34,9 +34,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "better or worse, with 95 % confidence intervals, corrected where several are judged. The "
         "N-th runs of all variants have the same seed, which also decides the starts of flows.",
         epilog="Examples: mptcplab compare my.toml --tcp (does MPTCP help on my links?); mptcplab "
-        "compare my.toml --variant tunables.scheduler=mine:MostRoom --repetitions 10 (does my "
-        "scheduler beat the default?). Exit status: 0 every run is valid, 1 one is not, 2 bad "
-        "input, 3 this machine cannot.",
+        "compare my.toml --plugins --variant tunables.scheduler=mine:MostRoom --repetitions 10 "
+        "(does my scheduler beat the default?). Exit status: 0 every run is valid, 1 one is not, 2 "
+        "bad input, 3 this machine cannot.",
     )
     add_scenario_arguments(parser)
     parser.add_argument(

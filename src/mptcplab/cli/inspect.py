@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.cli.terminal import unfiltered
+
 if TYPE_CHECKING:
     from mptcplab.trace.connections.model import Connection
     from mptcplab.trace.files.capture import Progress
@@ -349,9 +351,11 @@ def _progress() -> Progress | None:
     if not sys.stderr.isatty():
         return None
 
+    terminal = unfiltered(sys.stderr)
+
     def show(done: int, size: int) -> None:
         if size > 50_000_000:
             end = "\r" if done < size else "\r\033[K"
-            print(f"reading: {100 * done // max(size, 1):3d} %", end=end, file=sys.stderr)
+            print(f"reading: {100 * done // max(size, 1):3d} %", end=end, file=terminal)
 
     return show

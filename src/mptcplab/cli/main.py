@@ -81,8 +81,17 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit status."""
-    if arguments is None:
-        arguments = sys.argv[1:]
+    from mptcplab.cli.terminal import protect_terminal
+
+    before = sys.stdout, sys.stderr
+    protect_terminal()
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _main(arguments: list[str]) -> int:
     if arguments in _ASKS_FOR_HELP:
         print(HELP, end="")
         return 0
@@ -133,12 +142,15 @@ def _say_stopped(stop: KeyboardInterrupt) -> int:
 
 def entry() -> None:
     """Start the command from the shell."""
+    from mptcplab.cli.terminal import protect_terminal
+
     try:
         if sys.argv[1:] in _ASKS_FOR_HELP:
             sys.exit(main())
         from mptcplab.loop.stop_signals import end_at_once_on_stop_signal, raise_on_stop_signal
 
         raise_on_stop_signal()
+        protect_terminal()  # of the traceback of a bug too
         status = main()
         end_at_once_on_stop_signal()
     except KeyboardInterrupt as stop:  # while an error was being explained, or before the first

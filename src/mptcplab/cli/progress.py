@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mptcplab.cli.terminal import unfiltered
+from mptcplab.plain_text import printable
 from mptcplab.results.observer import Observer
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
@@ -44,7 +46,7 @@ class PlainProgress(Observer):
 
     def event(self, time_ns: int, text: str) -> None:
         """Print the event."""
-        self._say(f"{time_ns / NANOSECONDS:7.1f} s  {text}")
+        self._say(f"{time_ns / NANOSECONDS:7.1f} s  {printable(text)}")
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -65,7 +67,7 @@ class LiveProgress(Observer):
 
     def __init__(self, title: str, duration_ns: int) -> None:
         """Take the run's title and duration."""
-        self._title = title
+        self._title = printable(title)
         self._duration_ns = duration_ns
         self._phase = "starting"
         self._time_ns = 0
@@ -82,7 +84,7 @@ class LiveProgress(Observer):
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(stderr=True)
+            console = Console(file=unfiltered(sys.stderr))
             self._live = Live(console=console, auto_refresh=False, transient=True)
             with suppress(OSError):
                 self._live.start()
@@ -102,7 +104,7 @@ class LiveProgress(Observer):
 
     def event(self, time_ns: int, text: str) -> None:
         """Show the event under the table, among the last few."""
-        self._events.append(f"{time_ns / NANOSECONDS:8.2f} s  {text}")
+        self._events.append(f"{time_ns / NANOSECONDS:8.2f} s  {printable(text)}")
         del self._events[: -self.EVENTS_SHOWN]
         self._redraw()
 

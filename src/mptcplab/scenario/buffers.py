@@ -114,9 +114,7 @@ def path_rate_bps(scenario: Scenario, flow: Flow, path: Path) -> int | None:
     """Return the rate of the slowest part of a path in the direction of the data."""
     topology = scenario.topology
     rates = [channel.rate_bps for channel in _data_channels(scenario, flow, path)]
-    for end in (path.local, path.remote):
-        nic = topology.interface_at(end).nic
-        rates += [each.rate_bps for each in topology.host(end.host).nics if each.name == nic]
+    rates += [topology.nic_at(end).rate_bps for end in (path.local, path.remote)]
     return min((rate for rate in rates if rate is not None), default=None)
 
 

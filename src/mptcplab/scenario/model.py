@@ -236,11 +236,12 @@ class Scenario:
         ``flow.links``, and within one link the flow's ``family`` goes first.
         """
         server = flow.destination if flow.client == flow.source else flow.source
+        links = set(flow.links)
         paths = [
             path
             for path in self.topology.paths(flow.client, server, multipath=False)
             if path.links  # a path through a switch alone is not measured
-            and set(path.links) <= set(flow.links)
+            and links.issuperset(path.links)
             and (flow.protocol == "tcp" or self._multipath(path) or not self._mptcp(flow))
         ]
         rank = {link: position for position, link in enumerate(flow.links)}

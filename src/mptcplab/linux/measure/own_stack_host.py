@@ -21,7 +21,7 @@ from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.linux.traffic.worker import Progress
 from mptcplab.scenario.model import Scenario
 
-_ARGV: Final = (sys.executable, "-m", "mptcplab.linux.own_stack.process")
+_ARGV: Final = (sys.executable, "-P", "-m", "mptcplab.linux.own_stack.process")
 
 
 class StackLimits:

@@ -307,7 +307,7 @@ class BulkTraffic(Traffic):
         host = self.flow.source if role == "sender" else self.flow.destination
         if host in self._own_stacks:
             return self._own_stacks[host](role, connection, order, progress)
-        argv = [sys.executable, "-m", f"mptcplab.linux.traffic.{role}", json.dumps(order)]
+        argv = [sys.executable, "-P", "-m", f"mptcplab.linux.traffic.{role}", json.dumps(order)]
         return WorkerProcess(self._spawn(host, argv), progress)
 
     def _size(self, index: int) -> int | None:
