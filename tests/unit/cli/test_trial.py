@@ -20,7 +20,7 @@ SECOND = 1_000_000_000
 
 EXPECTED = Expectation(2 * 10**9)
 CPU_LIMIT = verify.check_cpu(
-    [verify.BusyInterval(0, SECOND, 1.0)], [EXPECTED], [(0, SECOND)], {EXPECTED: 1e9}, {}
+    [verify.BusyInterval(0, SECOND, 1.0)], [EXPECTED], [(0, SECOND)], {EXPECTED: 1e9}
 )
 BUSY = [
     verify.check_rtt(NETWORK, verify.PathCheck("main", PATH, (5_000_000,))),

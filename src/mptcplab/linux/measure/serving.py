@@ -22,8 +22,9 @@ class Serving:
             if "unread_bytes" not in row:
                 self._add_unread(row)
             pid = self._process_of(row)
-            wanted_ns = None if pid is None else cpu.wanted_time_ns(pid)
-            if pid is not None and wanted_ns is not None:
+            threads = {} if pid is None else cpu.scheduled_ns(pid)
+            if pid is not None and threads:
+                wanted_ns = sum(run_ns + wait_ns for run_ns, wait_ns in threads.values())
                 row["cpu_ns"] = wanted_ns - self._before_ns.setdefault(pid, wanted_ns)
 
     def _add_unread(self, row: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def _direction(trace: Trace, connection: Connection, side: int) -> dict[str, Any
     duration_ns = max(connection.end_ns - connection.start_ns, 1)
     series = direction(connection, side)
     stalls = find_stalls(connection, series) if series is not None else []
-    dips = find_dips(connection, series, stalls) if series is not None else []
+    dips = find_dips(connection, series) if series is not None else []
     return {
         "side": side,
         "bytes": amount,
