@@ -179,7 +179,8 @@ def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
         advice = f"a faster processor for {kind}, or larger packets"
         return Remedy("", advice, (f"hosts.{kind}.cpu=none",) if given.simulated else ())
     if cause is Cause.SCHEDULER:
-        return Remedy("", "another scheduler, or subflows that are not backups")
+        backup = kind.startswith("only backups")
+        return Remedy("", "a subflow that is no backup" if backup else "another scheduler")
     if cause is Cause.LINK:
         return Remedy("", "" if kind.endswith("down") else "only a faster link, or one more")
     return Remedy()

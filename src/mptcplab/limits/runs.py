@@ -241,11 +241,8 @@ class _Connection:
         The last only where every path was.
         """
         links = self._tables.links
-        paths = dict.fromkeys(
-            path
-            for row in interval.subflows.values()
-            if not row["backup"] and (path := self._path_of(row)) is not None
-        )
+        used = [self._path_of(row) for row in interval.subflows.values() if not row["backup"]]
+        paths = [path for path in self._paths if path in used]
         down = [path.name for path in paths if links.is_down(path, interval.end_ns)]
         full = [name for path in paths if (name := links.full(path, interval.end_ns, self._span))]
         every = bool(down) and len(down) == len(paths)
