@@ -102,7 +102,9 @@ def _changed_bytes(rng: random.Random, data: bytes) -> bytes:
             case 1:
                 out[at] = rng.choice(INTERESTING)
             case 2:
-                out[at : at + 2] = struct.pack(">H", rng.choice((0, 1, 0xFFFF, rng.getrandbits(16))))
+                out[at : at + 2] = struct.pack(
+                    ">H", rng.choice((0, 1, 0xFFFF, rng.getrandbits(16)))
+                )
             case 3:
                 step = rng.choice((-1, 1)) * rng.choice((1, 2, 1000, 1 << 16, 1 << 31))
                 word = int.from_bytes(out[at : at + 4], "big") + step & 0xFFFFFFFF

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from mptcplab.cli.inspect_output import check_readable, chosen, of_connection, print_all, told
 
 if TYPE_CHECKING:
     from mptcplab.trace.connections.model import Connection
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Explain the MPTCP connections in captures (pcap or pcapng, also with gzip, zstd, xz or bzip2): what
-happened, what each subflow carried and what held the data up.  Several files are merged by time,
-as are the files of a folder; two captures of the same connections, one at each end, are recognised
-and compared.  Of a run, the captures are shown together with the timeline and the events that its
-hosts recorded.  A capture may come through a pipe, grow while it is read, or be made on the spot."""
+happened, what each subflow carried and what held the data up.  Several files are merged by time, as
+are the files of a folder; two captures of the same connections, one at each end, are recognised and
+compared.  Of a run, the captures are shown together with the timeline and the events that its hosts
+recorded.  A capture may come through a pipe, grow while it is read, or be made on the spot."""
 
 _EXIT_STATUS = (
     "Exit status: 0 done, 2 a file or the filter cannot be read, 3 no right to capture here."
@@ -226,16 +227,6 @@ def _explains(args: argparse.Namespace, test: Test | None) -> bool:
     return not any(other is not None and other is not False for other in others)
 
 
-def check_readable(trace: Trace) -> None:
-    """Raise ``CaptureError`` where nothing but damage was read."""
-    from mptcplab.trace.files.batch import CaptureError
-    from mptcplab.trace.files.sources import source_name
-
-    if not trace.packets and trace.malformed:
-        names = ", ".join(map(source_name, trace.paths))
-        raise CaptureError(f"{names}: holds no whole packet: {trace.malformed[0].reason}")
-
-
 def _tell(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
     check_readable(trace)
     connections = chosen(args, trace)
@@ -253,30 +244,6 @@ def _tell(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
     only_writes = args.write is not None and not (args.json or args.events or args.connections)
     if not only_writes:
         print_all(told(args, trace, connections))
-
-
-def chosen(args: argparse.Namespace, trace: Trace) -> list[Connection]:
-    """Return the connections that were asked for."""
-    from mptcplab.trace.files.batch import CaptureError
-
-    if args.connection is None:
-        return trace.connections
-    if not 0 <= args.connection < len(trace.connections):
-        raise CaptureError(
-            f"--connection {args.connection}: MPTCP connections are numbered from 0, and the "
-            f"capture has {len(trace.connections)}"
-        )
-    return [trace.connections[args.connection]]
-
-
-def of_connection(args: argparse.Namespace, test: Test | None) -> Test | None:
-    """Return the test that also asks for the chosen connection."""
-    if args.connection is None:
-        return test
-    from mptcplab.trace.packet_filter import parse_filter
-
-    mine = parse_filter(f"connection == {args.connection}")
-    return mine if test is None else lambda columns: mine(columns) & test(columns)
 
 
 def _write(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
@@ -314,34 +281,6 @@ def _draw(trace: Trace, connections: list[Connection], folder: Path, most: int) 
         "all" if rest > 0 else ""
     )  # fmt: skip
     print(f"wrote {len(written)} figures to {folder}{left_out}", file=sys.stderr)
-
-
-def told(args: argparse.Namespace, trace: Trace, connections: list[Connection]) -> Iterable[str]:
-    """Return what is known of a capture in the form that was asked for."""
-    if args.json:
-        import json
-
-        from mptcplab.trace.output.to_json import to_json
-
-        return [json.dumps(to_json(trace), indent=2)]
-    if args.connections:
-        from mptcplab.trace.output.connection_table import DEFAULT_ROWS, connection_lines
-
-        return connection_lines(trace, args.sort, args.limit or DEFAULT_ROWS)
-    from mptcplab.trace.output.explain import event_lines, explain_connection, explanation
-
-    if args.events:
-        return event_lines(trace, connections)
-    if args.connection is not None:
-        return explain_connection(trace, connections[0])
-    return explanation(trace)
-
-
-def print_all(lines: Iterable[str]) -> None:
-    """Print lines, or blocks of lines, to standard output."""
-    for line in lines:
-        print(line)
-    sys.stdout.flush()
 
 
 def _progress() -> Progress | None:

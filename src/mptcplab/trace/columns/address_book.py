@@ -56,7 +56,9 @@ class AddressBook:
         inside = np.ones(self._ipv6.count + 1, dtype=bool)
         for half, words in zip((64, 0), self._ipv6.keys, strict=True):
             part = np.uint64(mask >> half & _WORD)
-            inside[:-1] &= words[: self._ipv6.count] & part == np.uint64(wanted >> half & _WORD) & part
+            inside[:-1] &= (
+                words[: self._ipv6.count] & part == np.uint64(wanted >> half & _WORD) & part
+            )
         inside[-1] = False  # stands for all of IPv4
         return inside[np.where(codes < FIRST_IPV6, -1, codes - FIRST_IPV6)]
 
