@@ -60,7 +60,7 @@ class AddressBook:
                 words[: self._ipv6.count] & part == np.uint64(wanted >> half & _WORD) & part
             )
         inside[-1] = False  # stands for all of IPv4
-        return inside[np.where(codes < FIRST_IPV6, -1, codes - FIRST_IPV6)]
+        return np.asarray(inside[np.where(codes < FIRST_IPV6, -1, codes - FIRST_IPV6)])
 
     def text(self, code: int) -> str:
         """Return an address as people write it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -140,7 +140,7 @@ class _Part(Part):
             self._ahead = None
         yield from self._begun
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch, None, None]:
         file = CaptureFile(self._path, self._progress, self._number)
         yield from file.batches()
         name = source_name(self._path)
