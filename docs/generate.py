@@ -55,7 +55,7 @@ EXAMPLES: Final = {
     "inspect": [
         "mptcplab inspect tests/captures/handover.pcap.gz",
         "mptcplab inspect tests/captures/handover.pcap.gz --filter 'subtype == join'",
-        "mptcplab inspect tests/captures/handover.pcap.gz --filter 'tcp.flags.syn == 1' -w syns.pcap",
+        "mptcplab inspect tests/captures/handover.pcap.gz --filter 'tcp.flags.syn == 1' -w s.pcap",
         "mptcplab inspect tests/captures --connections --sort bytes",
     ],
     "buffers": ["mptcplab buffers F", "mptcplab buffers 1Gb/s@33.3ms 300Mb/s@202ms"],

@@ -50,7 +50,8 @@ class AddressBook:
         """Tell which addresses share their first ``bits`` with an address of 4 or 16 bytes."""
         if len(packed) == 4:
             shift = 32 - bits
-            return (codes < FIRST_IPV6) & (codes >> shift == int.from_bytes(packed, "big") >> shift)
+            same = codes >> shift == int.from_bytes(packed, "big") >> shift
+            return np.asarray((codes < FIRST_IPV6) & same)
         wanted = int.from_bytes(packed, "big")
         mask = (1 << 128) - (1 << 128 - bits)
         inside = np.ones(self._ipv6.count + 1, dtype=bool)
