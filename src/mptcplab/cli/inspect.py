@@ -83,8 +83,9 @@ def _inspect(args: argparse.Namespace, test: Test | None) -> int:
     hosts = list(testbed_run.run_captures(folder).values()) if folder is not None else []
     between: list[str] = []
     sides = hosts or [[path] for path in paths]
-    if len(sides) == 2 and two_captures.are_two_ends(sides[0], sides[1]):
-        ends = two_captures.open_ends(sides[0], sides[1], _progress())
+    sorted_ends = two_captures.ends_of(sides) if len(sides) > 1 else None
+    if sorted_ends is not None:
+        ends = two_captures.open_ends(*sorted_ends, _progress())
         trace = ends.near
         between = list(explain_ends(ends))
     else:

@@ -427,6 +427,7 @@ def explain_ends(ends: Ends) -> Iterator[str]:
         f"of {near} (within {format_duration(ends.uncertainty_ns, 3)}, if the fastest "
         "packets took as long in both directions)"
     )
+    yield from (f"  {text}" for text in ends.removed)
     for passage in ends.passages:
         if not passage.sent_packets:
             continue
