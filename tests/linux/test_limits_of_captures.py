@@ -31,29 +31,34 @@ SECONDS = 3.0
 POINTS = 0.10
 
 SEND = """
-import json, socket, sys, time
+import json, signal, socket, sys, time
 how = json.loads(sys.argv[1])
 listener = socket.socket()
+listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
 if how.get("sndbuf"):
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, how["sndbuf"])
 listener.bind(("10.0.1.2", 5001))
 listener.listen()
 print("ready", flush=True)
 sock, _ = listener.accept()
-sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 begun = time.time()
-sock.settimeout(0.05)
 data = bytes(how.get("write", 1 << 16))
 due = begun
-while time.time() < begun + how["seconds"]:
-    try:
-        sock.send(data)
-    except TimeoutError:
-        pass
-    if how.get("every"):
-        due += how["every"]
-        time.sleep(max(0, due - time.time()))
+
+def stop(*_):
+    raise TimeoutError
+
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, how["seconds"])
+try:
+    while True:
+        sock.sendall(data)
+        if how.get("every"):
+            due += how["every"]
+            time.sleep(max(0, due - time.time()))
+except TimeoutError:
+    pass
 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
 print(json.dumps([begun, time.time(), info.hex()]), flush=True)
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0, 0, 0, 0, 0)))
@@ -156,8 +161,8 @@ def said(path: Path, begun: float, ended: float) -> dict[str, float]:
 DELAYED = {"delay_ns": 10_000_000, "driver": "tap"}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "slow reader": ({}, {"rate": 500_000, "read": 16384}),
-    "small receive buffer": ({"delay_ns": 10_000_000}, {"rcvbuf": 12_000}),
-    "small send buffer": ({"delay_ns": 10_000_000}, {"sndbuf": 12_000}),
+    "small receive buffer": ({"delay_ns": 40_000_000}, {"rcvbuf": 12_000}),
+    "small send buffer": ({"delay_ns": 20_000_000}, {"sndbuf": 32_768}),
     "paced": ({}, {"write": 8192, "every": 0.02}),
     "bulk": ({"rate_bps": 20_000_000, "queue": Queue(limit_bytes=100_000)}, {}),
     "bulk with loss": ({"rate_bps": 20_000_000, "delay_ns": 10_000_000, "loss": 0.01}, {}),

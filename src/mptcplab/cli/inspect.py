@@ -36,6 +36,8 @@ _SORT_KEYS: Final = (
     "reinjected", "retransmitted", "handshake", "rtt",
 )  # fmt: skip
 _FIGURES_OF: Final = 10
+_MOST_ENDS: Final = 16
+"""Of more files than these it is not asked at which end each was taken: they are a row."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -191,7 +193,7 @@ def _opened(
     """Read the captures and print what was asked for; returns what they hold."""
     from mptcplab.trace.trace import open_trace
 
-    if folder is None and len(paths) != 2:
+    if folder is None and not 2 <= len(paths) <= _MOST_ENDS:
         trace = open_trace(paths, _progress())
         _tell(args, trace, test)
         return trace
@@ -202,8 +204,9 @@ def _opened(
     hosts = list(testbed_run.run_captures(folder).values()) if folder is not None else []
     between: list[str] = []
     sides = hosts or [[path] for path in paths]
-    if len(sides) == 2 and two_captures.are_two_ends(sides[0], sides[1]):
-        ends = two_captures.open_ends(sides[0], sides[1], _progress())
+    sorted_ends = two_captures.ends_of(sides) if len(sides) > 1 else None
+    if sorted_ends is not None:
+        ends = two_captures.open_ends(*sorted_ends, _progress())
         trace = ends.near
         between = list(explain_ends(ends))
     else:

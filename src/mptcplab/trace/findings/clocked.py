@@ -49,6 +49,7 @@ _PLATEAU_NS: Final = 10_000_000_000
 """After a loss, CUBIC stays near its last window for less (RFC 9438 section 4.1)."""
 _ANSWERING: Final = 0.65
 _NOT_ANSWERING: Final = 0.5
+_PARTIAL: Final = 0.7
 _BY_CHANCE: Final = 0.2
 """More than this above what chance gives are answers."""
 
@@ -261,13 +262,21 @@ def _answers(view: SenderView, start: int, end: int) -> Cause | None:
     prompt = sum(carrier.half.total("prompt_bytes", start, end) for carrier in view.carriers)
     new = sum(carrier.half.total("new_bytes", start, end) for carrier in view.carriers)
     arrived = sum(carrier.answer.total("packets", start, end) for carrier in view.carriers)
+    sizes = [_segment_bytes(carrier, start, end) for carrier in view.carriers]
     share = prompt / max(new, 1)
     chance = min(1.0, arrived * PROMPT_NS / (end - start))
     if share > max(_ANSWERING, chance + _BY_CHANCE):
         return Cause.SEND_BUFFER
-    if share < min(_NOT_ANSWERING, chance + _BY_CHANCE):
-        return Cause.APPLICATION
+    if share < min(_NOT_ANSWERING, chance + _BY_CHANCE) and max(sizes) < _PARTIAL * view.mss:
+        return Cause.APPLICATION  # full segments may be paced
     return None
+
+
+def _segment_bytes(carrier: Carrier, start: int, end: int) -> float:
+    """Return the mean payload of a carrier's data packets."""
+    low, high = np.searchsorted(carrier.rows["time_ns"], (start, end))
+    rows = carrier.rows[low:high]
+    return float(rows["payload_bytes"].sum() / max(int(rows["packets"].sum()), 1))
 
 
 def _left_idle(view: SenderView, bins: Bins) -> dict[int, int]:

@@ -19,6 +19,7 @@ from mptcplab.trace.findings.waits import (
     ENDED,
     GROWING,
     SLOW_READER,
+    SMALL,
     Sends,
     claims_of_waits,
     examine,
@@ -233,8 +234,51 @@ class _Judge:
         return int(self.view.sent.at(when)[0] - self.view.acked.at(when)[0])
 
 
-def largest(limits: list[Limit]) -> Limit | None:
-    """Return the cause that held a direction back longest, what is no limit left out."""
-    return max(limits, key=lambda limit: limit.seconds, default=None)
+def longest_kind(held: Held, cause: Cause) -> str:
+    """Return the kind of a cause that held a direction back longest."""
+    kinds = durations_ns([span for span in held.spans if span.cause is cause])
+    return next((kind for _, kind in kinds), "")
+
+
+def clipped(spans: list[Span], start_ns: int, end_ns: int) -> list[Span]:
+    """Return the spans within a time."""
+    return [
+        span._replace(start_ns=max(span.start_ns, start_ns), end_ns=min(span.end_ns, end_ns))
+        for span in spans
+        if span.start_ns < end_ns and start_ns < span.end_ns
+    ]
+
+
+def phrase(cause: Cause, kind: str) -> str:
+    """Return what a cause means, as the end of a sentence about the time it took."""
+    text = _PHRASES[cause]
+    if cause is Cause.RECEIVE_WINDOW:
+        return _WINDOW_PHRASES[kind]
+    if cause is Cause.HEAD_OF_LINE:
+        name, _, fate = kind.partition(": ")
+        what = {"lost": "lost", "dead": "stuck", "slow": "late"}.get(fate, "not yet there")
+        return f"the window was full behind bytes {what} on {name}"
+    return f"{text} ({kind})" if kind and kind != ENDED else text
+
+
+_PHRASES: Final = {
+    Cause.HANDSHAKE: "the connection was not up yet",
+    Cause.APPLICATION: "the application had nothing to send",
+    Cause.SEND_BUFFER: "the send buffer was full of data on the way",
+    Cause.RECEIVE_WINDOW: "the receive window was full",
+    Cause.HEAD_OF_LINE: "the window was full behind missing bytes",
+    Cause.CONGESTION_WINDOW: "the congestion window was full",
+    Cause.LINK: "a link was full",
+    Cause.CPU: "a processor was busy",
+    Cause.SCHEDULER: "a subflow with room was not used",
+    Cause.STALLED: "data waited and nothing moved",
+    Cause.UNKNOWN: "the capture does not show why",
+}
+_WINDOW_PHRASES: Final = {
+    CLOSED: "the receive window was closed: the application does not read",
+    SLOW_READER: "the receive window was full of data that the application had not read",
+    GROWING: "the receive window, which still grows, was full",
+    SMALL: "the receive window was full",
+}
 
 

@@ -116,13 +116,12 @@ def waited_ns(rows: NDArray[Any]) -> tuple[Ints, Ints] | None:
     stamps = np.concatenate((rows["first_timestamp"], rows["timestamp"]))
     time = np.concatenate((rows["first_ns"], rows["time_ns"]))
     known = stamps >= 0
-    if not known.all():  # the last packet may be a reset
+    if not known.all():  # the last packet may be a reset, the first slot hold the SYN
         if known.mean() < _STAMPED:
             return None
-        place = np.maximum.accumulate(np.where(known, np.arange(stamps.size), 0))
+        place = np.where(known, np.arange(stamps.size), int(np.argmax(known)))
+        place = np.maximum.accumulate(place)
         stamps, time = stamps[place], time[place]
-        if stamps[0] < 0:
-            return None
     stamps = (stamps - int(stamps[0]) + _SPACE // 2) % _SPACE - _SPACE // 2
     time = time - int(time[0])
     ticks, span = int(stamps[-1]), int(time[-1])

@@ -52,6 +52,10 @@ def capture_lines(trace: Trace) -> Iterator[str]:
     ignored = trace.reading.follower.table.ignored_segments
     if ignored:
         yield f"{ignored:,} segments of further subflows were not followed: there are too many"
+    copies = trace.reading.follower.copies
+    if copies.count:
+        between = ", with a router between them" if copies.across_hops else ""
+        yield f"{copies.count:,} packets were captured twice{between}: each counts once"
     cut_off = trace.reading.decoder.cut_off
     if cut_off:
         yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"

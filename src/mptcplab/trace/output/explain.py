@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mptcplab.trace.connections.model import Connection, Event, Half, Subflow
+from mptcplab.limits.causes import Cause
+from mptcplab.trace.connections.model import Connection, Event, Half, Held, Subflow
 from mptcplab.trace.decode.segments import ACK
 from mptcplab.trace.decode.truncated_options import option_text
+from mptcplab.trace.findings.completeness import completeness
 from mptcplab.trace.findings.dips import Dip, find_dips
 from mptcplab.trace.findings.events import (
     ADDRESS,
@@ -20,23 +23,34 @@ from mptcplab.trace.findings.events import (
     SUBFLOW_CLOSED,
     USED_AGAIN,
 )
+from mptcplab.trace.findings.limits import DIRECTIONS, longest_kind, phrase
 from mptcplab.trace.findings.series import Series, direction
 from mptcplab.trace.findings.stalls import Stall, find_stalls
+from mptcplab.trace.findings.vantage import vantage
 from mptcplab.trace.output.connection_table import (
     MOST_EXPLAINED,
     capture_lines,
     connection_lines,
 )
-from mptcplab.trace.testbed_run import RunEvent
 from mptcplab.trace.trace import Trace
-from mptcplab.trace.two_captures import Ends
 from mptcplab.units import format_duration, format_rate, format_size
 from mptcplab.wire.text import format_flags
+
+if TYPE_CHECKING:
+    from mptcplab.trace.testbed_run import RunEvent
+    from mptcplab.trace.two_captures import Ends
 
 _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
 _MOST_SUBFLOWS: Final = 50
 _MOST_EVENTS: Final = 200
+_MOST_LIMITS: Final = 8
+_MOST_SPANS: Final = 4
+_LEAST_SHARE: Final = 0.005
+_LEAST_WAIT_NS: Final = 20_000_000
+_FLOOD: Final = 20
+"""More events of one kind are told in one line."""
+_NO_WAITS: Final = (Cause.APPLICATION, Cause.HANDSHAKE, Cause.UNKNOWN, Cause.LINK)
 
 
 def explanation(trace: Trace) -> Iterator[str]:
@@ -84,6 +98,8 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
             f"  {format_size(unplaced, 3)} have mappings too many to keep: "
             "what was sent twice among them is not counted"
         )
+    yield from limit_lines(trace, connection)
+    yield from place_lines(trace, connection)
     yield ""
     yield from _subflow_table(connection)
     yield ""
@@ -133,14 +149,26 @@ def _overhead(connection: Connection, side: int) -> str:
 
 def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
     events = _told(connection)
-    left_out = max(0, len(events) - _MOST_EVENTS)
-    for k, event in enumerate(events):
-        if left_out and k == _MOST_EVENTS // 2:
-            yield f"   ... {left_out:,} more; --events lists them all"
-        if _MOST_EVENTS // 2 <= k < _MOST_EVENTS // 2 + left_out:
-            continue
+    kinds = Counter(event.kind for event in events)
+    floods = {kind: count for kind, count in kinds.items() if count > _FLOOD}
+    lines = []
+    told: set[str] = set()
+    for event in events:
         mark = "*" if event.kind in STAGES else " "
-        yield f"  {mark}{trace.seconds(event.time_ns):13.6f} s  {event.text}"
+        text = event.text
+        if event.kind in floods:
+            if event.kind in told:
+                continue
+            told.add(event.kind)
+            last = max(other.time_ns for other in events if other.kind == event.kind)
+            over = format_duration(last - event.time_ns, 3)
+            text = f"{floods[event.kind]:,} times within {over}: {event.kind}; the first: {text}"
+        lines.append(f"  {mark}{trace.seconds(event.time_ns):12.6f} s  {text}")
+    left_out = max(0, len(lines) - _MOST_EVENTS)
+    yield from lines[: _MOST_EVENTS // 2] if left_out else lines
+    if left_out:
+        yield f"   ... {left_out:,} more; --events lists them all"
+        yield from lines[_MOST_EVENTS // 2 + left_out :]
 
 
 def _told(connection: Connection) -> list[Event]:
@@ -210,13 +238,71 @@ def _held_up(trace: Trace, connection: Connection, series: Series) -> Iterator[s
     stalls = find_stalls(connection, series)
     if stalls:
         yield ""
-        yield f"  What held up the data of {sender}"
+        yield f"  What was held back of the data of {sender}"
         yield from _stall_lines(trace, stalls)
-    dips = find_dips(connection, series, stalls)
+    dips = find_dips(connection, series)
     if dips:
         yield ""
         yield f"  Dips in the throughput of {sender}"
         yield from _dip_lines(trace, dips)
+
+
+def limit_lines(trace: Trace, connection: Connection) -> Iterator[str]:
+    """Yield what held back each direction that carried data, the longest cause first."""
+    for held in connection.held:
+        shown = [limit for limit in held.limits if limit.share >= _LEAST_SHARE]
+        if not shown:
+            continue
+        first, name = shown[0], DIRECTIONS[held.side]
+        kind = longest_kind(held, first.cause)
+        advice = f": {first.advice}" if first.advice else ""
+        yield f"  {name}: {first.share:.0%} of the time {phrase(first.cause, kind)}{advice}"
+        for limit in shown[:_MOST_LIMITS]:
+            seconds = format_duration(limit.seconds * 1e9, 3)
+            detail = f"  {limit.detail}" if limit.detail else ""
+            yield f"    {limit.share:4.0%} {limit.cause.value:17} {seconds:>8}{detail}"
+        yield from _longest_spans(trace, held)
+
+
+def _longest_spans(trace: Trace, held: Held) -> Iterator[str]:
+    """Yield when the longest of the waits were."""
+    waits = [
+        span
+        for span in held.spans
+        if span.cause not in _NO_WAITS and span.end_ns - span.start_ns >= _LEAST_WAIT_NS
+    ]
+    for span in sorted(waits, key=lambda span: span.start_ns - span.end_ns)[:_MOST_SPANS]:
+        yield (
+            f"      at {trace.seconds(span.start_ns):.3f} s for "
+            f"{format_duration(span.end_ns - span.start_ns, 3)}: {phrase(span.cause, span.kind)}"
+        )
+
+
+def place_lines(trace: Trace, connection: Connection) -> Iterator[str]:
+    """Yield where a capture was taken, and what it does not hold."""
+    where = vantage(connection)
+    if where.place is not None:
+        client, server = (format_duration(loop or 0, 3) for loop in where.loops_ns)
+        yield (
+            f"  captured {where.place}: of a round trip, {client} are towards the client and "
+            f"{server} towards the server"
+        )
+    state = completeness(connection)
+    sides = ("client", "server")
+    for side, amount in enumerate(state.uncaptured_bytes):
+        if amount:
+            yield (
+                f"  {format_size(amount, 3)} of the {sides[side]}'s data were acknowledged that no "
+                "subflow of this capture carried: other subflows (interfaces) were not captured"
+            )
+    for side, amount in enumerate(state.dropped_bytes):
+        if amount:
+            yield (
+                f"  {format_size(amount, 3)} of the {sides[side]}'s data were acknowledged on "
+                "subflows of this capture that does not hold them: packets are missing from it"
+            )
+    if not state.scale_known and connection.bytes:
+        yield "  window scale unknown: SYNs were not captured, so windows may be larger than stated"
 
 
 def _stall_lines(trace: Trace, stalls: list[Stall]) -> Iterator[str]:
@@ -319,6 +405,7 @@ def explain_ends(ends: Ends) -> Iterator[str]:
         f"of {near} (within {format_duration(ends.uncertainty_ns, 3)}, if the fastest "
         "packets took as long in both directions)"
     )
+    yield from (f"  {text}" for text in ends.removed)
     for passage in ends.passages:
         if not passage.sent_packets:
             continue

@@ -17,7 +17,6 @@ from mptcplab.trace.connections.model import Connection, Subflow
 from mptcplab.trace.findings.dips import Dip, find_dips
 from mptcplab.trace.findings.events import LOST, NEW_ADDRESS, RESUMED, RETURNED
 from mptcplab.trace.findings.series import Series, direction
-from mptcplab.trace.findings.stalls import find_stalls
 from mptcplab.trace.findings.throughput import bin_ns, busiest, throughput
 from mptcplab.trace.trace import Trace
 
@@ -160,7 +159,7 @@ def _throughput(trace: Trace, connection: Connection, series: Series) -> Figure:
     below.set_xlabel("time (s)")
     below.set_ylim(bottom=0)
     _mark_events(trace, connection, above, side)
-    dips = find_dips(connection, series, find_stalls(connection, series))
+    dips = find_dips(connection, series)
     _mark_dips(trace, figure, (above, below), dips)
     _legend(above)
     _title(figure, connection, "Throughput and window")

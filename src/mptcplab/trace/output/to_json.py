@@ -28,6 +28,7 @@ def to_json(trace: Trace) -> dict[str, Any]:
         "tcp_segments": reading.tcp_segments,
         "first_unix_ns": trace.first_ns,
         "duration_s": max(0, trace.last_ns - trace.first_ns) / 1e9,
+        "packets_captured_twice": reading.follower.copies.count,
         "segments_cut_in_header": reading.decoder.cut_off,
         "segments_of_too_many_subflows": reading.follower.table.ignored_segments,
         "malformed": [
@@ -74,7 +75,7 @@ def _direction(trace: Trace, connection: Connection, side: int) -> dict[str, Any
     duration_ns = max(connection.end_ns - connection.start_ns, 1)
     series = direction(connection, side)
     stalls = find_stalls(connection, series) if series is not None else []
-    dips = find_dips(connection, series, stalls) if series is not None else []
+    dips = find_dips(connection, series) if series is not None else []
     return {
         "side": side,
         "bytes": amount,
