@@ -32,7 +32,7 @@ list only these packets, for example: subtype == join and subflow == 2; dsn in 1
 ip.addr == 10.0.0.0/8 and tcp.flags.syn == 1; retransmission and not syn"""
 
 _SORT_KEYS: Final = (
-    "connection", "start", "duration", "subflows", "sent", "received", "bytes", "rate",
+    "connection", "start", "duration", "subflows", "uploaded", "downloaded", "bytes", "rate",
     "reinjected", "retransmitted", "handshake", "rtt",
 )  # fmt: skip
 _FIGURES_OF: Final = 10

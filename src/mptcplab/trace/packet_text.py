@@ -35,7 +35,6 @@ def _digits(zero: str) -> NDArray[np.uint32]:
     return np.frombuffer("".join([*every, "\0\0\0\0"]).encode(), dtype=np.uint32)
 
 
-
 _DECIMALS: Final = np.frombuffer(
     "".join(f"\0.{number:02d}" for number in range(100)).encode(), dtype=np.uint32
 )

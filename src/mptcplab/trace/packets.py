@@ -241,7 +241,7 @@ class PacketBatch:
             least = np.minimum(least, column)
         narrow = segments.dss.flags & DSS_DSN_8 == 0
         beyond = (self.dsn + segments.dss.length) >> np.where(narrow, 32, 62) != 0
-        return ((least < 0) | beyond)[chosen]
+        return np.asarray(((least < 0) | beyond)[chosen])
 
     def _usual(self, chosen: Ints) -> str:
         """Return lines of packets without MPTCP options but DSS."""

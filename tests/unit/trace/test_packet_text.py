@@ -18,7 +18,7 @@ CAPTURES = sorted((Path(__file__).parents[2] / "captures").glob("*.pcap.gz"))
 
 def _one_by_one(capture: trace.Trace) -> list[str]:
     """Every packet by itself, in the way of those with rare options."""
-    out = []
+    out: list[str] = []
     for batch in packet_batches(capture):
         batch._rare = lambda chosen: np.ones(chosen.size, dtype=bool)  # type: ignore[method-assign]
         out += batch.lines(np.arange(len(batch)))
