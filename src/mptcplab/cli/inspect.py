@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mptcplab.trace.files.capture import Progress
     from mptcplab.trace.packet_filter import Test
     from mptcplab.trace.trace import Trace
+    from mptcplab.trace.two_captures import Ends
 
 _DESCRIPTION = """\
 Explain the MPTCP connections in captures (pcap or pcapng, also with gzip, zstd, xz or bzip2): what
@@ -93,7 +94,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--sort",
         choices=_SORT_KEYS,
         default="connection",
-        help="sort that list by a column (default: %(default)s)",
+        metavar="COLUMN",
+        help=f"sort that list by {', '.join(_SORT_KEYS[:-1])} or {_SORT_KEYS[-1]} "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="list so many connections (default: 50)"
@@ -202,20 +205,19 @@ def _opened(
     from mptcplab.trace.output.explain import explain_ends, joined_lines
 
     hosts = list(testbed_run.run_captures(folder).values()) if folder is not None else []
-    between: list[str] = []
+    ends: Ends | None = None
     sides = hosts or [[path] for path in paths]
     sorted_ends = two_captures.ends_of(sides) if len(sides) > 1 else None
     if sorted_ends is not None:
         ends = two_captures.open_ends(*sorted_ends, _progress())
         trace = ends.near
-        between = list(explain_ends(ends))
     else:
         # Of a run with several hosts, use the captures of one: together they hold packets twice.
         trace = open_trace(hosts[0] if hosts else paths, _progress())
-    _tell(args, trace, test)
+    _tell(args, trace, test, ends)
     if _explains(args, test):
-        if between:
-            print_all(["", "Between the two captures", *between])
+        if ends is not None:
+            print_all(["", "Between the two captures", *explain_ends(ends)])
         if folder is not None:
             joined = joined_lines(trace, testbed_run.run_events(folder, trace))
             log = folder / DEBUG_LOG
@@ -230,7 +232,9 @@ def _explains(args: argparse.Namespace, test: Test | None) -> bool:
     return not any(other is not None and other is not False for other in others)
 
 
-def _tell(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
+def _tell(
+    args: argparse.Namespace, trace: Trace, test: Test | None, ends: Ends | None = None
+) -> None:
     check_readable(trace)
     connections = chosen(args, trace)
     if args.tables is not None:
@@ -246,7 +250,7 @@ def _tell(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
         return
     only_writes = args.write is not None and not (args.json or args.events or args.connections)
     if not only_writes:
-        print_all(told(args, trace, connections))
+        print_all(told(args, trace, connections, ends))
 
 
 def _write(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mptcplab.trace.connections.model import Connection
     from mptcplab.trace.packet_filter import Test
     from mptcplab.trace.trace import Trace
+    from mptcplab.trace.two_captures import Ends
 
 
 def check_readable(trace: Trace) -> None:
@@ -47,14 +48,19 @@ def of_connection(args: argparse.Namespace, test: Test | None) -> Test | None:
     return mine if test is None else lambda columns: mine(columns) & test(columns)
 
 
-def told(args: argparse.Namespace, trace: Trace, connections: list[Connection]) -> Iterable[str]:
+def told(
+    args: argparse.Namespace,
+    trace: Trace,
+    connections: list[Connection],
+    ends: Ends | None = None,
+) -> Iterable[str]:
     """Return what is known of a capture in the form that was asked for."""
     if args.json:
         import json
 
         from mptcplab.trace.output.to_json import to_json
 
-        return [json.dumps(to_json(trace), indent=2)]
+        return [json.dumps(to_json(trace, ends), indent=2)]
     if args.connections:
         from mptcplab.trace.output.connection_table import DEFAULT_ROWS, connection_lines
 
