@@ -55,6 +55,8 @@ EXAMPLES: Final = {
     "inspect": [
         "mptcplab inspect tests/captures/handover.pcap.gz",
         "mptcplab inspect tests/captures/handover.pcap.gz --filter 'subtype == join'",
+        "mptcplab inspect tests/captures/handover.pcap.gz --filter 'tcp.flags.syn == 1' -w s.pcap",
+        "mptcplab inspect tests/captures --connections --sort bytes",
     ],
     "buffers": ["mptcplab buffers F", "mptcplab buffers 1Gb/s@33.3ms 300Mb/s@202ms"],
     "goals": ["mptcplab goals --congestion olia --duration 10s --repetitions 2"],

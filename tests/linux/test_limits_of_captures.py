@@ -31,7 +31,7 @@ SECONDS = 3.0
 POINTS = 0.10
 
 SEND = """
-import json, socket, struct, sys, time
+import json, signal, socket, sys, time
 how = json.loads(sys.argv[1])
 listener = socket.socket()
 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
@@ -43,17 +43,22 @@ print("ready", flush=True)
 sock, _ = listener.accept()
 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 begun = time.time()
-sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 50_000))
 data = bytes(how.get("write", 1 << 16))
 due = begun
-while time.time() < begun + how["seconds"]:
-    try:
-        sock.send(data)
-    except BlockingIOError:
-        pass
-    if how.get("every"):
-        due += how["every"]
-        time.sleep(max(0, due - time.time()))
+
+def stop(*_):
+    raise TimeoutError
+
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, how["seconds"])
+try:
+    while True:
+        sock.sendall(data)
+        if how.get("every"):
+            due += how["every"]
+            time.sleep(max(0, due - time.time()))
+except TimeoutError:
+    pass
 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
 print(json.dumps([begun, time.time(), info.hex()]), flush=True)
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0, 0, 0, 0, 0)))
@@ -157,7 +162,7 @@ DELAYED = {"delay_ns": 10_000_000, "driver": "tap"}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "slow reader": ({}, {"rate": 500_000, "read": 16384}),
     "small receive buffer": ({"delay_ns": 40_000_000}, {"rcvbuf": 12_000}),
-    "small send buffer": ({"delay_ns": 40_000_000}, {"sndbuf": 30_000, "write": 4096}),
+    "small send buffer": ({"delay_ns": 20_000_000}, {"sndbuf": 32_768}),
     "paced": ({}, {"write": 8192, "every": 0.02}),
     "bulk": ({"rate_bps": 20_000_000, "queue": Queue(limit_bytes=100_000)}, {}),
     "bulk with loss": ({"rate_bps": 20_000_000, "delay_ns": 10_000_000, "loss": 0.01}, {}),

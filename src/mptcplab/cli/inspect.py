@@ -5,24 +5,26 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.cli.terminal import unfiltered
+
+from mptcplab.cli.inspect_output import check_readable, chosen, of_connection, print_all, told
 
 if TYPE_CHECKING:
     from mptcplab.trace.connections.model import Connection
     from mptcplab.trace.files.capture import Progress
     from mptcplab.trace.packet_filter import Test
     from mptcplab.trace.trace import Trace
+    from mptcplab.trace.two_captures import Ends
 
 _DESCRIPTION = """\
 Explain the MPTCP connections in captures (pcap or pcapng, also with gzip, zstd, xz or bzip2): what
-happened, what each subflow carried and what held the data up.  Several files are merged by time,
-as are the files of a folder; two captures of the same connections, one at each end, are recognised
-and compared.  Of a run, the captures are shown together with the timeline and the events that its
-hosts recorded.  A capture may come through a pipe, grow while it is read, or be made on the spot."""
+happened, what each subflow carried and what held the data up.  Several files are merged by time, as
+are the files of a folder; two captures of the same connections, one at each end, are recognised and
+compared.  Of a run, the captures are shown together with the timeline and the events that its hosts
+recorded.  A capture may come through a pipe, grow while it is read, or be made on the spot."""
 
 _EXIT_STATUS = (
     "Exit status: 0 done, 2 a file or the filter cannot be read, 3 no right to capture here."
@@ -33,10 +35,12 @@ list only these packets, for example: subtype == join and subflow == 2; dsn in 1
 ip.addr == 10.0.0.0/8 and tcp.flags.syn == 1; retransmission and not syn"""
 
 _SORT_KEYS: Final = (
-    "connection", "start", "duration", "subflows", "sent", "received", "bytes", "rate",
+    "connection", "start", "duration", "subflows", "uploaded", "downloaded", "bytes", "rate",
     "reinjected", "retransmitted", "handshake", "rtt",
 )  # fmt: skip
 _FIGURES_OF: Final = 10
+_MOST_ENDS: Final = 16
+"""Of more files than these it is not asked at which end each was taken: they are a row."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -92,7 +96,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--sort",
         choices=_SORT_KEYS,
         default="connection",
-        help="sort that list by a column (default: %(default)s)",
+        metavar="COLUMN",
+        help=f"sort that list by {', '.join(_SORT_KEYS[:-1])} or {_SORT_KEYS[-1]} "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="list so many connections (default: 50)"
@@ -192,7 +198,7 @@ def _opened(
     """Read the captures and print what was asked for; returns what they hold."""
     from mptcplab.trace.trace import open_trace
 
-    if folder is None and len(paths) != 2:
+    if folder is None and not 2 <= len(paths) <= _MOST_ENDS:
         trace = open_trace(paths, _progress())
         _tell(args, trace, test)
         return trace
@@ -201,19 +207,19 @@ def _opened(
     from mptcplab.trace.output.explain import explain_ends, joined_lines
 
     hosts = list(testbed_run.run_captures(folder).values()) if folder is not None else []
-    between: list[str] = []
+    ends: Ends | None = None
     sides = hosts or [[path] for path in paths]
-    if len(sides) == 2 and two_captures.are_two_ends(sides[0], sides[1]):
-        ends = two_captures.open_ends(sides[0], sides[1], _progress())
+    sorted_ends = two_captures.ends_of(sides) if len(sides) > 1 else None
+    if sorted_ends is not None:
+        ends = two_captures.open_ends(*sorted_ends, _progress())
         trace = ends.near
-        between = list(explain_ends(ends))
     else:
         # Of a run with several hosts, use the captures of one: together they hold packets twice.
         trace = open_trace(hosts[0] if hosts else paths, _progress())
-    _tell(args, trace, test)
+    _tell(args, trace, test, ends)
     if _explains(args, test):
-        if between:
-            print_all(["", "Between the two captures", *between])
+        if ends is not None:
+            print_all(["", "Between the two captures", *explain_ends(ends)])
         if folder is not None:
             joined = joined_lines(trace, testbed_run.run_events(folder, trace))
             log = folder / DEBUG_LOG
@@ -228,17 +234,9 @@ def _explains(args: argparse.Namespace, test: Test | None) -> bool:
     return not any(other is not None and other is not False for other in others)
 
 
-def check_readable(trace: Trace) -> None:
-    """Raise ``CaptureError`` where nothing but damage was read."""
-    from mptcplab.trace.files.batch import CaptureError
-    from mptcplab.trace.files.sources import source_name
-
-    if not trace.packets and trace.malformed:
-        names = ", ".join(map(source_name, trace.paths))
-        raise CaptureError(f"{names}: holds no whole packet: {trace.malformed[0].reason}")
-
-
-def _tell(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
+def _tell(
+    args: argparse.Namespace, trace: Trace, test: Test | None, ends: Ends | None = None
+) -> None:
     check_readable(trace)
     connections = chosen(args, trace)
     if args.tables is not None:
@@ -254,31 +252,7 @@ def _tell(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
         return
     only_writes = args.write is not None and not (args.json or args.events or args.connections)
     if not only_writes:
-        print_all(told(args, trace, connections))
-
-
-def chosen(args: argparse.Namespace, trace: Trace) -> list[Connection]:
-    """Return the connections that were asked for."""
-    from mptcplab.trace.files.batch import CaptureError
-
-    if args.connection is None:
-        return trace.connections
-    if not 0 <= args.connection < len(trace.connections):
-        raise CaptureError(
-            f"--connection {args.connection}: MPTCP connections are numbered from 0, and the "
-            f"capture has {len(trace.connections)}"
-        )
-    return [trace.connections[args.connection]]
-
-
-def of_connection(args: argparse.Namespace, test: Test | None) -> Test | None:
-    """Return the test that also asks for the chosen connection."""
-    if args.connection is None:
-        return test
-    from mptcplab.trace.packet_filter import parse_filter
-
-    mine = parse_filter(f"connection == {args.connection}")
-    return mine if test is None else lambda columns: mine(columns) & test(columns)
+        print_all(told(args, trace, connections, ends))
 
 
 def _write(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
@@ -316,34 +290,6 @@ def _draw(trace: Trace, connections: list[Connection], folder: Path, most: int) 
         "all" if rest > 0 else ""
     )  # fmt: skip
     print(f"wrote {len(written)} figures to {folder}{left_out}", file=sys.stderr)
-
-
-def told(args: argparse.Namespace, trace: Trace, connections: list[Connection]) -> Iterable[str]:
-    """Return what is known of a capture in the form that was asked for."""
-    if args.json:
-        import json
-
-        from mptcplab.trace.output.to_json import to_json
-
-        return [json.dumps(to_json(trace), indent=2)]
-    if args.connections:
-        from mptcplab.trace.output.connection_table import DEFAULT_ROWS, connection_lines
-
-        return connection_lines(trace, args.sort, args.limit or DEFAULT_ROWS)
-    from mptcplab.trace.output.explain import event_lines, explain_connection, explanation
-
-    if args.events:
-        return event_lines(trace, connections)
-    if args.connection is not None:
-        return explain_connection(trace, connections[0])
-    return explanation(trace)
-
-
-def print_all(lines: Iterable[str]) -> None:
-    """Print lines, or blocks of lines, to standard output."""
-    for line in lines:
-        print(line)
-    sys.stdout.flush()
 
 
 def _progress() -> Progress | None:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mptcplab.cli.inspect import check_readable, chosen, of_connection, print_all, told
+from mptcplab.cli.inspect_output import check_readable, chosen, of_connection, print_all, told
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.files.batch import Batch, CaptureError
 from mptcplab.trace.files.interface import InterfaceSource, drop_rights
 from mptcplab.trace.files.sources import Source, source_name
+from mptcplab.trace.files.writing import CaptureWriter
 from mptcplab.trace.follow.tcp import Followed
 from mptcplab.trace.live import Bounds, Hooks, Watch
-from mptcplab.trace.files.writing import CaptureWriter
 from mptcplab.trace.output.explain import event_lines
 from mptcplab.trace.packet_filter import Test
 from mptcplab.trace.packets import LiveBatches

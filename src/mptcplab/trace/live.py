@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _WAIT_S: Final = 0.05
 _LEAST_PAUSE_S: Final = 1.0
+_AGREEING: Final = 2
+"""So many explanations are made of the same packets: the next confirms what the first says."""
 _PAUSES: Final = 10
 """An explanation of what is known so far may cost one part in so many of the time."""
 
@@ -59,7 +61,8 @@ class Watch:
         self._reading = Reading()
         self._begun = time.monotonic()
         self._due = self._begun + _LEAST_PAUSE_S
-        self._told_packets = 0
+        self._told_packets = [0, 0]
+        """How many packets there were at the last refreshes."""
         self._known_flows = -1
         self._so_far: Trace | None = None
         self.stopped = False
@@ -107,9 +110,11 @@ class Watch:
 
     def _refresh_if_due(self) -> None:
         begun = time.monotonic()
-        if begun < self._due or self._reading.packets == self._told_packets:
+        if self._told_packets[-_AGREEING:] == [self._reading.packets] * _AGREEING:
             return
-        self._told_packets = self._reading.packets
+        if begun < self._due:
+            return
+        self._told_packets = [self._told_packets[-1], self._reading.packets]
         self._hooks.refreshed(self._snapshot())
         ended = time.monotonic()
         self._due = ended + max(_LEAST_PAUSE_S, _PAUSES * (ended - begun))
@@ -125,7 +130,7 @@ class Watch:
 def _stopping(watch: Watch) -> Iterator[None]:
     """Let the first signal stop the watch; the next is the usual interrupt."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         watch.stopped = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -45,12 +45,14 @@ FIELDS: Final = (*NUMBERS, *FLAGS, "subtype", *ADDRESSES)
 
 _OPTION: Final = "tcp.options.mptcp."
 WIRESHARK: Final = {
-    "frame.number": "packet", "frame.time_relative": "time", "frame.time_epoch": "epoch",
+    "frame.number": "packet", "frame.time_relative": "time",
+    "frame.time_epoch": "epoch",
     "ip.src": "ipv4 src", "ip.dst": "ipv4 dst", "ip.addr": "ipv4 addr",
     "ipv6.src": "ipv6 src", "ipv6.dst": "ipv6 dst", "ipv6.addr": "ipv6 addr",
     "ip": "ipv4 src", "ipv6": "ipv6 src", "tcp": "sport",
     "tcp.srcport": "sport", "tcp.dstport": "dport", "tcp.port": "port", "tcp.len": "len",
-    "tcp.seq": "followed seq", "tcp.ack": "followed ack", "tcp.seq_raw": "raw seq", "tcp.ack_raw": "raw ack",
+    "tcp.seq": "followed seq", "tcp.ack": "followed ack",
+    "tcp.seq_raw": "raw seq", "tcp.ack_raw": "raw ack",
     "tcp.window_size": "followed window", "tcp.window_size_value": "raw window",
     "tcp.hdr_len": "header", "tcp.stream": "stream", "tcp.flags": "flags",
     "tcp.flags.fin": "flag 0x001", "tcp.flags.syn": "flag 0x002", "tcp.flags.reset": "flag 0x004",

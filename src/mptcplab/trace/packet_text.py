@@ -7,6 +7,7 @@ characters, one row a packet; slots are filled up with NUL, and all NULs are dro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ _CHUNK: Final = 10_000
 _NOTHING: Final = 2 * _CHUNK
 
 
+@cache
 def _digits(zero: str) -> NDArray[np.uint32]:
     """Return the four digits of each number: without leading zeros, with them, and none at all.
 
@@ -32,9 +34,6 @@ def _digits(zero: str) -> NDArray[np.uint32]:
     every += [f"{number:04d}" for number in range(_CHUNK)]
     return np.frombuffer("".join([*every, "\0\0\0\0"]).encode(), dtype=np.uint32)
 
-
-_LAST: Final = _digits("0")
-_BEFORE: Final = _digits("")
 
 _DECIMALS: Final = np.frombuffer(
     "".join(f"\0.{number:02d}" for number in range(100)).encode(), dtype=np.uint32
@@ -86,7 +85,7 @@ class Lines:
                 entry += _CHUNK * (values > 0)
             if where is not None:
                 entry = np.where(where, entry, _NOTHING)
-            columns.append((_BEFORE if columns else _LAST)[entry])
+            columns.append(_digits("" if columns else "0")[entry])
         self._columns += columns[::-1]
 
     def microseconds(self, values: Ints) -> None:
@@ -95,7 +94,7 @@ class Lines:
         rest = values - seconds * 1_000_000
         high = rest // _CHUNK
         self.number(seconds)
-        self._columns += [_DECIMALS[high], _LAST[rest - high * _CHUNK + _CHUNK]]
+        self._columns += [_DECIMALS[high], _digits("0")[rest - high * _CHUNK + _CHUNK]]
 
     def hexadecimal(self, values: Ints, where: Mask) -> None:
         """Add numbers of 16 bits as four hexadecimal digits to the lines that ``where`` says."""

@@ -12,7 +12,7 @@ from mptcplab.trace.columns.address_book import FIRST_IPV6
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.columns.sequence_numbers import unwrapped
 from mptcplab.trace.decode.segments import ACK, FIN, PSH, RST, SYN, Segments
-from mptcplab.trace.decode.truncated_options import CutOption, option_text
+from mptcplab.trace.decode.truncated_options import option_text
 from mptcplab.trace.files.batch import CaptureError
 from mptcplab.trace.files.opening import open_batches
 from mptcplab.trace.files.sources import is_stream, source_name
@@ -29,15 +29,8 @@ from mptcplab.wire.mptcp import (
     DSS,
     DSS_ACK_8,
     DSS_DSN_8,
-    AddAddr,
     Dss,
     MpCapable,
-    MpFastclose,
-    MpJoinSyn,
-    MpJoinSynAck,
-    MpPrio,
-    MptcpOption,
-    RemoveAddr,
 )
 from mptcplab.wire.text import format_flags
 
@@ -248,7 +241,7 @@ class PacketBatch:
             least = np.minimum(least, column)
         narrow = segments.dss.flags & DSS_DSN_8 == 0
         beyond = (self.dsn + segments.dss.length) >> np.where(narrow, 32, 62) != 0
-        return ((least < 0) | beyond)[chosen]
+        return np.asarray(((least < 0) | beyond)[chosen])
 
     def _usual(self, chosen: Ints) -> str:
         """Return lines of packets without MPTCP options but DSS."""

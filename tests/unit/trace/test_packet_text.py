@@ -18,7 +18,7 @@ CAPTURES = sorted((Path(__file__).parents[2] / "captures").glob("*.pcap.gz"))
 
 def _one_by_one(capture: trace.Trace) -> list[str]:
     """Every packet by itself, in the way of those with rare options."""
-    out = []
+    out: list[str] = []
     for batch in packet_batches(capture):
         batch._rare = lambda chosen: np.ones(chosen.size, dtype=bool)  # type: ignore[method-assign]
         out += batch.lines(np.arange(len(batch)))
@@ -49,7 +49,9 @@ def test_of_packets_with_large_and_small_numbers(build: ModuleType, read: Any) -
     ]
     packets = []
     for k, option in enumerate(options * 2):
-        segment = build.tcp(1024 + k % 2, 80, 2**32 - 5 + k & 0xFFFFFFFF, 9, build.ACK, option, b"x")
+        segment = build.tcp(
+            1024 + k % 2, 80, 2**32 - 5 + k & 0xFFFFFFFF, 9, build.ACK, option, b"x"
+        )
         addresses = ("fd00::1", "2001:db8::1") if k % 3 else ("10.0.0.1", "255.255.255.255")
         packets.append(
             build.ethernet(build.ipv6(*addresses, segment), 0x86DD)

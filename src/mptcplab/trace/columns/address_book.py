@@ -50,15 +50,18 @@ class AddressBook:
         """Tell which addresses share their first ``bits`` with an address of 4 or 16 bytes."""
         if len(packed) == 4:
             shift = 32 - bits
-            return (codes < FIRST_IPV6) & (codes >> shift == int.from_bytes(packed, "big") >> shift)
+            same = codes >> shift == int.from_bytes(packed, "big") >> shift
+            return np.asarray((codes < FIRST_IPV6) & same)
         wanted = int.from_bytes(packed, "big")
         mask = (1 << 128) - (1 << 128 - bits)
         inside = np.ones(self._ipv6.count + 1, dtype=bool)
         for half, words in zip((64, 0), self._ipv6.keys, strict=True):
             part = np.uint64(mask >> half & _WORD)
-            inside[:-1] &= words[: self._ipv6.count] & part == np.uint64(wanted >> half & _WORD) & part
+            inside[:-1] &= (
+                words[: self._ipv6.count] & part == np.uint64(wanted >> half & _WORD) & part
+            )
         inside[-1] = False  # stands for all of IPv4
-        return inside[np.where(codes < FIRST_IPV6, -1, codes - FIRST_IPV6)]
+        return np.asarray(inside[np.where(codes < FIRST_IPV6, -1, codes - FIRST_IPV6)])
 
     def text(self, code: int) -> str:
         """Return an address as people write it."""

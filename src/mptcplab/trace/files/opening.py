@@ -7,9 +7,7 @@ Captures that a tool wrote as a row of files (``tcpdump -C``, ``-G`` and ``-W``,
 from __future__ import annotations
 
 import glob
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -62,6 +60,8 @@ def kept(paths: Iterable[Path], again: bool) -> Iterator[list[Path]]:
     if not (again or len(files) > 1) or not any(map(is_stream, files)):
         yield files
         return
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="mptcplab-") as folder:
         yield [_copied(path, Path(folder, str(k))) for k, path in enumerate(files)]
 
@@ -75,7 +75,8 @@ def _copied(path: Path, folder: Path) -> Path:
     copy = folder / ("standard input" if path == STANDARD_INPUT else path.name)
     try:
         with copy.open("wb") as file:
-            shutil.copyfileobj(source.raw, file, _COPY_BYTES)
+            while data := source.raw.read(_COPY_BYTES):
+                file.write(data)
     except OSError as error:
         raise CaptureError(f"{source.name}: cannot be kept: {error.strerror or error}") from None
     finally:
@@ -140,7 +141,7 @@ class _Part(Part):
             self._ahead = None
         yield from self._begun
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch, None, None]:
         file = CaptureFile(self._path, self._progress, self._number)
         yield from file.batches()
         name = source_name(self._path)

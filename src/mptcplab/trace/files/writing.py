@@ -155,7 +155,9 @@ def _laid_out(batch: Batch, head: int, body: Ints) -> tuple[Bytes, Ints]:
     out = np.zeros(int(ends[-1]), dtype=np.uint8)
     counts = batch.captured
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    out[np.repeat(at + head, counts) + within] = batch.data[np.repeat(batch.offset, counts) + within]
+    out[np.repeat(at + head, counts) + within] = batch.data[
+        np.repeat(batch.offset, counts) + within
+    ]
     return out, at
 
 

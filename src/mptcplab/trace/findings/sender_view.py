@@ -21,7 +21,8 @@ from mptcplab.trace.findings.vantage import loops_ns, waited_ns
 
 _WAITED_NS: Final = 3_000_000
 """Shorter waits are the ticks of the timestamps and the hosts' own times."""
-_TICK_NS: Final = 1_000_000
+TICK_NS: Final = 1_000_000
+"""How well timestamps tell when data was sent."""
 _REPAIR_NS: Final = 2_000_000
 _NEAR_NS: Final = 300_000
 _HOST_NS: Final = 200_000
@@ -245,7 +246,7 @@ def _carrier(subflow: Subflow, side: int) -> Carrier:
     first_ns, sent_ns = rows["first_ns"], rows["time_ns"]
     if waited is not None and int(waited[1].max()) > _WAITED_NS:
         # A stamp says that its tick had begun: data left up to a tick later.
-        late, first_late = (np.maximum(part - _TICK_NS, 0) for part in (waited[1], waited[0]))
+        late, first_late = (np.maximum(part - TICK_NS, 0) for part in (waited[1], waited[0]))
         sent_ns = np.asarray(np.maximum.accumulate(sent_ns - late))
         first_ns = np.asarray(np.maximum(first_ns - first_late, np.append(0, sent_ns[:-1])))
     ack = answer.samples

@@ -21,7 +21,7 @@ from mptcplab.limits.causes import Cause
 from mptcplab.limits.partition import Claim
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.connections.model import Connection
-from mptcplab.trace.findings.sender_view import Carrier, SenderView, within
+from mptcplab.trace.findings.sender_view import TICK_NS, Carrier, SenderView, within
 
 CLOSED: Final = "closed"
 SLOW_READER: Final = "slow reader"
@@ -131,6 +131,7 @@ def _idle_on(view: SenderView, carrier: Carrier) -> tuple[Ints, Ints]:
     unasked = (answer_ns >= until) & (until - at > gap)
     unasked[-1:] = False  # nothing was sent at the end
     idle |= unasked
+    idle &= ~_answers(view, carrier, grown, until)
     idle |= until - emptied > least
     idle &= ~(within(repairs, at) | within(repairs, until))
     starts = at.copy()
@@ -144,6 +145,24 @@ def _idle_on(view: SenderView, carrier: Carrier) -> tuple[Ints, Ints]:
         np.append(view.start_ns, starts[chosen]),
         np.append(min(int(carrier.first_ns[0]), view.end_ns), until[chosen]),
     )
+
+
+def _answers(view: SenderView, carrier: Carrier, grown: Ints, until: Ints) -> Mask:
+    """Return where what ended a wait was an answer to an acknowledgement.
+
+    It waited for that acknowledgement: an application whose send buffer was full does.  ``grown``
+    has the times of acknowledgements.  Where data passes by only later, a tick of the timestamps
+    is how well the time of sending is known.
+    """
+    if view.near:
+        rows = carrier.rows[1:]
+        return np.append(2 * rows["prompt_bytes"] > rows["new_bytes"], False)
+    place = np.searchsorted(grown, until + TICK_NS, side="right") - 1
+    latest = np.where(place >= 0, np.append(grown, 0)[np.maximum(place, 0)], 0)
+    prompt = np.abs(until - latest) <= TICK_NS
+    prompt[-1:] = False
+    waiting = carrier.acked.at(until - TICK_NS, "left") < carrier.sent.at(until, "left")
+    return np.asarray(prompt & waiting)
 
 
 def _allowed(

@@ -63,7 +63,7 @@ HALF: Final = np.dtype(
     align=True,
 )
 _HALF_SPACE: Final = 1 << 31
-PROMPT_NS: Final = 250_000
+PROMPT_NS: Final = 400_000
 """Within which a host answers a packet with data that it has ready."""
 
 
@@ -101,7 +101,7 @@ class Followed:
     """Whether the acknowledgement is of something new."""
     duplicate_ack: Mask
     prompt: Mask
-    """Whether the other half's latest packet came only just before."""
+    """Whether the other half's latest packet came just before, and had no data."""
 
 
 class Follower:
@@ -340,9 +340,10 @@ class _Batch:
         return duplicate
 
     def _prompt(self) -> Mask:
-        """Segments that may be answers: they follow one of the other half at once."""
+        """Segments that answer an acknowledgement without data: they follow it at once."""
         peer = self.order.peer
-        return np.asarray((self.time - self.time[peer] <= PROMPT_NS) & (peer >= 0))
+        bare = self.payload[peer] == 0
+        return np.asarray((self.time - self.time[peer] <= PROMPT_NS) & bare & (peer >= 0))
 
     def _remember(self, sent: Ints, acked: Ints, window: Ints, seq: Ints, ack: Ints) -> None:
         """Carry the state at the batch's end over to the next."""

@@ -24,8 +24,8 @@ _KEYS: Final[dict[str, Callable[[Connection], Any]]] = {
     "start": lambda connection: connection.start_ns,
     "duration": lambda connection: connection.start_ns - connection.end_ns,
     "subflows": lambda connection: -len(connection.subflows),
-    "sent": lambda connection: -connection.side_bytes(0),
-    "received": lambda connection: -connection.side_bytes(1),
+    "uploaded": lambda connection: -connection.side_bytes(0),
+    "downloaded": lambda connection: -connection.side_bytes(1),
     "bytes": lambda connection: -connection.bytes,
     "rate": lambda connection: -_bps(connection),
     "reinjected": lambda connection: -_reinjected(connection),
@@ -123,10 +123,10 @@ def connection_lines(
         return
     yield ""
     ordered = sorted(trace.connections, key=_KEYS[sort])
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
-            "", "client", "server", "version", "state", "start", "duration", "subflows", "sent",
-            "received", "rate", "reinj.", "retr.", "handshake", "RTT",
+            "", "client", "server", "version", "state", "start", "duration", "subflows",
+            "uploaded", "downloaded", "rate", "reinj.", "retr.", "handshake", "RTT",
         )
     ]  # fmt: skip
     rows += [_row(trace, connection) for connection in ordered[:limit]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -32,11 +32,13 @@ from mptcplab.trace.output.connection_table import (
     capture_lines,
     connection_lines,
 )
-from mptcplab.trace.testbed_run import RunEvent
 from mptcplab.trace.trace import Trace
-from mptcplab.trace.two_captures import Ends
 from mptcplab.units import format_duration, format_rate, format_size
 from mptcplab.wire.text import format_flags
+
+if TYPE_CHECKING:
+    from mptcplab.trace.testbed_run import RunEvent
+    from mptcplab.trace.two_captures import Ends
 
 _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
@@ -403,6 +405,7 @@ def explain_ends(ends: Ends) -> Iterator[str]:
         f"of {near} (within {format_duration(ends.uncertainty_ns, 3)}, if the fastest "
         "packets took as long in both directions)"
     )
+    yield from (f"  {text}" for text in ends.removed)
     for passage in ends.passages:
         if not passage.sent_packets:
             continue

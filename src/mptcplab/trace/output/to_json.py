@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,11 +11,15 @@ from mptcplab.trace.files.sources import source_name
 from mptcplab.trace.findings.dips import Dip, find_dips
 from mptcplab.trace.findings.series import direction
 from mptcplab.trace.findings.stalls import Stall, find_stalls
+from mptcplab.trace.output.explain import place_lines
 from mptcplab.trace.trace import Trace
 
+if TYPE_CHECKING:
+    from mptcplab.trace.two_captures import Ends, Passage
 
-def to_json(trace: Trace) -> dict[str, Any]:
-    """Return the reconstruction as one JSON object.
+
+def to_json(trace: Trace, ends: Ends | None = None) -> dict[str, Any]:
+    """Return the reconstruction as one JSON object, with what lies between two ends.
 
     Times are seconds since the capture's first packet, bytes are payload, tokens and address IDs
     are numbers (of the side that opened the connection or subflow, then of the other); sides are 0
@@ -28,6 +32,7 @@ def to_json(trace: Trace) -> dict[str, Any]:
         "tcp_segments": reading.tcp_segments,
         "first_unix_ns": trace.first_ns,
         "duration_s": max(0, trace.last_ns - trace.first_ns) / 1e9,
+        "packets_captured_twice": reading.follower.copies.count,
         "segments_cut_in_header": reading.decoder.cut_off,
         "segments_of_too_many_subflows": reading.follower.table.ignored_segments,
         "malformed": [
@@ -35,11 +40,46 @@ def to_json(trace: Trace) -> dict[str, Any]:
         ],
         "connections": [_connection(trace, connection) for connection in trace.connections],
         "limits": [
-            limit.to_json()
-            for connection in trace.connections
-            for limit in getattr(connection, "limits", ())
+            limit.to_json() for connection in trace.connections for limit in connection.limits
+        ],
+        "ends": None if ends is None else _ends(ends),
+    }
+
+
+def _ends(ends: Ends) -> dict[str, Any]:
+    """Return what two captures of the same connections, one at each end, say together."""
+    number = {
+        id(subflow): connection.number
+        for pair in ends.pairs
+        for connection in pair
+        for subflow in connection.subflows
+    }
+    return {
+        "client_files": [source_name(path) for path in ends.near.paths],
+        "server_files": [source_name(path) for path in ends.far.paths],
+        "server_clock_ahead_s": ends.offset_ns / 1e9,
+        "uncertainty_s": ends.uncertainty_ns / 1e9,
+        "removed_options": list(ends.removed),
+        "passages": [
+            {
+                "connection": number.get(id(passage.subflow)),
+                "subflow": passage.subflow.number,
+                "side": passage.side,
+                "sent_packets": passage.sent_packets,
+                "lost_packets": passage.lost_packets,
+                "lost_bytes": passage.lost_bytes,
+                "delay": _delay(passage),
+            }
+            for passage in ends.passages
         ],
     }
+
+
+def _delay(passage: Passage) -> dict[str, float] | None:
+    if not passage.delay_ns.size:
+        return None
+    least, median, most = np.percentile(passage.delay_ns, (0, 50, 100)).tolist()
+    return {"min_s": least / 1e9, "median_s": median / 1e9, "max_s": most / 1e9}
 
 
 def _connection(trace: Trace, connection: Connection) -> dict[str, Any]:
@@ -60,7 +100,7 @@ def _connection(trace: Trace, connection: Connection) -> dict[str, Any]:
         "fallback": connection.fallback,
         "fallback_s": fell_back,
         "fallback_reason": connection.fallback_reason,
-        "notes": [str(note) for note in getattr(connection, "notes", ())],
+        "notes": [line.strip() for line in place_lines(trace, connection)],
         "directions": [_direction(trace, connection, side) for side in (0, 1)],
         "events": [_event(trace, event) for event in connection.events],
         "subflows": [_subflow(trace, connection, subflow) for subflow in connection.subflows],

@@ -53,7 +53,9 @@ def test_without_a_filter_it_is_the_same_capture(tmp_path: Path, name: str) -> N
 def test_a_filter_chooses(tmp_path: Path) -> None:
     target = tmp_path / "x.pcap"
     _written(HANDOVER, target, "subtype == join or retransmission")
-    lines = list(packet_lines(trace.open(HANDOVER), parse_filter("subtype == join or retransmission")))
+    lines = list(
+        packet_lines(trace.open(HANDOVER), parse_filter("subtype == join or retransmission"))
+    )
     numbers = [int(line.split()[0]) for line in lines]
     whole = _packets(HANDOVER)
     assert _packets(target) == [whole[number - 1] for number in numbers]
@@ -95,5 +97,5 @@ def test_what_is_read_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(trace.CaptureError, match="-w .*missing"):
+    with pytest.raises(trace.CaptureError, match=r"-w .*missing"):
         CaptureWriter(tmp_path / "missing" / "x.pcap", [])

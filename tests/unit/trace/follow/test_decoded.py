@@ -77,8 +77,7 @@ def test_arrays_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mptcplab.trace.files.capture.BATCH_PACKETS", 100)
     path = next(path for path in CAPTURES if "handover" in path.name)
     kept = [
-        (segments.seq, segments.seq.copy())
-        for _, segments in module.decoded([path], Decoder(), [])
+        (segments.seq, segments.seq.copy()) for _, segments in module.decoded([path], Decoder(), [])
     ]
     assert len(kept) > 40
     assert all((given == copied).all() for given, copied in kept)
