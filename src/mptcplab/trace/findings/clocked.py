@@ -116,7 +116,7 @@ def bins_of(view: SenderView, sends: Sends) -> Bins:
         carried.append(amount.astype(np.int64))
     flight = np.zeros(count, dtype=np.int64)
     np.maximum.at(flight, place(view.sends_ns), view.flight_bytes)
-    first_loss = view.recoveries[0][0] if view.recoveries else view.end_ns + 1
+    first_loss = view.recoveries[0][0] if view.recoveries else view.end_ns + width
     middle = starts + width // 2
     return Bins(
         start_ns=view.start_ns,

@@ -32,6 +32,8 @@ ENDED: Final = "ended"
 _PROMPT_NS: Final = 2_000_000
 """Within which a host has answered; longer, and it had no reason to."""
 _LEAST_GAP_NS: Final = 3_000_000
+_HOST_NS: Final = 200_000
+"""What a host may take longer to answer a SYN, from which loops are known, than data."""
 _ROOM_SHARE: Final = 0.4
 """Of the flight that the congestion window has allowed: below it, more could have been sent.  A
 sender that gathers a large segment waits while two thirds of it are in flight, or half."""
@@ -81,6 +83,8 @@ def examine(connection: Connection, view: SenderView) -> Sends:
     sent = view.sent.at(at)
     following = np.append(np.diff(sent), 0)
     need = np.where(following > 0, np.minimum(following, view.mss), view.mss)
+    if not view.near:  # a segment is on its way to the capture point
+        need = need + view.mss
     closes, opens = _without_room(view, at, until, sent + need)
     slack = max(_PROMPT_NS, 2 * view.resolution_ns, (view.loop_ns or 0) // _SLACK_PARTS)
     tight = (opens > closes) & (until - opens <= slack)
@@ -128,7 +132,7 @@ def _idle_on(view: SenderView, carrier: Carrier) -> tuple[Ints, Ints]:
     idle = (room_ns < until) & (until - room_ns > slack)
     idle |= (answer_ns < until) & (until - answer_ns > taken // 2 + slack)
     gap = np.maximum(max(_LEAST_GAP_NS, carrier.round_trip_ns // 4), slack)
-    unasked = (answer_ns >= until) & (until - at > gap)
+    unasked = (answer_ns >= until + _HOST_NS) & (until - at > gap)
     unasked[-1:] = False  # nothing was sent at the end
     idle |= unasked
     idle &= ~_answers(view, carrier, grown, until)
@@ -276,7 +280,10 @@ def _of_window(view: SenderView, sends: Sends) -> list[Claim]:
     last = sends.at.size - 1
     if int(tight[-1]) == last and int(sends.emptied[-1]) < view.end_ns and not _probed(view, sends):
         tight = tight[:-1]  # closed to the end, with no sign that anything waits
-    starts, ends = sends.closes[tight], sends.opens[tight]
+    starts, ends = sends.closes[tight], sends.opens[tight].copy()
+    # Between two such waits, what the window let through was sent, within a slot or two.
+    close = (np.diff(tight) == 1) & (starts[1:] - ends[:-1] <= 2 * view.resolution_ns)
+    ends[:-1][close] = np.maximum(ends[:-1], starts[1:])[close]
     out = head_of_line(view, starts, ends) if len(view.carriers) > 1 else []
     kinds = _window_kinds(view, starts, ends)
     for kind in (CLOSED, SLOW_READER, GROWING, SMALL):
@@ -329,7 +336,9 @@ def head_of_line(view: SenderView, starts: Ints, ends: Ints) -> list[Claim]:
     overtaken = np.full(asked.size, view.end_ns, dtype=np.int64)
     for each in view.carriers:
         overtaken = np.minimum(overtaken, each.arrived.reached(asked + 1, view.end_ns))
-    begin = np.maximum(np.maximum(when, sent[inverse]), overtaken[inverse])
+    begin = np.maximum(when, overtaken[inverse])
+    if view.near:  # elsewhere, what was lost before the capture point is seen only later
+        begin = np.maximum(begin, sent[inverse])
     end = np.minimum(until, arrived[inverse])
     missing = np.flatnonzero((carrier[inverse] >= 0) & (end > begin))
     fates: dict[int, str] = {}
@@ -385,7 +394,7 @@ def _fate(view: SenderView, carrier: int, sent_ns: int, arrived_ns: int) -> str:
     """Return what became of a byte: the kind of a head-of-line wait."""
     mine = view.carriers[carrier]
     name = f"subflow {mine.subflow.number}"
-    if mine.half.total("retransmissions", sent_ns + 1, arrived_ns + 1):
+    if mine.half.total("retransmissions", sent_ns, arrived_ns + 1):
         return f"{name}: lost"
     progress = mine.acked.at(np.array([sent_ns, arrived_ns], dtype=np.int64), "left")
     if arrived_ns - sent_ns > _DEAD_NS and progress[0] == progress[1]:
