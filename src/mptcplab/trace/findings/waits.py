@@ -228,7 +228,9 @@ def _without_room(view: SenderView, at: Ints, until: Ints, wanted: Ints) -> tupl
     first, past = np.searchsorted(wait, every), np.searchsorted(wait, every, side="right")
     within_wait = past > first
     small = np.append(small, 0)
-    closes = np.where(within_wait & ~small_before, when[small[np.minimum(first, small.size - 1)]], at)
+    closes = np.where(
+        within_wait & ~small_before, when[small[np.minimum(first, small.size - 1)]], at
+    )
     last = np.where(within_wait, small[np.maximum(past - 1, 0)], before)
     opens = np.where(within_wait | small_before, when[np.maximum(last, 0) + 1], at)
     return closes, np.clip(opens, closes, until)
@@ -253,9 +255,7 @@ def claims_of_waits(connection: Connection, view: SenderView, sends: Sends) -> l
     return out
 
 
-def _claim(
-    cause: Cause, starts: Ints | list[int], ends: Ints | list[int], kind: str = ""
-) -> Claim:
+def _claim(cause: Cause, starts: Ints | list[int], ends: Ints | list[int], kind: str = "") -> Claim:
     return Claim(cause, np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64), kind)
 
 
@@ -296,9 +296,7 @@ def _of_window(view: SenderView, sends: Sends) -> list[Claim]:
 def _probed(view: SenderView, sends: Sends) -> bool:
     """Whether the sender sent anything after all was acknowledged: it asks for the window."""
     since = int(sends.emptied[-1])
-    return any(
-        bool((carrier.half.samples["time_ns"] > since).any()) for carrier in view.carriers
-    )
+    return any(bool((carrier.half.samples["time_ns"] > since).any()) for carrier in view.carriers)
 
 
 def _window_kinds(view: SenderView, starts: Ints, ends: Ints) -> np.ndarray:  # type: ignore[type-arg]
@@ -400,7 +398,9 @@ def _fate(view: SenderView, carrier: int, sent_ns: int, arrived_ns: int) -> str:
     if arrived_ns - sent_ns > _DEAD_NS and progress[0] == progress[1]:
         return f"{name}: dead"
     others = [each.round_trip_ns for each in view.carriers if each is not mine]
-    if arrived_ns - sent_ns > min(others, default=0) and mine.round_trip_ns > min(others, default=0):
+    if arrived_ns - sent_ns > min(others, default=0) and mine.round_trip_ns > min(
+        others, default=0
+    ):
         return f"{name}: slow"
     return name
 
