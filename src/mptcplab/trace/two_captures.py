@@ -237,9 +237,7 @@ def open_ends(
     else:
         offset, uncertainty = (low + high) // 2, abs(low - high) // 2
     passages = [_passage(*pair, offset) for pair in raw]
-    removed = [
-        text for subflow, twin in twins for text in _removed(subflow, twin, (near, far))
-    ]
+    removed = [text for subflow, twin in twins for text in _removed(subflow, twin, (near, far))]
     for mine, their in pairs:
         mine.judge = partial(_from_both_ends, their=their, offset_ns=offset, judge=mine.judge)
     return Ends(near, far, offset, uncertainty, pairs, passages, removed)

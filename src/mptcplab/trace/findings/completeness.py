@@ -37,9 +37,7 @@ def completeness(connection: Connection) -> Completeness:
     return Completeness(
         uncaptured_bytes=(_uncaptured(connection, 0), _uncaptured(connection, 1)),
         dropped_bytes=(_dropped(connection, 0), _dropped(connection, 1)),
-        scale_known=all(
-            half.seen.syn_ns for subflow in carriers for half in subflow.halves
-        ),
+        scale_known=all(half.seen.syn_ns for subflow in carriers for half in subflow.halves),
     )
 
 
@@ -57,9 +55,7 @@ def _uncaptured(connection: Connection, side: int) -> int:
         return 0
     first, last = acked
     starts = np.concatenate([subflow.half(side).data_rel for subflow in connection.subflows])
-    sizes = np.concatenate(
-        [subflow.half(side).extents["bytes"] for subflow in connection.subflows]
-    )
+    sizes = np.concatenate([subflow.half(side).extents["bytes"] for subflow in connection.subflows])
     low = 1 if connection.idsns[side] is not None else first
     fin = 1 if side in connection.ended else 0
     stops = np.minimum(starts + sizes, last)

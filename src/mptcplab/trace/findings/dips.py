@@ -51,9 +51,7 @@ def find_dips(connection: Connection, series: Series) -> list[Dip]:
     out = []
     for start, end in _runs(low):
         start_ns, end_ns = first + start * width, first + end * width
-        cause = _cause(
-            connection, carriers, series.side, each, (start, end), (start_ns, end_ns)
-        )
+        cause = _cause(connection, carriers, series.side, each, (start, end), (start_ns, end_ns))
         if cause is None:
             continue
         rate, around = float(total[start:end].mean()), float(normal[start:end].mean())

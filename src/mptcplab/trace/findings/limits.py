@@ -76,9 +76,7 @@ class _Judge:
             reason = NO_PLACE
         if reason is not None:
             sure = [
-                claim
-                for claim in waits
-                if claim.cause is Cause.HANDSHAKE or (claim.kind == CLOSED)
+                claim for claim in waits if claim.cause is Cause.HANDSHAKE or (claim.kind == CLOSED)
             ]
             return [*sure, Claim(Cause.UNKNOWN, *whole, reason)]
         if not view.scale_known:
@@ -142,7 +140,9 @@ class _Judge:
             what = "the window is closed" if kind == CLOSED else "the window shrinks"
             largest = format_size(int(offers.largest[offers.place(ends[-1:])][0]), 3)
             pace = f", and takes {format_rate(rate, 3)}" if rate > 0 else ""
-            detail = f"{what} (at most {largest}): the receiving application does not read fast enough"
+            detail = (
+                f"{what} (at most {largest}): the receiving application does not read fast enough"
+            )
             return detail + pace, "read faster at the receiver"
         detail = f"the window of {size} is all in flight"
         if kind == GROWING:
@@ -201,10 +201,10 @@ class _Judge:
         return f"packets wait in a queue: {'; '.join(parts)}" if parts else kind
 
     def _congestion(self, kind: str, spans: list[Span]) -> str:
-        losses = sum(
-            carrier.half.retransmissions for carrier in self.view.carriers
+        losses = sum(carrier.half.retransmissions for carrier in self.view.carriers)
+        inside = np.unique(
+            self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64))
         )
-        inside = np.unique(self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64)))
         flight = format_size(float(np.median(self.bins.flight[inside])), 3)
         text = f"{kind}: about {flight} in flight"
         if losses:
@@ -212,7 +212,9 @@ class _Judge:
         return text
 
     def _send_buffer(self, spans: list[Span]) -> tuple[str, str]:
-        inside = np.unique(self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64)))
+        inside = np.unique(
+            self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64))
+        )
         flight = float(np.median(self.bins.flight[inside]))
         offers = self.view.offers
         starts = np.array([span.start_ns for span in spans], dtype=np.int64)
@@ -280,5 +282,3 @@ _WINDOW_PHRASES: Final = {
     GROWING: "the receive window, which still grows, was full",
     SMALL: "the receive window was full",
 }
-
-

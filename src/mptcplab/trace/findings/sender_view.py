@@ -25,8 +25,7 @@ TICK_NS: Final = 1_000_000
 """How well timestamps tell when data was sent."""
 _REPAIR_NS: Final = 2_000_000
 _NEAR_NS: Final = 300_000
-_HOST_NS: Final = 200_000
-"""What a host may take to answer a SYN."""
+"""Closer to a host, it is the host that takes the time to answer."""
 _USUAL_MSS: Final = 1460
 
 
@@ -223,8 +222,8 @@ def sender_view(connection: Connection, side: int, resolution_ns: int) -> Sender
 
 
 def _shift_ns(loop_ns: int | None) -> int:
-    """Return a loop without what the host took to answer: what it sends at once is an answer."""
-    return max(0, (loop_ns or 0) - _HOST_NS)
+    """Return a loop; 0 where it is what the host takes to answer."""
+    return 0 if loop_ns is None or loop_ns <= _NEAR_NS else loop_ns
 
 
 def _scale_known(subflow: Subflow) -> bool:
