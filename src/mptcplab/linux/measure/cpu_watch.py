@@ -31,8 +31,9 @@ class Service:
     """What a process got of an interval, as shares of it.
 
     ``wanted`` is how long its threads ran or waited to run, all together, ``waited`` the latter
-    alone, ``busiest`` how long the one did that did most; ``crowding`` is how busy the CPUs were that it may use, of all that ran
-    there; ``throttled`` is for how long quotas held its control groups back.
+    alone, ``busiest`` how long the one did that did most; ``crowding`` is how busy the CPUs were
+    that it may use, of all that ran there; ``throttled`` is for how long quotas held its control
+    groups back.
     """
 
     wanted: float
