@@ -53,6 +53,8 @@ class Processes:
         """Return the process of a name: sender, receiver, supervisor, or the first emulator."""
         if name == "supervisor":
             return self.supervisor()
+        if name in ("tcpdump", "own_stack"):
+            return next(pid for pid, line in self.all.items() if name in line)
         return self.emulators()[0] if name == "emulator" else self.traffic(name)
 
     def supervisor(self) -> int:
@@ -120,6 +122,7 @@ class Case:
     around: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     """What is so from before the run to its end."""
     prefix: tuple[str, ...] = ()
+    head: str = ""
     flow: str = ""
     timeline: str = ""
     duration_s: float = 4.0
@@ -127,7 +130,8 @@ class Case:
 
     def scenario(self) -> str:
         """Return the run's scenario file."""
-        text = f'duration = "{self.duration_s}s"\ninterval = "250ms"\nhosts = ["a", "b"]\n'
+        text = f'duration = "{self.duration_s}s"\ninterval = "250ms"\n'
+        text += self.head if "hosts" in self.head else self.head + 'hosts = ["a", "b"]\n'
         for number, keys in enumerate(self.links):
             text += f'[links.l{number}]\nbetween = ["a", "b"]\n{keys}\n'
         return text + f'[flows.main]\nfrom = "a"\nto = "b"\n{self.flow}\n{self.timeline}'
@@ -215,6 +219,7 @@ KERNEL: Final = ('rate = "40Mb/s"\nqueue = "100KB"', 'rate = "20Mb/s"\nqueue = "
 TAP: Final = ('rate = "40Mb/s"\nrtt = "10ms"', 'rate = "20Mb/s"\nrtt = "20ms"')
 FAST: Final = ('rate = "1Gb/s"\nrtt = "10ms"',) * 3
 SMALL: Final = ('rate = "100Mb/s"\nrtt = "10ms"',) * 8
+OURS: Final = 'hosts = { a = {}, b = { stack = "ours" } }\n'
 CPU: Final = "(the CPU|its emulator) was the limit|needs? .* CPU"
 SHAPER: Final = "tc qdisc change dev w0b root handle 2: tbf"
 
@@ -250,6 +255,11 @@ BENT: Final = (
          stop("receiver", None)),
     Case("the sender killed", KERNEL, "sender: its process ended", kill("sender")),
     Case("the receiver killed", KERNEL, "receiver: its process ended", kill("receiver")),
+    Case("a capture killed", KERNEL, "the capture on a:eth0 ended", kill("tcpdump"),
+         head='captures = ["a:eth0"]\n'),
+    Case("a stack of ours killed", KERNEL, "process ended", kill("own_stack"), head=OURS),
+    Case("a stack of ours stopped", KERNEL, "the stack of b was stopped", stop("own_stack", 0.5),
+         head=OURS),
     Case("the testbed stopped for 1 s", KERNEL, "the sampler was late", stop("supervisor", 1.0)),
     Case("a shaper's rate lowered", KERNEL, "rate_bps is",
          on(WIRE, f"{SHAPER} rate 5mbit burst 20kb limit 100kb")),

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from mptcplab.linux.measure.apparatus import Apparatus
-from mptcplab.linux.measure.verify import BUSY
+from mptcplab.linux.measure.verify import BUSY, EMULATOR_SATURATED
 from mptcplab.linux.probes import cgroups, cpu
 from mptcplab.scenario.model import Flow
 
 _SATURATED: Final = 0.9
 """Of an interval: a thread that runs or waits to run for longer has no time left."""
-_EMULATOR_SATURATED: Final = 0.95
 _WAITED: Final = 0.1
 """Of an interval: as long a wait for a CPU is as much as a link may lack of its rate."""
 
@@ -31,8 +30,9 @@ class Service:
     """What a process got of an interval, as shares of it.
 
     ``wanted`` is how long its threads ran or waited to run, all together, ``waited`` the latter
-    alone, ``busiest`` how long the one did that did most; ``crowding`` is how busy the CPUs were that it may use, of all that ran
-    there; ``throttled`` is for how long quotas held its control groups back.
+    alone, ``busiest`` how long the one did that did most; ``crowding`` is how busy the CPUs were
+    that it may use, of all that ran there; ``throttled`` is for how long quotas held its control
+    groups back.
     """
 
     wanted: float
@@ -90,7 +90,7 @@ class CpuWatch:
         self.full_emulators[end_ns] = frozenset(
             link
             for link, pid in self._emulators.items()
-            if pid in services and services[pid].wanted >= _EMULATOR_SATURATED
+            if pid in services and services[pid].wanted >= EMULATOR_SATURATED
         )
 
     def _processes(self, flow: Flow) -> Iterable[int]:

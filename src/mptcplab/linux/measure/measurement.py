@@ -162,6 +162,10 @@ class Measurement:
         """How long was measured."""
         return max(0, self.samples.end_ns - self.origin_ns)
 
+    def lost_captures(self) -> list[str]:
+        """Return the interfaces on which nothing is captured any more, though it should be."""
+        return self._captures.lost()
+
     def close(self) -> None:
         """End every process and close every probe."""
         self._opened.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from mptcplab.linux.measure.verify import (
     RATE_TOLERANCE,
     PathCheck,
     check_channel,
+    check_emulator_cpu,
+    check_emulators_cpu,
     check_rate,
     check_rtt,
     configured_rtt_ns,
@@ -38,7 +40,6 @@ _NEIGHBOURS_NS: Final = 4_000_000_000
 second apart."""
 _SLOW_ECHO_NS: Final = 1_000_000_000  # one that takes as long to send is sent once
 _FLOOD_MOST_NS: Final = 10_000_000_000
-_CPU_OF_EMULATOR: Final = 0.95  # of one, on which it runs; see cpu_watch
 
 
 class Precheck:
@@ -215,12 +216,10 @@ class Precheck:
                 }
             )
             needs[name] = needed or 0.0
-            if needed is not None and needed > _CPU_OF_EMULATOR:
-                reasons.append(
-                    f"{name} {direction}: its emulator needs {needed:.1f} CPUs at "
-                    f"{format_rate(channel.rate_bps)}, more than the one CPU that it runs on; "
-                    f"{format_rate(found.bps)} went through"
-                )
+            if problem := check_emulator_cpu(
+                name, direction, channel.rate_bps, needs[name], found.bps
+            ):
+                reasons.append(problem)
             elif found.offered_bps < channel.rate_bps:
                 self.notes.append(
                     f"{name} {direction}: its rate was not measured before the run: this machine "
@@ -229,7 +228,7 @@ class Precheck:
                 )
             elif problem := check_rate(name, direction, channel.rate_bps, found.bps):
                 reasons.append(problem)
-        return reasons + _lack_of_cpus(needs)
+        return reasons + check_emulators_cpu(needs, _usable_cpus())
 
     def _rate(
         self, path: Path, outward: bool, channel: Channel, flood: Flood, rtt_ns: int
@@ -282,19 +281,11 @@ class _Cost:
         return reading.cpu_ns, getattr(reading, self._direction).counters["sent_bytes"]
 
 
-def _lack_of_cpus(needs: Mapping[str, float]) -> list[str]:
-    """Return what is wrong where emulators together need more CPUs than this run may use."""
-    needed = sum(needs.values())
-    usable: float = len(cpu.allowed_cpus(os.getpid()))
+def _usable_cpus() -> float:
+    """Return how many CPUs this process and its children may use, by affinity and quota."""
+    allowed = len(cpu.allowed_cpus(os.getpid()))
     quota = cgroups.quota_cpus(os.getpid())
-    if quota is not None:
-        usable = min(usable, quota)
-    if needed <= usable:
-        return []
-    return [
-        f"the emulators of {len(needs)} links need {needed:.1f} CPUs at their rates, more than the "
-        f"{usable:g} CPUs that this run may use"
-    ]
+    return allowed if quota is None else min(allowed, quota)
 
 
 def _find_neighbours(probers: list[RttProber], patience_ns: int) -> list[bool]:

@@ -31,6 +31,7 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *_stopped(measurement),
         *_dead_emulators(measurement),
         *_stopped_processes(measurement),
+        *_lost_captures(measurement),
         *measurement.readback.reasons,
         *_broken_connections(measurement),
         *_missing_subflows(scenario, measurement),
@@ -78,6 +79,11 @@ def _dead_emulators(measurement: Measurement) -> Iterator[str]:
 def _stopped_processes(measurement: Measurement) -> Iterator[str]:
     for process in measurement.usage.stopped:
         yield f"{process} was stopped (SIGSTOP) during the run"
+
+
+def _lost_captures(measurement: Measurement) -> Iterator[str]:
+    for interface in measurement.lost_captures():
+        yield f"the capture on {interface} ended before the run did"
 
 
 def _broken_connections(measurement: Measurement) -> Iterator[str]:

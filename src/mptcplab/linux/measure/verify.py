@@ -30,6 +30,7 @@ that, however long the run, because a connection may take it for lost."""
 PROBES: Final = 5
 _UNESTABLISHED: Final = ("SYN-SENT", "SYN-RECEIVED", "CLOSED")
 BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
+EMULATOR_SATURATED: Final = 0.95  # of the one CPU on which an emulator runs
 _EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
 _LIMITED_SHARE: Final = 0.1  # of the intervals, from which on a run shows the CPU, not the link
 
@@ -100,6 +101,29 @@ def check_rate(link: str, direction: str, asked_bps: int, found_bps: float) -> s
         f"{link} {direction}: {format_rate(found_bps)} went through, {format_rate(asked_bps)} "
         f"asked for (tolerance {RATE_TOLERANCE:.0%})"
     )
+
+
+def check_emulator_cpu(
+    link: str, direction: str, rate_bps: int, needed: float, found_bps: float
+) -> str | None:
+    """Return what is wrong with a link whose emulator needs so many CPUs at its rate."""
+    if needed <= EMULATOR_SATURATED:
+        return None
+    return (
+        f"{link} {direction}: its emulator needs {needed:.1f} CPUs at {format_rate(rate_bps)}, "
+        f"more than the one CPU that it runs on; {format_rate(found_bps)} went through"
+    )
+
+
+def check_emulators_cpu(needs: Mapping[str, float], usable: float) -> list[str]:
+    """Return what is wrong where emulators need so many CPUs, by link, and can get ``usable``."""
+    needed = sum(needs.values())
+    if needed <= usable:
+        return []
+    return [
+        f"the emulators of {len(needs)} links need {needed:.1f} CPUs at their rates, more than the "
+        f"{usable:g} CPUs that this run may use"
+    ]
 
 
 def check_channel(link: str, direction: str, asked: Channel, found: Channel) -> list[str]:
