@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.cli.terminal import unfiltered
-
 from mptcplab.cli.inspect_output import check_readable, chosen, of_connection, print_all, told
+from mptcplab.cli.terminal import unfiltered
 
 if TYPE_CHECKING:
     from mptcplab.trace.connections.model import Connection

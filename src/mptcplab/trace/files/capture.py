@@ -28,6 +28,11 @@ from mptcplab.trace.files.sources import MoreComes, Source, broken_compression, 
 _BLOCK_BYTES: Final = 4 << 20
 _FIRST_BLOCK_BYTES: Final = 1 << 18
 
+_MOST_BYTE_ORDERS: Final = 100
+"""Of a file's sections, one after the other: after each the block of bytes is read again."""
+_MOST_DAMAGE: Final = 1000
+"""Damaged packets of a file that are listed."""
+
 Progress = Callable[[int, int], None]
 """Called with (bytes read, bytes in the file) of the file as it is on disk."""
 
@@ -175,49 +180,51 @@ class CaptureFile:
 
     def _pcapng(self) -> Iterator[Batch]:
         head = self._head
-        while True:
-            opening = 1  # the section header that the first block starts with
+        for _ in range(_MOST_BYTE_ORDERS):
             form = PcapngFormat(head)
             following: bytes | None = None
             for data, records in self._blocks(form, head):
                 at, heads = records.offsets, records.heads
-                sections = np.flatnonzero(form.word_of(heads, 0) == SECTION_HEADER)
-                later = sections[sections >= opening]
-                opening = 0
-                cut = int(later[0]) if later.size else at.size
+                cut = form.other_byte_order(heads)
                 yield from self._pcapng_packets(form, data, at[:cut], heads[:cut])
-                if later.size:
-                    # The rest belongs to a section that may have another byte order.
+                if cut < at.size:
                     following = data[int(at[cut]) : data.size - PADDING].tobytes()
                     break
             if following is None:
                 return
             head = following
+        raise CaptureError(f"its sections change the byte order {_MOST_BYTE_ORDERS} times")
 
     def _pcapng_packets(
         self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
     ) -> Iterator[Batch]:
-        """Handle blocks in order: interface descriptions, and the packets between them."""
-        start = 0
-        for k in np.flatnonzero(form.word_of(heads, 0) == INTERFACE_DESCRIPTION).tolist():
-            yield from self._pcapng_run(form, data, at[start:k], heads[start:k])
-            first = int(at[k])
-            size = form.size(data.data, first)
-            form.add_interface(data[first + 8 : first + size - 4].tobytes())
-            start = k + 1
-        yield from self._pcapng_run(form, data, at[start:], heads[start:])
+        """Handle blocks in order: sections, interface descriptions, and the packets between."""
+        types = form.word_of(heads, 0)
+        for k in np.flatnonzero((types == INTERFACE_DESCRIPTION) | (types == SECTION_HEADER)):
+            row, first = int(k), int(at[k])
+            if types[k] == SECTION_HEADER:
+                form.start_section(row)
+            else:
+                size = form.size(data.data, first)
+                form.add_interface(data[first + 8 : first + size - 4].tobytes(), row)
+        is_packet = (types == ENHANCED_PACKET) | (types == PACKET) | (types == SIMPLE_PACKET)
+        packets = np.flatnonzero(is_packet)
+        base, declared = form.declarations(packets)
+        if packets.size:
+            yield from self._pcapng_run(form, data, at, heads, packets, base, declared)
 
     def _pcapng_run(
-        self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
-    ) -> Iterator[Batch]:
+        self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads, packets: Ints, base: Ints,
+        declared: Ints,
+    ) -> Iterator[Batch]:  # fmt: skip
+        """Yield the packets at rows ``packets``.
+
+        ``base`` is the first interface of each packet's section, ``declared`` the row at which each
+        interface is described, below 0 in an earlier block of bytes.
+        """
+        at, heads = at[packets], heads[packets]
         types = form.word_of(heads, 0)
-        is_packet = (types == ENHANCED_PACKET) | (types == PACKET) | (types == SIMPLE_PACKET)
-        if not is_packet.all():
-            packets = np.flatnonzero(is_packet)
-            at, heads, types = at[packets], heads[packets], types[packets]
-        if at.size == 0:
-            return
-        if not form.interfaces:
+        if (base >= declared.size).any() or (declared[base] > packets).any():
             raise CaptureError("a packet comes before any interface description block")
         size = form.sizes(heads)
         simple = types == SIMPLE_PACKET
@@ -227,17 +234,21 @@ class CaptureFile:
             narrow = windows(data, 2)[at + 8].view(form.word.str[0] + "u2").astype(np.int64)
             interface = np.where(types == PACKET, narrow, interface)
         interface[simple] = 0
+        interface += base
         captured = form.word_of(heads, 20)
         original = form.word_of(heads, 24)
         if simple.any():
             original[simple] = form.word_of(heads, 8)[simple]
-            snap = form.interfaces[0].snap_bytes or (1 << 31)
-            captured[simple] = np.minimum(np.minimum(original, size - 16)[simple], snap)
-        bad = (captured > size - header - 4) | (interface >= len(form.interfaces))
-        bad |= size < header + 4
+            snaps = np.array([each.snap_bytes or 1 << 31 for each in form.interfaces])
+            least = np.minimum(np.minimum(original, size - 16), snaps[base])
+            captured[simple] = least[simple]
+        known = interface < declared.size
+        interface[~known] = 0
+        bad = ~known | (declared[interface] > packets)
+        bad |= (captured > size - header - 4) | (size < header + 4)
         captured[bad] = 0
-        interface[bad] = 0
-        for k in np.flatnonzero(bad).tolist():
+        interface[bad] = base[bad]
+        for k in np.flatnonzero(bad)[: _MOST_DAMAGE - len(self.damage)].tolist():
             self.damage.append(
                 Damage(self.packets + 1 + k, "the packet block contradicts its own length")
             )
@@ -245,10 +256,12 @@ class CaptureFile:
         units[simple] = 0
         time_ns = np.zeros(at.size, dtype=np.int64)
         link_type = np.zeros(at.size, dtype=np.int32)
-        for k in np.unique(interface).tolist():
-            rows = interface == k
-            time_ns[rows] = form.interfaces[k].time_ns(units[rows])
-            link_type[rows] = form.interfaces[k].link_type
+        order = np.argsort(interface, kind="stable")
+        edges = np.flatnonzero(np.diff(interface[order])) + 1
+        for rows in np.split(order, edges):  # those of one interface
+            described = form.interfaces[int(interface[rows[0]])]
+            time_ns[rows] = described.time_ns(units[rows])
+            link_type[rows] = described.link_type
         if simple.any():  # they have no time: use that of the packet before
             place = np.maximum.accumulate(np.where(simple, -1, np.arange(at.size)))
             time_ns = np.where(place < 0, self._latest_ns, time_ns[place])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol, cast
 
 from mptcplab.trace.files.batch import CaptureError
+from mptcplab.trace.files.expansion import BoundedExpansion, Readable
 
 STANDARD_INPUT: Final = Path("-")
 
@@ -25,13 +26,6 @@ _BZIP2_MAGIC: Final = b"BZh"
 MoreComes = Callable[[], bool]
 """Called when a growing capture has no more bytes yet: waits a little, and says whether to go on
 waiting."""
-
-
-class Readable(Protocol):
-    """What bytes are read from."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill some of the buffer; returns how much, 0 at the end."""
 
 
 class Source:
@@ -71,7 +65,9 @@ class Source:
                     f"{self.name}: a compressed file cannot be followed while it grows; "
                     "decompress it on the way, as in 'zcat FILE | mptcplab inspect -'"
                 )
-            stream = _decompressed(head, cast("IO[bytes]", _Buffered(stream)))
+            packed = _Packed(stream)
+            unpacked_stream = _decompressed(head, cast("IO[bytes]", packed))
+            stream = BoundedExpansion(unpacked_stream, packed.taken_bytes)
         self.stream = stream
 
     def position(self) -> int:
@@ -159,22 +155,30 @@ class _Growing:
                 return 0
 
 
-class _Buffered(io.BufferedReader):
-    """What decompressors read from."""
+class _Packed(io.BufferedReader):
+    """What decompressors read from; knows how much that was."""
 
     def __init__(self, stream: Readable) -> None:
-        super().__init__(_AsRaw(stream), 1 << 18)
+        self._counted = _AsRaw(stream)
+        super().__init__(self._counted, 1 << 18)
+
+    def taken_bytes(self) -> int:
+        """Return how many bytes were read, of which up to a buffer may not be unpacked yet."""
+        return self._counted.bytes
 
 
 class _AsRaw(io.RawIOBase):
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
+        self.bytes = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: object, /) -> int | None:
-        return self._stream.readinto(memoryview(buffer).cast("B"))  # type: ignore[arg-type]
+        count = self._stream.readinto(memoryview(buffer).cast("B"))  # type: ignore[arg-type]
+        self.bytes += count or 0
+        return count
 
 
 class _Unpacked:
