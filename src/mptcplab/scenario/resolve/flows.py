@@ -82,12 +82,10 @@ def _flow(
 
 
 def _application_rate(path: Path, values: Values, key: str, problems: Problems) -> int | None:
-    """Return one of the rates of the applications, checked: it is above 0, and they can keep it."""
+    """Return one of the rates of the applications, checked: they can keep it."""
     rate_bps: int | None = values[key]
     if rate_bps is None:
         return None
-    if rate_bps <= 0:
-        problems.add((*path, key), "is 0", "a rate above 0, or none for as fast as it goes")
     if values["application"] == "striped":
         problems.add(
             (*path, key),
