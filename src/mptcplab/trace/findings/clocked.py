@@ -19,7 +19,6 @@ from mptcplab.limits.causes import Cause
 from mptcplab.limits.partition import Claim
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.findings.sender_view import Carrier, SenderView, within
-from mptcplab.trace.findings.waits import Sends
 from mptcplab.trace.follow.tcp import PROMPT_NS
 
 SLOW_START: Final = "before the first loss"
@@ -87,7 +86,7 @@ class Bins:
         return start, start + self.width_ns
 
 
-def bins_of(view: SenderView, sends: Sends) -> Bins:
+def bins_of(view: SenderView) -> Bins:
     """Return a direction over bins of a few round trips."""
     loaded = view.loaded_ns
     width = max(_BIN_NS, _ROUND_TRIPS * loaded, 8 * view.resolution_ns)
@@ -116,7 +115,7 @@ def bins_of(view: SenderView, sends: Sends) -> Bins:
         carried.append(amount.astype(np.int64))
     flight = np.zeros(count, dtype=np.int64)
     np.maximum.at(flight, place(view.sends_ns), view.flight_bytes)
-    first_loss = view.recoveries[0][0] if view.recoveries else view.end_ns + 1
+    first_loss = view.recoveries[0][0] if view.recoveries else view.end_ns + width
     middle = starts + width // 2
     return Bins(
         start_ns=view.start_ns,
@@ -156,7 +155,7 @@ def _queue_ns(carrier: Carrier, place, count: int) -> NDArray[np.float64]:  # ty
     return np.where(known >= 0, queue[np.maximum(known, 0)], 0.0)
 
 
-def claims_of_bins(view: SenderView, sends: Sends, bins: Bins) -> list[Claim]:
+def claims_of_bins(view: SenderView, bins: Bins) -> list[Claim]:
     """Return what bounds each bin; they count where nothing surer is known."""
     cause = np.full(bins.count, Cause.CONGESTION_WINDOW.value, dtype=object)
     kind = np.full(bins.count, SLOW_START, dtype=object)
@@ -169,7 +168,10 @@ def claims_of_bins(view: SenderView, sends: Sends, bins: Bins) -> list[Claim]:
         return _claims(bins, cause, kind)
     full = _full(bins)
     for first, last in _flat(view, bins, ~full & ~little):
-        start, end = int(bins.edges(np.array([first]))[0][0]), int(bins.edges(np.array([last]))[1][0])
+        start, end = (
+            int(bins.edges(np.array([first]))[0][0]),
+            int(bins.edges(np.array([last]))[1][0]),
+        )
         what = _answers(view, start, end) if near else None
         cause[first : last + 1] = (what or Cause.UNKNOWN).value
         kind[first : last + 1] = "" if what else FLAT
@@ -177,9 +179,7 @@ def claims_of_bins(view: SenderView, sends: Sends, bins: Bins) -> list[Claim]:
     for chosen in np.flatnonzero(full).tolist():
         names = [
             str(carrier.subflow.number)
-            for carrier, risen, carried in zip(
-                view.carriers, bins.risen, bins.carried, strict=True
-            )
+            for carrier, risen, carried in zip(view.carriers, bins.risen, bins.carried, strict=True)
             if risen[chosen] and carried[chosen]
         ]
         kind[chosen] = f"subflow {' and '.join(names)}"
@@ -211,7 +211,10 @@ def _full(bins: Bins) -> Mask:
     """Return the bins in which most data went over links with a queue."""
     total = np.sum(bins.carried, axis=0)
     queued = np.sum(
-        [np.where(risen, carried, 0) for risen, carried in zip(bins.risen, bins.carried, strict=True)],
+        [
+            np.where(risen, carried, 0)
+            for risen, carried in zip(bins.risen, bins.carried, strict=True)
+        ],
         axis=0,
     )
     return np.asarray((2 * queued > total) & (total > 0))
@@ -248,8 +251,11 @@ def _flat_parts(
         trips = per_bin * values.size
         expected = _GROWTH_MSS * view.mss * trips * 2 / 3
         lasting = values.size * bins.width_ns >= _PLATEAU_NS or not bins.lost_before[last]
-        if trips >= _FLAT_ROUND_TRIPS and grown <= expected and lasting and (
-            _USUAL_GROWTH_MSS * view.mss * trips >= np.ptp(values)
+        if (
+            trips >= _FLAT_ROUND_TRIPS
+            and grown <= expected
+            and lasting
+            and (_USUAL_GROWTH_MSS * view.mss * trips >= np.ptp(values))
         ):
             out.append((first, last))
         first = last + 1

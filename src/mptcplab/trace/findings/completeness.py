@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mptcplab.trace.columns.sequence_numbers import relative_dsns
 from mptcplab.trace.connections.model import Connection
+from mptcplab.trace.findings.series import data_acks
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,7 @@ def completeness(connection: Connection) -> Completeness:
     return Completeness(
         uncaptured_bytes=(_uncaptured(connection, 0), _uncaptured(connection, 1)),
         dropped_bytes=(_dropped(connection, 0), _dropped(connection, 1)),
-        scale_known=all(
-            half.seen.syn_ns for subflow in carriers for half in subflow.halves
-        ),
+        scale_known=all(half.seen.syn_ns for subflow in carriers for half in subflow.halves),
     )
 
 
@@ -57,9 +55,7 @@ def _uncaptured(connection: Connection, side: int) -> int:
         return 0
     first, last = acked
     starts = np.concatenate([subflow.half(side).data_rel for subflow in connection.subflows])
-    sizes = np.concatenate(
-        [subflow.half(side).extents["bytes"] for subflow in connection.subflows]
-    )
+    sizes = np.concatenate([subflow.half(side).extents["bytes"] for subflow in connection.subflows])
     low = 1 if connection.idsns[side] is not None else first
     fin = 1 if side in connection.ended else 0
     stops = np.minimum(starts + sizes, last)
@@ -79,13 +75,7 @@ def _uncaptured(connection: Connection, side: int) -> int:
 
 def _acknowledged(connection: Connection, side: int, base: int) -> tuple[int, int] | None:
     """Return the first and the last DATA_ACK of what ``side`` sent, relative."""
-    answers = [subflow.half(side ^ 1).samples for subflow in connection.subflows]
-    rows = np.concatenate(answers)
-    rows = rows[rows["data_ack_bits"] > 0]
-    if rows.size == 0:
-        return None
-    rows = rows[np.argsort(rows["time_ns"], kind="stable")]
-    wide = rows["data_ack_bits"] == 64
-    number = relative_dsns(rows["data_ack"], wide, np.zeros(wide.size, dtype=bool), base)
+    answers = [subflow.half(side ^ 1) for subflow in connection.subflows]
+    _, number, _ = data_acks(answers, [0] * len(answers), base)
     number = number[number >= 0]
     return (int(number[0]), int(number.max())) if number.size else None

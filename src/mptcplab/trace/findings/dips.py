@@ -51,9 +51,7 @@ def find_dips(connection: Connection, series: Series) -> list[Dip]:
     out = []
     for start, end in _runs(low):
         start_ns, end_ns = first + start * width, first + end * width
-        cause = _cause(
-            connection, carriers, series.side, each, (start, end), (start_ns, end_ns)
-        )
+        cause = _cause(connection, carriers, series.side, each, (start, end), (start_ns, end_ns))
         if cause is None:
             continue
         rate, around = float(total[start:end].mean()), float(normal[start:end].mean())
@@ -87,10 +85,7 @@ def _cause(
 ) -> str | None:
     """Return what held the data back during a dip; None where there was nothing to send."""
     held = next((held for held in connection.held if held.side == side), None)
-    inside = {
-        cause: duration
-        for cause, duration in durations_ns(clipped(held.spans if held else [], *times)).items()
-    }
+    inside = durations_ns(clipped(held.spans if held else [], *times))
     parts = []
     if inside:
         (cause, kind), _ = max(inside.items(), key=lambda entry: entry[1])

@@ -461,8 +461,7 @@ def _refused(subflow: Subflow) -> str | None:
     reset = ", and the subflow was reset" if asked.rst_ns or answer.rst_ns else ""
     if subflow.token is None and asked.syn_ns:
         return (
-            "its SYN carries no MP_JOIN here, so it was removed on the way, or is no join"
-            f"{reset}"
+            f"its SYN carries no MP_JOIN here, so it was removed on the way, or is no join{reset}"
         )
     if not answer.syn_ns:
         return None if asked.established_ns else _unanswered("the SYN", subflow)

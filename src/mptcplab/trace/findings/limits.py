@@ -55,13 +55,13 @@ class _Judge:
         self.view = view
         self.state = state
         self.sends: Sends = examine(connection, view)
-        self.bins: Bins = bins_of(view, self.sends)
+        self.bins: Bins = bins_of(view)
 
     def held(self) -> Held:
         view = self.view
         waits = claims_of_waits(self.connection, view, self.sends)
         claims = self._doubts(waits)
-        claims += claims_of_bins(view, self.sends, self.bins)
+        claims += claims_of_bins(view, self.bins)
         spans = partition(self.connection.start_ns, self.connection.end_ns, claims)
         return Held(view.side, spans, list(self._limits(spans)))
 
@@ -76,9 +76,7 @@ class _Judge:
             reason = NO_PLACE
         if reason is not None:
             sure = [
-                claim
-                for claim in waits
-                if claim.cause is Cause.HANDSHAKE or (claim.kind == CLOSED)
+                claim for claim in waits if claim.cause is Cause.HANDSHAKE or (claim.kind == CLOSED)
             ]
             return [*sure, Claim(Cause.UNKNOWN, *whole, reason)]
         if not view.scale_known:
@@ -142,14 +140,16 @@ class _Judge:
             what = "the window is closed" if kind == CLOSED else "the window shrinks"
             largest = format_size(int(offers.largest[offers.place(ends[-1:])][0]), 3)
             pace = f", and takes {format_rate(rate, 3)}" if rate > 0 else ""
-            detail = f"{what} (at most {largest}): the receiving application does not read fast enough"
+            detail = (
+                f"{what} (at most {largest}): the receiving application does not read fast enough"
+            )
             return detail + pace, "read faster at the receiver"
         detail = f"the window of {size} is all in flight"
         if kind == GROWING:
             return f"{detail}, and still grows", self._larger(window)
         return detail, self._larger(window)
 
-    def _larger(self, window: np.ndarray) -> str:  # type: ignore[type-arg]
+    def _larger(self, window: np.ndarray) -> str:
         """Return the window that the fastest rate seen would fill: rate times round trip."""
         view = self.view
         now = float(np.median(window))
@@ -193,18 +193,19 @@ class _Judge:
             if mine.size == 0:
                 continue
             low = carrier.round_trip_ns
+            through = format_rate(float(np.median(rate[mine])), 3)
+            risen_to = format_duration(low + float(np.median(queue[mine])), 3)
             parts.append(
-                f"subflow {carrier.subflow.number} at {format_rate(float(np.median(rate[mine])), 3)}"
-                f", its round trip {format_duration(low + float(np.median(queue[mine])), 3)} in place"
-                f" of {format_duration(low, 3)}"
+                f"subflow {carrier.subflow.number} at {through}, its round trip {risen_to} in "
+                f"place of {format_duration(low, 3)}"
             )
         return f"packets wait in a queue: {'; '.join(parts)}" if parts else kind
 
     def _congestion(self, kind: str, spans: list[Span]) -> str:
-        losses = sum(
-            carrier.half.retransmissions for carrier in self.view.carriers
+        losses = sum(carrier.half.retransmissions for carrier in self.view.carriers)
+        inside = np.unique(
+            self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64))
         )
-        inside = np.unique(self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64)))
         flight = format_size(float(np.median(self.bins.flight[inside])), 3)
         text = f"{kind}: about {flight} in flight"
         if losses:
@@ -212,7 +213,9 @@ class _Judge:
         return text
 
     def _send_buffer(self, spans: list[Span]) -> tuple[str, str]:
-        inside = np.unique(self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64)))
+        inside = np.unique(
+            self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64))
+        )
         flight = float(np.median(self.bins.flight[inside]))
         offers = self.view.offers
         starts = np.array([span.start_ns for span in spans], dtype=np.int64)
@@ -280,5 +283,3 @@ _WINDOW_PHRASES: Final = {
     GROWING: "the receive window, which still grows, was full",
     SMALL: "the receive window was full",
 }
-
-

@@ -116,8 +116,10 @@ def _gap(
     later = [other for when, other, _ in carriers[1:] if other != number and when <= end_ns]
     if again:
         segments = f"{again} segment{'s' if again > 1 else ''}"
-        text += f", where {segments} were lost and sent again" if again > 1 else (
-            f", where {segments} was lost and sent again"
+        text += (
+            f", where {segments} were lost and sent again"
+            if again > 1
+            else (f", where {segments} was lost and sent again")
         )
     elif later:
         pass

@@ -75,9 +75,9 @@ def loops_ns(subflow: Subflow) -> tuple[int | None, int | None]:
     asked, answered = first.seen, second.seen
     to_responder = [first.least_rtt_ns] if first.least_rtt_ns else []
     to_initiator = [second.least_rtt_ns] if second.least_rtt_ns else []
-    if asked.last_syn_ns and answered.syn_ns > asked.last_syn_ns:
+    if asked.last_syn_ns and answered.syn_ns >= asked.last_syn_ns:
         to_responder.append(answered.syn_ns - asked.last_syn_ns)
-    if answered.last_syn_ns and asked.established_ns > answered.last_syn_ns:
+    if answered.last_syn_ns and asked.established_ns >= answered.last_syn_ns:
         to_initiator.append(asked.established_ns - answered.last_syn_ns)
     loops = [
         min(samples) if samples else _echoed(mine, other)

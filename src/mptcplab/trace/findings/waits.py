@@ -6,8 +6,8 @@ Every moment from one send to the next is judged by what ended it and by what ha
   the byte that it waits for is missing on one of several subflows, that subflow (head of line).
 - An acknowledgement arrived, the flight was well below what it had been since the last loss, and
   nothing was sent: there was nothing to send.  So too where data left without an acknowledgement.
-- Otherwise sending is clocked by acknowledgements: by congestion windows, a link or the send buffer.
-  Which, is judged over bins of a few round trips (``clocked``).
+- Otherwise acknowledgements clock what is sent: congestion windows, a link or the send buffer bound
+  it.  Which, is judged over bins of a few round trips (``clocked``).
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ ENDED: Final = "ended"
 _PROMPT_NS: Final = 2_000_000
 """Within which a host has answered; longer, and it had no reason to."""
 _LEAST_GAP_NS: Final = 3_000_000
+_HOST_NS: Final = 200_000
+"""What a host may take longer to answer a SYN, from which loops are known, than data."""
 _ROOM_SHARE: Final = 0.4
 """Of the flight that the congestion window has allowed: below it, more could have been sent.  A
 sender that gathers a large segment waits while two thirds of it are in flight, or half."""
 _RECENT_ROUND_TRIPS: Final = 8
 _SLACK_PARTS: Final = 4
-"""Within this part of a round trip, a sender may gather acknowledgements, or spread what it sends."""
+"""Within this part of a round trip, a sender may gather acknowledgements, or spread its data."""
 _RETRANSMISSION_NS: Final = 200_000_000
 """Linux's least retransmission timeout, after which an idle congestion window decays (RFC 2861)."""
 _STALL_NS: Final = 1_000_000_000
@@ -81,6 +83,8 @@ def examine(connection: Connection, view: SenderView) -> Sends:
     sent = view.sent.at(at)
     following = np.append(np.diff(sent), 0)
     need = np.where(following > 0, np.minimum(following, view.mss), view.mss)
+    if not view.near:  # a segment is on its way to the capture point
+        need = need + view.mss
     closes, opens = _without_room(view, at, until, sent + need)
     slack = max(_PROMPT_NS, 2 * view.resolution_ns, (view.loop_ns or 0) // _SLACK_PARTS)
     tight = (opens > closes) & (until - opens <= slack)
@@ -128,7 +132,7 @@ def _idle_on(view: SenderView, carrier: Carrier) -> tuple[Ints, Ints]:
     idle = (room_ns < until) & (until - room_ns > slack)
     idle |= (answer_ns < until) & (until - answer_ns > taken // 2 + slack)
     gap = np.maximum(max(_LEAST_GAP_NS, carrier.round_trip_ns // 4), slack)
-    unasked = (answer_ns >= until) & (until - at > gap)
+    unasked = (answer_ns >= until + _HOST_NS) & (until - at > gap)
     unasked[-1:] = False  # nothing was sent at the end
     idle |= unasked
     idle &= ~_answers(view, carrier, grown, until)
@@ -224,7 +228,9 @@ def _without_room(view: SenderView, at: Ints, until: Ints, wanted: Ints) -> tupl
     first, past = np.searchsorted(wait, every), np.searchsorted(wait, every, side="right")
     within_wait = past > first
     small = np.append(small, 0)
-    closes = np.where(within_wait & ~small_before, when[small[np.minimum(first, small.size - 1)]], at)
+    closes = np.where(
+        within_wait & ~small_before, when[small[np.minimum(first, small.size - 1)]], at
+    )
     last = np.where(within_wait, small[np.maximum(past - 1, 0)], before)
     opens = np.where(within_wait | small_before, when[np.maximum(last, 0) + 1], at)
     return closes, np.clip(opens, closes, until)
@@ -249,9 +255,7 @@ def claims_of_waits(connection: Connection, view: SenderView, sends: Sends) -> l
     return out
 
 
-def _claim(
-    cause: Cause, starts: Ints | list[int], ends: Ints | list[int], kind: str = ""
-) -> Claim:
+def _claim(cause: Cause, starts: Ints | list[int], ends: Ints | list[int], kind: str = "") -> Claim:
     return Claim(cause, np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64), kind)
 
 
@@ -276,7 +280,10 @@ def _of_window(view: SenderView, sends: Sends) -> list[Claim]:
     last = sends.at.size - 1
     if int(tight[-1]) == last and int(sends.emptied[-1]) < view.end_ns and not _probed(view, sends):
         tight = tight[:-1]  # closed to the end, with no sign that anything waits
-    starts, ends = sends.closes[tight], sends.opens[tight]
+    starts, ends = sends.closes[tight], sends.opens[tight].copy()
+    # Between two such waits, what the window let through was sent, within a slot or two.
+    close = (np.diff(tight) == 1) & (starts[1:] - ends[:-1] <= 2 * view.resolution_ns)
+    ends[:-1][close] = np.maximum(ends[:-1], starts[1:])[close]
     out = head_of_line(view, starts, ends) if len(view.carriers) > 1 else []
     kinds = _window_kinds(view, starts, ends)
     for kind in (CLOSED, SLOW_READER, GROWING, SMALL):
@@ -289,12 +296,10 @@ def _of_window(view: SenderView, sends: Sends) -> list[Claim]:
 def _probed(view: SenderView, sends: Sends) -> bool:
     """Whether the sender sent anything after all was acknowledged: it asks for the window."""
     since = int(sends.emptied[-1])
-    return any(
-        bool((carrier.half.samples["time_ns"] > since).any()) for carrier in view.carriers
-    )
+    return any(bool((carrier.half.samples["time_ns"] > since).any()) for carrier in view.carriers)
 
 
-def _window_kinds(view: SenderView, starts: Ints, ends: Ints) -> np.ndarray:  # type: ignore[type-arg]
+def _window_kinds(view: SenderView, starts: Ints, ends: Ints) -> np.ndarray:
     """Return of each time without room why the window was no larger."""
     offers = view.offers
     place = offers.place(starts)
@@ -329,7 +334,9 @@ def head_of_line(view: SenderView, starts: Ints, ends: Ints) -> list[Claim]:
     overtaken = np.full(asked.size, view.end_ns, dtype=np.int64)
     for each in view.carriers:
         overtaken = np.minimum(overtaken, each.arrived.reached(asked + 1, view.end_ns))
-    begin = np.maximum(np.maximum(when, sent[inverse]), overtaken[inverse])
+    begin = np.maximum(when, overtaken[inverse])
+    if view.near:  # elsewhere, what was lost before the capture point is seen only later
+        begin = np.maximum(begin, sent[inverse])
     end = np.minimum(until, arrived[inverse])
     missing = np.flatnonzero((carrier[inverse] >= 0) & (end > begin))
     fates: dict[int, str] = {}
@@ -385,13 +392,15 @@ def _fate(view: SenderView, carrier: int, sent_ns: int, arrived_ns: int) -> str:
     """Return what became of a byte: the kind of a head-of-line wait."""
     mine = view.carriers[carrier]
     name = f"subflow {mine.subflow.number}"
-    if mine.half.total("retransmissions", sent_ns + 1, arrived_ns + 1):
+    if mine.half.total("retransmissions", sent_ns, arrived_ns + 1):
         return f"{name}: lost"
     progress = mine.acked.at(np.array([sent_ns, arrived_ns], dtype=np.int64), "left")
     if arrived_ns - sent_ns > _DEAD_NS and progress[0] == progress[1]:
         return f"{name}: dead"
     others = [each.round_trip_ns for each in view.carriers if each is not mine]
-    if arrived_ns - sent_ns > min(others, default=0) and mine.round_trip_ns > min(others, default=0):
+    if arrived_ns - sent_ns > min(others, default=0) and mine.round_trip_ns > min(
+        others, default=0
+    ):
         return f"{name}: slow"
     return name
 

@@ -20,7 +20,7 @@ _APART_NS: Final = 1_000_000_000
 _TAIL: Final = 1024
 """Segments of a batch that may have copies in the next."""
 _SYSTEMATIC: Final = 0.4
-"""Share of the segments without identification that are copies, where all come twice."""
+"""Share of the different segments without identification that come twice, where all do."""
 _FEW: Final = 8
 _BEARERS: Final = 2
 """Different packets of a batch that may have one identification by chance."""
@@ -55,31 +55,32 @@ class Copies:
             found = self._verified(segments, every, behind)
         size = min(_TAIL, keys.size)
         self._tail_keys = keys[-size:].copy()
-        self._tail = {name: np.array(getattr(segments, name)[-size:]) for name in _KEPT}
+        self._tail = {name: part[-size:].copy() for name, part in _columns(segments).items()}
         return found
 
     def _verified(self, segments: Segments, every: Ints, behind: int) -> Mask | None:
-        columns = {
-            name: np.concatenate((self._tail[name], getattr(segments, name)))
-            if behind
-            else getattr(segments, name)
-            for name in _KEPT
-        }
+        columns = _columns(segments)
+        if behind:
+            columns = {
+                name: np.concatenate((self._tail[name], part)) for name, part in columns.items()
+            }
         order = np.argsort(every, kind="stable")
         one, other = order[:-1], order[1:]
         alike = every[one] == every[other]
         one, other = one[alike], other[alike]
-        for name in _SAME:
+        for name in (*_SAME, "data_ack", "dsn"):
             same = columns[name][one] == columns[name][other]
             one, other = one[same], other[same]
         near = columns["time_ns"][other] - columns["time_ns"][one] <= _APART_NS
         one, other = one[near], other[near]
         hops = columns["hops"][one] != columns["hops"][other]
-        names = _names(columns["ip_id"], order[np.append(True, ~alike)])
+        different = order[np.append(True, ~alike)]
+        names = _names(columns["ip_id"], different)
         doubtful = ~names[columns["ip_id"][other]] & ~hops
         if doubtful.any():
-            nameless = int((~names[columns["ip_id"]]).sum())
-            if nameless < _FEW or int(doubtful.sum()) < _SYSTEMATIC * nameless:
+            nameless = int((~names[columns["ip_id"][different]]).sum())
+            twice = np.unique(every[other[doubtful]]).size
+            if nameless < _FEW or twice < _SYSTEMATIC * nameless:
                 other, hops = other[~doubtful], hops[~doubtful]
         fresh = other >= behind
         other, hops = other[fresh] - behind, hops[fresh]
@@ -90,6 +91,12 @@ class Copies:
         copies = np.zeros(len(segments), dtype=bool)
         copies[other] = True
         return copies
+
+
+def _columns(segments: Segments) -> dict[str, Ints]:
+    columns = {name: getattr(segments, name) for name in _KEPT}
+    columns["data_ack"], columns["dsn"] = segments.dss.data_ack, segments.dss.dsn
+    return columns
 
 
 def _names(ip_id: Ints, different: Ints) -> Mask:
