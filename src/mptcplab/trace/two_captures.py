@@ -94,12 +94,13 @@ def ends_of(captures: Sequence[Sequence[Path]]) -> tuple[list[Path], list[Path]]
     for one, other in combinations(range(len(looks)), 2):
         order = _order(looks[one], looks[other], clients)
         if order:
-            near, far = (one, other) if order > 0 else (other, one)
-            nearer[far].add(near)
+            first, last = (one, other) if order > 0 else (other, one)
+            nearer[last].add(first)
     far_ones = set().union(*nearer) if nearer else set()
     if not far_ones:
         return None
-    near, far = [], []
+    near: list[Path] = []
+    far: list[Path] = []
     has_farther = {one for those in nearer for one in those}
     for k, paths in enumerate(captures):
         if not nearer[k] and k not in has_farther:
@@ -152,7 +153,7 @@ class _Look:
             strict=True,
         ):
             key = (packed[source], packed[destination], *rest)
-            self.times.setdefault(key, time_ns)  # type: ignore[arg-type]
+            self.times.setdefault(key, time_ns)
         for element, option in segments.options:
             if isinstance(option, MpCapable | MpJoinSyn) and (
                 segments.flags[element] & (SYN | ACK) == SYN

@@ -31,7 +31,9 @@ from mptcplab.trace.findings.events import (
 )
 from mptcplab.trace.findings.series import direction
 from mptcplab.trace.findings.stalls import find_stalls
-from mptcplab.trace.findings.vantage import BETWEEN, CLIENT as AT_CLIENT, SERVER as AT_SERVER, vantage
+from mptcplab.trace.findings.vantage import BETWEEN, vantage
+from mptcplab.trace.findings.vantage import CLIENT as AT_CLIENT
+from mptcplab.trace.findings.vantage import SERVER as AT_SERVER
 from mptcplab.trace.output.explain import explain_ends, explanation
 from mptcplab.trace.two_captures import ends_of, open_ends
 from mptcplab.wire.keys import join_hmac, token_and_idsn
@@ -359,7 +361,7 @@ def test_the_server_joins_the_client(build: ModuleType, read: Any) -> None:
     join = MpJoinSyn(False, 2, token_and_idsn(KEY_A)[0], NONCE_B)
     ours = join_hmac(KEY_B, KEY_A, NONCE_B, NONCE_A)
     theirs = join_hmac(KEY_A, KEY_B, NONCE_A, NONCE_B)
-    where = {"source": "192.0.2.9", "target": CLIENT}
+    where: dict[str, Any] = {"source": "192.0.2.9", "target": CLIENT}
     talk.say(0, join, flags=0x02, **where)
     talk.say(1, MpJoinSynAck(False, 0, theirs[:8], NONCE_A), flags=0x12, **where)
     talk.say(0, MpJoinAck(ours[:20]), **where)
@@ -400,5 +402,3 @@ def test_limits_are_data(read: Any) -> None:
     assert limits[0]["cause"] == "receive-window"
     assert limits[0]["direction"] == "client-to-server"
     assert SERVER in capture.subflows[0].ends[1]
-
-

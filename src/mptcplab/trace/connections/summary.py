@@ -18,8 +18,8 @@ _SUMS: Final = (
     "packets", "payload_bytes", "retransmitted_bytes", "retransmissions", "out_of_order",
 )  # fmt: skip
 _SEEN: Final = (
-    "last_syn_ns", "established_ns", "fin_ns", "fin_number", "rst_ns", "rst_number", "last_ns", "last_number",
-    "last_data_ns", "last_data_number",
+    "last_syn_ns", "established_ns", "fin_ns", "fin_number", "rst_ns", "rst_number", "last_ns",
+    "last_number", "last_data_ns", "last_data_number",
 )  # fmt: skip
 _STATE: Final = HALF.names or ()
 _MOST_WRONG: Final = 16

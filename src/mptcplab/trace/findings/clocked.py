@@ -19,7 +19,6 @@ from mptcplab.limits.causes import Cause
 from mptcplab.limits.partition import Claim
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.findings.sender_view import Carrier, SenderView, within
-from mptcplab.trace.findings.waits import Sends
 from mptcplab.trace.follow.tcp import PROMPT_NS
 
 SLOW_START: Final = "before the first loss"
@@ -87,7 +86,7 @@ class Bins:
         return start, start + self.width_ns
 
 
-def bins_of(view: SenderView, sends: Sends) -> Bins:
+def bins_of(view: SenderView) -> Bins:
     """Return a direction over bins of a few round trips."""
     loaded = view.loaded_ns
     width = max(_BIN_NS, _ROUND_TRIPS * loaded, 8 * view.resolution_ns)
@@ -156,7 +155,7 @@ def _queue_ns(carrier: Carrier, place, count: int) -> NDArray[np.float64]:  # ty
     return np.where(known >= 0, queue[np.maximum(known, 0)], 0.0)
 
 
-def claims_of_bins(view: SenderView, sends: Sends, bins: Bins) -> list[Claim]:
+def claims_of_bins(view: SenderView, bins: Bins) -> list[Claim]:
     """Return what bounds each bin; they count where nothing surer is known."""
     cause = np.full(bins.count, Cause.CONGESTION_WINDOW.value, dtype=object)
     kind = np.full(bins.count, SLOW_START, dtype=object)

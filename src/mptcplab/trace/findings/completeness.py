@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mptcplab.trace.columns.sequence_numbers import relative_dsns
 from mptcplab.trace.connections.model import Connection
+from mptcplab.trace.findings.series import data_acks
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,7 @@ def _uncaptured(connection: Connection, side: int) -> int:
 
 def _acknowledged(connection: Connection, side: int, base: int) -> tuple[int, int] | None:
     """Return the first and the last DATA_ACK of what ``side`` sent, relative."""
-    answers = [subflow.half(side ^ 1).samples for subflow in connection.subflows]
-    rows = np.concatenate(answers)
-    rows = rows[rows["data_ack_bits"] > 0]
-    if rows.size == 0:
-        return None
-    rows = rows[np.argsort(rows["time_ns"], kind="stable")]
-    wide = rows["data_ack_bits"] == 64
-    number = relative_dsns(rows["data_ack"], wide, np.zeros(wide.size, dtype=bool), base)
+    answers = [subflow.half(side ^ 1) for subflow in connection.subflows]
+    _, number, _ = data_acks(answers, [0] * len(answers), base)
     number = number[number >= 0]
     return (int(number[0]), int(number.max())) if number.size else None

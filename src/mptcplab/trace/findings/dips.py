@@ -85,10 +85,7 @@ def _cause(
 ) -> str | None:
     """Return what held the data back during a dip; None where there was nothing to send."""
     held = next((held for held in connection.held if held.side == side), None)
-    inside = {
-        cause: duration
-        for cause, duration in durations_ns(clipped(held.spans if held else [], *times)).items()
-    }
+    inside = durations_ns(clipped(held.spans if held else [], *times))
     parts = []
     if inside:
         (cause, kind), _ = max(inside.items(), key=lambda entry: entry[1])

@@ -55,13 +55,13 @@ class _Judge:
         self.view = view
         self.state = state
         self.sends: Sends = examine(connection, view)
-        self.bins: Bins = bins_of(view, self.sends)
+        self.bins: Bins = bins_of(view)
 
     def held(self) -> Held:
         view = self.view
         waits = claims_of_waits(self.connection, view, self.sends)
         claims = self._doubts(waits)
-        claims += claims_of_bins(view, self.sends, self.bins)
+        claims += claims_of_bins(view, self.bins)
         spans = partition(self.connection.start_ns, self.connection.end_ns, claims)
         return Held(view.side, spans, list(self._limits(spans)))
 
@@ -149,7 +149,7 @@ class _Judge:
             return f"{detail}, and still grows", self._larger(window)
         return detail, self._larger(window)
 
-    def _larger(self, window: np.ndarray) -> str:  # type: ignore[type-arg]
+    def _larger(self, window: np.ndarray) -> str:
         """Return the window that the fastest rate seen would fill: rate times round trip."""
         view = self.view
         now = float(np.median(window))
@@ -193,10 +193,11 @@ class _Judge:
             if mine.size == 0:
                 continue
             low = carrier.round_trip_ns
+            through = format_rate(float(np.median(rate[mine])), 3)
+            risen_to = format_duration(low + float(np.median(queue[mine])), 3)
             parts.append(
-                f"subflow {carrier.subflow.number} at {format_rate(float(np.median(rate[mine])), 3)}"
-                f", its round trip {format_duration(low + float(np.median(queue[mine])), 3)} in place"
-                f" of {format_duration(low, 3)}"
+                f"subflow {carrier.subflow.number} at {through}, its round trip {risen_to} in "
+                f"place of {format_duration(low, 3)}"
             )
         return f"packets wait in a queue: {'; '.join(parts)}" if parts else kind
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints, Mask
-from mptcplab.trace.columns.sequence_numbers import relative_dsns
 from mptcplab.trace.connections.model import Connection, Half, Subflow
+from mptcplab.trace.findings.series import data_acks
 from mptcplab.trace.findings.throughput import MOST_SUBFLOWS, busiest
 from mptcplab.trace.findings.vantage import loops_ns, waited_ns
 
@@ -305,21 +305,14 @@ def _data_level(
         stops.append(carrier.half.data_rel + extents["bytes"])
     sent = _growing(np.concatenate(times), np.concatenate(stops), 1)
     base = connection.data_bases[side] or 0
-    answers = [(carrier.answer.samples, carrier.loop_ns or 0) for carrier in carriers]
+    answers = [(carrier.answer, carrier.shift_ns) for carrier in carriers]
     carrying = {carrier.subflow.number for carrier in carriers}
     answers += [
-        (subflow.half(side ^ 1).samples, _shift_ns(loops_ns(subflow)[side]))
+        (subflow.half(side ^ 1), _shift_ns(loops_ns(subflow)[side]))
         for subflow in connection.subflows[:MOST_SUBFLOWS]
         if subflow.number not in carrying
     ]
-    rows = np.concatenate([samples for samples, _ in answers])
-    when = np.concatenate([samples["time_ns"] + loop for samples, loop in answers])
-    chosen = np.flatnonzero(rows["data_ack_bits"] > 0)
-    chosen = chosen[np.argsort(when[chosen], kind="stable")]
-    rows, when = rows[chosen], when[chosen]
-    wide = rows["data_ack_bits"] == 64
-    number = relative_dsns(rows["data_ack"], wide, np.zeros(wide.size, dtype=bool), base)
-    return sent, *_offers(when, number, rows["data_ack_window_bytes"])
+    return sent, *_offers(*data_acks(*zip(*answers, strict=True), base))
 
 
 def _subflow_level(carrier: Carrier) -> tuple[Steps, Steps, Offers]:

@@ -6,8 +6,8 @@ Every moment from one send to the next is judged by what ended it and by what ha
   the byte that it waits for is missing on one of several subflows, that subflow (head of line).
 - An acknowledgement arrived, the flight was well below what it had been since the last loss, and
   nothing was sent: there was nothing to send.  So too where data left without an acknowledgement.
-- Otherwise sending is clocked by acknowledgements: by congestion windows, a link or the send buffer.
-  Which, is judged over bins of a few round trips (``clocked``).
+- Otherwise acknowledgements clock what is sent: congestion windows, a link or the send buffer bound
+  it.  Which, is judged over bins of a few round trips (``clocked``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ROOM_SHARE: Final = 0.4
 sender that gathers a large segment waits while two thirds of it are in flight, or half."""
 _RECENT_ROUND_TRIPS: Final = 8
 _SLACK_PARTS: Final = 4
-"""Within this part of a round trip, a sender may gather acknowledgements, or spread what it sends."""
+"""Within this part of a round trip, a sender may gather acknowledgements, or spread its data."""
 _RETRANSMISSION_NS: Final = 200_000_000
 """Linux's least retransmission timeout, after which an idle congestion window decays (RFC 2861)."""
 _STALL_NS: Final = 1_000_000_000
@@ -299,7 +299,7 @@ def _probed(view: SenderView, sends: Sends) -> bool:
     return any(bool((carrier.half.samples["time_ns"] > since).any()) for carrier in view.carriers)
 
 
-def _window_kinds(view: SenderView, starts: Ints, ends: Ints) -> np.ndarray:  # type: ignore[type-arg]
+def _window_kinds(view: SenderView, starts: Ints, ends: Ints) -> np.ndarray:
     """Return of each time without room why the window was no larger."""
     offers = view.offers
     place = offers.place(starts)

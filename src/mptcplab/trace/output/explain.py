@@ -99,7 +99,7 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
             "what was sent twice among them is not counted"
         )
     yield from limit_lines(trace, connection)
-    yield from place_lines(trace, connection)
+    yield from place_lines(connection)
     yield ""
     yield from _subflow_table(connection)
     yield ""
@@ -278,7 +278,7 @@ def _longest_spans(trace: Trace, held: Held) -> Iterator[str]:
         )
 
 
-def place_lines(trace: Trace, connection: Connection) -> Iterator[str]:
+def place_lines(connection: Connection) -> Iterator[str]:
     """Yield where a capture was taken, and what it does not hold."""
     where = vantage(connection)
     if where.place is not None:
