@@ -224,7 +224,7 @@ CPU: Final = "(the CPU|its emulator) was the limit|needs? .* CPU"
 SHAPER: Final = "tc qdisc change dev w0b root handle 2: tbf"
 
 BENT: Final = (
-    Case("four busy programs on each CPU", FAST[:2], CPU, around=lambda: hogs(4)),
+    Case("two busy programs on each CPU", FAST[:2], CPU, around=lambda: hogs(2)),
     Case(
         "a real-time program on each CPU",
         TAP,
@@ -292,11 +292,17 @@ BENT: Final = (
 OUTAGE: Final = '[[timeline]]\nat = "1.5s"\ndown = "l0"\n[[timeline]]\nat = "3s"\nup = "l0"\n'
 SLOWER: Final = '[[timeline]]\nat = "2s"\nchange = "l0"\nrate = "20Mb/s"\n'
 NIC: Final = '[[timeline]]\nat = "1.5s"\ndown = "a:eth0"\n[[timeline]]\nat = "3s"\nup = "a:eth0"\n'
+LITTLE: Final = 'buffer = "16KB"'  # which drains in seconds
 EIGHT: Final = f"use = {json.dumps([f'l{number}' for number in range(8)])}"
 
 HONEST: Final = (
-    Case("10 kb/s", ('rate = "10kb/s"',)),
-    Case("64 kb/s, 700 ms", ('rate = "64kb/s"\nrtt = "700ms"',), duration_s=8),
+    Case("10 kb/s", ('rate = "10kb/s"\nqueue = "5 packets"',), flow=LITTLE, duration_s=8),
+    Case(
+        "64 kb/s, 700 ms",
+        ('rate = "64kb/s"\nrtt = "700ms"\nqueue = "10 packets"',),
+        flow=LITTLE,
+        duration_s=8,
+    ),
     Case("256 kb/s, 10 ms", ('rate = "256kb/s"\nrtt = "10ms"',)),
     Case("1 Mb/s, 10 ms", ('rate = "1Mb/s"\nrtt = "10ms"',)),
     Case("10 Mb/s, 700 ms", ('rate = "10Mb/s"\nrtt = "700ms"',), duration_s=8),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.linux.test_links import on_lab, with_channel
-from tests.linux.two_links import TWO_LINKS, finished
+from tests.linux.two_links import TWO_LINKS, faults, finished
 
 from mptcplab.linux.drivers.kernel import frame_limit_bytes
 from mptcplab.linux.kernel import offloads, rtnl
@@ -139,7 +139,7 @@ def test_our_stack_without_offload_sends_packets_alone(tmp_path: Path, driver: s
         "duration=1s",
         'captures=["alice:eth0"]',
     )
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     assert done.metadata["offload"] == {"alice": False, "bob": True}
     capture = (done.folder / "alice-eth0.pcap").read_bytes()
     lengths = [packet.original_bytes for packet in read_capture(capture)]

@@ -66,6 +66,17 @@ def carried(done: Run, link: str, bps: float, least_bps: float) -> bool:
     return bps > least_bps or any(each and 2 * int(each[1]) >= int(each[2]) for each in said)
 
 
+def faults(done: Run) -> list[str]:
+    """Why a run is invalid, but for links that a machine with other work to do did not fill.
+
+    What was tested is another matter than how fast it was, as for :func:`carried`.
+    """
+    reasons: list[str] = done.metadata["invalid_reasons"]
+    if max((share for _, share in done.metadata["cpu_busy"]), default=0.0) < BUSY:
+        return reasons
+    return [reason for reason in reasons if ": the CPU was the limit in " not in reason]
+
+
 def lacked_cpu(done: Run) -> bool:
     """Whether a run found itself invalid while the CPUs were fully busy, its data being intact."""
     busy = max((share for _, share in done.metadata["cpu_busy"]), default=0.0)
