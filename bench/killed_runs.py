@@ -346,8 +346,7 @@ def _kill_all(
         problems = trial.run()
         victims[trial.what] += 1
         bad += bool(problems)
-        if problems:
-            print(f"run {number}: {trial.what}: {'; '.join(problems)}", flush=True)
+        print(f"{number:4}  {trial.what}: {'; '.join(problems) or 'nothing left'}", flush=True)
         number += 1
     return victims, number, bad
 

@@ -11,7 +11,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mptcplab.network.topology import Channel, Link, Path, Queue, Topology
+from mptcplab.network.topology import (
+    ETHERNET_HEADER_BYTES,
+    Channel,
+    Link,
+    Path,
+    Queue,
+    Topology,
+)
 from mptcplab.scenario.model import Expectation, Flow
 from mptcplab.units import format_duration, format_rate
 
@@ -150,9 +157,12 @@ def _shown(value: object) -> str:
 
 def check_lateness(link: Link, late_ns: int, worst_ns: int = 0) -> str | None:
     """Return what is wrong with an emulator that was ``late_ns`` late at the 99th percentile, and
-    ``worst_ns`` at worst.
+    ``worst_ns`` at worst.  What is late is held against what a full packet takes on the link.
     """
-    tolerance_ns = max(_LATENESS_TOLERANCE_NS, link.rtt_ns * _RTT_TOLERANCE)
+    rates = [way.rate_bps for way in (link.forward, link.backward) if way.rate_bps]
+    frame_bits = (link.mtu + ETHERNET_HEADER_BYTES) * 8
+    sent_ns = frame_bits * 1_000_000_000 // min(rates) if rates else 0
+    tolerance_ns = max(_LATENESS_TOLERANCE_NS, (link.rtt_ns + sent_ns) * _RTT_TOLERANCE)
     if late_ns > tolerance_ns:
         return (
             f"{link.name}: its emulator was late by {format_duration(late_ns)} or more for one "

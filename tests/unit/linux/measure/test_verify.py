@@ -211,6 +211,14 @@ def test_the_worst_lateness_counts_beside_that_of_one_packet_in_a_hundred() -> N
     assert "late by up to 900 ms (tolerance 100 ms)" in str(check_lateness(link, 0, 900 * MS))
 
 
+def test_lateness_is_held_against_what_a_packet_takes() -> None:
+    slow = Channel(rate_bps=10_000)  # 1.2 s for a full packet
+    link = Link("slow", A, B, slow, slow)
+    assert check_lateness(link, 20 * MS) is None
+    assert check_lateness(link, 30 * MS) is not None
+    assert check_lateness(Link("fast", A, B, Channel(), Channel()), 2 * MS) is not None
+
+
 def test_what_emulators_need_is_held_against_the_cpus_that_there_are() -> None:
     assert check_emulator_cpu("lan", "forward", 10**9, 0.9, 1e9) is None
     assert check_emulator_cpu("lan", "forward", 5 * 10**9, 1.25, 4e9) == (
