@@ -145,8 +145,11 @@ class LinkUse:
 
 
 def _overlap_ns(row: Row, span: tuple[int, int]) -> int:
-    end_ns = min(row["time_ns"], span[1])
-    return max(end_ns - max(row["time_ns"] - row["interval_ns"], span[0]), 1)
+    """Return how much of a row's interval lies within a span."""
+    end_ns: int = row["time_ns"]
+    start_ns = end_ns - row["interval_ns"]
+    overlap_ns: int = min(end_ns, span[1]) - max(start_ns, span[0])
+    return max(overlap_ns, 1)
 
 
 class Tables:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,9 @@ from mptcplab.stack.mptcp.send_limits import (
 )
 
 MSS = 1000
+ZEROES: dict[str, Any] = dict.fromkeys(TcpInfo.__slots__, 0)
 IDLE = replace(
-    TcpInfo(**dict.fromkeys(TcpInfo.__slots__, 0)),
+    TcpInfo(**ZEROES),
     mss_bytes=MSS,
     cwnd_bytes=10 * MSS,
     ssthresh_bytes=5 * MSS,
@@ -146,9 +148,9 @@ def test_a_slow_subflow_that_fills_the_window_is_named() -> None:
 
 
 def test_a_subflow_that_repairs_a_loss_is_named_before_a_slower_one() -> None:
-    values = {"send_window_bytes": 20 * MSS}
-    repairing = subflow(1, sent=3, ca_state=CA_RECOVERY, **values)
-    slow = subflow(2, sent=3, srtt_ns=100_000_000, **values)
+    window = 20 * MSS
+    repairing = subflow(1, sent=3, ca_state=CA_RECOVERY, send_window_bytes=window)
+    slow = subflow(2, sent=3, srtt_ns=100_000_000, send_window_bytes=window)
     end = connection(sent=20 * MSS, unsent=9000)
     assert mptcp_reason(end, [repairing, slow]) == (HEAD_OF_LINE_LOST, repairing)
 
