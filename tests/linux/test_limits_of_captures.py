@@ -102,7 +102,6 @@ def measured(topology: Topology, folder: Path, **how: Any) -> tuple[float, float
     def work(lab: Lab) -> Any:
         captures = []
         for name in ("left", "right"):
-            file = str(folder / f"{name}.pcap")
             command = [*TCPDUMP, str(folder / f"{name}.pcap"), "tcp"]
             capture = lab.spawn(name, command, stderr=subprocess.PIPE)
             assert capture.stderr is not None

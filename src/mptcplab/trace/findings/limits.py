@@ -252,9 +252,14 @@ def clipped(spans: list[Span], start_ns: int, end_ns: int) -> list[Span]:
     ]
 
 
-def phrase(cause: Cause, kind: str) -> str:
-    """Return what a cause means, as the end of a sentence about the time it took."""
+def phrase(cause: Cause, kind: str | None) -> str:
+    """Return what a cause means, as the end of a sentence about the time it took.
+
+    ``kind`` is None where there were several.
+    """
     text = _PHRASES[cause]
+    if kind is None:
+        return text
     if cause is Cause.RECEIVE_WINDOW:
         return _WINDOW_PHRASES[kind]
     if cause is Cause.HEAD_OF_LINE:

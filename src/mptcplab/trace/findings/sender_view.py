@@ -312,7 +312,8 @@ def _data_level(
         for subflow in connection.subflows[:MOST_SUBFLOWS]
         if subflow.number not in carrying
     ]
-    return sent, *_offers(*data_acks(*zip(*answers, strict=True), base))
+    halves, shifts = [answer for answer, _ in answers], [shift for _, shift in answers]
+    return sent, *_offers(*data_acks(halves, shifts, base))
 
 
 def _subflow_level(carrier: Carrier) -> tuple[Steps, Steps, Offers]:

@@ -20,6 +20,8 @@ HEAD_OF_LINE: Final = "head-of-line blocked"
 _LEAST_NS: Final = 20_000_000
 """Shorter stretches are not reported: a fifth of what a person notices."""
 _HELD_SEGMENTS: Final = 2
+_SLOWER: Final = 1.2
+_SLOWER_NS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -147,7 +149,7 @@ def _is_slower(connection: Connection, subflow: Subflow, side: int) -> bool:
         if other is not subflow and other.half(side).bytes
     ]
     known = [other for other in others if other]
-    return bool(mine and known and mine > 1.2 * min(known))
+    return bool(mine and known and mine > _SLOWER * min(known) + _SLOWER_NS)
 
 
 def _round_trip_ns(subflow: Subflow, side: int) -> int:

@@ -50,6 +50,9 @@ _LEAST_SPAN_NS: Final = 50_000_000
 _MOST_ASKED: Final = 1 << 15
 """Bytes that are looked up to see whether they were missing."""
 _DEAD_NS: Final = 1_000_000_000
+_SLOWER: Final = 1.2
+_SLOWER_NS: Final = 1_000_000
+"""A path is slower where its round trip is longer by more than hosts take."""
 
 
 @dataclass(slots=True, eq=False)
@@ -398,14 +401,7 @@ def _fate(view: SenderView, carrier: int, sent_ns: int, arrived_ns: int) -> str:
     if arrived_ns - sent_ns > _DEAD_NS and progress[0] == progress[1]:
         return f"{name}: dead"
     others = [each.round_trip_ns for each in view.carriers if each is not mine]
-    if arrived_ns - sent_ns > min(others, default=0) and mine.round_trip_ns > min(
-        others, default=0
-    ):
+    fastest = min(others, default=0)
+    if mine.round_trip_ns > _SLOWER * fastest + _SLOWER_NS and arrived_ns - sent_ns > fastest:
         return f"{name}: slow"
     return name
-
-
-def missing_carrier(view: SenderView, kind: str) -> Carrier | None:
-    """Return the carrier that a head-of-line kind names."""
-    number = int(kind.split()[1].rstrip(":"))
-    return next((each for each in view.carriers if each.subflow.number == number), None)

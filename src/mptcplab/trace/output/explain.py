@@ -47,6 +47,8 @@ _MOST_EVENTS: Final = 200
 _MOST_LIMITS: Final = 8
 _MOST_SPANS: Final = 4
 _LEAST_SHARE: Final = 0.005
+_NAMED_SHARE: Final = 0.8
+"""Of the time of a cause, what one kind of it must have taken to stand for it."""
 _LEAST_WAIT_NS: Final = 20_000_000
 _FLOOD: Final = 20
 """More events of one kind are told in one line."""
@@ -253,10 +255,15 @@ def limit_lines(trace: Trace, connection: Connection) -> Iterator[str]:
         shown = [limit for limit in held.limits if limit.share >= _LEAST_SHARE]
         if not shown:
             continue
-        first, name = shown[0], DIRECTIONS[held.side]
-        kind = longest_kind(held, first.cause)
+        total: dict[Cause, float] = {}
+        for limit in held.limits:
+            total[limit.cause] = total.get(limit.cause, 0.0) + limit.share
+        cause = max(total, key=lambda each: total[each])
+        first = next(limit for limit in held.limits if limit.cause is cause)
+        kind = longest_kind(held, cause) if _NAMED_SHARE * total[cause] <= first.share else None
         advice = f": {first.advice}" if first.advice else ""
-        yield f"  {name}: {first.share:.0%} of the time {phrase(first.cause, kind)}{advice}"
+        name = DIRECTIONS[held.side]
+        yield f"  {name}: {total[cause]:.0%} of the time {phrase(cause, kind)}{advice}"
         for limit in shown[:_MOST_LIMITS]:
             seconds = format_duration(limit.seconds * 1e9, 3)
             detail = f"  {limit.detail}" if limit.detail else ""
