@@ -65,6 +65,9 @@ class Ends:
     """Far clock less near clock."""
     uncertainty_ns: int
     """The least delay: the offset is right to within this."""
+    both_ways: bool
+    """Whether both hold packets of both directions; otherwise the offset includes the delay, and
+    nothing is known of its uncertainty."""
     pairs: list[tuple[Connection, Connection]]
     passages: list[Passage]
     removed: list[str]
@@ -241,7 +244,8 @@ def open_ends(
     removed = [text for subflow, twin in twins for text in _removed(subflow, twin, (near, far))]
     for mine, their in pairs:
         mine.judge = partial(_from_both_ends, their=their, offset_ns=offset, judge=mine.judge)
-    return Ends(near, far, offset, uncertainty, pairs, passages, removed)
+    both_ways = low is not None and high is not None
+    return Ends(near, far, offset, uncertainty, both_ways, pairs, passages, removed)
 
 
 def _from_both_ends(

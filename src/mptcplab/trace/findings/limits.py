@@ -39,7 +39,9 @@ _WORTH: Final = 1.2
 
 def held_back(connection: Connection, resolution_ns: int) -> list[Held]:
     """Return what held back each direction that carried data."""
-    out = []
+    out: list[Held] = []
+    if not connection.bytes:
+        return out
     state = completeness(connection)
     for side in (0, 1):
         view = sender_view(connection, side, resolution_ns)

@@ -405,12 +405,17 @@ def event_lines(trace: Trace, connections: list[Connection]) -> Iterator[str]:
 def explain_ends(ends: Ends) -> Iterator[str]:
     """Yield the lines about what lies between the two ends."""
     near, far = (" and ".join(path.name for path in trace.paths) for trace in (ends.near, ends.far))
-    yield f"{near}: at the side that opened the connections; {far}: at the other"
+    yield f"{near}: nearer to the side that opened the connections; {far}: nearer to the other"
     ahead = "ahead of" if ends.offset_ns >= 0 else "behind"
+    bound = "with the delay between them, since both hold packets of one direction only"
+    if ends.both_ways:
+        bound = (
+            f"within {format_duration(ends.uncertainty_ns, 3)}, if the fastest packets took as "
+            "long in both directions"
+        )
     yield (
-        f"the clock of {far} is {format_duration(abs(ends.offset_ns), 3)} {ahead} that "
-        f"of {near} (within {format_duration(ends.uncertainty_ns, 3)}, if the fastest "
-        "packets took as long in both directions)"
+        f"the clock of {far} is {format_duration(abs(ends.offset_ns), 3)} {ahead} that of {near} "
+        f"({bound})"
     )
     yield from (f"  {text}" for text in ends.removed)
     for passage in ends.passages:
