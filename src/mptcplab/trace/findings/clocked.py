@@ -30,6 +30,8 @@ FLAT: Final = "the flight stays the same"
 _BIN_NS: Final = 50_000_000
 _ROUND_TRIPS: Final = 4
 _MOST_BINS: Final = 4000
+_LONGEST_NS: Final = 1 << 61
+"""Bins that are longer than any capture; twice of it fits in 64 bits."""
 _RISEN: Final = 0.25
 """A round trip this much above the least has a queue in it."""
 _RISEN_NS: Final = 500_000
@@ -91,7 +93,7 @@ def bins_of(view: SenderView) -> Bins:
     loaded = view.loaded_ns
     width = max(_BIN_NS, _ROUND_TRIPS * loaded, 8 * view.resolution_ns)
     span = max(view.end_ns - view.start_ns, 1)
-    width = max(width, span // _MOST_BINS)
+    width = min(max(width, span // _MOST_BINS), _LONGEST_NS)
     count = int(span // width) + 1
     starts = view.start_ns + np.arange(count) * width
 

@@ -38,6 +38,8 @@ _ROOM_SHARE: Final = 0.4
 """Of the flight that the congestion window has allowed: below it, more could have been sent.  A
 sender that gathers a large segment waits while two thirds of it are in flight, or half."""
 _RECENT_ROUND_TRIPS: Final = 8
+_LONGEST_NS: Final = 1 << 60
+"""36 years: in 64 bits, there is room for sums of such times."""
 _SLACK_PARTS: Final = 4
 """Within this part of a round trip, a sender may gather acknowledgements, or spread its data."""
 _RETRANSMISSION_NS: Final = 200_000_000
@@ -185,6 +187,7 @@ def _allowed(
     pause = _RETRANSMISSION_NS + 2 * carrier.round_trip_ns
     events.append(until[until - emptied > pause])
     span = max(_RECENT_ROUND_TRIPS * int(np.median(emptied - at)), _RETRANSMISSION_NS)
+    span = min(span, _LONGEST_NS)
     fresh = np.searchsorted(np.sort(np.concatenate(events)), at, side="right")
     since = at - int(at[0])
     # Of two stretches that overlap by half, one began at least a span ago.

@@ -100,7 +100,7 @@ def _connection(trace: Trace, connection: Connection) -> dict[str, Any]:
         "fallback": connection.fallback,
         "fallback_s": fell_back,
         "fallback_reason": connection.fallback_reason,
-        "notes": [line.strip() for line in place_lines(trace, connection)],
+        "notes": [line.strip() for line in place_lines(connection)],
         "directions": [_direction(trace, connection, side) for side in (0, 1)],
         "events": [_event(trace, event) for event in connection.events],
         "subflows": [_subflow(trace, connection, subflow) for subflow in connection.subflows],
