@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mptcplab.cli.json_lines import json_lines
 from mptcplab.cli.terminal import unfiltered
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _lines(
     from mptcplab.trace.packets import packet_lines
 
     if args.json:
-        return [json.dumps(to_json(trace), indent=2)]
+        return json_lines(to_json(trace))
     if args.events:
         return event_lines(trace, connections)
     if args.packets or test is not None:
