@@ -18,6 +18,8 @@ from mptcplab.trace.follow.tcp import Followed
 from mptcplab.wire.mptcp import DSS_ACK_8
 
 FIRST_RESOLUTION_NS: Final = 1_000_000
+_LAST_RESOLUTION_NS: Final = 1 << 52
+"""52 days."""
 MAX_ROWS: Final = 1 << 20
 _NEVER: Final = np.iinfo(np.int64).max
 
@@ -68,6 +70,7 @@ class Samples:
         self.resolution_ns = FIRST_RESOLUTION_NS
         self._pieces: list[NDArray[Any]] = []
         self._rows = 0
+        self._most_rows = MAX_ROWS
 
     def add(self, segments: Segments, followed: Followed) -> None:
         """Take a batch."""
@@ -93,7 +96,7 @@ class Samples:
         out["first_timestamp"] = segments.timestamp[followed.element[starts]]
         self._pieces.append(out)
         self._rows += out.size
-        if self._rows > MAX_ROWS:
+        if self._rows > self._most_rows:
             self._coarsen()
 
     @staticmethod
@@ -140,10 +143,14 @@ class Samples:
         out["data_ack_window_bytes"][inside] = followed.window_bytes[place]
 
     def _coarsen(self) -> None:
-        """Make slots four times as long."""
-        self.resolution_ns *= 4
+        """Make slots four times as long, until longer ones would join no more rows.
+
+        Of many halves there are more rows than that anyway: at least one of each.
+        """
+        self.resolution_ns = min(4 * self.resolution_ns, _LAST_RESOLUTION_NS)
         self._pieces = [self._merged()]
         self._rows = self._pieces[0].size
+        self._most_rows = max(MAX_ROWS, 2 * self._rows)
 
     def table(self) -> NDArray[Any]:
         """Return all rows by half and time, one per slot."""
