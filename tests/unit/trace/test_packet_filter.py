@@ -40,6 +40,8 @@ def test_expressions_that_parse(text: str) -> None:
         ("src == 7", "expected an IP address"),
         ("len ==", "the end"),
         ("not " * 500 + "syn", "nested"),
+        ("dsn == " + "9" * 5000, "expected a number for dsn"),
+        ("dsn == 0x" + "f" * 5000, "expected a number for dsn"),
     ],
 )
 def test_expressions_that_do_not(text: str, complaint: str) -> None:
