@@ -268,6 +268,8 @@ class _Parser:
             self._next()
             return _TRUTH[token.lower()]
         try:
+            if len(token) > 40:  # no field has as many digits
+                raise ValueError
             value = int(token, 16) if token.lower().startswith("0x") else float(token)
         except ValueError:
             if kind != "subtype":

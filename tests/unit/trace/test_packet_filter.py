@@ -58,6 +58,8 @@ def test_expressions_that_parse(text: str) -> None:
         ("ip.adr == 10.0.0.1", "did you mean 'ip.addr'"),
         ("tcp.analysis.retransmission", "expected retransmission, which we judge in our own way"),
         ("not " * 500 + "syn", "nested"),
+        ("dsn == " + "9" * 5000, "expected a number for dsn"),
+        ("dsn == 0x" + "f" * 5000, "expected a number for dsn"),
     ],
 )
 def test_expressions_that_do_not(text: str, complaint: str) -> None:
