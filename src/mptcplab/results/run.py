@@ -25,6 +25,7 @@ _FILLED: Final = {
     "links": ("time_ns", "interval_ns", "link", "direction", "tx_bytes", "bps"),
     "subflows": ("time_ns", "host", "flow", "connection", "subflow"),
     "connections": ("time_ns", "host", "flow", "connection"),
+    "limits": ("time_ns", "host", "flow", "connection", "limited_by", "duration_ns"),
     "events": ("time_ns",),
     "counters": ("host", "counter"),
 }
