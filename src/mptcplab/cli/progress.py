@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mptcplab.cli.terminal import unfiltered
@@ -25,7 +26,7 @@ class PlainProgress(Observer):
 
     def phase(self, name: str) -> None:
         """Print the phase."""
-        print(f"[{name}]", file=sys.stderr, flush=True)
+        self._say(f"[{name}]")
 
     def tick(
         self,
@@ -41,14 +42,18 @@ class PlainProgress(Observer):
         )
         goodput = format_rate(sum(flows_bps.values()))
         at = f"{time_ns / NANOSECONDS:7.1f}/{self._duration_s:g} s"
-        print(f"{at}  goodput {goodput}  {links}", file=sys.stderr, flush=True)
+        self._say(f"{at}  goodput {goodput}  {links}")
 
     def event(self, time_ns: int, text: str) -> None:
         """Print the event."""
-        print(f"{time_ns / NANOSECONDS:7.1f} s  {printable(text)}", file=sys.stderr, flush=True)
+        self._say(f"{time_ns / NANOSECONDS:7.1f} s  {printable(text)}")
 
     def close(self) -> None:
         """Nothing is left open."""
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError):  # whoever read it has gone; the run goes on
+            print(line, file=sys.stderr, flush=True)
 
 
 def _rtt(rtt_ns: int | None) -> str:
@@ -81,7 +86,8 @@ class LiveProgress(Observer):
 
             console = Console(file=unfiltered(sys.stderr))
             self._live = Live(console=console, auto_refresh=False, transient=True)
-            self._live.start()
+            with suppress(OSError):
+                self._live.start()
         self._redraw()
 
     def tick(
@@ -105,12 +111,14 @@ class LiveProgress(Observer):
     def close(self) -> None:
         """Remove the display."""
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):  # the terminal is closed
+                self._live.stop()
             self._live = None
 
     def _redraw(self) -> None:
         if self._live is not None:
-            self._live.update(self._picture(), refresh=True)
+            with suppress(OSError):  # the terminal is closed; the run goes on
+                self._live.update(self._picture(), refresh=True)
 
     def _picture(self) -> RenderableType:
         from rich.console import Group

@@ -235,7 +235,7 @@ def _runs(
 
     KeyboardInterrupt where one was stopped; its results are kept until it is run again.
     """
-    from mptcplab.cli.repeated_runs import finished, seeds_of, with_seed
+    from mptcplab.cli.repeated_runs import end_if_stopped, finished, seeds_of, with_seed
     from mptcplab.report.figure import draw_throughput
 
     runs = []
@@ -249,8 +249,7 @@ def _runs(
         run, is_new = finished(testbed, with_seed(scenario, seed), place, title)
         if is_new:
             draw_throughput(run, place / "throughput")
-        if run.is_cut:
-            raise KeyboardInterrupt
+        end_if_stopped(run)
         runs.append(run)
     return runs
 

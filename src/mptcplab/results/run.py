@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mptcplab.plain_text import plain_values, printable
 from mptcplab.results.shape import RUN, problems
-from mptcplab.results.tables import SCHEMA_VERSION, TABLES, arrow_schema
+from mptcplab.results.tables import ADDED, SCHEMA_VERSION, TABLES, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,9 +22,12 @@ _MOST_BYTES: Final = 1 << 30
 """Of ``run.json``, and of a table's columns before they are decoded."""
 _FILLED: Final = {
     "flows": ("time_ns", "interval_ns", "flow", "connection", "bytes", "goodput_bps"),
-    "links": ("time_ns", "interval_ns", "link", "direction", "tx_bytes", "bps"),
+    "links": (
+        *("time_ns", "interval_ns", "link", "direction", "up", "tx_bytes", "tx_packets", "bps"),
+    ),
     "subflows": ("time_ns", "host", "flow", "connection", "subflow"),
     "connections": ("time_ns", "host", "flow", "connection"),
+    "limits": ("time_ns", "host", "flow", "connection", "limited_by", "duration_ns"),
     "events": ("time_ns",),
     "counters": ("host", "counter"),
 }
@@ -84,6 +87,10 @@ class Run:
         wrong = list(islice(problems(self.metadata, RUN, missing), 3))
         if missing:
             wrong.insert(0, f"it has no {', '.join(missing)}")
+        if not wrong:
+            known = {flow["name"] for flow in self.scenario["flows"]}
+            strange = {end["flow"] for end in self.metadata["flows"]} - known
+            wrong += [f"flows has {name}, the scenario has not" for name in sorted(strange)[:3]]
         if wrong:
             raise RunError(f"{self.folder}/run.json: damaged: {'; '.join(wrong)}")
 
@@ -99,7 +106,10 @@ class Run:
         if name not in TABLES:
             raise RunError(f'no table "{name}"; a run has {", ".join(TABLES)}')
         path = self.folder / f"{name}.parquet"
+        added = ADDED.get(name, ())
         if not path.exists():
+            if len(added) == len(TABLES[name]):
+                return arrow_schema(name).empty_table()
             raise RunError(f"{path}: missing; the run is damaged")
         import pyarrow as pa
 
@@ -112,6 +122,11 @@ class Run:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(f"{path}: cannot be read, the run is damaged: {first}") from error
         missing = [column for column in TABLES[name] if column not in table.column_names]
+        if missing and set(missing) <= set(added):
+            for column in missing:
+                values = pa.nulls(table.num_rows, arrow_schema(name).field(column).type)
+                table = table.append_column(column, values)
+            missing = []
         if missing:
             raise RunError(f"{path}: has no column {', '.join(missing)}; the run is damaged")
         wrong = _wrong_columns(name, table)

@@ -58,7 +58,8 @@ class Flow:
     ``stop_ns`` None it runs to the end; ``size_bytes`` ends it sooner.  Buffers are those of the
     sockets, as getsockopt returns them; None leaves them to autotuning.  ``connections`` run in
     parallel and are named ``NAME`` or ``NAME/1``, ``NAME/2``...  ``application`` is "bulk",
-    "iperf3" or "striped" (one file over parallel TCP connections on all links).
+    "iperf3" or "striped" (one file over parallel TCP connections on all links).  With rates, the
+    applications write and read that much on each connection, ``write_bytes`` at a time.
     """
 
     name: str
@@ -78,6 +79,8 @@ class Flow:
     client: str = ""
     family: int | None = None  # 4 or 6 for the initial subflow; None takes the first path's
     verify: bool = True  # the receiver checks every byte, where there are bytes
+    write_rate_bps: int | None = None
+    read_rate_bps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

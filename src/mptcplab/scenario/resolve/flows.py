@@ -75,8 +75,26 @@ def _flow(
         client=client,
         family={None: None, "ipv4": 4, "ipv6": 6}[values["family"]],
         verify=verify,
+        write_rate_bps=_application_rate(path, values, "write_rate", problems),
+        read_rate_bps=_application_rate(path, values, "read_rate", problems),
     )
     return replace(flow, links=_links(path, flow, values["links"], topology, problems))
+
+
+def _application_rate(path: Path, values: Values, key: str, problems: Problems) -> int | None:
+    """Return one of the rates of the applications, checked: they can keep it."""
+    rate_bps: int | None = values[key]
+    if rate_bps is None:
+        return None
+    if values["application"] == "striped":
+        problems.add(
+            (*path, key),
+            'is not for application = "striped", whose connections share one file',
+            'application = "bulk"',
+        )
+    elif values["application"] == "iperf3" and key == "read_rate":
+        problems.add((*path, key), "iperf3 reads as fast as data arrive", 'application = "bulk"')
+    return rate_bps
 
 
 def _check_times(path: Path, values: Values, duration_ns: int, problems: Problems) -> None:

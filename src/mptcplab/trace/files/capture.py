@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -15,7 +12,6 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import PADDING, Bytes, Heads, Ints, windows
 from mptcplab.trace.files.batch import BATCH_PACKETS, Batch, CaptureError, Damage
-from mptcplab.trace.files.expansion import Readable, bounded
 from mptcplab.trace.files.pcap import FILE_HEADER_BYTES, PcapFormat, is_pcap
 from mptcplab.trace.files.pcapng import (
     ENHANCED_PACKET,
@@ -27,6 +23,7 @@ from mptcplab.trace.files.pcapng import (
     is_pcapng,
 )
 from mptcplab.trace.files.record_scan import RecordFormat, Walk, walk
+from mptcplab.trace.files.sources import MoreComes, Source, broken_compression, is_stream
 
 _BLOCK_BYTES: Final = 4 << 20
 _FIRST_BLOCK_BYTES: Final = 1 << 18
@@ -36,9 +33,6 @@ _MOST_BYTE_ORDERS: Final = 100
 _MOST_DAMAGE: Final = 1000
 """Damaged packets of a file that are listed."""
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-
 Progress = Callable[[int, int], None]
 """Called with (bytes read, bytes in the file) of the file as it is on disk."""
 
@@ -46,26 +40,32 @@ Progress = Callable[[int, int], None]
 class CaptureFile:
     """One capture file, read from start to end; ``damage`` is filled while reading."""
 
-    def __init__(self, path: Path, progress: Progress | None = None, source: int = 0) -> None:
-        """Open ``path``; raises ``CaptureError`` where it cannot be read as a capture."""
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        progress: Progress | None = None,
+        number: int = 0,
+        more_comes: MoreComes | None = None,
+        source: Source | None = None,
+    ) -> None:
+        """Open ``path``; raises ``CaptureError`` where it cannot be read as a capture.
+
+        ``number`` is its place among the merged files.  With ``more_comes`` a file that is still
+        written is read on as it grows, see ``sources``.
+        """
         self.damage: list[Damage] = []
         self.packets = 0
         self._latest_ns = 0
         self._progress = progress
-        self._source = source
-        self._raw: io.BufferedReader
-        try:
-            self._raw = path.open("rb")
-            self._size = path.stat().st_size
-        except OSError as error:
-            raise CaptureError(f"{path}: {error.strerror or error}") from None
-        self._stream: Readable = bounded(_decompress(self._raw), self._raw)
+        self._number = number
+        self._source = Source(path, more_comes) if source is None else source
+        self._stream = self._source.stream
         head = self._read_some(FILE_HEADER_BYTES)
         self._head = head
         if not is_pcap(head) and not is_pcapng(head):
-            self._raw.close()
-            raise CaptureError(f"{path}: {_what_it_is(head)}, expected a pcap or pcapng file")
+            self._source.close()
+            what = self.damage[0].reason if self.damage else _what_it_is(head)
+            raise CaptureError(f"{self._source.name}: {what}, expected a pcap or pcapng file")
         self.format_name = "pcap" if is_pcap(head) else "pcapng"
 
     def batches(self) -> Iterator[Batch]:
@@ -76,22 +76,35 @@ class CaptureFile:
             else:
                 yield from self._pcapng()
         except CaptureError as error:
-            raise CaptureError(f"{self.path}: {error}") from None
+            raise CaptureError(f"{self._source.name}: {error}") from None
         finally:
-            self._raw.close()
+            self._source.close()
+
+    def close(self) -> None:
+        """Close a file whose batches are not read."""
+        self._source.close()
 
     def _read_some(self, size: int) -> bytes:
         """Read ``size`` bytes, fewer at the end of the file or where its compression breaks."""
         buffer = bytearray(size)
-        return bytes(buffer[: self._read_into(memoryview(buffer))])
+        done = 0
+        while done < size:
+            count = self._read_into(memoryview(buffer)[done:])
+            if not count:
+                break
+            done += count
+        return bytes(buffer[:done])
 
     def _read_into(self, buffer: memoryview) -> int:
-        """Fill the buffer as ``_read_some`` does; returns the number of bytes read."""
+        """Fill the buffer, of a growing file with what is there; returns the bytes read.
+
+        They are fewer at the end of the file or where its compression breaks.
+        """
         done = 0
         while done < len(buffer):
             try:
                 count = self._stream.readinto(buffer[done:])
-            except (EOFError, OSError, zlib.error, lzma.LZMAError, _zstd_error()) as error:
+            except broken_compression() as error:
                 self.damage.append(
                     Damage(self.packets + 1, f"the compressed file is broken here: {error}")
                 )
@@ -100,6 +113,8 @@ class CaptureFile:
             if not count:
                 break
             done += count
+            if self._source.is_growing:
+                break
         return done
 
     def _blocks(self, form: RecordFormat, head: bytes) -> Iterator[tuple[Bytes, Walk]]:
@@ -113,7 +128,7 @@ class CaptureFile:
             data[: leftover.size] = leftover
             fresh = self._read_into(data.data[leftover.size : leftover.size + wanted])
             if self._progress is not None:
-                self._progress(self._raw.tell(), self._size)
+                self._progress(self._source.position(), self._source.size)
             stop = leftover.size + fresh
             if stop == 0:
                 return
@@ -146,7 +161,7 @@ class CaptureFile:
         link_type: NDArray[np.int32],
     ) -> Iterator[Batch]:
         number = np.arange(self.packets + 1, self.packets + 1 + offset.size, dtype=np.int64)
-        source = np.full(offset.size, self._source, dtype=np.int32)
+        source = np.full(offset.size, self._number, dtype=np.int32)
         whole = Batch(data, offset, *lengths, time_ns, link_type, number, source)
         for first in range(0, offset.size, BATCH_PACKETS):
             part = whole.take(slice(first, first + BATCH_PACKETS))
@@ -254,31 +269,20 @@ class CaptureFile:
         yield from self._batch(data, at + header, (captured, original), time_ns, link_type)
 
 
-def _decompress(raw: io.BufferedReader) -> Readable:
-    magic = raw.read(4)
-    raw.seek(0)
-    if magic.startswith(_GZIP_MAGIC):
-        return gzip.GzipFile(fileobj=raw)
-    if magic == _ZSTD_MAGIC:
-        import zstandard
-
-        reader: Readable = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return reader
-    return raw
-
-
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    error: type[Exception] = zstandard.ZstdError
-    return error
+def is_capture(path: Path) -> bool:
+    """Tell whether a path is a file that starts as a capture does."""
+    if is_stream(path) or not path.is_file():
+        return False
+    try:
+        CaptureFile(path).close()
+    except CaptureError:
+        return False
+    return True
 
 
 def _what_it_is(head: bytes) -> str:
     if not head:
         return "an empty file"
-    if head.startswith(b"\xfd7zXZ"):
-        return "an xz-compressed file (decompress it first)"
     if head[:4] in (b"\x00\x05\x16\x07", b"snoo", b"\x54\x52\x53\x4e"):
         return "a capture in another tool's format (convert it with 'editcap IN OUT')"
     return f"not a capture: it starts with {head[:8].hex(' ')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from mptcplab.trace.files.batch import CaptureError
@@ -27,17 +27,17 @@ class Readable(Protocol):
 class BoundedExpansion:
     """A decompressed stream that raises CaptureError when it expands beyond all proportion."""
 
-    def __init__(self, stream: Readable, compressed: io.BufferedReader) -> None:
-        """Read ``stream``, which takes its bytes from ``compressed``."""
+    def __init__(self, stream: Readable, compressed_bytes: Callable[[], int]) -> None:
+        """Read ``stream``, which has taken as many bytes as ``compressed_bytes`` says."""
         self._stream = stream
-        self._compressed = compressed
+        self._compressed_bytes = compressed_bytes
         self._bytes = 0
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         """Fill some of the buffer; returns how much, 0 at the end."""
         count = self._stream.readinto(buffer)
         self._bytes += count or 0
-        taken = max(self._compressed.tell(), 1)
+        taken = max(self._compressed_bytes(), 1)
         if self._bytes > FREE_BYTES and self._bytes > MOST_TIMES * taken:
             raise CaptureError(
                 f"{format_size(taken)} of it expand to {format_size(self._bytes)} and more, over "
@@ -45,8 +45,3 @@ class BoundedExpansion:
                 "decompressed (gzip -d, zstd -d)"
             )
         return count
-
-
-def bounded(stream: Readable, compressed: io.BufferedReader) -> Readable:
-    """Return a stream with its expansion bounded; one that is not compressed as it is."""
-    return stream if stream is compressed else BoundedExpansion(stream, compressed)
