@@ -127,7 +127,7 @@ def test_any_metadata_is_shown_or_refused(
 @pytest.mark.slow
 @USUAL
 @given(
-    name=st.sampled_from(["flows", "links"]),
+    name=st.sampled_from(list(TABLES)[:5]),
     change=st.sampled_from(["cut", "flip", "empty", "foreign", "no rows", "absent", "folder"]),
     where=st.floats(0, 1),
 )
@@ -161,7 +161,8 @@ def test_any_table_is_shown_or_refused(
         if change == "folder":
             path.mkdir()
     status = shown_or_refused(folder, capsys)
-    assert status == 2 or change in ("flip", "no rows")
+    absent = name == "limits" and change == "absent"  # as in runs of earlier versions
+    assert status == 2 or absent or change in ("flip", "no rows")
 
 
 @pytest.mark.slow
@@ -172,7 +173,7 @@ def test_any_columns_are_shown_or_refused(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(sound, folder, dirs_exist_ok=True)
-    name = data.draw(st.sampled_from(["flows", "links"]))
+    name = data.draw(st.sampled_from(list(TABLES)[:5]))
     table = pq.read_table(sound / f"{name}.parquet")
     column = data.draw(st.sampled_from(list(TABLES[name])))
     place = table.column_names.index(column)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mptcplab.cli.inspect_output import check_readable, chosen, of_connection, print_all, told
+from mptcplab.cli.terminal import unfiltered
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.files.batch import Batch, CaptureError
 from mptcplab.trace.files.interface import InterfaceSource, drop_rights
@@ -139,4 +140,4 @@ class _Shown:
 
     def _clear(self) -> None:
         if self._status:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            print("\r\033[K", end="", file=unfiltered(sys.stderr), flush=True)

@@ -22,7 +22,9 @@ _MOST_BYTES: Final = 1 << 30
 """Of ``run.json``, and of a table's columns before they are decoded."""
 _FILLED: Final = {
     "flows": ("time_ns", "interval_ns", "flow", "connection", "bytes", "goodput_bps"),
-    "links": ("time_ns", "interval_ns", "link", "direction", "tx_bytes", "bps"),
+    "links": (
+        *("time_ns", "interval_ns", "link", "direction", "up", "tx_bytes", "tx_packets", "bps"),
+    ),
     "subflows": ("time_ns", "host", "flow", "connection", "subflow"),
     "connections": ("time_ns", "host", "flow", "connection"),
     "limits": ("time_ns", "host", "flow", "connection", "limited_by", "duration_ns"),
@@ -85,6 +87,10 @@ class Run:
         wrong = list(islice(problems(self.metadata, RUN, missing), 3))
         if missing:
             wrong.insert(0, f"it has no {', '.join(missing)}")
+        if not wrong:
+            known = {flow["name"] for flow in self.scenario["flows"]}
+            strange = {end["flow"] for end in self.metadata["flows"]} - known
+            wrong += [f"flows has {name}, the scenario has not" for name in sorted(strange)[:3]]
         if wrong:
             raise RunError(f"{self.folder}/run.json: damaged: {'; '.join(wrong)}")
 

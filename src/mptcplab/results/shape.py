@@ -39,8 +39,10 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A key of a link and its new value, as a list of two."""
+class Pair:
+    """A list of two: a text, and a single value; with ``both`` that is a text too."""
+
+    both: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Mapped:
     shape: Shape
 
 
-Shape = Whole | Number | Text | Flag | Change | Maybe | ListOf | Mapped | Mapping[str, Any]
+Shape = Whole | Number | Text | Flag | Pair | Maybe | ListOf | Mapped | Mapping[str, Any]
 """A mapping has the shapes of an object's keys; with ``?`` before a key it may be absent."""
 
 _MEASURED: Final = {
@@ -76,7 +78,7 @@ _MEASURED: Final = {
     "stage": Maybe(Whole()),
     "?kind": Text(),
 }
-_CHANNEL: Final = {"rate_bps": Maybe(Whole())}
+_CHANNEL: Final = {"rate_bps": Maybe(Whole()), "?overhead_bytes": Whole()}
 _SCENARIO: Final = {
     "name": Text(),
     "title": Text(),
@@ -103,6 +105,9 @@ _SCENARIO: Final = {
         {
             "name": Text(),
             "source": Text(),
+            "destination": Text(),
+            "client": Text(),
+            "connections": Whole(1),
             "protocol": Text(),
             "start_ns": Whole(),
             "stop_ns": Maybe(Whole()),
@@ -116,7 +121,7 @@ _SCENARIO: Final = {
             "label": Text(),
             "target": Text(),
             "verb": Text(),
-            "changes": ListOf(Change()),
+            "changes": ListOf(Pair()),
         }
     ),
     "expectations": ListOf(
@@ -135,6 +140,29 @@ _SCENARIO: Final = {
         "?findings": ListOf({"text": Text(), "source": Text(), "stage": Maybe(Whole())}),
     },
 }
+_FLOW_LIMITS: Final = ListOf(
+    {
+        "flow": Text(),
+        "paths": ListOf(
+            {
+                "source": Text(),
+                "destination": Text(),
+                "links": ListOf(Pair(both=True)),
+                "rate_bps": Maybe(Whole()),
+                "rtt_ns": Whole(),
+                "nics": ListOf(
+                    {"name": Text(), "rate_bps": Whole(1), "links": ListOf(Pair(both=True))}
+                ),
+            }
+        ),
+        "send_buffer_bytes": Maybe(Whole()),
+        "send_buffer_max_bytes": Whole(),
+        "receive_buffer_bytes": Maybe(Whole()),
+        "receive_buffer_max_bytes": Whole(),
+        "?receive_window_max_bytes": Maybe(Whole()),
+        "?window_share": Maybe(Number()),
+    }
+)
 RUN: Final[Shape] = {
     "scenario": _SCENARIO,
     "testbed": Text(),
@@ -146,13 +174,16 @@ RUN: Final[Shape] = {
     "flows": ListOf(
         {
             "flow": Text(),
+            "connection": Whole(),
             "bytes": Whole(),
             "protocol": Text(),
+            "?stalled_since_ns": Maybe(Whole()),
             "intact": Maybe(Flag()),
             "?end_ns": Maybe(Whole()),
             "?drained_bytes": Maybe(Whole()),
         }
     ),
+    "?flow_limits": _FLOW_LIMITS,
     "?notes": ListOf(Text()),
     "?origin_unix_ns": Maybe(Whole()),
 }
@@ -217,9 +248,12 @@ def _wanted(value: Any, shape: Shape) -> str:
         return "" if isinstance(value, str) else "text"
     if isinstance(shape, Flag):
         return "" if isinstance(value, bool) else "true or false"
-    if isinstance(shape, Change):
+    if isinstance(shape, Pair):
         right = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
-        return "" if right and not isinstance(value[1], list | dict) else "a key and its new value"
+        right = right and not isinstance(value[1], list | dict)
+        if shape.both:
+            return "" if right and isinstance(value[1], str) else "a list of two texts"
+        return "" if right else "a list of a key and its value"
     assert isinstance(shape, Whole | Number)
     kinds = int if isinstance(shape, Whole) else int | float
     right = isinstance(value, kinds) and not isinstance(value, bool)
