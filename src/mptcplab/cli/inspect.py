@@ -210,7 +210,8 @@ def _opened(
     sides = hosts or [[path] for path in paths]
     sorted_ends = two_captures.ends_of(sides) if len(sides) > 1 else None
     if sorted_ends is not None:
-        ends = two_captures.open_ends(*sorted_ends, _progress())
+        files = sorted_ends
+        ends = two_captures.open_ends(files.near, files.far, _progress(), files.between)
         trace = ends.near
     else:
         # Of a run with several hosts, use the captures of one: together they hold packets twice.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -70,6 +70,8 @@ class Ends:
     nothing is known of its uncertainty."""
     pairs: list[tuple[Connection, Connection]]
     passages: list[Passage]
+    between: list[Path]
+    """Files from between the ends, which are not used."""
     removed: list[str]
     """Options that were on a packet at one end and not at the other, in sentences."""
 
@@ -82,12 +84,22 @@ def are_two_ends(one: Sequence[Path], other: Sequence[Path]) -> bool:
     return bool(_Look(one).times.keys() & _Look(other).times.keys())
 
 
-def ends_of(captures: Sequence[Sequence[Path]]) -> tuple[list[Path], list[Path]] | None:
+class EndFiles(NamedTuple):
+    """Capture files, by where they were taken."""
+
+    near: list[Path]
+    """Nearest to the side that opened the connections."""
+    far: list[Path]
+    """Nearest to the other."""
+    between: list[Path]
+    """Between others."""
+
+
+def ends_of(captures: Sequence[Sequence[Path]]) -> EndFiles | None:
     """Sort captures, each of one file or several, by the end that they were taken at.
 
-    Returns the files nearest to the side that opened the connections and those nearest to the
-    other; None where no two captures hold the same packets, so that they are of one end, or of
-    different connections.  Captures that lie between others are left out.  A capture that shares
+    Returns None where no two captures hold the same packets, so that they are of one end, or of
+    different connections.  A capture that shares
     packets with none, as of an interface whose packets never arrived, is of the end that its own
     handshakes show.
     """
@@ -102,18 +114,19 @@ def ends_of(captures: Sequence[Sequence[Path]]) -> tuple[list[Path], list[Path]]
     far_ones = set().union(*nearer) if nearer else set()
     if not far_ones:
         return None
-    near: list[Path] = []
-    far: list[Path] = []
+    out = EndFiles([], [], [])
     has_farther = {one for those in nearer for one in those}
     for k, paths in enumerate(captures):
         if not nearer[k] and k not in has_farther:
             place = vantage_of(paths)
-            (far if place == SERVER else near).extend(paths)
+            (out.far if place == SERVER else out.near).extend(paths)
         elif not nearer[k]:
-            near.extend(paths)
+            out.near.extend(paths)
         elif k not in has_farther:
-            far.extend(paths)
-    return near, far
+            out.far.extend(paths)
+        else:
+            out.between.extend(paths)
+    return out
 
 
 def vantage_of(paths: Sequence[Path]) -> str | None:
@@ -198,9 +211,15 @@ def _order(one: _Look, other: _Look, clients: set[bytes]) -> int:
 
 
 def open_ends(
-    one_end: Sequence[Path], other_end: Sequence[Path], progress: Progress | None = None
+    one_end: Sequence[Path],
+    other_end: Sequence[Path],
+    progress: Progress | None = None,
+    between: Sequence[Path] = (),
 ) -> Ends:
-    """Reconstruct both captures and compare them; raises ``CaptureError`` as ``open`` does."""
+    """Reconstruct both captures and compare them; raises ``CaptureError`` as ``open`` does.
+
+    ``between`` is not read: files that are told as left out.
+    """
     first, second = open_trace(one_end, progress), open_trace(other_end, progress)
     near, far = (first, second) if _is_near(first, second) else (second, first)
     theirs = {_key(subflow): connection for connection in far.connections
@@ -245,7 +264,17 @@ def open_ends(
     for mine, their in pairs:
         mine.judge = partial(_from_both_ends, their=their, offset_ns=offset, judge=mine.judge)
     both_ways = low is not None and high is not None
-    return Ends(near, far, offset, uncertainty, both_ways, pairs, passages, removed)
+    return Ends(
+        near=near,
+        far=far,
+        offset_ns=offset,
+        uncertainty_ns=uncertainty,
+        both_ways=both_ways,
+        pairs=pairs,
+        passages=passages,
+        between=list(between),
+        removed=removed,
+    )
 
 
 def _from_both_ends(

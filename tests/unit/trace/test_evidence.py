@@ -171,9 +171,8 @@ def test_two_interfaces_of_a_client_and_the_server(
     given = [[path] for path in (paths[::-1] if shuffled else paths)]
     found = ends_of(given)
     assert found is not None
-    near, far = found
-    assert (sorted(near), far) == (paths[:2], paths[2:])
-    ends = open_ends(near, far)
+    assert (sorted(found.near), found.far, found.between) == (paths[:2], paths[2:], [])
+    ends = open_ends(found.near, found.far)
     assert ends.both_ways
     assert abs(ends.offset_ns - 3000 * MS) <= ends.uncertainty_ns
     (connection,) = ends.near.connections
@@ -182,6 +181,23 @@ def test_two_interfaces_of_a_client_and_the_server(
     assert sum(half.retransmissions for half in connection.subflows[1].halves) == 0
     assert {held.side for held in connection.held} == {0}
     assert ends_of([paths[:1], paths[1:2]]) is None
+
+
+def test_a_capture_from_between_the_ends_is_left_out(tmp_path: Path) -> None:
+    """A router half way, where each packet passes half its way later."""
+    transfer = Transfer([Link()], total=100_000).run()
+    there = {packet: when for when, packet in transfer.server}
+    both = [row for row in transfer.client if row[1] in there]
+    halfway = [((when + there[packet]) // 2, packet) for when, packet in both]
+    paths = []
+    for name, rows in (("router", halfway), ("far", transfer.server), ("near", transfer.client)):
+        paths.append(tmp_path / f"{name}.pcap")
+        paths[-1].write_bytes(pcap(rows))
+    router, far, near = paths
+    found = ends_of([[path] for path in paths])
+    assert found == ([near], [far], [router])
+    ends = open_ends(found.near, found.far, between=found.between)
+    assert "router.pcap: between the two ends, left out" in list(explain_ends(ends))
 
 
 def test_a_join_that_was_never_accepted(build: ModuleType, read: Any) -> None:
@@ -265,7 +281,7 @@ def test_where_a_join_was_removed(build: ModuleType, tmp_path: Path) -> None:
         path.write_bytes(talk.pcap())
     found = ends_of([paths[:1], paths[1:]])
     assert found is not None
-    lines = list(explain_ends(open_ends(*found)))
+    lines = list(explain_ends(open_ends(found.near, found.far)))
     assert any(
         "MP_JOIN was on the SYN at client.pcap and is not at server.pcap" in line for line in lines
     )

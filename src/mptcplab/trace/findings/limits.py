@@ -33,6 +33,8 @@ NO_PLACE: Final = "where the capture was taken is not known"
 NOT_CAPTURED: Final = "data went over subflows that were not captured"
 
 _RATE_SPAN_NS: Final = 4_000_000
+_MISSING_SHARE: Final = 0.01
+"""Of the data: with more of it elsewhere, what is captured does not show what was waited for."""
 _WORTH: Final = 1.2
 """A value is proposed where it is this much above the present one."""
 
@@ -72,7 +74,8 @@ class _Judge:
         view = self.view
         whole = (np.array([view.start_ns]), np.array([view.end_ns]))
         reason = None
-        if self.state.uncaptured_bytes[view.side]:
+        missing = self.state.uncaptured_bytes[view.side]
+        if missing > _MISSING_SHARE * (self.connection.side_bytes(view.side) + missing):
             reason = NOT_CAPTURED
         elif view.loop_ns is None:
             reason = NO_PLACE

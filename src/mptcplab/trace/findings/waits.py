@@ -247,7 +247,7 @@ def claims_of_waits(connection: Connection, view: SenderView, sends: Sends) -> l
     out = []
     first = int(sends.at[0])
     up_ns = connection.subflows[0].halves[0].seen.established_ns or first
-    up_ns = min(up_ns, first)
+    up_ns = min(up_ns, first) if connection.saw_syn else view.start_ns
     out.append(_claim(Cause.HANDSHAKE, [view.start_ns], [up_ns]))
     stalled = _stalled(view, sends)
     if stalled is not None:

@@ -417,6 +417,8 @@ def explain_ends(ends: Ends) -> Iterator[str]:
         f"the clock of {far} is {format_duration(abs(ends.offset_ns), 3)} {ahead} that of {near} "
         f"({bound})"
     )
+    for path in ends.between:
+        yield f"{path.name}: between the two ends, left out"
     yield from (f"  {text}" for text in ends.removed)
     for passage in ends.passages:
         if not passage.sent_packets:

@@ -23,7 +23,7 @@ DATA = gzip.decompress(CAPTURE.read_bytes())
 
 PACKED = {
     "plain": DATA,
-    "gzip": gzip.compress(DATA),
+    "gzip": gzip.compress(DATA, mtime=0),
     "xz": lzma.compress(DATA),
     "bzip2": bz2.compress(DATA),
     "zstd": zstandard.compress(DATA),
