@@ -140,7 +140,7 @@ class LinkUse:
         return self._rows[link][place] if place < len(times) else None
 
     def _wire_bytes(self, link: tuple[str, str], row: Row) -> int:
-        size: int = row["tx_bytes"] + row["tx_packets"] * self._overhead_bytes[link]
+        size: int = row["tx_bytes"] + row["tx_packets"] * self._overhead_bytes.get(link, 0)
         return size
 
 
