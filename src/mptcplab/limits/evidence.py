@@ -132,7 +132,7 @@ class LinkUse:
     def is_down(self, path: Path, at_ns: int) -> bool:
         """Say whether a link of a path was down."""
         rows = (self._row(link, at_ns) for link in path.links)
-        return any(row is not None and not row["up"] for row in rows)
+        return any(row is not None and row["up"] is False for row in rows)
 
     def _row(self, link: tuple[str, str], at_ns: int) -> Row | None:
         times = self._times.get(link, [])
@@ -140,7 +140,7 @@ class LinkUse:
         return self._rows[link][place] if place < len(times) else None
 
     def _wire_bytes(self, link: tuple[str, str], row: Row) -> int:
-        size: int = row["tx_bytes"] + row["tx_packets"] * self._overhead_bytes.get(link, 0)
+        size: int = row["tx_bytes"] + (row["tx_packets"] or 0) * self._overhead_bytes.get(link, 0)
         return size
 
 

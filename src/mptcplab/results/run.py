@@ -22,9 +22,7 @@ _MOST_BYTES: Final = 1 << 30
 """Of ``run.json``, and of a table's columns before they are decoded."""
 _FILLED: Final = {
     "flows": ("time_ns", "interval_ns", "flow", "connection", "bytes", "goodput_bps"),
-    "links": (
-        *("time_ns", "interval_ns", "link", "direction", "up", "tx_bytes", "tx_packets", "bps"),
-    ),
+    "links": ("time_ns", "interval_ns", "link", "direction", "tx_bytes", "bps"),
     "subflows": ("time_ns", "host", "flow", "connection", "subflow"),
     "connections": ("time_ns", "host", "flow", "connection"),
     "limits": ("time_ns", "host", "flow", "connection", "limited_by", "duration_ns"),

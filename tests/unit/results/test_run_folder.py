@@ -97,7 +97,8 @@ def test_a_run_of_an_earlier_version_reads_with_what_it_has(tmp_path: Path) -> N
     import pyarrow.parquet as pq
 
     writer = RunWriter(tmp_path / "a")
-    writer.append("connections", [{"time_ns": 5, "host": "alice", "unread_bytes": 7}])
+    row = {"time_ns": 5, "host": "alice", "flow": "main", "connection": 0, "unread_bytes": 7}
+    writer.append("connections", [row])
     folder = writer.finish(valid=True)
     (folder / "limits.parquet").unlink()
     table = pq.read_table(folder / "connections.parquet")
@@ -105,8 +106,8 @@ def test_a_run_of_an_earlier_version_reads_with_what_it_has(tmp_path: Path) -> N
     pq.write_table(earlier, folder / "connections.parquet")
     run = Run(folder)
     assert run.rows("limits") == []
-    (row,) = run.rows("connections")
-    assert (row["time_ns"], row["unread_bytes"], row["cpu_ns"]) == (5, None, None)
+    (read,) = run.rows("connections")
+    assert (read["time_ns"], read["unread_bytes"], read["cpu_ns"]) == (5, None, None)
     pq.write_table(table.drop_columns(["host"]), folder / "connections.parquet")
     with pytest.raises(RunError, match="no column host"):
         run.rows("connections")

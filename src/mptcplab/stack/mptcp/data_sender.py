@@ -450,7 +450,11 @@ class DataSender:
         return subflow.make_train(record, now_ns)
 
     def reinject_all(self, subflow: MptcpSubflow) -> None:
-        """Queue for others what only this subflow carries and has not had acknowledged."""
+        """Queue for others what only this subflow carries and has not had acknowledged.
+
+        With checksums, that is all of a mapping whose end is missing: the peer may not take any of
+        it, though the subflow has acknowledged its beginning (RFC 8684 section 3.3.1).
+        """
         self.take_back(subflow)
         carrier = 1 << subflow.subflow_id
         acked = self.buffer.acked_offset
@@ -459,6 +463,8 @@ class DataSender:
                 continue
             start = record.offset + record.seq - record.map_ssn
             end = start + record.end - record.seq
+            if self._session.checksum:
+                start = record.offset
             if start < acked:
                 start = acked
             position = start
