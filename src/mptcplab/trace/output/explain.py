@@ -165,7 +165,7 @@ def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
             last = max(other.time_ns for other in events if other.kind == event.kind)
             over = format_duration(last - event.time_ns, 3)
             text = f"{floods[event.kind]:,} times within {over}: {event.kind}; the first: {text}"
-        lines.append(f"  {mark}{trace.seconds(event.time_ns):13.6f} s  {text}")
+        lines.append(f"  {mark}{trace.seconds(event.time_ns):12.6f} s  {text}")
     left_out = max(0, len(lines) - _MOST_EVENTS)
     yield from lines[: _MOST_EVENTS // 2] if left_out else lines
     if left_out:
