@@ -270,7 +270,7 @@ def finished(case: Case, testbed: str, folder: Path) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "scenario.toml"
     file.write_text(case.scenario)
-    scenario = load(str(file), overrides=case.overrides)
+    scenario = load(str(file), overrides=case.overrides, plugins=True)
     run = simulated.run if testbed == "simulated" else linux.run
     return Run(run(scenario, folder / "run", Silent()))
 
