@@ -175,7 +175,8 @@ def _wrong_columns(name: str, table: pa.Table) -> list[str]:
             wrong.append(f"column {field.name} holds what is no number")
         elif field.name in ("time_ns", "interval_ns") and len(column):
             least, most = pc.min_max(column).as_py().values()
-            if least < 0 or most > _MOST_NS:
+            # Events are told of from before the clock of the run starts.
+            if least < (-_MOST_NS if name == "events" else 0) or most > _MOST_NS:
                 wrong.append(f"column {field.name} holds times from {least} to {most} ns")
     if name == "links" and not wrong:
         directions = set(pc.unique(table.column("direction")).to_pylist())
