@@ -163,16 +163,16 @@ def check_lateness(link: Link, late_ns: int, worst_ns: int = 0) -> str | None:
     frame_bits = (link.mtu + ETHERNET_HEADER_BYTES) * 8
     sent_ns = frame_bits * 1_000_000_000 // min(rates) if rates else 0
     tolerance_ns = max(_LATENESS_TOLERANCE_NS, (link.rtt_ns + sent_ns) * _RTT_TOLERANCE)
+    if worst_ns > _WORST_LATENESS_NS:
+        return (
+            f"{link.name}: its emulator was late by up to {format_duration(worst_ns)} (tolerance "
+            f"{format_duration(_WORST_LATENESS_NS)}); it was stopped, or the machine is too busy"
+        )
     if late_ns > tolerance_ns:
         return (
             f"{link.name}: its emulator was late by {format_duration(late_ns)} or more for one "
             f"packet in a hundred (tolerance {format_duration(tolerance_ns)}); the machine is too "
             "busy"
-        )
-    if worst_ns > _WORST_LATENESS_NS:
-        return (
-            f"{link.name}: its emulator was late by up to {format_duration(worst_ns)} (tolerance "
-            f"{format_duration(_WORST_LATENESS_NS)}); it was stopped, or the machine is too busy"
         )
     return None
 
