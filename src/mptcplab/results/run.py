@@ -24,7 +24,7 @@ _FILLED: Final = {
     "flows": ("time_ns", "interval_ns", "flow", "connection", "bytes", "goodput_bps"),
     "links": ("time_ns", "interval_ns", "link", "direction", "tx_bytes", "bps"),
     "subflows": ("time_ns", "host", "flow", "connection", "subflow"),
-    "connections": ("time_ns", "host", "flow", "connection"),
+    "connections": ("time_ns", "host"),
     "limits": ("time_ns", "host", "flow", "connection", "limited_by", "duration_ns"),
     "events": ("time_ns",),
     "counters": ("host", "counter"),
@@ -116,7 +116,7 @@ class Run:
                 _check_size(path, file.metadata)
                 table = file.read()
             table.validate(full=True)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(f"{path}: cannot be read, the run is damaged: {first}") from error
         missing = [column for column in TABLES[name] if column not in table.column_names]
