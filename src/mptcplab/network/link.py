@@ -78,9 +78,9 @@ class ChannelModel:
         "_loss",
         "_overhead_bytes",
         "_piece_ns",
-        "_plain",
         "_random",
         "_rate_bps",
+        "_reorder",
         "_rest",
         "_train",
         "_up",
@@ -120,12 +120,12 @@ class ChannelModel:
         self._early = EarlyDetection(random, parameters.red) if parameters.early_detection else None
         self._up: bool = parameters.up
         self._delay_ns: i64 = parameters.delay_ns
+        self._reorder: bool = parameters.reorder
         self._overhead_bytes: i64 = parameters.overhead_bytes
         self._limit_bytes: i64 = _limit(parameters.queue_bytes)
         self._limit_packets: i64 = _limit(parameters.queue_packets)
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
-        self._plain: bool = self._is_plain()
 
     # What the link holds
 
@@ -264,6 +264,7 @@ class ChannelModel:
                 self._early = EarlyDetection(self._random, parameters.red)
         self._up = parameters.up
         self._delay_ns = parameters.delay_ns
+        self._reorder = parameters.reorder
         self._overhead_bytes = parameters.overhead_bytes
         self._limit_bytes = _limit(parameters.queue_bytes)
         self._limit_packets = _limit(parameters.queue_packets)
@@ -278,7 +279,6 @@ class ChannelModel:
                 piece.jitter_ns = 0 if self._jitter is None else self._jitter.draw_ns()
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
-        self._plain = self._is_plain()
         self._reschedule()
 
     # The queue
@@ -298,7 +298,6 @@ class ChannelModel:
                 at_ns = now_ns
             capacity.seek(at_ns)
             self._set_rate(capacity.rate_bps, at_ns)
-            self._plain = self._is_plain()
             self._reschedule()
 
     def _release(self, now_ns: i64) -> None:
@@ -419,7 +418,6 @@ class ChannelModel:
         if most < train.piece_packets:
             most = train.piece_packets
         start_ns: i64 = self._free_ns
-        plain = self._plain
         end = first + packets
         while first < end:
             count = end - first
@@ -446,17 +444,11 @@ class ChannelModel:
             self._send(piece, train.arrival_ns(first), train.arrival_ns(last), together)
             if lost:
                 self._lose(piece)
-            elif plain:
-                self._fly_in_order(piece)
             else:
                 self._fly(piece)
             first += count
         if self._rate_bps > 0:
             self._busy_ns += self._free_ns - start_ns
-
-    def _is_plain(self) -> bool:
-        """Whether pieces arrive in the order in which they leave, at times known by then."""
-        return self._rate_bps != 0 and not self.parameters.reorder
 
     def packets_within(self, duration_ns: i64, frame_bytes: i64) -> i64:
         """How many frames of this length the transmitter sends in so long, at least one."""
@@ -549,27 +541,12 @@ class ChannelModel:
 
     # The wire
 
-    def _fly_in_order(self, piece: Piece) -> None:
-        """Let a piece of a plain channel arrive: `_fly`, as often as there are pieces."""
-        delay_ns: i64 = self._delay_ns
-        if self._jitter is not None:
-            piece.jitter_ns = self._jitter.draw_ns()
-            delay_ns += piece.jitter_ns
-            if delay_ns < 0:
-                delay_ns = 0
-        arrival_ns = piece.end_ns + delay_ns
-        if arrival_ns < self._last_arrival_ns:
-            arrival_ns = self._last_arrival_ns
-        self._last_arrival_ns = arrival_ns
-        piece.arrival_ns = arrival_ns
-        self._append_to_flight(piece)
-
     def _fly(self, piece: Piece) -> None:
         """Let a piece arrive, in its turn, a delay after its last bit is sent."""
         if self._jitter is not None:
             piece.jitter_ns = self._jitter.draw_ns()
         arrival_ns = self._arrival_ns(piece)
-        if self.parameters.reorder:
+        if self._reorder:
             piece.arrival_ns = arrival_ns
             flight = arriving(self._first_arriving)
             place = len(flight)
@@ -584,10 +561,11 @@ class ChannelModel:
         piece.arrival_ns = arrival_ns
         self._append_to_flight(piece)
 
-    def _arrival_ns(self, piece: Piece) -> int:
+    def _arrival_ns(self, piece: Piece) -> i64:
         if piece.end_ns == NEVER:
             return NEVER
-        return piece.end_ns + max(0, self.parameters.delay_ns + piece.jitter_ns)
+        delay_ns = self._delay_ns + piece.jitter_ns
+        return piece.end_ns + delay_ns if delay_ns > 0 else piece.end_ns
 
     def _lose(self, piece: Piece) -> None:
         piece.lost = True
@@ -596,7 +574,6 @@ class ChannelModel:
 
     def _reschedule(self) -> None:
         """Work out anew when what is unsent will arrive."""
-        reorder = self.parameters.reorder
         unsent = leaving(self._first_unsent)
         for piece in unsent:
             piece.arrival_ns = -1
@@ -608,7 +585,7 @@ class ChannelModel:
         for piece in unsent:
             if not piece.lost:
                 arrival_ns = self._arrival_ns(piece)
-                piece.arrival_ns = arrival_ns if reorder else max(arrival_ns, last_ns)
+                piece.arrival_ns = arrival_ns if self._reorder else max(arrival_ns, last_ns)
                 last_ns = max(last_ns, piece.arrival_ns)
         self._last_arrival_ns = last_ns
         self._set_flight(sorted(arriving(self._first_arriving), key=arrival_order))
