@@ -23,7 +23,13 @@ from mptcplab.trace.files.pcapng import (
     is_pcapng,
 )
 from mptcplab.trace.files.record_scan import RecordFormat, Walk, walk
-from mptcplab.trace.files.sources import MoreComes, Source, broken_compression, is_stream
+from mptcplab.trace.files.sources import (
+    MoreComes,
+    Source,
+    broken_compression,
+    is_stream,
+    read_up_to,
+)
 
 _BLOCK_BYTES: Final = 4 << 20
 _FIRST_BLOCK_BYTES: Final = 1 << 18
@@ -86,14 +92,7 @@ class CaptureFile:
 
     def _read_some(self, size: int) -> bytes:
         """Read ``size`` bytes, fewer at the end of the file or where its compression breaks."""
-        buffer = bytearray(size)
-        done = 0
-        while done < size:
-            count = self._read_into(memoryview(buffer)[done:])
-            if not count:
-                break
-            done += count
-        return bytes(buffer[:done])
+        return read_up_to(size, self._read_into)
 
     def _read_into(self, buffer: memoryview) -> int:
         """Fill the buffer, of a growing file with what is there; returns the bytes read.

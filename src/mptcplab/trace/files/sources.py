@@ -56,7 +56,7 @@ class Source:
         grows: Readable = self.raw
         if more_comes is not None:
             grows = _Growing(self.raw, self.name, more_comes)
-        head = _head(grows)
+        head = read_up_to(_HEAD_BYTES, grows.readinto)
         stream: Readable = _Rest(head, grows)
         if head.startswith((_GZIP_MAGIC, _ZSTD_MAGIC, _XZ_MAGIC, _BZIP2_MAGIC)):
             if self.is_growing:
@@ -105,16 +105,16 @@ def _open(path: Path) -> io.FileIO:
     return io.FileIO(os.dup(0), "rb")
 
 
-def _head(stream: Readable) -> bytes:
-    """Read the first bytes, fewer where there are no more."""
-    head = bytearray(_HEAD_BYTES)
+def read_up_to(size: int, readinto: Callable[[memoryview], int | None]) -> bytes:
+    """Read so many bytes, fewer where there are no more."""
+    buffer = bytearray(size)
     done = 0
-    while done < _HEAD_BYTES:
-        count = stream.readinto(memoryview(head)[done:])
+    while done < size:
+        count = readinto(memoryview(buffer)[done:])
         if not count:
             break
         done += count
-    return bytes(head[:done])
+    return bytes(buffer[:done])
 
 
 class _Rest:

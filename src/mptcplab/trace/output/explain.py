@@ -31,6 +31,7 @@ from mptcplab.trace.output.connection_table import (
     MOST_EXPLAINED,
     capture_lines,
     connection_lines,
+    count,
 )
 from mptcplab.trace.trace import Trace
 from mptcplab.units import format_duration, format_rate, format_size
@@ -65,10 +66,6 @@ def explanation(trace: Trace) -> Iterator[str]:
     for connection in trace.connections:
         yield ""
         yield from explain_connection(trace, connection)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
@@ -316,7 +313,7 @@ def _stall_lines(trace: Trace, stalls: list[Stall]) -> Iterator[str]:
     for kind in dict.fromkeys(stall.kind for stall in stalls):
         those = [stall for stall in stalls if stall.kind == kind]
         total = format_duration(sum(stall.duration_ns for stall in those), 3)
-        yield f"  {kind}: {_count(len(those), 'time')}, {total} in all; the longest:"
+        yield f"  {kind}: {count(len(those), 'time')}, {total} in all; the longest:"
         for stall in sorted(those, key=lambda stall: -stall.duration_ns)[:_MOST_STALLS]:
             held = (
                 f", {format_size(stall.bytes, 3)} held back"
