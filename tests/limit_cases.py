@@ -20,27 +20,6 @@ from mptcplab.scenario import load
 from mptcplab.simulated import testbed as simulated
 from mptcplab.stack.schedulers.base import ConnectionView, Scheduler, SubflowView, has_room
 
-TWO_PATHS = """
-duration = "4s"
-interval = "500ms"
-hosts = ["alice", "bob"]
-
-[links.one]
-between = ["alice", "bob"]
-rate = "40Mb/s"
-rtt = "20ms"
-
-[links.two]
-between = ["alice", "bob"]
-rate = "40Mb/s"
-rtt = "20ms"
-
-[flows.main]
-from = "alice"
-to = "bob"
-"""
-"""The sections of flow and timeline come last, so that keys can be appended."""
-
 ONE_PATH = """
 duration = "4s"
 interval = "500ms"
@@ -55,7 +34,17 @@ rtt = "20ms"
 from = "alice"
 to = "bob"
 """
+"""The sections of flow and timeline come last, so that keys can be appended."""
 
+TWO_PATHS = ONE_PATH.replace(
+    "[flows.main]",
+    """[links.two]
+between = ["alice", "bob"]
+rate = "40Mb/s"
+rtt = "20ms"
+
+[flows.main]""",
+)
 NO_DELAY = ONE_PATH.replace('rtt = "20ms"\n', "")
 UNLIMITED = NO_DELAY.replace('rate = "40Mb/s"\n', "")
 
