@@ -46,6 +46,7 @@ from mptcplab.results.tables import TABLES
 from mptcplab.scenario import is_topology, load, load_topology
 from mptcplab.scenario.describe import describe
 from mptcplab.scenario.to_json import as_plain
+from mptcplab.trace.output.connection_table import connection_lines
 from mptcplab.trace.output.explain import event_lines, explanation
 from mptcplab.trace.output.to_json import to_json
 from mptcplab.trace.packet_filter import parse_filter
@@ -106,11 +107,18 @@ def capture(data: bytes, folder: Path) -> None:
     """Do what ``inspect`` does."""
     path = folder / "x.pcap"
     path.write_bytes(data)
+    inspected(path)
+
+
+def inspected(path: Path) -> trace.Trace:
+    """Open a capture and have all told of it that ``inspect`` tells."""
     opened = trace.open(path)
     to_json(opened)
     list(explanation(opened))
     list(packet_lines(opened, None))
     list(event_lines(opened, opened.connections))
+    list(connection_lines(opened, "rtt"))
+    return opened
 
 
 def packet(data: bytes, _folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Search for captures on which the analysis fails, guided by what code each new input reaches.
 
-    python bench/fuzz_inspect.py [--minutes N] [--out FOLDER] [--seed N] [CAPTURE ...]
+    python -m bench.fuzz_inspect [--minutes N] [--out FOLDER] [--seed N] [CAPTURE ...]
 
 Starts from the captures of the tests and those given.  Packets are changed by the structure of
 their file (records, lengths, times, link type) and of their headers (IP, TCP, options), put
@@ -25,13 +25,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from bench.fuzz import inspected
+
 import mptcplab
 from mptcplab import trace
 from mptcplab.trace.files.writing import CaptureWriter
-from mptcplab.trace.output.connection_table import connection_lines
-from mptcplab.trace.output.explain import event_lines, explanation
 from mptcplab.trace.output.tables import tables
-from mptcplab.trace.output.to_json import to_json
 from mptcplab.trace.packet_filter import parse_filter
 from mptcplab.trace.packets import packet_lines, write_packets
 
@@ -217,14 +216,9 @@ def digest(data: bytes, folder: Path, thorough: bool) -> None:
     path = folder / "x.pcap"
     path.write_bytes(data)
     try:
-        capture = trace.open(path)
+        capture = inspected(path)
     except trace.CaptureError:
         return
-    to_json(capture)
-    list(explanation(capture))
-    list(packet_lines(capture, None))
-    list(event_lines(capture, capture.connections))
-    list(connection_lines(capture, "rtt"))
     if thorough:
         for text in FILTERS:
             list(packet_lines(capture, parse_filter(text)))
