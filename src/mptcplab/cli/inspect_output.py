@@ -56,10 +56,10 @@ def told(
 ) -> Iterable[str]:
     """Return what is known of a capture in the form that was asked for."""
     if args.json:
-        from mptcplab.cli.json_lines import json_lines
+        from mptcplab.cli.json_lines import Streamed, json_lines
         from mptcplab.trace.output.to_json import to_json
 
-        return json_lines(to_json(trace, ends))
+        return json_lines(to_json(trace, ends, Streamed))
     if args.connections:
         from mptcplab.trace.output.connection_table import DEFAULT_ROWS, connection_lines
 

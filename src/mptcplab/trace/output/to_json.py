@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from mptcplab.trace.two_captures import Ends, Passage
 
 
-def to_json(trace: Trace, ends: Ends | None = None) -> dict[str, Any]:
+def to_json(
+    trace: Trace, ends: Ends | None = None, listed: Callable[[Iterator[Any]], list[Any]] = list
+) -> dict[str, Any]:
     """Return the reconstruction as one JSON object, with what lies between two ends.
+
+    ``listed`` makes the lists that may be long.
 
     Times are seconds since the capture's first packet, bytes are payload, tokens and address IDs
     are numbers (of the side that opened the connection or subflow, then of the other); sides are 0
@@ -35,13 +40,13 @@ def to_json(trace: Trace, ends: Ends | None = None) -> dict[str, Any]:
         "packets_captured_twice": reading.follower.copies.count,
         "segments_cut_in_header": reading.decoder.cut_off,
         "segments_of_too_many_subflows": reading.follower.table.ignored_segments,
-        "malformed": [
+        "malformed": listed(
             {"packet": damage.number, "reason": damage.reason} for damage in trace.malformed
-        ],
-        "connections": [_connection(trace, connection) for connection in trace.connections],
-        "limits": [
+        ),
+        "connections": listed(_connection(trace, connection) for connection in trace.connections),
+        "limits": listed(
             limit.to_json() for connection in trace.connections for limit in connection.limits
-        ],
+        ),
         "ends": None if ends is None else _ends(ends),
     }
 
