@@ -293,7 +293,7 @@ OUTAGE: Final = '[[timeline]]\nat = "1.5s"\ndown = "l0"\n[[timeline]]\nat = "3s"
 SLOWER: Final = '[[timeline]]\nat = "2s"\nchange = "l0"\nrate = "20Mb/s"\n'
 NIC: Final = '[[timeline]]\nat = "1.5s"\ndown = "a:eth0"\n[[timeline]]\nat = "3s"\nup = "a:eth0"\n'
 LITTLE: Final = 'buffer = "16KB"'  # which drains in seconds
-EIGHT: Final = f"use = {json.dumps([f'l{number}' for number in range(8)])}"
+EIGHT: Final = f"links = {json.dumps([f'l{number}' for number in range(8)])}"
 
 HONEST: Final = (
     Case("10 kb/s", ('rate = "10kb/s"\nqueue = "5 packets"',), flow=LITTLE, duration_s=8),

@@ -125,7 +125,7 @@ def _run_on(
             [interval.end_ns, round(interval.busy, 4)] for interval in measurement.samples.busy
         ],
         "cpu_s": {name: round(used_ns / 1e9, 3) for name, used_ns in usage.cpu_ns.items()},
-        "lateness_max_ns": measurement.apparatus.loop.lateness_max_ns,
+        "lateness_max_ns": measurement.samples.late_max_ns,
         "emulator_lateness_p99_ns": {
             link: lateness.quantile_ns(LATENESS_QUANTILE)
             for link, lateness in usage.lateness.items()

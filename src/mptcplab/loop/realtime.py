@@ -17,17 +17,13 @@ _EVENTS_PER_WAIT: Final = 64
 class RealTimeLoop(Loop):
     """Timers on the monotonic clock and callbacks for readable file descriptors.
 
-    `now_ns` is the later of the clock and the deadline being served. How late timers were is
-    kept in `lateness_max_ns` and `lateness_sum_ns` (of `events` timers), so that whoever runs
-    the loop can tell when the machine did not keep up. Close it after use.
+    `now_ns` is the later of the clock and the deadline being served. Close it after use.
     """
 
-    __slots__ = ("_armed_ns", "_epoll", "_readers", "_timer", "lateness_max_ns", "lateness_sum_ns")
+    __slots__ = ("_armed_ns", "_epoll", "_readers", "_timer")
 
     def __init__(self) -> None:
         super().__init__(monotonic_ns())
-        self.lateness_max_ns = 0
-        self.lateness_sum_ns = 0
         self._readers: dict[int, Callable[[], None]] = {}
         self._timer = TimerFd()
         self._armed_ns = NEVER
@@ -73,9 +69,6 @@ class RealTimeLoop(Loop):
     def _serve(self, deadline_ns: int, clock_ns: int) -> None:
         """Expire all timers that are due by `clock_ns`."""
         while deadline_ns <= clock_ns and not self._stopped:
-            late_ns = clock_ns - deadline_ns
-            self.lateness_sum_ns += late_ns
-            self.lateness_max_ns = max(self.lateness_max_ns, late_ns)
             self.now_ns = max(self.now_ns, clock_ns)
             self._expire_next()
             deadline_ns = self.next_deadline_ns()

@@ -8,6 +8,7 @@ from ipaddress import ip_interface
 import pytest
 
 from mptcplab.cli.trial import judge
+from mptcplab.linux.emulator.reading import Lateness
 from mptcplab.linux.measure import validity, verify
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Path, Topology
 from mptcplab.scenario.model import Expectation
@@ -18,6 +19,14 @@ PATH = Path(A, ip_interface("10.0.0.1/24"), B, ip_interface("10.0.0.2/24"), ("wa
 NETWORK = Topology("t", (Host("a", (), ()), Host("b", (), ())), (), (WAN,))
 SECOND = 1_000_000_000
 
+
+def late(latenesses_ns: list[int]) -> Lateness:
+    lateness = Lateness()
+    for late_ns in latenesses_ns:
+        lateness.record(late_ns)
+    return lateness
+
+
 EXPECTED = Expectation(2 * 10**9)
 CPU_LIMIT = verify.check_cpu(
     [verify.BusyInterval(0, SECOND, 1.0)], [EXPECTED], [(0, SECOND)], {EXPECTED: 1e9}
@@ -25,12 +34,12 @@ CPU_LIMIT = verify.check_cpu(
 BUSY = [
     verify.check_rtt(NETWORK, verify.PathCheck("main", PATH, (5_000_000,))),
     verify.check_rate("wan", "forward", 10**9, 0.8e9),
-    verify.check_lateness(WAN, 20_000_000),
-    verify.check_lateness(WAN, 0, 900_000_000),
+    *(verify.check_lateness(WAN, late(each)) for each in ([20_000_000], [900_000_000], [700_000])),
     verify.check_emulator("wan", 9, 10),
     verify.check_starved("wan", 9, 10),
     *CPU_LIMIT,
     "the sampler was late by up to 700 ms, of an interval of 1000 ms",
+    "the timeline was late by up to 700 ms, of an interval of 1000 ms",
 ]
 
 
@@ -54,7 +63,10 @@ def test_a_disturbed_run_says_what_was_disturbed_and_that_the_installation_works
 
 
 def test_the_samplers_reason_is_still_what_the_testbed_says() -> None:
-    assert 'f"the sampler was late by up to {' in inspect.getsource(validity)
+    source = inspect.getsource(validity)
+    assert '("the sampler", ' in source
+    assert '("the timeline", ' in source
+    assert 'f"{what} was late by up to {' in source
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def loop() -> Iterator[RealTimeLoop]:
         yield loop
 
 
-def test_a_timer_is_never_early_and_its_lateness_is_recorded(loop: RealTimeLoop) -> None:
+def test_a_timer_is_never_early(loop: RealTimeLoop) -> None:
     start_ns = loop.now_ns
     seen: list[int] = []
     for delay_ns in (300_000, 200_000, 2_500_000):
@@ -27,8 +27,6 @@ def test_a_timer_is_never_early_and_its_lateness_is_recorded(loop: RealTimeLoop)
     assert all(
         at_ns >= due_ns for at_ns, due_ns in zip(seen, (200_000, 300_000, 2_500_000), strict=True)
     )
-    assert loop.lateness_max_ns > 0
-    assert loop.lateness_max_ns <= loop.lateness_sum_ns
 
 
 def test_a_readable_descriptor_calls_back(loop: RealTimeLoop) -> None:

@@ -108,7 +108,7 @@ class CpuWatch:
         before = self._scheduled_ns
         self._scheduled_ns = {pid: cpu.scheduled_ns(pid) for pid in pids}
         held_before = self._throttled_ns
-        self._throttled_ns = {pid: cgroups.throttled_ns(pid) for pid in pids}
+        self._throttled_ns = cgroups.throttled_ns(pids)
         services = {}
         for pid, threads in self._scheduled_ns.items():
             if interval_ns <= 0 or not threads or not before.get(pid):

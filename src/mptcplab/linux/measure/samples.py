@@ -61,6 +61,9 @@ class Samples:
             "connections": [],
             "limits": [],
         }
+        self.late_max_ns = 0
+        """By how much the latest sample of an interval missed its time."""
+        self._due_ns = 0
         self._ticks = 0
         self._begun_ns = 0
         self._probe_timer: Timer | None = None
@@ -183,13 +186,14 @@ class Samples:
     def _next_tick(self) -> None:
         scenario = self._apparatus.scenario
         self._ticks += 1
-        at_ns = self.origin_ns + self._ticks * scenario.interval_ns
-        if at_ns <= self.origin_ns + scenario.duration_ns:
-            self._apparatus.loop.call_at(at_ns, self._tick)
+        self._due_ns = self.origin_ns + self._ticks * scenario.interval_ns
+        if self._due_ns <= self.origin_ns + scenario.duration_ns:
+            self._apparatus.loop.call_at(self._due_ns, self._tick)
 
     def _tick(self) -> None:
         """Take every sample of one interval; what must be simultaneous comes first."""
         now_ns = time.monotonic_ns()
+        self.late_max_ns = max(self.late_max_ns, now_ns - self._due_ns)
         time_ns, since_ns = now_ns - self.origin_ns, self.end_ns - self.origin_ns
         delivered = self._delivered()
         rtts = self._rtt.sample()

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mptcplab.linux.emulator.reading import Lateness
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
     Channel,
@@ -30,7 +31,10 @@ _OVERSHOOT_TOLERANCE: Final = 0.01  # a link that delivers more than this above 
 _OVERSHOOT_BURST_BYTES: Final = 150_000  # a shaper's burst, two offloaded frames of 64 KiB
 _LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
 LATENESS_QUANTILE: Final = 0.99
-_LATENESS_TOLERANCE_NS: Final = 1_000_000  # or _RTT_TOLERANCE of the round trip, where that is more
+_TAIL_TOLERANCE_NS: Final = 1_000_000  # of the latest hundredth; or of the round trip,
+_TAIL_TOLERANCE: Final = 0.1  # this part, which alters what is measured by a thousandth of it,
+_MOST_OF_TAIL_NS: Final = 5_000_000  # up to here: what waits for longer comes as a burst;
+"""or ``_RTT_TOLERANCE``, where that is more."""
 _WORST_LATENESS_NS: Final = 100_000_000
 """Half of Linux's least retransmission timeout (TCP_RTO_MIN): no single packet may be later than
 that, however long the run, because a connection may take it for lost."""
@@ -155,24 +159,37 @@ def _shown(value: object) -> str:
     return f"{value.discipline} of {text or 'any length'}"
 
 
-def check_lateness(link: Link, late_ns: int, worst_ns: int = 0) -> str | None:
-    """Return what is wrong with an emulator that was ``late_ns`` late at the 99th percentile, and
-    ``worst_ns`` at worst.  What is late is held against what a full packet takes on the link.
+def check_lateness(link: Link, lateness: Lateness) -> str | None:
+    """Return what is wrong with how late an emulator was: at worst, one time in a hundred, or in
+    the mean, by which all round trips are longer.  What is late is held against the round trip,
+    with what a full packet takes on the link and the jitter that was asked for.
     """
-    rates = [way.rate_bps for way in (link.forward, link.backward) if way.rate_bps]
+    ways = (link.forward, link.backward)
+    rates = [way.rate_bps for way in ways if way.rate_bps]
     frame_bits = (link.mtu + ETHERNET_HEADER_BYTES) * 8
     sent_ns = frame_bits * 1_000_000_000 // min(rates) if rates else 0
-    tolerance_ns = max(_LATENESS_TOLERANCE_NS, (link.rtt_ns + sent_ns) * _RTT_TOLERANCE)
+    rtt_ns = link.rtt_ns + sent_ns + sum(way.jitter_ns for way in ways)
+    tail_ns = max(
+        _TAIL_TOLERANCE_NS,
+        min(rtt_ns * _TAIL_TOLERANCE, _MOST_OF_TAIL_NS),
+        rtt_ns * _RTT_TOLERANCE,
+    )
+    mean_ns = max(_RTT_TOLERANCE_NS, rtt_ns * _RTT_TOLERANCE)
+    worst_ns, late_ns = lateness.max_ns, lateness.quantile_ns(LATENESS_QUANTILE)
     if worst_ns > _WORST_LATENESS_NS:
         return (
             f"{link.name}: its emulator was late by up to {format_duration(worst_ns)} (tolerance "
             f"{format_duration(_WORST_LATENESS_NS)}); it was stopped, or the machine is too busy"
         )
-    if late_ns > tolerance_ns:
+    if late_ns > tail_ns:
         return (
             f"{link.name}: its emulator was late by {format_duration(late_ns)} or more for one "
-            f"packet in a hundred (tolerance {format_duration(tolerance_ns)}); the machine is too "
-            "busy"
+            f"packet in a hundred (tolerance {format_duration(tail_ns)}); the machine is too busy"
+        )
+    if lateness.mean_ns > mean_ns:
+        return (
+            f"{link.name}: its emulator was late by {format_duration(lateness.mean_ns)} in the "
+            f"mean (tolerance {format_duration(mean_ns)}); the machine is too busy"
         )
     return None
 

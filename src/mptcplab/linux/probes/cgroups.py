@@ -6,24 +6,34 @@ a group and every group above it may have one (Documentation/scheduler/sched-bwc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 _NS_PER_US: Final = 1000
 
+Hierarchy = tuple[str, str, Path]
+"""Kind ("" for v2, "cpu" for v1's controller), root and place of a mounted hierarchy."""
 
-def throttled_ns(process: int) -> int:
-    """Return for how long quotas have held back a process's groups so far, of all CPUs together.
+
+def throttled_ns(processes: Iterable[int]) -> dict[int, int]:
+    """Return for how long quotas have held back the groups of each process so far, of all CPUs.
 
     0 where there are no quotas, or none that can be read.
     """
-    return max((_throttled_ns(folder) for folder in _folders(process)), default=0)
+    mounts = list(_mounts())
+    held = cache(_throttled_ns)  # processes share groups, and all share those above
+    return {
+        process: max((held(folder) for folder in _folders(process, mounts)), default=0)
+        for process in processes
+    }
 
 
 def quota_cpus(process: int) -> float | None:
     """Return how many CPUs' time a process's groups may use at most, None where nothing says."""
-    quotas = [cpus for folder in _folders(process) if (cpus := _quota(folder)) is not None]
+    folders = _folders(process, list(_mounts()))
+    quotas = [cpus for folder in folders if (cpus := _quota(folder)) is not None]
     return min(quotas, default=None)
 
 
@@ -44,9 +54,8 @@ def _quota(folder: Path) -> float | None:
     return int(quota) / int(period)
 
 
-def _folders(process: int) -> Iterator[Path]:
+def _folders(process: int, mounts: Sequence[Hierarchy]) -> Iterator[Path]:
     """Yield the folders of the groups of a process that may have a CPU quota, inner ones first."""
-    mounts = list(_mounts())
     for line in _read(Path(f"/proc/{process}/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
         for kind, root, place in mounts:
@@ -57,8 +66,8 @@ def _folders(process: int) -> Iterator[Path]:
                 yield from (place / inner for inner in (group, *group.parents))
 
 
-def _mounts() -> Iterator[tuple[str, str, Path]]:
-    """Yield the kind ("" for v2, "cpu" for v1's controller), root and place of each hierarchy."""
+def _mounts() -> Iterator[Hierarchy]:
+    """Yield the hierarchies that may have CPU quotas."""
     for line in _read(Path("/proc/self/mountinfo")).splitlines():
         before, _, after = line.partition(" - ")
         root, place = before.split()[3:5]

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -317,6 +318,7 @@ def _ulp(data: bytes | None) -> tuple[int | None, int, int | None]:
     )
 
 
+@lru_cache(maxsize=1024)  # the same few addresses, fifty times a second
 def address_text(family: int, raw: bytes) -> str:
     """Return an address from its bytes; IPv4 mapped into IPv6 reads as IPv4."""
     if family == socket.AF_INET:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.times import MS
 
+from mptcplab.linux.emulator.reading import Lateness
 from mptcplab.linux.measure.verify import (
     BusyInterval,
     PathCheck,
@@ -205,18 +206,48 @@ def test_links_for_which_there_was_no_cpu_are_a_reason() -> None:
     )
 
 
+def late(tail_ns: int, worst_ns: int = 0, usual_ns: int = 50_000) -> Lateness:
+    """Of 1,000 packets one was so late at worst, 19 so late, the others as usual."""
+    lateness = Lateness()
+    for late_ns, packets in ((usual_ns, 980), (tail_ns, 19), (max(worst_ns, tail_ns), 1)):
+        for _ in range(packets):
+            lateness.record(late_ns)
+    return lateness
+
+
 def test_the_worst_lateness_counts_beside_that_of_one_packet_in_a_hundred() -> None:
     [link] = wan(10 * MS).links
-    assert check_lateness(link, 100_000, 99 * MS) is None
-    assert "late by up to 900 ms (tolerance 100 ms)" in str(check_lateness(link, 0, 900 * MS))
+    assert check_lateness(link, late(100_000, 99 * MS)) is None
+    assert "late by up to 900 ms (tolerance 100 ms)" in str(check_lateness(link, late(0, 900 * MS)))
 
 
 def test_lateness_is_held_against_what_a_packet_takes() -> None:
     slow = Channel(rate_bps=10_000)  # 1.2 s for a full packet
     link = Link("slow", A, B, slow, slow)
-    assert check_lateness(link, 20 * MS) is None
-    assert check_lateness(link, 30 * MS) is not None
-    assert check_lateness(Link("fast", A, B, Channel(), Channel()), 2 * MS) is not None
+    assert check_lateness(link, late(20 * MS)) is None
+    assert check_lateness(link, late(30 * MS)) is not None
+    assert check_lateness(Link("fast", A, B, Channel(), Channel()), late(2 * MS)) is not None
+
+
+def test_the_latest_hundredth_may_be_late_by_a_tenth_of_the_round_trip() -> None:
+    [link] = wan(10 * MS).links  # each way
+    assert check_lateness(link, late(1_900_000)) is None
+    said = check_lateness(link, late(2_200_000))
+    assert said is not None
+    assert "for one packet in a hundred (tolerance 2 ms)" in said
+
+
+def test_jitter_that_was_asked_for_hides_as_much_lateness() -> None:
+    unsteady = Channel(delay_ns=10 * MS, jitter_ns=5 * MS)
+    assert check_lateness(Link("wan", A, B, unsteady, unsteady), late(2_900_000)) is None
+
+
+def test_what_is_late_in_the_mean_lengthens_all_round_trips() -> None:
+    [link] = wan(10 * MS).links
+    assert check_lateness(link, late(0, usual_ns=450_000)) is None
+    said = check_lateness(link, late(0, usual_ns=600_000))
+    assert said is not None
+    assert "in the mean (tolerance 500 us)" in said
 
 
 def test_what_emulators_need_is_held_against_the_cpus_that_there_are() -> None:
@@ -258,9 +289,9 @@ def test_the_mean_takes_whole_intervals_and_sums_what_is_parallel() -> None:
 
 def test_a_late_emulator() -> None:
     link = wan(101 * MS).link("wan")
-    assert check_lateness(link, 4 * MS) is None
-    assert "too busy" in str(check_lateness(link, 5 * MS))
-    assert check_lateness(wan(0).link("wan"), 2 * MS) is not None
+    assert check_lateness(link, late(4 * MS)) is None
+    assert "too busy" in str(check_lateness(link, late(6 * MS)))
+    assert check_lateness(wan(0).link("wan"), late(2 * MS)) is not None
 
 
 def test_data_dropped_beyond_the_window_is_told() -> None:

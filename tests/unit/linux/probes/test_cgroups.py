@@ -42,14 +42,14 @@ def test_version_2(
 ) -> None:
     files["/proc/self/mountinfo"] = mounts.format(root=tmp_path)
     files["/proc/7/cgroup"] = groups
-    assert (cgroups.quota_cpus(7), cgroups.throttled_ns(7)) == (None, 0)
+    assert (cgroups.quota_cpus(7), cgroups.throttled_ns([7])[7]) == (None, 0)
     write(tmp_path, cpu__max="max 100000\n", cpu__stat="usage_usec 5\n")
     write(
         tmp_path / folder,
         cpu__max="150000 100000\n",
         cpu__stat="usage_usec 5\nnr_throttled 1\nthrottled_usec 250\n",
     )
-    assert (cgroups.quota_cpus(7), cgroups.throttled_ns(7)) == (1.5, 250_000)
+    assert (cgroups.quota_cpus(7), cgroups.throttled_ns([7])[7]) == (1.5, 250_000)
 
 
 def test_version_1(tmp_path: Path, files: dict[str, str]) -> None:
@@ -61,10 +61,10 @@ def test_version_1(tmp_path: Path, files: dict[str, str]) -> None:
         cpu__cfs_period_us="100000\n",
         cpu__stat="nr_periods 5\nnr_throttled 2\nthrottled_time 77\n",
     )
-    assert (cgroups.quota_cpus(7), cgroups.throttled_ns(7)) == (0.2, 77)
+    assert (cgroups.quota_cpus(7), cgroups.throttled_ns([7])[7]) == (0.2, 77)
     write(tmp_path / "a", cpu__cfs_quota_us="-1\n")
     assert cgroups.quota_cpus(7) is None
 
 
 def test_a_process_that_has_ended() -> None:
-    assert (cgroups.quota_cpus(1 << 30), cgroups.throttled_ns(1 << 30)) == (None, 0)
+    assert (cgroups.quota_cpus(1 << 30), cgroups.throttled_ns([1 << 30])[1 << 30]) == (None, 0)
