@@ -293,7 +293,7 @@ OUTAGE: Final = '[[timeline]]\nat = "1.5s"\ndown = "l0"\n[[timeline]]\nat = "3s"
 SLOWER: Final = '[[timeline]]\nat = "2s"\nchange = "l0"\nrate = "20Mb/s"\n'
 NIC: Final = '[[timeline]]\nat = "1.5s"\ndown = "a:eth0"\n[[timeline]]\nat = "3s"\nup = "a:eth0"\n'
 LITTLE: Final = 'buffer = "16KB"'  # which drains in seconds
-EIGHT: Final = f"links = {json.dumps([f'l{number}' for number in range(8)])}"
+EIGHT: Final = f"use = {json.dumps([f'l{number}' for number in range(8)])}\n"
 
 HONEST: Final = (
     Case("10 kb/s", ('rate = "10kb/s"\nqueue = "5 packets"',), flow=LITTLE, duration_s=8),
@@ -320,7 +320,7 @@ HONEST: Final = (
     Case("two links, 10 and 20 ms", TAP),
     Case("four links of 20 Mb/s, 10 ms", ('rate = "20Mb/s"\nrtt = "10ms"',) * 4),
     Case("eight links of 10 Mb/s", ('rate = "10Mb/s"',) * 8),
-    Case("fifteen links of 5 Mb/s, eight in use", ('rate = "5Mb/s"',) * 15, flow=EIGHT),
+    Case("fifteen links of 5 Mb/s, eight in use", ('rate = "5Mb/s"',) * 15, head=EIGHT),
     Case("a link that fails and returns", KERNEL, timeline=OUTAGE, duration_s=6),
     Case("a link of 10 ms that fails and returns", TAP, timeline=OUTAGE, duration_s=6),
     Case("a NIC that is set down and up", KERNEL, timeline=NIC, duration_s=6),

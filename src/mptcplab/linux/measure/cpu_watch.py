@@ -75,11 +75,16 @@ class CpuWatch:
         cpus: Mapping[int, float],
         flows_bps: Mapping[str, float],
     ) -> None:
-        """Take in an interval, in which each CPU was as busy and the flows as fast as given."""
+        """Take in an interval, in which each CPU was as busy and the flows as fast as given.
+
+        A flow that began or ended in it explains by itself why a link was not full.
+        """
         services = self._services(interval_ns, cpus)
         starved: set[str] = set()
-        for flow in self._apparatus.scenario.flows:
-            if flows_bps.get(flow.name, 0.0) <= 0:
+        for traffic in self._apparatus.flows.traffic:
+            flow = traffic.flow
+            began_before = flow.start_ns < end_ns - interval_ns
+            if not began_before or traffic.finished or flows_bps.get(flow.name, 0.0) <= 0:
                 continue
             own = [services[pid] for pid in self._processes(flow) if pid in services]
             for path in self._apparatus.scenario.paths(flow):
