@@ -32,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "path with TCP flows. Run it again with a TCP flow in its place on each path, and with "
         "uncoupled subflows. Say whether the goals of RFC 6356 are met, and how fair the shares "
         "were, without the start-up (the scenario's settle, or a quarter of the run). A goal is "
-        "undecided when the 95 %% interval includes its limit.",
+        "undecided when the 95 % interval includes its limit.",
         epilog="Examples: mptcplab goals --congestion olia; mptcplab goals I --congestion lia "
         '--set \'flows.mptcp.links=["link6", "link5"]\' --duration 200s. Exit status: 0 every '
         "goal is met, 1 one is missed or undecided, 2 bad input, 3 this machine cannot.",

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="run experiments with their sweeps and sum them up",
         description="Run the report's experiments (or scenario files with a sweep) and write a "
         "summary that compares them with what the report measured. Several repetitions give means "
-        "with 95 %% confidence intervals.",
+        "with 95 % confidence intervals.",
         epilog="Runs that --out already holds are not made again, so that an interrupted command "
         "continues where it stopped. Exit status: 0 every run is valid, 1 one is not, 2 bad input, "
         "3 this machine cannot.",

@@ -32,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "run",
         help="run a scenario and show what came out",
         description="Run a scenario and print its table, its verdict against the 2012 report where "
-        "there is one, and the path of its figure. With --repetitions, print means with 95 %% "
+        "there is one, and the path of its figure. With --repetitions, print means with 95 % "
         "confidence intervals.",
         epilog="Exit status: 0 the run is valid, 1 it is not, 2 bad input, 3 this machine cannot.",
     )

@@ -24,6 +24,13 @@ def test_help_says_of_a_command_what_its_module_says(command: str) -> None:
     assert (choice.dest, choice.help) == (command, COMMANDS[command])
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_percent_signs_once(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "%%" not in capsys.readouterr().out
+
+
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
