@@ -56,6 +56,14 @@ def reproduce(out: Path, *words: str) -> int:
     return main(["reproduce", *words, "--out", str(out)])
 
 
+def test_figures_without_a_title_are_headed_by_the_name(tmp_path: Path) -> None:
+    untitled = tmp_path / "links.toml"
+    untitled.write_text(SCENARIO.replace('title = "One link"\n', ""))
+    assert reproduce(tmp_path / "out", str(untitled), "--duration", "1s") == 0
+    (sweep,) = (tmp_path / "out" / "figures").glob("*sweep.svg")
+    assert "<!-- links (above the bars: goodput) -->" in sweep.read_text()
+
+
 @pytest.mark.slow
 def test_a_sweep_is_run_summed_up_and_drawn(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

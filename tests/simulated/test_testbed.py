@@ -182,6 +182,17 @@ def test_striped_connections_share_one_size_over_all_links(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("returns", ["one", "two"])
+def test_a_connection_goes_on_over_the_first_of_its_links_to_return(
+    tmp_path: Path, returns: str
+) -> None:
+    gone = 'timeline = [{ at = "2s", down = ["one", "two"] }, { at = "4s", up = "%s" }]'
+    text = TWO_LINKS.replace("hosts =", gone % returns + "\nhosts =", 1)
+    finished = simulate(tmp_path, text)
+    assert finished.metadata["valid"], finished.metadata["invalid_reasons"]
+    assert Rates(finished).of("total", 5 * SECOND, 8 * SECOND) == pytest.approx(18.8e6, rel=0.05)
+
+
 def test_a_download_is_the_servers_data(tmp_path: Path) -> None:
     finished = simulate(tmp_path, TWO_LINKS, "flows.main.client=bob", "duration=4s")
     assert finished.metadata["valid"]

@@ -260,7 +260,7 @@ def _draw(out: Path, scenario: Scenario, variants: list[Variant], names: dict[st
     from mptcplab.report.repetitions import valid_ones
     from mptcplab.report.sweep import draw_sweep
 
-    title = f"{scenario.name}: {scenario.title}"
+    title = f"{scenario.name}: {scenario.title}" if scenario.title else scenario.name
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     stems = [_figure_name(figures) for figures in _figures(scenario, variants)]

@@ -6,7 +6,8 @@ slowest link adds that to the round trip, and to what is in flight: what is need
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel, Path, Topology
@@ -73,7 +74,7 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
             subflows = scenario.paths(flow)
         routes = {path.links: path for path in subflows}
         rates = {links: path_rate_bps(scenario, flow, path) for links, path in routes.items()}
-        known = [rate for rate in rates.values() if rate is not None]
+        known = _together_bps(scenario, flow, tuple(routes.values()))
         rtt_ns = max((_rtt(scenario.topology, path) for path in subflows), default=0)
         full_ns = max(
             (
@@ -82,7 +83,7 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
             ),
             default=0,
         )
-        if not rtt_ns or len(known) < len(rates):
+        if not rtt_ns or None in rates.values():
             continue
         multipath = flow.protocol == "mptcp" and len(subflows) > 1
         asked, needed = (
@@ -112,10 +113,33 @@ def _rtt(topology: Topology, path: Path) -> int:
 
 def path_rate_bps(scenario: Scenario, flow: Flow, path: Path) -> int | None:
     """Return the rate of the slowest part of a path in the direction of the data."""
+    return min(_rated_parts(scenario, flow, path).values(), default=None)
+
+
+def _rated_parts(scenario: Scenario, flow: Flow, path: Path) -> dict[str, int]:
+    """Return the rates of a path's links and NICs that have one, in the direction of the data."""
     topology = scenario.topology
-    rates = [channel.rate_bps for channel in _data_channels(scenario, flow, path)]
-    rates += [topology.nic_at(end).rate_bps for end in (path.local, path.remote)]
-    return min((rate for rate in rates if rate is not None), default=None)
+    channels = _data_channels(scenario, flow, path)
+    rates = {name: channel.rate_bps for name, channel in zip(path.links, channels, strict=True)}
+    for end in (path.local, path.remote):
+        nic = topology.nic_at(end)
+        rates[f"{end.host}:{nic.name}"] = nic.rate_bps
+    return {name: rate_bps for name, rate_bps in rates.items() if rate_bps is not None}
+
+
+def _together_bps(scenario: Scenario, flow: Flow, paths: Sequence[Path]) -> list[int]:
+    """Return what each of a flow's paths carries while all send: links and NICs that several have
+    in common carry their rate once. Paths that share least come first, which carries most."""
+    parts = [_rated_parts(scenario, flow, path) for path in paths]
+    users = Counter(name for rates in parts for name in rates)
+    left = {name: rate_bps for rates in parts for name, rate_bps in rates.items()}
+    carried = []
+    for rates in sorted(parts, key=lambda rates: sum(users[name] - 1 for name in rates)):
+        rate_bps = min((left[name] for name in rates), default=0)
+        carried.append(rate_bps)
+        for name in rates:
+            left[name] -= rate_bps
+    return carried
 
 
 def _queue_ns(scenario: Scenario, flow: Flow, path: Path, rate_bps: int | None) -> int:

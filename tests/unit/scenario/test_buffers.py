@@ -89,6 +89,50 @@ def test_the_slowest_link_s_queue_belongs_to_the_round_trip(
     assert need.needed_bytes == need.full_rtt_ns // 80
 
 
+SHARED = """
+duration = "5s"
+hosts = { a = {}, b = { nics = { eth0 = "10Gb/s" } } }
+switches = { left = {}, right = {} }
+[links.neck]
+between = ["left", "right"]
+rate = "10Mb/s"
+rtt = "40ms"
+queue = "1 BDP"
+[links.a1]
+between = ["a", "left"]
+rate = "8Mb/s"
+[links.a2]
+between = ["a", "left"]
+rate = "100Mb/s"
+[links.b]
+between = ["b:eth0", "right"]
+[flows.f]
+from = "a"
+to = "b"
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate_bps"),
+    [
+        ((), 10_000_000),
+        (("links.neck.rate=200Mb/s",), 108_000_000),
+        (("links.neck.rate=200Mb/s", "links.b.rate=50Mb/s"), 50_000_000),
+        (("hosts.b.nics.eth0=9Mb/s",), 9_000_000),
+        (("links.neck.backward.rate=1Mb/s",), 10_000_000),
+        (("links.neck.backward.rate=1Mb/s", "flows.f.from=b", "flows.f.to=a"), 1_000_000),
+    ],
+)
+def test_what_paths_have_in_common_counts_once(
+    tmp_path: Path, overrides: tuple[str, ...], rate_bps: int
+) -> None:
+    file = tmp_path / "shared.toml"
+    file.write_text(SHARED)
+    (need,) = buffer_needs(load(str(file), overrides=overrides))
+    assert (need.equation, need.rate_bps) == (5, rate_bps)
+    assert need.equation_bytes == 2 * 40 * rate_bps // 8000
+
+
 def test_a_buffer_may_be_short_only_while_queues_are_full(tmp_path: Path) -> None:
     need = scenario(tmp_path, LINK, "flows.f.buffer=700kB")
     assert (need.short, need.bounds, need.autotuned) == (True, False, False)

@@ -988,6 +988,7 @@ class Connection(Node):
         if paths.started and self._may_signal():
             view = paths.view(now_ns)
             if local.up:
+                paths.keep(view.local_id(local))
                 self._carry_out(paths.manager.on_local_up(view, local), now_ns)
             else:
                 self._carry_out(paths.manager.on_local_down(view, local), now_ns)

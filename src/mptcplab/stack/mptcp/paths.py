@@ -263,6 +263,19 @@ class Paths:
                 targets.remove(target)
         self.signals.extend((target, RemoveAddr((address_id,))) for target in targets)
 
+    def keep(self, address_id: int) -> None:
+        """Take back what was to be said of an address that is there again: no subflow could carry
+        its REMOVE_ADDR so far, and the peer would close by it the subflows that it has now."""
+        signals = self.signals
+        self.signals = []
+        for target, option in signals:
+            if isinstance(option, RemoveAddr) and address_id in option.address_ids:
+                others = tuple(other for other in option.address_ids if other != address_id)
+                if not others:
+                    continue
+                option = RemoveAddr(others)
+            self.signals.append((target, option))
+
     # Timers and segments.
 
     def next_deadline_ns(self) -> i64:

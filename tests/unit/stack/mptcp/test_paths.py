@@ -124,6 +124,16 @@ def test_addresses_that_go_together_share_one_remove_addr() -> None:
     assert [option for _, option in ours.signals] == [RemoveAddr((1, 2))]
 
 
+def test_an_address_that_is_there_again_is_not_said_to_be_gone() -> None:
+    ours = paths()
+    ours.remove(1, [])
+    ours.remove(2, [])
+    ours.keep(2)
+    assert [option for _, option in ours.signals] == [RemoveAddr((1,))]
+    ours.keep(1)
+    assert not ours.signals
+
+
 NO_PEER = ("224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0", "::", "::1", "ff02::1")
 IPV4_MAPPED = "::ffff:192.0.2.1"
 OURS = ("10.0.1.1", "10.0.2.1")
