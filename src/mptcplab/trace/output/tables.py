@@ -50,17 +50,24 @@ Rows = dict[str, Any]
 def write_tables(trace: Trace, folder: Path) -> list[Path]:
     """Write all tables as Parquet files into ``folder``; returns their paths.
 
-    Raises ``OSError`` where the folder cannot be written.
+    Raises ``OSError`` where they cannot be written; none of them is there then.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, table in tables(trace).items():
-        path = folder / f"{name}.parquet"
-        pq.write_table(table, path, compression="zstd")
-        written.append(path)
-    path = folder / "packets.parquet"
-    _write_packets(trace, path)
-    return [*written, path]
+    written: list[Path] = []
+    try:
+        for name, table in tables(trace).items():
+            written.append(folder / f"{name}.parquet")
+            pq.write_table(table, written[-1], compression="zstd")
+        written.append(folder / "packets.parquet")
+        _write_packets(trace, written[-1])
+    except OSError:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if is_new:
+            folder.rmdir()
+        raise
+    return written
 
 
 def tables(trace: Trace) -> dict[str, pa.Table]:
