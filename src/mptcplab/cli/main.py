@@ -125,6 +125,8 @@ def _explain(error: Exception) -> tuple[str | None, int]:
     status = getattr(error, "exit_status", None)
     if status is not None:
         return str(error), int(status)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: this name is too long for a file", BAD_INPUT
     limit = _exceeded_limit(error)
     return (None, INVALID_RUN) if limit is None else (limit, MACHINE_CANNOT)
 

@@ -114,6 +114,33 @@ def test_other_errors_of_imports_are_bugs(monkeypatch: pytest.MonkeyPatch) -> No
         command.main(["run"])
 
 
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["inspect", LONG], ["inspect", str(CAPTURE), "-w", LONG], ["check", LONG], ["show", LONG],
+     ["reproduce", "s.toml", "--out", LONG]],
+)  # fmt: skip
+def test_a_name_that_is_too_long_is_bad_input(
+    folder: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    assert command.main(arguments) == command.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert LONG in line
+    assert [path.name for path in folder.iterdir()] == ["s.toml"]
+
+
+def test_tables_go_into_a_folder_of_any_name(folder: Path) -> None:
+    place = folder / os.fsdecode(b"\xff")
+    assert command.main(["inspect", str(CAPTURE), "--tables", str(place)]) == 0
+    assert (place / "packets.parquet").exists()
+
+
 def test_a_run_whose_capture_may_not_grow(folder: Path) -> None:
     status, errors = limited(
         resource.RLIMIT_FSIZE, ROOM_BYTES, folder, "run", "s.toml", "--out", "run"

@@ -58,7 +58,8 @@ def write_tables(trace: Trace, folder: Path) -> list[Path]:
     try:
         for name, table in tables(trace).items():
             written.append(folder / f"{name}.parquet")
-            pq.write_table(table, written[-1], compression="zstd")
+            with written[-1].open("wb") as file:  # whatever its folder's name is
+                pq.write_table(table, file, compression="zstd")
         written.append(folder / "packets.parquet")
         _write_packets(trace, written[-1])
     except OSError:
@@ -267,7 +268,10 @@ def _write_packets(trace: Trace, path: Path) -> None:
     kinds = [pa.int64(), pa.string(), pa.string()]
     kinds += [pa.int64()] * len(_PACKET_FIELDS) + [pa.bool_()] * len(_PACKET_FLAGS)
     schema = pa.schema(list(zip(names, kinds, strict=True)))
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with (
+        path.open("wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
         for batch in packet_batches(trace):
             writer.write_table(pa.table(_packet_columns(trace, batch), schema=schema))
 
