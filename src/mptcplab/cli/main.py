@@ -125,11 +125,36 @@ def _explain(error: Exception) -> tuple[str | None, int]:
     status = getattr(error, "exit_status", None)
     if status is not None:
         return str(error), int(status)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"no space left on the device{f' of {error.filename}' if error.filename else ''}", (
-            MACHINE_CANNOT
-        )
-    return None, INVALID_RUN
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: this name is too long for a file", BAD_INPUT
+    limit = _exceeded_limit(error)
+    return (None, INVALID_RUN) if limit is None else (limit, MACHINE_CANNOT)
+
+
+def _exceeded_limit(error: Exception) -> str | None:
+    """Return what of this machine, or of what it lets a process have, was not enough."""
+    if isinstance(error, MemoryError):
+        number: int | None = errno.ENOMEM
+    elif isinstance(error, ImportError) and "failed to map segment" in str(error):  # of dlopen
+        return f"not enough memory, or a limit on it (ulimit -v) is too low: {error}"
+    elif isinstance(error, OSError):
+        number = error.errno
+    else:
+        return None
+    name = getattr(error, "filename", None)
+    of = f" of {name}" if name else ""
+    match number:
+        case errno.ENOMEM:
+            return "not enough memory, or a limit on it (ulimit -v, a control group) is too low"
+        case errno.ENOSPC:
+            return f"no space left on the device{of}"
+        case errno.EDQUOT:
+            return f"the disk quota{of} is used up"
+        case errno.EFBIG:
+            return f"{name or 'what is written'}: a file would be larger than the limit (ulimit -f)"
+        case errno.EMFILE | errno.ENFILE:
+            return f"too many open files{of}: raise the limit (ulimit -n)"
+    return None
 
 
 def _say_stopped(stop: KeyboardInterrupt) -> int:

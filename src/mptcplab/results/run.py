@@ -112,7 +112,7 @@ class Run:
         import pyarrow as pa
 
         try:
-            with pq.ParquetFile(path) as file:
+            with path.open("rb") as stream, pq.ParquetFile(stream) as file:
                 _check_size(path, file.metadata)
                 table = file.read()
             table.validate(full=True)

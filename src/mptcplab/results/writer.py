@@ -128,7 +128,8 @@ class RunWriter:
 
         for table, columns in self._columns.items():
             data = pa.table(columns, schema=arrow_schema(table))
-            pq.write_table(data, place / f"{table}.parquet", compression="zstd")
+            with (place / f"{table}.parquet").open("wb") as file:  # whatever its folder's name is
+                pq.write_table(data, file, compression="zstd")
         self._write_debug_log(place)
         text = json.dumps(self._metadata, indent=2, sort_keys=True) + "\n"
         (place / "run.json").write_text(text)
@@ -193,10 +194,14 @@ def make_folder(folder: Path) -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Say whether a run may be written there: nothing has that name, or an empty folder has."""
-    if folder.is_dir():
-        return not any(folder.iterdir())
-    return not folder.exists()
+    """Say whether a run may be written there: nothing has that name, or an empty folder has.
+
+    FolderError where that cannot be said, as of a name that is too long.
+    """
+    with _as_folder_error(folder):
+        if folder.is_dir():
+            return not any(folder.iterdir())
+        return not folder.exists()
 
 
 def check_replaceable(folder: Path) -> None:
@@ -205,11 +210,11 @@ def check_replaceable(folder: Path) -> None:
     An empty folder is replaced by another empty one: nothing but the kernel knows every reason why
     that may fail.
     """
-    if folder.is_symlink():
-        raise FolderError(
-            f"{folder}: is a symbolic link, which a run would replace; name the folder itself"
-        )
     with _as_folder_error(folder):
+        if folder.is_symlink():
+            raise FolderError(
+                f"{folder}: is a symbolic link, which a run would replace; name the folder itself"
+            )
         if not folder.is_dir() or any(folder.iterdir()):
             return
         if folder.samefile(Path.cwd()):

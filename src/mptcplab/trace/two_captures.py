@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
-from mptcplab.trace.connections.model import Connection, Held, Subflow
+from mptcplab.trace.connections.model import Connection, Half, Held, Subflow
 from mptcplab.trace.decode.segments import ACK, SYN, Decoder, Segments
 from mptcplab.trace.files.capture import Progress
 from mptcplab.trace.files.opening import open_batches
@@ -29,6 +29,8 @@ from mptcplab.trace.packets import packet_batches
 from mptcplab.trace.trace import Trace, open_trace
 from mptcplab.wire.mptcp import MpCapable, MpJoinSyn
 
+_EDGE_NS: Final = 10_000_000
+"""By which captures may end before the other, beside what delays vary."""
 _LOOK_PACKETS: Final = 200_000
 """Packets of each file that are read to tell whether they are two ends."""
 _MAX_POINTS: Final = 1 << 20
@@ -248,9 +250,9 @@ def open_ends(
                 times = [
                     seen[k].get(2 * flow.flow + direction) for k, flow in enumerate((subflow, twin))
                 ]
-                gap = _gaps(times[0], times[1])
+                when, gap = _gaps(times[0], times[1])
                 (forward if side == 0 else backward).append(gap)
-                raw.append((subflow, twin, direction, side, gap))
+                raw.append((subflow, twin, direction, side, when, gap))
     # Forward, far time less near time is delay + offset; backward it is offset - delay.
     low = min((int(gap.min()) for gap in forward if gap.size), default=None)
     high = max((int(gap.max()) for gap in backward if gap.size), default=None)
@@ -259,7 +261,7 @@ def open_ends(
         uncertainty = 0
     else:
         offset, uncertainty = (low + high) // 2, abs(low - high) // 2
-    passages = [_passage(*pair, offset) for pair in raw]
+    passages = [_passage(*pair, offset, (near, far)) for pair in raw]
     removed = [text for subflow, twin in twins for text in _removed(subflow, twin, (near, far))]
     for mine, their in pairs:
         mine.judge = partial(_from_both_ends, their=their, offset_ns=offset, judge=mine.judge)
@@ -320,16 +322,18 @@ def _key(subflow: Subflow) -> FlowKey:
 def _is_near(one: Trace, other: Trace) -> bool:
     """Whether ``one`` was taken nearer to the side that opened the connections.
 
-    There, the SYN/ACK comes a round trip after the SYN; at the other side, at once.
+    There, the SYN/ACK comes a round trip after the SYN; at the other side, at once.  Where SYNs
+    were not captured at both ends, ``one`` is.
     """
     theirs = {_key(subflow): subflow for subflow in other.subflows}
     score = 0
     for subflow in one.subflows:
         twin = theirs.get(_key(subflow))
-        if twin is not None:
-            gaps = [
-                flow.halves[1].seen.syn_ns - flow.halves[0].seen.syn_ns for flow in (subflow, twin)
-            ]
+        if twin is None:
+            continue
+        syns = [[half.seen.syn_ns for half in flow.halves] for flow in (subflow, twin)]
+        if all(map(all, syns)):
+            gaps = [answer - syn for syn, answer in syns]
             score += (gaps[0] > gaps[1]) - (gaps[0] < gaps[1])
     return score >= 0
 
@@ -357,27 +361,73 @@ def _seen(trace: Trace) -> dict[int, tuple[Ints, Ints]]:
     return out
 
 
-def _gaps(near: tuple[Ints, Ints] | None, far: tuple[Ints, Ints] | None) -> Ints:
-    """Return far time less near time of the packets that both ends saw."""
+def _gaps(near: tuple[Ints, Ints] | None, far: tuple[Ints, Ints] | None) -> tuple[Ints, Ints]:
+    """Return when the near end saw the packets that both did, and how much later the far one."""
     if near is None or far is None:
-        return np.zeros(0, dtype=np.int64)
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     seq, first = np.unique(far[0], return_index=True)
     place = np.minimum(np.searchsorted(seq, near[0]), max(seq.size - 1, 0))
     both = seq[place] == near[0] if seq.size else np.zeros(near[0].size, dtype=bool)
-    return np.asarray(far[1][first[place[both]]] - near[1][both])
+    return near[1][both], np.asarray(far[1][first[place[both]]] - near[1][both])
 
 
 def _passage(
-    subflow: Subflow, twin: Subflow, direction: int, side: int, gap: Ints, offset: int
+    subflow: Subflow,
+    twin: Subflow,
+    direction: int,
+    side: int,
+    when: Ints,
+    gap: Ints,
+    offset: int,
+    traces: tuple[Trace, Trace],
 ) -> Passage:
-    sender, receiver = (subflow, twin) if side == 0 else (twin, subflow)
-    sent, got = sender.halves[direction], receiver.halves[direction]
+    ends = (subflow, twin) if side == 0 else (twin, subflow)
+    sent, got = (end.halves[direction] for end in ends)
     delay = gap - offset if side == 0 else offset - gap
+    times = (when, when + gap) if side == 0 else (when + gap, when)
+    if _covers(traces[1 - side], sent, times) and _covers(traces[side], got, times[::-1]):
+        packets = sent.packets
+        lost = packets - got.packets, sent.payload_bytes - got.payload_bytes
+    else:
+        packets, lost = _between_common_packets(sent, got, times)
     return Passage(
-        subflow=sender,
+        subflow=ends[0],
         side=side,
         delay_ns=delay,
-        sent_packets=sent.packets,
-        lost_packets=max(0, sent.packets - got.packets),
-        lost_bytes=max(0, sent.payload_bytes - got.payload_bytes),
+        sent_packets=packets,
+        lost_packets=max(0, lost[0]),
+        lost_bytes=max(0, lost[1]),
     )
+
+
+def _covers(trace: Trace, other: Half, times: tuple[Ints, Ints]) -> bool:
+    """Whether a capture lasted for all that the other end saw of a half.
+
+    ``times`` are those of the same packets at the other end and in the capture.
+    """
+    if times[0].size == 0 or other.samples.size == 0:
+        return False
+    shifts = times[1] - times[0]
+    slack = int(np.ptp(shifts)) + _EDGE_NS
+    shift = int(np.median(shifts))
+    first, last = int(other.samples["first_ns"][0]), int(other.samples["time_ns"][-1])
+    return first + shift + slack >= trace.first_ns and last + shift - slack <= trace.last_ns
+
+
+def _between_common_packets(
+    sent: Half, got: Half, times: tuple[Ints, Ints]
+) -> tuple[int, tuple[int, int]]:
+    """Count from the first to the last packet that both ends saw: packets sent; (packets, bytes)
+    lost.  None where no more is missing than a slot of the samples may hold."""
+    if times[0].size == 0:
+        return 0, (0, 0)
+    counts = []
+    unsure = 0
+    for half, when in zip((sent, got), times, strict=True):
+        first, last = int(when.min()), int(when.max())
+        counts.append([half.total(name, first, last) for name in ("packets", "payload_bytes")])
+        for bound in (first, last):
+            slot = half.samples[np.searchsorted(half.samples["time_ns"], bound) :][:1]
+            unsure += int(slot["packets"][slot["first_ns"] < bound].sum())
+    packets, size = (a - b for a, b in zip(*counts, strict=True))
+    return counts[0][0], (packets, size) if packets > unsure else (0, 0)

@@ -184,6 +184,18 @@ def test_an_empty_folder_keeps_its_mode_while_a_run_lasts(tmp_path: Path) -> Non
     assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("name", [b"\xff", b"\x1b[31m", b"a b\n", "\u540d".encode()])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: bytes) -> None:
+    check_whole(measured(tmp_path / os.fsdecode(name)).finish(valid=True))
+
+
+@pytest.mark.parametrize("length", [250, 300, 5000])
+def test_a_name_that_is_too_long_is_refused_first(tmp_path: Path, length: int) -> None:
+    with pytest.raises(FolderError, match="File name too long"):
+        RunWriter(tmp_path / ("x" * length))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_runs_are_not_written_to_one_folder(tmp_path: Path) -> None:
     first = RunWriter(tmp_path / "run")
     with pytest.raises(FolderError, match="another run is being written"):

@@ -183,6 +183,28 @@ def test_two_interfaces_of_a_client_and_the_server(
     assert ends_of([paths[:1], paths[1:2]]) is None
 
 
+@pytest.mark.parametrize("late", ["near", "far"])
+def test_what_one_end_was_not_yet_or_no_longer_captured_is_not_lost(
+    tmp_path: Path, late: str
+) -> None:
+    lost = frozenset(range(0, 9_000, 50))
+    link = Link(rate_bps=20e6, cwnd=lambda _: 60_000, lost=lost, repair_ns=30 * MS)
+    transfer = Transfer([link]).run()
+    paths = [tmp_path / name for name in ("near.pcap", "far.pcap")]
+    for path, rows in zip(paths, (transfer.client, transfer.server), strict=True):
+        begin, end = (600 * MS, 2000 * MS) if path.stem == late else (0, 1400 * MS)
+        path.write_bytes(pcap([row for row in rows if begin <= row[0] < end]))
+    found = ends_of([[path] for path in paths])
+    assert found is not None
+    shares = {
+        passage.side: passage.lost_packets / passage.sent_packets
+        for passage in open_ends(found.near, found.far).passages
+        if passage.sent_packets
+    }
+    assert shares.pop(0) == pytest.approx(1 / 50, abs=0.006)
+    assert sum(shares.values()) == 0
+
+
 def test_a_capture_from_between_the_ends_is_left_out(tmp_path: Path) -> None:
     """A router half way, where each packet passes half its way later."""
     transfer = Transfer([Link()], total=100_000).run()

@@ -112,6 +112,15 @@ def shares(connection: Connection) -> dict[Cause, float]:
     return out
 
 
+@pytest.mark.parametrize("rate_bps", [8e6, 10e6, 12e6])
+def test_writes_that_overlap_with_the_answers_to_those_before(read: Any, rate_bps: float) -> None:
+    """Each waits in the link's queue for itself alone, which is empty before the next."""
+    writes = [(when + k * 7 % 5 * MS, size) for k, (when, size) in enumerate(every(23, 12_000))]
+    transfer = Transfer([Path(rate_bps=rate_bps)], writes=writes).run()
+    (connection,) = read(transfer.captures()[0]).connections
+    assert shares(connection).get(A.APPLICATION, 0) >= 0.8, shares(connection)
+
+
 @pytest.mark.parametrize("end", ["client", "server"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_cause_is_the_one_that_was_built_in(read: Any, name: str, end: str) -> None:

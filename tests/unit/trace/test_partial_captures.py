@@ -12,8 +12,9 @@ import pytest
 from tests.keys import KEY_A, KEY_B
 
 from mptcplab.trace.files import capture as capture_file
+from mptcplab.trace.findings.completeness import completeness
 from mptcplab.trace.findings.events import RETURNED, stage_events
-from mptcplab.trace.output.explain import explain_ends
+from mptcplab.trace.output.explain import explain_ends, place_lines
 from mptcplab.trace.output.to_json import to_json
 from mptcplab.trace.two_captures import are_two_ends, open_ends
 
@@ -37,6 +38,24 @@ def test_subflows_are_brought_together_by_their_data(read: Any, missing: int) ->
     assert {subflow.joined_by for subflow in connection.subflows} == {"inferred"}
     (complete,) = read(whole).connections
     assert complete.subflows[1].reinjected_bytes == connection.subflows[1].reinjected_bytes
+
+
+@pytest.mark.parametrize(("side", "name"), [(0, "client"), (1, "server")])
+def test_of_one_direction_the_other_is_not_looked_for_on_other_subflows(
+    read: Any, side: int, name: str
+) -> None:
+    whole = gzip.decompress(HANDOVER.read_bytes())
+    kept, at = [whole[:24]], 24
+    while at < len(whole):
+        end = at + 16 + struct.unpack_from("<I", whole, at + 8)[0]
+        (source,) = struct.unpack_from(">H", whole, at + 16 + 20 + 20)  # SLL2, IPv4
+        if (source == 5001) == (side == 1):
+            kept.append(whole[at:end])
+        at = end
+    (connection,) = read(b"".join(kept)).connections
+    lines = list(place_lines(connection))
+    assert lines == [f"  only packets of the {name} were captured"]
+    assert completeness(connection).to_json()["uncaptured_bytes"] == [0, 0]
 
 
 def test_strangers_stay_apart(build: ModuleType, read: Any) -> None:

@@ -91,7 +91,7 @@ class CaptureWriter:
         try:
             self._file.close()
         except OSError as error:
-            raise CaptureError(f"-w {self.path}: {error.strerror or error}") from None
+            raise self._failed(error) from None
 
     def _put(self, data: bytes) -> None:
         try:
@@ -99,7 +99,13 @@ class CaptureWriter:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise CaptureError(f"-w {self.path}: {error.strerror or error}") from None
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> CaptureError:
+        """Remove a file that is cut off somewhere, and return what says why."""
+        if self.path != STANDARD_OUTPUT and self.path.is_file():
+            self.path.unlink(missing_ok=True)
+        return CaptureError(f"-w {self.path}: {error.strerror or error}; nothing is left of it")
 
     def _add_link_type(self, link_type: int) -> None:
         first = not self._link_types

@@ -18,6 +18,8 @@ class Completeness:
     """By the side that sent: acknowledged at the data level, but on no subflow of the capture."""
     dropped_bytes: tuple[int, int]
     """By the side that sent: acknowledged on a subflow of the capture that does not hold them."""
+    only_side: int | None
+    """The side whose packets alone were captured."""
     scale_known: bool
     """Whether the SYNs of all subflows that carried data were captured, which state the scale of
     windows."""
@@ -27,6 +29,7 @@ class Completeness:
         return {
             "uncaptured_bytes": list(self.uncaptured_bytes),
             "dropped_bytes": list(self.dropped_bytes),
+            "only_side": self.only_side,
             "window_scale_known": self.scale_known,
         }
 
@@ -34,11 +37,17 @@ class Completeness:
 def completeness(connection: Connection) -> Completeness:
     """Return what is missing of a connection."""
     carriers = [subflow for subflow in connection.subflows if subflow.bytes]
+    heard = [side for side in (0, 1) if _was_heard(connection, side)]
     return Completeness(
         uncaptured_bytes=(_uncaptured(connection, 0), _uncaptured(connection, 1)),
+        only_side=heard[0] if len(heard) == 1 else None,
         dropped_bytes=(_dropped(connection, 0), _dropped(connection, 1)),
         scale_known=all(half.seen.syn_ns for subflow in carriers for half in subflow.halves),
     )
+
+
+def _was_heard(connection: Connection, side: int) -> bool:
+    return any(subflow.half(side).packets for subflow in connection.subflows)
 
 
 def _dropped(connection: Connection, side: int) -> int:
@@ -48,7 +57,7 @@ def _dropped(connection: Connection, side: int) -> int:
 def _uncaptured(connection: Connection, side: int) -> int:
     """Return the bytes that a DATA_ACK covers and no subflow of the capture carried."""
     base = connection.data_bases[side]
-    if base is None or connection.fallback:
+    if base is None or connection.fallback or not _was_heard(connection, side):
         return 0
     acked = _acknowledged(connection, side, base)
     if acked is None:

@@ -37,6 +37,8 @@ _HOST_NS: Final = 200_000
 _ROOM_SHARE: Final = 0.4
 """Of the flight that the congestion window has allowed: below it, more could have been sent.  A
 sender that gathers a large segment waits while two thirds of it are in flight, or half."""
+_BURST_SEGMENTS: Final = 4
+"""More at once, after a pause, are no longer what a sender that paces its data sends."""
 _RECENT_ROUND_TRIPS: Final = 8
 _LONGEST_NS: Final = 1 << 60
 """36 years: in 64 bits, there is room for sums of such times."""
@@ -137,7 +139,11 @@ def _idle_on(view: SenderView, carrier: Carrier) -> tuple[Ints, Ints]:
     idle = (room_ns < until) & (until - room_ns > slack)
     idle |= (answer_ns < until) & (until - answer_ns > taken // 2 + slack)
     gap = np.maximum(max(_LEAST_GAP_NS, carrier.round_trip_ns // 4), slack)
-    unasked = (answer_ns >= until + _HOST_NS) & (until - at > gap)
+    unasked = answer_ns >= until + _HOST_NS
+    if view.near:  # a write, of which the answers that had come before it asked nothing
+        burst = np.append(carrier.rows["payload_bytes"][1:], 0)
+        unasked |= (burst >= _BURST_SEGMENTS * view.mss) & (answer_ns < until)
+    unasked &= until - at > gap
     unasked[-1:] = False  # nothing was sent at the end
     idle |= unasked
     idle &= ~_answers(view, carrier, grown, until)

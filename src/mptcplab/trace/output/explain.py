@@ -293,6 +293,8 @@ def place_lines(connection: Connection) -> Iterator[str]:
         )
     state = completeness(connection)
     sides = ("client", "server")
+    if state.only_side is not None:
+        yield f"  only packets of the {sides[state.only_side]} were captured"
     for side, amount in enumerate(state.uncaptured_bytes):
         if amount:
             yield (
@@ -305,7 +307,7 @@ def place_lines(connection: Connection) -> Iterator[str]:
                 f"  {format_size(amount, 3)} of the {sides[side]}'s data were acknowledged on "
                 "subflows of this capture that does not hold them: packets are missing from it"
             )
-    if not state.scale_known and connection.bytes:
+    if not state.scale_known and connection.bytes and state.only_side is None:
         yield "  window scale unknown: SYNs were not captured, so windows may be larger than stated"
 
 

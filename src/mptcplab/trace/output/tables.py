@@ -50,17 +50,25 @@ Rows = dict[str, Any]
 def write_tables(trace: Trace, folder: Path) -> list[Path]:
     """Write all tables as Parquet files into ``folder``; returns their paths.
 
-    Raises ``OSError`` where the folder cannot be written.
+    Raises ``OSError`` where they cannot be written; none of them is there then.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, table in tables(trace).items():
-        path = folder / f"{name}.parquet"
-        pq.write_table(table, path, compression="zstd")
-        written.append(path)
-    path = folder / "packets.parquet"
-    _write_packets(trace, path)
-    return [*written, path]
+    written: list[Path] = []
+    try:
+        for name, table in tables(trace).items():
+            written.append(folder / f"{name}.parquet")
+            with written[-1].open("wb") as file:  # whatever its folder's name is
+                pq.write_table(table, file, compression="zstd")
+        written.append(folder / "packets.parquet")
+        _write_packets(trace, written[-1])
+    except OSError:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if is_new:
+            folder.rmdir()
+        raise
+    return written
 
 
 def tables(trace: Trace) -> dict[str, pa.Table]:
@@ -260,7 +268,10 @@ def _write_packets(trace: Trace, path: Path) -> None:
     kinds = [pa.int64(), pa.string(), pa.string()]
     kinds += [pa.int64()] * len(_PACKET_FIELDS) + [pa.bool_()] * len(_PACKET_FLAGS)
     schema = pa.schema(list(zip(names, kinds, strict=True)))
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with (
+        path.open("wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
         for batch in packet_batches(trace):
             writer.write_table(pa.table(_packet_columns(trace, batch), schema=schema))
 
