@@ -129,10 +129,10 @@ class Checksums:
         maps = table["bytes"] > 0
         table, place = table[maps], announced.place[maps]
         rows = np.flatnonzero(followed.payload_bytes > 0)
-        in_force = self._in_force[order.half[rows]]
+        in_force = self._in_force.take(order.half[rows])
         latest = last_index(place, order.start[rows], rows)
         here = latest >= 0
-        in_force[here] = table[latest[here]]
+        in_force[here] = table.take(latest[here])
         last = last_index(place, order.starts, order.ends)
         seen = last >= 0
         self._in_force[order.ids[seen]] = table[last[seen]]

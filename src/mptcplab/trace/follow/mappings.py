@@ -211,7 +211,7 @@ class Mappings:
         """Return the mapping in force at each of the rows: (kind, DSN, SSN, bytes)."""
         if announced.place.size == rows.size and bool((announced.place == rows).all()):
             return announced.kind, announced.dsn.copy(), announced.ssn, announced.bytes
-        carried = self.maps[half]
+        carried = self.maps.take(half)
         kind, dsn, ssn, size = (carried[name] for name in ("kind", "dsn", "ssn", "bytes"))
         if announced.place.size:
             latest = last_index(announced.place, start, rows)
@@ -281,7 +281,7 @@ class Mappings:
         if len(self._pieces) > 1:
             table, self._pieces = np.concatenate(self._pieces), []
             order = np.lexsort((table["first_number"], table["half"]))
-            self._pieces = [table[order]]
+            self._pieces = [table.take(order)]  # whole rows, not field by field
         return self._pieces[0]
 
 

@@ -171,20 +171,20 @@ class Samples:
         change = (half[1:] != half[:-1]) | (slot[1:] != slot[:-1])
         edges = np.flatnonzero(change) + 1
         starts, ends = np.append(0, edges), np.append(edges, rows.size) - 1
-        out: NDArray[Any] = rows[order[ends]]
+        out: NDArray[Any] = rows.take(order[ends])  # whole rows, not field by field
         several = np.flatnonzero(ends > starts)
         if several.size:
             starts, sizes = starts[several], (ends - starts)[several] + 1
             firsts = np.cumsum(sizes) - sizes
             places = np.repeat(starts - firsts, sizes) + np.arange(int(sizes.sum()))
-            out[several] = self._joined(rows[order[places]], firsts, sizes)
+            out[several] = self._joined(rows.take(order[places]), firsts, sizes)
         return out
 
     @staticmethod
     def _joined(rows: NDArray[Any], firsts: Ints, sizes: Ints) -> NDArray[Any]:
         """Join so many rows from each place on."""
         lasts = firsts + sizes - 1
-        out: NDArray[Any] = rows[lasts]
+        out: NDArray[Any] = rows.take(lasts)
         for name in ("first_ns", "first_timestamp"):
             out[name] = rows[name][firsts]
         for names, merge in ((_SUMS, np.add), (_MAXIMA, np.maximum), (_MINIMA, np.minimum)):
