@@ -149,7 +149,7 @@ def differences(
         come = [each for each in now - was if each[0] not in passed_over]
         if kind == "MPTCP endpoint":
             gone = [each for each in gone if each[0] not in touched]
-        if kind == "route":
+        if kind in ("MPTCP endpoint", "route"):
             come = [each for each in come if each[0] not in touched]
         for name, text in list(gone) if kind in _ONE_EACH else ():
             for other in [each for each in come if each[0] == name]:

@@ -57,6 +57,9 @@ def test_what_the_timeline_has_down_is_not_missed() -> None:
 
 def test_endpoints_follow_the_links_that_the_timeline_touches() -> None:
     assert found(after(MPTCP_endpoint=set()), touched={"eth1"}) == []
+    down_at_first = after(MPTCP_endpoint=set())
+    assert differences("a", down_at_first, BEFORE, touched={"eth1"}) == []
+    assert differences("a", down_at_first, BEFORE) != []
     assert found(after(route=set()), touched={"eth1"}), "but routes are put back"
 
 
