@@ -10,6 +10,8 @@ import re
 from decimal import Decimal, InvalidOperation
 
 NANOSECONDS = 1_000_000_000
+BITS_NS = 8 * NANOSECONDS
+"""Bytes times this, over ns, are bit/s."""
 
 _PREFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 2**10, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

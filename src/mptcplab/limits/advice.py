@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mptcplab.limits.causes import Cause
 from mptcplab.limits.evidence import Path, Row
-from mptcplab.units import NANOSECONDS, format_duration, format_rate, format_size
+from mptcplab.units import BITS_NS, format_duration, format_rate, format_size
 
 READER_SLOW: Final = "the reader is slow"
 READER_STOPPED: Final = "closed, the reader takes nothing"
@@ -21,7 +21,6 @@ AUTOTUNING: Final = "autotuning had not got there"
 TOO_SMALL: Final = "the buffer is too small"
 """Kinds of `Cause.RECEIVE_WINDOW`."""
 
-_BITS_NS: Final = 8 * NANOSECONDS
 _WHOLE: Final = 0.99
 _WRITABLE: Final = 1.5
 """A send buffer is filled up only when a third of it is free (Linux's sk_stream_min_wspace)."""
@@ -137,7 +136,7 @@ class Given:
             return None, ""
         times = 2.0 if len(self.paths) > 1 else single
         product = f"{format_rate(rate_bps)} x {format_duration(rtt_ns)}"
-        size_bytes = int(times * rate_bps * rtt_ns / _BITS_NS)
+        size_bytes = int(times * rate_bps * rtt_ns / BITS_NS)
         return size_bytes, product if times == 1 else f"{times:g} x {product}"
 
     def key(self, name: str) -> str:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mptcplab.results.run import Run
-from mptcplab.units import NANOSECONDS
+from mptcplab.units import BITS_NS
 
 Row = Mapping[str, Any]
 
-_BITS_NS: Final = 8 * NANOSECONDS
 _FULL: Final = 0.95
 """Of what a link could have sent while the connection was there: from here on it sent all the
 time, but for what counters and shapers are off by."""
@@ -118,13 +117,13 @@ class LinkUse:
             row = self._row(link, at_ns)
             if row is None or not row["rate_bps"]:
                 continue
-            used = self._wire_bytes(link, row) * _BITS_NS
+            used = self._wire_bytes(link, row) * BITS_NS
             could = row["rate_bps"] * _overlap_ns(row, span)
             if used >= could * (_FULL_WITH_DROPS if row["drops_queue"] else _FULL):
                 return link[0]
         for name, rate_bps, links in path.nics:
             rows = [(link, row) for link in links if (row := self._row(link, at_ns)) is not None]
-            used = sum(self._wire_bytes(link, row) for link, row in rows) * _BITS_NS
+            used = sum(self._wire_bytes(link, row) for link, row in rows) * BITS_NS
             if rows and used >= _FULL * rate_bps * _overlap_ns(rows[0][1], span):
                 return name
         return ""

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel, Path, Topology
 from mptcplab.scenario.model import Flow, Scenario
-
-_BITS_NS = 8 * 1_000_000_000
+from mptcplab.units import BITS_NS
 
 AUTOTUNED_SEND_BYTES = 4 << 20
 AUTOTUNED_RECEIVE_BYTES = 6 << 20
@@ -54,7 +53,7 @@ class BufferNeed:
 
 def tcp_buffer_bytes(rtt_ns: int, rate_bps: int) -> int:
     """Return equation 4: the RTT times the rate of the link."""
-    return rtt_ns * rate_bps // _BITS_NS
+    return rtt_ns * rate_bps // BITS_NS
 
 
 def mptcp_buffer_bytes(rtt_ns: int, rates_bps: Iterable[int]) -> int:
@@ -62,7 +61,7 @@ def mptcp_buffer_bytes(rtt_ns: int, rates_bps: Iterable[int]) -> int:
 
     Twice, so that all paths keep sending while any is in fast retransmit.
     """
-    return 2 * rtt_ns * sum(rates_bps) // _BITS_NS
+    return 2 * rtt_ns * sum(rates_bps) // BITS_NS
 
 
 def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
@@ -153,7 +152,7 @@ def _queue_ns(scenario: Scenario, flow: Flow, path: Path, rate_bps: int | None) 
         limits = [] if queue.limit_bytes is None else [queue.limit_bytes]
         if queue.limit_packets is not None:
             limits.append(queue.limit_packets * frame_bytes)
-        longest = max(longest, min(limits, default=0) * _BITS_NS // rate_bps)
+        longest = max(longest, min(limits, default=0) * BITS_NS // rate_bps)
     return longest
 
 

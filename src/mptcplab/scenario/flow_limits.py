@@ -5,6 +5,8 @@ A run keeps it beside its tables, so that what held a connection back can be tol
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ from mptcplab.scenario.buffers import (
     path_rate_bps,
 )
 from mptcplab.scenario.model import Flow, Scenario, Tunables
+from mptcplab.units import BITS_NS
 
 
 def flow_limits(
@@ -34,6 +37,35 @@ def flow_limits(
         _of_flow(scenario, flow) | unknown | dict(windows.get(flow.name, {}))
         for flow in scenario.flows
     ]
+
+
+def most_bps(scenario: Scenario) -> dict[tuple[str, str], float]:
+    """Return the most that flows can send over each link and direction (bit/s).
+
+    It is what the slowest parts of their paths, their buffers over the round trip without queues,
+    and the rates of their applications let through; of the links that a timeline shapes only the
+    last are known. Directions that only acknowledgments take are left out.
+    """
+    shaped = any(action.verb == "set" for action in scenario.timeline)
+    most: dict[tuple[str, str], float] = defaultdict(float)
+    for flow in scenario.flows:
+        limits = _of_flow(scenario, flow)
+        window_bytes = min(
+            limits[f"{side}_buffer_bytes"] or limits[f"{side}_buffer_max_bytes"]
+            for side in ("send", "receive")
+        )
+        rates = (flow.write_rate_bps, flow.read_rate_bps)
+        application_bps = min((rate for rate in rates if rate is not None), default=math.inf)
+        for path in limits["paths"]:
+            each_bps = application_bps
+            if path["rtt_ns"] and not shaped:
+                each_bps = min(each_bps, window_bytes * BITS_NS / path["rtt_ns"])
+            path_bps = flow.connections * each_bps
+            if path["rate_bps"] is not None and not shaped:
+                path_bps = min(path_bps, path["rate_bps"])
+            for name, direction in path["links"]:
+                most[name, direction] += path_bps
+    return dict(most)
 
 
 def _of_flow(scenario: Scenario, flow: Flow) -> dict[str, Any]:

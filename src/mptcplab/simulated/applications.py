@@ -15,6 +15,7 @@ from mptcplab.scenario.model import Flow
 from mptcplab.simulated.host import Application, Copy, Host
 from mptcplab.stack import events
 from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.units import BITS_NS
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -24,8 +25,6 @@ _COPY_BYTES: Final = 65_536
 if that is more: a run looks no finer at the hosts than at the links."""
 
 UNLIMITED_BYTES: Final = 1 << 60
-
-_BITS_NS: Final = 8_000_000_000
 
 
 class Pace(Timer):
@@ -41,7 +40,7 @@ class Pace(Timer):
 
     def wait(self, size_bytes: i64) -> None:
         """Let it pause for as long as so many bytes take at its rate."""
-        self.set(self.loop.now_ns + size_bytes * _BITS_NS // self._rate_bps)
+        self.set(self.loop.now_ns + size_bytes * BITS_NS // self._rate_bps)
 
     def expire(self) -> None:
         """Let it go on."""

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from mptcplab.scenario import load
-from mptcplab.scenario.flow_limits import flow_limits
+from mptcplab.scenario.flow_limits import flow_limits, most_bps
 
 SCENARIO = """
 duration = "1s"
@@ -45,3 +46,22 @@ def test_a_path_is_told_in_the_direction_of_the_data(tmp_path: Path) -> None:
     assert path["source"] == str(server.ip)
     assert limits["receive_buffer_bytes"] == limits["send_buffer_bytes"] == 1_000_000
     assert (limits["window_share"], limits["receive_window_max_bytes"]) == (0.5, None)
+
+
+def test_the_most_that_flows_send_over_a_link_follows_from_paths_buffers_and_applications(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "scenario.toml"
+    file.write_text(SCENARIO)
+    by_the_path = {("first", "backward"): 80e6, ("second", "forward"): 80e6}
+    assert most_bps(load(str(file))) == by_the_path
+
+    def over_second(*overrides: str) -> float:
+        return most_bps(load(str(file), overrides=overrides))["second", "forward"]
+
+    assert over_second("flows.main.buffer=30kB") == 8 * 30_000 / 0.015
+    assert over_second("flows.main.buffer=30kB", "flows.main.connections=3") == 3 * 16e6
+    assert over_second("flows.main.write_rate=5Mb/s") == 5e6
+    shaped = 'timeline=[{at="0.5s", change="first", rate="200Mb/s"}]'
+    assert over_second("flows.main.buffer=30kB", shaped) == math.inf
+    assert over_second("flows.main.write_rate=5Mb/s", shaped) == 5e6

@@ -28,6 +28,7 @@ from mptcplab.linux.probes import cgroups, cpu
 from mptcplab.linux.probes.burst import Flood, Route, Throughput, measure_rate, plan_flood
 from mptcplab.linux.probes.rtt import RttProber, echo_frame_bytes
 from mptcplab.network.topology import Channel, InterfaceEnd, Link, Path
+from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Flow, Scenario
 from mptcplab.units import format_duration, format_rate
 
@@ -182,6 +183,7 @@ class Precheck:
         """Flood each shaped link that is affordable, in the direction that data will take."""
         reasons = []
         needs: dict[str, float] = {}
+        most = most_bps(self._scenario)
         done: set[str] = set()
         for flow, path in paths:
             name = bottleneck(self._scenario.topology, path)
@@ -206,7 +208,8 @@ class Precheck:
                 continue
             cost = _Cost(self._lab, name, direction)
             found = self._rate(path, outward, channel, flood, link.rtt_ns)
-            needed = cost.at(channel.rate_bps)
+            used_bps = round(min(channel.rate_bps, most.get((name, direction), channel.rate_bps)))
+            needed = cost.at(used_bps)
             self.results.append(
                 {
                     "link": name,
@@ -216,9 +219,7 @@ class Precheck:
                 }
             )
             needs[name] = needed or 0.0
-            if problem := check_emulator_cpu(
-                name, direction, channel.rate_bps, needs[name], found.bps
-            ):
+            if problem := check_emulator_cpu(name, direction, used_bps, needs[name], found.bps):
                 reasons.append(problem)
             elif found.offered_bps < channel.rate_bps:
                 self.notes.append(

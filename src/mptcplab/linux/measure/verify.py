@@ -132,8 +132,8 @@ def check_emulators_cpu(needs: Mapping[str, float], usable: float) -> list[str]:
     if needed <= usable:
         return []
     return [
-        f"the emulators of {len(needs)} links need {needed:.1f} CPUs at their rates, more than the "
-        f"{usable:g} CPUs that this run may use"
+        f"the emulators of {len(needs)} links need {needed:.1f} CPUs for what may go through them, "
+        f"more than the {usable:g} CPUs that this run may use"
     ]
 
 

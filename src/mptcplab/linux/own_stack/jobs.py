@@ -19,11 +19,12 @@ from typing import Any, Final
 from mptcplab.linux.traffic.pattern import Pattern, describe
 from mptcplab.linux.traffic.sender import CONFIRMATION
 from mptcplab.linux.traffic.sockets import SocketPlan
-from mptcplab.linux.traffic.worker import BITS_NS, BYTES_SLOT, Progress
+from mptcplab.linux.traffic.worker import BYTES_SLOT, Progress
 from mptcplab.stack import events
 from mptcplab.stack.events import Event
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.readings import socket_name
+from mptcplab.units import BITS_NS
 
 _READ_BYTES: Final = 1 << 19
 

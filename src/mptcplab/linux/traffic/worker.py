@@ -19,8 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-BITS_NS: Final = 8_000_000_000
-"""Bits of a byte times nanoseconds of a second."""
+from mptcplab.units import BITS_NS
 
 BYTES_SLOT: Final = 0  # sent, or received and checked
 _SLOTS: Final = 8

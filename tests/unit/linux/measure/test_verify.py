@@ -258,8 +258,8 @@ def test_what_emulators_need_is_held_against_the_cpus_that_there_are() -> None:
     )
     assert check_emulators_cpu({f"l{number}": 0.1 for number in range(20)}, 2.5) == []
     assert check_emulators_cpu({f"l{number}": 0.3 for number in range(10)}, 2) == [
-        "the emulators of 10 links need 3.0 CPUs at their rates, more than the 2 CPUs that this "
-        "run may use"
+        "the emulators of 10 links need 3.0 CPUs for what may go through them, more than the 2 "
+        "CPUs that this run may use"
     ]
 
 

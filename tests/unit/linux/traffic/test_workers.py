@@ -225,6 +225,15 @@ def test_a_buffer_that_is_not_granted_is_named(tmp_path: Path, workers: list[Wor
     assert "a receive buffer of 1001 bytes was asked for" in receiver.answer("failed")["text"]
 
 
+def test_of_a_buffer_of_odd_size_the_kernel_grants_the_even_one_below(
+    tmp_path: Path, workers: list[Worker]
+) -> None:
+    plan = SocketPlan("listen", "tcp", socket.AF_INET, free_port(), receive_buffer_bytes=32_357)
+    receiver = Worker("receiver", tmp_path, plan, verify=True)
+    workers.append(receiver)
+    receiver.answer("ready")
+
+
 def test_an_application_with_a_rate_pauses_until_it_is_told_to_stop() -> None:
     stop = threading.Event()
     pace = Pace(8_000_000, stop)  # a megabyte a second
