@@ -11,6 +11,7 @@ from mptcplab.linux.measure import verify
 from mptcplab.linux.measure.measurement import Measurement
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.results.liveness import patience_ns
+from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Expectation, Flow, Scenario, Tunables
 from mptcplab.scenario.path_states import PathStates
 from mptcplab.stack.plugin import is_reference
@@ -39,18 +40,18 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
         *_late_emulators(scenario, measurement),
-        *_limited_links(measurement),
+        *_limited_links(scenario, measurement),
         *_busy_cpu(scenario, measurement),
     ]
 
 
-def notes(measurement: Measurement) -> list[str]:
+def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
     """Return what a reader of a run should know besides."""
     return [
         *measurement.apparatus.lab.notes,
         *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
-        *_sometimes_limited_links(measurement),
+        *_sometimes_limited_links(scenario, measurement),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
@@ -217,12 +218,13 @@ def _measured_bps(
     return max((rate for rate in rates if rate is not None), default=None)
 
 
-def _limited_links(measurement: Measurement) -> Iterator[str]:
+def _limited_links(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
     """Yield the links that carried less than they should have, for want of CPU time."""
     samples = measurement.samples
     intervals, rows = len(samples.busy), samples.rows["links"]
-    full = verify.unfilled_intervals(samples.cpu.full_emulators, rows)
-    for link, count in verify.unfilled_intervals(samples.cpu.starved, rows).items():
+    most = most_bps(scenario)
+    full = verify.unfilled_intervals(samples.cpu.full_emulators, rows, most)
+    for link, count in verify.unfilled_intervals(samples.cpu.starved, rows, most).items():
         reason = verify.check_emulator(link, full.pop(link, 0), intervals)
         reason = reason or verify.check_starved(link, count, intervals)
         if reason is not None:
@@ -233,9 +235,10 @@ def _limited_links(measurement: Measurement) -> Iterator[str]:
             yield reason
 
 
-def _sometimes_limited_links(measurement: Measurement) -> Iterator[str]:
+def _sometimes_limited_links(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
     samples = measurement.samples
-    starved = verify.unfilled_intervals(samples.cpu.starved, samples.rows["links"])
+    rows = samples.rows["links"]
+    starved = verify.unfilled_intervals(samples.cpu.starved, rows, most_bps(scenario))
     for link, count in starved.items():
         if not verify.is_limited(count, len(samples.busy)):
             yield verify.limited_by_cpu(link, count, len(samples.busy))

@@ -6,6 +6,7 @@ was found.  No reason means nothing was found wrong.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -293,17 +294,21 @@ class BusyInterval:
 
 
 def unfilled_intervals(
-    suspects: Mapping[int, Collection[str]], rows: Iterable[Mapping[str, Any]]
+    suspects: Mapping[int, Collection[str]],
+    rows: Iterable[Mapping[str, Any]],
+    most_bps: Mapping[tuple[str, str], float],
 ) -> dict[str, int]:
-    """Return, by link, in how many intervals it was a suspect and carried less than its rate.
+    """Return, by link, in how many intervals it was a suspect and carried less than it should have.
 
+    That is its rate, or the most that flows can send over it, by link and direction.
     ``suspects`` holds links by the end of the interval (ns); ``rows`` are those of ``links``.
     """
     best: dict[tuple[str, int], float] = {}
     for row in rows:
         if row["link"] in suspects.get(row["time_ns"], ()) and row["up"] and row["rate_bps"]:
             key = (row["link"], row["time_ns"])
-            best[key] = max(best.get(key, 0.0), row["bps"] / row["rate_bps"])
+            due_bps = min(row["rate_bps"], most_bps.get((row["link"], row["direction"]), math.inf))
+            best[key] = max(best.get(key, 0.0), row["bps"] / due_bps)
     unfilled: dict[str, int] = {}
     for (link, _), fill in best.items():
         if fill < _EXPECTED_FILL:

@@ -186,8 +186,15 @@ def test_links_that_the_cpu_could_not_fill_are_found() -> None:
         link_row(200, 5e9, 10**10, "fast"),
         link_row(100, 0.99e9, 10**9, "slow"),
     ]
-    assert unfilled_intervals({100 * MS: {"fast", "slow"}}, rows) == {"fast": 1}
-    assert unfilled_intervals({100 * MS: {"slow"}, 200 * MS: ()}, rows) == {}
+    assert unfilled_intervals({100 * MS: {"fast", "slow"}}, rows, {}) == {"fast": 1}
+    assert unfilled_intervals({100 * MS: {"slow"}, 200 * MS: ()}, rows, {}) == {}
+
+
+def test_a_link_that_windows_keep_from_being_full_is_not_the_cpus_doing() -> None:
+    rows = [link_row(100, 5e8, 10**10, "long")]
+    suspects = {100 * MS: {"long"}}
+    assert unfilled_intervals(suspects, rows, {("long", "forward"): 5.2e8}) == {}
+    assert unfilled_intervals(suspects, rows, {("long", "forward"): 8e8}) == {"long": 1}
 
 
 def test_an_emulator_without_time_is_a_reason_where_it_left_its_link_unfilled_for_long() -> None:
