@@ -16,6 +16,7 @@ COUNTER_NAMES: Final = (
     "delivered_bytes",
     "queue_drop_packets",
     "queue_drop_bytes",
+    "mark_packets",
     "loss_packets",
     "loss_bytes",
     "down_packets",
@@ -36,7 +37,8 @@ class ChannelCounters:
     offered: what came in at the near end
     sent: what the transmitter has put on the wire, lost packets included
     delivered: what came out at the far end
-    queue_drop: turned away by the queue
+    queue_drop: turned away by the queue, or taken out of it
+    mark: sent with a mark of congestion (ECN) in the place of being dropped
     loss: lost on the wire, by the loss model
     down: lost because the link was or went down
     queued: waiting or being sent at this moment; queue_peak: the most of it since the last reset
@@ -56,6 +58,7 @@ class ChannelCounters:
         self.delivered_bytes: i64 = 0
         self.queue_drop_packets: i64 = 0
         self.queue_drop_bytes: i64 = 0
+        self.mark_packets: i64 = 0
         self.loss_packets: i64 = 0
         self.loss_bytes: i64 = 0
         self.down_packets: i64 = 0
@@ -77,6 +80,7 @@ class ChannelCounters:
             self.delivered_bytes,
             self.queue_drop_packets,
             self.queue_drop_bytes,
+            self.mark_packets,
             self.loss_packets,
             self.loss_bytes,
             self.down_packets,

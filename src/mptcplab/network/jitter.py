@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 class Jitter:
     """Draws the jitter of one packet after another, in nanoseconds."""
 
-    __slots__ = ("_gauss", "_normal", "_uniform", "_width_ns")
+    __slots__ = ("_gauss", "_normal", "_uniform", "width_ns")
 
     def __init__(self, parameters: ChannelParameters, random: Random) -> None:
-        self._width_ns: i64 = parameters.jitter_ns
+        self.width_ns: i64 = parameters.jitter_ns
         self._normal: bool = parameters.jitter_distribution is JitterDistribution.NORMAL
         # Bound once: a packet's jitter is drawn for every piece on the wire.
         self._uniform = random.random
@@ -26,8 +26,8 @@ class Jitter:
     def draw_ns(self) -> i64:
         """Return the next packet's jitter: within the width either way, or normal about 0."""
         if self._normal:
-            return round(self._gauss(0.0, float(self._width_ns)))
-        return int(2.0 * float(self._width_ns) * self._uniform() + 0.5) - self._width_ns
+            return round(self._gauss(0.0, float(self.width_ns)))
+        return int(2.0 * float(self.width_ns) * self._uniform() + 0.5) - self.width_ns
 
 
 def jitter_of(parameters: ChannelParameters, random: Random) -> Jitter | None:

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from mptcplab.network.topology import DEFAULT_RED, ETHERNET_HEADER_BYTES, Channel, RedThresholds
+from mptcplab.network.topology import (
+    DEFAULT_RED,
+    DISCIPLINES,
+    DROP_TAIL,
+    ETHERNET_HEADER_BYTES,
+    Channel,
+    RedThresholds,
+)
 
 
 class JitterDistribution(Enum):
@@ -99,10 +106,12 @@ class ChannelParameters:
     """Room for frames that wait and the one being sent; None for no limit in bytes."""
     queue_packets: int | None = None
     """The same in packets. Both limits may be given; a packet must then fit both."""
-    early_detection: bool = False
-    """Whether the queue drops at random before it is full (RED); it must have a limit."""
+    discipline: str = DROP_TAIL
+    """What the queue does before it is full: one of `topology.DISCIPLINES`."""
     red: RedThresholds = DEFAULT_RED
-    """From where on it does."""
+    """From where on "red" drops at random; it must have a limit."""
+    ecn: bool = False
+    """Whether a managed queue marks packets that are ECN-capable, and drops only others."""
     overhead_bytes: int = 0
     """Charged on the wire for each packet in addition to its frame (tc's `overhead`)."""
     trace: CapacityTrace | None = None
@@ -120,8 +129,9 @@ class ChannelParameters:
             loss=channel.loss,
             queue_bytes=channel.queue.limit_bytes,
             queue_packets=channel.queue.limit_packets,
-            early_detection=channel.queue.discipline == "red",
+            discipline=channel.queue.discipline,
             red=channel.queue.red,
+            ecn=channel.queue.ecn,
             overhead_bytes=channel.overhead_bytes,
             up=up,
         )
@@ -140,8 +150,12 @@ class ChannelParameters:
             raise ValueError(f"queue: expected at least one byte, found {self.queue_bytes}")
         if self.queue_packets is not None and self.queue_packets <= 0:
             raise ValueError(f"queue: expected at least one packet, found {self.queue_packets}")
-        if self.early_detection and self.queue_bytes is None and self.queue_packets is None:
+        if self.discipline not in DISCIPLINES:
+            raise ValueError(f"discipline: expected one of {DISCIPLINES}, found {self.discipline}")
+        if self.discipline == "red" and self.queue_bytes is None and self.queue_packets is None:
             raise ValueError("early detection: expected a queue with a limit")
+        if self.ecn and self.discipline == DROP_TAIL:
+            raise ValueError("ecn: a drop-tail queue marks nothing; expected a managed queue")
         if self.overhead_bytes < -ETHERNET_HEADER_BYTES:
             raise ValueError(
                 f"overhead: expected at least -{ETHERNET_HEADER_BYTES} bytes,"

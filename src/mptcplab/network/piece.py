@@ -33,6 +33,7 @@ class Piece:
         "jitter_ns",
         "leaves_next",
         "lost",
+        "marked",
         "overhead_bytes",
         "packet_bytes",
         "packets",
@@ -56,6 +57,7 @@ class Piece:
         self.frame_bytes: i64 = frame_bytes
         self.overhead_bytes: i64 = overhead_bytes  # of each packet on the wire
         self.lost: bool = False
+        self.marked: bool = False  # congestion was experienced (CE, RFC 3168 section 5)
         self.jitter_ns: i64 = 0
         self.end_ns: i64 = 0
         self.arrival_ns: i64 = 0

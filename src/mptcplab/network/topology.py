@@ -38,18 +38,24 @@ class RedThresholds:
 
 DEFAULT_RED = RedThresholds()
 
+DROP_TAIL = "drop-tail"
+DISCIPLINES = (DROP_TAIL, "red", "codel", "fq_codel", "pie")
+"""What a queue can do besides turning away what finds it full."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
     """A queue's limit; where both are given, the first one reached drops.
 
-    ``discipline`` is "drop-tail", or "red" for random early detection below the limit.
+    ``discipline`` is one of `DISCIPLINES`. With ``ecn`` it marks packets whose ends know ECN
+    in the place of dropping them (RFC 3168).
     """
 
     limit_bytes: int | None = None
     limit_packets: int | None = None
-    discipline: str = "drop-tail"
+    discipline: str = DROP_TAIL
     red: RedThresholds = DEFAULT_RED
+    ecn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

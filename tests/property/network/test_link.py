@@ -16,7 +16,7 @@ from tests.times import SECOND
 
 from mptcplab.loop import NEVER
 from mptcplab.network.counters import ChannelCounters
-from mptcplab.network.link import ChannelModel
+from mptcplab.network.drop_tail import DropTailChannel
 from mptcplab.network.parameters import CapacityTrace, ChannelParameters
 from mptcplab.network.piece import Piece
 
@@ -69,14 +69,14 @@ parameters = st.builds(
 )
 
 
-def drain(link: ChannelModel, now_ns: int) -> list[Piece]:
+def drain(link: DropTailChannel, now_ns: int) -> list[Piece]:
     pieces = []
     while (piece := link.take(now_ns)) is not None:
         pieces.append(piece)
     return pieces
 
 
-def run_to(link: ChannelModel, until_ns: int, from_ns: int = 0) -> list[tuple[int, Piece]]:
+def run_to(link: DropTailChannel, until_ns: int, from_ns: int = 0) -> list[tuple[int, Piece]]:
     """Take everything at the link's own deadlines, and nothing before `from_ns`."""
     taken = []
     while (deadline_ns := link.next_deadline_ns()) <= until_ns:
@@ -105,7 +105,7 @@ def test_every_packet_is_delivered_or_counted_and_trains_come_out_as_they_went_i
     seed: int,
     late_ns: int,
 ) -> None:
-    link = ChannelModel(first, Random(seed))
+    link = DropTailChannel(first, Random(seed))
     now_ns = offered_ns = 0
     taken: list[tuple[int, Piece]] = []
     for number, (offer, change) in enumerate(script):
@@ -195,7 +195,7 @@ finite = st.builds(
 def test_trains_fare_as_their_packets_would_one_by_one(
     script: list[Offer], asked: ChannelParameters, piece_ns: int
 ) -> None:
-    link = ChannelModel(asked, Random(0), piece_ns=piece_ns)
+    link = DropTailChannel(asked, Random(0), piece_ns=piece_ns)
     reference = OneByOne(asked)
     now_ns = 0
     expected: dict[tuple[int, int], Fraction] = {}
@@ -234,7 +234,7 @@ def test_spread_trains_fare_as_their_packets_would_one_by_one(
     script: list[tuple[Offer, int]], asked: ChannelParameters, piece_ns: int
 ) -> None:
     """To the packet, but for those that come in the nanoseconds in which another one leaves."""
-    link = ChannelModel(asked, Random(0), piece_ns=piece_ns)
+    link = DropTailChannel(asked, Random(0), piece_ns=piece_ns)
     reference = OneByOne(asked)
     now_ns = 0
     offered = taken = expected = 0
@@ -259,7 +259,7 @@ def test_spread_trains_fare_as_their_packets_would_one_by_one(
 def test_the_rate_is_not_exceeded_over_any_window(
     script: list[Offer], asked: ChannelParameters, second_rate: int
 ) -> None:
-    link = ChannelModel(asked, Random(0), piece_ns=1)
+    link = DropTailChannel(asked, Random(0), piece_ns=1)
     now_ns = 0
     for number, offer in enumerate(script):
         now_ns += offer.gap_ns
@@ -285,7 +285,7 @@ def test_equal_seeds_give_equal_links(
     script: list[Offer], asked: ChannelParameters, seed: int
 ) -> None:
     def run() -> list[tuple[object, ...]]:
-        link = ChannelModel(replace(asked, up=True), Random(seed))
+        link = DropTailChannel(replace(asked, up=True), Random(seed))
         now_ns = 0
         for number, offer in enumerate(script):
             now_ns += offer.gap_ns

@@ -16,8 +16,9 @@ from typing import Final, NoReturn
 
 from mptcplab.linux.emulator.arrivals import arrival_clock
 from mptcplab.linux.emulator.engine import Direction, Engine
+from mptcplab.linux.emulator.frames import classify
 from mptcplab.linux.emulator.reading import LinkReading
-from mptcplab.network.link import ChannelModel
+from mptcplab.network.link import channel_model
 from mptcplab.network.parameters import ChannelParameters
 
 _REALTIME_PRIORITY: Final = 10
@@ -109,8 +110,12 @@ def _directions(
     a_trains, b_trains = trains
     now_ns = monotonic_ns()
     forward, backward = (
-        ChannelModel(
-            side, Random(f"{seed} {way}"), now_ns, piece_ns if in_trains else _ONE_PACKET_NS
+        channel_model(
+            side,
+            Random(f"{seed} {way}"),
+            now_ns,
+            classify,
+            piece_ns if in_trains else _ONE_PACKET_NS,
         )
         for side, way, in_trains in zip(
             parameters, ("forward", "backward"), (b_trains, a_trains), strict=True

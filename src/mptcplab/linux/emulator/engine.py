@@ -18,11 +18,12 @@ from mptcplab.linux.emulator.frames import (
     VNET_HEADER_BYTES,
     FrameError,
     OffloadedFrame,
+    marked,
 )
 from mptcplab.linux.emulator.reading import DirectionReading, Lateness
 from mptcplab.loop.timers import NEVER
+from mptcplab.network.channel import ChannelModel
 from mptcplab.network.counters import COUNTER_NAMES
-from mptcplab.network.link import ChannelModel
 from mptcplab.network.piece import Piece
 
 _READS_PER_TURN: Final = 16
@@ -124,7 +125,7 @@ class Direction:
             item = piece.item
             try:
                 if type(item) is bytes:
-                    os.write(sink, item)
+                    os.write(sink, marked(item) if piece.marked else item)
                 else:
                     self._write_train(piece)
             except (OSError, FrameError):
@@ -155,11 +156,15 @@ class Direction:
         assert isinstance(train, OffloadedFrame)
         if not self.in_trains:
             for number in range(piece.first, piece.first + piece.packets):
-                os.writev(self.sink, train.cut(number, 1))
+                self._write_part(train, number, 1, mark=piece.marked)
         elif piece.packets == train.packets:
-            os.write(self.sink, train.frame)
+            os.write(self.sink, marked(train.frame) if piece.marked else train.frame)
         else:
-            os.writev(self.sink, train.cut(piece.first, piece.packets))
+            self._write_part(train, piece.first, piece.packets, mark=piece.marked)
+
+    def _write_part(self, train: OffloadedFrame, first: int, packets: int, *, mark: bool) -> None:
+        headers, payload = train.cut(first, packets)
+        os.writev(self.sink, (marked(headers) if mark else headers, payload))
 
 
 class Engine:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mptcplab.linux.emulator.child import run_child
 from mptcplab.linux.emulator.reading import LinkReading
-from mptcplab.network.link import PIECE_NS
+from mptcplab.network.channel import PIECE_NS
 from mptcplab.network.parameters import ChannelParameters
 
 _ANSWER_TIMEOUT_S: Final = 5.0
