@@ -24,9 +24,7 @@ def joined(
 ) -> tuple[Pipe, Connection, Sink]:
     pipe = Pipe()
     pipe.recording = True
-    settings: StackConfig = replace(
-        config(), train_bytes=1, congestion=congestion
-    )  # packet by packet
+    settings = replace(config(), train_bytes=1, congestion=congestion)  # packet by packet
     client = pipe.add_host("client", replace(settings, ecn=client_ecn), CLIENT)
     server = pipe.add_host("server", replace(settings, ecn=server_ecn), SERVER)
     pipe.link(CLIENT, SERVER)

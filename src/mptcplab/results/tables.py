@@ -39,7 +39,8 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "bps": "float64",  # tx_bytes as a rate
         "queue_bytes": "int64",  # waiting at the end of the interval
         "queue_packets": "int64",
-        "drops_queue": "int64",  # packets refused by a full queue
+        "drops_queue": "int64",  # packets refused by a full queue, or taken out by its discipline
+        "marks": "int64",  # packets marked (ECN) in place of being dropped
         "drops_loss": "int64",  # packets lost by the configured loss
         "drops_down": "int64",  # packets that met a link that was down
         "rtt_ns": "int64",  # to the far side, on the forward row; null where not probed

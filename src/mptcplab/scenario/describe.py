@@ -173,7 +173,7 @@ def _channel(channel: Channel, rtt_ns: int) -> tuple[str, str, str, str]:
             limit += f" ({format_duration(filled_ns)})"
         limits.append(limit)
     if limits and channel.queue.discipline != "drop-tail":
-        limits[-1] += f", {channel.queue.discipline}"
+        limits[-1] += f", {channel.queue.discipline}{' with ECN' if channel.queue.ecn else ''}"
     bdp = format_size(bdp_bytes(channel.rate_bps, rtt_ns)) if channel.rate_bps and rtt_ns else "-"
     return rate, delay, " or ".join(limits) or "unlimited", bdp
 

@@ -28,7 +28,8 @@ class Tunables:
 
     ``path_manager`` is "kernel" (endpoints that do not follow the state of links, as upstream) or
     "link-aware" (the testbed adds an endpoint again when its link comes back).  Buffers are the
-    largest that autotuning may choose.
+    largest that autotuning may choose.  ``ecn`` True asks for ECN, False refuses it, None grants it
+    to who asks (RFC 3168; tcp_ecn 1, 0 and 2).
     """
 
     enabled: bool = True
@@ -46,6 +47,7 @@ class Tunables:
     close_timeout_s: int | None = None
     add_addr_timeout_s: int | None = None
     version: int = 1
+    ecn: bool | None = None
     sysctls: tuple[tuple[str, str], ...] = ()
 
 

@@ -87,8 +87,9 @@ def random_sources(scenario: Scenario) -> list[str]:
         sources.append("losses")
     if "jitter_ns" in changed or any(way.jitter_ns for way, _ in ways):
         sources.append("jitter of links")
-    if any(way.queue.discipline == "red" for way, _ in ways):
-        sources.append("early drops (red)")
+    at_random = {way.queue.discipline for way, _ in ways} & {"red", "pie"}
+    if at_random:
+        sources.append(f"early drops ({', '.join(sorted(at_random))})")
     longest_ns = max((processing_ns for _, processing_ns in ways), default=0)
     if longest_ns:
         sources.append(f"processing times of hosts (within {format_duration(longest_ns)})")

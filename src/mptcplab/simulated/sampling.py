@@ -133,6 +133,7 @@ class Sampler:
                         "queue_bytes": now.queued_bytes,
                         "queue_packets": now.queued_packets,
                         "drops_queue": now.queue_drop_packets - before.queue_drop_packets,
+                        "marks": now.mark_packets - before.mark_packets,
                         "drops_loss": now.loss_packets - before.loss_packets,
                         "drops_down": now.down_packets - before.down_packets,
                         "rtt_ns": None,

@@ -159,6 +159,7 @@ def _translate(at_ns: int, direction: DirectionReading) -> LinkReading:
         queue_packets=direction.counters["queued_packets"],
         queue_peak_bytes=direction.counters["queue_peak_bytes"],
         drops_queue=direction.counters["queue_drop_packets"],
+        marks=direction.counters["mark_packets"],
         drops_loss=direction.counters["loss_packets"],
         drops_down=direction.counters["down_packets"],
     )

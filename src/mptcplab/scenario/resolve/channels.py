@@ -7,6 +7,7 @@ from typing import Any
 
 from mptcplab.network.topology import (
     DEFAULT_RED,
+    DROP_TAIL,
     ETHERNET_HEADER_BYTES,
     VLAN_TAG_BYTES,
     Channel,
@@ -16,6 +17,9 @@ from mptcplab.network.topology import (
 from mptcplab.scenario.errors import Path, Problems
 from mptcplab.scenario.schema.value_kinds import QueueLimit
 from mptcplab.units import format_duration, format_rate
+
+KERNEL_LIMITS = {"codel": 1000, "fq_codel": 10_240, "pie": 1000}
+"""Packets that the kernel's disciplines hold where nothing else is said (net/sched)."""
 
 NANOSECONDS = 1_000_000_000
 DEFAULT_QUEUE_FRAMES = 100  # a switch port's worth; ns-3 and most emulators default to the same
@@ -73,11 +77,19 @@ def _channel(
             f"{format_duration(jitter_ns)} of jitter around a delay of {format_duration(delay_ns)}",
             "a jitter no larger than the delay",
         )
+    ecn, ecn_path = value("ecn")
     queue = _queue(limits, rate_bps, rtt_ns, common["mtu"], queue_path, problems)
     if discipline != queue.discipline:
         if rate_bps is None:
             problems.add(discipline_path, "the link has no rate, and so no queue", "a rate too")
+        if not limits and discipline in KERNEL_LIMITS:
+            queue = Queue(limit_packets=KERNEL_LIMITS[discipline])
         queue = replace(queue, discipline=discipline)
+    if ecn and discipline == DROP_TAIL:
+        problems.add(
+            ecn_path, "a drop-tail queue marks nothing", 'discipline = "fq_codel", or another one'
+        )
+    queue = replace(queue, ecn=discipline == "fq_codel" if ecn is None else ecn)
     if discipline == "red" and rate_bps is not None:
         lowest, lowest_path = value("red_min")
         highest, highest_path = value("red_max")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mptcplab.network.topology import DISCIPLINES
 from mptcplab.scenario.repetition import DEFAULT_START_JITTER_NS
 from mptcplab.scenario.schema import value_kinds
 from mptcplab.scenario.schema.parts import Key, Rows, Rule, Section, Settings, Table, Tables
@@ -113,6 +114,13 @@ TUNABLES = Section(
             "Retransmission timeouts in a row after which a subflow or TCP connection is closed.",
             shown="the stack's own",
             aliases=("retries2",),
+        ),
+        "ecn": Key(
+            value_kinds.BOOLEAN,
+            "Whether to ask for ECN (true) or refuse it (false); a managed queue then marks "
+            "packets in place of dropping them.",
+            shown="granted to who asks",
+            aliases=("tcp_ecn",),
         ),
         "stale_loss_cnt": Key(
             value_kinds.integer(0, 255),
@@ -265,15 +273,23 @@ _CHANNEL: dict[str, Key] = {
         value_kinds.QUEUE,
         "Limit in packets, bytes, time at the link's rate, or BDP (rate times the link's RTT). Of "
         "a list of two, one in packets and one in another unit, the first to be reached counts.",
-        shown="the larger of 1 BDP and 100 full frames",
+        shown="the larger of 1 BDP and 100 full frames; of codel and pie 1,000 packets, of fq_codel "
+        "10,240, as the kernel's",
         aliases=("buffer", "limit", "queue_size", "qlen"),
     ),
     "discipline": Key(
-        value_kinds.choice("drop-tail", "red"),
-        "What the queue drops: packets that find it full (drop-tail), or some at random before "
-        "(gentle random early detection).",
+        value_kinds.choice(*DISCIPLINES),
+        "What the queue drops: packets that find it full (drop-tail), some at random before (red: "
+        "gentle random early detection; pie: RFC 8033), or the oldest where packets wait too long "
+        "(codel: RFC 8289; fq_codel: RFC 8290, which also gives each flow its turn).",
         "drop-tail",
         aliases=("qdisc", "queue_discipline", "aqm"),
+    ),
+    "ecn": Key(
+        value_kinds.BOOLEAN,
+        "Whether a managed queue (any but drop-tail) marks packets whose ends speak ECN, in place "
+        "of dropping them (RFC 3168); ask for it with `tunables.ecn`.",
+        shown="as the kernel has it: with fq_codel alone",
     ),
     "red_min": Key(
         value_kinds.QUEUE,
