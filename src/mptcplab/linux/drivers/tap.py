@@ -10,7 +10,7 @@ from typing import Final
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
 from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
 from mptcplab.linux.kernel import rtnl
-from mptcplab.network.link import PIECE_NS
+from mptcplab.network.channel import PIECE_NS
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import Channel
 

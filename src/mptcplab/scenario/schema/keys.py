@@ -273,8 +273,8 @@ _CHANNEL: dict[str, Key] = {
         value_kinds.QUEUE,
         "Limit in packets, bytes, time at the link's rate, or BDP (rate times the link's RTT). Of "
         "a list of two, one in packets and one in another unit, the first to be reached counts.",
-        shown="the larger of 1 BDP and 100 full frames; of codel and pie 1,000 packets, of fq_codel "
-        "10,240, as the kernel's",
+        shown="the larger of 1 BDP and 100 full frames; with codel and pie 1,000 packets, with "
+        "fq_codel 10,240, as in the kernel",
         aliases=("buffer", "limit", "queue_size", "qlen"),
     ),
     "discipline": Key(
