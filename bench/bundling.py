@@ -3,8 +3,8 @@
 A grid of rates, round trips, queues, losses and connections, for hosts with and without offload.
 For each case the goodput, the share of the first connection or subflow, and the round trip, with
 trains and packet by packet, over the same seeds, round trips differing by a few thousandths: the
-mean difference in percent, and half of its 95 % interval. A case passes where the difference is at
-most 2 % or not beyond the interval.
+difference of the means in percent, and half of its 95 % interval. A case passes where the
+difference is at most 2 % or not beyond the interval.
 
     python bench/bundling.py [--cases N] [--seed S] [--seeds K] [--packets P] [--only TEXT]
 """
@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from statistics import mean, stdev
+from statistics import mean
 
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
-from mptcplab.results.statistics import t_quantile
+from mptcplab.results.statistics import difference
+from mptcplab.results.summary import Rates, shares_bps
 from mptcplab.scenario import load
 from mptcplab.simulated import testbed
 from mptcplab.units import parse_rate
@@ -84,28 +85,22 @@ class Case:
             f'duration = "{duration_s:.3f}s"\ninterval = "{max(10, int(duration_s * 40))}ms"\n'
         ]
         parts += [f"[hosts.{host}]\noffload = {self.offload}\n" for host in ("a", "b")]
-        parts += [self._link(f"l{index}", "a", "b", rtt_ms) for index in range(self.links)]
-        flows: list[tuple[str, str, str, str, str, int, str | None]]
-        if "2 tcp" in self.mix:
-            flows = [("f", "a", "b", "tcp", "reno", 2, None)]
-        elif self.links == 1:
-            flows = [("f", "a", "b", "tcp", "reno", 1, None)]
-        else:
-            flows = [("f", "a", "b", "mptcp", "lia", 1, None)]
-        if "and 1 tcp" in self.mix:
-            flows.append(("g", "a", "b", "tcp", "reno", 1, "l0"))
-        for name, source, to, protocol, congestion, count, link in flows:
-            parts.append(
-                f'[flows.{name}]\nfrom = "{source}"\nto = "{to}"\nprotocol = "{protocol}"\n'
-                f'congestion = "{congestion}"\nconnections = {count}\nbuffer = {buffer_bytes}\n'
-                + (f'links = ["{link}"]\n' if link else "")
-            )
+        parts += [self._link(f"l{index}", rtt_ms) for index in range(self.links)]
+        flows = [("f", "mptcp", "lia") if "mptcp" in self.mix else ("f", "tcp", "reno")]
+        if "2 tcp" in self.mix or "and 1 tcp" in self.mix:
+            flows.append(("g", "tcp", "reno"))
+        parts += [
+            f'[flows.{name}]\nfrom = "a"\nto = "b"\nprotocol = "{protocol}"\n'
+            f'congestion = "{congestion}"\nbuffer = {buffer_bytes}\n'
+            + ('links = ["l0"]\n' if protocol == "tcp" else "")
+            for name, protocol, congestion in flows
+        ]
         return "".join(parts)
 
-    def _link(self, name: str, one: str, other: str, rtt_ms: float) -> str:
+    def _link(self, name: str, rtt_ms: float) -> str:
         limit = max(2, round(self.queue_bdp * self.rate_bps * rtt_ms * 1e-3 / BITS_PER_PACKET))
         return (
-            f'[links.{name}]\nbetween = ["{one}", "{other}"]\nrate = "{self.rate}"\n'
+            f'[links.{name}]\nbetween = ["a", "b"]\nrate = "{self.rate}"\n'
             f'rtt = "{rtt_ms:.6f}ms"\nloss = "{self.loss}"\nqueue = "{limit} packets"\n'
             f'discipline = "{self.discipline}"\n'
         )
@@ -119,7 +114,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one run says: bits per second, the share of the first, milliseconds."""
+    """What one run says: bits per second, the share of the first, milliseconds; CPU seconds."""
 
     goodput: float
     share: float
@@ -137,43 +132,19 @@ def play(case: Case, number: int, trains: bool, packets: int) -> Seen:
         started = time.process_time()
         run = Run(testbed.run(scenario, Path(scratch) / "run", Silent()))
         cpu_s = time.process_time() - started
-        settle_ns = run.metadata["measured_ns"] // 4
-        flows = run.table("flows").to_pydict()
-        subflows = run.table("subflows").to_pydict()
-    by_part: dict[object, float] = {}
-    total = 0.0
-    for at_ns, rate, connection in zip(
-        flows["time_ns"], flows["goodput_bps"], flows["connection"], strict=True
-    ):
-        if at_ns > settle_ns:
-            total += rate
-            by_part[connection] = by_part.get(connection, 0.0) + rate
-    times = {at_ns for at_ns in flows["time_ns"] if at_ns > settle_ns}
-    if len(by_part) == 1:
-        first: dict[str, int] = {}
-        last: dict[str, int] = {}
-        for at_ns, host, link, acked in zip(
-            subflows["time_ns"],
-            subflows["host"],
-            subflows["link"],
-            subflows["bytes_acked"],
-            strict=True,
-        ):
-            if host == "a" and at_ns > settle_ns:
-                first.setdefault(link, acked)
-                last[link] = acked
-        moved = {link: last[link] - first[link] for link in last}
-        share = moved.get("l0", 0) / max(1, sum(moved.values()))
-    else:
-        share = next(iter(by_part.values())) / max(1.0, sum(by_part.values()))
-    round_trips = [
-        srtt_ns * 1e-6
-        for at_ns, host, srtt_ns in zip(
-            subflows["time_ns"], subflows["host"], subflows["srtt_ns"], strict=True
-        )
-        if host == "a" and at_ns > settle_ns and srtt_ns
-    ]
-    return Seen(total / max(1, len(times)), share, mean(round_trips or [0.0]), cpu_s)
+        end_ns = run.metadata["measured_ns"]
+        begin_ns = end_ns // 4
+        rates = Rates(run).flows_bps(begin_ns, end_ns)
+        goodput = sum(rates.values())
+        if len(rates) == 1:
+            rates = shares_bps(run, "f", begin_ns, end_ns)
+        round_trips = [
+            row["srtt_ns"] * 1e-6
+            for row in run.rows("subflows")
+            if row["host"] == "a" and row["time_ns"] > begin_ns and row["srtt_ns"]
+        ]
+    first = rates.get("f", rates.get("l0", 0.0))
+    return Seen(goodput, first / max(1.0, sum(rates.values())), mean(round_trips or [0.0]), cpu_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,26 +163,44 @@ class Difference:
         return f"{self.mean:+7.2%} +- {self.half:5.2%}{' ' if self.passes else '!'}"
 
 
-def difference(with_trains: list[float], by_packet: list[float], scale: float) -> Difference:
-    """Return the mean of the paired differences over ``scale``."""
-    differences = [(a - b) / scale for a, b in zip(with_trains, by_packet, strict=True)]
-    half = t_quantile(len(differences) - 1) * stdev(differences) / len(differences) ** 0.5
-    return Difference(mean(differences), half)
+def relative(with_trains: list[float], by_packet: list[float], scale: float) -> Difference:
+    """Return the difference of the means over ``scale``."""
+    found = difference(with_trains, by_packet)
+    return Difference(found.mean / scale, (found.margin or 0.0) / scale)
 
 
-def judge(case: Case, seeds: int, packets: int) -> tuple[Case, list[Difference], float, float]:
-    """Run a case with trains and without; also what both cost, in CPU seconds."""
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """How runs of a case with trains differ from those without, and the CPU seconds of both."""
+
+    case: Case
+    goodput: Difference
+    share: Difference
+    round_trip: Difference
+    trains_s: float
+    packets_s: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether all three differences pass."""
+        return self.goodput.passes and self.share.passes and self.round_trip.passes
+
+    def __str__(self) -> str:
+        cost = self.packets_s / max(self.trains_s, 0.001)
+        return f"{self.case!s:78} {self.goodput} {self.share} {self.round_trip}  {cost:5.1f}"
+
+
+def judge(case: Case, seeds: int, packets: int) -> Judgment:
+    """Run a case with trains and without."""
     trains = [play(case, number, True, packets) for number in range(seeds)]
     single = [play(case, number, False, packets) for number in range(seeds)]
-    goodput = mean(one.goodput for one in single) or 1.0
-    round_trip = mean(one.round_trip for one in single) or 1.0
-    return (
+    goodputs = [one.goodput for one in single]
+    round_trips = [one.round_trip for one in single]
+    return Judgment(
         case,
-        [
-            difference([a.goodput for a in trains], [b.goodput for b in single], goodput),
-            difference([a.share for a in trains], [b.share for b in single], 1.0),
-            difference([a.round_trip for a in trains], [b.round_trip for b in single], round_trip),
-        ],
+        relative([one.goodput for one in trains], goodputs, mean(goodputs) or 1.0),
+        relative([one.share for one in trains], [one.share for one in single], 1.0),
+        relative([one.round_trip for one in trains], round_trips, mean(round_trips) or 1.0),
         sum(one.cpu_s for one in trains),
         sum(one.cpu_s for one in single),
     )
@@ -251,11 +240,10 @@ def main() -> int:
     spent = [0.0, 0.0]
     with ProcessPoolExecutor(arguments.jobs) as pool:
         run = partial(judge, seeds=arguments.seeds, packets=arguments.packets)
-        for case, differences, trains_s, packets_s in pool.map(run, cases):
-            failed += not all(one.passes for one in differences)
-            spent = [spent[0] + trains_s, spent[1] + packets_s]
-            said = "".join(f" {one}" for one in differences)
-            print(f"{case!s:78}{said}  {packets_s / max(trains_s, 0.001):5.1f}", flush=True)
+        for judgment in pool.map(run, cases):
+            failed += not judgment.passes
+            spent = [spent[0] + judgment.trains_s, spent[1] + judgment.packets_s]
+            print(judgment, flush=True)
     print(f"{len(cases)} cases, {failed} beyond; {spent[1]:.0f} s packets, {spent[0]:.0f} s trains")
     return 1 if failed else 0
 

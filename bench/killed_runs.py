@@ -1,16 +1,19 @@
-"""Does a run that is killed leave anything behind?
+"""Does a command that is killed leave anything behind, lose anything, or end in a traceback?
 
-    python bench/killed_runs.py [--runs 50] [--seed N] [--scenario A]
+    python bench/killed_runs.py [--runs 50] [--seed N] [--only COMMAND]
 
-Starts runs on the Linux testbed and kills each at a random moment (while it builds, verifies,
-measures or writes) with SIGINT, SIGTERM or SIGKILL, sent to the command line or to any process
-below it.  After each it compares this machine with what it was before: processes of the run,
-named and mounted network namespaces, those that processes hold, interfaces, routes and rules of all
-tables, qdiscs, and every sysctl under net; and a run's folder must be absent or whole.  A standing
-lab of its own stands beside from the first kill to the last, and must then still work.
+Starts commands, most of them on the Linux testbed, and kills each at a random moment (while it
+imports, builds, verifies, measures, drains, writes or draws): with SIGINT, SIGTERM, SIGHUP or
+SIGKILL, or with SIGSTOP and then one of these, sent to the command line or to any process below it.
+After each it compares this machine with what it was before: processes of the command, labs, named
+and mounted network namespaces, those that processes hold, interfaces, routes and rules of all
+tables, qdiscs, and every sysctl under net.  A run's folder must be absent or whole, and whole where
+the command had said so; a lab that was told to be up must work, and be down after `lab down`; what
+was left half-written must be gone after the next command.  A lab of its own stands beside from the
+first kill to the last, and must then still work.
 
-What other programs on the machine do meanwhile counts against a run, so let none change networks.
-Exit status 1 where anything was left.
+What other programs on the machine do meanwhile counts against a command, so let none change
+networks.  Exit status 1 where anything was left, lost, or not said in one line.
 """
 
 from __future__ import annotations
@@ -19,20 +22,24 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 COMMAND: Final = (sys.executable, "-m", "mptcplab")
 MARK: Final = "MPTCPLAB_KILLED_RUN"
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-LONGEST_S: Final = 6.0  # of the moments at which runs of 3 s are killed: some are over by then
-PATIENCE_S: Final = 60.0  # a busy machine may be slow to draw a figure
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+STOPPED_FIRST: Final = 0.25  # of all kills: SIGSTOP, and the other signal a while later
+AT_ONCE: Final = 0.2  # of all kills: within a tenth of a second, while Python and we are imported
+PATIENCE_S: Final = 90.0  # a busy machine may be slow to draw a figure
 CHANGING: Final = ("nf_conntrack_count", "neigh", "route/flush")  # sysctls that move by themselves
 
 # (name, command): what the machine's own network namespace holds
@@ -54,6 +61,43 @@ _REACH: Final = (
 )
 
 
+@dataclass(frozen=True)
+class Target:
+    """A command that is killed, and for how long it runs at most (s) if it is not.
+
+    OUT stands for the folder of its runs, LAB for the name of a lab of its own, RUN for a finished
+    run.
+    """
+
+    argv: str
+    lasts_s: float
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return " ".join(self.argv.split()[: 2 if self.argv.startswith("lab") else 1])
+
+
+SHORT: Final = "--duration 2s --out OUT"
+TARGETS: Final = (
+    Target(f"run A --on linux {SHORT}", 7.0),
+    Target(f"run A --on linux {SHORT}", 7.0),
+    Target("run A --on linux --duration 1s --repetitions 2 --out OUT", 10.0),
+    Target("run E --on linux --duration 2s --out OUT --json", 7.0),
+    Target(f"run B --on simulated {SHORT}", 5.0),
+    Target("run A --on simulated --duration 1s --repetitions 3 --out OUT", 7.0),
+    Target("compare A --variant tunables.scheduler=ecf --variant links.*.rtt=5ms --duration 1s "
+           "--repetitions 2 --on simulated --out OUT", 8.0),
+    Target("reproduce A --duration 1s --repetitions 1 --on simulated --out OUT", 8.0),
+    Target("lab up report --name LAB", 1.5),
+    Target("lab exec bliksem --name beside -- sleep 1", 1.5),
+    Target("lab down LAB", 1.0),
+    Target("show RUN", 2.5),
+    Target("check A", 1.0),
+    Target("doctor", 1.5),
+)  # fmt: skip
+
+
 def machine() -> dict[str, str]:
     """Return what this machine's network is, by what is compared."""
     found: dict[str, str] = {}
@@ -72,7 +116,7 @@ def machine() -> dict[str, str]:
 
 
 def held_namespaces(mark: str) -> set[str]:
-    """Return the network namespaces that processes of the marked run are in."""
+    """Return the network namespaces that processes of the marked command are in."""
     found = set()
     for process in marked(mark):
         with contextlib.suppress(OSError):
@@ -93,7 +137,7 @@ def marked(mark: str) -> list[int]:
 
 
 def name_of(process: int, parent: int) -> str:
-    """Say which process of a run this is, for the table of victims."""
+    """Say which process of a command this is, for the table of victims."""
     if process == parent:
         return "command line"
     try:
@@ -111,51 +155,138 @@ def name_of(process: int, parent: int) -> str:
     return "supervisor" if inner[-1] == "1" else "emulator or traffic"
 
 
-def kill_one(number: int, options: argparse.Namespace, folder: Path) -> tuple[str, str, list[str]]:
-    """Start a run, kill it, and return victim, signal and what was left of it."""
-    chance = random.Random(f"{options.seed} {number}")
-    mark, run = f"{os.getpid()}-{number}", folder / f"run{number}"
-    before = machine()
-    process = subprocess.Popen(
-        [*COMMAND, "run", options.scenario, "--on", "linux", "--duration", "3s", "--out", str(run)],
-        env={**os.environ, MARK: mark},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=chance.uniform(0.0, LONGEST_S))
-    held = held_namespaces(mark)
-    victim = chance.choice(sorted(marked(mark)) or [process.pid])
-    who = name_of(victim, process.pid) if process.poll() is None else "over already"
-    which = chance.choice(SIGNALS)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(victim, which)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=1.0)
-    if process.poll() is None:  # a flow or an emulator died, and the run goes on to its end
-        process.terminate()
-        process.wait(timeout=PATIENCE_S)
-    return who, which.name, _left(mark, before, held, run)
+class Trial:
+    """One command, started and killed, and everything that is wrong afterwards."""
+
+    def __init__(self, number: int, seed: int, target: Target, folder: Path, done: Path) -> None:
+        self._chance = random.Random(f"{seed} {number}")
+        self._mark = f"{os.getpid()}-{number}"
+        self._target = target
+        self._lab = f"killed-{self._mark}"
+        self._out = folder / f"run{number}"
+        self._log = folder / f"said{number}"
+        names = {"OUT": str(self._out), "LAB": self._lab, "RUN": str(done)}
+        names["beside"] = f"beside-{os.getpid()}"
+        self._argv = [names.get(word, word) for word in target.argv.split()]
+        self.what = ""
+        """Which process got which signal."""
+
+    def run(self) -> list[str]:
+        """Start it, kill it, and return what is wrong."""
+        before = machine()
+        if self._target.name == "lab down":
+            _mptcplab("lab", "up", "report", "--name", self._lab)
+        with self._log.open("w") as log:
+            process = subprocess.Popen(
+                [*COMMAND, *self._argv],
+                env={**os.environ, MARK: self._mark},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        early = self._chance.random() < AT_ONCE
+        moment_s = self._chance.uniform(0.0, 0.1 if early else self._target.lasts_s)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=moment_s)
+        held = held_namespaces(self._mark)
+        self._kill(process)
+        return [*self._ending(process), *self._left(before, held)]
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        everyone = sorted(marked(self._mark)) or [process.pid]
+        # half of them to the command line, which is what people and systems kill
+        victim = process.pid if self._chance.random() < 0.5 else self._chance.choice(everyone)
+        who = name_of(victim, process.pid) if process.poll() is None else "over already"
+        which = self._chance.choice(SIGNALS)
+        stopped = self._chance.random() < STOPPED_FIRST
+        with contextlib.suppress(ProcessLookupError):
+            if stopped:
+                os.kill(victim, signal.SIGSTOP)
+                time.sleep(self._chance.uniform(0.0, 0.5))
+            os.kill(victim, which)
+            if stopped:
+                os.kill(victim, signal.SIGCONT)
+        self.what = f"{'SIGSTOP, ' if stopped else ''}{which.name} to {who} of {self._target.name}"
+
+    def _ending(self, process: subprocess.Popen[bytes]) -> list[str]:
+        """Wait for the command's end and judge what it said."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=2.0)
+        if process.poll() is None:  # a flow or an emulator died, and the run goes on to its end
+            process.terminate()
+        try:
+            process.wait(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return [f"did not end within {PATIENCE_S:g} s of SIGTERM"]
+        said = self._log.read_text(errors="replace")
+        problems = []
+        if "Traceback" in said or "Exception ignored" in said:
+            # before Python has come to our first line, nothing of ours can be done about it
+            if re.search(r"mptcplab|Exception ignored", said):
+                problems.append(f"said: {said[-1500:]}")
+            else:
+                self.what += " (while Python itself started)"
+        if "\nRun     " in said and not (self._out / "run.json").exists():
+            problems.append("lost a run that it had said to be finished")
+        return problems
+
+    def _left(self, before: dict[str, str], held: set[str]) -> list[str]:
+        problems = self._labs_work()
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and marked(self._mark):
+            time.sleep(0.02)
+        problems += [f"process {process}" for process in marked(self._mark)]
+        own = str(Path("/proc/self/ns/net").readlink())
+        still = {
+            str(link.readlink()) for link in Path("/proc").glob("[0-9]*/ns/net") if _readable(link)
+        }
+        problems += [f"namespace {name}" for name in sorted(held & still - {own})]
+        after = machine()
+        problems += [name for name in before if before[name] != after[name]]
+        return problems + self._runs_are_whole()
+
+    def _labs_work(self) -> list[str]:
+        """A lab is up and works, or is not listed; then take it down."""
+        if "LAB" not in self._target.argv.split():
+            return []
+        problems = []
+        deadline = time.monotonic() + 5.0
+        listed = _mptcplab("lab", "list").stdout
+        while f"{self._lab} " in listed and self._target.name == "lab down":
+            listed = _mptcplab("lab", "list").stdout  # it had been told to go down already
+            if time.monotonic() > deadline:
+                break
+        if f"{self._lab} " in listed:
+            links = _mptcplab("lab", "links", "--name", self._lab)
+            if links.returncode:
+                problems.append(f"a lab that does not work: {links.stderr}")
+            down = _mptcplab("lab", "down", self._lab)
+            if down.returncode:
+                problems.append(f"a lab that does not go down: {down.stderr}")
+        return problems
+
+    def _runs_are_whole(self) -> list[str]:
+        problems = []
+        found = [self._out, *self._out.rglob("*")] if self._out.exists() else []
+        for folder in [path.parent for path in found if path.name == "run.json"]:
+            shown = _mptcplab("show", str(folder))
+            if shown.returncode not in (0, 1):
+                problems.append(f"unreadable result {folder}: {shown.stderr}")
+        for parent in {self._out.parent, *(path for path in found if path.is_dir())}:
+            code = (
+                f"from pathlib import Path\nfrom mptcplab.results import writer\n"
+                f"writer.remove_abandoned(Path({str(parent)!r}))"
+            )
+            if list(parent.glob(".*.partial")):
+                subprocess.run([sys.executable, "-c", code], check=True)
+            problems += [f"stale {path}" for path in parent.glob(".*.partial")]
+        return problems
 
 
-def _left(mark: str, before: dict[str, str], held: set[str], run: Path) -> list[str]:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and marked(mark):
-        time.sleep(0.02)
-    problems = [f"process {process}" for process in marked(mark)]
-    own = str(Path("/proc/self/ns/net").readlink())
-    still = {
-        str(link.readlink()) for link in Path("/proc").glob("[0-9]*/ns/net") if _readable(link)
-    }
-    problems += [f"namespace {name}" for name in sorted(held & still - {own})]
-    after = machine()
-    problems += [name for name in before if before[name] != after[name]]
-    if run.exists():
-        shown = subprocess.run([*COMMAND, "show", str(run)], capture_output=True, check=False)
-        if shown.returncode not in (0, 1):
-            problems.append(f"unreadable result {run}: {shown.stderr.decode()}")
-    return problems
+def _mptcplab(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *argv], capture_output=True, text=True, check=False)
 
 
 def _readable(link: Path) -> bool:
@@ -167,49 +298,32 @@ def _readable(link: Path) -> bool:
 
 
 def main() -> int:
-    """Kill runs and say what was left."""
+    """Kill commands and say what was left."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--scenario", default="A")
+    parser.add_argument("--only", default="", help="commands whose names contain this")
+    parser.add_argument("--for", dest="seconds", type=float, default=1e9, help="stop after that")
     options = parser.parse_args()
-    start = machine()
+    targets = [target for target in TARGETS if options.only in target.name]
+    start, began_s = machine(), time.monotonic()
     beside = f"beside-{os.getpid()}"
     subprocess.run([*COMMAND, "lab", "up", "report", "--name", beside], check=True)
-    victims: Counter[str] = Counter()
-    bad = 0
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            for number in range(options.runs):
-                who, which, problems = kill_one(number, options, Path(scratch))
-                victims[f"{which} to {who}"] += 1
-                bad += bool(problems)
-                if problems:
-                    print(f"run {number}: {which} to {who} left {', '.join(problems)}", flush=True)
-        said = subprocess.run(
-            [
-                *COMMAND,
-                "lab",
-                "exec",
-                "--name",
-                beside,
-                "bliksem",
-                "--",
-                sys.executable,
-                "-c",
-                _REACH,
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if said.stdout.strip() != "reached":
-            print(f"the lab that stood beside does not work any more: {said.stderr.strip()}")
-            bad += 1
-    finally:
-        subprocess.run([*COMMAND, "lab", "down", beside], check=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        done = Path(scratch) / "done"
+        _mptcplab("run", "A", "--duration", "1s", "--out", str(done))
+        try:
+            victims, killed, bad = _kill_all(options, targets, Path(scratch), done)
+            reached = _mptcplab(
+                *("lab", "exec", "--name", beside, "bliksem", "--", sys.executable, "-c", _REACH)
+            )
+            if reached.stdout.strip() != "reached":
+                print(f"the lab that stood beside does not work: {reached.stderr.strip()}")
+                bad += 1
+        finally:
+            subprocess.run([*COMMAND, "lab", "down", beside], check=True)
     end = machine()
     changed = [name for name in start if start[name] != end[name]]
     if changed:
@@ -217,8 +331,24 @@ def main() -> int:
         bad += 1
     for what, count in sorted(victims.items()):
         print(f"{count:4}  {what}")
-    print(f"{options.runs} runs killed, {bad} left something")
+    print(f"{killed} commands killed in {time.monotonic() - began_s:.0f} s, {bad} with a problem")
     return 1 if bad else 0
+
+
+def _kill_all(
+    options: argparse.Namespace, targets: Sequence[Target], scratch: Path, done: Path
+) -> tuple[Counter[str], int, int]:
+    victims: Counter[str] = Counter()
+    bad = number = 0
+    end_s = time.monotonic() + options.seconds
+    while number < options.runs and time.monotonic() < end_s:
+        trial = Trial(number, options.seed, targets[number % len(targets)], scratch, done)
+        problems = trial.run()
+        victims[trial.what] += 1
+        bad += bool(problems)
+        print(f"{number:4}  {trial.what}: {'; '.join(problems) or 'nothing left'}", flush=True)
+        number += 1
+    return victims, number, bad
 
 
 if __name__ == "__main__":

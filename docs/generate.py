@@ -55,6 +55,8 @@ EXAMPLES: Final = {
     "inspect": [
         "mptcplab inspect tests/captures/handover.pcap.gz",
         "mptcplab inspect tests/captures/handover.pcap.gz --filter 'subtype == join'",
+        "mptcplab inspect tests/captures/handover.pcap.gz --filter 'tcp.flags.syn == 1' -w s.pcap",
+        "mptcplab inspect tests/captures --connections --sort bytes",
     ],
     "buffers": ["mptcplab buffers F", "mptcplab buffers 1Gb/s@33.3ms 300Mb/s@202ms"],
     "goals": ["mptcplab goals --congestion olia --duration 10s --repetitions 2"],
@@ -102,6 +104,8 @@ SAID: Final = {
     "bytes_reinjected": "sent again on another subflow",
     "bytes_duplicate": "received twice",
     "receive_window_bytes": "offered by this host",
+    "receive_window_limited_ns": "of that, waiting for the peer's window",
+    "send_buffer_limited_ns": "and waiting for the application, whose send buffer was full",
     "event": "what happened, such as `subflow-established`",
     "detail": "more about it, in words",
     "counter": "its name, such as `MPTcpExtMPJoinSynTx`",

@@ -1,5 +1,8 @@
 """``python -m mptcplab`` is ``mptcplab``."""
 
-from mptcplab.cli.main import entry
+try:
+    from mptcplab.cli.main import entry
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 entry()

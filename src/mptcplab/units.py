@@ -22,6 +22,8 @@ _DURATION_NS = {
     "min": 60 * 10**9,
     "h": 3600 * 10**9,
 }
+_LONGEST_NUMBER = 50
+"""Characters; more digits than any quantity has."""
 _NUMBER_UNIT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([A-Za-zµ/%]*)\s*")
 
 
@@ -37,7 +39,7 @@ def _split(text: object, what: str, example: str) -> tuple[Decimal, str]:
         shown = "a table" if isinstance(text, dict) else shown
         raise UnitError(f"{shown} is not {what}; expected text such as {example}")
     match = _NUMBER_UNIT.fullmatch(str(text))
-    if match is None:
+    if match is None or len(match[1]) > _LONGEST_NUMBER:
         raise UnitError(f"{text!r} is not {what}; expected text such as {example}")
     try:
         return Decimal(match[1]), match[2]

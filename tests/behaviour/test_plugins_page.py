@@ -81,7 +81,7 @@ tunables.path_manager = "from_the_page:AfterASecond"
 def test_a_scenario_names_them(tmp_path: Path) -> None:
     (tmp_path / "from_the_page.py").write_text("\n".join(policy.text for policy in POLICIES))
     (tmp_path / "own.toml").write_text(SCENARIO)
-    scenario = load(tmp_path / "own.toml")
+    scenario = load(tmp_path / "own.toml", plugins=True)
     run = Run(testbed.run(scenario, tmp_path / "run", Silent()))
     assert run.metadata["valid"]
     joined = [

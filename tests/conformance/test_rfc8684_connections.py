@@ -9,6 +9,7 @@ from random import Random
 from tests.addresses import A1, A2, B1
 from tests.times import SECOND
 
+from mptcplab.simulated.parcel import part_of
 from mptcplab.stack import Stack, StackConfig
 from mptcplab.stack.path_managers.full_mesh import FullMesh
 from mptcplab.stack.testing import (
@@ -170,6 +171,30 @@ def test_3_3_6_reinjected_data_are_also_repeated_where_they_were_first_sent() ->
             first = (option.dsn - option.ssn) & 0xFFFF_FFFF_FFFF_FFFF
             for number in (option.ssn, option.ssn + option.data_length - 1):
                 assert mapped.setdefault(number, first) == first, "mappings never change"
+
+
+def test_3_3_1_all_of_a_checksummed_mapping_is_carried_by_others_when_its_subflow_ends() -> None:
+    """The subflow acknowledged its beginning, which the peer may not take without the rest."""
+    pair = Pair(replace(config(), checksum=True))
+    pair.client.write(CONTENT[:1_000])
+    pair.run(1)
+    cut: list[Segment] = []
+
+    def cut_short(segment: Segment, _now_ns: int) -> list[tuple[Segment, int]]:
+        if cut and segment.payload_bytes:
+            return []
+        if segment.packets > 1:
+            cut.append(segment)
+            return [(part_of(segment, 0, 1), 0)]
+        return [(segment, 0)]
+
+    pair.pipe.path(A2, B1).filter = cut_short
+    pump(pair.a, pair.client, CONTENT[1_000:])
+    joined = pair.client.subflows[1].tcp.sender
+    assert pair.run(5, lambda: bool(cut) and joined.snd_una > 1)
+    pair.a.stack.address_down(parse_address(A2), pair.pipe.now_ns)
+    assert pair.run(0.15, lambda: len(pair.sink.content) == len(CONTENT)), "before any timer"
+    assert pair.sink.content == CONTENT
 
 
 def test_3_7_joined_subflow_without_data_acks_is_reset() -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.linux.two_links import TWO_LINKS, carried, finished, outage
+from tests.linux.two_links import TWO_LINKS, carried, faults, finished, outage
 
 from mptcplab.linux.traffic.plan import FlowError
 from mptcplab.results.run import Run
@@ -25,7 +25,7 @@ def test_our_stack_and_the_kernels_use_both_links_through_an_outage(
     host: str, tmp_path: Path
 ) -> None:
     done = finished(tmp_path, TWO_LINKS + outage("one", "1s", "2s"), ours(host), "duration=4s")
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     [flow] = done.metadata["flows"]
     assert (flow["protocol"], flow["intact"]) == ("mptcp", True)
     sent = {"one": 0, "two": 0}
@@ -51,7 +51,7 @@ def test_our_stack_and_the_kernels_use_both_links_through_an_outage(
 def test_several_tcp_connections_of_both_stacks(tmp_path: Path) -> None:
     text = TWO_LINKS + 'protocol = "tcp"\nconnections = 2\nlinks = "two"\nclient = "bob"\n'
     done = finished(tmp_path, text, ours("alice"), "duration=1s")
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     flows = done.metadata["flows"]
     assert [(flow["protocol"], flow["intact"]) for flow in flows] == [("tcp", True)] * 2
     assert all(flow["bytes"] > 100_000 for flow in flows)

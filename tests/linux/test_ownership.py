@@ -9,7 +9,9 @@ import contextlib
 import json
 import os
 import random
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -212,6 +214,95 @@ def test_a_standing_lab_is_listed_entered_and_taken_down(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert capfd.readouterr().out == "left\n"
     take_down(find("play"))
+    assert labs() == []
+    assert list(own_registry.iterdir()) == []
+
+
+def in_child(act: Callable[[], object]) -> int:
+    """Start an act in a process of its own, whose status is 2 where the lab refuses."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        except LabError:
+            os._exit(2)
+        os._exit(0)
+    return child
+
+
+def statuses(children: list[int]) -> list[int]:
+    return sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+def test_of_labs_of_one_name_that_start_at_once_one_is_up(
+    own_registry: Path, two_links: Topology
+) -> None:
+    for _ in range(3):
+
+        def up() -> None:
+            start("play", two_links, lambda: open_lab(two_links), lambda notes: None)
+
+        assert statuses([in_child(up) for _ in range(4)]) == [0, 2, 2, 2]
+        [entry] = labs()
+        assert ask(entry, {"do": "links"})[0]["links"]
+        take_down(entry)
+        assert list(own_registry.iterdir()) == []
+
+
+def test_clients_that_say_nothing_delay_no_other(own_registry: Path, two_links: Topology) -> None:
+    start("play", two_links, lambda: open_lab(two_links), lambda notes: None)
+    with contextlib.ExitStack() as silent:
+        for _ in range(10):
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            silent.enter_context(client)
+            client.connect(str(own_registry / "play.sock"))
+        began_s = time.monotonic()
+        assert ask(find("play"), {"do": "links"})[0]["links"]
+        assert time.monotonic() - began_s < 2.0
+
+
+@pytest.mark.parametrize("lost", ["play.sock", "nothing"])
+def test_a_lab_is_down_when_that_is_said(
+    own_registry: Path, two_links: Topology, lost: str
+) -> None:
+    start("play", two_links, lambda: open_lab(two_links), lambda notes: None)
+    entry = find("play")
+    (own_registry / lost).unlink(missing_ok=True)
+    lab = os.pidfd_open(holder_of(own_registry / "play.json"))
+    take_down(entry)
+    assert select.select([lab], [], [], 0)[0], "it has ended"
+    os.close(lab)
+    assert list(own_registry.iterdir()) == []
+
+
+def holder_of(entry: Path) -> int:
+    """Return the process that has a lab's entry open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if link.samefile(entry):
+                return int(link.parts[2])
+    raise AssertionError(f"nobody holds {entry}")
+
+
+def test_what_was_killed_while_it_started_is_removed(own_registry: Path) -> None:
+    (own_registry / "play.sock").touch()
+    (own_registry / "play.unfinished").touch()
+    assert labs() == []
+    assert list(own_registry.iterdir()) == []
+
+
+def test_a_lab_whose_starter_died_before_it_was_up_does_not_stay(
+    own_registry: Path, two_links: Topology
+) -> None:
+    def make() -> Lab:
+        time.sleep(0.5)
+        return open_lab(two_links)
+
+    child = in_child(lambda: start("play", two_links, make, lambda notes: None))
+    time.sleep(0.2)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    time.sleep(1.5)
     assert labs() == []
     assert list(own_registry.iterdir()) == []
 

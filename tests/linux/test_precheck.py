@@ -89,5 +89,19 @@ def test_a_link_too_slow_to_be_measured_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_link_that_its_emulator_cannot_carry_is_named(tmp_path: Path) -> None:
+    reasons, _ = found(tmp_path, ONE_LINK, "links.l.rate=100Gb/s", "links.l.rtt=1ms")
+    assert any(reason.startswith("l forward: its emulator needs ") for reason in reasons)
+
+
+@pytest.mark.slow
+def test_a_link_above_what_a_check_can_send_is_noted_or_right(tmp_path: Path) -> None:
+    reasons, notes = found(tmp_path, ONE_LINK, "links.l.rate=100Gb/s")
+    assert reasons == []
+    [note] = notes
+    assert note.startswith("l forward: its rate was not measured before the run: this machine ")
+
+
+@pytest.mark.slow
 def test_paths_behind_switches_answer(tmp_path: Path) -> None:
     assert found(tmp_path, BEHIND_SWITCHES) == ([], [])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.linux.two_links import TWO_LINKS, carried, finished, outage, scenario
+from tests.linux.two_links import TWO_LINKS, carried, faults, finished, outage, scenario
 
 from mptcplab.linux.drivers import kernel, tap
 from mptcplab.linux.drivers.driver import LinkDriver
@@ -37,7 +37,7 @@ def by_link(finished: Run) -> dict[str, int]:
 @pytest.mark.slow
 def test_a_run_fills_every_table(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED)
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     [flow] = done.metadata["flows"]
     assert flow["protocol"] == "mptcp"
     assert flow["intact"] is True
@@ -78,7 +78,7 @@ def carrying_subflows(done: Run, host: str, link: str) -> list[int]:
 @pytest.mark.slow
 def test_the_link_aware_path_manager_uses_a_link_that_returns_at_once(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED + OUTAGE, "duration=7s")
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     [event] = [row for row in done.rows("events") if row["event"] == "link-carries"]
     assert event["link"] == "one"
     assert 3.5e9 < event["time_ns"] < 4.5e9
@@ -134,7 +134,7 @@ def test_the_kernels_path_manager_is_left_alone_and_the_wait_is_shown(tmp_path: 
 @pytest.mark.slow
 def test_downloads_and_parallel_connections(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "flows.main.client=bob", "flows.main.connections=2")
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     assert [flow["intact"] for flow in done.metadata["flows"]] == [True, True]
     assert {row["connection"] for row in done.rows("flows")} == {0, 1}
 
@@ -142,7 +142,7 @@ def test_downloads_and_parallel_connections(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "links.two.families=ipv6")
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     locals_ = {row["local"] for row in done.rows("subflows") if row["host"] == "alice"}
     assert {name.startswith("[") for name in locals_} == {True, False}
 
@@ -157,7 +157,7 @@ def test_a_file_is_striped_over_both_links(tmp_path: Path) -> None:
         "flows.main.connections=4",
         "flows.main.size=20MB",
     )
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     assert [flow["intact"] for flow in done.metadata["flows"]] == [True] * 4
     assert sum(flow["bytes"] for flow in done.metadata["flows"]) == 20_000_000
     sent = by_link(done)
@@ -168,7 +168,7 @@ def test_a_file_is_striped_over_both_links(tmp_path: Path) -> None:
 @pytest.mark.program("tcpdump")
 def test_captures(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "duration=1s", 'captures=["alice:eth0", "bob:eth1"]')
-    assert done.metadata["valid"]
+    assert faults(done) == []
     for name in ("alice-eth0", "bob-eth1"):
         data = (done.folder / f"{name}.pcap").read_bytes()
         assert data[:4] in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4")
@@ -178,7 +178,7 @@ def test_captures(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_flow_that_is_done_ends_the_run(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "duration=60s", "flows.main.size=2MB")
-    assert done.metadata["valid"]
+    assert faults(done) == []
     assert done.metadata["flows"][0]["bytes"] == 2_000_000
     assert done.metadata["measured_ns"] < 10e9
 
@@ -202,7 +202,7 @@ def test_iperf3(tmp_path: Path, protocol: str) -> None:
     done = finished(
         tmp_path, BUFFERED, "flows.main.application=iperf3", f"flows.main.protocol={protocol}"
     )
-    assert done.metadata["invalid_reasons"] == []
+    assert faults(done) == []
     [flow] = done.metadata["flows"]
     assert flow["intact"] is None
     assert flow["protocol"] == protocol

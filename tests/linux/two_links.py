@@ -57,13 +57,24 @@ def finished(folder: Path, text: str, *overrides: str) -> Run:
 
 
 def carried(done: Run, link: str, bps: float, least_bps: float) -> bool:
-    """Whether a link carried enough, or the run notes that the CPU was its limit most of the time.
+    """Whether a link carried enough, or the run says that the CPU was its limit most of the time.
 
     A busy machine may not fill a link, and says so; what did arrive is another matter.
     """
     limited = re.compile(re.escape(link) + r": the CPU was the limit in (\d+) of (\d+) intervals")
-    notes = (limited.fullmatch(note) for note in done.metadata["notes"])
-    return bps > least_bps or any(note and 2 * int(note[1]) >= int(note[2]) for note in notes)
+    said = map(limited.match, [*done.metadata["notes"], *done.metadata["invalid_reasons"]])
+    return bps > least_bps or any(each and 2 * int(each[1]) >= int(each[2]) for each in said)
+
+
+def faults(done: Run) -> list[str]:
+    """Why a run is invalid, but for links that a machine with other work to do did not fill.
+
+    What was tested is another matter than how fast it was, as for :func:`carried`.
+    """
+    reasons: list[str] = done.metadata["invalid_reasons"]
+    if max((share for _, share in done.metadata["cpu_busy"]), default=0.0) < BUSY:
+        return reasons
+    return [reason for reason in reasons if ": the CPU was the limit in " not in reason]
 
 
 def lacked_cpu(done: Run) -> bool:

@@ -242,11 +242,14 @@ def test_links_share_the_rate_of_their_nic(tmp_path: Path, sender: str) -> None:
     hosts.alice.nics = { eth0 = "10Mb/s" }
     hosts.alice.interfaces = { "eth0.1" = "10.1.0.1/24", "eth0.2" = "10.2.0.1/24" }
     hosts.bob.interfaces = { eth1 = "10.1.0.2/24", eth2 = "10.2.0.2/24" }
-    links.one = { between = ["alice:eth0.1", "bob:eth1"], rate = "8Mb/s", rtt = "10ms" }
+    # Lowest round trip first fills the NIC's queue with runs of one link's packets, half a second
+    # long: behind it, the slower link needs room for a fifth of a run.
+    links.one.between = ["alice:eth0.1", "bob:eth1"]
+    links.one.rate = "8Mb/s"
+    links.one.queue = "1MB"
+    links.one.rtt = "10ms"
     links.two = { between = ["alice:eth0.2", "bob:eth2"], rtt = "10ms" }
     flows.main = { from = "SENDER", to = "RECEIVER" }
-    # The autotuned window comes to what the NIC's queue just holds: with trains it overflows.
-    trains = false
     """
     other = {"alice": "bob", "bob": "alice"}[sender]
     finished = simulate(tmp_path, text.replace("SENDER", sender).replace("RECEIVER", other))

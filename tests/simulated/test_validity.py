@@ -40,7 +40,7 @@ def simulate(tmp_path: Path, text: str, *overrides: str) -> Run:
     file = tmp_path / "scenario.toml"
     file.write_text(text)
     folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-    return Run(run(load(str(file), overrides=overrides), folder, Silent()))
+    return Run(run(load(str(file), overrides=overrides, plugins=True), folder, Silent()))
 
 
 def reasons(finished: Run) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from mptcplab.cli.scenario_arguments import load_scenario
+from mptcplab.cli.scenario_arguments import add_plugins_argument, load_scenario
 
 if TYPE_CHECKING:
     from mptcplab.scenario.buffers import BufferNeed
@@ -41,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         help="change a key of the scenario, as in flows.*.buffer=10MB (repeatable)",
     )
+    add_plugins_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run, duration=None, interval=None, time_scale=None, seed=None)
 

@@ -15,6 +15,8 @@ from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenari
 from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
+    from mptcplab.limits.causes import Limit
+    from mptcplab.limits.runs import Diagnosis
     from mptcplab.report.comparison import Quantity, Result
     from mptcplab.results.run import Run
     from mptcplab.scenario import Scenario
@@ -32,9 +34,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "better or worse, with 95 % confidence intervals, corrected where several are judged. The "
         "N-th runs of all variants have the same seed, which also decides the starts of flows.",
         epilog="Examples: mptcplab compare my.toml --tcp (does MPTCP help on my links?); mptcplab "
-        "compare my.toml --variant tunables.scheduler=mine:MostRoom --repetitions 10 (does my "
-        "scheduler beat the default?). Exit status: 0 every run is valid, 1 one is not, 2 bad "
-        "input, 3 this machine cannot.",
+        "compare my.toml --plugins --variant tunables.scheduler=mine:MostRoom --repetitions 10 "
+        "(does my scheduler beat the default?). Exit status: 0 every run is valid, 1 one is not, 2 "
+        "bad input, 3 this machine cannot.",
     )
     add_scenario_arguments(parser)
     parser.add_argument(
@@ -76,6 +78,15 @@ class Variant:
     valid: list[bool] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
+    diagnoses: list[list[Diagnosis]] = field(default_factory=list)
+
+    @property
+    def limits(self) -> list[Limit]:
+        """What held its connections back, as the mean of its valid runs."""
+        from mptcplab.limits.runs import mean_limits
+
+        pairs = zip(self.diagnoses, self.valid, strict=True)
+        return mean_limits([diagnoses for diagnoses, valid in pairs if valid])
 
     @property
     def counted(self) -> list[dict[Quantity, float | None] | None]:
@@ -194,8 +205,9 @@ def _tcp_variants(scenario: Scenario) -> list[tuple[str, tuple[str, ...]]]:
 def _run_once(on: str, variant: Variant, number: int, folder: Path, count: str) -> None:
     """Run a variant once and keep the result. KeyboardInterrupt where it was stopped."""
     from mptcplab.cli.progress import LiveProgress
-    from mptcplab.cli.repeated_runs import with_seed
+    from mptcplab.cli.repeated_runs import end_if_stopped, with_seed
     from mptcplab.cli.testbeds import run_on
+    from mptcplab.limits.runs import run_limits
     from mptcplab.report.comparison import measured
     from mptcplab.results.observer import Silent
     from mptcplab.results.run import Run
@@ -209,9 +221,9 @@ def _run_once(on: str, variant: Variant, number: int, folder: Path, count: str) 
     finally:
         if live is not None:
             live.close()
-    if done.is_cut:
-        raise KeyboardInterrupt
+    end_if_stopped(done)
     variant.quantities.append(measured(done))
+    variant.diagnoses.append(run_limits(done))
     variant.valid.append(done.metadata["valid"])
     variant.runs.append(str(done.folder))
     variant.invalid += [f"{done.folder}: {reason}" for reason in done.metadata["invalid_reasons"]]
@@ -235,6 +247,8 @@ def _summary(
     repetitions: int,
 ) -> dict[str, Any]:
     """Return the object that ``--json`` prints; see ``docs/reference/results.md``."""
+    from mptcplab.report.limits import as_json
+
     scenario = variants[0].scenario
     return {
         "scenario": scenario.name,
@@ -243,6 +257,7 @@ def _summary(
         "seeds": [scenario.seed + number for number in range(repetitions)],
         "settle_s": (scenario.settle_ns or 0) / 1e9,
         "judged_together": _judged(results),
+        "limits": as_json(variants[0].limits),
         "variants": [
             {
                 "label": variant.label,
@@ -251,6 +266,7 @@ def _summary(
                 "valid_runs": sum(variant.valid),
                 "invalid_reasons": variant.invalid,
                 "runs": variant.runs,
+                "limits": as_json(variant.limits),
                 "quantities": [
                     {
                         "name": result.quantity.name,
@@ -281,6 +297,7 @@ def _text(
 ) -> str:
     from mptcplab.cli.columns import columns
     from mptcplab.report.comparison import relative_text
+    from mptcplab.report.limits import limits_text
 
     scenario = variants[0].scenario
     parts = [
@@ -288,6 +305,10 @@ def _text(
         f"{_runs(repetitions)} of each on {args.on}, from seed {scenario.seed} on; mean ± 95 % "
         f"confidence; {_settled(scenario)}",
     ]
+    for variant in variants:
+        text = limits_text(variant.limits, f"What held the connections back: {variant.label}")
+        if text:
+            parts += ["", text]
     for position, first in enumerate(results[0]):
         rows = [["", first.quantity.name, "against it as it is", "", ""]]
         for variant, mine in zip(variants, results, strict=True):

@@ -70,12 +70,15 @@ class Rates:
 def run(args: argparse.Namespace) -> int:
     """Measure and judge; the parser's epilog has the exit statuses."""
     from mptcplab.report import goals
+    from mptcplab.scenario.errors import dotted
 
     scenario = load_scenario(args)
     flow, paths = _judged(scenario)
-    shared = next(iter(paths))
     if args.congestion:
-        flow = replace(flow, congestion=args.congestion)
+        args.overrides.append(f"flows.{dotted((flow.name,))}.congestion={args.congestion}")
+        scenario = load_scenario(args)
+        flow, paths = _judged(scenario)
+    shared = next(iter(paths))
     others = tuple(other for other in scenario.flows if other.name != flow.name)
     kinds = {"together": flow, "uncoupled": replace(flow, congestion="reno")}
     for name, path in paths.items():

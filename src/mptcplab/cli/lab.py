@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mptcplab.cli.scenario_arguments import add_plugins_argument
+
 if TYPE_CHECKING:
     from mptcplab.linux.standing_lab import Entry
     from mptcplab.scenario import Scenario
@@ -45,6 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="while it runs, let programs ask for socket buffers of SIZE (iperf -w; default: those "
         "of the scenario's flows), by this machine's net.core.rmem_max and wmem_max",
     )
+    add_plugins_argument(up)
     up.set_defaults(run=_up)
 
     show = actions.add_parser("list", help="list the testbeds that are running")
@@ -122,7 +125,7 @@ def _up(args: argparse.Namespace) -> int:
     from mptcplab.linux.measure.unsupported import check_standing
     from mptcplab.scenario import is_topology, load, load_topology
 
-    scenario = None if is_topology(args.topology) else load(args.topology)
+    scenario = None if is_topology(args.topology) else load(args.topology, plugins=args.plugins)
     topology = scenario.topology if scenario else load_topology(args.topology)
     check_standing(topology)
     put_back_left_over(standing_lab.registry())

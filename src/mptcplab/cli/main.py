@@ -1,8 +1,9 @@
 """The ``mptcplab`` command: its sub-commands, and how errors and interrupts end it.
 
-Exit status: 0 done and valid, 1 an invalid run, 2 bad input, 3 this machine cannot, 130 and 143
-after SIGINT and SIGTERM.  Nothing is imported until a sub-command needs it, argparse included:
-it takes as long to load as Python itself to start, and the commands' list needs none of it.
+Exit status: 0 done and valid, 1 an invalid run, 2 bad input, 3 this machine cannot, 129, 130 and
+143 after SIGHUP, SIGINT and SIGTERM.  Nothing is imported until a sub-command needs it, argparse
+included: it takes as long to load as Python itself to start, and the commands' list needs none of
+it.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ Start with `mptcplab experiments`, then `mptcplab run A`.
 """
 
 
+_ASKS_FOR_HELP: Final = (["-h"], ["--help"])
+
+
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser; of the sub-commands only ``command`` gets its arguments."""
     import argparse
@@ -77,17 +81,30 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit status."""
-    if arguments is None:
-        arguments = sys.argv[1:]
-    if arguments in (["-h"], ["--help"]):
+    from mptcplab.cli.terminal import protect_terminal
+
+    before = sys.stdout, sys.stderr
+    protect_terminal()
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _main(arguments: list[str]) -> int:
+    if arguments in _ASKS_FOR_HELP:
         print(HELP, end="")
         return 0
+    from mptcplab.loop.stop_signals import Stopped, forget_stop_signals, stop_received
+
+    forget_stop_signals()
     command = next((word for word in arguments if not word.startswith("-")), None)
     try:
         args = build_parser(command).parse_args(arguments)
         status: int = args.run(args)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        return _say_stopped(stop)
     except BrokenPipeError:
         # whoever read our output has seen enough; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,6 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         message, status = _explain(error)
         if message is None:
+            number = stop_received()
+            if number is not None:  # extension modules make other errors of what interrupts them
+                return _say_stopped(Stopped(number))
             raise
         print(f"mptcplab: {message}", file=sys.stderr)
     return status
@@ -112,10 +132,27 @@ def _explain(error: Exception) -> tuple[str | None, int]:
     return None, INVALID_RUN
 
 
+def _say_stopped(stop: KeyboardInterrupt) -> int:
+    """Say in one line that a signal ended the command; return the exit status."""
+    text = str(stop) or "SIGINT"
+    notes = "".join(f"; {note}" for note in getattr(stop, "__notes__", ()))
+    print(f"mptcplab: stopped by {text}{notes}", file=sys.stderr)
+    return 128 + getattr(stop, "number", INTERRUPTED - 128)
+
+
 def entry() -> None:
     """Start the command from the shell."""
+    from mptcplab.cli.terminal import protect_terminal
+
     try:
+        if sys.argv[1:] in _ASKS_FOR_HELP:
+            sys.exit(main())
+        from mptcplab.loop.stop_signals import end_at_once_on_stop_signal, raise_on_stop_signal
+
+        raise_on_stop_signal()
+        protect_terminal()  # of the traceback of a bug too
         status = main()
-    except KeyboardInterrupt:  # while an error was being explained
-        status = INTERRUPTED
+        end_at_once_on_stop_signal()
+    except KeyboardInterrupt as stop:  # while an error was being explained, or before the first
+        status = _say_stopped(stop)
     sys.exit(status)

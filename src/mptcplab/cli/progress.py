@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mptcplab.cli.terminal import unfiltered
+from mptcplab.plain_text import printable
 from mptcplab.results.observer import Observer
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
@@ -23,7 +26,7 @@ class PlainProgress(Observer):
 
     def phase(self, name: str) -> None:
         """Print the phase."""
-        print(f"[{name}]", file=sys.stderr, flush=True)
+        self._say(f"[{name}]")
 
     def tick(
         self,
@@ -39,14 +42,18 @@ class PlainProgress(Observer):
         )
         goodput = format_rate(sum(flows_bps.values()))
         at = f"{time_ns / NANOSECONDS:7.1f}/{self._duration_s:g} s"
-        print(f"{at}  goodput {goodput}  {links}", file=sys.stderr, flush=True)
+        self._say(f"{at}  goodput {goodput}  {links}")
 
     def event(self, time_ns: int, text: str) -> None:
         """Print the event."""
-        print(f"{time_ns / NANOSECONDS:7.1f} s  {text}", file=sys.stderr, flush=True)
+        self._say(f"{time_ns / NANOSECONDS:7.1f} s  {printable(text)}")
 
     def close(self) -> None:
         """Nothing is left open."""
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError):  # whoever read it has gone; the run goes on
+            print(line, file=sys.stderr, flush=True)
 
 
 def _rtt(rtt_ns: int | None) -> str:
@@ -60,7 +67,7 @@ class LiveProgress(Observer):
 
     def __init__(self, title: str, duration_ns: int) -> None:
         """Take the run's title and duration."""
-        self._title = title
+        self._title = printable(title)
         self._duration_ns = duration_ns
         self._phase = "starting"
         self._time_ns = 0
@@ -77,9 +84,10 @@ class LiveProgress(Observer):
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(stderr=True)
+            console = Console(file=unfiltered(sys.stderr))
             self._live = Live(console=console, auto_refresh=False, transient=True)
-            self._live.start()
+            with suppress(OSError):
+                self._live.start()
         self._redraw()
 
     def tick(
@@ -96,19 +104,21 @@ class LiveProgress(Observer):
 
     def event(self, time_ns: int, text: str) -> None:
         """Show the event under the table, among the last few."""
-        self._events.append(f"{time_ns / NANOSECONDS:8.2f} s  {text}")
+        self._events.append(f"{time_ns / NANOSECONDS:8.2f} s  {printable(text)}")
         del self._events[: -self.EVENTS_SHOWN]
         self._redraw()
 
     def close(self) -> None:
         """Remove the display."""
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):  # the terminal is closed
+                self._live.stop()
             self._live = None
 
     def _redraw(self) -> None:
         if self._live is not None:
-            self._live.update(self._picture(), refresh=True)
+            with suppress(OSError):  # the terminal is closed; the run goes on
+                self._live.update(self._picture(), refresh=True)
 
     def _picture(self) -> RenderableType:
         from rich.console import Group

@@ -8,7 +8,10 @@ from textwrap import wrap
 from typing import Any
 
 from mptcplab.cli.columns import columns
+from mptcplab.limits.causes import Limit
+from mptcplab.limits.runs import mean_limits, run_limits
 from mptcplab.report.comparison import with_margin
+from mptcplab.report.limits import every_limit, limits_text
 from mptcplab.report.repetitions import (
     MeanComparison,
     invalid_reasons,
@@ -32,6 +35,7 @@ def describe(run: Run) -> str:
     summary = summarise(run)
     parts = [
         _heading(run, summary),
+        *_limits(every_limit(run_limits(run))),
         "Flows\n" + columns(_flow_rows(summary), left=2),
         "Links\n" + columns(_link_rows(summary), left=2),
     ]
@@ -39,6 +43,11 @@ def describe(run: Run) -> str:
         parts.append("Stages\n" + columns(_stage_rows(run, summary)))
     parts.extend(part for part in (_comparison(run), _verdict(run), _notes(run)) if part)
     return "\n\n".join(parts)
+
+
+def _limits(limits: Sequence[Limit]) -> list[str]:
+    text = limits_text(limits)
+    return [text] if text else []
 
 
 def print_debug_log(run: Run) -> None:
@@ -212,6 +221,7 @@ def describe_runs(runs: Sequence[Run]) -> str:
     if used:
         summaries = [summarise(run) for run in used]
         parts += [
+            *_limits(mean_limits([run_limits(run) for run in used])),
             "Flows\n" + columns(_mean_flow_rows(used, summaries), left=2),
             "Links\n" + columns(_mean_link_rows(summaries), left=2),
         ]

@@ -63,10 +63,7 @@ def seeds_of(testbed: str, scenario: Scenario, repetitions: int) -> list[int]:
 
 
 def run_once(testbed: str, scenario: Scenario, folder: Path, title: str) -> Run:
-    """Run a scenario in a folder with the progress shown, and return the run.
-
-    KeyboardInterrupt where it was stopped; what it measured is kept.
-    """
+    """Run a scenario in a folder with the progress shown, and return the run."""
     from mptcplab.cli.progress import progress_for
     from mptcplab.cli.testbeds import run_on
     from mptcplab.results.run import Run
@@ -77,6 +74,17 @@ def run_once(testbed: str, scenario: Scenario, folder: Path, title: str) -> Run:
     finally:
         progress.close()
     return done
+
+
+def end_if_stopped(run: Run) -> None:
+    """Raise Stopped where a stop signal came while a run was made, after which there is no next."""
+    from mptcplab.loop.stop_signals import Stopped, stop_received
+
+    number = stop_received()
+    if number is not None:
+        raise Stopped(number)
+    if run.is_cut:  # by a signal to its supervisor alone
+        raise KeyboardInterrupt
 
 
 def finished(testbed: str, scenario: Scenario, folder: Path, title: str) -> tuple[Run, bool]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mptcplab.cli.scenario_arguments import add_plugins_argument
 from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         help="change a key of every scenario, as in hosts.*.cpu=none (repeatable)",
     )
+    add_plugins_argument(parser)
     parser.add_argument(
         "--duration", metavar="T", help="duration of every run; timeline and flows scale with it"
     )
@@ -135,7 +137,7 @@ def _loaded(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Scenari
     scenarios: dict[str, Scenario] = {}
     files: dict[str, Path] = {}
     for name in names:
-        scenario = load(name, overrides=tuple(args.overrides), **_times(args))
+        scenario = load(name, overrides=tuple(args.overrides), **_loading(args))
         file = Path(scenario.source).resolve()
         other = files.setdefault(scenario.name.casefold(), file)
         if other != file:
@@ -154,11 +156,15 @@ def _testbeds(args: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(args.on or [DEFAULT]))
 
 
-def _times(args: argparse.Namespace) -> dict[str, Any]:
+def _loading(args: argparse.Namespace) -> dict[str, Any]:
     from mptcplab.units import parse_duration
 
     duration_ns = None if args.duration is None else parse_duration(args.duration)
-    return {"duration_ns": duration_ns, "time_scale": args.time_scale}
+    return {
+        "duration_ns": duration_ns,
+        "time_scale": args.time_scale,
+        "plugins": args.plugins,
+    }
 
 
 def _planned(
@@ -179,7 +185,7 @@ def _planned(
             if unable:
                 raise _only_on(point, scenario)
             changes = (*args.overrides, *point.overrides)
-            version = load(name, overrides=changes, check_points=False, **_times(args))
+            version = load(name, overrides=changes, check_points=False, **_loading(args))
             measured = [*point.measured, *staged]
             testbeds = (point.testbed,) if point.testbed else ()
             variant = Variant(
@@ -229,7 +235,7 @@ def _runs(
 
     KeyboardInterrupt where one was stopped; its results are kept until it is run again.
     """
-    from mptcplab.cli.repeated_runs import finished, seeds_of, with_seed
+    from mptcplab.cli.repeated_runs import end_if_stopped, finished, seeds_of, with_seed
     from mptcplab.report.figure import draw_throughput
 
     runs = []
@@ -243,8 +249,7 @@ def _runs(
         run, is_new = finished(testbed, with_seed(scenario, seed), place, title)
         if is_new:
             draw_throughput(run, place / "throughput")
-        if run.is_cut:
-            raise KeyboardInterrupt
+        end_if_stopped(run)
         runs.append(run)
     return runs
 

@@ -63,6 +63,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="run it N times, each with the next seed, and show means and intervals (default: 1); "
         "runs that --out already holds are not made again",
     )
+    parser.add_argument(
+        "--what-if",
+        action="store_true",
+        help="run it once more with what would change the leading cause that held each connection "
+        "back, in a folder named ...-what-if beside the first, and show both",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, new or empty")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
@@ -71,8 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run it; see the parser's description for the exit status."""
     from mptcplab.cli.repeated_runs import repetitions_of
-    from mptcplab.report.figure import draw_throughput
-    from mptcplab.results.summary import summarise
+    from mptcplab.report.limits import summary_with_limits
 
     scenario = load_scenario(args)
     repetitions = repetitions_of(args, 1)
@@ -81,16 +86,23 @@ def run(args: argparse.Namespace) -> int:
     if repetitions > 1:
         return _repeat(scenario, args)
     finished = _run_auto(scenario, args) if args.on == AUTO else _run_on(args.on, scenario, args)
-    figures = draw_throughput(finished, finished.folder / "throughput")
     if args.json:
-        print(json.dumps(summarise(finished)))
+        _draw(finished)
+        summary = summary_with_limits(finished)
     else:
-        from mptcplab.cli.render import describe, print_debug_log
-
-        print(describe(finished))
-        print(f"\nRun     {finished.folder}")
-        print(f"Figure  {figures[0]}")
-        print_debug_log(finished)
+        _show(finished)
+    if args.what_if:
+        changes, changed = _run_changed(finished, args)
+        if args.json:
+            other = None if changed is None else summary_with_limits(changed)
+            summary["what_if"] = {"set": changes, "run": other}
+        elif changed is None:
+            print("\nWhat if: nothing to change follows from what held the connections back")
+        else:
+            print(f"\nWhat if: the same with {', '.join(f'--set {text}' for text in changes)}\n")
+            _show(changed)
+    if args.json:
+        print(json.dumps(summary))
     if args.trial:
         from mptcplab.cli.trial import judge
 
@@ -98,6 +110,45 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{text}", file=sys.stderr if args.json else sys.stdout)
         return 0 if works else 1
     return 0 if finished.metadata["valid"] else 1
+
+
+def _show(finished: Run) -> None:
+    """Draw the figure of a run and print the text about it."""
+    from mptcplab.cli.render import describe, print_debug_log
+
+    figures = _draw(finished)
+    print(describe(finished))
+    print(f"\nRun     {finished.folder}")
+    print(f"Figure  {figures[0]}")
+    print_debug_log(finished)
+
+
+def _draw(finished: Run) -> list[Path]:
+    """Draw the figure of a run; who interrupts it learns where the run is."""
+    from mptcplab.report.figure import draw_throughput
+
+    try:
+        return draw_throughput(finished, finished.folder / "throughput")
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"the run is whole in {finished.folder}")
+        raise
+
+
+def _run_changed(finished: Run, args: argparse.Namespace) -> tuple[list[str], Run | None]:
+    """Run once more with what would change the leading causes; return the changes and the run.
+
+    None where there is nothing to change.
+    """
+    from mptcplab.limits.runs import run_limits
+
+    changes = list(
+        dict.fromkeys(text for each in run_limits(finished) for text in each.remedy.overrides)
+    )
+    if not changes:
+        return [], None
+    args.overrides = [*args.overrides, *changes]
+    args.out = finished.folder.with_name(f"{finished.folder.name}-what-if")
+    return changes, _run_on(finished.metadata["testbed"], load_scenario(args), args)
 
 
 def _raise_limits(scenario: Scenario, args: argparse.Namespace) -> None:
@@ -112,15 +163,16 @@ def _raise_limits(scenario: Scenario, args: argparse.Namespace) -> None:
 
 def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
     """Run it several times, in folders named by their seeds, and sum them up."""
-    from mptcplab.cli.repeated_runs import finished, seeds_of, with_seed
+    from mptcplab.cli.repeated_runs import end_if_stopped, finished, seeds_of, with_seed
     from mptcplab.cli.testbeds import choose
     from mptcplab.report.figure import draw_throughput
     from mptcplab.report.repetitions import summarise_runs, valid_ones
     from mptcplab.results.writer import make_folder
     from mptcplab.scenario import ScenarioError
 
-    if args.trial:
-        raise ScenarioError("--trial", "", "is for one run", "--trial, or --repetitions")
+    for option, is_given in (("--trial", args.trial), ("--what-if", args.what_if)):
+        if is_given:
+            raise ScenarioError(option, "", "is for one run", f"{option}, or --repetitions")
     testbed = args.on
     if testbed == AUTO:
         testbed, why = choose(scenario)
@@ -136,8 +188,7 @@ def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
         run, is_new = finished(testbed, with_seed(scenario, seed), out / str(seed), title)
         if is_new:
             draw_throughput(run, run.folder / "throughput")
-        if run.is_cut:
-            raise KeyboardInterrupt
+        end_if_stopped(run)
         runs.append(run)
     figures = draw_throughput(valid_ones(runs) or runs, out / "throughput")
     summary = summarise_runs(runs)

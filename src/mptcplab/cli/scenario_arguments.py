@@ -31,6 +31,7 @@ def add_scenario_arguments(parser: argparse.ArgumentParser, default: Path | None
         default=[],
         help="change a key of the scenario, as in flows.*.buffer=10MB (repeatable)",
     )
+    add_plugins_argument(parser)
     parser.add_argument(
         "--duration", metavar="T", help="duration of the run; timeline and flows scale with it"
     )
@@ -48,6 +49,15 @@ def add_scenario_arguments(parser: argparse.ArgumentParser, default: Path | None
     )
 
 
+def add_plugins_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --plugins, without which no scenario runs code."""
+    parser.add_argument(
+        "--plugins",
+        action="store_true",
+        help='let the scenario use classes of your own ("module:Class"): their modules run as you',
+    )
+
+
 def load_scenario(args: argparse.Namespace) -> Scenario:
     """Return the scenario that the arguments name; ScenarioError for what is wrong with them."""
     from mptcplab.scenario import load
@@ -59,6 +69,7 @@ def load_scenario(args: argparse.Namespace) -> Scenario:
         interval_ns=_duration("--interval", args.interval),
         overrides=tuple(args.overrides),
         seed=args.seed,
+        plugins=args.plugins,
     )
 
 

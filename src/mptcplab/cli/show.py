@@ -25,13 +25,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Show it; 0 where the run is valid, 1 where it is not, 2 where the folder is no run."""
     from mptcplab.report.figure import draw_throughput
+    from mptcplab.report.limits import summary_with_limits
     from mptcplab.results.run import Run
-    from mptcplab.results.summary import summarise
+    from mptcplab.results.writer import remove_abandoned
 
+    remove_abandoned(args.folder.absolute().parent)
     finished = Run(args.folder)
     finished.check()
     if args.json:
-        print(json.dumps(summarise(finished)))
+        print(json.dumps(summary_with_limits(finished)))
     else:
         from mptcplab.cli.render import describe, print_debug_log
 

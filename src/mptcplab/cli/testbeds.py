@@ -6,6 +6,7 @@ import importlib
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -96,9 +97,10 @@ class _SayInterpreted(Observer):
 def _say_interpreted() -> None:
     from mptcplab.provenance import SLOWDOWN, how_to_compile
 
-    print(
-        f"mptcplab: this is the interpreted build; the compiled one gives the same results about "
-        f"{SLOWDOWN} times faster: {how_to_compile()}",
-        file=sys.stderr,
-        flush=True,
-    )
+    with suppress(OSError):  # whoever read it has gone; the run goes on
+        print(
+            f"mptcplab: this is the interpreted build; the compiled one gives the same results "
+            f"about {SLOWDOWN} times faster: {how_to_compile()}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -9,7 +9,7 @@ from typing import Any, Final
 _BUSY: Final = re.compile(
     r"\(tolerance "  # a round trip, a rate or an emulator's lateness off what was asked for
     r"|^the sampler was late by "
-    r"|^the CPU was the limit"
+    r"|^(\S+: )?(the CPU|its emulator) was the limit"
 )
 """Reasons for which a run is invalid that a machine with other work to do gives; they are those of
 ``linux.measure.verify`` and ``linux.testbed``."""

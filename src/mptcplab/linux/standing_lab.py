@@ -2,7 +2,9 @@
 
 Each is a detached supervisor that listens on a socket in the registry, a directory of the user's
 own.  A lab holds a lock on its entry for as long as it lives, so an entry that can be locked is
-what a dead lab left; the kernel has removed all else.
+what a dead lab left; the kernel has removed all else.  Whoever changes what the registry holds has
+locked the registry itself, so that of several labs of one name one is there, socket and all, and
+the others are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import stat
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,14 +30,20 @@ from typing import Any, Final
 from mptcplab.linux.kernel.syscalls import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, setns
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.lab.processes import become_part_of
-from mptcplab.linux.lab.supervisor import Stopped, start_detached
+from mptcplab.linux.lab.supervisor import start_detached
 from mptcplab.linux.path_management.link_aware import LinkStates
 from mptcplab.linux.path_management.link_awareness import LinkAwareness
 from mptcplab.linux.probes.link_state import LinkWatch
+from mptcplab.loop.stop_signals import Stopped
 from mptcplab.network.topology import Host, Interface, InterfaceEnd, SwitchEnd, Topology
 
 _MESSAGE_BYTES: Final = 1 << 16
 _DOWN_TIMEOUT_S: Final = 5.0
+_ANSWER_S: Final = 10.0
+_SILENT_S: Final = 5.0
+_MOST_CLIENTS: Final = 64
+_UNFINISHED: Final = ".unfinished"
+_IN_USE: Final = "a lab named {} is up already; take it down or choose another name"
 _NAMESPACES: Final = ("user", "pid", "mnt")
 _UCRED: Final = struct.Struct("=iII")  # struct ucred: process, user, group
 
@@ -83,16 +91,37 @@ def registry() -> Path:
 
 
 def labs() -> list[Entry]:
-    """Return the labs that are up, by name, and remove the entries that dead ones left."""
+    """Return the labs that are up, by name, and remove what dead ones left."""
+    folder = registry()
+    with _registry_locked(folder):
+        return _living(folder)
+
+
+@contextlib.contextmanager
+def _registry_locked(folder: Path) -> Iterator[None]:
+    """Change the registry alone; nobody holds it for long."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _living(folder: Path) -> list[Entry]:
+    """Return the labs that are up, and remove what dead ones left; the registry is locked."""
     entries = []
-    for path in sorted(registry().glob("*.json")):
-        with contextlib.suppress(FileNotFoundError), path.open() as file:
+    for path in sorted(folder.glob("*.json")):
+        with path.open() as file:
             if _lock(file.fileno()):
-                path.unlink(missing_ok=True)
-                path.with_suffix(".sock").unlink(missing_ok=True)
+                path.unlink()
                 continue
             values = json.load(file)
             entries.append(Entry(**{**values, "hosts": tuple(values["hosts"])}))
+    names = {entry.name for entry in entries}
+    for path in [*folder.glob("*.sock"), *folder.glob(f"*{_UNFINISHED}")]:
+        if path.stem not in names:
+            path.unlink()
     return entries
 
 
@@ -139,7 +168,7 @@ def start(
     if not name.replace("-", "").replace("_", "").isalnum():
         raise LabError(f"{name!r} is no name for a lab; use letters, digits, - and _")
     if any(entry.name == name for entry in labs()):
-        raise LabError(f"a lab named {name} is up already; take it down or choose another name")
+        raise LabError(_IN_USE.format(name))
     folder = registry()
 
     def work(send: Callable[[object], None]) -> None:
@@ -159,56 +188,104 @@ class Registration:
     """A lab's entry and socket, there while the lab is; a context manager."""
 
     def __init__(self, folder: Path, entry: Entry) -> None:
+        """Make them; LabError where a lab of that name is up."""
+        self._folder = folder
         self._path = folder / f"{entry.name}.json"
         self._socket_path = folder / f"{entry.name}.sock"
-        fresh = folder / f".{entry.name}.{os.urandom(4).hex()}"
-        self._file = fresh.open("x")
-        self._file.write(entry.to_json())
-        self._file.flush()
-        _lock(self._file.fileno())
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket_path.unlink(missing_ok=True)
-        try:
-            os.link(fresh, self._path)  # unlike a rename, refuses to take another one's place
-        except FileExistsError as error:
-            raise LabError(f"a lab named {entry.name} is up already") from error
-        finally:
-            fresh.unlink()
-        self.listener.bind(str(self._socket_path))
-        self.listener.listen()
+        with _registry_locked(folder):
+            if any(other.name == entry.name for other in _living(folder)):
+                raise LabError(_IN_USE.format(entry.name))
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.listener.bind(str(self._socket_path))
+            self.listener.listen()
+            fresh = self._path.with_suffix(_UNFINISHED)
+            self._file = fresh.open("x")
+            self._file.write(entry.to_json())
+            self._file.flush()
+            _lock(self._file.fileno())
+            fresh.rename(self._path)  # what is read there is whole, and locked
 
     def __enter__(self) -> Registration:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._path.unlink(missing_ok=True)
-        self._socket_path.unlink(missing_ok=True)
+        with _registry_locked(self._folder):
+            self._path.unlink(missing_ok=True)
+            self._socket_path.unlink(missing_ok=True)
         self.listener.close()
         self._file.close()
+
+
+class _Clients:
+    """The connections to a lab's socket: each sends one request, whenever it likes.
+
+    One that stays silent for too long is closed, and where there are very many, the next wait.
+    """
+
+    def __init__(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+        self._listener = listener
+        self._selector = selector
+        self._since_s: dict[socket.socket, float] = {}
+        listener.setblocking(False)
+        selector.register(listener, selectors.EVENT_READ, self._accept)
+        self.requests: list[tuple[socket.socket, bytes]] = []
+        """Those that have come and are not answered yet."""
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long to wait for whatever comes next before :meth:`forget_silent`."""
+        if not self._since_s:
+            return None
+        return max(0.0, min(self._since_s.values()) + _SILENT_S - time.monotonic())
+
+    def forget_silent(self) -> None:
+        """Close those that have said nothing for too long."""
+        for peer, since_s in list(self._since_s.items()):
+            if time.monotonic() - since_s >= _SILENT_S:
+                self._forget(peer)
+                peer.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # it has gone again, or there are no descriptors
+            peer, _ = self._listener.accept()
+            peer.setblocking(False)
+            self._since_s[peer] = time.monotonic()
+            self._selector.register(peer, selectors.EVENT_READ, partial(self._read, peer))
+        if len(self._since_s) == _MOST_CLIENTS:
+            self._selector.unregister(self._listener)
+
+    def _read(self, peer: socket.socket) -> None:
+        self._forget(peer)
+        try:
+            self.requests.append((peer, peer.recv(_MESSAGE_BYTES)))
+        except OSError:
+            peer.close()
+
+    def _forget(self, peer: socket.socket) -> None:
+        self._selector.unregister(peer)
+        if len(self._since_s) == _MOST_CLIENTS:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        del self._since_s[peer]
 
 
 def _serve(lab: Lab, listener: socket.socket) -> None:
     """Answer requests until asked to go down; Stopped comes from a signal."""
     handlers = _handlers(lab)
     with selectors.DefaultSelector() as selector:
-        selector.register(listener, selectors.EVENT_READ)
         for descriptor, read in [
             *_following(lab).items(),  # before endpoints follow what the VLANs of a NIC do
             *_awareness(lab).readers().items(),
         ]:
             selector.register(descriptor, selectors.EVENT_READ, read)
+        clients = _Clients(listener, selector)
         while True:
-            ready = [key for key, _ in selector.select()]
-            for key in ready:
-                if key.data is not None:
-                    key.data()
-            if all(key.data is not None for key in ready):
-                continue
-            peer, _ = listener.accept()
-            with peer:
-                peer.settimeout(_DOWN_TIMEOUT_S)
-                with contextlib.suppress(OSError, ValueError, KeyError):
-                    request = json.loads(peer.recv(_MESSAGE_BYTES))
+            for key, _ in selector.select(clients.timeout_s):
+                key.data()
+            clients.forget_silent()
+            while clients.requests:
+                peer, body = clients.requests.pop()
+                with peer, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                    request = json.loads(body)
                     if request["do"] == "down":
                         peer.send(b"{}")
                         return
@@ -378,12 +455,14 @@ def ask(entry: Entry, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     LabError where the lab refuses or has just gone.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+        channel.settimeout(_ANSWER_S)
         try:
             channel.connect(str(registry() / f"{entry.name}.sock"))
             channel.send(json.dumps(request).encode())
             body, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 8)
         except OSError as error:
-            raise LabError(f"lab {entry.name} does not answer: {error.strerror}") from error
+            why = error.strerror or str(error)
+            raise LabError(f"lab {entry.name} does not answer: {why}") from error
     answer: dict[str, Any] = json.loads(body) if body else {"error": "it went down"}
     if "error" in answer:
         raise LabError(f"lab {entry.name}: {answer['error']}")
@@ -417,26 +496,48 @@ def execute(entry: Entry, host: str, argv: Sequence[str]) -> int:
         process = subprocess.Popen(list(argv), preexec_fn=enter_host)
     except FileNotFoundError as error:
         raise LabError(f"{argv[0]}: no such program") from error
-    status = process.wait()
+    try:
+        status = process.wait()
+    except BaseException:  # a stop signal: what was run for this command ends with it
+        process.terminate()
+        raise
     return status if status >= 0 else 128 - status
 
 
 def take_down(entry: Entry) -> None:
-    """Take a lab down and wait until nothing of it is left; one that does not answer is killed."""
+    """Take a lab down and wait until nothing of it is left; one that does not answer is killed.
+
+    LabError where it is still up after that.
+    """
+    supervisor = None
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
-        try:
+        with contextlib.suppress(OSError):
+            channel.settimeout(_DOWN_TIMEOUT_S)
             channel.connect(str(registry() / f"{entry.name}.sock"))
             credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
             supervisor = os.pidfd_open(_UCRED.unpack(credentials)[0])
-        except (FileNotFoundError, ConnectionRefusedError, ProcessLookupError):
-            return  # it went by itself
+            channel.send(json.dumps({"do": "down"}).encode())
+        if supervisor is None:  # it went by itself, or its socket did
+            supervisor = _holder_of(entry)
+            if supervisor is None:
+                return
+            signal.pidfd_send_signal(supervisor, signal.SIGTERM)
         try:
-            with contextlib.suppress(OSError):
-                channel.send(json.dumps({"do": "down"}).encode())
             # the first process of a PID namespace ends when all others in it have
             if not select.select([supervisor], [], [], _DOWN_TIMEOUT_S)[0]:
                 signal.pidfd_send_signal(supervisor, signal.SIGKILL)
-                select.select([supervisor], [], [])
+                select.select([supervisor], [], [], _DOWN_TIMEOUT_S)
         finally:
             os.close(supervisor)
-    labs()  # removes the entry of one that had to be killed
+    if entry in labs():  # which removes the entry of one that had to be killed
+        raise LabError(f"lab {entry.name} is still up: its processes do not end")
+
+
+def _holder_of(entry: Entry) -> int | None:
+    """Return a descriptor of the process that holds a lab's entry locked, None where none does."""
+    path = registry() / f"{entry.name}.json"
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if link.samefile(path):
+                return os.pidfd_open(int(link.parts[2]))
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,16 +22,19 @@ from mptcplab.linux.measure.verify import LATENESS_QUANTILE
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Scenario, Tunables
 from mptcplab.scenario.to_json import as_plain
+from mptcplab.tuning.config import receive_window
 
 
 def run(scenario: Scenario, folder: Path, observer: Observer | None = None) -> Path:
     """Run a scenario on this machine's kernel and return the folder of the finished run.
 
-    SIGINT and SIGTERM while it measures end it in order, with what was measured, as an invalid
-    run; before that KeyboardInterrupt is raised and nothing is left.  Raises MachineCannotError and
-    FlowError where this machine cannot do what is asked, UnsupportedError where no kernel could.
+    A stop signal (SIGINT, SIGTERM, SIGHUP) from the first packet on ends it in order, with what was
+    measured, as an invalid run; before that Stopped is raised and nothing is left.  Raises
+    MachineCannotError and FlowError where this machine cannot do what is asked, UnsupportedError
+    where no kernel could.
     """
     check_supported(scenario)
     listener = observer or Silent()
@@ -45,10 +48,11 @@ def _run_inside(scenario: Scenario, folder: Path, observer: Observer) -> Path:
     """Do the whole run in the supervisor's process, which holds everything that is built."""
     started, clock_ns = datetime.now(UTC), time.monotonic_ns()
     writer = RunWriter(folder)
+    stops = ExitStack()  # once something is measured, no signal is to take it away again
     try:
         observer.phase("building")
         with open_scenario(scenario) as lab:
-            reasons, metadata = _run_on(lab, scenario, writer, observer)
+            reasons, metadata = _run_on(lab, scenario, writer, observer, stops)
         metadata |= {
             "scenario": as_plain(scenario),
             "testbed": "linux",
@@ -65,6 +69,8 @@ def _run_inside(scenario: Scenario, folder: Path, observer: Observer) -> Path:
     except BaseException:
         writer.abandon()
         raise
+    finally:
+        stops.close()
 
 
 def _run_on(
@@ -72,20 +78,28 @@ def _run_on(
     scenario: Scenario,
     writer: RunWriter,
     observer: Observer,
+    stops: ExitStack,
 ) -> tuple[list[str], dict[str, Any]]:
-    """Verify, measure and judge; return why the run is invalid, and its metadata."""
+    """Verify, measure and judge; return why the run is invalid, and its metadata.
+
+    From the moment at which it measures until ``stops`` is closed, a stop signal ends that alone.
+    """
     observer.phase("verifying")
     precheck = Precheck(scenario, lab)
     verified = precheck.reasons()
+    for reason in verified:  # said before it starts; the run may be stopped
+        observer.event(0, reason)
     observer.phase("starting")
     with closing(Measurement(scenario, lab, writer, observer)) as measurement:
         measurement.prepare()
         observer.phase("measuring")
-        with on_stop_signal(measurement.stop):
-            measurement.run()
+        stops.enter_context(on_stop_signal(measurement.stop))
+        measurement.run()
         reasons = validity.reasons(scenario, measurement, verified)
         notes = [*precheck.notes, *validity.notes(measurement)]
-        flows = measurement.apparatus.flows.summary(measurement.origin_ns)
+        flows = measurement.apparatus.flows.summary(
+            measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
+        )
     usage = measurement.usage
     metadata = {
         "measured_ns": measurement.measured_ns,
@@ -94,6 +108,14 @@ def _run_on(
         "offload": {host.name: host.offload for host in scenario.topology.hosts},
         "trains_per_window": 0,
         "flows": flows,
+        "flow_limits": flow_limits(
+            scenario,
+            {
+                flow.name: receive_window(scenario, flow)
+                for flow in scenario.flows
+                if scenario.topology.host(flow.destination).stack == "ours"
+            },
+        ),
         "path_manager": {
             host: scenario.tunables.get(host, Tunables()).path_manager
             for host in measurement.apparatus.hosts
@@ -107,6 +129,9 @@ def _run_on(
         "emulator_lateness_p99_ns": {
             link: lateness.quantile_ns(LATENESS_QUANTILE)
             for link, lateness in usage.lateness.items()
+        },
+        "emulator_lateness_max_ns": {
+            link: lateness.max_ns for link, lateness in usage.lateness.items()
         },
         "notes": notes,
     }

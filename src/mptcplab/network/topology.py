@@ -11,7 +11,7 @@ switch also takes interfaces plugged straight into it, at their NIC's rate and w
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Interface
@@ -206,6 +206,20 @@ class Topology:
     switches: tuple[Switch, ...]
     links: tuple[Link, ...]
 
+    def has_host(self, name: str) -> bool:
+        """Return whether there is a host of that name."""
+        return name in self._host_by_name
+
+    def has_link(self, name: str) -> bool:
+        """Return whether there is a link of that name."""
+        return name in self._link_by_name
+
+    def in_order(self, links: Collection[str]) -> tuple[str, ...]:
+        """Return links in the order of the topology."""
+        if len(links) == 1:
+            return tuple(links)
+        return tuple(name for name in self._link_by_name if name in links)
+
     def host(self, name: str) -> Host:
         """Return the host of that name; KeyError where there is none."""
         return self._host_by_name[name]
@@ -220,8 +234,7 @@ class Topology:
 
     def nic_at(self, end: InterfaceEnd) -> Nic:
         """Return the NIC of the interface an end names; KeyError where there is none."""
-        name = self.interface_at(end).nic
-        return next(nic for nic in self.host(end.host).nics if nic.name == name)
+        return self._nic_by_name[end.host, self.interface_at(end).nic]
 
     def link_at(self, end: InterfaceEnd) -> Link | None:
         """Return the link that an interface is an end of; None for a switch's port."""
@@ -248,6 +261,22 @@ class Topology:
             for path in paths
             if self.interface_at(path.local).multipath and self.interface_at(path.remote).multipath
         )
+
+    def pairs_between(self, one: str, other: str) -> int:
+        """Return how many pairs of addresses two hosts have on links and switches, at most.
+
+        It is quick to tell, where :meth:`paths` looks at each pair.
+        """
+        direct, switched = 0, [0, 0]
+        for place, host in enumerate((one, other)):
+            for interface in self.host(host).interfaces:
+                near, _ = self._attached.get(InterfaceEnd(host, interface.name), (None, None))
+                if isinstance(near, SwitchEnd):
+                    switched[place] += len(interface.addresses)
+                elif near is not None and near.host == other:
+                    far = self.interface_at(near)
+                    direct += len(interface.addresses) * len(far.addresses)
+        return direct + switched[0] * switched[1]
 
     def directions(self, path: Path) -> tuple[tuple[str, str], ...]:
         """Return (link, "forward" or "backward") for each link of a path, from local to remote."""
@@ -300,6 +329,10 @@ class Topology:
 
     def _position(self, host: str) -> int:
         return self._positions[host]
+
+    @cached_property
+    def _nic_by_name(self) -> dict[tuple[str, str], Nic]:
+        return {(host.name, nic.name): nic for host in self.hosts for nic in host.nics}
 
     @cached_property
     def _link_by_name(self) -> dict[str, Link]:

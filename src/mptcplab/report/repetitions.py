@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mptcplab.limits.runs import mean_limits, run_limits
 from mptcplab.report.comparison import Quantity, measured, with_margin
+from mptcplab.report.limits import as_json as as_limits_json
 from mptcplab.report.verdict import Check, Measurement, checks, comparisons
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import Estimate, estimate
@@ -202,6 +204,7 @@ def summarise_runs(runs: Sequence[Run]) -> dict[str, Any]:
             for each in mean_checks(used)
         ],
         "report": first["report"],
+        "limits": as_limits_json(mean_limits([run_limits(run) for run in used])),
     }
 
 

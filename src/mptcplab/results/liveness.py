@@ -111,6 +111,12 @@ class Liveness:
         silent_ns = now_ns - self._alive_ns
         return self._alive_ns if silent_ns > self._patience_ns + self._outage_ns else None
 
+    def stalled_since_ns(self, now_ns: int) -> int | None:
+        """Return from when on nothing moved although data waited, whatever the reason; or None."""
+        if self._cut_off and self._waiting_bytes > 0:
+            return self._alive_ns
+        return self.dead_since_ns(now_ns)
+
     def is_hopeless(self, now_ns: int) -> bool:
         """Say whether nothing more will come, where the scenario changes nothing any more."""
         stuck = self._cut_off and self._waiting_bytes > 0
@@ -121,14 +127,13 @@ class Liveness:
         why = f": {self._obstacle}" if self._obstacle else ""
         if not self.came_up:
             return Judgement(reason=f"{name}: the connection never came up{why}")
-        dead_ns = self.dead_since_ns(now_ns)
-        if dead_ns is None and not (self._cut_off and self._waiting_bytes > 0):
+        from_ns = self.stalled_since_ns(now_ns)
+        if from_ns is None:
             return Judgement()
-        from_ns = self._alive_ns if dead_ns is None else dead_ns
         text = (
             f"{name}: no progress from {format_duration(from_ns)} on, "
             f"with {self._waiting_bytes} bytes waiting"
         )
-        if dead_ns is None:
+        if self.dead_since_ns(now_ns) is None:
             return Judgement(note=f"{text}: the scenario had taken its links down")
         return Judgement(reason=f"{text}{why}")

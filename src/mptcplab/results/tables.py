@@ -3,8 +3,8 @@
 Tables are tidy (one observation a row) and the same from every testbed and from a capture.  Columns
 that a source cannot fill stay null; nothing is guessed.  ``time_ns`` counts from the start of the
 run; in ``flows`` and ``links`` it is the *end* of the interval that the row describes.  Byte and
-packet counts are per interval in ``flows`` and ``links``, cumulative in ``subflows`` and
-``connections``.
+packet counts are per interval in ``flows`` and ``links``, cumulative in ``subflows``,
+``connections`` and ``limits``.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "bytes_retransmitted": "int64",
         "retransmissions": "int64",  # segments
         "lost_packets": "int64",
+        "busy_ns": "int64",  # had something to send or unacknowledged (tcp_info); a kernel's alone
+        "receive_window_limited_ns": "int64",
+        "send_buffer_limited_ns": "int64",
+        "unsent_bytes": "int64",  # given to the subflow, and not yet sent
     },
     "connections": {  # one row per sample and connection, as its host sees it
         "time_ns": "int64",
@@ -90,6 +94,17 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "bytes_reinjected": "int64",
         "bytes_duplicate": "int64",
         "receive_window_bytes": "int64",
+        "unread_bytes": "int64",  # in order, and not yet read by the application
+        "cpu_ns": "int64",  # its processor was busy with, or waited for, what serves this end
+    },
+    "limits": {  # one row per sample, connection and what has held its sender back so far
+        "time_ns": "int64",
+        "host": "string",
+        "flow": "string",
+        "connection": "int32",
+        "limited_by": "string",  # what the sender waits for, see "What a sender waits for"
+        "subflow": "int32",  # of "head-of-line": which carries what is missing; else null
+        "duration_ns": "int64",  # in all, since the connection began
     },
     "events": {  # what happened, when, on whom
         "time_ns": "int64",
@@ -109,6 +124,18 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "after": "int64",
     },
 }
+
+ADDED: Final = {
+    "subflows": (
+        "busy_ns",
+        "receive_window_limited_ns",
+        "send_buffer_limited_ns",
+        "unsent_bytes",
+    ),
+    "connections": ("unread_bytes", "cpu_ns"),
+    "limits": tuple(TABLES["limits"]),
+}
+"""Columns that runs of earlier versions lack: there they read as null, and a table as empty."""
 
 
 def arrow_schema(table: str) -> pa.Schema:

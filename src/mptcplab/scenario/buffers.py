@@ -72,7 +72,7 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
         if flow.application == "striped":
             subflows = scenario.paths(flow)
         routes = {path.links: path for path in subflows}
-        rates = {links: _rate(scenario, flow, path) for links, path in routes.items()}
+        rates = {links: path_rate_bps(scenario, flow, path) for links, path in routes.items()}
         known = [rate for rate in rates.values() if rate is not None]
         rtt_ns = max((_rtt(scenario.topology, path) for path in subflows), default=0)
         full_ns = max(
@@ -110,13 +110,11 @@ def _rtt(topology: Topology, path: Path) -> int:
     return sum(topology.link(name).rtt_ns for name in path.links)
 
 
-def _rate(scenario: Scenario, flow: Flow, path: Path) -> int | None:
+def path_rate_bps(scenario: Scenario, flow: Flow, path: Path) -> int | None:
     """Return the rate of the slowest part of a path in the direction of the data."""
     topology = scenario.topology
     rates = [channel.rate_bps for channel in _data_channels(scenario, flow, path)]
-    for end in (path.local, path.remote):
-        nic = topology.interface_at(end).nic
-        rates += [each.rate_bps for each in topology.host(end.host).nics if each.name == nic]
+    rates += [topology.nic_at(end).rate_bps for end in (path.local, path.remote)]
     return min((rate for rate in rates if rate is not None), default=None)
 
 

@@ -247,6 +247,9 @@ def _flow(flow: Flow, scenario: Scenario) -> str:
         parts.append(f"{format_size(flow.size_bytes)} at most")
     parts.append(_buffers(flow))
     parts.append(f"writes of {format_size(flow.write_bytes)}")
+    for verb, rate_bps in (("writes", flow.write_rate_bps), ("reads", flow.read_rate_bps)):
+        if rate_bps is not None:
+            parts.append(f"{verb} {format_rate(rate_bps)}")
     if flow.client != flow.source:
         parts.append(f"opened by {flow.client}")
     return f"{flow.name}: {flow.source} > {flow.destination}, {', '.join(parts)}"

@@ -7,10 +7,13 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from mptcplab.network.topology import InterfaceEnd, Topology
+from mptcplab.plain_text import printable
 from mptcplab.scenario.errors import Problems, ScenarioError, nearest
 from mptcplab.scenario.model import Scenario
+from mptcplab.scenario.plugins import check_plugins
+from mptcplab.scenario.resolve.amounts import check_amounts, check_connections
 from mptcplab.scenario.resolve.expectations import build_expectations, build_report, build_sweep
-from mptcplab.scenario.resolve.flows import build_flows, check_amount
+from mptcplab.scenario.resolve.flows import build_flows
 from mptcplab.scenario.resolve.network import build_topology, chosen
 from mptcplab.scenario.resolve.time_scaling import MIN_INTERVAL_NS, scaled
 from mptcplab.scenario.resolve.timeline import build_timeline
@@ -20,10 +23,13 @@ from mptcplab.scenario.schema.read import read_section
 from mptcplab.scenario.schema.source_files import (
     Source,
     built_in,
+    is_file,
+    is_outside,
     locate,
     normalised,
     open_source,
     read_toml,
+    withheld,
 )
 from mptcplab.units import format_duration
 
@@ -39,18 +45,20 @@ def load(
     overrides: tuple[str, ...] = (),
     seed: int | None = None,
     check_points: bool = True,
+    plugins: bool = False,
 ) -> Scenario:
     """Return the scenario of a file or of a built-in experiment ("A").
 
     ``overrides`` are ``KEY=VALUE`` texts as ``--set`` takes them.  ``duration_ns`` or
     ``time_scale`` scale all times of timeline and flows; links, ``settle`` times and sizes stay as
     they are.  ``check_points`` is False for a point of a sweep: the other points hold for the
-    scenario without it, not for this one.  Raises ScenarioError, or CombinedScenarioError for
-    several, before anything is built.
+    scenario without it, not for this one.  ``plugins`` lets the scenario name classes of your own
+    (``module:Class``), whose code then runs; see :mod:`mptcplab.scenario.plugins`.  Raises
+    ScenarioError, or CombinedScenarioError for several, before anything is built.
     """
     path = locate(str(path_or_name), "experiments", "experiment")
-    source = open_source(path)
-    scenario = _resolved(path, source, overrides)
+    source = _opened(path)
+    scenario = _resolved(path, source, overrides, plugins)
     scenario = scaled(scenario, duration_ns, time_scale)
     if seed is not None and not 0 <= seed < 2**63:
         raise ScenarioError(
@@ -71,7 +79,7 @@ def load(
             f"10 ms at least, and at most the duration of {format_duration(scenario.duration_ns)}",
         )
     if check_points:
-        _check_sweep(scenario, path, source, overrides)
+        _check_sweep(scenario, path, source, overrides, plugins)
     return scenario
 
 
@@ -84,20 +92,36 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
     if is_topology(path):
         source, section = Source(str(path), normalised(TOPOLOGY, read_toml(path))), TOPOLOGY
     else:
-        source, section = open_source(path), SCENARIO
+        source, section = _opened(path), SCENARIO
     for override in overrides:
         source.apply(override, section)
     problems = Problems(source.origin)
+    check_amounts(source.tree, problems)
     values = read_section(section, normalised(section, source.tree), (), problems)
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"]')
     problems.raise_any()
-    topology = build_topology(path.stem, values, problems)
+    topology = build_topology(printable(path.stem), values, problems)
     return chosen(topology, values.get("use"), ("use",), problems)
 
 
+def _opened(path: FilePath) -> Source:
+    """Return the source of a scenario; ScenarioError where its topology cannot be read.
+
+    What is wrong with a topology elsewhere is told by itself, without what the file holds.
+    """
+    source = open_source(path)
+    beside = FilePath(source.topology_file)
+    if source.topology_file and is_outside(beside, path):
+        try:
+            load_topology(beside)
+        except ScenarioError:
+            raise withheld(beside, path) from None
+    return source
+
+
 def _network_file(name: str) -> FilePath:
-    if not FilePath(name).is_file() and name.lower() in built_in("experiments"):
+    if not is_file(FilePath(name)) and name.lower() in built_in("experiments"):
         return built_in("experiments")[name.lower()]
     return locate(name, "topologies", "topology")
 
@@ -105,7 +129,7 @@ def _network_file(name: str) -> FilePath:
 def is_topology(path_or_name: str | FilePath) -> bool:
     """Return whether a file or built-in name is a network alone, not a scenario."""
     name = str(path_or_name)
-    if not FilePath(name).is_file():
+    if not is_file(FilePath(name)):
         return name.lower() in built_in("topologies")
     raw = read_toml(FilePath(name))
     return bool(raw) and not any(key not in TOPOLOGY.keys for key in raw)
@@ -143,32 +167,34 @@ def experiments() -> tuple[Summary, ...]:
     return tuple(summaries)
 
 
-def _resolved(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenario:
+def _resolved(
+    path: FilePath, source: Source, overrides: tuple[str, ...], plugins: bool
+) -> Scenario:
     """Return the scenario that the files of ``source`` give with ``overrides``."""
     source = source.fresh()
     for override in overrides:
         source.apply(override)
-    return _built(path, source, overrides)
+    return _built(path, source, overrides, plugins)
 
 
-def _built(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenario:
+def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: bool) -> Scenario:
     problems = Problems(source.origin)
-    given = source.tree.get("flows")
-    check_amount(len(given) if isinstance(given, dict) else 0, problems)
+    check_amounts(source.tree, problems)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or a topology')
     duration_ns = 1 if "duration" in source.tree else _duration(values, problems)
     problems.raise_any()
-    check_amount(sum(flow["connections"] for flow in values["flows"].values()), problems)
+    check_connections(sum(flow["connections"] for flow in values["flows"].values()), problems)
     duration_ns = values["duration"] or duration_ns
-    whole = build_topology(values["topology"] or path.stem, values, problems)
+    name = printable(path.stem)
+    whole = build_topology(values["topology"] or name, values, problems)
     topology = chosen(whole, values["use"], ("use",), problems)
     flows = build_flows(values["flows"], topology, duration_ns, problems)
     timeline, flows = build_timeline(values["timeline"], topology, flows, duration_ns, problems)
     tunables = build_tunables(values, topology, problems)
     scenario = Scenario(
-        name=path.stem.upper() if path == built_in("experiments").get(path.stem) else path.stem,
+        name=path.stem.upper() if path == built_in("experiments").get(path.stem) else name,
         title=values["title"],
         question=values["question"],
         duration_ns=duration_ns,
@@ -189,6 +215,8 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...]) -> Scenar
         snaplen_bytes=values["snaplen"],
     )
     check_mss(scenario, values, problems)
+    if not plugins:
+        check_plugins(scenario, problems)
     scenario = replace(
         scenario,
         report=build_report(values["report"], scenario, problems),
@@ -229,7 +257,11 @@ def _captures(
 
 
 def _check_sweep(
-    scenario: Scenario, path: FilePath, source: Source, overrides: tuple[str, ...]
+    scenario: Scenario,
+    path: FilePath,
+    source: Source,
+    overrides: tuple[str, ...],
+    plugins: bool,
 ) -> None:
     """Raise ScenarioError where a point of the sweep does not give a valid scenario."""
     source = source.fresh()
@@ -240,7 +272,7 @@ def _check_sweep(
             alone = source.at_point(index)
             for override in point.overrides:
                 alone.apply(override)
-            _built(path, alone, (*overrides, *point.overrides))
+            _built(path, alone, (*overrides, *point.overrides), plugins)
         except ScenarioError as error:
             first = error.errors[0]
             key = first.key.replace("sweep.points.0.", f"sweep.points.{index}.", 1)

@@ -60,7 +60,8 @@ class Flow:
     ``stop_ns`` None it runs to the end; ``size_bytes`` ends it sooner.  Buffers are those of the
     sockets, as getsockopt returns them; None leaves them to autotuning.  ``connections`` run in
     parallel and are named ``NAME`` or ``NAME/1``, ``NAME/2``...  ``application`` is "bulk",
-    "iperf3" or "striped" (one file over parallel TCP connections on all links).
+    "iperf3" or "striped" (one file over parallel TCP connections on all links).  With rates, the
+    applications write and read that much on each connection, ``write_bytes`` at a time.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Flow:
     client: str = ""
     family: int | None = None  # 4 or 6 for the initial subflow; None takes the first path's
     verify: bool = True  # the receiver checks every byte, where there are bytes
+    write_rate_bps: int | None = None
+    read_rate_bps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +238,12 @@ class Scenario:
         ``flow.links``, and within one link the flow's ``family`` goes first.
         """
         server = flow.destination if flow.client == flow.source else flow.source
+        links = set(flow.links)
         paths = [
             path
             for path in self.topology.paths(flow.client, server, multipath=False)
             if path.links  # a path through a switch alone is not measured
-            and set(path.links) <= set(flow.links)
+            and links.issuperset(path.links)
             and (flow.protocol == "tcp" or self._multipath(path) or not self._mptcp(flow))
         ]
         rank = {link: position for position, link in enumerate(flow.links)}

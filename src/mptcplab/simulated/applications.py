@@ -1,5 +1,7 @@
 """The applications at both ends of a connection: one writes without end, one reads all there is.
 
+With a rate, an application writes or reads `write_size` bytes at a time and then pauses.
+
 Payload is a length: what is checked is that every byte written is read once and in order, which the
 receiving stack's data sequence guarantees and the counts at both ends confirm.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.loop import Loop, Timer
 from mptcplab.scenario.model import Flow
 from mptcplab.simulated.host import Application, Copy, Host
 from mptcplab.stack import events
@@ -21,6 +24,38 @@ _COPY_BYTES: Final = 65_536
 if that is more: a run looks no finer at the hosts than at the links."""
 
 UNLIMITED_BYTES: Final = 1 << 60
+
+_BITS_NS: Final = 8_000_000_000
+
+
+class Pace(Timer):
+    """The rate of an application: it says when its next write or read may be."""
+
+    __slots__ = ("_application", "_rate_bps", "chunk_bytes")
+
+    def __init__(self, loop: Loop, application: Paced, rate_bps: i64, chunk_bytes: i64) -> None:
+        super().__init__(loop)
+        self._application = application
+        self._rate_bps: i64 = rate_bps
+        self.chunk_bytes: i64 = chunk_bytes
+
+    def wait(self, size_bytes: i64) -> None:
+        """Let it pause for as long as so many bytes take at its rate."""
+        self.set(self.loop.now_ns + size_bytes * _BITS_NS // self._rate_bps)
+
+    def expire(self) -> None:
+        """Let it go on."""
+        self._application.go_on()
+
+
+class Paced(Application):
+    """An application that may have a rate."""
+
+    __slots__ = ()
+
+    def go_on(self) -> None:
+        """Its pause is over."""
+        raise NotImplementedError
 
 
 class Transfer:
@@ -48,6 +83,11 @@ class Transfer:
         self.end_ns: int | None = None
         self.failed = ""
 
+    def stop(self) -> None:
+        """Write no more; what was written is still delivered, and read as it comes."""
+        self.writer.close()
+        self.reader.hurry()
+
     @property
     def protocol(self) -> str:
         """What the connection turned out to be: "mptcp", "tcp" or "fallback"."""
@@ -67,12 +107,15 @@ class Transfer:
         return self.end_ns is not None and self.delivered_bytes == self.writer.written_bytes
 
 
-class Writer(Application):
+class Writer(Paced):
     """The sending end."""
 
     __slots__ = (
         "_busy",
         "_copy",
+        "_late",
+        "_pace",
+        "_unwritten_bytes",
         "closing",
         "connection",
         "host",
@@ -90,10 +133,23 @@ class Writer(Application):
         self.closing = False
         self._busy = False
         self._copy = Copy(self)
+        rate_bps = transfer.flow.write_rate_bps
+        self._pace = (
+            None if rate_bps is None else Pace(host.loop, self, rate_bps, transfer.flow.write_bytes)
+        )
+        self._unwritten_bytes: i64 = 0
+        """With a rate: what the connection has not taken yet of the write at hand."""
+        self._late = False
+        """With a rate: it is time for the next write already."""
 
     def handle(self, event: events.Event) -> None:
         """Act on what the stack tells of the connection."""
-        if isinstance(event, (events.DataWritable, events.ConnectionEstablished)):
+        if isinstance(event, events.ConnectionEstablished):
+            if self._pace is None:
+                self._write()
+            else:
+                self._begin_write(self._pace)
+        elif isinstance(event, events.DataWritable):
             self._write()
         elif isinstance(event, events.ConnectionClosed) and not self.closing:
             self.transfer.failed = event.reason.value
@@ -105,20 +161,44 @@ class Writer(Application):
             self.connection.close()
             self.host.wake()
 
+    def go_on(self) -> None:
+        """It is time for the next write, which begins when the one at hand is done."""
+        pace = self._pace
+        if pace is None or self.closing:
+            return
+        if self._unwritten_bytes > 0:
+            self._late = True
+            return
+        self._begin_write(pace)
+        self.host.wake()
+
+    def _begin_write(self, pace: Pace) -> None:
+        self._late = False
+        self._unwritten_bytes = min(pace.chunk_bytes, self.left_bytes)
+        pace.wait(self._unwritten_bytes)
+        self._write()
+
+    def _wanted_bytes(self) -> i64:
+        """Return what it would write now, were there room for it."""
+        return self.left_bytes if self._pace is None else self._unwritten_bytes
+
     def _write(self) -> None:
         if self._busy or self.closing or self.connection is None:
             return
+        wanted = self._wanted_bytes()
+        if wanted <= 0:
+            return
         if not self.host.copies_cost:
-            self._write_up_to(self.left_bytes)
+            self._write_up_to(wanted)
             return
         room: i64 = self.connection.send.room_bytes()
-        if self.left_bytes < room:
-            room = self.left_bytes
+        if wanted < room:
+            room = wanted
         most = copied_at_once(self.connection.send.last_train_bytes)
         if room > most:
             room = most
         if room <= 0:
-            self._write_up_to(self.left_bytes)
+            self._write_up_to(wanted)
             return
         self._busy = True
         self.host.copy(self.connection, room, self._copy)
@@ -140,12 +220,16 @@ class Writer(Application):
         if self.left_bytes == 0:
             self.closing = True
             self.connection.close()
+        elif self._pace is not None:
+            self._unwritten_bytes -= taken
+            if self._unwritten_bytes == 0 and self._late:
+                self._begin_write(self._pace)
 
 
-class Reader(Application):
+class Reader(Paced):
     """The receiving end."""
 
-    __slots__ = ("_busy", "_copy", "connection", "host", "transfer")
+    __slots__ = ("_busy", "_copy", "_pace", "_pauses", "connection", "host", "transfer")
 
     def __init__(self, transfer: Transfer, host: Host) -> None:
         self.transfer = transfer
@@ -153,6 +237,11 @@ class Reader(Application):
         self.connection: Connection | None = None
         self._busy = False
         self._copy = Copy(self)
+        rate_bps = transfer.flow.read_rate_bps
+        self._pace = (
+            None if rate_bps is None else Pace(host.loop, self, rate_bps, transfer.flow.write_bytes)
+        )
+        self._pauses = False
 
     def handle(self, event: events.Event) -> None:
         """Act on what the stack tells of the connection."""
@@ -168,15 +257,35 @@ class Reader(Application):
         """Return how much waits to be read."""
         return 0 if self.connection is None else self.connection.receive_buffer.readable_bytes()
 
+    def go_on(self) -> None:
+        """Its pause is over: read on."""
+        self._pauses = False
+        self._read()
+        self._finish()
+        self.host.wake()
+
+    def hurry(self) -> None:
+        """Keep to no rate any more."""
+        if self._pace is not None:
+            self._pace.cancel()
+            self._pace = None
+            self.go_on()
+
     def _read(self) -> None:
         connection = self.connection
-        if connection is None or self._busy:
+        if connection is None or self._busy or self._pauses:
             return
+        pace = self._pace
         if not self.host.copies_cost:
-            self.transfer.delivered_bytes += connection.read_length()
+            if pace is None:
+                self.transfer.delivered_bytes += connection.read_length()
+            else:
+                self._note_read(connection.read_length(pace.chunk_bytes))
             return
         waiting: i64 = connection.receive_buffer.readable_bytes()
         most = copied_at_once(connection.receive_buffer.last_train_bytes)
+        if pace is not None and pace.chunk_bytes < most:
+            most = pace.chunk_bytes
         if waiting > most:
             waiting = most
         if waiting > 0:
@@ -188,10 +297,17 @@ class Reader(Application):
         self._busy = False
         connection = self.connection
         assert connection is not None
-        self.transfer.delivered_bytes += connection.read_length(size_bytes)
+        self._note_read(connection.read_length(size_bytes))
         self._read()
         self._finish()
         self.host.wake()
+
+    def _note_read(self, size_bytes: i64) -> None:
+        """It has read so many bytes."""
+        self.transfer.delivered_bytes += size_bytes
+        if self._pace is not None and size_bytes > 0:
+            self._pauses = True
+            self._pace.wait(size_bytes)
 
     def _finish(self) -> None:
         """Answer the peer's end with ours once everything is read."""

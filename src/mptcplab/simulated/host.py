@@ -218,6 +218,11 @@ class Host(Destination):
         copy.shared_ns = nearest(float(size_bytes) * self._shared_byte_ns)
         self._core(connection_core(connection)).add(copy)
 
+    def busy_ns(self, connection: Connection) -> i64:
+        """Return how long the core that serves a connection was busy."""
+        core = self._cores.get(connection_core(connection))
+        return 0 if core is None else core.busy_ns
+
     def _core(self, number: i64) -> Core:
         core = self._last_core
         if core is not None and self._last_number == number:

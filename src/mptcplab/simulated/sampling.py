@@ -11,9 +11,10 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Scenario
 from mptcplab.simulated.applications import Transfer
 from mptcplab.simulated.build import Network
+from mptcplab.simulated.host import Host
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
-from mptcplab.stack.readings import connection_columns, subflow_columns
+from mptcplab.stack.readings import connection_columns, limit_rows, subflow_columns
 from mptcplab.units import NANOSECONDS
 
 
@@ -42,6 +43,7 @@ class Sampler:
         self._observer = observer
         self._last_ns = 0
         self._delivered = [0] * len(transfers)
+        self._busy_ns: dict[tuple[str, Connection], int] = {}
         self._open: dict[tuple[str, Connection], list[MptcpSubflow]] = {}
         self._counters = {key: ChannelCounters() for key in network.conduits}
         self._link_of = links
@@ -72,7 +74,7 @@ class Sampler:
         for transfer in self._transfers:
             for end in (transfer.writer, transfer.reader):
                 if end.connection is not None:
-                    self._sample_connection(transfer, end.host.name, end.connection, now_ns)
+                    self._sample_connection(transfer, end.host, end.connection, now_ns)
         self._look()
         self._tell(now_ns, flows, links)
 
@@ -145,25 +147,33 @@ class Sampler:
         return rows
 
     def _sample_connection(
-        self, transfer: Transfer, host: str, connection: Connection, now_ns: int
+        self, transfer: Transfer, host: Host, connection: Connection, now_ns: int
     ) -> None:
         shared = {
             "time_ns": now_ns,
-            "host": host,
+            "host": host.name,
             "flow": transfer.flow.name,
             "connection": transfer.index,
         }
         self._writer.append(
             "subflows",
             [
-                shared | self._subflow_columns(host, connection, subflow)
-                for subflow in self._subflows(host, connection)
+                shared | self._subflow_columns(host.name, connection, subflow)
+                for subflow in self._subflows(host.name, connection)
             ],
         )
-        self._writer.append(
-            "connections",
-            [shared | {"protocol": transfer.protocol} | connection_columns(connection)],
-        )
+        if connection.subflows and host.copies_cost:
+            self._busy_ns[host.name, connection] = host.busy_ns(connection)
+        own = {
+            "protocol": transfer.protocol,
+            "cpu_ns": self._busy_ns.get((host.name, connection)),
+        }
+        self._writer.append("connections", [shared | own | connection_columns(connection)])
+        if connection is transfer.writer.connection:
+            self._writer.append(
+                "limits",
+                [shared | row for row in limit_rows(connection.send.limits, now_ns)],
+            )
 
     def _subflows(self, host: str, connection: Connection) -> list[MptcpSubflow]:
         """Return the subflows there are, and once more those that closed since the last sample."""

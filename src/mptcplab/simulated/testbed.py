@@ -13,6 +13,7 @@ import mptcplab
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.simulated.applications import Transfer
@@ -31,7 +32,7 @@ from mptcplab.stack import events
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.plugin import is_reference
-from mptcplab.tuning.config import flow_config
+from mptcplab.tuning.config import flow_config, receive_window
 from mptcplab.tuning.policies import check_policies
 from mptcplab.units import NANOSECONDS, format_duration
 
@@ -55,19 +56,31 @@ class UnsupportedError(ValueError):
 
 
 def run(scenario: Scenario, folder: Path, observer: Observer) -> Path:
-    """Run a scenario and return its folder. Raises UnsupportedError before anything starts."""
+    """Run a scenario and return its folder. Raises UnsupportedError before anything starts.
+
+    A stop signal from the first packet on ends the run early, with what was measured.
+    """
     _check(scenario)
     started, wall = datetime.now(UTC), time.monotonic()
     writer = RunWriter(folder)
     try:
         simulation = Simulation(scenario, writer, observer)
-        observer.phase("measuring")
-        simulation.measure()
-        observer.phase("draining")
-        simulation.drain()
+        with on_stop_signal(simulation.stop):
+            observer.phase("measuring")
+            simulation.measure()
+            observer.phase("draining")
+            simulation.drain()
+            return _finish(simulation, scenario, writer, (started, wall))
     except BaseException:
         writer.abandon()
         raise
+
+
+def _finish(
+    simulation: Simulation, scenario: Scenario, writer: RunWriter, begun: tuple[datetime, float]
+) -> Path:
+    """Judge a run and write it; ``begun`` is when it did, by the calendar and on a clock."""
+    started, wall = begun
     reasons = simulation.reasons()
     writer.metadata(
         {
@@ -78,6 +91,9 @@ def run(scenario: Scenario, folder: Path, observer: Observer) -> Path:
             "started": started.isoformat(timespec="seconds"),
             "drivers": {link.name: "model" for link in scenario.topology.links},
             "flows": simulation.flow_ends(),
+            "flow_limits": flow_limits(
+                scenario, {flow.name: receive_window(scenario, flow) for flow in scenario.flows}
+            ),
             "path_manager": {
                 host: tunables.path_manager for host, tunables in scenario.tunables.items()
             },
@@ -146,6 +162,8 @@ class Simulation:
         self._network = build(scenario, scenario.seed)
         self.measured_ns = 0
         self._stopped_by = ""
+        self._measuring = True
+        self._is_cut = False
         self._transfers: dict[str, list[Transfer]] = {flow.name: [] for flow in scenario.flows}
         self._by_port: dict[int, Transfer] = {}
         self._links = links_by_address(scenario)
@@ -208,7 +226,7 @@ class Simulation:
 
     def _stop(self, name: str) -> None:
         for transfer in self._transfers[name]:
-            transfer.writer.close()
+            transfer.stop()
 
     def _attach(self, connection: Connection, transfer: Transfer, writes: bool) -> None:
         self._transfer_of[connection] = transfer
@@ -288,7 +306,7 @@ class Simulation:
     # The run.
 
     def measure(self) -> None:
-        """Let the scenario's time pass; SIGINT and SIGTERM end it early, with what was measured."""
+        """Let the scenario's time pass, or less of it where :meth:`stop` is called."""
         self._timeline.arm()
         # Nothing that a run makes for its packets is part of a cycle: the collector would only look
         # for one again and again.
@@ -297,7 +315,7 @@ class Simulation:
         thresholds = gc.get_threshold()
         gc.set_threshold(_COLLECT_EVERY)
         try:
-            with on_stop_signal(self._stop_run):
+            if not self._stopped_by:
                 self._network.loop.run(self._scenario.duration_ns)
         finally:
             gc.set_threshold(*thresholds)
@@ -307,8 +325,10 @@ class Simulation:
         self._watches.end()
         self.measured_ns = self._network.loop.now_ns
 
-    def _stop_run(self, signal_name: str) -> None:
-        self._stopped_by = signal_name
+    def stop(self, signal_name: str) -> None:
+        """End what is going on: the measurement, or the drain after it."""
+        self._stopped_by = self._stopped_by or signal_name
+        self._is_cut = not self._measuring
         self._network.loop.stop()
 
     def drain(self) -> None:
@@ -317,13 +337,14 @@ class Simulation:
         It ends when everything is there, or nothing more can come: see
         :mod:`mptcplab.results.liveness`.
         """
+        self._measuring = False
         self._captures.close()
         delivered = [transfer.delivered_bytes for transfer in self._all]
         for transfer in self._all:
-            transfer.writer.close()
+            transfer.stop()
         loop = self._network.loop
         step_ns = _FIRST_STEP_NS
-        while not self._watches.is_drained():
+        while not self._is_cut and not self._watches.is_drained():
             loop.run(loop.now_ns + step_ns)
             self._watches.look()
             step_ns += step_ns // 8
@@ -343,6 +364,7 @@ class Simulation:
                 "drained_bytes": transfer.drained_bytes,
                 "intact": transfer.intact,
                 "end_ns": transfer.end_ns,
+                "stalled_since_ns": self._watches.stalled_since_ns(transfer),
             }
             for transfer in self._all
         ]
@@ -353,6 +375,8 @@ class Simulation:
         if self._stopped_by:
             stopped_s = self.measured_ns / NANOSECONDS
             reasons.append(f"stopped by {self._stopped_by} at {stopped_s:g} s of the scenario")
+        if self._is_cut:  # what might have become of its connections is not known
+            return reasons
         return reasons + self._watches.reasons()
 
     def notes(self) -> list[str]:

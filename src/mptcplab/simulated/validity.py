@@ -197,6 +197,12 @@ class Watches:
         self._end_ns = self._loop.now_ns
         self.look()
 
+    def stalled_since_ns(self, transfer: Transfer) -> int | None:
+        """Return from when on nothing of a connection moved, to the end; None where it lived."""
+        if transfer.end_ns is not None:
+            return None
+        return self._watches[transfer].liveness.stalled_since_ns(self._loop.now_ns)
+
     def is_drained(self) -> bool:
         """Say whether nothing more will come."""
         return all(self._is_done(watch) for watch in self._watches.values())

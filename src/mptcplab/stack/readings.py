@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.mptcp.send_limits import NAMES, NOBODY, SendLimits
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.wire.ip import format_address
 
@@ -43,6 +44,7 @@ def subflow_columns(connection: Connection, subflow: MptcpSubflow) -> dict[str, 
         "bytes_retransmitted": counters.resent_bytes,
         "retransmissions": counters.resent_segments,
         "lost_packets": None,
+        "unsent_bytes": subflow.backlog.waiting_bytes,
     }
 
 
@@ -62,7 +64,20 @@ def connection_columns(connection: Connection) -> dict[str, Any]:
         "bytes_reinjected": send.reinjected_bytes,
         "bytes_duplicate": buffer.duplicate_bytes,
         "receive_window_bytes": buffer.edge_offset - buffer.rcv_nxt,
+        "unread_bytes": buffer.readable_bytes(),
     }
+
+
+def limit_rows(limits: SendLimits, now_ns: int) -> list[dict[str, Any]]:
+    """Return what has held a connection's sender back until now, and how long in all."""
+    return [
+        {
+            "limited_by": NAMES[reason],
+            "subflow": None if subflow == NOBODY else subflow,
+            "duration_ns": duration_ns,
+        }
+        for (reason, subflow), duration_ns in sorted(limits.totals_ns(now_ns).items())
+    ]
 
 
 def socket_name(address: bytes, port: int) -> str:

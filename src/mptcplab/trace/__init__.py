@@ -26,8 +26,10 @@ this order, and each imports only from those before it:
     what happened on a connection and what held it up
 ``trace``
     all of this for one capture: ``open`` and ``Trace``
-``packets``, ``packet_filter``, ``two_captures``, ``testbed_run``
-    a second pass that lists packets; captures of both ends; captures of a run of mptcplab
+``packets``, ``packet_filter``, ``packet_text``, ``option_fields``, ``tcp_streams``
+    a second pass that lists packets, those that pass a filter
+``live``, ``two_captures``, ``testbed_run``
+    captures that still grow; captures of both ends; captures of a run of mptcplab
 ``output``
     text, JSON, tables and figures
 """

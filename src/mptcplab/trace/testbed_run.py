@@ -41,8 +41,9 @@ def run_captures(folder: Path) -> dict[str, list[Path]]:
             'as in captures = ["client:eth1"], and run it again'
         )
     scenario = Run(folder).metadata.get("scenario")
-    asked = scenario.get("captures", []) if isinstance(scenario, dict) else []
-    host_of = {end.replace(":", "-"): end.partition(":")[0] for end in asked}
+    asked = scenario.get("captures") if isinstance(scenario, dict) else None
+    ends = [end for end in asked if isinstance(end, str)] if isinstance(asked, list) else []
+    host_of = {end.replace(":", "-"): end.partition(":")[0] for end in ends}
     hosts: dict[str, list[Path]] = {}
     for path in captures:
         suffix = next(suffix for suffix in _SUFFIXES if path.name.endswith(suffix))

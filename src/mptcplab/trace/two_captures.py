@@ -1,4 +1,6 @@
-"""Two captures of the same connections, one at each end: clock offset, delays and losses.
+"""Captures of the same connections at both ends: clock offset, delays, losses, removed options.
+
+Each end may have several files, as a client with two interfaces has.
 
 The two clocks differ by an unknown offset.  A packet from end A to end B is seen ``delay + offset``
 later at B; one from B to A ``delay - offset`` later at A.  With the least of each, and the least
@@ -8,20 +10,24 @@ section 8).  Where the path is not symmetric the estimate is off by half the dif
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
-from mptcplab.trace.connections.model import Connection, Subflow
-from mptcplab.trace.decode.segments import Decoder
+from mptcplab.trace.connections.model import Connection, Held, Subflow
+from mptcplab.trace.decode.segments import ACK, SYN, Decoder, Segments
 from mptcplab.trace.files.capture import Progress
-from mptcplab.trace.follow.read_pass import open_batches
+from mptcplab.trace.files.opening import open_batches
+from mptcplab.trace.findings.vantage import SERVER, vantage
 from mptcplab.trace.packets import packet_batches
 from mptcplab.trace.trace import Trace, open_trace
+from mptcplab.wire.mptcp import MpCapable, MpJoinSyn
 
 _LOOK_PACKETS: Final = 200_000
 """Packets of each file that are read to tell whether they are two ends."""
@@ -59,8 +65,15 @@ class Ends:
     """Far clock less near clock."""
     uncertainty_ns: int
     """The least delay: the offset is right to within this."""
+    both_ways: bool
+    """Whether both hold packets of both directions; otherwise the offset includes the delay, and
+    nothing is known of its uncertainty."""
     pairs: list[tuple[Connection, Connection]]
     passages: list[Passage]
+    between: list[Path]
+    """Files from between the ends, which are not used."""
+    removed: list[str]
+    """Options that were on a packet at one end and not at the other, in sentences."""
 
 
 def are_two_ends(one: Sequence[Path], other: Sequence[Path]) -> bool:
@@ -68,43 +81,145 @@ def are_two_ends(one: Sequence[Path], other: Sequence[Path]) -> bool:
 
     One handshake or data packet in both is enough.
     """
-    return bool(_fingerprints(one) & _fingerprints(other))
+    return bool(_Look(one).times.keys() & _Look(other).times.keys())
 
 
-def _fingerprints(paths: Sequence[Path]) -> set[tuple[int, ...]]:
-    """Return what identifies each MPTCP packet with a SYN or data."""
-    fingerprints: set[tuple[int, ...]] = set()
-    decoder = Decoder()
-    count = 0
-    for batch in open_batches(list(paths), []):
-        segments = decoder.decode(batch)
-        rows = np.flatnonzero(
-            segments.is_mptcp & ((segments.payload_bytes > 0) | (segments.flags & 2 != 0))
-        )
-        book = decoder.book
-        addresses = {
-            code: int.from_bytes(book.packed(code), "big")
-            for code in np.unique(segments.source[rows]).tolist()
+class EndFiles(NamedTuple):
+    """Capture files, by where they were taken."""
+
+    near: list[Path]
+    """Nearest to the side that opened the connections."""
+    far: list[Path]
+    """Nearest to the other."""
+    between: list[Path]
+    """Between others."""
+
+
+def ends_of(captures: Sequence[Sequence[Path]]) -> EndFiles | None:
+    """Sort captures, each of one file or several, by the end that they were taken at.
+
+    Returns None where no two captures hold the same packets, so that they are of one end, or of
+    different connections.  A capture that shares
+    packets with none, as of an interface whose packets never arrived, is of the end that its own
+    handshakes show.
+    """
+    looks = [_Look(paths) for paths in captures]
+    clients = _clients(looks)
+    nearer: list[set[int]] = [set() for _ in looks]
+    for one, other in combinations(range(len(looks)), 2):
+        order = _order(looks[one], looks[other], clients)
+        if order:
+            first, last = (one, other) if order > 0 else (other, one)
+            nearer[last].add(first)
+    far_ones = set().union(*nearer) if nearer else set()
+    if not far_ones:
+        return None
+    out = EndFiles([], [], [])
+    has_farther = {one for those in nearer for one in those}
+    for k, paths in enumerate(captures):
+        if not nearer[k] and k not in has_farther:
+            place = vantage_of(paths)
+            (out.far if place == SERVER else out.near).extend(paths)
+        elif not nearer[k]:
+            out.near.extend(paths)
+        elif k not in has_farther:
+            out.far.extend(paths)
+        else:
+            out.between.extend(paths)
+    return out
+
+
+def vantage_of(paths: Sequence[Path]) -> str | None:
+    """Return where a capture was taken, by its first connection."""
+    connections = open_trace(paths).connections
+    return vantage(connections[0]).place if connections else None
+
+
+class _Look:
+    """When the packets at the beginning of a capture were seen: those with a SYN or data."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.times: dict[tuple[bytes, bytes, int, int, int, int], int] = {}
+        """(source, destination, ports, numbers, bytes) -> time of the first of them."""
+        self.asked: list[tuple[bytes, bytes, bool]] = []
+        """Source and destination of SYNs, and whether it opens a connection (not a subflow)."""
+        decoder = Decoder()
+        count = 0
+        for batch in open_batches(list(paths), []):
+            segments = decoder.decode(batch)
+            self._take(decoder, segments)
+            count += len(batch)
+            if count >= _LOOK_PACKETS:
+                break
+
+    def _take(self, decoder: Decoder, segments: Segments) -> None:
+        rows = np.flatnonzero((segments.payload_bytes > 0) | (segments.flags & SYN != 0))
+        packed = {
+            code: decoder.book.packed(code)
+            for code in np.unique(
+                np.concatenate((segments.source[rows], segments.destination[rows]))
+            ).tolist()
         }
         columns = (segments.ports, segments.seq, segments.ack, segments.payload_bytes)
-        fingerprints.update(
-            (addresses[source], *rest)
-            for source, *rest in zip(
-                segments.source[rows].tolist(),
-                *(column[rows].tolist() for column in columns),
-                strict=True,
-            )
-        )
-        count += len(batch)
-        if count >= _LOOK_PACKETS:
-            break
-    return fingerprints
+        for source, destination, time_ns, *rest in zip(
+            *(
+                column[rows].tolist()
+                for column in (segments.source, segments.destination, segments.time_ns, *columns)
+            ),
+            strict=True,
+        ):
+            key = (packed[source], packed[destination], *rest)
+            self.times.setdefault(key, time_ns)
+        for element, option in segments.options:
+            if isinstance(option, MpCapable | MpJoinSyn) and (
+                segments.flags[element] & (SYN | ACK) == SYN
+            ):
+                ends = (segments.source[element], segments.destination[element])
+                source, destination = (decoder.book.packed(int(code)) for code in ends)
+                self.asked.append((source, destination, isinstance(option, MpCapable)))
+
+
+def _clients(looks: Sequence[_Look]) -> set[bytes]:
+    """Return the addresses of the side that opens connections, as far as SYNs show them."""
+    asked = [each for look in looks for each in look.asked]
+    clients = {source for source, _, opens in asked if opens}
+    servers = {destination for _, destination, opens in asked if opens}
+    for source, destination, _ in asked:
+        if destination in servers and source not in servers:
+            clients.add(source)
+        elif destination in clients:  # the server joins the client
+            servers.add(source)
+    return clients - servers
+
+
+def _order(one: _Look, other: _Look, clients: set[bytes]) -> int:
+    """Return 1 where ``one`` is nearer to the clients than ``other``, -1 farther, 0 unknown.
+
+    From one to the other and back takes time, whatever their clocks say.
+    """
+    there: list[int] = []
+    back: list[int] = []
+    for key in one.times.keys() & other.times.keys():
+        source, _, ports = key[:3]
+        from_client = source in clients if clients else ports >> 16 >= ports & 0xFFFF
+        gap = other.times[key] - one.times[key]
+        (there if from_client else back).append(gap if from_client else -gap)
+    if not there and not back:
+        return 0
+    total = min(there, default=0) + min(back, default=0)
+    return 1 if total >= 0 or not (there and back) else -1
 
 
 def open_ends(
-    one_end: Sequence[Path], other_end: Sequence[Path], progress: Progress | None = None
+    one_end: Sequence[Path],
+    other_end: Sequence[Path],
+    progress: Progress | None = None,
+    between: Sequence[Path] = (),
 ) -> Ends:
-    """Reconstruct both captures and compare them; raises ``CaptureError`` as ``open`` does."""
+    """Reconstruct both captures and compare them; raises ``CaptureError`` as ``open`` does.
+
+    ``between`` is not read: files that are told as left out.
+    """
     first, second = open_trace(one_end, progress), open_trace(other_end, progress)
     near, far = (first, second) if _is_near(first, second) else (second, first)
     theirs = {_key(subflow): connection for connection in far.connections
@@ -120,12 +235,14 @@ def open_ends(
     forward: list[Ints] = []
     backward: list[Ints] = []
     raw = []
+    twins = []
     for mine, their in pairs:
         far_flows = {_key(subflow): subflow for subflow in their.subflows}
         for subflow in mine.subflows:
             twin = far_flows.get(_key(subflow))
             if twin is None:
                 continue
+            twins.append((subflow, twin))
             for direction in (0, 1):
                 side = direction ^ subflow.opened_by
                 times = [
@@ -143,7 +260,55 @@ def open_ends(
     else:
         offset, uncertainty = (low + high) // 2, abs(low - high) // 2
     passages = [_passage(*pair, offset) for pair in raw]
-    return Ends(near, far, offset, uncertainty, pairs, passages)
+    removed = [text for subflow, twin in twins for text in _removed(subflow, twin, (near, far))]
+    for mine, their in pairs:
+        mine.judge = partial(_from_both_ends, their=their, offset_ns=offset, judge=mine.judge)
+    both_ways = low is not None and high is not None
+    return Ends(
+        near=near,
+        far=far,
+        offset_ns=offset,
+        uncertainty_ns=uncertainty,
+        both_ways=both_ways,
+        pairs=pairs,
+        passages=passages,
+        between=list(between),
+        removed=removed,
+    )
+
+
+def _from_both_ends(
+    mine: Connection,
+    their: Connection,
+    offset_ns: int,
+    judge: Callable[[Connection], list[Held]],
+) -> list[Held]:
+    """Return what held back each direction, as seen from the capture at its sender."""
+    out = [held for held in judge(mine) if held.side == 0]
+    for held in their.held:
+        if held.side == 1:
+            spans = [
+                span._replace(start_ns=span.start_ns - offset_ns, end_ns=span.end_ns - offset_ns)
+                for span in held.spans
+            ]
+            limits = [replace(limit, connection=str(mine.number)) for limit in held.limits]
+            out.append(Held(1, spans, limits))
+    return out
+
+
+def _removed(subflow: Subflow, twin: Subflow, traces: tuple[Trace, Trace]) -> Iterator[str]:
+    """Yield which options of a subflow's SYNs were at the end that sent them, not at the other."""
+    names = [" and ".join(path.name for path in trace.paths) for trace in traces]
+    ends = (subflow, twin)
+    for side, what in ((0, "SYN"), (1, "SYN/ACK")):
+        sender, receiver = (0, 1) if side == subflow.opened_by else (1, 0)
+        carried = [end.nonces[side] is not None for end in ends]
+        seen = [end.halves[side].seen.syn_ns > 0 for end in ends]
+        if carried[sender] and seen[receiver] and not carried[receiver]:
+            yield (
+                f"subflow {subflow.number}: MP_JOIN was on the {what} at {names[sender]} and is "
+                f"not at {names[receiver]}: it was removed on the way between them"
+            )
 
 
 def _key(subflow: Subflow) -> FlowKey:

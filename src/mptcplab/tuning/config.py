@@ -69,6 +69,17 @@ def flow_config(
     return config
 
 
+def receive_window(scenario: Scenario, flow: Flow) -> dict[str, int | float]:
+    """Return the largest receive window of a flow to our stack, and what of a buffer is window."""
+    config = flow_config(scenario, flow, flow.destination)
+    return {
+        "receive_window_max_bytes": max(
+            config.receive_buffer_bytes, config.receive_buffer_max_bytes
+        ),
+        "window_share": _PACKET_PAYLOAD_BYTES / _PACKET_MEMORY_BYTES,
+    }
+
+
 def _window_of(buffer_bytes: int) -> int:
     """Return the window that a receive buffer of this size, as getsockopt tells it, allows."""
     return buffer_bytes * _PACKET_PAYLOAD_BYTES // _PACKET_MEMORY_BYTES

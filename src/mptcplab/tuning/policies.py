@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mptcplab.scenario.model import Flow, Scenario, Tunables
+from mptcplab.scenario.plugins import trusted_folder_of
 from mptcplab.stack.config import CongestionFactory
 from mptcplab.stack.congestion import CONGESTION_CONTROLS, CongestionControl
 from mptcplab.stack.path_managers import InitialOnly, NdiffPorts, PathManager
@@ -90,7 +92,10 @@ def _own_path_manager(scenario: Scenario, host: str) -> type[PathManager] | None
 
 def _own(key: str, name: str, base: Any, scenario: Scenario, arguments: int) -> Any:
     """Return a user's class; ``base`` is Any because an abstract class is no ``type[T]``."""
-    folders = (Path.cwd(), Path(scenario.source).absolute().parent)
+    own = trusted_folder_of(name)
+    if own is not None and str(own) not in sys.path:
+        sys.path.insert(0, str(own))  # what the user's environment names is what is meant
+    folders = (Path.cwd(), Path(scenario.source).absolute().parent) if own is None else ()
     try:
         return policy_class(name, base, folders, arguments, _REQUIRED[base])
     except PluginError as error:

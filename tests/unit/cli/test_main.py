@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,44 @@ def test_a_folder_that_exists_is_not_overwritten(
 
 def test_only_the_command_asked_for_has_arguments() -> None:
     assert build_parser("run").parse_args(["run", "A", "--seed", "7"]).seed == 7
+
+
+SIGNALLED = """
+import builtins, os, signal, sys
+real = builtins.__import__
+
+def interrupted(name, *args, **options):
+    if name == {module!r}:
+        builtins.__import__ = real
+        {act}
+    return real(name, *args, **options)
+
+builtins.__import__ = interrupted
+sys.argv = ["mptcplab", "check", "A"]
+from mptcplab.cli.main import entry
+entry()
+"""
+KILL = "os.kill(os.getpid(), signal.{})"
+# as extension modules do that are interrupted while they are imported
+CONVERT = """try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as stop:
+            raise ImportError("failed to import") from stop"""
+
+
+@pytest.mark.parametrize(
+    ("module", "act", "name"),
+    [
+        ("argparse", KILL.format("SIGINT"), "SIGINT"),
+        ("mptcplab.scenario", KILL.format("SIGTERM"), "SIGTERM"),
+        ("tomllib", KILL.format("SIGHUP"), "SIGHUP"),
+        ("mptcplab.scenario", CONVERT, "SIGTERM"),
+    ],
+)
+def test_a_signal_while_modules_are_imported_is_one_line(module: str, act: str, name: str) -> None:
+    code = SIGNALLED.format(module=module, act=act)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert told.stderr == f"mptcplab: stopped by {name}\n"
+    assert told.returncode == 128 + signal.Signals[name]

@@ -26,6 +26,9 @@ BUSY = [
     verify.check_rtt(NETWORK, verify.PathCheck("main", PATH, (5_000_000,))),
     verify.check_rate("wan", "forward", 10**9, 0.8e9),
     verify.check_lateness(WAN, 20_000_000),
+    verify.check_lateness(WAN, 0, 900_000_000),
+    verify.check_emulator("wan", 9, 10),
+    verify.check_starved("wan", 9, 10),
     *CPU_LIMIT,
     "the sampler was late by up to 700 ms, of an interval of 1000 ms",
 ]

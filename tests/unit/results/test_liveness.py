@@ -92,3 +92,11 @@ def test_patience_grows_with_round_trip_and_loss() -> None:
     assert patience_ns(1_000_000, loss=0.5) > 10 * lan
     queue_ns = 3600 * SECOND_NS  # what waits at 100 b/s
     assert 2 * queue_ns <= patience_ns(queue_ns) < 3 * queue_ns
+
+
+def test_one_that_stands_still_says_from_when_on_whatever_the_reason() -> None:
+    for reachable in (True, False):
+        liveness = live(5)
+        assert liveness.stalled_since_ns(5 * SECOND_NS) is None
+        stall(liveness, 6, 60, reachable=reachable)
+        assert liveness.stalled_since_ns(60 * SECOND_NS) == 5 * SECOND_NS

@@ -91,3 +91,23 @@ def test_what_is_no_run_says_so(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"schema": 99}')
     with pytest.raises(RunError, match="update mptcplab"):
         Run(tmp_path)
+
+
+def test_a_run_of_an_earlier_version_reads_with_what_it_has(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    writer = RunWriter(tmp_path / "a")
+    row = {"time_ns": 5, "host": "alice", "flow": "main", "connection": 0, "unread_bytes": 7}
+    writer.append("connections", [row])
+    folder = writer.finish(valid=True)
+    (folder / "limits.parquet").unlink()
+    table = pq.read_table(folder / "connections.parquet")
+    earlier = table.drop_columns(["unread_bytes", "cpu_ns"])
+    pq.write_table(earlier, folder / "connections.parquet")
+    run = Run(folder)
+    assert run.rows("limits") == []
+    (read,) = run.rows("connections")
+    assert (read["time_ns"], read["unread_bytes"], read["cpu_ns"]) == (5, None, None)
+    pq.write_table(table.drop_columns(["host"]), folder / "connections.parquet")
+    with pytest.raises(RunError, match="no column host"):
+        run.rows("connections")

@@ -415,3 +415,16 @@ def test_the_work_of_resolving_a_network_grows_with_its_size(
         profile.runcall(loaded, tmp_path, network(size))
         calls.append(sum(entry.callcount for entry in profile.getstats()))
     assert calls[2] - calls[1] < 1.2 * (calls[1] - calls[0])
+
+
+def test_rates_of_applications(tmp_path: Path) -> None:
+    text = SHORT + 'write_rate = "5Mb/s"\nread_rate = "2Mb/s"\n'
+    (flow,) = loaded(tmp_path, text).flows
+    assert (flow.write_rate_bps, flow.read_rate_bps) == (5_000_000, 2_000_000)
+    for override, problem in (
+        ("flows.main.write_rate=0", "write_rate: 0 is too small"),
+        ("flows.main.application=striped", "write_rate: is not for application"),
+        ("flows.main.application=iperf3", "read_rate: iperf3 reads as fast"),
+    ):
+        with pytest.raises(ScenarioError, match=problem):
+            loaded(tmp_path, text, override)

@@ -49,7 +49,9 @@ def scenario_with_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_the_class_is_found_beside_the_scenario(scenario_file: Path) -> None:
-    scenario = load(scenario_file, overrides=("tunables.scheduler=plugin_sound:Last",))
+    scenario = load(
+        scenario_file, overrides=("tunables.scheduler=plugin_sound:Last",), plugins=True
+    )
     check_policies(scenario)
     made = type(scheduler_for(scenario, "alice")())
     assert (made.__module__, made.__name__) == ("plugin_sound", "Last")
@@ -75,11 +77,11 @@ def test_what_cannot_be_used_is_bad_input(
     override: str, said: str, scenario_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(PluginError, match=r"\.toml: ") as caught:
-        check_policies(load(scenario_file, overrides=(override,)))
+        check_policies(load(scenario_file, overrides=(override,), plugins=True))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     out = scenario_file.parent / "out"
-    assert main(["run", str(scenario_file), "--set", override, "--out", str(out)]) == 2
-    assert main(["check", str(scenario_file), "--set", override]) == 2
+    assert main(["run", str(scenario_file), "--set", override, "--plugins", "--out", str(out)]) == 2
+    assert main(["check", str(scenario_file), "--set", override, "--plugins"]) == 2
     assert said in capsys.readouterr().err
     assert not out.exists()

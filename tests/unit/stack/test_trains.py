@@ -94,8 +94,31 @@ def test_a_train_is_a_small_part_of_the_window() -> None:
     assert Flow(config, 100 * MSS, 88 * MSS, 10 * MS).room() == 12 * MSS
     assert Flow(config, 100 * MSS, 0, 10 * MS).room(largest=50 * MSS) == 6 * MSS
     assert Flow(config, 100 * MSS, 0, 10 * MS).room(buffer=50 * MSS) == 6 * MSS
-    assert Flow(config, 15 * MSS, 0, 10 * MS).room() == MSS
+    assert Flow(config, 40 * MSS, 0, 10 * MS).room() == 5 * MSS
+    assert Flow(config, 39 * MSS, 0, 10 * MS).room() == MSS  # one ACK would answer three packets
     assert Flow(config, 1_000_000 * MSS, 0, 10 * MS).room() <= MOST
+
+
+def test_a_train_takes_no_longer_than_the_least_round_trip() -> None:
+    """Else it hides what a receiver sees in one: an autotuned buffer takes it for more."""
+    flow = Flow(replace(PACKETS, trains_per_window=10), 100 * MSS, 0, 100 * MS)
+    flow.sender.rtt.min_rtt_ns = 10 * MS
+    assert flow.room() == 13 * MSS
+    flow.sender.rtt.min_rtt_ns = 5 * MS
+    assert flow.room() == 6 * MSS  # the window lasts 20 of them; and a third more
+
+
+def test_where_subflows_share_a_window_a_train_is_a_small_part_of_the_least_of_theirs() -> None:
+    flow = Flow(replace(PACKETS, trains_per_window=10), 100 * MSS, 0, 10 * MS)
+    control = flow.sender.congestion
+    other = NewReno(MSS, control.group)
+    other.cwnd_bytes = 50 * MSS
+    control.rounds = 1
+    assert flow.room(largest=110 * MSS) == 13 * MSS  # it carries nothing yet
+    other.rounds = 1
+    assert flow.room(largest=150 * MSS) == 13 * MSS
+    assert flow.room(largest=110 * MSS) == 6 * MSS
+    assert flow.room(buffer=110 * MSS) == 6 * MSS
 
 
 def test_what_waits_for_a_longer_train_leaves_when_it_would_have() -> None:

@@ -71,7 +71,9 @@ def test_a_flood_of_connections(build: ModuleType, read: Any, version: int) -> N
     capture = read(build.pcap(packets))
     assert len(capture.connections) == 3000
     assert capture.malformed == []
-    assert any("2950 more connections" in line for line in explanation(capture))
+    lines = list(explanation(capture))
+    assert "3,000 connections, 3,000 with an incomplete handshake; 0 B of data" in lines
+    assert lines[-1] == "and 2,950 more; --limit 3000 shows all"
 
 
 def test_a_capture_of_a_century(build: ModuleType, read: Any) -> None:
@@ -92,6 +94,23 @@ def test_a_capture_of_a_century(build: ModuleType, read: Any) -> None:
     assert capture.last_ns - capture.first_ns > 4e18
     assert any("Connection 0" in line for line in explanation(capture))
     assert 0 < tables(capture)["flows"].num_rows <= 1_000_000
+
+
+def test_acknowledgements_a_century_late(build: ModuleType, read: Any) -> None:
+    """Times of eight round trips then need more than 64 bits."""
+    rows = []
+    for k in range(6):
+        data = build.dss(1, 100 * k, 1 + 100 * k, 100)
+        there = build.tcp(1024, 80, 1 + 100 * k, 1, build.ACK, data, bytes(100))
+        back = build.tcp(80, 1024, 1, 101 + 100 * k, build.ACK, build.dss(100 * k + 100))
+        rows.append((1 + k, build.ethernet(build.ipv4("10.0.0.1", "10.0.0.2", there))))
+        rows.append((0xF000_0000 + k, build.ethernet(build.ipv4("10.0.0.2", "10.0.0.1", back))))
+    data = bytes(build.pcap([])) + b"".join(
+        struct.pack("<IIII", seconds, 0, len(packet), len(packet)) + packet
+        for seconds, packet in sorted(rows)
+    )
+    (limit,) = read(data).limits
+    assert limit.share == 1
 
 
 @pytest.mark.slow

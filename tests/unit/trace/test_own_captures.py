@@ -112,17 +112,35 @@ def test_everything_can_be_printed(name: str) -> None:
     assert len(list(packet_lines(capture, None))) == capture.reading.tcp_segments
 
 
-def test_json_has_the_promised_fields() -> None:
-    data = to_json(_open("handover"))
-    assert set(data) == {"packets", "malformed", "connections"}
+def test_json_says_all_that_the_explanation_says() -> None:
+    capture = _open("handover")
+    data = to_json(capture)
+    assert {"packets", "malformed", "connections", "limits"} <= set(data)
     (connection,) = data["connections"]
-    assert set(connection) == {
+    assert {
         "version", "tokens", "start_s", "bytes", "complete_handshake", "fallback", "subflows",
-    }  # fmt: skip
-    assert set(connection["subflows"][0]) == {
+    } <= set(connection)  # fmt: skip
+    assert {
         "src", "dst", "address_ids", "joined_by", "hmac_ok", "bytes", "reinjected_bytes",
         "checksums", "start_s", "end_s",
-    }  # fmt: skip
+    } <= set(connection["subflows"][0])  # fmt: skip
+    text = "\n".join(explanation(capture))
+    told = [event["text"] for event in connection["events"] if event["text"] in text]
+    assert len(told) > 5
+    upload = connection["directions"][0]
+    series = direction(capture.connections[0], 0)
+    assert series is not None
+    assert len(upload["stalls"]) == len(find_stalls(capture.connections[0], series))
+    assert f"({_kilobytes(upload['reinjected_bytes'])} reinjected" in text.replace("and ", "")
+    for subflow, whole in zip(connection["subflows"], capture.subflows, strict=True):
+        assert subflow["handshake_s"] == whole.handshake_ns / 1e9
+        (sent, _) = subflow["directions"]
+        assert sent["retransmissions"] == whole.half(0).retransmissions
+        assert sent["rtt"]["min_s"] == whole.half(0).least_rtt_ns / 1e9
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1000:.0f} kB"
 
 
 def test_filters_pick_packets() -> None:

@@ -14,6 +14,7 @@ from tests.keys import KEY_A, KEY_B
 from mptcplab.trace.files import capture as capture_file
 from mptcplab.trace.findings.events import RETURNED, stage_events
 from mptcplab.trace.output.explain import explain_ends
+from mptcplab.trace.output.to_json import to_json
 from mptcplab.trace.two_captures import are_two_ends, open_ends
 
 HANDOVER = Path(__file__).parents[2] / "captures" / "handover.pcap.gz"
@@ -88,6 +89,11 @@ def test_two_ends_give_clock_offset_delay_and_loss(build: ModuleType, tmp_path: 
     assert int(forward.delay_ns.min()) == 10_000_000
     assert (forward.lost_packets, forward.lost_bytes) == (1, 100)
     assert any("5 s ahead" in line for line in explain_ends(ends))
+    data = to_json(ends.near, ends)["ends"]
+    assert data["server_clock_ahead_s"] == 5
+    (passage,) = [one for one in data["passages"] if one["side"] == 0]
+    assert (passage["connection"], passage["lost_packets"]) == (0, 1)
+    assert passage["delay"]["min_s"] == 0.01
     assert not are_two_ends(near_end, [HANDOVER])
 
 

@@ -11,9 +11,11 @@ declared queue, under netem where the link has delay, jitter or loss and the ker
 the queue is in the network and not in the sender, whose own back-pressure (TCP small queues) ends
 at the copy: see :func:`mptcplab.linux.kernel.tc.forward_copies`.
 
-Frames enter the wire as large as the sender's stack made them.  tbf cuts them into packets, which
-its queue takes or refuses one by one; at the far end the interface joins those that come together
-(GRO), as a network card does, unless it is a host's without offload.
+A frame that stands for several packets passes whole where it is short against the link and its
+queue: see :func:`frame_limit_bytes`, which hosts keep to.  tbf cuts a longer one into packets,
+which its queue takes or refuses one by one.  Where no more than a packet may pass whole, the
+interface at the far end joins those that come together (GRO), as a network card does, unless it is
+a host's without offload.
 """
 
 from __future__ import annotations
@@ -34,29 +36,45 @@ _GSO_MAX_BYTES: Final = 65536  # include/linux/netdevice.h, GSO_LEGACY_MAX_SIZE
 _TIMER_SLACK_NS: Final = 5_000_000
 """For how long tbf may be late and still make up for it, from its burst: the wait of a softirq on
 a busy machine without preemption; measured with bench/link_fidelity.py."""
+_PIECE_NS: Final = 100_000
+"""What comes within it is handed to a host together, as by the TAP emulator and in simulation."""
+_QUEUE_SHARE: Final = 16
 _UNLIMITED_BPS: Final = 1_000_000_000_000  # stands for "no rate", which tbf does not have
 _NO_LIMIT_BYTES: Final = 0xFFFFFFFF
 _NETEM_LIMIT_PACKETS: Final = 1_000_000
 
 
-def shaper(channel: Channel, mtu: int) -> tc.TokenBucket:
+def frame_limit_bytes(channel: Channel, mtu: int) -> int:
+    """Return how long a frame may be that passes one direction of a link whole, in bytes.
+
+    It takes a tenth of a millisecond of the link at most, and a 16th of its queue, which takes or
+    refuses it whole; one packet it may always be.  Cutting each frame of a link of 1 Gb/s into its
+    packets costs four times the CPU time, and a core that two such links would fill.
+    """
+    limit = _GSO_MAX_BYTES
+    if channel.rate_bps is not None:
+        limit = min(limit, channel.rate_bps * _PIECE_NS // (8 * NANOSECONDS))
+        if channel.queue.limit_bytes is not None:
+            limit = min(limit, channel.queue.limit_bytes // _QUEUE_SHARE)
+    return max(limit, mtu + ETHERNET_HEADER_BYTES)
+
+
+def shaper(channel: Channel, largest_bytes: int) -> tc.TokenBucket:
     """Return tbf's parameters for one direction of a link.
 
-    The burst is the largest packet, and what the link carries while tbf is late.  Where nothing has
-    to wait, frames pass as large as hosts hand them over.
+    The burst is ``largest_bytes``, the longest frame that passes whole, and what the link carries
+    while tbf is late. Where nothing has to wait, frames pass as large as hosts hand them over.
     """
-    packet = mtu + ETHERNET_HEADER_BYTES
     unlimited = channel.rate_bps is None
     rate = _UNLIMITED_BPS if channel.rate_bps is None else channel.rate_bps
-    largest = _GSO_MAX_BYTES if unlimited else packet
     slack = rate * _TIMER_SLACK_NS // (8 * NANOSECONDS)
     limit = channel.queue.limit_bytes
     return tc.TokenBucket(
         rate_bps=rate,
         limit_bytes=_NO_LIMIT_BYTES if limit is None else limit,
-        burst_bytes=min(largest + max(channel.overhead_bytes, 0) + slack, _NO_LIMIT_BYTES),
+        burst_bytes=min(largest_bytes + max(channel.overhead_bytes, 0) + slack, _NO_LIMIT_BYTES),
         overhead_bytes=channel.overhead_bytes,
-        whole_bytes=None if unlimited else packet,
+        whole_bytes=None if unlimited else largest_bytes,
     )
 
 
@@ -68,12 +86,6 @@ class _Side:
     end: Attachment
     channel: Channel
     index: int = 0
-
-    @property
-    def joins(self) -> bool:
-        """Whether the end joins the packets that a shaper has made of frames."""
-        shaped = self.channel.rate_bps is not None
-        return shaped and self.end.offload and self.end.tagging is None
 
     @property
     def tag_bytes(self) -> int:
@@ -137,7 +149,8 @@ class KernelDriver(LinkDriver):
     def _shape(self, side: _Side, *, change: bool) -> list[Request]:
         channel = side.channel
         on_the_wire = channel.overhead_bytes + side.tag_bytes
-        parameters = shaper(replace(channel, overhead_bytes=on_the_wire), self._mtu)
+        largest = self.frame_limit_bytes(channel)
+        parameters = shaper(replace(channel, overhead_bytes=on_the_wire), largest)
         if not self._netem:
             return [tc.token_bucket(side.index, parameters, change=change)]
         netem = tc.Impairment(
@@ -155,7 +168,7 @@ class KernelDriver(LinkDriver):
         (veth_skb_is_eligible_for_gro).
         """
         sides = (self._a, self._b)
-        joining = [side for side in sides if side.joins]
+        joining = [side for side in sides if self._joins(side)]
         names = [side.name for side in sides if side in joining or not side.end.offload]
         if names:
             with self._wire.entered():
@@ -163,6 +176,20 @@ class KernelDriver(LinkDriver):
         for side in joining:
             with side.end.namespace.entered():
                 offloads.switch([side.end.interface], (offloads.RECEIVE,), on=True)
+
+    def frame_limit_bytes(self, channel: Channel) -> int:
+        """Return how long a frame may be that passes a direction whole; under netem, a packet."""
+        if self._netem:
+            return self._mtu + ETHERNET_HEADER_BYTES
+        return frame_limit_bytes(channel, self._mtu)
+
+    def _cuts(self, channel: Channel) -> bool:
+        """Whether what passes a direction is packets alone."""
+        return self.frame_limit_bytes(channel) == self._mtu + ETHERNET_HEADER_BYTES
+
+    def _joins(self, side: _Side) -> bool:
+        """Whether an end joins the packets that a shaper has made of frames."""
+        return self._cuts(side.channel) and side.end.offload and side.end.tagging is None
 
     def set_carrier(self, up: bool) -> None:
         """Set the wire's interfaces up or down: their peers gain or lose carrier.
@@ -231,9 +258,11 @@ class KernelDriver(LinkDriver):
         shaped = self._qdisc(left, tc.SHAPER_HANDLE)
         at_ns = time.monotonic_ns()
         _, offered = tc.filter_statistics(self._wire.routing, entered.index, tc.INGRESS_HOOK)
-        # frames that wait are counted as packets by their bytes: all but the last are full ones
-        full = self._mtu + ETHERNET_HEADER_BYTES
-        waiting = max(shaped.backlog_frames, -(-shaped.backlog_bytes // full))
+        waiting = shaped.backlog_frames
+        if shaped.sent_bytes and not self._cuts(left.channel):
+            # of frames that wait their bytes are known: as many packets as those that were sent
+            packets = shaped.backlog_bytes * shaped.sent_packets / shaped.sent_bytes
+            waiting = max(waiting, round(packets))
         lost: int | None = None
         refused = offered - shaped.sent_packets - waiting
         if self._netem:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from select import select
 from time import monotonic_ns
 from typing import Final
@@ -134,11 +135,15 @@ class Direction:
         self.deadline_ns = channel.next_deadline_ns()
 
     def reading(self, now_ns: int, *, reset_peak: bool) -> DirectionReading:
-        """The counters and the lateness of now."""
+        """The counters and the lateness of now; peaks begin anew with `reset_peak`."""
         counters = self.channel.read_counters(now_ns, reset_peak=reset_peak)
+        lateness = self.lateness
+        if reset_peak:
+            lateness = replace(lateness)
+            self.lateness.max_ns = 0
         return DirectionReading(
             dict(zip(COUNTER_NAMES, counters.values(), strict=True)),
-            self.lateness,
+            lateness,
             self.refused_packets,
         )
 

@@ -20,6 +20,16 @@ _ANSWER_TIMEOUT_S: Final = 5.0
 class EmulatorError(RuntimeError):
     """The process of an emulated link has died or does not answer."""
 
+    exit_status = 3  # this machine cannot
+
+    def __init__(self, link: str, problem: str) -> None:
+        super().__init__(link, problem)
+        self.link = link
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"link {self.link}: {self.problem}"
+
 
 class EmulatedLink:
     """One link between two TAP devices, run by a process of its own.
@@ -103,7 +113,10 @@ class EmulatedLink:
         return self.configure(replace(self.forward, up=up), replace(self.backward, up=up))
 
     def read(self, *, reset_peak: bool = False) -> LinkReading:
-        """Counters, lateness and CPU time of this moment. Raises `EmulatorError`."""
+        """Counters, lateness and CPU time of this moment. Raises `EmulatorError`.
+
+        With `reset_peak`, the longest queue and the worst lateness begin anew.
+        """
         reading = self._ask("read", reset_peak)
         assert isinstance(reading, LinkReading)
         return reading
@@ -115,6 +128,19 @@ class EmulatedLink:
             if pid:
                 self._status = status
         return self._status is None
+
+    def ending(self, within_s: float = 0.0) -> str:
+        """What ended the process, as text; empty where it runs, and does for that long."""
+        if self.is_alive():
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                select.select([pidfd], [], [], within_s)
+            finally:
+                os.close(pidfd)
+        if self.is_alive():
+            return ""
+        code = os.waitstatus_to_exitcode(self._status or 0)
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def stop(self) -> None:
         """End the process; does nothing when it has ended."""
@@ -141,15 +167,15 @@ class EmulatedLink:
         try:
             self._control.send((what, argument))
         except OSError as error:
-            raise EmulatorError(f"link {self.name}: the emulator has ended") from error
+            raise EmulatorError(self.name, "the emulator has ended") from error
         return self._receive()
 
     def _receive(self) -> Any:
         try:
             if not self._control.poll(_ANSWER_TIMEOUT_S):
                 raise EmulatorError(
-                    f"link {self.name}: no answer from the emulator in {_ANSWER_TIMEOUT_S:g} s"
+                    self.name, f"no answer from the emulator in {_ANSWER_TIMEOUT_S:g} s"
                 )
             return self._control.recv()
         except (EOFError, OSError) as error:
-            raise EmulatorError(f"link {self.name}: the emulator has ended") from error
+            raise EmulatorError(self.name, "the emulator has ended") from error

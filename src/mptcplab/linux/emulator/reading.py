@@ -46,7 +46,7 @@ class Lateness:
         return self.max_ns
 
     def since(self, earlier: Lateness) -> Lateness:
-        """What was added since an earlier reading (the maximum is that of the whole time)."""
+        """What was added since an earlier reading (the maximum is that since peaks were reset)."""
         return Lateness(
             self.pieces - earlier.pieces,
             self.sum_ns - earlier.sum_ns,

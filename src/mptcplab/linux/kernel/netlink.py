@@ -97,12 +97,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message from the kernel."""
+    """One message from the kernel; ``port`` is that of the socket whose request caused it, or 0."""
 
     kind: int
     flags: int
     sequence: int
     body: bytes
+    port: int = 0
 
 
 def padded(data: bytes) -> bytes:
@@ -176,10 +177,10 @@ def messages(data: bytes) -> Iterator[Message]:
     """Yield the messages in one datagram; ValueError for a length that cannot be."""
     at = 0
     while at + HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
+        length, kind, flags, sequence, port = HEADER.unpack_from(data, at)
         if length < HEADER.size or at + length > len(data):
             raise ValueError(f"netlink message of {length} bytes with {len(data) - at} left")
-        yield Message(kind, flags, sequence, data[at + HEADER.size : at + length])
+        yield Message(kind, flags, sequence, data[at + HEADER.size : at + length], port)
         at += (length + 3) & ~3
 
 
@@ -225,6 +226,11 @@ class NetlinkSocket:
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """The number by which the kernel knows this socket in its namespace."""
+        return int(self._socket.getsockname()[0])
 
     def fileno(self) -> int:
         """The descriptor, readable when multicast messages have come."""
@@ -283,6 +289,28 @@ class NetlinkSocket:
                         raise failure
                     return found
                 found.append(message)
+
+    def ask(self, requests: Sequence[Request]) -> list[Message | None]:
+        """Send requests that have one answer each, in one datagram; None for those refused."""
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        last = len(requests) - 1
+        answers: list[Message | None] = [None] * len(requests)
+        self._socket.send(
+            b"".join(
+                request.encode(first + index, NLM_F_ACK if index == last else 0)
+                for index, request in enumerate(requests)
+            )
+        )
+        while True:
+            for message in messages(self._receive()):
+                index = message.sequence - first
+                if not 0 <= index <= last:
+                    continue
+                if message.kind != NLMSG_ERROR:
+                    answers[index] = message
+                elif index == last:
+                    return answers
 
     def join(self, group: int) -> None:
         """Subscribe to a multicast group; the socket should then serve nothing else."""

@@ -8,7 +8,14 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Interface,
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+)
 from typing import Final
 
 from mptcplab.linux.kernel.netlink import (
@@ -32,9 +39,12 @@ RTM_NEWLINK: Final = 16
 RTM_GETLINK: Final = 18
 RTM_SETLINK: Final = 19
 _RTM_NEWADDR: Final = 20
+_RTM_GETADDR: Final = 22
 _RTM_NEWROUTE: Final = 24
+_RTM_GETROUTE: Final = 26
 _RTM_NEWRULE: Final = 32
 _RTM_DELRULE: Final = 33
+_RTM_GETRULE: Final = 34
 
 IFF_UP: Final = 1
 
@@ -67,6 +77,8 @@ _IFA_LOCAL: Final = 2
 _IFA_F_NODAD: Final = 0x02
 
 _RTA_DST: Final = 1
+_RTA_GATEWAY: Final = 5
+_RTA_CACHEINFO: Final = 12
 _RTA_OIF: Final = 4
 _RTA_PREFSRC: Final = 7
 _RTA_METRICS: Final = 8
@@ -77,6 +89,8 @@ _RTPROT_KERNEL: Final = 2
 _RT_SCOPE_LINK: Final = 253
 _RT_SCOPE_UNIVERSE: Final = 0
 _RTN_UNICAST: Final = 1
+_RTN_LOCAL_TO_MULTICAST: Final = range(2, 6)  # what the kernel makes by itself of an address
+_RTM_F_CLONED: Final = 0x200
 _MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 
@@ -84,6 +98,7 @@ _FRA_SRC: Final = 2
 _FRA_IIFNAME: Final = 3
 _FRA_PRIORITY: Final = 6
 _FRA_TABLE: Final = 15
+_FRA_PROTOCOL: Final = 21
 _FRA_IP_PROTO: Final = 22
 _FR_ACT_TO_TBL: Final = 1
 
@@ -203,10 +218,11 @@ def set_link(
     mtu: int | None = None,
     queue_frames: int | None = None,
     gso_max_packets: int | None = None,
+    gso_max_bytes: int | None = None,
     what: str = "",
 ) -> Request:
     """Change an interface: administrative state, bridge it belongs to, MTU, txqueuelen, and how
-    many packets a connection hands over in one piece.
+    much a connection hands over in one piece.
     """
     change = 0 if up is None else IFF_UP
     body = _ifinfo(index, IFF_UP if up else 0, change)
@@ -218,6 +234,8 @@ def set_link(
         body += u32(_IFLA_TXQLEN, queue_frames)
     if gso_max_packets is not None:
         body += u32(_IFLA_GSO_MAX_SEGS, gso_max_packets)
+    if gso_max_bytes is not None:
+        body += u32(_IFLA_GSO_MAX_SIZE, gso_max_bytes)
     return Request(RTM_SETLINK, 0, body, what or f"change interface {index}")
 
 
@@ -372,3 +390,85 @@ def _rule(version: int, table: int, priority: int) -> bytes:
     small = table if table < 256 else 0
     header = _RTMSG.pack(_family(version), 0, 0, 0, small, 0, 0, _FR_ACT_TO_TBL, 0)
     return header + u32(_FRA_PRIORITY, priority) + u32(_FRA_TABLE, table)
+
+
+def addresses(channel: NetlinkSocket) -> list[tuple[int, InterfaceAddress]]:
+    """Return every address of the socket's namespace, with the index of its interface."""
+    dump = Request(_RTM_GETADDR, NLM_F_DUMP, _IFADDR.pack(0, 0, 0, 0, 0), "list addresses")
+    found = []
+    for message in channel.query(dump):
+        _, prefix, _, _, index = _IFADDR.unpack_from(message.body)
+        values = attributes(message.body[_IFADDR.size :])
+        packed = values.get(_IFA_LOCAL) or values[_IFA_ADDRESS]
+        found.append((index, ip_interface((packed, prefix))))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route: its interface (0 for none), and all that the kernel decides by."""
+
+    index: int
+    family: int
+    table: int
+    kind: int
+    prefix: int
+    values: tuple[tuple[int, bytes], ...]
+
+    def __str__(self) -> str:
+        values = dict(self.values)
+        network = ip_address(values[_RTA_DST]) if _RTA_DST in values else None
+        text = f"{network}/{self.prefix}" if network else "default"
+        if _RTA_GATEWAY in values:
+            text += f" via {ip_address(values[_RTA_GATEWAY])}"
+        if _RTA_PREFSRC in values:
+            text += f" from {ip_address(values[_RTA_PREFSRC])}"
+        if _RTA_METRICS in values:
+            text += f" with metrics {values[_RTA_METRICS].hex()}"
+        kind = "" if self.kind == _RTN_UNICAST else f" of type {self.kind}"
+        return f"{text} in table {self.table}{kind}"
+
+
+def routes(channel: NetlinkSocket) -> list[Route]:
+    """Return the routes of all tables of the socket's namespace, but for those that the kernel
+    makes of each address (local, broadcast, multicast).
+    """
+    dump = Request(_RTM_GETROUTE, NLM_F_DUMP, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), "list routes")
+    found = []
+    for message in channel.query(dump):
+        family, prefix, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(message.body)
+        if kind in _RTN_LOCAL_TO_MULTICAST or flags & _RTM_F_CLONED:
+            continue
+        values = attributes(message.body[_RTMSG.size :])
+        values.pop(_RTA_CACHEINFO, None)
+        found.append(
+            Route(
+                index=struct.unpack("=I", values.pop(_RTA_OIF, bytes(4)))[0],
+                family=family,
+                table=struct.unpack("=I", values.pop(_RTA_TABLE, bytes([table, 0, 0, 0])))[0],
+                kind=kind,
+                prefix=prefix,
+                values=tuple(sorted(values.items())),
+            )
+        )
+    return found
+
+
+def rules(channel: NetlinkSocket) -> list[str]:
+    """Return the rules of the socket's namespace that say which table is looked into, as text."""
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        for message in channel.query(Request(_RTM_GETRULE, NLM_F_DUMP, body, "list rules")):
+            _, _, prefix, _, table, _, _, action, _ = _RTMSG.unpack_from(message.body)
+            values = attributes(message.body[_RTMSG.size :])
+            values.pop(_FRA_PROTOCOL, None)
+            priority = struct.unpack("=I", values.pop(_FRA_PRIORITY, bytes(4)))[0]
+            number = struct.unpack("=I", values.pop(_FRA_TABLE, bytes([table, 0, 0, 0])))[0]
+            source = values.pop(_FRA_SRC, None)
+            text = f"{priority}: from {f'{ip_address(source)}/{prefix}' if source else 'all'}"
+            text += f" to table {number}" if action == _FR_ACT_TO_TBL else f" action {action}"
+            if rest := {kind: value for kind, value in values.items() if value.strip(b"\xff\0")}:
+                text += f" where {', '.join(f'{k}={v.hex()}' for k, v in sorted(rest.items()))}"
+            found.append(f"{text} (IPv{4 if family == socket.AF_INET else 6})")
+    return found

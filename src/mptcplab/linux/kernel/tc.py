@@ -5,6 +5,7 @@ Layouts and numbers: include/uapi/linux/pkt_sched.h, pkt_cls.h, tc_act/tc_mirred
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import struct
 from dataclasses import dataclass
@@ -265,6 +266,37 @@ def _basic(statistics: dict[int, bytes]) -> tuple[int, int]:
     total_bytes, packets = struct.unpack("=QI", statistics.get(_TCA_STATS_BASIC, bytes(12))[:12])
     wide = statistics.get(_TCA_STATS_PKT64)
     return total_bytes, struct.unpack("=Q", wide)[0] if wide else packets
+
+
+@dataclass(frozen=True, slots=True)
+class Qdisc:
+    """A qdisc as it was configured; ``handle`` and ``parent`` as in ``tc qdisc``."""
+
+    index: int
+    handle: int
+    parent: int
+    kind: str
+    options: bytes
+
+    def __str__(self) -> str:
+        digest = hashlib.sha256(self.options).hexdigest()[:6]
+        return f"{self.kind} {self.handle >> 16:x}: (parent {self.parent:x}, options {digest})"
+
+
+def qdiscs(channel: NetlinkSocket) -> list[Qdisc]:
+    """Return the qdiscs of all interfaces, but for those that the kernel gives them by default,
+    which have no handle.
+    """
+    found = []
+    for message in channel.query(
+        Request(_RTM_GETQDISC, NLM_F_DUMP, _tcmsg(0, 0, 0), "list qdiscs")
+    ):
+        _, index, handle, parent, _ = _TCMSG.unpack_from(message.body)
+        values = attributes(message.body[_TCMSG.size :])
+        if handle >> 16:
+            kind = values[_TCA_KIND].rstrip(b"\0").decode()
+            found.append(Qdisc(index, handle, parent, kind, values.get(_TCA_OPTIONS, b"")))
+    return found
 
 
 def filter_statistics(channel: NetlinkSocket, index: int, hook: int) -> tuple[int, int]:

@@ -84,6 +84,7 @@ def build(
         _make_switches(plumbing, topology)
         for host in topology.hosts:
             _share_nics(plumbing, topology, host)
+            _limit_frames(plumbing, topology, host)
             _configure_host(plumbing, host, tunables.get(host.name, Tunables()))
         for driver in (*plumbing.drivers.values(), *plumbing.ports):
             driver.start()
@@ -288,6 +289,27 @@ def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
         )
         return
     channel.batch(sharing_requests(shared, rtnl.devices(channel)))
+
+
+def _limit_frames(plumbing: Plumbing, topology: Topology, host: Host) -> None:
+    """Keep what a host hands over in one piece to what the kernel's links that it reaches pass
+    whole, where that is more than a packet.
+    """
+    space = plumbing.hosts[host.name]
+    devices = rtnl.devices(space.routing)
+    for interface in host.interfaces:
+        reached = topology.reachable(InterfaceEnd(host.name, interface.name)).values()
+        names = {name for links in reached for name in links}
+        limits = [
+            driver.frame_limit_bytes(channel)
+            for name in names
+            if isinstance(driver := plumbing.drivers[name], KernelDriver)
+            for channel in (topology.link(name).forward, topology.link(name).backward)
+        ]
+        handed_bytes = min(limits, default=0) * 4 // 5  # tbf adds each packet's headers to it
+        if handed_bytes > interface.mtu + ETHERNET_HEADER_BYTES:
+            index = devices[interface.name].index
+            space.routing.request(rtnl.set_link(index, gso_max_bytes=handed_bytes))
 
 
 def _switch_offloads_off(

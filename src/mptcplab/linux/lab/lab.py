@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from mptcplab.linux.drivers.driver import LinkDriver, LinkReading
 from mptcplab.linux.kernel import rtnl
@@ -86,6 +86,8 @@ def _generic_channel(space: NetNamespace) -> NetlinkSocket:
 class Lab:
     """A standing topology; a context manager that takes it down."""
 
+    WIRE: Final = "the wire"
+
     def __init__(
         self, topology: Topology, tunables: Mapping[str, Tunables], plumbing: Plumbing
     ) -> None:
@@ -138,6 +140,15 @@ class Lab:
     def namespace(self, host: str) -> NetNamespace:
         """Return a host's network namespace; KeyError where there is no such host."""
         return self._plumbing.hosts[host]
+
+    @property
+    def spaces(self) -> dict[str, NetNamespace]:
+        """All network namespaces: of hosts and switches by their names, and of the wire."""
+        return {
+            self.WIRE: self._plumbing.wire,
+            **{f"switch {name}": space for name, space in self._plumbing.switches.items()},
+            **self._plumbing.hosts,
+        }
 
     @contextmanager
     def enter(self, host: str) -> Iterator[None]:

@@ -56,3 +56,14 @@ def start_on(
     return subprocess.Popen(
         list(argv), preexec_fn=enter, **{"env": {**os.environ, "HOSTNAME": host}, **options}
     )
+
+
+def was_stopped(child: int) -> bool:
+    """Return whether a signal (SIGSTOP) stopped a child of ours, now or earlier, though it runs
+    again; the kernel remembers that until somebody waits for it (waitid(2), WCONTINUED).
+    """
+    which = os.WSTOPPED | os.WCONTINUED | os.WNOHANG | os.WNOWAIT
+    try:
+        return os.waitid(os.P_PID, child, which) is not None
+    except ChildProcessError:  # it has ended
+        return False

@@ -47,7 +47,14 @@ from mptcplab.linux.kernel.syscalls import (
     set_parent_death_signal,
     unshare,
 )
-from mptcplab.loop.stop_signals import STOP_SIGNALS, on_stop_signal
+from mptcplab.loop.stop_signals import (
+    STOP_SIGNALS,
+    Stopped,
+    on_stop_signal,
+    raise_on_stop_signal,
+    stop_received,
+    stop_signals_held,
+)
 
 _FRAME: Final = struct.Struct("=I")
 _FAILED_STATUS: Final = 1
@@ -57,14 +64,6 @@ class SupervisorDiedError(RuntimeError):
     """The supervisor ended without a result: killed, most likely.  Nothing of the lab is left."""
 
     exit_status = 1
-
-
-class Stopped(KeyboardInterrupt):
-    """Raised inside the supervisor when the run is to end in good order (SIGINT or SIGTERM)."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 Send = Callable[[object], None]
@@ -77,26 +76,29 @@ def run_supervised(
 ) -> Any:
     """Run ``work`` in a supervisor of its own and return what it returns.
 
-    What ``work`` sends is handed to ``on_message``, in order, in this process.  SIGINT and SIGTERM
-    are passed on and raise Stopped inside ``work``, which may tidy up and still return; a second
-    one kills.  Where ``work`` lets Stopped through, KeyboardInterrupt is raised here.
+    What ``work`` sends is handed to ``on_message``, in order, in this process.  Stop signals
+    (SIGINT, SIGTERM, SIGHUP) are passed on and raise Stopped inside ``work``, which may tidy up and
+    still return; a second one kills.  Where ``work`` lets Stopped through, it is raised here.
 
     An exception of ``work`` is raised here again.  SupervisorDiedError says that the supervisor was
-    killed, MachineCannotError that namespaces are not available.  Call it from the main thread.
+    killed, MachineCannotError that namespaces are not available.
     """
     results_in, results_out = os.pipe()
     lifeline_in, lifeline_out = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    guardian = os.fork()
-    if guardian == 0:
-        os.close(results_in)
-        os.close(lifeline_out)
-        _guard(lambda: _work_and_answer(work, results_out), lifeline_in, results_out)
-    os.close(results_out)
-    os.close(lifeline_in)
+    guardian = 0
     try:
-        with _forwarding_stops(guardian):
+        with contextlib.ExitStack() as stack:
+            with stop_signals_held():
+                guardian = os.fork()
+                if guardian == 0:
+                    os.close(results_in)
+                    os.close(lifeline_out)
+                    _guard(lambda: _work_and_answer(work, results_out), lifeline_in, results_out)
+                stack.enter_context(_forwarding_stops(guardian))
+            os.close(results_out)
+            os.close(lifeline_in)
             answer = _collect(results_in, on_message or _ignore)
             _, status = os.waitpid(guardian, 0)
             guardian = 0
@@ -115,17 +117,19 @@ def start_detached(work: Callable[[Send], Any], on_message: Callable[[Any], None
 
     Returns when ``work`` has sent its first message, which is handed to ``on_message``; an
     exception before that is raised here.  From then on only ``work`` itself, or a signal, ends it.
+    Where the caller has died by then, that first message raises BrokenPipeError.
     """
     results_in, results_out = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    starter = os.fork()
-    if starter == 0:
-        os.close(results_in)
-        if os.fork():
-            os._exit(0)
-        _detach_from_terminal()
-        _guard(lambda: _work_and_answer(work, results_out), None, results_out)
+    with stop_signals_held():
+        starter = os.fork()
+        if starter == 0:
+            os.close(results_in)
+            if os.fork():
+                os._exit(0)
+            _detach_from_terminal()
+            _guard(lambda: _work_and_answer(work, results_out), None, results_out)
     os.close(results_out)
     os.waitpid(starter, 0)
     first: list[Any] = []
@@ -178,36 +182,35 @@ def _judge(answer: tuple[str, Any] | None, status: int) -> Any:
             f"the supervisor of this lab died ({how}); the kernel has removed all that it held"
         )
     kind, value = answer
-    if kind == "error":
+    if kind in ("error", "stopped"):
         raise value
-    if kind == "stopped":
-        raise KeyboardInterrupt(value)
     return value
 
 
 @contextlib.contextmanager
 def _forwarding_stops(guardian: int) -> Any:
-    """Pass SIGINT and SIGTERM on to the guardian; kill it at the second one."""
+    """Pass stop signals on to the guardian; kill it at the second one."""
     seen = 0
 
-    def forward(_name: str) -> None:
+    def forward(name: str) -> None:
         nonlocal seen
         seen += 1
         with contextlib.suppress(ProcessLookupError):
-            os.kill(guardian, signal.SIGTERM if seen == 1 else signal.SIGKILL)
+            os.kill(guardian, signal.Signals[name] if seen == 1 else signal.SIGKILL)
 
     with on_stop_signal(forward):
         yield
 
 
 def _guard(run: Callable[[], int], lifeline: int | None, results: int) -> NoReturn:
-    """Be the guardian: make the namespaces, fork the supervisor, watch over it, then exit."""
+    """Be the guardian: make the namespaces, fork the supervisor, watch over it, then exit.
+
+    Stop signals are held back when it is called, and until there is a supervisor to pass them to.
+    """
     try:
         if lifeline is not None:
             set_parent_death_signal(signal.SIGKILL)
         os.setsid()
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
         try:
             _enter_namespaces()
             if lifeline is not None:  # a change of credentials clears it (prctl(2))
@@ -216,8 +219,6 @@ def _guard(run: Callable[[], int], lifeline: int | None, results: int) -> NoRetu
             _send_frame(results, "error", MachineCannotError(_why_not(error)))
             os._exit(_FAILED_STATUS)
         guard_in, guard_out = os.pipe()
-        stops = list(STOP_SIGNALS)
-        signal.pthread_sigmask(signal.SIG_BLOCK, stops)
         supervisor = os.fork()
         if supervisor == 0:
             os.close(guard_out)
@@ -260,15 +261,22 @@ def _why_not(error: OSError) -> str:
 
 
 def _watch(supervisor: int, lifeline: int | None) -> NoReturn:
-    """Wait for the supervisor; pass SIGTERM on, kill it when the caller is gone, exit as it did."""
+    """Wait for the supervisor, and exit as it did.
 
-    def forward(_number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(supervisor, signal.SIGTERM)
+    The first stop signal is passed on (a terminal's may have come to the caller as well, which
+    passes it on too); when the caller is gone, the supervisor is killed.
+    """
+    passed_on: list[int] = []
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if not passed_on:
+            passed_on.append(number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(supervisor, number)
 
     for number in STOP_SIGNALS:
         signal.signal(number, forward)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, list(STOP_SIGNALS))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     handle = os.pidfd_open(supervisor)
     poll = select.poll()
     poll.register(handle, select.POLLIN)
@@ -289,19 +297,13 @@ def _supervise(run: Callable[[], int], guard: int) -> NoReturn:
         set_parent_death_signal(signal.SIGKILL)
         if select.select([guard], [], [], 0)[0]:
             os._exit(status)  # the guardian died before it could be our parent-death signal
-
-        def stop(number: int, _frame: FrameType | None) -> None:
-            raise Stopped(number)
-
-        for number in STOP_SIGNALS:
-            signal.signal(number, stop)
+        raise_on_stop_signal()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with contextlib.suppress(OSError):  # a container may hide parts of /proc and refuse
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, list(STOP_SIGNALS))
         status = run()
-    except Stopped:
-        status = 128 + signal.SIGTERM
+    except Stopped as stop:
+        status = 128 + stop.number
     except BaseException:
         traceback.print_exc()
     finally:
@@ -311,17 +313,25 @@ def _supervise(run: Callable[[], int], guard: int) -> NoReturn:
 def _work_and_answer(work: Callable[[Send], Any], results: int) -> int:
     """Run ``work``, send what it returns or raises, return the exit status."""
     os.set_inheritable(results, False)
+    answer: tuple[str, object]
     try:
-        answer = ("result", work(lambda message: _send_frame(results, "message", message)))
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            answer = ("result", work(lambda message: _send_frame(results, "message", message)))
+        finally:  # from here on it is too late to stop: the answer goes out whole
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         status = 0
     except Stopped as stop:
-        answer, status = ("stopped", str(stop)), 128 + stop.number
+        answer, status = ("stopped", stop), 128 + stop.number
     except Exception as error:
         error.add_note("in the supervisor:\n" + traceback.format_exc())
         answer, status = ("error", error), _FAILED_STATUS
-    for number in STOP_SIGNALS:  # too late to stop: the answer goes out whole
-        signal.signal(number, signal.SIG_IGN)
-    _send_frame(results, *answer)
+        number = stop_received()
+        if number is not None and not hasattr(error, "exit_status"):
+            # extension modules make other errors of what interrupts them
+            answer, status = ("stopped", Stopped(number)), 128 + number
+    with contextlib.suppress(BrokenPipeError):
+        _send_frame(results, *answer)
     sys.stdout.flush()
     sys.stderr.flush()
     return status
@@ -335,6 +345,5 @@ def _send_frame(results: int, kind: str, value: object) -> None:
             raise
         body = pickle.dumps((kind, RuntimeError(f"{type(value).__name__}: {value}")))
     data = memoryview(_FRAME.pack(len(body)) + body)
-    with contextlib.suppress(BrokenPipeError):
-        while data:
-            data = data[os.write(results, data) :]
+    while data:
+        data = data[os.write(results, data) :]

@@ -67,6 +67,14 @@ class Captures:
                     f"{self._program} on {end} ended: {said.decode(errors='replace').strip()}"
                 )
 
+    def lost(self) -> list[str]:
+        """Return the interfaces whose program has ended by itself."""
+        return [
+            str(end)
+            for end, process in zip(self._scenario.captures, self._processes, strict=False)
+            if process.poll() is not None
+        ]
+
     def stop(self) -> None:
         """Let every program write what it has, and end."""
         if self._processes:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS, LinkReading
 from mptcplab.linux.drivers.tap import TapDriver
-from mptcplab.linux.emulator import EmulatedLink
+from mptcplab.linux.emulator import EmulatedLink, EmulatorError
+from mptcplab.linux.emulator import LinkReading as EmulatorReading
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.path_management.link_aware import LinkStates
 from mptcplab.network.topology import Channel, InterfaceEnd, Topology
 from mptcplab.scenario.model import Action
+
+_ENDS_WITHIN_S: Final = 0.5  # a process that has closed its descriptors is about to end
 
 
 class Links:
@@ -22,12 +26,27 @@ class Links:
         self._topology = topology
         self.states = LinkStates(topology)
         self.channels: dict[tuple[str, str], Channel] = {}
+        self.dead: dict[str, tuple[int, str]] = {}
+        """By link, when its emulator was found dead or silent (monotonic ns), and what is known of
+        that; it is not asked for anything from then on."""
+        self._last: dict[str, dict[str, LinkReading]] = {}
         for link in topology.links:
             self.channels[link.name, "forward"] = link.forward
             self.channels[link.name, "backward"] = link.backward
 
     def perform(self, action: Action) -> None:
-        """Carry out an action on a link or NIC; OSError where the kernel refuses."""
+        """Carry out an action on a link or NIC; OSError where the kernel refuses.
+
+        What is to be done to a link whose emulator is dead is left out, and to its interfaces,
+        which have gone with it.
+        """
+        try:
+            self._perform(action)
+        except (EmulatorError, OSError, KeyError) as error:
+            if not self._find_dead(error):
+                raise
+
+    def _perform(self, action: Action) -> None:
         if action.target_kind == "link" and action.verb == "set":
             self._set(action)
         elif action.target_kind == "link":
@@ -68,8 +87,17 @@ class Links:
         return max(known) if len(known) == len(rates) else None
 
     def readings(self, name: str) -> dict[str, LinkReading]:
-        """Return what the link's driver counted so far, by direction."""
-        return self._lab.link(name).readings()
+        """Return what the link's driver counted so far, by direction; of one whose emulator is
+        dead, what it had counted at the last time.
+        """
+        if name not in self.dead:
+            try:
+                self._last[name] = self._lab.link(name).readings()
+            except EmulatorError as error:
+                self._find_dead(error)
+        if name not in self._last:
+            self._last[name] = {way: LinkReading(time.monotonic_ns(), 0, 0) for way in DIRECTIONS}
+        return self._last[name]
 
     def sent_bytes(self, name: str) -> int:
         """Return the bytes that went over a link so far, both directions together."""
@@ -83,6 +111,28 @@ class Links:
             for name, carrier in carriers.items()
             if isinstance(carrier, TapDriver)
         }
+
+    def emulator_readings(self, *, reset_peak: bool = False) -> dict[str, EmulatorReading]:
+        """Return what the emulators that live say of themselves."""
+        readings = {}
+        for name, emulator in self.emulators().items():
+            if name not in self.dead:
+                try:
+                    readings[name] = emulator.read(reset_peak=reset_peak)
+                except EmulatorError as error:
+                    self._find_dead(error)
+        return readings
+
+    def _find_dead(self, error: Exception) -> bool:
+        """Take note of the emulators that have ended, or do not answer; whether there are any."""
+        for name, emulator in self.emulators().items():
+            is_meant = isinstance(error, EmulatorError) and error.link == name
+            how = emulator.ending(_ENDS_WITHIN_S if is_meant else 0.0)
+            if is_meant:
+                how = how or "it does not answer"
+            if how and name not in self.dead:
+                self.dead[name] = (time.monotonic_ns(), how)
+        return bool(self.dead)
 
     def _set(self, action: Action) -> None:
         directions = DIRECTIONS if action.direction == "both" else (action.direction,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,14 @@ from mptcplab.linux.measure.identity import Identities
 from mptcplab.linux.measure.link_control import Links
 from mptcplab.linux.measure.own_stack_host import StackHost
 from mptcplab.linux.measure.path_watch import PathWatch
+from mptcplab.linux.measure.readback import Readback
 from mptcplab.linux.measure.samples import Samples
 from mptcplab.linux.measure.timeline import Timeline
 from mptcplab.linux.measure.usage import Usage
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.linux.traffic.flows import Flows
 from mptcplab.loop import RealTimeLoop
+from mptcplab.loop.stop_signals import Stopped
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action, Scenario
@@ -41,6 +44,7 @@ class Measurement:
         """Open every probe; see :meth:`close`."""
         self._writer, self._observer = writer, observer
         self.stop_reason = ""
+        self._is_done = False
         self.origin_ns = self.origin_unix_ns = 0
         identities = Identities(scenario.topology)
         with ExitStack() as opened:  # closed in reverse: captures outlast what they capture
@@ -69,6 +73,8 @@ class Measurement:
             links = Links(lab, scenario.topology)
             self.apparatus = Apparatus(scenario, lab, loop, identities, log, links, stacks, flows)
             self.usage = Usage(self.apparatus)
+            self.readback = Readback(scenario, lab)
+            opened.callback(self.readback.close)
             self.timeline = Timeline(scenario.timeline, loop, self._perform, log.action)
             self.samples = Samples(self.apparatus, observer, self._is_over)
             opened.callback(self.samples.close)
@@ -89,20 +95,30 @@ class Measurement:
         self._paths.update()
 
     def run(self) -> None:
-        """Measure from scenario time 0 to the end, or to a request to stop; then let it drain."""
+        """Measure from scenario time 0 to the end, or to a request to stop; then let it drain.
+
+        Raises Stopped where that request came before time 0, when there is nothing to keep.
+        """
         loop, flows, log = self.apparatus.loop, self.apparatus.flows, self.apparatus.log
         self.usage.start()
+        self.readback.start()
         self.origin_ns = time.monotonic_ns() + _HEAD_START_NS
         self.origin_unix_ns = time.time_ns() + _HEAD_START_NS
         log.origin_ns = self.origin_ns
         flows.schedule(self.origin_ns)
         self.timeline.start(self.origin_ns)
         self.samples.start(self.origin_ns)
-        loop.run(self.origin_ns + self.apparatus.scenario.duration_ns)
+        if not self.stop_reason:
+            loop.run(self.origin_ns + self.apparatus.scenario.duration_ns)
+        if not self.samples.started:
+            raise Stopped(signal.Signals[self.stop_reason])
         self.samples.finish()
         self._paths.note_idle_links(self.samples.end_ns)
         self.usage.note_cpu()
+        links = self.apparatus.links
+        self.readback.finish(self.measured_ns, links.channels, links.dead)
         self._drain()
+        self._is_done = True
         self.samples.finish_sockets()
         self.usage.finish()
         for table, rows in self.samples.rows.items():
@@ -136,6 +152,8 @@ class Measurement:
 
     def stop(self, reason: str) -> None:
         """End the measurement early, in order; safe to call from a signal handler."""
+        if self._is_done:
+            return  # nothing of it is missing
         self.stop_reason = self.stop_reason or reason
         self.apparatus.loop.stop()
 
@@ -143,6 +161,10 @@ class Measurement:
     def measured_ns(self) -> int:
         """How long was measured."""
         return max(0, self.samples.end_ns - self.origin_ns)
+
+    def lost_captures(self) -> list[str]:
+        """Return the interfaces on which nothing is captured any more, though it should be."""
+        return self._captures.lost()
 
     def close(self) -> None:
         """End every process and close every probe."""

@@ -21,7 +21,25 @@ from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.linux.traffic.worker import Progress
 from mptcplab.scenario.model import Scenario
 
-_ARGV: Final = (sys.executable, "-m", "mptcplab.linux.own_stack.process")
+_ARGV: Final = (sys.executable, "-P", "-m", "mptcplab.linux.own_stack.process")
+
+
+class StackLimits:
+    """What the connections of such a host wait for: the stack itself counts it."""
+
+    def __init__(self) -> None:
+        self.arrived: Rows = []
+
+    def begin(self, connection: Connection, time_ns: int) -> None:
+        """Do nothing."""
+
+    def probe(self, time_ns: int) -> None:
+        """Do nothing."""
+
+    def rows(self, _time_ns: int) -> Rows:
+        """Return the rows of ``limits`` that have come with samples, each once."""
+        rows, self.arrived = self.arrived, []
+        return rows
 
 
 class StackHost:
@@ -44,6 +62,7 @@ class StackHost:
         self._asked_ns = self._answered_ns = -1
         self._arrived: tuple[Rows, Rows] = ([], [])
         self._latest: Rows = []
+        self.limits = StackLimits()
 
     def start(self) -> None:
         """Start the process on its host."""
@@ -169,6 +188,8 @@ class StackHost:
             subflows.append(row)
             self._latest.append(row)
         connections.append(shared | {"protocol": message["protocol"]} | message["connection"])
+        if connection.flow.source == self.host:
+            self.limits.arrived += [shared | row for row in message["limits"]]
 
     def _subflow(self, connection: Connection, names: list[list[Any]]) -> Any:
         is_client = client_and_server(connection.flow)[0] == self.host

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
+from mptcplab.linux.drivers.tap import TapDriver
 from mptcplab.linux.kernel import offloads, rtnl
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.measure.identity import bottleneck
@@ -15,18 +17,20 @@ from mptcplab.linux.measure.verify import (
     RATE_TOLERANCE,
     PathCheck,
     check_channel,
+    check_emulator_cpu,
+    check_emulators_cpu,
     check_rate,
     check_rtt,
     configured_rtt_ns,
     sending_ns,
 )
-from mptcplab.linux.probes.burst import Flood, Route, measure_rate, plan_flood
+from mptcplab.linux.probes import cgroups, cpu
+from mptcplab.linux.probes.burst import Flood, Route, Throughput, measure_rate, plan_flood
 from mptcplab.linux.probes.rtt import RttProber, echo_frame_bytes
 from mptcplab.network.topology import Channel, InterfaceEnd, Link, Path
 from mptcplab.scenario.model import Flow, Scenario
 from mptcplab.units import format_duration, format_rate
 
-_AFFORDABLE_BPS: Final = 1_200_000_000  # up to here a tenth of a second of UDP fits on one CPU
 _ECHO_EVERY_S: Final = 0.004
 _GRACE_NS: Final = 300_000_000
 _LOOK_EVERY_S: Final = 0.001
@@ -177,6 +181,7 @@ class Precheck:
     def _rates(self, paths: list[tuple[Flow, Path]]) -> list[str]:
         """Flood each shaped link that is affordable, in the direction that data will take."""
         reasons = []
+        needs: dict[str, float] = {}
         done: set[str] = set()
         for flow, path in paths:
             name = bottleneck(self._scenario.topology, path)
@@ -188,7 +193,7 @@ class Precheck:
             here, there = (path.local, path.remote) if outward else (path.remote, path.local)
             forward = (here == link.a) or (there == link.b)
             channel = link.forward if forward else link.backward
-            if channel.rate_bps is None or channel.rate_bps > _AFFORDABLE_BPS or channel.loss:
+            if channel.rate_bps is None or channel.loss:
                 continue
             mtu = min(self._mtu(path), link.mtu)
             flood = plan_flood(channel, mtu, path.local_address.version)
@@ -199,18 +204,38 @@ class Precheck:
                     f"{format_duration(flood.length_ns)} at {format_rate(channel.rate_bps)}"
                 )
                 continue
-            found_bps = self._rate(path, outward, channel, flood, link.rtt_ns)
-            self.results.append({"link": name, "direction": direction, "bps": round(found_bps)})
-            problem = check_rate(name, direction, channel.rate_bps, found_bps)
-            if problem is not None:
+            cost = _Cost(self._lab, name, direction)
+            found = self._rate(path, outward, channel, flood, link.rtt_ns)
+            needed = cost.at(channel.rate_bps)
+            self.results.append(
+                {
+                    "link": name,
+                    "direction": direction,
+                    "bps": round(found.bps),
+                    "emulator_cpus": None if needed is None else round(needed, 3),
+                }
+            )
+            needs[name] = needed or 0.0
+            if problem := check_emulator_cpu(
+                name, direction, channel.rate_bps, needs[name], found.bps
+            ):
                 reasons.append(problem)
-        return reasons
+            elif found.offered_bps < channel.rate_bps:
+                self.notes.append(
+                    f"{name} {direction}: its rate was not measured before the run: this machine "
+                    f"could offer no more than {format_rate(found.offered_bps)} of "
+                    f"{format_rate(channel.rate_bps)}"
+                )
+            elif problem := check_rate(name, direction, channel.rate_bps, found.bps):
+                reasons.append(problem)
+        return reasons + check_emulators_cpu(needs, _usable_cpus())
 
     def _rate(
         self, path: Path, outward: bool, channel: Channel, flood: Flood, rtt_ns: int
-    ) -> float:
+    ) -> Throughput:
         """Return the rate of a link; one that seems off is asked again: the machine may be it."""
-        assert channel.rate_bps is not None
+        asked_bps = channel.rate_bps
+        assert asked_bps is not None
         ends = (path.local, path.remote) if outward else (path.remote, path.local)
         addresses = (str(path.local_address.ip), str(path.remote_address.ip))
         route = Route(
@@ -219,18 +244,48 @@ class Precheck:
             ends[0].interface,
             *(addresses if outward else addresses[::-1]),
         )
-        best_bps = 0.0
+        best = Throughput(0.0, 0.0)
         for _ in range(_ATTEMPTS):
-            found_bps = measure_rate(route, flood, rtt_ns, channel.rate_bps)
-            if abs(found_bps - channel.rate_bps) < abs(best_bps - channel.rate_bps):
-                best_bps = found_bps
-            if abs(best_bps - channel.rate_bps) <= channel.rate_bps * RATE_TOLERANCE:
+            found = measure_rate(route, flood, rtt_ns, asked_bps)
+            if abs(found.bps - asked_bps) <= abs(best.bps - asked_bps):
+                best = found
+            if abs(best.bps - asked_bps) <= asked_bps * RATE_TOLERANCE:
                 break
-        return best_bps
+        return best
 
     def _mtu(self, path: Path) -> int:
         topology = self._scenario.topology
         return min(topology.interface_at(end).mtu for end in (path.local, path.remote))
+
+
+class _Cost:
+    """What the emulator of a link costs from now on; nothing where there is none."""
+
+    def __init__(self, lab: Lab, link: str, direction: str) -> None:
+        carrier = lab.link(link).carrier
+        self._emulator = carrier.emulator if isinstance(carrier, TapDriver) else None
+        self._direction = direction
+        self._before = self._read()
+
+    def at(self, rate_bps: int) -> float | None:
+        """Return how many CPUs it needs at a rate, by its CPU time for what it has carried."""
+        cpu_ns, sent_bytes = (
+            now - before for now, before in zip(self._read(), self._before, strict=True)
+        )
+        return cpu_ns / sent_bytes * rate_bps / 8e9 if sent_bytes else None
+
+    def _read(self) -> tuple[int, int]:
+        if self._emulator is None:
+            return 0, 0
+        reading = self._emulator.read()
+        return reading.cpu_ns, getattr(reading, self._direction).counters["sent_bytes"]
+
+
+def _usable_cpus() -> float:
+    """Return how many CPUs this process and its children may use, by affinity and quota."""
+    allowed = len(cpu.allowed_cpus(os.getpid()))
+    quota = cgroups.quota_cpus(os.getpid())
+    return allowed if quota is None else min(allowed, quota)
 
 
 def _find_neighbours(probers: list[RttProber], patience_ns: int) -> list[bool]:

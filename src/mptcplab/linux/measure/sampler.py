@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from mptcplab.linux.drivers.driver import LinkReading
 from mptcplab.linux.measure.identity import Identities
+from mptcplab.linux.measure.limit_probe import LimitProbe
 from mptcplab.linux.probes.diag import DiagSocket, SocketSample
 from mptcplab.linux.probes.rtt import RttProber
 from mptcplab.linux.traffic.flow import Connection, Traffic
@@ -132,6 +133,7 @@ class SocketSampler:
         self._identities = identities
         self._sampled_ns = -1
         self._outstanding: dict[int, set[str | None]] = {}
+        self.limits = LimitProbe(host, diag, identities)
 
     def sample(self, time_ns: int) -> tuple[Rows, Rows, dict[int, int]]:
         """Return the rows of subflows and connections, and bytes received by port."""
@@ -220,6 +222,10 @@ class SocketSampler:
             "bytes_retransmitted": tcp.bytes_retransmitted,
             "retransmissions": tcp.retransmissions,
             "lost_packets": tcp.lost_packets,
+            "busy_ns": tcp.busy_ns,
+            "receive_window_limited_ns": tcp.receive_window_limited_ns,
+            "send_buffer_limited_ns": tcp.send_buffer_limited_ns,
+            "unsent_bytes": tcp.unsent_bytes,
         }
 
     def _mptcp_row(
@@ -263,6 +269,7 @@ class SocketSampler:
             "receive_buffer_bytes": sample.receive_buffer_bytes,
             "unacked_bytes": row["in_flight_bytes"],
             "bytes_sent": row["bytes_sent"] - row["bytes_retransmitted"],
+            "unread_bytes": sample.unread_bytes,
         }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS
 from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.cpu_watch import CpuWatch
 from mptcplab.linux.measure.last_samples import LastSamples
+from mptcplab.linux.measure.limit_probe import probe_interval_ns
 from mptcplab.linux.measure.own_stack_host import StackHost
 from mptcplab.linux.measure.sampler import (
     FlowSampler,
@@ -20,12 +22,14 @@ from mptcplab.linux.measure.sampler import (
     SocketSampler,
     receiving_host,
 )
+from mptcplab.linux.measure.serving import Serving
 from mptcplab.linux.measure.verify import BusyInterval
 from mptcplab.linux.measure.watches import Watches
 from mptcplab.linux.probes import cpu
 from mptcplab.linux.probes.diag import DiagSocket
 from mptcplab.linux.probes.rtt import RttProber
 from mptcplab.linux.traffic.flow import Traffic
+from mptcplab.loop import Timer
 from mptcplab.results.observer import Observer
 
 _LAST_SAMPLE_NS: Final = 1_000_000_000  # our own stacks answer within some milliseconds
@@ -55,11 +59,15 @@ class Samples:
             "links": [],
             "subflows": [],
             "connections": [],
+            "limits": [],
         }
         self._ticks = 0
+        self._begun_ns = 0
+        self._probe_timer: Timer | None = None
         self._stat: dict[str, cpu.CpuTimes] = {}
         self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
         self.cpu = CpuWatch(apparatus)
+        self._serving = Serving(apparatus)
         self.watches = Watches(apparatus.scenario, apparatus.flows)
         with ExitStack() as opened:
             self._sockets = _host_samplers(apparatus, opened)
@@ -78,6 +86,34 @@ class Samples:
         """Take the first sample, which only sets the counters, at scenario time 0."""
         self.origin_ns = origin_ns
         self._apparatus.loop.call_at(origin_ns, self._first_tick)
+        for traffic in self._apparatus.flows.traffic:
+            begin = partial(self._begin, traffic)
+            self._apparatus.loop.call_at(origin_ns + traffic.flow.start_ns, begin)
+
+    def _begin(self, traffic: Traffic) -> None:
+        """A flow begins: look from now on what its connections wait for."""
+        for connection in traffic.connections:
+            for sampler in self._sockets:
+                sampler.limits.begin(connection, traffic.flow.start_ns)
+        self._begun_ns = self.origin_ns + traffic.flow.start_ns
+        if self._probe_timer is None:
+            self._probe()
+
+    def _probe(self) -> None:
+        """Look what connections wait for, and set the time of the next look."""
+        loop = self._apparatus.loop
+        now_ns = time.monotonic_ns()
+        for sampler in self._sockets:
+            sampler.limits.probe(now_ns - self.origin_ns)
+        self._probe_timer = None
+        if not all(traffic.finished for traffic in self._apparatus.flows.traffic):
+            next_ns = now_ns + probe_interval_ns(now_ns - self._begun_ns)
+            self._probe_timer = loop.call_at(next_ns, self._probe)
+
+    @property
+    def started(self) -> bool:
+        """Whether the first sample was taken."""
+        return self.end_ns > 0
 
     def release_finished(self) -> None:
         """Sample the connections that are done once more and let them close their sockets."""
@@ -105,6 +141,7 @@ class Samples:
             subflows, connections = stack.arrived()
             self.rows["subflows"] += subflows
             self.rows["connections"] += connections
+            self.rows["limits"] += stack.limits.rows(0)
 
     def sample_sockets_now(self) -> int:
         """Sample subflows and connections between the samples of a run; return the time."""
@@ -137,7 +174,7 @@ class Samples:
 
     def _first_tick(self) -> None:
         self._stat = cpu.read_stat()
-        self.cpu.sample(0, 0, 0.0, {})
+        self.cpu.sample(0, 0, {}, {})
         self.end_ns = time.monotonic_ns()
         self._sample_links(0, {})
         self._rtt.sample()
@@ -159,9 +196,9 @@ class Samples:
         link_rates = self._sample_links(time_ns, rtts)
         flow_rates = self._sample_flows(time_ns, delivered, self._sample_sockets(time_ns))
         stat = cpu.read_stat()
-        machine = cpu.use_between(self._stat, stat).machine
-        self.busy.append(BusyInterval(since_ns, time_ns, machine))
-        self.cpu.sample(time_ns, time_ns - since_ns, machine, flow_rates)
+        busy = cpu.busy_between(self._stat, stat)
+        self.busy.append(BusyInterval(since_ns, time_ns, busy["cpu"]))
+        self.cpu.sample(time_ns, time_ns - since_ns, cpu.by_number(busy), flow_rates)
         self._stat, self.end_ns = stat, now_ns
         self._observer.tick(time_ns, flow_rates, link_rates, rtts)
         if self._is_over():
@@ -178,6 +215,8 @@ class Samples:
             sampled[0].extend(subflows)
             sampled[1].extend(connections)
             received |= {(sampler.host, port): count for port, count in counts.items()}
+            self.rows["limits"] += sampler.limits.rows(time_ns)
+        self._serving.complete(sampled[1])
         self.rows["subflows"] += sampled[0]
         self.rows["connections"] += sampled[1]
         self.watches.look(time_ns, *sampled)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from mptcplab.linux.emulator import Lateness, LinkReading
+from mptcplab.linux.lab.processes import was_stopped
 from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.verify import LATENESS_QUANTILE
 from mptcplab.linux.probes import cpu, mib
@@ -25,14 +27,19 @@ class Usage:
         """By host, the MIB counters that moved: before and after."""
         self.lateness: dict[str, Lateness] = {}
         """By link, how late its emulator was, in its worse direction."""
+        self.stopped: list[str] = []
+        """The processes that a signal stopped for a while (SIGSTOP), or that are still stopped."""
 
     def start(self) -> None:
         """Read everything that is compared at the end."""
         self._counters_before = {host: self._read_counters(host) for host in self._apparatus.hosts}
-        self._emulators_before = self._read_emulators()
+        self._emulators_before = self._apparatus.links.emulator_readings(reset_peak=True)
 
     def note_cpu(self) -> None:
-        """Take the CPU time used so far, while the processes are still there."""
+        """Take the CPU time used so far, while the processes are still there, and which of them
+        were stopped meanwhile.
+        """
+        self.stopped = [name for name, pid in self._processes() if was_stopped(pid)]
         used = {"testbed": time.process_time_ns()}
         for traffic in self._apparatus.flows.traffic:
             for role, pid in traffic.processes():
@@ -41,9 +48,20 @@ class Usage:
         for name, stack in self._apparatus.stacks.items():
             if stack.process is not None:
                 used[f"{name} stack"] = cpu.process_time_ns(stack.process.pid) or 0
-        for name, reading in self._read_emulators().items():
+        for name, reading in self._apparatus.links.emulator_readings().items():
             used[f"{name} emulator"] = reading.cpu_ns - self._emulators_before[name].cpu_ns
         self.cpu_ns = used
+
+    def _processes(self) -> Iterator[tuple[str, int]]:
+        """Yield the name and number of each process that carries traffic."""
+        for traffic in self._apparatus.flows.traffic:
+            for role, pid in traffic.processes():
+                yield f"the {role} of flow {traffic.flow.name}", pid
+        for name, stack in self._apparatus.stacks.items():
+            if stack.process is not None:
+                yield f"the stack of {name}", stack.process.pid
+        for name, emulator in self._apparatus.links.emulators().items():
+            yield f"the emulator of {name}", emulator.pid
 
     def finish(self) -> None:
         """Compare counters and emulators with what they were."""
@@ -51,7 +69,7 @@ class Usage:
             self.counters[host] = mib.moved(before, self._read_counters(host))
         self.lateness = {
             name: _lateness_since(reading, self._emulators_before[name])
-            for name, reading in self._read_emulators().items()
+            for name, reading in self._apparatus.links.emulator_readings().items()
         }
 
     def counter_rows(self) -> list[dict[str, Any]]:
@@ -66,15 +84,16 @@ class Usage:
         with self._apparatus.lab.enter(host):
             return mib.read_counters()
 
-    def _read_emulators(self) -> dict[str, LinkReading]:
-        emulators = self._apparatus.links.emulators()
-        return {name: emulator.read() for name, emulator in emulators.items()}
-
 
 def _lateness_since(now: LinkReading, before: LinkReading) -> Lateness:
-    """Return how late an emulator was since an earlier reading, in its worse direction."""
+    """Return how late an emulator was since an earlier reading, in its worse direction.
+
+    Each figure is that of the direction in which it is worse.
+    """
     both = [
         now.forward.lateness.since(before.forward.lateness),
         now.backward.lateness.since(before.backward.lateness),
     ]
-    return max(both, key=lambda lateness: lateness.quantile_ns(LATENESS_QUANTILE))
+    worse = max(both, key=lambda lateness: lateness.quantile_ns(LATENESS_QUANTILE))
+    worse.max_ns = max(lateness.max_ns for lateness in both)
+    return worse

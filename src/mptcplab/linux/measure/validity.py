@@ -29,12 +29,16 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *_dead_connections(measurement),
         *verified,
         *_stopped(measurement),
+        *_dead_emulators(measurement),
+        *_stopped_processes(measurement),
+        *_lost_captures(measurement),
+        *measurement.readback.reasons,
         *_broken_connections(measurement),
         *_missing_subflows(scenario, measurement),
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_emulators(scenario, measurement),
-        *_full_emulators(measurement),
+        *_limited_links(measurement),
         *_busy_cpu(scenario, measurement),
     ]
 
@@ -45,7 +49,7 @@ def notes(measurement: Measurement) -> list[str]:
         *measurement.apparatus.lab.notes,
         *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
-        *_cpu_limited_links(measurement),
+        *_sometimes_limited_links(measurement),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
@@ -64,6 +68,22 @@ def _stopped(measurement: Measurement) -> Iterator[str]:
     if measurement.stop_reason:
         at_s = measurement.measured_ns / 1e9
         yield f"stopped by {measurement.stop_reason} at {at_s:.1f} s"
+
+
+def _dead_emulators(measurement: Measurement) -> Iterator[str]:
+    for link, (when_ns, how) in measurement.apparatus.links.dead.items():
+        at_s = (when_ns - measurement.origin_ns) / 1e9
+        yield f"{link}: its emulator is gone ({how}) since {at_s:.1f} s at least, and the link too"
+
+
+def _stopped_processes(measurement: Measurement) -> Iterator[str]:
+    for process in measurement.usage.stopped:
+        yield f"{process} was stopped (SIGSTOP) during the run"
+
+
+def _lost_captures(measurement: Measurement) -> Iterator[str]:
+    for interface in measurement.lost_captures():
+        yield f"the capture on {interface} ended before the run did"
 
 
 def _broken_connections(measurement: Measurement) -> Iterator[str]:
@@ -151,7 +171,7 @@ def _late_sampler(scenario: Scenario, measurement: Measurement) -> Iterator[str]
 def _late_emulators(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
     for link, lateness in measurement.usage.lateness.items():
         late_ns = lateness.quantile_ns(verify.LATENESS_QUANTILE)
-        reason = verify.check_lateness(scenario.topology.link(link), late_ns)
+        reason = verify.check_lateness(scenario.topology.link(link), late_ns, lateness.max_ns)
         if reason is not None:
             yield reason
 
@@ -188,20 +208,28 @@ def _measured_bps(
     return max((rate for rate in rates if rate is not None), default=None)
 
 
-def _full_emulators(measurement: Measurement) -> Iterator[str]:
+def _limited_links(measurement: Measurement) -> Iterator[str]:
+    """Yield the links that carried less than they should have, for want of CPU time."""
     samples = measurement.samples
-    full = verify.unfilled_intervals(samples.cpu.full_emulators, samples.rows["links"])
-    for link, count in full.items():
-        reason = verify.check_emulator(link, count, len(samples.busy))
+    intervals, rows = len(samples.busy), samples.rows["links"]
+    full = verify.unfilled_intervals(samples.cpu.full_emulators, rows)
+    for link, count in verify.unfilled_intervals(samples.cpu.starved, rows).items():
+        reason = verify.check_emulator(link, full.pop(link, 0), intervals)
+        reason = reason or verify.check_starved(link, count, intervals)
+        if reason is not None:
+            yield reason
+    for link, count in full.items():  # of no path of its own: between switches
+        reason = verify.check_emulator(link, count, intervals)
         if reason is not None:
             yield reason
 
 
-def _cpu_limited_links(measurement: Measurement) -> Iterator[str]:
+def _sometimes_limited_links(measurement: Measurement) -> Iterator[str]:
     samples = measurement.samples
-    limited = verify.unfilled_intervals(samples.cpu.starved, samples.rows["links"])
-    for link, count in limited.items():
-        yield f"{link}: the CPU was the limit in {count} of {len(samples.busy)} intervals"
+    starved = verify.unfilled_intervals(samples.cpu.starved, samples.rows["links"])
+    for link, count in starved.items():
+        if not verify.is_limited(count, len(samples.busy)):
+            yield verify.limited_by_cpu(link, count, len(samples.busy))
 
 
 def _dropped_data(measurement: Measurement) -> Iterator[str]:

@@ -11,7 +11,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mptcplab.network.topology import Channel, Link, Path, Topology
+from mptcplab.network.topology import (
+    ETHERNET_HEADER_BYTES,
+    Channel,
+    Link,
+    Path,
+    Queue,
+    Topology,
+)
 from mptcplab.scenario.model import Expectation, Flow
 from mptcplab.units import format_duration, format_rate
 
@@ -24,11 +31,15 @@ _OVERSHOOT_BURST_BYTES: Final = 150_000  # a shaper's burst, two offloaded frame
 _LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
 LATENESS_QUANTILE: Final = 0.99
 _LATENESS_TOLERANCE_NS: Final = 1_000_000  # or _RTT_TOLERANCE of the round trip, where that is more
+_WORST_LATENESS_NS: Final = 100_000_000
+"""Half of Linux's least retransmission timeout (TCP_RTO_MIN): no single packet may be later than
+that, however long the run, because a connection may take it for lost."""
 PROBES: Final = 5
 _UNESTABLISHED: Final = ("SYN-SENT", "SYN-RECEIVED", "CLOSED")
 BUSY: Final = 0.97  # of all CPUs together: from here on a machine has nothing left to give
+EMULATOR_SATURATED: Final = 0.95  # of the one CPU on which an emulator runs
 _EXPECTED_FILL: Final = 0.9  # of its rate: a link carrying less while the CPU is busy is marked
-_FULL_EMULATOR: Final = 0.1  # of the intervals, from which on a run is the emulator's
+_LIMITED_SHARE: Final = 0.1  # of the intervals, from which on a run shows the CPU, not the link
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +110,34 @@ def check_rate(link: str, direction: str, asked_bps: int, found_bps: float) -> s
     )
 
 
+def check_emulator_cpu(
+    link: str, direction: str, rate_bps: int, needed: float, found_bps: float
+) -> str | None:
+    """Return what is wrong with a link whose emulator needs so many CPUs at its rate."""
+    if needed <= EMULATOR_SATURATED:
+        return None
+    return (
+        f"{link} {direction}: its emulator needs {needed:.1f} CPUs at {format_rate(rate_bps)}, "
+        f"more than the one CPU that it runs on; {format_rate(found_bps)} went through"
+    )
+
+
+def check_emulators_cpu(needs: Mapping[str, float], usable: float) -> list[str]:
+    """Return what is wrong where emulators need so many CPUs, by link, and can get ``usable``."""
+    needed = sum(needs.values())
+    if needed <= usable:
+        return []
+    return [
+        f"the emulators of {len(needs)} links need {needed:.1f} CPUs at their rates, more than the "
+        f"{usable:g} CPUs that this run may use"
+    ]
+
+
 def check_channel(link: str, direction: str, asked: Channel, found: Channel) -> list[str]:
     """Return how a driver's settings, read back, differ from what the scenario asks for."""
     reasons = [
-        f"{link} {direction}: {name} is {getattr(found, name)}, {getattr(asked, name)} asked for"
+        f"{link} {direction}: {name} is {_shown(getattr(found, name))}, "
+        f"{_shown(getattr(asked, name))} asked for"
         for name in ("rate_bps", "delay_ns", "jitter_ns", "queue")
         if getattr(asked, name) != getattr(found, name)
     ]
@@ -111,15 +146,35 @@ def check_channel(link: str, direction: str, asked: Channel, found: Channel) -> 
     return reasons
 
 
-def check_lateness(link: Link, late_ns: int) -> str | None:
-    """Return what is wrong with an emulator that was ``late_ns`` late at the 99th percentile."""
-    tolerance_ns = max(_LATENESS_TOLERANCE_NS, link.rtt_ns * _RTT_TOLERANCE)
-    if late_ns <= tolerance_ns:
-        return None
-    return (
-        f"{link.name}: its emulator was late by {format_duration(late_ns)} or more for one packet "
-        f"in a hundred (tolerance {format_duration(tolerance_ns)}); the machine is too busy"
-    )
+def _shown(value: object) -> str:
+    """Return a setting as text; of a queue, what limits it."""
+    if not isinstance(value, Queue):
+        return str(value)
+    limits = ((value.limit_bytes, "bytes"), (value.limit_packets, "packets"))
+    text = " and ".join(f"{limit} {unit}" for limit, unit in limits if limit is not None)
+    return f"{value.discipline} of {text or 'any length'}"
+
+
+def check_lateness(link: Link, late_ns: int, worst_ns: int = 0) -> str | None:
+    """Return what is wrong with an emulator that was ``late_ns`` late at the 99th percentile, and
+    ``worst_ns`` at worst.  What is late is held against what a full packet takes on the link.
+    """
+    rates = [way.rate_bps for way in (link.forward, link.backward) if way.rate_bps]
+    frame_bits = (link.mtu + ETHERNET_HEADER_BYTES) * 8
+    sent_ns = frame_bits * 1_000_000_000 // min(rates) if rates else 0
+    tolerance_ns = max(_LATENESS_TOLERANCE_NS, (link.rtt_ns + sent_ns) * _RTT_TOLERANCE)
+    if worst_ns > _WORST_LATENESS_NS:
+        return (
+            f"{link.name}: its emulator was late by up to {format_duration(worst_ns)} (tolerance "
+            f"{format_duration(_WORST_LATENESS_NS)}); it was stopped, or the machine is too busy"
+        )
+    if late_ns > tolerance_ns:
+        return (
+            f"{link.name}: its emulator was late by {format_duration(late_ns)} or more for one "
+            f"packet in a hundred (tolerance {format_duration(tolerance_ns)}); the machine is too "
+            "busy"
+        )
+    return None
 
 
 def note_dropped_data(host: str, moved: Mapping[str, tuple[int, int]]) -> str | None:
@@ -243,12 +298,34 @@ def check_emulator(link: str, full: int, intervals: int) -> str | None:
     """Return what is wrong with an emulator that had no time left in ``full`` of the intervals in
     which its link carried less than its rate.
     """
-    if full < max(1, intervals * _FULL_EMULATOR):
+    if not is_limited(full, intervals):
         return None
     return (
         f"{link}: its emulator was the limit in {full} of {intervals} intervals: it had no more "
         "CPU time, and the link carried less than its rate"
     )
+
+
+def check_starved(link: str, starved: int, intervals: int) -> str | None:
+    """Return what is wrong with a link whose flows were short of CPU time in ``starved`` of the
+    intervals in which it carried less than its rate.
+    """
+    if not is_limited(starved, intervals):
+        return None
+    return (
+        f"{limited_by_cpu(link, starved, intervals)}: the processes that carry its traffic had no "
+        "more CPU time, and the link carried less than its rate"
+    )
+
+
+def is_limited(count: int, intervals: int) -> bool:
+    """Say whether the CPU was the limit in so many of the intervals that the run is its doing."""
+    return count >= max(1, intervals * _LIMITED_SHARE)
+
+
+def limited_by_cpu(link: str, count: int, intervals: int) -> str:
+    """Return in how many of the intervals the CPU was a link's limit, as text."""
+    return f"{link}: the CPU was the limit in {count} of {intervals} intervals"
 
 
 def check_cpu(

@@ -162,6 +162,15 @@ class Watches:
             if not watch.is_over
         ]
 
+    def stalled_since_ns(self) -> dict[int, int]:
+        """Return by port from when on nothing of a connection moved, of those that did not live."""
+        stalled = {}
+        for watch in self._started():
+            since_ns = watch.liveness.stalled_since_ns(self._now_ns)
+            if not watch.is_over and since_ns is not None:
+                stalled[watch.connection.port] = since_ns
+        return stalled
+
     def came_up(self, connection: Connection) -> bool:
         """Say whether both ends of a connection were established."""
         return self._watches[connection.port].liveness.came_up

@@ -19,7 +19,7 @@ from typing import Any, Final
 from mptcplab.linux.traffic.pattern import Pattern, describe
 from mptcplab.linux.traffic.sender import CONFIRMATION
 from mptcplab.linux.traffic.sockets import SocketPlan
-from mptcplab.linux.traffic.worker import BYTES_SLOT, Progress
+from mptcplab.linux.traffic.worker import BITS_NS, BYTES_SLOT, Progress
 from mptcplab.stack import events
 from mptcplab.stack.events import Event
 from mptcplab.stack.mptcp.connection import Connection
@@ -27,17 +27,27 @@ from mptcplab.stack.readings import socket_name
 
 _READ_BYTES: Final = 1 << 19
 
+CallAt = Callable[[int, Callable[[], None]], object]
+"""Calls back at a time on the monotonic clock (ns), and then sends what there is to send."""
+
 
 class Job(ABC):
     """One end of one connection."""
 
     def __init__(
-        self, order: dict[str, Any], channel: socket.socket, connect: Callable[[Job], Connection]
+        self,
+        order: dict[str, Any],
+        channel: socket.socket,
+        connect: Callable[[Job], Connection],
+        call_at: CallAt,
     ) -> None:
         """Take the order that a process would get, the way to answer, and what opens a connection.
 
         The one that listens gets its connection from whoever accepts it, by :meth:`attach`.
         """
+        self.rate_bps: int | None = order.get("rate_bps")
+        self.pauses = False
+        self._call_at = call_at
         self.plan = SocketPlan.from_json(order["socket"])
         self.progress = Progress(Path(order["progress"]))
         self.connection: Connection | None = None
@@ -75,6 +85,18 @@ class Job(ABC):
         """Take the connection that was accepted."""
         self.connection = connection
 
+    def pause(self, size_bytes: int) -> None:
+        """With a rate, write or read no more for as long as so many bytes take at it."""
+        if self.rate_bps is not None and size_bytes > 0:
+            self.pauses = True
+            self._call_at(monotonic_ns() + size_bytes * BITS_NS // self.rate_bps, self._go_on)
+
+    def _go_on(self) -> None:
+        self.pauses = False
+        if self.connection is not None and self.connection.closed_for is None:
+            self._write()
+            self._read()
+
     @property
     def protocol(self) -> str:
         """The protocol in use: "mptcp", "tcp", or "fallback" where MPTCP was asked for."""
@@ -93,7 +115,6 @@ class Job(ABC):
             self._write()
         elif isinstance(event, events.PeerFinished):
             self._read()
-            self._end()
         elif isinstance(event, events.ConnectionClosed) and not self.over:
             here, there = self.plan.local, f"{self.plan.remote} port {self.plan.port}"
             self.answer("failed", text=f"{here} and {there}: connection {event.reason.value}")
@@ -134,18 +155,27 @@ class Job(ABC):
     def _read(self) -> None:
         """Take what has arrived."""
 
-    @abstractmethod
-    def _end(self) -> None:
-        """The peer has finished, and everything is read."""
+    def _is_at_end(self) -> bool:
+        """Say whether the peer has finished, and everything is read."""
+        connection = self.connection
+        return (
+            connection is not None
+            and connection.peer_finished
+            and connection.receive_buffer.readable_bytes() == 0
+        )
 
 
 class SendJob(Job):
     """Sends the pattern until told to stop or until its size is reached."""
 
     def __init__(
-        self, order: dict[str, Any], channel: socket.socket, connect: Callable[[Job], Connection]
+        self,
+        order: dict[str, Any],
+        channel: socket.socket,
+        connect: Callable[[Job], Connection],
+        call_at: CallAt,
     ) -> None:
-        super().__init__(order, channel, connect)
+        super().__init__(order, channel, connect, call_at)
         self._pattern = Pattern(order["stream"])
         self._write_bytes: int = order["write_bytes"]
         self._size_bytes: int | None = order["size_bytes"]
@@ -169,18 +199,23 @@ class SendJob(Job):
         if connection.closed_for is not None:
             return
         while not self._stopped:
+            if self.pauses:
+                return
             count = self._write_bytes
             if self._size_bytes is not None:
                 count = min(count, self._size_bytes - self._position)
                 if count == 0:
                     break
-            for piece in self._pattern.pieces(self._position, count):
+            before = self._position
+            for piece in self._pattern.pieces(before, count):
                 taken = connection.write(piece)
                 self._position += taken
                 if taken < len(piece):
-                    self.progress.slots[BYTES_SLOT] = self._position
-                    return
+                    break
             self.progress.slots[BYTES_SLOT] = self._position
+            self.pause(self._position - before)
+            if self._position < before + count:
+                return
         self._finished = True
         self.answer("sent", bytes=self._position)
         connection.close()
@@ -190,9 +225,7 @@ class SendJob(Job):
             self._reply += self.connection.read()
         if len(self._reply) == CONFIRMATION.size and self._finished and not self.over:
             self._done(CONFIRMATION.unpack(self._reply)[0])
-
-    def _end(self) -> None:
-        if self.over:
+        if self.over or not self._is_at_end():
             return
         if self._finished:
             self._done(None)
@@ -212,15 +245,23 @@ class ReceiveJob(Job):
     """Checks every byte against the pattern, unless told not to, and sends its count back."""
 
     def __init__(
-        self, order: dict[str, Any], channel: socket.socket, connect: Callable[[Job], Connection]
+        self,
+        order: dict[str, Any],
+        channel: socket.socket,
+        connect: Callable[[Job], Connection],
+        call_at: CallAt,
     ) -> None:
-        super().__init__(order, channel, connect)
+        super().__init__(order, channel, connect, call_at)
+        self._read_bytes: int = _READ_BYTES if self.rate_bps is None else order["read_bytes"]
         self._pattern = Pattern(order["stream"]) if order["verify"] else None
         self._position = 0
         self._wrong: str | None = None
 
     def _stop(self) -> None:
-        """Go on: the sender ends the stream."""
+        """Go on, at no rate any more: the sender ends the stream."""
+        self.rate_bps = None
+        if self.pauses:
+            self._go_on()
 
     def _begin(self) -> None:
         """Wait for data."""
@@ -230,7 +271,7 @@ class ReceiveJob(Job):
 
     def _read(self) -> None:
         assert self.connection is not None
-        while data := self.connection.read(_READ_BYTES):
+        while not self.pauses and (data := self.connection.read(self._read_bytes)):
             if self._pattern is not None and self._wrong is None:
                 at = self._pattern.mismatch(self._position, memoryview(data))
                 if at is not None:
@@ -238,11 +279,9 @@ class ReceiveJob(Job):
                     self._wrong = describe(at, data[offset : offset + 16])
                     self.answer("corrupt", text=self._wrong)
             self._position += len(data)
+            self.pause(len(data))
         self.progress.slots[BYTES_SLOT] = self._position
-
-    def _end(self) -> None:
-        assert self.connection is not None
-        if self.over:
+        if self.over or not self._is_at_end():
             return
         self.connection.write(CONFIRMATION.pack(self._position))
         self.answer("done", bytes=self._position, wrong=self._wrong, protocol=self.protocol)
@@ -253,6 +292,7 @@ def job_of(
     order: dict[str, Any],
     channel: socket.socket,
     connect: Callable[[Job], Connection],
+    call_at: CallAt,
 ) -> Job:
     """Return the job of a role, "sender" or "receiver"."""
-    return (SendJob if role == "sender" else ReceiveJob)(order, channel, connect)
+    return (SendJob if role == "sender" else ReceiveJob)(order, channel, connect, call_at)

@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from random import SystemRandom
@@ -33,7 +34,7 @@ from mptcplab.stack.events import Event
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.plugin import is_reference
-from mptcplab.stack.readings import connection_columns, subflow_columns
+from mptcplab.stack.readings import connection_columns, limit_rows, subflow_columns
 from mptcplab.stack.stack import Stack
 from mptcplab.tuning.config import base_config, flow_config
 from mptcplab.wire.ip import format_address, parse_address
@@ -106,6 +107,13 @@ class StackProcess:
         self._driver.handle_timeout()
         self._set_timer()
 
+    def _call_at(self, time_ns: int, callback: Callable[[], None]) -> None:
+        def call() -> None:
+            callback()
+            self._flush()
+
+        self._loop.call_at(time_ns, call)
+
     def _flush(self) -> None:
         self._driver.flush()
         self._set_timer()
@@ -139,7 +147,7 @@ class StackProcess:
             # a kernel's, for the end that sends the data; ours only answers
             flow = replace(flow, congestion=KERNEL_CONGESTION)
         connect = partial(self._connect, flow)
-        job = job_of(message["role"], message["order"], channel, connect)
+        job = job_of(message["role"], message["order"], channel, connect, self._call_at)
         if not job.is_client:
             config = self._config(flow)
             self._driver.stack.listen(job.plan.port, config=config)
@@ -217,6 +225,7 @@ class StackProcess:
                 "port": job.plan.port,
                 "protocol": job.protocol,
                 "connection": connection_columns(connection),
+                "limits": limit_rows(connection.send.limits, monotonic_ns()),
                 "subflows": [
                     [_names(subflow), subflow_columns(connection, subflow)]
                     for subflow in present + gone

@@ -76,6 +76,17 @@ class Flood:
         return self.settle_ns + self.measure_ns
 
 
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What came out of a link's far end, and what was offered to it (bit/s, as it counts).
+
+    Where less was offered than the link's rate, this machine was the limit, not the link.
+    """
+
+    bps: float
+    offered_bps: float
+
+
 def plan_flood(channel: Channel, mtu: int, version: int) -> Flood:
     """Return the flood that measures a channel, which has a rate."""
     rate_bps = channel.rate_bps
@@ -102,8 +113,8 @@ def plan_flood(channel: Channel, mtu: int, version: int) -> Flood:
     )
 
 
-def measure_rate(route: Route, flood: Flood, rtt_ns: int, rate_bps: int) -> float:
-    """Return the rate (bit/s, as the channel counts) that arrives at the far end.
+def measure_rate(route: Route, flood: Flood, rtt_ns: int, rate_bps: int) -> Throughput:
+    """Return what a link lets through.
 
     Sends a quarter more than ``rate_bps``, so that the queue stays full and the link, not the
     sender, sets the pace; returns when the queue is empty again.
@@ -122,10 +133,10 @@ def measure_rate(route: Route, flood: Flood, rtt_ns: int, rate_bps: int) -> floa
         source.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
         source.bind((route.local, 0))
         source.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, flood.payload)
-        arrivals = _flood(source, sink, flood, rate_bps, rtt_ns)
+        arrivals, offered_bps = _flood(source, sink, flood, rate_bps, rtt_ns)
     window_ns = max(_WINDOW_NS, _WINDOW_FRAMES * flood.frame_bytes * 8_000_000_000 // rate_bps)
     scale = flood.frame_bytes / flood.payload * 8e9
-    return median_rate(arrivals, window_ns) * scale
+    return Throughput(median_rate(arrivals, window_ns) * scale, offered_bps)
 
 
 def median_rate(arrivals: Sequence[tuple[int, int]], window_ns: int) -> float:
@@ -149,8 +160,10 @@ def median_rate(arrivals: Sequence[tuple[int, int]], window_ns: int) -> float:
 
 def _flood(
     source: socket.socket, sink: socket.socket, flood: Flood, rate_bps: int, rtt_ns: int
-) -> list[tuple[int, int]]:
-    """Send at a pace; return what arrives in the measured stretch: when (ns), payload bytes."""
+) -> tuple[list[tuple[int, int]], float]:
+    """Send at a pace; return what arrives in the measured stretch: when (ns), payload bytes; and
+    the rate that was offered (bit/s).
+    """
     to = sink.getsockname()[:2]
     data = bytes(flood.payload * flood.segments)
     offered_bps = rate_bps * 5 // 4
@@ -180,9 +193,10 @@ def _flood(
                 arrivals.append((arrived_ns, count))
         if not due:
             poll.poll(1)
+    offered = sent
     left_ns = (sent - arrived) * frame_share * 8e9 / rate_bps + rtt_ns
     _wait_until_empty(sink, poll, left_ns, idle_ms=10 + 2 * flood.frame_bytes * 8000 // rate_bps)
-    return arrivals
+    return arrivals, offered * frame_share * 8e9 / (now_ns - start_ns)
 
 
 def _wait_until_empty(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Final
@@ -48,6 +49,8 @@ STATES: Final = {
     11: "CLOSING",
     12: "SYN-RECEIVED",
 }
+_AT_ONCE: Final = 32
+"""Sockets asked for at a time: their answers must fit the netlink socket's receive buffer."""
 _STATE_MASK: Final = 0xFFF & ~(1 << 10)  # all but listeners
 _INFINITE_SSTHRESH: Final = 0x7FFFFFFF  # include/net/tcp.h, TCP_INFINITE_SSTHRESH
 
@@ -74,6 +77,22 @@ class TcpInfo:
     bytes_retransmitted: int
     retransmissions: int
     lost_packets: int
+    ca_state: int = 0
+    unacked_packets: int = 0
+    sacked_packets: int = 0
+    has_room: bool = False
+    """Less is in flight than the congestion window allows."""
+    unsent_bytes: int = 0
+    last_ack_ms: int = 0
+    """How long ago the last ACK came."""
+    busy_ns: int | None = None
+    receive_window_limited_ns: int | None = None
+    send_buffer_limited_ns: int | None = None
+
+
+CA_RECOVERY: Final = 3
+CA_LOSS: Final = 4
+"""Values of ``ca_state``, enum tcp_ca_state: in fast recovery, and after a timeout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +120,9 @@ class SocketSample:
 
     ``token`` is the local token of the connection that a subflow belongs to, None for plain TCP.
     ``outstanding_bytes`` is what a TCP socket holds that its peer has not acknowledged, sent or
-    not; a FIN counts as one.
+    not; a FIN counts as one.  ``unread_bytes`` is what a TCP socket's application has not read;
+    ``queued_bytes`` is the memory that its send queue takes, as the send buffer counts it.
+    ``key`` is what :meth:`DiagSocket.look` finds the socket by.
     """
 
     state: str
@@ -117,6 +138,9 @@ class SocketSample:
     token: int | None = None
     backup: bool = False
     local_id: int | None = None
+    unread_bytes: int = 0
+    queued_bytes: int | None = None
+    key: bytes = b""
 
 
 class DiagSocket:
@@ -140,12 +164,39 @@ class DiagSocket:
         """Return every MPTCP connection; NetlinkError where the kernel refuses."""
         return self._both_families(_IPPROTO_MPTCP)
 
+    def look(self, samples: Sequence[SocketSample]) -> list[SocketSample]:
+        """Return what has become of sockets that were sampled before, but of those that are gone.
+
+        A dump walks through all sockets that the kernel has room for, in milliseconds; this finds
+        each at once.
+        """
+        found = []
+        for start in range(0, len(samples), _AT_ONCE):
+            some = samples[start : start + _AT_ONCE]
+            answers = self._channel.ask([_look_request(sample) for sample in some])
+            for sample, answer in zip(some, answers, strict=True):
+                if answer is not None:
+                    found.append(parse_message(answer.body, sample.mptcp is not None))
+        return found
+
     def _both_families(self, protocol: int) -> list[SocketSample]:
         return [
             parse_message(message.body, protocol == _IPPROTO_MPTCP)
             for family in (socket.AF_INET, socket.AF_INET6)
             for message in self._channel.query(_dump_request(family, protocol))
         ]
+
+
+def _look_request(sample: SocketSample) -> Request:
+    """Return the request for one socket: by its addresses, of a connection by its token."""
+    family, identity = sample.key[0], sample.key[1:]
+    body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, _EXTENSIONS, 0, _STATE_MASK)
+    if sample.mptcp is None:
+        body += identity
+    else:  # net/mptcp/mptcp_diag.c takes the token in the place of the cookie
+        body += identity[:-8] + struct.pack("=II", sample.mptcp.token, 0)
+        body += netlink.u32(_REQUEST_PROTOCOL, _IPPROTO_MPTCP)
+    return Request(_SOCK_DIAG_BY_FAMILY, 0, body, "look at a socket")
 
 
 def _dump_request(family: int, protocol: int) -> Request:
@@ -161,12 +212,12 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
     """Return the sample that one struct inet_diag_msg and its attributes describe."""
     family, state = payload[0], payload[1]
     local_port, remote_port = struct.unpack_from("!HH", payload, 4)
-    (outstanding,) = struct.unpack_from("=I", payload, 60)  # idiag_wqueue
+    unread, outstanding = struct.unpack_from("=II", payload, 56)  # idiag_rqueue, idiag_wqueue
     attributes = netlink.attributes(payload[_MESSAGE_BYTES:])
     memory = attributes.get(_DIAG_SKMEMINFO)
-    receive_buffer, send_buffer = None, None
-    if memory is not None:  # SK_MEMINFO_RCVBUF 1, SK_MEMINFO_SNDBUF 3
-        _, receive_buffer, _, send_buffer = struct.unpack_from("=IIII", memory)
+    receive_buffer, send_buffer, queued = None, None, None
+    if memory is not None:  # SK_MEMINFO_RCVBUF 1, SK_MEMINFO_SNDBUF 3, SK_MEMINFO_WMEM_QUEUED 5
+        _, receive_buffer, _, send_buffer, _, queued = struct.unpack_from("=6I", memory)
     info = attributes.get(_DIAG_INFO)
     token, flags, local_id = _ulp(attributes.get(_DIAG_ULP_INFO))
     return SocketSample(
@@ -183,6 +234,9 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
         token=token,
         backup=bool(flags & _FLAG_BACKUP),
         local_id=local_id,
+        unread_bytes=unread,
+        queued_bytes=queued,
+        key=payload[:1] + payload[4:52],
     )
 
 
@@ -194,8 +248,12 @@ def _parse_tcp_info(info: bytes) -> TcpInfo:
     (total_retrans,) = struct.unpack_from("=I", info, 100)
     acked, received = struct.unpack_from("=QQ", info, 120)
     sent, retransmitted = struct.unpack_from("=QQ", info, 200)
+    (last_ack,) = struct.unpack_from("=I", info, 56)
+    (unsent,) = struct.unpack_from("=I", info, 144)
+    busy_us, window_us, buffer_us = struct.unpack_from("=QQQ", info, 168)
     has_windows = len(info) >= 236  # tcpi_rcv_wnd came with 6.2
     send_window, receive_window = struct.unpack_from("=II", info, 228) if has_windows else (0, 0)
+    in_flight = max(0, unacked - sacked - lost + retrans)
     return TcpInfo(
         cwnd_bytes=cwnd * mss,
         ssthresh_bytes=None if ssthresh >= _INFINITE_SSTHRESH else ssthresh * mss,
@@ -203,7 +261,7 @@ def _parse_tcp_info(info: bytes) -> TcpInfo:
         rttvar_ns=rttvar_us * 1000,
         rto_ns=rto_us * 1000,
         mss_bytes=mss,
-        in_flight_bytes=max(0, unacked - sacked - lost + retrans) * mss,
+        in_flight_bytes=in_flight * mss,
         send_window_bytes=send_window if has_windows else None,
         receive_window_bytes=receive_window if has_windows else None,
         bytes_sent=sent,
@@ -212,6 +270,15 @@ def _parse_tcp_info(info: bytes) -> TcpInfo:
         bytes_retransmitted=retransmitted,
         retransmissions=total_retrans,
         lost_packets=lost,
+        ca_state=info[1],
+        unacked_packets=unacked,
+        sacked_packets=sacked,
+        has_room=in_flight < cwnd,
+        unsent_bytes=unsent,
+        last_ack_ms=last_ack,
+        busy_ns=busy_us * 1000,
+        receive_window_limited_ns=window_us * 1000,
+        send_buffer_limited_ns=buffer_us * 1000,
     )
 
 

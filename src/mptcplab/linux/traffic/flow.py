@@ -115,6 +115,10 @@ class Traffic(ABC):
         """Return role and id of each process that carries the traffic."""
 
     @abstractmethod
+    def process_of(self, role: str, index: int) -> int | None:
+        """Return the process of its own that is "sender" or "receiver" of a connection."""
+
+    @abstractmethod
     def close(self) -> None:
         """End the processes, whatever they are doing."""
 
@@ -279,13 +283,20 @@ class BulkTraffic(Traffic):
                 "stream": self.connections[0].port if self._stripes else connection.port,
                 "stripes": None if self._stripes is None else str(self._stripes),
             }
-            order = {**common, "socket": receiving.to_json(), "verify": self.flow.verify}
+            order = {
+                **common,
+                "socket": receiving.to_json(),
+                "verify": self.flow.verify,
+                "read_bytes": self.flow.write_bytes,
+                "rate_bps": self.flow.read_rate_bps,
+            }
             self._receivers.append(self._start("receiver", connection, order))
             order = {
                 **common,
                 "socket": sending.to_json(),
                 "write_bytes": self.flow.write_bytes,
                 "size_bytes": self._size(connection.index),
+                "rate_bps": self.flow.write_rate_bps,
             }
             self._senders.append(self._start("sender", connection, order))
 
@@ -296,7 +307,7 @@ class BulkTraffic(Traffic):
         host = self.flow.source if role == "sender" else self.flow.destination
         if host in self._own_stacks:
             return self._own_stacks[host](role, connection, order, progress)
-        argv = [sys.executable, "-m", f"mptcplab.linux.traffic.{role}", json.dumps(order)]
+        argv = [sys.executable, "-P", "-m", f"mptcplab.linux.traffic.{role}", json.dumps(order)]
         return WorkerProcess(self._spawn(host, argv), progress)
 
     def _size(self, index: int) -> int | None:
@@ -353,8 +364,8 @@ class BulkTraffic(Traffic):
             worker.order("go")
 
     def stop(self) -> None:
-        """Let the senders close their half."""
-        for worker in self._senders:
+        """Let the senders close their half, and receivers with a rate read what is there."""
+        for worker in (*self._senders, *self._receivers):
             worker.order("stop")
 
     @property
@@ -394,6 +405,11 @@ class BulkTraffic(Traffic):
             for worker in workers
             if worker.pid is not None
         ]
+
+    def process_of(self, role: str, index: int) -> int | None:
+        """Return the process of its own that is "sender" or "receiver" of a connection."""
+        workers = self._senders if role == "sender" else self._receivers
+        return workers[index].pid if index < len(workers) else None
 
     def close(self) -> None:
         """Kill what still runs."""

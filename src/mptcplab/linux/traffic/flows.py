@@ -114,8 +114,11 @@ class Flows:
             longest = max(longest, waiting * 8e9 / min(rates, default=10**9))
         return min(_DRAIN_LEAST_NS + patience_ns + round(2 * longest), _DRAIN_MOST_NS)
 
-    def summary(self, origin_ns: int) -> list[dict[str, Any]]:
-        """Return what ``run.json`` says of each connection; times count from ``origin_ns``."""
+    def summary(self, origin_ns: int, stalled_ns: Mapping[int, int]) -> list[dict[str, Any]]:
+        """Return what ``run.json`` says of each connection; times count from ``origin_ns``.
+
+        ``stalled_ns`` has by port from when on nothing moved.
+        """
         summaries = []
         for traffic in self.traffic:
             delivered = traffic.delivered_bytes()
@@ -137,6 +140,7 @@ class Flows:
                         "drained_bytes": received - measured,
                         "intact": connection.intact,
                         "end_ns": ended_ns and ended_ns - origin_ns,
+                        "stalled_since_ns": stalled_ns.get(connection.port),
                         "errors": connection.errors,
                     }
                 )

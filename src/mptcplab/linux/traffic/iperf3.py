@@ -44,6 +44,8 @@ def client_arguments(flow: Flow, path: NetworkPath, port: int) -> list[str]:
     arguments = ["-c", str(path.remote_address.ip), "-B", str(path.local_address.ip)]
     arguments += ["-p", str(port), "-J", "-l", str(min(flow.write_bytes, 1 << 20))]
     arguments += ["-C", flow.congestion]
+    if flow.write_rate_bps is not None:
+        arguments += ["-b", str(flow.write_rate_bps)]
     if flow.send_buffer_bytes is not None:
         arguments += ["-w", str(flow.send_buffer_bytes // 2)]  # the kernel doubles it
     if flow.size_bytes is not None:
@@ -196,6 +198,12 @@ class Iperf3Traffic(Traffic):
             for role, processes in (("client", self._clients), ("server", self._servers))
             for process in processes
         ]
+
+    def process_of(self, role: str, index: int) -> int | None:
+        """Return the client or the server of a connection, whichever sends or receives."""
+        client = (role == "sender") == (client_and_server(self.flow)[0] == self.flow.source)
+        processes = self._clients if client else self._servers
+        return processes[index].pid if index < len(processes) else None
 
     def close(self) -> None:
         """Kill what still runs."""

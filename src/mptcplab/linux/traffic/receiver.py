@@ -16,19 +16,23 @@ from mptcplab.linux.traffic.pattern import BLOCK_BYTES, Pattern, describe
 from mptcplab.linux.traffic.sender import CONFIRMATION, establish
 from mptcplab.linux.traffic.sockets import SocketError, SocketPlan, open_socket, protocol_in_use
 from mptcplab.linux.traffic.stripes import receive_stripes
-from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Progress, answer, fail
+from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Pace, Progress, answer, fail
 
 _READ_BYTES: Final = 8 * BLOCK_BYTES
 
 
 def receive_all(
-    sock: socket.socket, pattern: Pattern | None, progress: Progress
+    sock: socket.socket,
+    pattern: Pattern | None,
+    progress: Progress,
+    pace: Pace,
+    read_bytes: int = _READ_BYTES,
 ) -> tuple[int, str | None]:
     """Receive to the end of the stream; return (bytes received, what was wrong or None).
 
     Without a pattern nothing is checked.  After the first wrong byte the rest is only counted.
     """
-    buffer = memoryview(bytearray(_READ_BYTES))
+    buffer = memoryview(bytearray(read_bytes))
     slots = progress.slots
     recv_into = sock.recv_into
     position = 0
@@ -41,6 +45,7 @@ def receive_all(
                 answer("corrupt", text=wrong)
         position += count
         slots[BYTES_SLOT] = position
+        pace.wait(count)
     return position, wrong
 
 
@@ -52,8 +57,13 @@ def run(order: dict[str, Any]) -> None:
     orders = Orders()
     opened = open_socket(plan)
     sock = establish(opened, plan, orders)
-    receive = receive_stripes if order.get("stripes") else receive_all
-    received, wrong = receive(sock, pattern, progress)
+    if order.get("stripes"):
+        received, wrong = receive_stripes(sock, pattern, progress)
+    else:
+        rate_bps = order.get("rate_bps")
+        read_bytes = _READ_BYTES if rate_bps is None else order["read_bytes"]
+        pace = Pace(rate_bps, orders.stop)
+        received, wrong = receive_all(sock, pattern, progress, pace, read_bytes)
     sock.sendall(CONFIRMATION.pack(received))
     protocol = protocol_in_use(sock, plan.protocol)
     answer("done", bytes=received, wrong=wrong, protocol=protocol)

@@ -24,7 +24,7 @@ from mptcplab.linux.traffic.sockets import (
     protocol_in_use,
 )
 from mptcplab.linux.traffic.stripes import Dispenser, send_stripes
-from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Progress, answer, fail
+from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Pace, Progress, answer, fail
 
 CONFIRMATION = struct.Struct("!Q")
 
@@ -59,9 +59,14 @@ def send_all(
     progress: Progress,
     write_bytes: int,
     size_bytes: int | None,
+    rate_bps: int | None = None,
 ) -> int:
-    """Send until stopped or ``size_bytes`` are sent; return how many bytes the socket took."""
+    """Send until stopped or ``size_bytes`` are sent; return how many bytes the socket took.
+
+    With ``rate_bps`` one write after another, as fast as that.
+    """
     position = 0
+    pace = Pace(rate_bps, orders.stop)
     slots = progress.slots
     pieces, sendmsg = pattern.pieces, sock.sendmsg
     stopped = orders.stop.is_set
@@ -72,12 +77,14 @@ def send_all(
             if count == 0:
                 break
         try:
-            position += sendmsg(pieces(position, count))
+            taken = sendmsg(pieces(position, count))
         except BrokenPipeError:
             if stopped():
                 break
             raise
+        position += taken
         slots[BYTES_SLOT] = position
+        pace.wait(taken)
     return position
 
 
@@ -100,7 +107,8 @@ def run(order: dict[str, Any]) -> None:
     if dispenser is not None:
         sent = send_stripes(sock, pattern, orders, progress, write_bytes, dispenser)
     else:
-        sent = send_all(sock, pattern, orders, progress, write_bytes, size_bytes)
+        rate_bps = order.get("rate_bps")
+        sent = send_all(sock, pattern, orders, progress, write_bytes, size_bytes, rate_bps)
     answer("sent", bytes=sent)
     finish()
     reply = sock.recv(CONFIRMATION.size, socket.MSG_WAITALL)

@@ -19,6 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+BITS_NS: Final = 8_000_000_000
+"""Bits of a byte times nanoseconds of a second."""
+
 BYTES_SLOT: Final = 0  # sent, or received and checked
 _SLOTS: Final = 8
 _PROGRESS_BYTES: Final = _SLOTS * 8
@@ -54,6 +57,26 @@ def fail(text: str) -> NoReturn:
     """Send the reason and end this process."""
     answer("failed", text=text)
     os._exit(1)
+
+
+class Pace:
+    """The rate of an application: after each write or read it waits as long as that takes at it."""
+
+    def __init__(self, rate_bps: int | None, stop: threading.Event) -> None:
+        """Take the rate (bit/s), None for none, and what ends the waiting: "stop"."""
+        self._rate_bps = rate_bps
+        self._stop = stop
+        self._next_ns = 0
+
+    def wait(self, size_bytes: int) -> None:
+        """Wait for the time of the next write or read, after one of so many bytes."""
+        if self._rate_bps is None or self._stop.is_set():
+            return
+        now_ns = time.monotonic_ns()
+        begun_ns = max(self._next_ns, now_ns - size_bytes * BITS_NS // self._rate_bps)
+        self._next_ns = begun_ns + size_bytes * BITS_NS // self._rate_bps
+        if self._next_ns > now_ns:
+            self._stop.wait((self._next_ns - now_ns) / 1e9)
 
 
 class Orders:

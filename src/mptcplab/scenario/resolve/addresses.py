@@ -195,8 +195,9 @@ def _derive(
     network = present[0].network if present else free.take()
     used = {address.ip for address in present}
     last = network.num_addresses - (1 if family == 4 else 0)  # IPv4's last one is broadcast
+    following: dict[str, int] = {}  # by host: below that, it has taken all that it could have
     for end in wanting:
-        numbers = range(position[end.host], last)
+        numbers = range(following.get(end.host, position[end.host]), last)
         number = next((number for number in numbers if network[number] not in used), None)
         if number is None:
             problems.add(
@@ -207,6 +208,7 @@ def _derive(
             return
         address = ip_interface(f"{network[number]}/{network.prefixlen}")
         used.add(address.ip)
+        following[end.host] = number + 1
         result[end].append(address)
 
 

@@ -8,24 +8,11 @@ from typing import Any
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import Flow
+from mptcplab.scenario.resolve.amounts import check_pairs
 from mptcplab.scenario.schema.keys import COUPLED
 from mptcplab.units import format_duration
 
 Values = dict[str, Any]
-
-MAX_CONNECTIONS = 60_000
-"""Each has a port of its own, from 5001 on, and 65,535 is the last."""
-
-
-def check_amount(connections: int, problems: Problems) -> None:
-    """Raise ScenarioError for more connections, or flows, than there are ports."""
-    if connections > MAX_CONNECTIONS:
-        problems.add(
-            ("flows",),
-            f"{connections} connections in all",
-            f"at most {MAX_CONNECTIONS}, which have a port each",
-        )
-    problems.raise_any()
 
 
 def build_flows(
@@ -37,6 +24,7 @@ def build_flows(
         if name == "total" or name in links:
             other = "the sum of all flows" if name == "total" else "a link too"
             problems.add(("flows", name), f"is the name of {other}", "a name of its own")
+    check_pairs(tables, topology, problems)
     flows = [
         _flow(name, values, topology, duration_ns, problems) for name, values in tables.items()
     ]
@@ -47,9 +35,9 @@ def _flow(
     name: str, values: Values, topology: Topology, duration_ns: int, problems: Problems
 ) -> Flow | None:
     path = ("flows", name)
-    hosts = [host.name for host in topology.hosts]
     for key in ("from", "to"):
-        if values[key] not in hosts:
+        if not topology.has_host(values[key]):
+            hosts = [host.name for host in topology.hosts]
             problems.add(
                 (*path, key),
                 f'there is no host "{values[key]}" among those built',
@@ -87,8 +75,26 @@ def _flow(
         client=client,
         family={None: None, "ipv4": 4, "ipv6": 6}[values["family"]],
         verify=verify,
+        write_rate_bps=_application_rate(path, values, "write_rate", problems),
+        read_rate_bps=_application_rate(path, values, "read_rate", problems),
     )
     return replace(flow, links=_links(path, flow, values["links"], topology, problems))
+
+
+def _application_rate(path: Path, values: Values, key: str, problems: Problems) -> int | None:
+    """Return one of the rates of the applications, checked: they can keep it."""
+    rate_bps: int | None = values[key]
+    if rate_bps is None:
+        return None
+    if values["application"] == "striped":
+        problems.add(
+            (*path, key),
+            'is not for application = "striped", whose connections share one file',
+            'application = "bulk"',
+        )
+    elif values["application"] == "iperf3" and key == "read_rate":
+        problems.add((*path, key), "iperf3 reads as fast as data arrive", 'application = "bulk"')
+    return rate_bps
 
 
 def _check_times(path: Path, values: Values, duration_ns: int, problems: Problems) -> None:
@@ -150,9 +156,9 @@ def _links(
     server = flow.destination if flow.client == flow.source else flow.source
     paths = topology.paths(flow.client, server, multipath=flow.protocol == "mptcp")
     here = (*path, "links")
-    built = [link.name for link in topology.links]
     for name in named or ():
-        if name not in built:
+        if not topology.has_link(name):
+            built = [link.name for link in topology.links]
             problems.add(
                 here,
                 f'there is no link "{name}" among those built',
@@ -167,7 +173,8 @@ def _links(
             "a link between interfaces of both, or through a switch, in one subnet",
         )
         return ()
-    allowed = [each for each in paths if named is None or set(each.links) <= set(named)]
+    chosen = None if named is None else set(named)
+    allowed = [each for each in paths if chosen is None or chosen.issuperset(each.links)]
     if flow.family and not any(each.local_address.version == flow.family for each in allowed):
         problems.add(
             (*path, "family"),
@@ -186,9 +193,10 @@ def _links(
     allowed = [each for each in allowed if each.links]
     on_paths = {link for each in paths for link in each.links}
     if named is None:
-        return tuple(link for link in built if link in on_paths)
+        return topology.in_order(on_paths)
+    carrying = {link for each in allowed for link in each.links}
     for name in named:
-        if not any(name in each.links for each in allowed):
+        if name not in carrying:
             whole = sorted({" + ".join(each.links) for each in paths})
             problems.add(
                 here,

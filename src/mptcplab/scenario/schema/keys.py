@@ -427,6 +427,19 @@ FLOW = Section(
             '"64KiB"',
             aliases=("length", "block_size"),
         ),
+        "write_rate": Key(
+            value_kinds.RATE,
+            "Rate at which the application writes on each connection, one write after another "
+            "(`iperf3 -b`).",
+            shown="as fast as the connection takes data",
+            aliases=("send_rate", "bitrate"),
+        ),
+        "read_rate": Key(
+            value_kinds.RATE,
+            "Rate at which the application reads on each connection, as much as one write at a "
+            "time.",
+            shown="as fast as data arrive",
+        ),
         "congestion": Key(
             value_kinds.choice(*CONGESTION, classes=True, renamed={"olia-linux": "olia"}),
             "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "

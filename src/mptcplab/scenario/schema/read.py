@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mptcplab.scenario.errors import Path, Problems, dotted
+from mptcplab.scenario.errors import Path, Problems, dotted, duplicate
 from mptcplab.scenario.schema.keys import SCENARIO
 from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, Tables
 from mptcplab.scenario.schema.source_files import suggestion
@@ -74,8 +74,9 @@ def _read_value(key: Key, raw: Any, path: Path, problems: Problems) -> Any:
     if not isinstance(raw, dict):
         if isinstance(raw, list) and isinstance(kind, Tables) and kind.listed:
             odd = next((item for item in raw if not isinstance(item, str)), None)
-            twice = next((item for item in raw if raw.count(item) > 1), "")
-            what = f'"{twice}" is listed twice' if odd is None else f"{quoted(odd)} is not a name"
+            what = f"{quoted(odd)} is not a name"
+            if odd is None:
+                what = f'"{duplicate(raw)}" is listed twice'
             problems.add(path, what, 'a list of different names, such as ["alice", "bob"]')
         else:
             problems.add(path, f"{quoted(raw)} is not a table", f"[{'.'.join(path)}.NAME]")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import tomllib
 from copy import deepcopy
+from functools import cache
 from importlib import resources
 from pathlib import Path as FilePath
 from typing import Any
 
-from mptcplab.scenario.errors import Path, ScenarioError, nearest
+from mptcplab.scenario.errors import Path, ScenarioError, dotted, nearest
 from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
 from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, Tables
+from mptcplab.units import format_size
 
 Raw = dict[str, Any]
 _SHARED = ("families", "hosts", "switches", "links")  # the keys that a topology file may have
@@ -23,6 +25,17 @@ _REPLACES = {
     "goodput": ("at_least",),
     "at_least": ("goodput",),
 }
+MAX_FILE_BYTES = 1 << 20
+"""Of a scenario or topology file."""
+MAX_DEPTH = 32
+"""Of tables and lists within one another; scenarios have five levels."""
+_MOST_BITS = 1024
+"""Of a number; TOML asks for 64, and what fits a key is told with the key's own bounds."""
+_LONG_KEY = re.compile(
+    r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)"""
+    f"{{{MAX_DEPTH + 1}}}"
+)
+"""More dotted parts than that; Python's parser takes time that grows with their square."""
 _KEY_PART = re.compile(r'\s*(?:"([^"]*)"|\'([^\']*)\'|([^\s.="\']+))\s*')
 
 
@@ -32,7 +45,7 @@ class Source:
     def __init__(self, file: str, own: Raw, topology_file: str = "", topology: Raw | None = None):
         self.file = file
         self._own = own
-        self._topology_file = topology_file
+        self.topology_file = topology_file
         self._topology = topology or {}
         self._set: dict[Path, str] = {}
         self.tree = _merged(
@@ -41,14 +54,14 @@ class Source:
 
     def fresh(self) -> Source:
         """Return the same files without any override."""
-        return Source(self.file, self._own, self._topology_file, self._topology)
+        return Source(self.file, self._own, self.topology_file, self._topology)
 
     def at_point(self, index: int) -> Source:
         """Return a copy, overrides included, whose sweep has the point at ``index`` alone.
 
         With all points, the time to check each of them would grow with the square of their number.
         """
-        copy = Source(self.file, {}, self._topology_file, {})
+        copy = Source(self.file, {}, self.topology_file, {})
         copy._own, copy._topology = self._own, self._topology
         copy._set = dict(self._set)
         sweep = self.tree["sweep"]
@@ -70,7 +83,7 @@ class Source:
             if _exists(self._own, prefix):
                 return self.file
             if prefix[0] in _SHARED and _exists(self._topology, prefix):
-                return self._topology_file
+                return self.topology_file
         return self.file
 
     def apply(self, override: str, section: Section = SCENARIO) -> None:
@@ -93,7 +106,16 @@ class Source:
 def read_toml(path: FilePath) -> Raw:
     """Return a TOML file's content; ScenarioError where it cannot be read or is not TOML."""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # editors add byte order marks
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ScenarioError(
+                str(path),
+                "",
+                f"is larger than {format_size(MAX_FILE_BYTES)}",
+                "a scenario or topology; of flows that are alike, one with `connections`",
+            )
+        return _parsed(content.decode("utf-8-sig"), str(path))  # editors add byte order marks
     except OSError as error:
         raise ScenarioError(
             str(path), "", f"cannot be read: {error.strerror or error}", "a TOML file"
@@ -106,13 +128,54 @@ def read_toml(path: FilePath) -> Raw:
         raise _syntax_error(path, str(error)) from error
 
 
+def _parsed(text: str, where: str) -> Raw:
+    """Return TOML of bounded depth, and with numbers that print; raises ScenarioError."""
+    dotted_key = _LONG_KEY.search(text)
+    if dotted_key:
+        raise _too_deep(f"{where}, line {text.count(chr(10), 0, dotted_key.start()) + 1}", "")
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise _too_deep(where, "") from None
+    except ValueError as error:  # Python reads no numbers of more than 4300 digits
+        digits = max(re.finditer(r"[0-9_]+", text), key=lambda run: len(run[0]))
+        line = text.count("\n", 0, digits.start()) + 1
+        raise _too_large(f"{where}, line {line}", "", f"of {len(digits[0])} digits") from error
+    _check_values(tree, where, ())
+    return tree
+
+
+def _check_values(tree: Raw | list[Any], where: str, path: Path) -> None:
+    """Raise ScenarioError for what is nested too deeply and for numbers beyond all use."""
+    if len(path) >= MAX_DEPTH:
+        raise _too_deep(where, dotted(path[:3]))
+    for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if isinstance(value, dict | list):
+            _check_values(value, where, (*path, str(name)))
+        elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            size = f"of {value.bit_length()} bits"
+            raise _too_large(where, dotted((*path, str(name))), size)
+
+
+def _too_deep(where: str, key: str) -> ScenarioError:
+    return ScenarioError(
+        where, key, "tables or lists are nested too deeply", f"{MAX_DEPTH} levels at most"
+    )
+
+
+def _too_large(where: str, key: str, size: str) -> ScenarioError:
+    return ScenarioError(where, key, f"a whole number {size}", "one of 64 bits, as TOML has it")
+
+
 def _syntax_error(path: FilePath, message: str) -> ScenarioError:
     where = re.search(r"\(at line (\d+), column (\d+)\)", message)
     text = message[: where.start()].strip() if where else message
     if not where:
         return ScenarioError(str(path), "", f"TOML syntax: {text}", hint="see https://toml.io")
     line = int(where[1])
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
     shown = lines[line - 1].strip() if line <= len(lines) else ""
     hint = (
         'quote text and quantities: rate = "1Gb/s"'
@@ -130,6 +193,7 @@ def _syntax_error(path: FilePath, message: str) -> ScenarioError:
     )
 
 
+@cache
 def built_in(folder: str) -> dict[str, FilePath]:
     """Return the data files of a folder ("experiments", "topologies") by lower-case name."""
     root = resources.files("mptcplab.scenario") / "data" / folder
@@ -144,12 +208,12 @@ def locate(name: str, folder: str, what: str) -> FilePath:
     """Return the file that a path or a built-in name stands for; a file has precedence."""
     path = FilePath(name)
     known = built_in(folder)
-    if path.is_file():
+    if is_file(path):
         return path
     if name.lower() in known:
         return known[name.lower()]
     names = [key.upper() if len(key) == 1 else key for key in known]
-    problem = "is a folder" if path.is_dir() else f"no such file, and no {what} of that name"
+    problem = "is a folder" if _is_folder(path) else f"no such file, and no {what} of that name"
     raise ScenarioError(
         name, "", problem, f"a TOML file or one of {', '.join(names)}", nearest(name, names)
     )
@@ -162,7 +226,7 @@ def open_source(path: FilePath) -> Source:
     if not isinstance(name, str):
         return Source(str(path), own)
     beside = path.parent / name
-    if beside.is_file():
+    if is_file(beside):
         topology_path = beside
     else:
         known = built_in("topologies")
@@ -175,8 +239,49 @@ def open_source(path: FilePath) -> Source:
                 nearest(name, known),
             )
         topology_path = known[name.lower()]
-    topology = normalised(TOPOLOGY, read_toml(topology_path))
+    try:
+        topology = normalised(TOPOLOGY, read_toml(topology_path))
+    except ScenarioError:
+        if is_outside(topology_path, path):
+            raise withheld(topology_path, path) from None
+        raise
     return Source(str(path), own, str(topology_path), topology)
+
+
+def is_file(path: FilePath) -> bool:
+    """Return whether a path leads to a file; it may be anything that a scenario or user wrote."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, not allowed, a zero byte
+        return False
+
+
+def _is_folder(path: FilePath) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_outside(path: FilePath, scenario: FilePath) -> bool:
+    """Return whether a file that a scenario names is neither in its folder nor built in.
+
+    Nothing of such a file's content is shown: a stranger's scenario may name any file of yours.
+    """
+    if path in built_in("topologies").values():
+        return False
+    return not path.resolve().is_relative_to(scenario.parent.resolve())
+
+
+def withheld(path: FilePath, scenario: FilePath) -> ScenarioError:
+    """Return the error about a topology outside the scenario's folder that is none."""
+    return ScenarioError(
+        str(scenario),
+        "topology",
+        f"{path} is no valid topology; as it is outside the folder of the scenario, nothing of it "
+        "is shown",
+        f"a topology that `mptcplab check {path}` finds valid",
+    )
 
 
 def normalised(section: Section, raw: Raw) -> Raw:
@@ -254,13 +359,13 @@ def _parse_override(override: str, label: str) -> tuple[Path, Any]:
         raise ScenarioError(
             label, "", "is not KEY=VALUE", "such as flows.*.buffer=10MB or duration=30s"
         )
-    return tuple(parts), _value(override[at + 1 :].strip())
+    return tuple(parts), _value(override[at + 1 :].strip(), label)
 
 
-def _value(text: str) -> Any:
+def _value(text: str, label: str) -> Any:
     """Return a value written as TOML; text that is not TOML is the value itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return _parsed(f"value = {text}", label)["value"]
     except tomllib.TOMLDecodeError:
         return text
 

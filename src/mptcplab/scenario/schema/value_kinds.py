@@ -13,7 +13,8 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from math import inf, isfinite
 from typing import Any
 
-from mptcplab.scenario.errors import nearest, one_of
+from mptcplab.plain_text import printable
+from mptcplab.scenario.errors import duplicate, nearest, one_of
 from mptcplab.units import UnitError, parse_duration, parse_fraction, parse_rate, parse_size
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
@@ -159,7 +160,7 @@ BOOLEAN = Kind("true or false", _boolean, {"type": "boolean"}, "true")
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise UnitError(f"{quoted(value)} is not text; expected text in quotes")
-    return value
+    return printable(value)
 
 
 TEXT = Kind("text", _text, {"type": "string"}, '"text"')
@@ -173,9 +174,11 @@ def choice(*names: str, classes: bool = False, renamed: dict[str, str] | None = 
     own = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
     def parse(value: Any) -> str:
+        if not isinstance(value, str | int):
+            raise UnitError(f"{quoted(value)} is not a name; expected {one_of(names)}")
         if isinstance(value, int) and str(value) in names:  # --set hosts.*.cpu=2012
             return str(value)
-        if isinstance(value, str) and (value in names or (classes and re.match(own, value))):
+        if isinstance(value, str) and (value in names or (classes and re.fullmatch(own, value))):
             return value
         hint = nearest(value, names) if isinstance(value, str) else ""
         if renamed and value in renamed:
@@ -196,8 +199,8 @@ def _names(value: Any) -> tuple[str, ...]:
             f"{quoted(value)} is not a name or a list of names; "
             'expected such as "slow" or ["fast", "slow"]'
         )
-    if len(set(listed)) < len(listed):
-        twice = next(name for name in listed if listed.count(name) > 1)
+    twice = duplicate(listed)
+    if twice is not None:
         raise UnitError(f'"{twice}" is listed twice; expected each name once')
     return tuple(listed)
 

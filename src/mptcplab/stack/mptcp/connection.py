@@ -33,6 +33,7 @@ from mptcplab.stack.mptcp.handshake import Judgment
 from mptcplab.stack.mptcp.mode import FULL, OFFERED, Evidence, Verdict, judge
 from mptcplab.stack.mptcp.paths import Paths, subflow_path
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
+from mptcplab.stack.mptcp.send_limits import HANDSHAKE, OVER
 from mptcplab.stack.mptcp.session import Session
 from mptcplab.stack.mptcp.subflow import MAPPING_KNOWN, NOT_TOLD, MptcpSubflow
 from mptcplab.stack.mptcp.trains import Cause
@@ -1436,7 +1437,16 @@ class Connection(Node):
                 segment = subflow.poll_ack(now_ns)
                 if segment is not None:
                     return segment
+        self._note_limit(now_ns)
         return None
+
+    def _note_limit(self, now_ns: i64) -> None:
+        """Nothing more can be sent now: note why."""
+        if self.established and self.ending.closed_for is None:
+            self.send.note_limit(self.usable, now_ns)
+        else:
+            over = self.ending.closed_for is not None
+            self.send.limits.note(OVER if over else HANDSHAKE, now_ns)
 
     def _poll_end(self, now_ns: i64) -> Segment | None:
         """The end of our stream is next: say it, and return a FIN where that says it."""

@@ -15,6 +15,23 @@ from mptcplab.stack.config import StackConfig
 from mptcplab.stack.mptcp.ending import Ending
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
 from mptcplab.stack.mptcp.send_buffer import SendBuffer
+from mptcplab.stack.mptcp.send_limits import (
+    APPLICATION,
+    AVOIDANCE,
+    BACKUP,
+    HEAD_OF_LINE_LOST,
+    HEAD_OF_LINE_SLOW,
+    NO_SUBFLOW,
+    OVER,
+    RECEIVE_WINDOW,
+    RECOVERY,
+    SCHEDULER,
+    SEND_BUFFER,
+    SLOW_START,
+    TAIL,
+    TIMEOUT,
+    SendLimits,
+)
 from mptcplab.stack.mptcp.session import Session
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.ready import NEVER_NS
@@ -39,6 +56,13 @@ WRITABLE_DIVISOR: Final = 3
 """The part of the send buffer that is free when an application that waits is told (Linux's
 sk_stream_min_wspace: half of what is used)."""
 
+HELD_DIVISOR: Final = 4
+"""The part of a full window or buffer that has arrived and waits behind missing bytes, from which
+on these are what holds the connection back: paths with one round trip hold next to nothing so."""
+
+SLOWER_FACTOR: Final = 2
+"""From so many round trips of an idle subflow on, that of another is what it waits for."""
+
 MAX_DATA_BACKOFF: Final = 6
 """Doublings of the data-level retransmission timer."""
 
@@ -58,6 +82,7 @@ class DataSender:
         "finished",
         "largest_window",
         "last_train_bytes",
+        "limits",
         "nagle",
         "offered_bytes",
         "outstanding",
@@ -103,6 +128,7 @@ class DataSender:
         self.offered_bytes: i64 = -1
         """What of the room the application is to see, after it was told of room; -1 for all."""
         self.reinjected_bytes: i64 = 0
+        self.limits = SendLimits()
         self.last_train_bytes: i64 = 0
         """How long the train was that left last."""
         self.deadline_ns: i64 = NEVER_NS
@@ -424,7 +450,11 @@ class DataSender:
         return subflow.make_train(record, now_ns)
 
     def reinject_all(self, subflow: MptcpSubflow) -> None:
-        """Queue for others what only this subflow carries and has not had acknowledged."""
+        """Queue for others what only this subflow carries and has not had acknowledged.
+
+        With checksums, that is all of a mapping whose end is missing: the peer may not take any of
+        it, though the subflow has acknowledged its beginning (RFC 8684 section 3.3.1).
+        """
         self.take_back(subflow)
         carrier = 1 << subflow.subflow_id
         acked = self.buffer.acked_offset
@@ -433,6 +463,8 @@ class DataSender:
                 continue
             start = record.offset + record.seq - record.map_ssn
             end = start + record.end - record.seq
+            if self._session.checksum:
+                start = record.offset
             if start < acked:
                 start = acked
             position = start
@@ -521,6 +553,121 @@ class DataSender:
             view.head_end_offset = head.end
             view.head_carriers = head.carriers
         return view
+
+    # What holds it back.
+
+    def note_limit(self, usable: list[MptcpSubflow], now_ns: i64) -> None:
+        """Nothing more can be sent now: note why."""
+        buffer = self.buffer
+        written = buffer.written_offset
+        if self.sent_offset >= written and not self.backlogged and not self.reinject:
+            if self.finished:
+                self.limits.note(self._why_not_over(usable), now_ns)
+            elif self.write_short:
+                self._note_full(SEND_BUFFER, usable, now_ns)
+            else:
+                self.limits.note(APPLICATION, now_ns)
+        elif not usable:
+            self.limits.note(NO_SUBFLOW, now_ns)
+        elif self._window_blocks(usable):
+            self._note_full(RECEIVE_WINDOW, usable, now_ns)
+        else:
+            self.limits.note(self._why_no_room(usable), now_ns)
+
+    def _why_not_over(self, usable: list[MptcpSubflow]) -> i64:
+        """The application writes no more, and everything was sent: return what goes on."""
+        if self._ending.fin_acked or self.buffer.acked_offset >= self.buffer.written_offset:
+            return OVER
+        reason: i64 = TAIL
+        for subflow in usable:
+            sender = subflow.tcp.sender
+            if sender.in_loss:
+                reason = TIMEOUT
+            elif sender.in_recovery and reason != TIMEOUT:
+                reason = RECOVERY
+        return reason
+
+    def _window_blocks(self, usable: list[MptcpSubflow]) -> bool:
+        """Say whether it is the peer's window that keeps new data from being sent."""
+        room = self.window_end - self.sent_offset
+        if self.reinject or self.backlogged or self.window_end >= self.buffer.written_offset:
+            return False
+        if room <= 0 or self._window_is_silly(usable):
+            return True
+        for subflow in usable:
+            view = subflow.view
+            if room < view.worthwhile_bytes and view.window_room_bytes() >= room:
+                return True
+        return False
+
+    def _note_full(self, reason: i64, usable: list[MptcpSubflow], now_ns: i64) -> None:
+        """A window or buffer is full: see whether by what one subflow has not delivered yet.
+
+        It is where a good part of what fills it has arrived and waits behind missing bytes, or
+        where the subflow that carries these is much slower than one that has nothing to send.
+        """
+        head = self.outstanding.head()
+        if len(usable) < 2 or head is None:
+            self.limits.note(reason, now_ns)
+            return
+        held = self.sent_offset - self.buffer.acked_offset
+        unacked = held
+        idle_ns = NEVER_NS
+        blocking: MptcpSubflow | None = None
+        for subflow in usable:
+            sender = subflow.tcp.sender
+            queue = sender.queue
+            held -= queue.out_bytes - queue.sacked_bytes + subflow.backlog.waiting_bytes
+            if head.carriers >> subflow.subflow_id & 1:
+                if blocking is None:
+                    blocking = subflow
+            elif queue.out_bytes == 0 and not subflow.backup and sender.rtt.srtt_ns < idle_ns:
+                idle_ns = sender.rtt.srtt_ns
+        if blocking is None:
+            self.limits.note(reason, now_ns)
+            return
+        sender = blocking.tcp.sender
+        repairs = sender.in_recovery or sender.in_loss or sender.queue.lost_bytes > 0
+        if HELD_DIVISOR * held >= unacked:
+            blocks = True
+        elif idle_ns != NEVER_NS:
+            blocks = repairs or sender.rtt.srtt_ns >= SLOWER_FACTOR * idle_ns
+        else:
+            blocks = False
+        if blocks:
+            reason = HEAD_OF_LINE_LOST if repairs else HEAD_OF_LINE_SLOW
+            self.limits.note(reason, now_ns, blocking.subflow_id)
+        else:
+            self.limits.note(reason, now_ns)
+
+    def _why_no_room(self, usable: list[MptcpSubflow]) -> i64:
+        """There are data and a window for them: return why no subflow carries them."""
+        wanted = self.buffer.written_offset - self.sent_offset
+        reason: i64 = AVOIDANCE
+        backup = regular = False
+        for subflow in usable:
+            view = subflow.view
+            sender = subflow.tcp.sender
+            mss = sender.mss_bytes
+            least = wanted if 0 < wanted < mss else mss
+            if (
+                view.train_room_bytes >= least
+                and view.window_room_bytes() >= least
+                and not (view.stale or view.timed_out or view.queued_bytes)
+            ):
+                if subflow.backup:
+                    backup = True
+                else:
+                    regular = True
+            if sender.in_loss:
+                reason = TIMEOUT
+            elif sender.in_recovery and reason != TIMEOUT:
+                reason = RECOVERY
+            elif reason == AVOIDANCE and sender.congestion.in_slow_start():
+                reason = SLOW_START
+        if regular:
+            return SCHEDULER
+        return BACKUP if backup else reason
 
     def _window_is_silly(self, usable: list[MptcpSubflow]) -> bool:
         """RFC 9293 section 3.8.6.2.1: a sliver of window waits while anything is in flight."""

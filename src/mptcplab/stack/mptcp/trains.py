@@ -4,7 +4,8 @@ Two things make a sender put packets together. A host with segmentation offload 
 bursts, sized as Linux does it (tcp_tso_autosize, tcp_tso_should_defer). And a simulation need not
 look at each packet: where a window is large, a train stands for packets that leave one after
 another, as the acknowledgments for them came (``Segment.spread_ns``). That is how finely a run
-looks, and changes nothing in what it sees; so such a train is a small part of the window.
+looks, and changes nothing in what it sees; so such a train is a small part of the window, several
+ACKs answer it, and it takes no longer than the least round trip.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
+from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.tcp.pacing import AVOIDANCE_PERCENT, SLOW_START_PERCENT
+from mptcplab.stack.tcp.receiver import ACK_EVERY_SEGMENTS
 from mptcplab.stack.tcp.sender import Sender
 from mptcplab.wire.segment import MAX_TRAIN_BYTES, Segment
 
@@ -32,6 +35,10 @@ BURST_DIVISOR: Final = 3
 
 DEFER_NS: Final = 1_000_000
 """A burst is deferred only while the last one left less than this ago (tcp_tso_should_defer)."""
+
+LEAST_PACKETS: Final = 2 * ACK_EVERY_SEGMENTS
+"""A train is answered by several ACKs, or it is a packet: one ACK of two or three packets lets as
+many go again, and flows with windows that differ then share a queue otherwise than by packets."""
 
 QUEUED_RATIO: Final = 2
 """Several bursts are one train where the round trip is so many times the least one."""
@@ -65,6 +72,26 @@ def reader_bound(window_bytes: i64, largest_window_bytes: i64) -> bool:
     window that is offered; what is unread does.
     """
     return 2 * window_bytes < largest_window_bytes
+
+
+def narrowest_bytes(group: CongestionGroup, cwnd: i64, shared: i64) -> i64:
+    """Return the least congestion window of subflows that ``shared`` bytes are too few to fill.
+
+    Else ``cwnd``. Where the peer's window or the send buffer is what limits a connection, a train
+    that arrives lets as much leave at once, and the fastest subflow takes of it what its window
+    holds: packet by packet it would take all.
+    """
+    if len(group.members) < 2:
+        return cwnd
+    total: i64 = 0
+    least = cwnd
+    for member in group.members:
+        if member.rounds > 0:  # it is in use
+            window: i64 = member.cwnd_bytes
+            total += window
+            if window < least:
+                least = window
+    return least if total > shared else cwnd
 
 
 class Trains:
@@ -122,10 +149,8 @@ class Trains:
         if room < mss:  # short of any train
             self._part_bytes = self._burst_bytes = least = most = mss
         else:
-            window = cwnd if cwnd < largest_window_bytes else largest_window_bytes
-            if buffer_bytes < window:
-                window = buffer_bytes
-            self._size(sender, cwnd, window, most_bytes)
+            shared = buffer_bytes if buffer_bytes < largest_window_bytes else largest_window_bytes
+            self._size(sender, cwnd, shared, most_bytes)
             least = self._part_bytes
             most = self._most(mss)
             if self._burst_bytes > least:
@@ -172,18 +197,25 @@ class Trains:
             self._held_since_ns = since_ns
         return True
 
-    def _size(self, sender: Sender, cwnd: i64, window: i64, most_bytes: i64) -> None:
-        """Work out how long bursts and trains are."""
+    def _size(self, sender: Sender, cwnd: i64, shared: i64, most_bytes: i64) -> None:
+        """Work out how long bursts and trains are; all subflows have ``shared`` bytes in flight."""
         mss = sender.mss_bytes
         part = mss
         srtt_ns = sender.rtt.srtt_ns
         min_rtt_ns = sender.rtt.min_rtt_ns
-        if self._parts > 0:
-            part = window // self._parts
+        parts = self._parts
+        if parts > 0:
+            if 0 < parts * min_rtt_ns < srtt_ns:  # no longer on the way than the least round trip
+                parts = srtt_ns // min_rtt_ns
+            part = (cwnd if cwnd < shared else shared) // parts
+            if part >= LEAST_PACKETS * mss:
+                narrowest = narrowest_bytes(sender.congestion.group, cwnd, shared) // parts
+                if narrowest < part:
+                    part = narrowest
             if part > most_bytes // 2:
                 part = most_bytes // 2
             part -= part % mss
-            if part < mss:
+            if part < LEAST_PACKETS * mss:
                 part = mss
         self._part_bytes = part
         if not self._offload:

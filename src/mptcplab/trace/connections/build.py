@@ -237,9 +237,21 @@ def _fallback(connection: Connection, reading: Reading, acked: set[int]) -> None
                 connection.fallback_ns, connection.fallback_number = seen
     if connection.fallback or len(connection.subflows) > 1:
         return
-    if connection.complete_handshake and _no_dss_after_handshake(first, reading, acked):
+    if not (connection.saw_syn and connection.saw_syn_ack):
+        return
+    if not _no_dss_after_handshake(first, reading, acked):
+        return
+    established = int(halves["established_ns"][2 * first.flow])
+    if connection.saw_ack:
         connection.fallback_reason = "no data sequence signal followed the handshake"
-        connection.fallback_ns = int(halves["established_ns"][2 * first.flow])
+    elif established:
+        connection.fallback_reason = (
+            "the third packet and the data carry no MPTCP option, which both SYNs had: "
+            "options are removed on the way"
+        )
+    else:
+        return
+    connection.fallback_ns = established
 
 
 def _no_dss_after_handshake(subflow: Subflow, reading: Reading, acked: set[int]) -> bool:

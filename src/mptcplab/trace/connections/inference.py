@@ -268,6 +268,8 @@ def _home(
 def _alive_together(one: Subflow, other: Subflow, reading: Reading) -> bool:
     spans = []
     for subflow in (one, other):
-        last = reading.follower.halves["last_ns"][2 * subflow.flow : 2 * subflow.flow + 2]
-        spans.append((subflow.start_ns, int(last.max())))
+        rows = reading.follower.halves[2 * subflow.flow : 2 * subflow.flow + 2]
+        over = rows["rst_ns"].any() or rows["fin_ns"].all()
+        last = int(rows["last_ns"].max()) if over else reading.last_ns
+        spans.append((subflow.start_ns, last))
     return spans[0][0] <= spans[1][1] and spans[1][0] <= spans[0][1]

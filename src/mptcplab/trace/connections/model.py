@@ -9,6 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mptcplab.limits.causes import Limit
+from mptcplab.limits.partition import Span
 from mptcplab.trace.follow.mappings import EXTENT
 from mptcplab.trace.follow.samples import SAMPLE
 from mptcplab.wire.mptcp import MptcpOption
@@ -43,6 +45,8 @@ class Seen:
     """
 
     syn_ns: int = 0
+    last_syn_ns: int = 0
+    """Of the last SYN, where it was sent more than once."""
     established_ns: int = 0
     """When the subflow's initiator first acknowledged the other side's SYN."""
     fin_ns: int = 0
@@ -195,6 +199,18 @@ class Event:
 
 
 @dataclass(slots=True)
+class Held:
+    """One direction of a connection that carried data: its time divided among causes."""
+
+    side: int
+    """That sent: 0 for the side that opened the connection."""
+    spans: list[Span]
+    """The whole time, in order."""
+    limits: list[Limit]
+    """The longest first."""
+
+
+@dataclass(slots=True)
 class Connection:
     """An MPTCP connection as far as the capture shows it."""
 
@@ -216,12 +232,17 @@ class Connection:
     """(packet, time, side that sent it) of MP_CAPABLEs that contradict the keys seen before."""
     tell: Callable[[Connection], list[Event]] = field(default=lambda _: [], repr=False)
     """Returns the events; called when ``events`` is first used."""
+    judge: Callable[[Connection], list[Held]] = field(default=lambda _: [], repr=False)
+    """Returns what held it back; called when ``held`` is first used."""
     options: list[tuple[int, int, int, MptcpOption]] = field(default_factory=list)
     """(packet, time, half, option) of every option but DSS."""
+    ended: set[int] = field(default_factory=set)
+    """The sides that have sent a DATA_FIN."""
     data_bases: list[int | None] = field(default_factory=lambda: [None, None])
     """The data sequence number that is 0 for each side: its IDSN, or, where the start is missing,
     one before the first seen."""
     _events: list[Event] | None = None
+    _held: list[Held] | None = None
 
     @property
     def events(self) -> list[Event]:
@@ -229,6 +250,18 @@ class Connection:
         if self._events is None:
             self._events = self.tell(self)
         return self._events
+
+    @property
+    def held(self) -> list[Held]:
+        """What held back each direction that carried data."""
+        if self._held is None:
+            self._held = self.judge(self)
+        return self._held
+
+    @property
+    def limits(self) -> list[Limit]:
+        """What held back each direction, the longest cause of each first."""
+        return [limit for direction in self.held for limit in direction.limits]
 
     @property
     def complete_handshake(self) -> bool:

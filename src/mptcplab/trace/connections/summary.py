@@ -18,8 +18,8 @@ _SUMS: Final = (
     "packets", "payload_bytes", "retransmitted_bytes", "retransmissions", "out_of_order",
 )  # fmt: skip
 _SEEN: Final = (
-    "established_ns", "fin_ns", "fin_number", "rst_ns", "rst_number", "last_ns", "last_number",
-    "last_data_ns", "last_data_number",
+    "last_syn_ns", "established_ns", "fin_ns", "fin_number", "rst_ns", "rst_number", "last_ns",
+    "last_number", "last_data_ns", "last_data_number",
 )  # fmt: skip
 _STATE: Final = HALF.names or ()
 _MOST_WRONG: Final = 16
@@ -35,6 +35,12 @@ def summarise(connections: list[Connection], reading: Reading) -> None:
             _times(subflow, reading)
         for side in (0, 1):
             _data_level(connection, side)
+        connection.ended = {
+            side ^ subflow.opened_by
+            for subflow in connection.subflows
+            for side in (0, 1)
+            if 2 * subflow.flow + side in reading.mappings.data_fins
+        }
     _checksums(connections, reading)
 
 

@@ -43,5 +43,7 @@ def _advance(layers: Layers, chosen: Ints | slice, header: NDArray[np.uint8], to
     layers.end[chosen] = np.minimum(layers.end[chosen], limit)
     layers.source[chosen] = column(header, 26, ">u4")
     layers.destination[chosen] = column(header, 30, ">u4")
+    layers.ip_id[chosen] = column(header, 18, ">u2")
+    layers.hops[chosen] = header[:, 22]
     layers.at[chosen] += _HEADER_BYTES
     layers.kind[chosen] = TCP

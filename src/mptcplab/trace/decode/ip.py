@@ -42,6 +42,8 @@ def _ipv4(layers: Layers, chosen: Ints) -> None:
     layers.end[chosen] = np.minimum(layers.end[chosen], layers.limit[chosen])
     layers.source[chosen] = column(header, 12, ">u4")
     layers.destination[chosen] = column(header, 16, ">u4")
+    layers.ip_id[chosen] = column(header, 4, ">u2")
+    layers.hops[chosen] = header[:, 8]
     layers.advance(chosen, header_bytes, header[:, 9].astype(np.int32) + PROTOCOL)
     if bad.any():
         layers.reject(chosen[bad], "the IPv4 total length is less than its header")
@@ -85,6 +87,8 @@ def _ipv6(layers: Layers, chosen: Ints) -> None:
     words = [be64(layers.data, at + k) for k in (8, 16, 24, 32)]
     layers.source[chosen] = layers.book.codes(words[0], words[1])
     layers.destination[chosen] = layers.book.codes(words[2], words[3])
+    layers.ip_id[chosen] = -1
+    layers.hops[chosen] = u8(layers.data, at + 7)
     layers.advance(chosen, IPV6_HEADER_BYTES, u8(layers.data, at + 6).astype(np.int32) + PROTOCOL)
 
 

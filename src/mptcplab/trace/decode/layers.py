@@ -55,6 +55,10 @@ class Layers:
         self.cut = batch.captured < batch.original
         self.source: Ints = np.zeros(size, dtype=np.int64)
         self.destination: Ints = np.zeros(size, dtype=np.int64)
+        self.hops: Ints = np.zeros(size, dtype=np.int64)
+        """Time to live, or hop limit, of the innermost IP header."""
+        self.ip_id: Ints = np.full(size, -1, dtype=np.int64)
+        """Identification of the innermost IPv4 header, -1 for IPv6."""
         self.malformed: list[tuple[int, str]] = []
 
     def run(self, steps: Mapping[int, Step]) -> Ints:

@@ -30,6 +30,9 @@ _STEPS: Final[dict[int, Step]] = {**link_layers.STEPS, **ip.STEPS, **tunnels.STE
 MAX_MALFORMED: Final = 1 << 20
 """Malformed packets that are listed; further ones are left out without a word."""
 
+IGNORED: Final = "the option is ignored, its segment counts"
+"""What becomes of a malformed option (RFC 8684 section 3)."""
+
 _ROW_BYTES: Final = 64  # the longest TCP header is 60 bytes
 _TIMESTAMPS_FIRST: Final = 0x0101080A  # NOP, NOP, timestamps: how nearly every header starts
 
@@ -50,6 +53,8 @@ class Segments:
     seq: Ints
     ack: Ints
     flags: NDArray[np.uint8]
+    control: NDArray[np.uint16]
+    """The header's length in words (4 bits), reserved bits and flags (12 bits)."""
     window: Ints
     """As on the wire, unscaled."""
     payload_bytes: Ints
@@ -66,6 +71,14 @@ class Segments:
     """(element, option) of every MPTCP option but DSS, in order."""
     is_mptcp: Mask
     """Whether the segment has any MPTCP option."""
+    ip_id: Ints
+    """Identification of its IPv4 header, -1 for IPv6."""
+    hops: Ints
+    """Time to live, or hop limit, that its IP header states."""
+    timestamp: Ints
+    """TSval (RFC 7323) where the options start with timestamps, -1 elsewhere."""
+    echo: Ints
+    """TSecr, likewise."""
 
     def __len__(self) -> int:
         return self.row.size
@@ -79,6 +92,13 @@ class Segments:
     def destination_port(self) -> Ints:
         """The destination port of each segment."""
         return self.ports & 0xFFFF
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether any mapping of them has a DSS checksum."""
+        return bool((self.dss.checksum >= 0).any()) or any(
+            option.checksum is not None for _, option in self.first_data()
+        )
 
     def first_data(self) -> list[tuple[int, MpCapable]]:
         """Return (element, option) of every MP_CAPABLE that maps data (RFC 8684 section 3.1)."""
@@ -95,6 +115,7 @@ class Decoder:
     def __init__(self) -> None:
         self.book = AddressBook()
         self.malformed: list[Damage] = []
+        """Packets that were left out, and options that were ignored (RFC 9293 section 3.1)."""
         self.cut_off = 0
         """Segments left out because the snap length ends within their fixed header."""
         self._reassembly = Reassembly()
@@ -105,22 +126,25 @@ class Decoder:
         take_usual(layers)
         located = layers.run(_STEPS)
         table = _OptionTable(layers, located)
-        malformed = dict(layers.malformed)
+        left_out = dict(layers.malformed)
         for element, reason in table.malformed:
-            malformed.setdefault(int(located[element]), reason)
+            left_out.setdefault(int(located[element]), reason)
         dss, bad_dss = decode_dss(
             table.headers, table.dss_element, table.dss_at, table.dss_length, table.dss_captured
         )
-        for element, reason in bad_dss:
-            malformed.setdefault(int(located[element]), reason)
+        ignored: dict[int, str] = {}
+        for element, reason in (*table.malformed_options, *bad_dss):
+            ignored.setdefault(int(located[element]), reason)
+        told = {row: f"{reason}: {IGNORED}" for row, reason in ignored.items()}
+        told |= {row: f"{reason}: left out" for row, reason in left_out.items()}
         room = MAX_MALFORMED - len(self.malformed)
         self.malformed.extend(
-            Damage(int(batch.number[row]), malformed[row]) for row in sorted(malformed)[:room]
+            Damage(int(batch.number[row]), told[row]) for row in sorted(told)[:room]
         )
         segments = _columns(batch, layers, located, table, dss)
         bad = table.cut_off
-        if malformed:
-            bad = bad | np.isin(located, np.fromiter(malformed, dtype=np.int64))
+        if left_out:
+            bad = bad | np.isin(located, np.fromiter(left_out, dtype=np.int64))
         self.cut_off += int(table.cut_off.sum())
         return _without(segments, ~bad) if bad.any() else segments
 
@@ -133,6 +157,7 @@ def _columns(
     payload_at = layers.at[chosen] + table.header_bytes
     is_mptcp = dss.flags >= 0
     is_mptcp[[element for element, _ in table.options]] = True
+    control = column(headers, 12, ">u2")
     return Segments(
         row=located,
         number=batch.number[chosen],
@@ -142,7 +167,8 @@ def _columns(
         ports=column(headers, 0, ">u4").astype(np.int64),
         seq=column(headers, 4, ">u4").astype(np.int64),
         ack=column(headers, 8, ">u4").astype(np.int64),
-        flags=headers[:, 13].copy(),
+        flags=control.astype(np.uint8),
+        control=control,
         window=column(headers, 14, ">u2").astype(np.int64),
         payload_bytes=np.maximum(layers.limit[chosen] - payload_at, 0),
         payload_at=payload_at,
@@ -153,6 +179,10 @@ def _columns(
         dss=dss,
         options=table.options,
         is_mptcp=is_mptcp,
+        ip_id=layers.ip_id[chosen],
+        hops=layers.hops[chosen],
+        timestamp=table.timestamp,
+        echo=table.echo,
     )
 
 
@@ -179,12 +209,15 @@ class _OptionTable:
         available = layers.end[chosen] - at
         self.headers = rows(layers.data, at, _ROW_BYTES)
         self.malformed: list[tuple[int, str]] = []
+        self.malformed_options: list[tuple[int, str]] = []
         self.options: list[tuple[int, MptcpOption]] = []
         size = located.size
         self.header_bytes: Ints = (self.headers[:, 12] >> 4).astype(np.int64) * 4
         self.window_scale = np.full(size, -1, dtype=np.int8)
         self.mss: Ints = np.zeros(size, dtype=np.int64)
         self.cut_off: Mask = np.zeros(size, dtype=bool)
+        self.timestamp: Ints = np.full(size, -1, dtype=np.int64)
+        self.echo: Ints = self.timestamp
         self._mptcp: list[tuple[Ints, Ints, Ints]] = []
         self._flat = self.headers.ravel()
         self._limit = self._end = self.header_bytes
@@ -215,6 +248,11 @@ class _OptionTable:
             return
         usual = column(self.headers, 20, ">u4") == _TIMESTAMPS_FIRST
         usual &= self._end >= 32
+        self.timestamp = column(self.headers, 24, ">u4").astype(np.int64)
+        self.echo = column(self.headers, 28, ">u4").astype(np.int64)
+        if not usual.all():
+            self.timestamp[~usual] = -1
+            self.echo[~usual] = -1
         position = 20 + 12 * usual.astype(np.int64)
         done = self._mptcp_alone(usual, position)
         element = np.flatnonzero(~done & (position < self._end))
@@ -284,8 +322,8 @@ class _OptionTable:
         if known.any():
             self._mptcp.append((element[known], position[known], length[known]))
         for one, size in zip(element[wrong].tolist(), length[wrong].tolist(), strict=True):
-            kind = "a TCP option"
-            self.malformed.append((one, f"{kind} of {size} bytes does not fit in its header"))
+            reason = f"a TCP option of {size} bytes does not fit in its header"
+            self.malformed_options.append((one, reason))
 
     def _take(self, code: int, element: Ints, position: Ints, length: Ints) -> None:
         if code == MPTCP_KIND:
@@ -325,6 +363,6 @@ class _OptionTable:
             raw = self._flat[start : start + there].tobytes()
             option = decode_mptcp(raw) if there == size else decode_cut(raw, size)
             if isinstance(option, str):
-                self.malformed.append((one, option))
+                self.malformed_options.append((one, option))
             else:
                 self.options.append((one, option))

@@ -34,6 +34,17 @@ class Damage:
 
 
 @dataclass(slots=True)
+class Span:
+    """What remains of a batch once it is decoded."""
+
+    packets: int
+    first_ns: int
+    """The time of its first packet."""
+    last_ns: int
+    """The latest time of any."""
+
+
+@dataclass(slots=True)
 class Batch:
     """Up to ``BATCH_PACKETS`` packets, their bytes still undecoded."""
 
@@ -69,3 +80,9 @@ class Batch:
             self.number[rows],
             self.source[rows],
         )
+
+    def span(self) -> Span:
+        """Return how many packets there are, and their times."""
+        if not len(self):
+            return Span(0, 0, 0)
+        return Span(len(self), int(self.time_ns[0]), int(self.time_ns.max()))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,45 +23,55 @@ from mptcplab.trace.files.pcapng import (
     is_pcapng,
 )
 from mptcplab.trace.files.record_scan import RecordFormat, Walk, walk
+from mptcplab.trace.files.sources import (
+    MoreComes,
+    Source,
+    broken_compression,
+    is_stream,
+    read_up_to,
+)
 
 _BLOCK_BYTES: Final = 4 << 20
 _FIRST_BLOCK_BYTES: Final = 1 << 18
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_MOST_BYTE_ORDERS: Final = 100
+"""Of a file's sections, one after the other: after each the block of bytes is read again."""
+_MOST_DAMAGE: Final = 1000
+"""Damaged packets of a file that are listed."""
 
 Progress = Callable[[int, int], None]
 """Called with (bytes read, bytes in the file) of the file as it is on disk."""
 
 
-class _Readable(Protocol):
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill some of the buffer; returns how much, 0 at the end."""
-
-
 class CaptureFile:
     """One capture file, read from start to end; ``damage`` is filled while reading."""
 
-    def __init__(self, path: Path, progress: Progress | None = None, source: int = 0) -> None:
-        """Open ``path``; raises ``CaptureError`` where it cannot be read as a capture."""
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        progress: Progress | None = None,
+        number: int = 0,
+        more_comes: MoreComes | None = None,
+        source: Source | None = None,
+    ) -> None:
+        """Open ``path``; raises ``CaptureError`` where it cannot be read as a capture.
+
+        ``number`` is its place among the merged files.  With ``more_comes`` a file that is still
+        written is read on as it grows, see ``sources``.
+        """
         self.damage: list[Damage] = []
         self.packets = 0
         self._latest_ns = 0
         self._progress = progress
-        self._source = source
-        self._raw: io.BufferedReader
-        try:
-            self._raw = path.open("rb")
-            self._size = path.stat().st_size
-        except OSError as error:
-            raise CaptureError(f"{path}: {error.strerror or error}") from None
-        self._stream: _Readable = _decompress(self._raw)
+        self._number = number
+        self._source = Source(path, more_comes) if source is None else source
+        self._stream = self._source.stream
         head = self._read_some(FILE_HEADER_BYTES)
         self._head = head
         if not is_pcap(head) and not is_pcapng(head):
-            self._raw.close()
-            raise CaptureError(f"{path}: {_what_it_is(head)}, expected a pcap or pcapng file")
+            self._source.close()
+            what = self.damage[0].reason if self.damage else _what_it_is(head)
+            raise CaptureError(f"{self._source.name}: {what}, expected a pcap or pcapng file")
         self.format_name = "pcap" if is_pcap(head) else "pcapng"
 
     def batches(self) -> Iterator[Batch]:
@@ -75,22 +82,28 @@ class CaptureFile:
             else:
                 yield from self._pcapng()
         except CaptureError as error:
-            raise CaptureError(f"{self.path}: {error}") from None
+            raise CaptureError(f"{self._source.name}: {error}") from None
         finally:
-            self._raw.close()
+            self._source.close()
+
+    def close(self) -> None:
+        """Close a file whose batches are not read."""
+        self._source.close()
 
     def _read_some(self, size: int) -> bytes:
         """Read ``size`` bytes, fewer at the end of the file or where its compression breaks."""
-        buffer = bytearray(size)
-        return bytes(buffer[: self._read_into(memoryview(buffer))])
+        return read_up_to(size, self._read_into)
 
     def _read_into(self, buffer: memoryview) -> int:
-        """Fill the buffer as ``_read_some`` does; returns the number of bytes read."""
+        """Fill the buffer, of a growing file with what is there; returns the bytes read.
+
+        They are fewer at the end of the file or where its compression breaks.
+        """
         done = 0
         while done < len(buffer):
             try:
                 count = self._stream.readinto(buffer[done:])
-            except (EOFError, OSError, zlib.error, lzma.LZMAError, _zstd_error()) as error:
+            except broken_compression() as error:
                 self.damage.append(
                     Damage(self.packets + 1, f"the compressed file is broken here: {error}")
                 )
@@ -99,6 +112,8 @@ class CaptureFile:
             if not count:
                 break
             done += count
+            if self._source.is_growing:
+                break
         return done
 
     def _blocks(self, form: RecordFormat, head: bytes) -> Iterator[tuple[Bytes, Walk]]:
@@ -112,7 +127,7 @@ class CaptureFile:
             data[: leftover.size] = leftover
             fresh = self._read_into(data.data[leftover.size : leftover.size + wanted])
             if self._progress is not None:
-                self._progress(self._raw.tell(), self._size)
+                self._progress(self._source.position(), self._source.size)
             stop = leftover.size + fresh
             if stop == 0:
                 return
@@ -145,7 +160,7 @@ class CaptureFile:
         link_type: NDArray[np.int32],
     ) -> Iterator[Batch]:
         number = np.arange(self.packets + 1, self.packets + 1 + offset.size, dtype=np.int64)
-        source = np.full(offset.size, self._source, dtype=np.int32)
+        source = np.full(offset.size, self._number, dtype=np.int32)
         whole = Batch(data, offset, *lengths, time_ns, link_type, number, source)
         for first in range(0, offset.size, BATCH_PACKETS):
             part = whole.take(slice(first, first + BATCH_PACKETS))
@@ -164,49 +179,51 @@ class CaptureFile:
 
     def _pcapng(self) -> Iterator[Batch]:
         head = self._head
-        while True:
-            opening = 1  # the section header that the first block starts with
+        for _ in range(_MOST_BYTE_ORDERS):
             form = PcapngFormat(head)
             following: bytes | None = None
             for data, records in self._blocks(form, head):
                 at, heads = records.offsets, records.heads
-                sections = np.flatnonzero(form.word_of(heads, 0) == SECTION_HEADER)
-                later = sections[sections >= opening]
-                opening = 0
-                cut = int(later[0]) if later.size else at.size
+                cut = form.other_byte_order(heads)
                 yield from self._pcapng_packets(form, data, at[:cut], heads[:cut])
-                if later.size:
-                    # The rest belongs to a section that may have another byte order.
+                if cut < at.size:
                     following = data[int(at[cut]) : data.size - PADDING].tobytes()
                     break
             if following is None:
                 return
             head = following
+        raise CaptureError(f"its sections change the byte order {_MOST_BYTE_ORDERS} times")
 
     def _pcapng_packets(
         self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
     ) -> Iterator[Batch]:
-        """Handle blocks in order: interface descriptions, and the packets between them."""
-        start = 0
-        for k in np.flatnonzero(form.word_of(heads, 0) == INTERFACE_DESCRIPTION).tolist():
-            yield from self._pcapng_run(form, data, at[start:k], heads[start:k])
-            first = int(at[k])
-            size = form.size(data.data, first)
-            form.add_interface(data[first + 8 : first + size - 4].tobytes())
-            start = k + 1
-        yield from self._pcapng_run(form, data, at[start:], heads[start:])
+        """Handle blocks in order: sections, interface descriptions, and the packets between."""
+        types = form.word_of(heads, 0)
+        for k in np.flatnonzero((types == INTERFACE_DESCRIPTION) | (types == SECTION_HEADER)):
+            row, first = int(k), int(at[k])
+            if types[k] == SECTION_HEADER:
+                form.start_section(row)
+            else:
+                size = form.size(data.data, first)
+                form.add_interface(data[first + 8 : first + size - 4].tobytes(), row)
+        is_packet = (types == ENHANCED_PACKET) | (types == PACKET) | (types == SIMPLE_PACKET)
+        packets = np.flatnonzero(is_packet)
+        base, declared = form.declarations(packets)
+        if packets.size:
+            yield from self._pcapng_run(form, data, at, heads, packets, base, declared)
 
     def _pcapng_run(
-        self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads
-    ) -> Iterator[Batch]:
+        self, form: PcapngFormat, data: Bytes, at: Ints, heads: Heads, packets: Ints, base: Ints,
+        declared: Ints,
+    ) -> Iterator[Batch]:  # fmt: skip
+        """Yield the packets at rows ``packets``.
+
+        ``base`` is the first interface of each packet's section, ``declared`` the row at which each
+        interface is described, below 0 in an earlier block of bytes.
+        """
+        at, heads = at[packets], heads[packets]
         types = form.word_of(heads, 0)
-        is_packet = (types == ENHANCED_PACKET) | (types == PACKET) | (types == SIMPLE_PACKET)
-        if not is_packet.all():
-            packets = np.flatnonzero(is_packet)
-            at, heads, types = at[packets], heads[packets], types[packets]
-        if at.size == 0:
-            return
-        if not form.interfaces:
+        if (base >= declared.size).any() or (declared[base] > packets).any():
             raise CaptureError("a packet comes before any interface description block")
         size = form.sizes(heads)
         simple = types == SIMPLE_PACKET
@@ -216,17 +233,21 @@ class CaptureFile:
             narrow = windows(data, 2)[at + 8].view(form.word.str[0] + "u2").astype(np.int64)
             interface = np.where(types == PACKET, narrow, interface)
         interface[simple] = 0
+        interface += base
         captured = form.word_of(heads, 20)
         original = form.word_of(heads, 24)
         if simple.any():
             original[simple] = form.word_of(heads, 8)[simple]
-            snap = form.interfaces[0].snap_bytes or (1 << 31)
-            captured[simple] = np.minimum(np.minimum(original, size - 16)[simple], snap)
-        bad = (captured > size - header - 4) | (interface >= len(form.interfaces))
-        bad |= size < header + 4
+            snaps = np.array([each.snap_bytes or 1 << 31 for each in form.interfaces])
+            least = np.minimum(np.minimum(original, size - 16), snaps[base])
+            captured[simple] = least[simple]
+        known = interface < declared.size
+        interface[~known] = 0
+        bad = ~known | (declared[interface] > packets)
+        bad |= (captured > size - header - 4) | (size < header + 4)
         captured[bad] = 0
-        interface[bad] = 0
-        for k in np.flatnonzero(bad).tolist():
+        interface[bad] = base[bad]
+        for k in np.flatnonzero(bad)[: _MOST_DAMAGE - len(self.damage)].tolist():
             self.damage.append(
                 Damage(self.packets + 1 + k, "the packet block contradicts its own length")
             )
@@ -234,10 +255,12 @@ class CaptureFile:
         units[simple] = 0
         time_ns = np.zeros(at.size, dtype=np.int64)
         link_type = np.zeros(at.size, dtype=np.int32)
-        for k in np.unique(interface).tolist():
-            rows = interface == k
-            time_ns[rows] = form.interfaces[k].time_ns(units[rows])
-            link_type[rows] = form.interfaces[k].link_type
+        order = np.argsort(interface, kind="stable")
+        edges = np.flatnonzero(np.diff(interface[order])) + 1
+        for rows in np.split(order, edges):  # those of one interface
+            described = form.interfaces[int(interface[rows[0]])]
+            time_ns[rows] = described.time_ns(units[rows])
+            link_type[rows] = described.link_type
         if simple.any():  # they have no time: use that of the packet before
             place = np.maximum.accumulate(np.where(simple, -1, np.arange(at.size)))
             time_ns = np.where(place < 0, self._latest_ns, time_ns[place])
@@ -245,31 +268,20 @@ class CaptureFile:
         yield from self._batch(data, at + header, (captured, original), time_ns, link_type)
 
 
-def _decompress(raw: io.BufferedReader) -> _Readable:
-    magic = raw.read(4)
-    raw.seek(0)
-    if magic.startswith(_GZIP_MAGIC):
-        return gzip.GzipFile(fileobj=raw)
-    if magic == _ZSTD_MAGIC:
-        import zstandard
-
-        reader: _Readable = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return reader
-    return raw
-
-
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    error: type[Exception] = zstandard.ZstdError
-    return error
+def is_capture(path: Path) -> bool:
+    """Tell whether a path is a file that starts as a capture does."""
+    if is_stream(path) or not path.is_file():
+        return False
+    try:
+        CaptureFile(path).close()
+    except CaptureError:
+        return False
+    return True
 
 
 def _what_it_is(head: bytes) -> str:
     if not head:
         return "an empty file"
-    if head.startswith(b"\xfd7zXZ"):
-        return "an xz-compressed file (decompress it first)"
     if head[:4] in (b"\x00\x05\x16\x07", b"snoo", b"\x54\x52\x53\x4e"):
         return "a capture in another tool's format (convert it with 'editcap IN OUT')"
     return f"not a capture: it starts with {head[:8].hex(' ')}"

@@ -30,6 +30,15 @@ def is_pcap(head: bytes) -> bool:
     return any(int.from_bytes(head[:4], order) in _MAGICS for order in ("big", "little"))
 
 
+def _places_of(data: Bytes, value: int) -> Ints:
+    """Return where a byte that is rare occurs, looking at eight places at once."""
+    same = np.zeros(-(-data.size // 8) * 8, dtype=bool)
+    np.equal(data, value, out=same[: data.size])
+    eights = np.flatnonzero(same.view(np.uint64))
+    within = np.flatnonzero(same.reshape(-1, 8)[eights])
+    return np.asarray(8 * eights[within >> 3] + (within & 7))
+
+
 class PcapFormat(RecordFormat):
     """The records of one pcap file."""
 
@@ -83,7 +92,7 @@ class PcapFormat(RecordFormat):
         tops = data[place : stop - self.header_bytes + 1 + self._top_at]
         at = np.concatenate(
             [
-                np.flatnonzero(tops[first : first + _SCAN_BYTES] == top) + (start + first)
+                _places_of(tops[first : first + _SCAN_BYTES], top) + (start + first)
                 for first in range(0, tops.size, _SCAN_BYTES)
             ]
         )

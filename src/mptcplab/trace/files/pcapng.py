@@ -74,6 +74,33 @@ class PcapngFormat(RecordFormat):
         self.unpack = struct.Struct(self.order + "I").unpack_from
         self.word = np.dtype(self.order + "u4")
         self.interfaces: list[Interface] = []
+        """Of all sections; each section counts its own from 0."""
+        self._rows: list[int] = []
+        self._sections: list[tuple[int, int]] = [(-1, 0)]
+        """Row and first interface of sections, of the last one and of those in hand."""
+
+    def other_byte_order(self, heads: Heads) -> int:
+        """Return at which record a section begins that is not in this byte order."""
+        headers = np.flatnonzero(self.word_of(heads, 0) == SECTION_HEADER)
+        others = headers[self.word_of(heads, 8)[headers] != _BYTE_ORDER_MAGIC]
+        return int(others[0]) if others.size else len(heads)
+
+    def start_section(self, row: int) -> None:
+        """Note that a section begins at a row of the records in hand."""
+        self._sections.append((row, len(self.interfaces)))
+
+    def declarations(self, packets: Ints) -> tuple[Ints, Ints]:
+        """Return the first interface of each packet's section, and each interface's row.
+
+        The rows are below 0 for what earlier records described.  Then the records are done with.
+        """
+        starts = np.array([row for row, _ in self._sections])
+        firsts = np.array([first for _, first in self._sections])
+        base = firsts[np.searchsorted(starts, packets, side="right") - 1]
+        declared = np.array(self._rows, dtype=np.int64)
+        self._rows = [-1] * len(self._rows)
+        self._sections = [(-1, self._sections[-1][1])]
+        return base, declared
 
     def words(self, data: Bytes, at: Ints) -> Ints:
         """Return the 32-bit number in the section's byte order at each position."""
@@ -125,8 +152,8 @@ class PcapngFormat(RecordFormat):
         good &= self.words(data, at) == ENHANCED_PACKET
         return np.asarray(good)
 
-    def add_interface(self, body: bytes) -> None:
-        """Note an interface from the bytes between an IDB's length fields."""
+    def add_interface(self, body: bytes, row: int) -> None:
+        """Note an interface from the bytes between the length fields of the IDB at a row."""
         if len(body) < 8:
             raise CaptureError("an interface description block is cut short")
         link_type, _, snap = struct.unpack_from(self.order + "HHI", body)
@@ -146,3 +173,4 @@ class PcapngFormat(RecordFormat):
                 interface.offset_s = struct.unpack(self.order + "q", value)[0]
             at += 4 + size + (-size % 4)
         self.interfaces.append(interface)
+        self._rows.append(row)

@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.columns.fields import Ints
+from mptcplab.limits.causes import Cause
+from mptcplab.limits.partition import durations_ns
 from mptcplab.trace.connections.model import Connection, Subflow
+from mptcplab.trace.findings.limits import clipped, phrase
 from mptcplab.trace.findings.series import Series
-from mptcplab.trace.findings.stalls import Stall
 from mptcplab.trace.findings.throughput import AROUND, bin_ns, busiest, throughput, usual
-from mptcplab.units import format_size
 
 _DEEP: Final = 0.7
 """A dip is a bin with less than this share of the usual throughput around it."""
@@ -31,8 +31,11 @@ class Dip:
     cause: str
 
 
-def find_dips(connection: Connection, series: Series, stalls: list[Stall]) -> list[Dip]:
-    """Return the dips of one direction of a connection, in order of time."""
+def find_dips(connection: Connection, series: Series) -> list[Dip]:
+    """Return the dips of one direction of a connection, in order of time.
+
+    Where the sender had nothing to send, there is none.
+    """
     first, last = _busy(connection, series.side)
     width = bin_ns(last - first)
     count = (last - first) // width
@@ -48,15 +51,11 @@ def find_dips(connection: Connection, series: Series, stalls: list[Stall]) -> li
     out = []
     for start, end in _runs(low):
         start_ns, end_ns = first + start * width, first + end * width
-        out.append(
-            Dip(
-                start_ns,
-                end_ns - start_ns,
-                float(total[start:end].mean()),
-                float(normal[start:end].mean()),
-                _cause(carriers, series, stalls, each, start, end, start_ns, end_ns),
-            )
-        )
+        cause = _cause(connection, carriers, series.side, each, (start, end), (start_ns, end_ns))
+        if cause is None:
+            continue
+        rate, around = float(total[start:end].mean()), float(normal[start:end].mean())
+        out.append(Dip(start_ns, end_ns - start_ns, rate, around, cause))
     return out
 
 
@@ -77,26 +76,24 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _cause(
+    connection: Connection,
     carriers: list[Subflow],
-    series: Series,
-    stalls: list[Stall],
+    side: int,
     each: list[NDArray[np.float64]],
-    start: int,
-    end: int,
-    start_ns: int,
-    end_ns: int,
-) -> str:
-    """Return what coincides with a dip, the clearest sign first."""
+    bins: tuple[int, int],
+    times: tuple[int, int],
+) -> str | None:
+    """Return what held the data back during a dip; None where there was nothing to send."""
+    held = next((held for held in connection.held if held.side == side), None)
+    inside = durations_ns(clipped(held.spans if held else [], *times))
     parts = []
-    during = [stall for stall in stalls if stall.start_ns < end_ns and start_ns < stall.end_ns]
-    if during:
-        longest = max(during, key=lambda stall: stall.duration_ns)
-        parts.append(f"{longest.kind}: {longest.cause}")
-    window = _window(series, start_ns, end_ns)
-    if window is not None and not during:
-        here, around = (format_size(size, 3) for size in window)
-        parts.append(f"the receive window fell to {here} from {around}")
-    again = _retransmissions(carriers, series.side, start_ns - (end_ns - start_ns), end_ns)
+    if inside:
+        (cause, kind), _ = max(inside.items(), key=lambda entry: entry[1])
+        if cause is Cause.APPLICATION:
+            return None
+        if cause is not Cause.UNKNOWN:
+            parts.append(phrase(cause, kind))
+    again = _retransmissions(carriers, side, *times)
     if again:
         parts.append(
             "retransmissions on " + ", ".join(f"subflow {k} ({n})" for k, n in again.items())
@@ -104,30 +101,11 @@ def _cause(
     quiet = [
         str(subflow.number)
         for subflow, bps in zip(carriers, each, strict=True)
-        if bps[start:end].max() == 0 and usual(bps)[start:end].mean() > 0
+        if bps[slice(*bins)].max() == 0 and usual(bps)[slice(*bins)].mean() > 0
     ]
-    if quiet:
+    if quiet and len(carriers) > 1:
         parts.append(f"nothing new on subflow {' and '.join(quiet)}")
-    if not parts:
-        low = np.searchsorted(series.time_ns, (start_ns, end_ns))
-        waiting = series.outstanding_bytes[low[0] : low[1]]
-        if waiting.size == 0 or int(waiting.min()) == 0:
-            parts.append("all data was acknowledged: the sender had nothing to send")
-        else:
-            parts.append("no sign in the capture: the sending host or application paused")
-    return "; ".join(parts)
-
-
-def _window(series: Series, start_ns: int, end_ns: int) -> tuple[int, int] | None:
-    """Return (window, usual window) where it fell along with the throughput."""
-    low, high = np.searchsorted(series.time_ns, (start_ns, end_ns))
-    span = (high - low) * AROUND or 1
-    around: Ints = series.window_bytes[max(0, low - span) : high + span]
-    here: Ints = series.window_bytes[low:high]
-    if here.size == 0 or around.size == 0:
-        return None
-    least, normal = int(here.min()), int(np.median(around))
-    return (least, normal) if least < _DEEP * normal else None
+    return "; ".join(parts) or "why, the capture does not show"
 
 
 def _retransmissions(

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Final
 
-from mptcplab.trace.connections.model import Connection, Event, Subflow
+from mptcplab.trace.connections.model import BY_TOKEN, Connection, Event, Subflow
 from mptcplab.trace.findings.idle_subflows import Silence, find_silences
 from mptcplab.trace.follow.read_pass import Reading
 from mptcplab.units import format_duration, format_size
@@ -42,10 +42,16 @@ FALLBACK = "fallback"
 ADDRESS = "address"
 WRONG_CHECKSUM = "wrong checksum"
 WRONG_KEY = "wrong key"
+UNUSED_ADDRESS = "address not used"
+TRANSLATED = "address translated"
+BACKUP_USED = "backup used"
+STRIPPED = "option removed"
 
 STAGES = (START, ESTABLISHED, NEW_ADDRESS, LOST, RESUMED, RETURNED, CLOSED)
 """Events that divide a connection's life into stages, as Table 4 of the report does."""
 
+_IGNORED_NS: Final = 1_000_000_000
+"""An address that was announced for this long could have been used."""
 _QUIET_NS: Final = 1_000_000_000
 """An address whose subflow has carried nothing for this long counts as gone."""
 
@@ -63,6 +69,8 @@ def tell(connection: Connection, reading: Reading) -> list[Event]:
         teller.silent(silence)
     for number, time_ns, half, option in connection.options:
         teller.said(number, time_ns, half, option)
+    teller.addresses()
+    teller.backups()
     teller.end()
     return sorted(
         teller.events, key=lambda event: (event.time_ns, event.kind != START, event.number)
@@ -149,32 +157,30 @@ class _Teller:
         fresh = address not in self._addresses
         used = self._used.setdefault(address, _Used())
         gone = used.last_over(subflow.start_ns)
-        used.add(subflow)
-        self._addresses.update((address, subflow.destination))
+        refused = _refused(subflow)
+        if refused is None:
+            used.add(subflow)
+            self._addresses.update((address, subflow.destination))
         if subflow.number == 0:
             return
         source, destination = subflow.ends
+        if refused is not None:
+            text = f"{source} tries to join to {destination}: {refused}"
+            self.add(subflow.start_ns, subflow.first_number, REFUSED, text, subflow)
+            return
         how = ""
         if subflow.joined_by != "token":
             missing = "its handshake" if subflow.token is None else "the connection's start"
             how = f" (inferred: {missing} was not captured)"
         established = subflow.halves[0].seen.established_ns
-        answered = subflow.halves[1].seen.syn_ns
         when = established or subflow.start_ns
         text = f"subflow {subflow.number} joins: {source} to {destination}{how}"
+        if subflow.opened_by:
+            text += ", opened by the side that was asked for the connection"
         if subflow.backup[0]:
             text += ", as backup"
         if subflow.hmac_ok is False:
             text += ", WITH A WRONG HMAC"
-        if not answered and subflow.joined_by == "token" and not subflow.bytes:
-            text = f"{source} tries to join from here to {destination}: "
-            text += _unanswered("the SYN", subflow)
-            self.add(subflow.start_ns, subflow.first_number, REFUSED, text, subflow)
-            return
-        if not established and subflow.joined_by == "token" and not subflow.bytes:
-            text = f"{source} tries to join to {destination}: the third packet was not seen"
-            self.add(subflow.start_ns, subflow.first_number, REFUSED, text, subflow)
-            return
         kind = NEW_ADDRESS if fresh else JOIN
         if subflow.handshake_ns:
             text += f" (handshake {format_duration(subflow.handshake_ns, 3)})"
@@ -254,6 +260,78 @@ class _Teller:
             if half.seen.fin_ns:
                 text = f"{who} closes its direction of subflow {subflow.number} (FIN)"
                 self._gone(half.seen.fin_ns, half.seen.fin_number, text, subflow, side)
+
+    def addresses(self) -> None:
+        """What became of announced addresses: translated on the way, or never used."""
+        announced: dict[tuple[int, int], tuple[int, int, AddAddr]] = {}
+        for number, time_ns, half, option in self.connection.options:
+            subflow = self.of_flow[half >> 1]
+            if isinstance(option, AddAddr) and not option.echo:
+                side = (half & 1) ^ subflow.opened_by
+                announced.setdefault((side, option.address_id), (time_ns, number, option))
+        for (side, address_id), (time_ns, number, option) in announced.items():
+            address = format_address(option.address)
+            place = f"{address} (address ID {address_id})"
+            named = [
+                subflow
+                for subflow in self.connection.subflows
+                if subflow.address_ids[side ^ subflow.opened_by] == address_id
+            ]
+            other = next((one for one in named if one.address(side) != address), None)
+            if other is not None and (":" in address) == (":" in other.address(side)):
+                text = (
+                    f"what was announced as {place} is seen as {other.address(side)} on subflow "
+                    f"{other.number}: addresses are translated on the way (NAT)"
+                )
+                when = max(time_ns, other.start_ns)
+                self.add(when, other.first_number, TRANSLATED, text, other, side)
+            met = named or any(
+                address in (subflow.source, subflow.destination)
+                for subflow in self.connection.subflows
+            )
+            waited = self.connection.end_ns - time_ns
+            if not met and waited >= _IGNORED_NS:
+                text = (
+                    f"no subflow to {place} was seen in the {format_duration(waited, 3)} after it "
+                    "was announced"
+                )
+                self.add(self.connection.end_ns, number, UNUSED_ADDRESS, text, None, side)
+
+    def backups(self) -> None:
+        """When data moved to subflows that are backups."""
+        asked = {
+            (half >> 1): time_ns
+            for _, time_ns, half, option in self.connection.options
+            if isinstance(option, MpPrio) and option.backup and option.address_id is None
+        }
+        since = {
+            subflow.number: subflow.start_ns if any(subflow.backup) else asked[subflow.flow]
+            for subflow in self.connection.subflows
+            if any(subflow.backup) or subflow.flow in asked
+        }
+        for side in (0, 1):
+            for number, start_ns in since.items():
+                self._backup(self.connection.subflows[number], side, start_ns, since)
+
+    def _backup(self, subflow: Subflow, side: int, start_ns: int, backups: Iterable[int]) -> None:
+        rows = subflow.half(side).samples
+        rows = rows[(rows["new_bytes"] > 0) & (rows["time_ns"] >= start_ns)]
+        if rows.size == 0:
+            return
+        first_ns = int(rows["first_ns"][0])
+        last: tuple[int, int] | None = None
+        for other in self.connection.subflows:
+            if other.number in backups:
+                continue
+            times = other.half(side).samples
+            times = times["time_ns"][(times["new_bytes"] > 0) & (times["time_ns"] < first_ns)]
+            if times.size and (last is None or int(times[-1]) > last[0]):
+                last = int(times[-1]), other.number
+        text = f"data moves to backup subflow {subflow.number} ({' to '.join(subflow.ends)})"
+        if last is not None:
+            ago = format_duration(first_ns - last[0], 3)
+            text += f", {ago} after regular subflow {last[1]} last carried any"
+        self.add(first_ns, 0, BACKUP_USED, text, subflow, side)
 
     def corrupted(self, subflow: Subflow) -> None:
         """Mappings whose checksums are wrong."""
@@ -349,7 +427,8 @@ def _over_ns(subflow: Subflow) -> int:
         return min(resets)
     if all(fins):
         return max(fins)
-    return subflow.end_ns if not subflow.halves[1].seen.syn_ns and not subflow.bytes else 0
+    asked = subflow.halves[0].seen.syn_ns and not subflow.halves[1].seen.syn_ns
+    return subflow.end_ns if asked and not subflow.bytes else 0
 
 
 class _Used:
@@ -372,6 +451,33 @@ class _Used:
             number = heappop(self._waiting)[1]
             self._last = number if self._last is None else max(self._last, number)
         return self._last
+
+
+def _refused(subflow: Subflow) -> str | None:
+    """Return why a subflow that was asked for never came up, None where it did or may have."""
+    asked, answer = (half.seen for half in subflow.halves)
+    if subflow.number == 0 or subflow.bytes or not (asked.syn_ns or subflow.token is not None):
+        return None
+    reset = ", and the subflow was reset" if asked.rst_ns or answer.rst_ns else ""
+    if subflow.token is None and asked.syn_ns:
+        return (
+            f"its SYN carries no MP_JOIN here, so it was removed on the way, or is no join{reset}"
+        )
+    if not answer.syn_ns:
+        return None if asked.established_ns else _unanswered("the SYN", subflow)
+    if subflow.nonces[1] is None and subflow.hmacs[1] is None and subflow.joined_by == BY_TOKEN:
+        if subflow.address_ids[1] is not None:
+            return None  # cut off by the snap length
+        return (
+            "the SYN/ACK carries no MP_JOIN: it was removed on the way, or "
+            f"{subflow.ends[1]} does not speak MPTCP{reset}"
+        )
+    if asked.established_ns:
+        return None
+    late = format_duration(answer.syn_ns - asked.syn_ns, 3) if asked.syn_ns else ""
+    if asked.rst_ns:
+        return f"never accepted: the SYN/ACK came{late and f' {late} later'} and was reset"
+    return "the third packet was not seen"
 
 
 def _unanswered(what: str, subflow: Subflow) -> str:

@@ -6,12 +6,14 @@ relative: the first byte is 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.columns.sequence_numbers import relative_dsns
+from mptcplab.trace.columns.sorting import merged_once
 from mptcplab.trace.connections.model import Connection, Half
 
 
@@ -70,11 +72,11 @@ def direction(connection: Connection, side: int) -> Series | None:
     tables = [half.samples["time_ns"] for half in (*halves, *answers)]
     if base is None or not any(table.size for table in tables):
         return None
-    axis = np.unique(np.concatenate(tables))
+    axis = merged_once(tables)
     sent_time, sent = _sent(halves)
     if sent.size == 0:
         return None
-    ack_time, ack, window = _data_acks(answers, base)
+    ack_time, ack, window = data_acks(answers, [0] * len(answers), base)
     seen = window.size > 0
     return Series(
         side=side,
@@ -95,14 +97,32 @@ def _sent(halves: list[Half]) -> tuple[Ints, Ints]:
     return time[order], stop[order]
 
 
-def _data_acks(answers: list[Half], base: int) -> tuple[Ints, Ints, Ints]:
-    """Return (time, relative DATA_ACK, window) of all subflows, in order of time."""
-    rows = np.concatenate([half.samples for half in answers])
-    rows = rows[rows["data_ack_bits"] > 0]
-    rows = rows[np.argsort(rows["time_ns"], kind="stable")]
-    wide = rows["data_ack_bits"] == 64
-    number = relative_dsns(rows["data_ack"], wide, np.zeros(wide.size, dtype=bool), base)
-    return rows["time_ns"], number, rows["data_ack_window_bytes"]
+def data_acks(
+    answers: Sequence[Half], shifts_ns: Sequence[int], base: int
+) -> tuple[Ints, Ints, Ints]:
+    """Return (time, relative DATA_ACK, window) of all subflows, in order of time.
+
+    ``shifts_ns`` is added to the times of each.
+    """
+    names = ("data_ack", "data_ack_bits", "data_ack_window_bytes")
+    chosen = [np.flatnonzero(half.samples["data_ack_bits"] > 0) for half in answers]
+    number, bits, window = (
+        np.concatenate(
+            [half.samples[name][those] for half, those in zip(answers, chosen, strict=True)]
+        )
+        for name in names
+    )
+    time = np.concatenate(
+        [
+            half.samples["time_ns"][those] + shift
+            for half, those, shift in zip(answers, chosen, shifts_ns, strict=True)
+        ]
+    )
+    if len(answers) > 1:
+        order = np.argsort(time, kind="stable")
+        time, number, bits, window = time[order], number[order], bits[order], window[order]
+    wide = bits == 64
+    return time, relative_dsns(number, wide, np.zeros(wide.size, dtype=bool), base), window
 
 
 def _arrived(axis: Ints, halves: list[Half], answers: list[Half]) -> Ints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -10,13 +9,12 @@ from typing import Final
 import numpy as np
 
 from mptcplab.trace.decode.segments import Decoder, Segments
-from mptcplab.trace.files.batch import Batch, Damage
-from mptcplab.trace.files.capture import CaptureFile, Progress
-from mptcplab.trace.files.merging import merged
+from mptcplab.trace.files.batch import Damage, Span
+from mptcplab.trace.files.capture import Progress
 from mptcplab.trace.follow.announced_mappings import announced
 from mptcplab.trace.follow.checksums import Checksums
+from mptcplab.trace.follow.decoded import decoded
 from mptcplab.trace.follow.mappings import Mappings
-from mptcplab.trace.follow.prefetch import ahead
 from mptcplab.trace.follow.samples import Samples
 from mptcplab.trace.follow.tcp import Followed, Follower
 from mptcplab.wire.mptcp import MptcpOption
@@ -60,13 +58,12 @@ class Reading:
         """Packets that were left out, in order."""
         return sorted([*self.decoder.malformed, *self.damage], key=lambda damage: damage.number)
 
-    def take(self, batch: Batch, segments: Segments) -> None:
-        """Take the next batch of packets and its TCP segments."""
-        if not self.packets and len(batch):
-            self.first_ns = int(batch.time_ns[0])
-        self.packets += len(batch)
-        if len(batch):
-            self.last_ns = max(self.last_ns, int(batch.time_ns.max()))
+    def take(self, span: Span, segments: Segments) -> Followed | None:
+        """Take the next batch of packets and its TCP segments; returns what was followed."""
+        if not self.packets:
+            self.first_ns = span.first_ns
+        self.packets += span.packets
+        self.last_ns = max(self.last_ns, span.last_ns)
         self.tcp_segments += len(segments)
         followed = self.follower.follow(segments) if len(segments) else None
         if followed is not None:
@@ -76,6 +73,7 @@ class Reading:
             self.mappings.add(segments, followed, mappings, known, self.samples.resolution_ns)
             self.checksums.add(segments, followed, mappings, self.mappings.maps["shift"])
             self._take_notes(segments, followed)
+        return followed
 
     def _take_notes(self, segments: Segments, followed: Followed) -> None:
         if not segments.options:
@@ -102,26 +100,9 @@ class Reading:
                 )
 
 
-def open_batches(
-    paths: list[Path], damage: list[Damage], progress: Progress | None = None
-) -> Iterator[Batch]:
-    """Yield the packets of one or several files in order of time.
-
-    Raises ``CaptureError`` for a file that is not a capture; damage in a file goes to ``damage``.
-    """
-    files = [CaptureFile(path, progress, k) for k, path in enumerate(paths)]
-    if len(files) == 1:
-        yield from files[0].batches()
-    else:
-        yield from merged([file.batches() for file in files])
-    for file in files:
-        damage.extend(file.damage)
-
-
 def read(paths: list[Path], progress: Progress | None = None) -> Reading:
     """Read captures from start to end; raises ``CaptureError`` for a file that is not one."""
     reading = Reading()
-    batches = open_batches(paths, reading.damage, progress)
-    for batch, segments in ahead((batch, reading.decoder.decode(batch)) for batch in batches):
-        reading.take(batch, segments)
+    for span, segments in decoded(paths, reading.decoder, reading.damage, progress):
+        reading.take(span, segments)
     return reading

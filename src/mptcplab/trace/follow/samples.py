@@ -18,6 +18,8 @@ from mptcplab.trace.follow.tcp import Followed
 from mptcplab.wire.mptcp import DSS_ACK_8
 
 FIRST_RESOLUTION_NS: Final = 1_000_000
+_LAST_RESOLUTION_NS: Final = 1 << 52
+"""52 days."""
 MAX_ROWS: Final = 1 << 20
 _NEVER: Final = np.iinfo(np.int64).max
 
@@ -44,13 +46,18 @@ SAMPLE: Final = np.dtype(
         ("data_ack", "u8"),  # the last one
         ("data_ack_bits", "i1"),  # 32 or 64, 0: none in the slot
         ("data_ack_window_bytes", "i8"),  # the window that came with it
+        ("prompt_bytes", "i8"),  # new bytes sent right after a packet of the other half
+        ("timestamp", "i8"),  # TSval and TSecr of the last packet in the slot, -1: it has none
+        ("echo", "i8"),
+        ("first_ns", "i8"),  # time and TSval of the first one
+        ("first_timestamp", "i8"),
     ],
     align=True,
 )
 
 _SUMS: Final = (
     "packets", "payload_bytes", "new_bytes", "retransmitted_bytes", "retransmissions",
-    "out_of_order", "rtt_ns", "rtts", "duplicate_acks",
+    "out_of_order", "rtt_ns", "rtts", "duplicate_acks", "prompt_bytes",
 )  # fmt: skip
 _MAXIMA: Final = ("next", "ack", "in_flight_bytes")
 _MINIMA: Final = ("least_window_bytes", "headroom_bytes", "least_rtt_ns")
@@ -63,6 +70,7 @@ class Samples:
         self.resolution_ns = FIRST_RESOLUTION_NS
         self._pieces: list[NDArray[Any]] = []
         self._rows = 0
+        self._most_rows = MAX_ROWS
 
     def add(self, segments: Segments, followed: Followed) -> None:
         """Take a batch."""
@@ -82,9 +90,13 @@ class Samples:
         out["ack"] = np.maximum.reduceat(followed.ack, starts)
         self._round_trips(out, followed.rtt_ns, starts)
         self._data_acks(out, segments, followed, starts, ends)
+        last = followed.element[ends]
+        out["timestamp"], out["echo"] = segments.timestamp[last], segments.echo[last]
+        out["first_ns"] = followed.time_ns[starts]
+        out["first_timestamp"] = segments.timestamp[followed.element[starts]]
         self._pieces.append(out)
         self._rows += out.size
-        if self._rows > MAX_ROWS:
+        if self._rows > self._most_rows:
             self._coarsen()
 
     @staticmethod
@@ -92,6 +104,7 @@ class Samples:
         payload, new = followed.payload_bytes, followed.new_bytes
         out["payload_bytes"] = np.add.reduceat(payload, starts)
         out["new_bytes"] = np.add.reduceat(new, starts)
+        out["prompt_bytes"] = np.add.reduceat(new * followed.prompt, starts)
         again = followed.retransmitted_bytes
         if again.any():
             out["retransmitted_bytes"] = np.add.reduceat(again, starts)
@@ -130,10 +143,14 @@ class Samples:
         out["data_ack_window_bytes"][inside] = followed.window_bytes[place]
 
     def _coarsen(self) -> None:
-        """Make slots four times as long."""
-        self.resolution_ns *= 4
+        """Make slots four times as long, until longer ones would join no more rows.
+
+        Of many halves there are more rows than that anyway: at least one of each.
+        """
+        self.resolution_ns = min(4 * self.resolution_ns, _LAST_RESOLUTION_NS)
         self._pieces = [self._merged()]
         self._rows = self._pieces[0].size
+        self._most_rows = max(MAX_ROWS, 2 * self._rows)
 
     def table(self) -> NDArray[Any]:
         """Return all rows by half and time, one per slot."""
@@ -150,25 +167,26 @@ class Samples:
         if bool(((time[1:] < time[:-1]) & (half[1:] == half[:-1])).any()):
             order = np.lexsort((rows["time_ns"], rows["half"]))
             half, time = rows["half"][order], rows["time_ns"][order]
-        rows = rows[order]
         slot = time // self.resolution_ns
         change = (half[1:] != half[:-1]) | (slot[1:] != slot[:-1])
         edges = np.flatnonzero(change) + 1
         starts, ends = np.append(0, edges), np.append(edges, rows.size) - 1
-        out: NDArray[Any] = rows[ends]
+        out: NDArray[Any] = rows[order[ends]]
         several = np.flatnonzero(ends > starts)
         if several.size:
-            out[several] = self._joined(rows, starts[several], ends[several])
+            starts, sizes = starts[several], (ends - starts)[several] + 1
+            firsts = np.cumsum(sizes) - sizes
+            places = np.repeat(starts - firsts, sizes) + np.arange(int(sizes.sum()))
+            out[several] = self._joined(rows[order[places]], firsts, sizes)
         return out
 
     @staticmethod
-    def _joined(rows: NDArray[Any], starts: Ints, ends: Ints) -> NDArray[Any]:
-        """Join the rows from each start to each end."""
-        sizes = ends - starts + 1
-        firsts = np.cumsum(sizes) - sizes
-        rows = rows[np.repeat(starts - firsts, sizes) + np.arange(int(sizes.sum()))]
+    def _joined(rows: NDArray[Any], firsts: Ints, sizes: Ints) -> NDArray[Any]:
+        """Join so many rows from each place on."""
         lasts = firsts + sizes - 1
         out: NDArray[Any] = rows[lasts]
+        for name in ("first_ns", "first_timestamp"):
+            out[name] = rows[name][firsts]
         for names, merge in ((_SUMS, np.add), (_MAXIMA, np.maximum), (_MINIMA, np.minimum)):
             for name in names:
                 out[name] = merge.reduceat(rows[name], firsts)

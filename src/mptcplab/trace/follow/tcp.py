@@ -19,6 +19,7 @@ from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.columns.growing import grown
 from mptcplab.trace.decode.segments import ACK, FIN, RST, SYN, Segments
 from mptcplab.trace.follow.by_direction import LOWEST, HalfOrder
+from mptcplab.trace.follow.copies import Copies
 from mptcplab.trace.follow.flow_table import FlowTable
 from mptcplab.trace.follow.holes import REORDERED_NS, Holes
 from mptcplab.trace.follow.rtt import RoundTrips
@@ -43,6 +44,7 @@ HALF: Final = np.dtype(
         ("pure_ack_window", "i8"),
         ("syn_ns", "i8"),
         ("syn_ack_ns", "i8"),
+        ("last_syn_ns", "i8"),  # of the last SYN or SYN/ACK
         ("established_ns", "i8"),
         ("fin_ns", "i8"),
         ("fin_number", "i8"),  # packets
@@ -61,6 +63,8 @@ HALF: Final = np.dtype(
     align=True,
 )
 _HALF_SPACE: Final = 1 << 31
+PROMPT_NS: Final = 400_000
+"""Within which a host answers a packet with data that it has ready."""
 
 
 @dataclass(slots=True)
@@ -96,6 +100,8 @@ class Followed:
     advances: Mask
     """Whether the acknowledgement is of something new."""
     duplicate_ack: Mask
+    prompt: Mask
+    """Whether the other half's latest packet came just before, and had no data."""
 
 
 class Follower:
@@ -106,10 +112,14 @@ class Follower:
         self.halves: NDArray[Any] = np.zeros(128, dtype=HALF)
         self.holes: dict[int, Holes] = {}
         self.round_trips = RoundTrips()
+        self.copies = Copies()
 
     def follow(self, segments: Segments) -> Followed | None:
         """Take a batch; returns its followed segments, None where there are none."""
         half = self.table.assign(segments)
+        copies = self.copies.find(segments)
+        if copies is not None:
+            half = np.where(copies, -1, half)
         element = np.flatnonzero(half >= 0)
         if element.size == 0:
             return None
@@ -187,6 +197,7 @@ class _Batch:
             rtt_ns=rtt,
             advances=advances,
             duplicate_ack=duplicate,
+            prompt=self._prompt(),
         )
 
     def _unwrapped(self, number: Ints, base: Ints, reference: Ints) -> Ints:
@@ -219,6 +230,7 @@ class _Batch:
             if flags & SYN:
                 name = "syn_ack_ns" if flags & ACK else "syn_ns"
                 row[name] = row[name][0] or now
+                row["last_syn_ns"] = now
                 row["mss"] = self.segments.mss[element]
                 shift = int(self.segments.window_scale[element])
                 row["scale"] = NO_SCALE if shift < 0 else 2 + shift
@@ -327,6 +339,12 @@ class _Batch:
         halves["pure_ack_window"][half] = window[last]
         return duplicate
 
+    def _prompt(self) -> Mask:
+        """Segments that answer an acknowledgement without data: they follow it at once."""
+        peer = self.order.peer
+        bare = self.payload[peer] == 0
+        return np.asarray((self.time - self.time[peer] <= PROMPT_NS) & bare & (peer >= 0))
+
     def _remember(self, sent: Ints, acked: Ints, window: Ints, seq: Ints, ack: Ints) -> None:
         """Carry the state at the batch's end over to the next."""
         halves, order = self.halves, self.order
@@ -353,13 +371,13 @@ class _Batch:
         halves["last_data_number"][ids[known]] = self.segments.number[self.element[place]]
         for k in self.rare[self.fin[self.rare]].tolist():
             halves["fin_seq"][order.half[k]] = seq[k] + self.payload[k]
-        self._established()
+        self._established(sent, ack)
         for number in [key for key, holes in self.owner.holes.items() if len(holes)]:
             gone = self.owner.holes[number].forget_below(int(halves["acked"][number]))
             halves["missing_bytes"][number] += gone
 
-    def _established(self) -> None:
-        """When the initiator first acknowledged the other side's SYN."""
+    def _established(self, sent: Ints, ack: Ints) -> None:
+        """When the initiator first acknowledged the other side's SYN, which must have come."""
         halves, order = self.halves, self.order
         asked = halves["syn_ns"][order.ids]
         waiting = (halves["established_ns"][order.ids] == 0) & (asked > 0) & (order.ids & 1 == 0)
@@ -367,5 +385,10 @@ class _Batch:
             return
         rows = self.acks & ~self.syn & order.each(waiting) & (self.time > order.each(asked))
         places = np.flatnonzero(rows)
+        half, peer = order.half[places], order.peer[places]
+        answered = halves["syn_ack_ns"][half ^ 1]
+        said = np.where(peer >= 0, sent[peer], halves["next"][half ^ 1])
+        right = (answered > 0) & (answered <= self.time[places])
+        places = places[right & (ack[places] >= 1) & (ack[places] <= said)]
         unique, first = np.unique(order.half[places], return_index=True)
         halves["established_ns"][unique] = self.time[places[first]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mptcplab.trace.connections.model import Connection, Event, Half, Subflow
+from mptcplab.limits.causes import Cause
+from mptcplab.trace.connections.model import Connection, Event, Half, Held, Subflow
 from mptcplab.trace.decode.segments import ACK
 from mptcplab.trace.decode.truncated_options import option_text
+from mptcplab.trace.findings.completeness import completeness
 from mptcplab.trace.findings.dips import Dip, find_dips
 from mptcplab.trace.findings.events import (
     ADDRESS,
@@ -20,60 +23,49 @@ from mptcplab.trace.findings.events import (
     SUBFLOW_CLOSED,
     USED_AGAIN,
 )
+from mptcplab.trace.findings.limits import DIRECTIONS, longest_kind, phrase
 from mptcplab.trace.findings.series import Series, direction
 from mptcplab.trace.findings.stalls import Stall, find_stalls
-from mptcplab.trace.testbed_run import RunEvent
+from mptcplab.trace.findings.vantage import vantage
+from mptcplab.trace.output.connection_table import (
+    MOST_EXPLAINED,
+    capture_lines,
+    connection_lines,
+    count,
+)
 from mptcplab.trace.trace import Trace
-from mptcplab.trace.two_captures import Ends
 from mptcplab.units import format_duration, format_rate, format_size
 from mptcplab.wire.text import format_flags
 
+if TYPE_CHECKING:
+    from mptcplab.trace.testbed_run import RunEvent
+    from mptcplab.trace.two_captures import Ends
+
 _MOST_STALLS: Final = 6
 _MOST_DIPS: Final = 8
-_MOST_CONNECTIONS: Final = 50
-_MOST_MALFORMED: Final = 10
 _MOST_SUBFLOWS: Final = 50
 _MOST_EVENTS: Final = 200
+_MOST_LIMITS: Final = 8
+_MOST_SPANS: Final = 4
+_LEAST_SHARE: Final = 0.005
+_NAMED_SHARE: Final = 0.8
+"""Of the time of a cause, what one kind of it must have taken to stand for it."""
+_LEAST_WAIT_NS: Final = 20_000_000
+_FLOOD: Final = 20
+"""More events of one kind are told in one line."""
+_NO_WAITS: Final = (Cause.APPLICATION, Cause.HANDSHAKE, Cause.UNKNOWN, Cause.LINK)
 
 
 def explanation(trace: Trace) -> Iterator[str]:
     """Yield the lines of the explanation of a whole capture."""
-    yield from _capture(trace)
-    for connection in trace.connections[:_MOST_CONNECTIONS]:
+    yield from capture_lines(trace)
+    if len(trace.connections) > MOST_EXPLAINED:
+        yield ""
+        yield from connection_lines(trace)
+        return
+    for connection in trace.connections:
         yield ""
         yield from explain_connection(trace, connection)
-    rest = len(trace.connections) - _MOST_CONNECTIONS
-    if rest > 0:
-        yield f"\nand {rest} more connections; --json lists them all"
-
-
-def _capture(trace: Trace) -> Iterator[str]:
-    names = ", ".join(path.name for path in trace.paths)
-    duration = format_duration(max(0, trace.last_ns - trace.first_ns), 3)
-    yield f"{names}: {trace.packets:,} packets in {duration}"
-    subflows = len(trace.subflows)
-    plain = trace.reading.tcp_segments
-    yield (
-        f"{_count(len(trace.connections), 'MPTCP connection')}, {_count(subflows, 'subflow')}; "
-        f"{plain:,} TCP segments in all"
-    )
-    ignored = trace.reading.follower.table.ignored_segments
-    if ignored:
-        yield f"{ignored:,} segments of further subflows were not followed: there are too many"
-    cut_off = trace.reading.decoder.cut_off
-    if cut_off:
-        yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"
-    malformed = trace.malformed
-    if malformed:
-        yield f"{_count(len(malformed), 'malformed packet')}, left out:"
-        for packet in malformed[:_MOST_MALFORMED]:
-            yield f"  packet {packet.number}: {packet.reason}"
-        if len(malformed) > _MOST_MALFORMED:
-            yield f"  and {len(malformed) - _MOST_MALFORMED} more; --json lists them all"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
@@ -91,11 +83,12 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
     notes += _checksums(connection)
     yield f"Connection {connection.number}: {source} to {destination} ({', '.join(notes)})"
     duration = max(connection.end_ns - connection.start_ns, 1)
-    for side, arrow in ((0, "sent"), (1, "received")):
+    for side in (connection.busier_side, connection.busier_side ^ 1):
         amount = connection.side_bytes(side)
         if amount:
             size, rate = format_size(amount, 3), format_rate(amount * 8e9 / duration, 3)
-            text = f"  {arrow} {size} of data, {rate} over {format_duration(duration, 3)}"
+            way = "downloaded" if side else "uploaded"
+            text = f"  {way} {size} of data, {rate} over {format_duration(duration, 3)}"
             yield text + _overhead(connection, side)
     halves = [half for subflow in connection.subflows for half in subflow.halves]
     unplaced = sum(half.unplaced_bytes for half in halves)
@@ -104,6 +97,8 @@ def explain_connection(trace: Trace, connection: Connection) -> Iterator[str]:
             f"  {format_size(unplaced, 3)} have mappings too many to keep: "
             "what was sent twice among them is not counted"
         )
+    yield from limit_lines(trace, connection)
+    yield from place_lines(connection)
     yield ""
     yield from _subflow_table(connection)
     yield ""
@@ -153,14 +148,26 @@ def _overhead(connection: Connection, side: int) -> str:
 
 def _timeline(trace: Trace, connection: Connection) -> Iterator[str]:
     events = _told(connection)
-    left_out = max(0, len(events) - _MOST_EVENTS)
-    for k, event in enumerate(events):
-        if left_out and k == _MOST_EVENTS // 2:
-            yield f"   ... {left_out:,} more; --events lists them all"
-        if _MOST_EVENTS // 2 <= k < _MOST_EVENTS // 2 + left_out:
-            continue
+    kinds = Counter(event.kind for event in events)
+    floods = {kind: count for kind, count in kinds.items() if count > _FLOOD}
+    lines = []
+    told: set[str] = set()
+    for event in events:
         mark = "*" if event.kind in STAGES else " "
-        yield f"  {mark}{trace.seconds(event.time_ns):10.3f} s  {event.text}"
+        text = event.text
+        if event.kind in floods:
+            if event.kind in told:
+                continue
+            told.add(event.kind)
+            last = max(other.time_ns for other in events if other.kind == event.kind)
+            over = format_duration(last - event.time_ns, 3)
+            text = f"{floods[event.kind]:,} times within {over}: {event.kind}; the first: {text}"
+        lines.append(f"  {mark}{trace.seconds(event.time_ns):12.6f} s  {text}")
+    left_out = max(0, len(lines) - _MOST_EVENTS)
+    yield from lines[: _MOST_EVENTS // 2] if left_out else lines
+    if left_out:
+        yield f"   ... {left_out:,} more; --events lists them all"
+        yield from lines[_MOST_EVENTS // 2 + left_out :]
 
 
 def _told(connection: Connection) -> list[Event]:
@@ -230,20 +237,83 @@ def _held_up(trace: Trace, connection: Connection, series: Series) -> Iterator[s
     stalls = find_stalls(connection, series)
     if stalls:
         yield ""
-        yield f"  What held up the data of {sender}"
+        yield f"  What was held back of the data of {sender}"
         yield from _stall_lines(trace, stalls)
-    dips = find_dips(connection, series, stalls)
+    dips = find_dips(connection, series)
     if dips:
         yield ""
         yield f"  Dips in the throughput of {sender}"
         yield from _dip_lines(trace, dips)
 
 
+def limit_lines(trace: Trace, connection: Connection) -> Iterator[str]:
+    """Yield what held back each direction that carried data, the longest cause first."""
+    for held in connection.held:
+        shown = [limit for limit in held.limits if limit.share >= _LEAST_SHARE]
+        if not shown:
+            continue
+        total: dict[Cause, float] = {}
+        for limit in held.limits:
+            total[limit.cause] = total.get(limit.cause, 0.0) + limit.share
+        cause = max(total, key=lambda each: total[each])
+        first = next(limit for limit in held.limits if limit.cause is cause)
+        kind = longest_kind(held, cause) if _NAMED_SHARE * total[cause] <= first.share else None
+        advice = f": {first.advice}" if first.advice else ""
+        name = DIRECTIONS[held.side]
+        yield f"  {name}: {total[cause]:.0%} of the time {phrase(cause, kind)}{advice}"
+        for limit in shown[:_MOST_LIMITS]:
+            seconds = format_duration(limit.seconds * 1e9, 3)
+            detail = f"  {limit.detail}" if limit.detail else ""
+            yield f"    {limit.share:4.0%} {limit.cause.value:17} {seconds:>8}{detail}"
+        yield from _longest_spans(trace, held)
+
+
+def _longest_spans(trace: Trace, held: Held) -> Iterator[str]:
+    """Yield when the longest of the waits were."""
+    waits = [
+        span
+        for span in held.spans
+        if span.cause not in _NO_WAITS and span.end_ns - span.start_ns >= _LEAST_WAIT_NS
+    ]
+    for span in sorted(waits, key=lambda span: span.start_ns - span.end_ns)[:_MOST_SPANS]:
+        yield (
+            f"      at {trace.seconds(span.start_ns):.3f} s for "
+            f"{format_duration(span.end_ns - span.start_ns, 3)}: {phrase(span.cause, span.kind)}"
+        )
+
+
+def place_lines(connection: Connection) -> Iterator[str]:
+    """Yield where a capture was taken, and what it does not hold."""
+    where = vantage(connection)
+    if where.place is not None:
+        client, server = (format_duration(loop or 0, 3) for loop in where.loops_ns)
+        yield (
+            f"  captured {where.place}: of a round trip, {client} are towards the client and "
+            f"{server} towards the server"
+        )
+    state = completeness(connection)
+    sides = ("client", "server")
+    for side, amount in enumerate(state.uncaptured_bytes):
+        if amount:
+            yield (
+                f"  {format_size(amount, 3)} of the {sides[side]}'s data were acknowledged that no "
+                "subflow of this capture carried: other subflows (interfaces) were not captured"
+            )
+    for side, amount in enumerate(state.dropped_bytes):
+        if amount:
+            yield (
+                f"  {format_size(amount, 3)} of the {sides[side]}'s data were acknowledged on "
+                "subflows of this capture that does not hold them: packets are missing from it"
+            )
+    if not state.scale_known and connection.bytes:
+        yield "  window scale unknown: SYNs were not captured, so windows may be larger than stated"
+
+
 def _stall_lines(trace: Trace, stalls: list[Stall]) -> Iterator[str]:
     for kind in dict.fromkeys(stall.kind for stall in stalls):
         those = [stall for stall in stalls if stall.kind == kind]
         total = format_duration(sum(stall.duration_ns for stall in those), 3)
-        yield f"  {kind}: {_count(len(those), 'time')}, {total} in all; the longest:"
+        yield f"  {kind}: {count(len(those), 'time')}, {total} in all; the longest:"
         for stall in sorted(those, key=lambda stall: -stall.duration_ns)[:_MOST_STALLS]:
             held = (
                 f", {format_size(stall.bytes, 3)} held back"
@@ -332,13 +402,21 @@ def event_lines(trace: Trace, connections: list[Connection]) -> Iterator[str]:
 def explain_ends(ends: Ends) -> Iterator[str]:
     """Yield the lines about what lies between the two ends."""
     near, far = (" and ".join(path.name for path in trace.paths) for trace in (ends.near, ends.far))
-    yield f"{near}: at the side that opened the connections; {far}: at the other"
+    yield f"{near}: nearer to the side that opened the connections; {far}: nearer to the other"
     ahead = "ahead of" if ends.offset_ns >= 0 else "behind"
+    bound = "with the delay between them, since both hold packets of one direction only"
+    if ends.both_ways:
+        bound = (
+            f"within {format_duration(ends.uncertainty_ns, 3)}, if the fastest packets took as "
+            "long in both directions"
+        )
     yield (
-        f"the clock of {far} is {format_duration(abs(ends.offset_ns), 3)} {ahead} that "
-        f"of {near} (within {format_duration(ends.uncertainty_ns, 3)}, if the fastest "
-        "packets took as long in both directions)"
+        f"the clock of {far} is {format_duration(abs(ends.offset_ns), 3)} {ahead} that of {near} "
+        f"({bound})"
     )
+    for path in ends.between:
+        yield f"{path.name}: between the two ends, left out"
+    yield from (f"  {text}" for text in ends.removed)
     for passage in ends.passages:
         if not passage.sent_packets:
             continue

@@ -17,7 +17,6 @@ from mptcplab.trace.connections.model import Connection, Subflow
 from mptcplab.trace.findings.dips import Dip, find_dips
 from mptcplab.trace.findings.events import LOST, NEW_ADDRESS, RESUMED, RETURNED
 from mptcplab.trace.findings.series import Series, direction
-from mptcplab.trace.findings.stalls import find_stalls
 from mptcplab.trace.findings.throughput import bin_ns, busiest, throughput
 from mptcplab.trace.trace import Trace
 
@@ -31,6 +30,18 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 _MOST_POINTS: Final = 20_000
 _MARKED: Final = {NEW_ADDRESS: "joins", LOST: "lost", RESUMED: "returns", RETURNED: "returns"}
 _MOST_MARKED_DIPS: Final = 6
+
+
+def draw_busiest(
+    trace: Trace, connections: list[Connection], folder: Path, most: int
+) -> tuple[list[Path], int]:
+    """Draw the figures of the ``most`` connections that have the most data.
+
+    Returns the files, and how many connections they are of.  Raises ``OSError`` as ``draw`` does.
+    """
+    busiest = sorted(connections, key=lambda connection: -connection.bytes)[:most]
+    busiest.sort(key=lambda connection: connection.number)
+    return [path for one in busiest for path in draw(trace, one, folder)], len(busiest)
 
 
 def draw(trace: Trace, connection: Connection, folder: Path) -> list[Path]:
@@ -148,7 +159,7 @@ def _throughput(trace: Trace, connection: Connection, series: Series) -> Figure:
     below.set_xlabel("time (s)")
     below.set_ylim(bottom=0)
     _mark_events(trace, connection, above, side)
-    dips = find_dips(connection, series, find_stalls(connection, series))
+    dips = find_dips(connection, series)
     _mark_dips(trace, figure, (above, below), dips)
     _legend(above)
     _title(figure, connection, "Throughput and window")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_interface
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -43,7 +43,7 @@ class Kernel:
         return self.connections
 
     def subflow(self, state: str, acked: int, received: int, outstanding: int = 0) -> None:
-        zero = dict.fromkeys(TcpInfo.__slots__, 0)
+        zero: dict[str, Any] = dict.fromkeys(TcpInfo.__slots__, 0)
         counts = {"bytes_sent": 1500, "bytes_retransmitted": 500}
         counts |= {"bytes_acked": acked, "bytes_received": received}
         info = TcpInfo(**(zero | counts))

@@ -22,7 +22,7 @@ from mptcplab.scenario import load
 )
 def test_what_is_of_our_stack_alone_is_refused(override: str, said: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
-        check_supported(load("A", overrides=(override,)))
+        check_supported(load("A", overrides=(override,), plugins=True))
     assert said in str(caught.value)
     assert "or --on simulated" in str(caught.value)
 

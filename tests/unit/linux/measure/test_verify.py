@@ -12,10 +12,13 @@ from mptcplab.linux.measure.verify import (
     PathCheck,
     check_cpu,
     check_emulator,
+    check_emulator_cpu,
+    check_emulators_cpu,
     check_lateness,
     check_overshoot,
     check_rate,
     check_rtt,
+    check_starved,
     check_subflows,
     extent,
     mean_bps,
@@ -192,6 +195,41 @@ def test_an_emulator_without_time_is_a_reason_where_it_left_its_link_unfilled_fo
     assert "lan: its emulator was the limit in 3 of 25 intervals" in str(
         check_emulator("lan", 3, 25)
     )
+
+
+def test_links_for_which_there_was_no_cpu_are_a_reason() -> None:
+    assert check_starved("lan", 1, 25) is None
+    assert check_starved("lan", 0, 3) is None
+    assert str(check_starved("lan", 3, 25)).startswith(
+        "lan: the CPU was the limit in 3 of 25 intervals: the processes that carry its traffic"
+    )
+
+
+def test_the_worst_lateness_counts_beside_that_of_one_packet_in_a_hundred() -> None:
+    [link] = wan(10 * MS).links
+    assert check_lateness(link, 100_000, 99 * MS) is None
+    assert "late by up to 900 ms (tolerance 100 ms)" in str(check_lateness(link, 0, 900 * MS))
+
+
+def test_lateness_is_held_against_what_a_packet_takes() -> None:
+    slow = Channel(rate_bps=10_000)  # 1.2 s for a full packet
+    link = Link("slow", A, B, slow, slow)
+    assert check_lateness(link, 20 * MS) is None
+    assert check_lateness(link, 30 * MS) is not None
+    assert check_lateness(Link("fast", A, B, Channel(), Channel()), 2 * MS) is not None
+
+
+def test_what_emulators_need_is_held_against_the_cpus_that_there_are() -> None:
+    assert check_emulator_cpu("lan", "forward", 10**9, 0.9, 1e9) is None
+    assert check_emulator_cpu("lan", "forward", 5 * 10**9, 1.25, 4e9) == (
+        "lan forward: its emulator needs 1.2 CPUs at 5 Gb/s, more than the one CPU that it runs "
+        "on; 4 Gb/s went through"
+    )
+    assert check_emulators_cpu({f"l{number}": 0.1 for number in range(20)}, 2.5) == []
+    assert check_emulators_cpu({f"l{number}": 0.3 for number in range(10)}, 2) == [
+        "the emulators of 10 links need 3.0 CPUs at their rates, more than the 2 CPUs that this "
+        "run may use"
+    ]
 
 
 def test_an_expectation_missed_on_a_full_cpu_is_a_reason() -> None:

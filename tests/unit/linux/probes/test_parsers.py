@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+import threading
 
 from mptcplab.linux.kernel import netlink
 from mptcplab.linux.monitor import parse_device_counters
@@ -27,15 +29,38 @@ def test_only_counters_that_moved_are_kept() -> None:
     assert mib.moved({"a": 1, "b": 2}, {"a": 1, "b": 5, "c": 1}) == {"b": (2, 5), "c": (0, 1)}
 
 
-def test_cpu_use_leaves_waiting_out_and_tells_theft() -> None:
+def test_each_cpu_is_as_busy_as_it_was_and_a_stolen_one_is_busy() -> None:
     before = cpu.parse_stat("cpu 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0\n")
     after = cpu.parse_stat(
         "cpu 60 0 30 60 20 0 10 20 0 0\ncpu0 50 0 30 0 0 0 10 10\ncpu1 10 0 0 60 20 0 0 10\n"
     )
-    use = cpu.use_between(before, after)
-    assert use.machine == 120 / 200
-    assert use.busiest == 1.0
-    assert use.stolen == 20 / 200
+    busy = cpu.busy_between(before, after)
+    assert busy["cpu"] == 120 / 200
+    assert cpu.by_number(busy) == {0: 1.0, 1: 20 / 100}
+
+
+def test_every_thread_of_a_process_is_counted() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        scheduled = cpu.scheduled_ns(os.getpid())
+        assert {os.getpid(), thread.native_id} <= scheduled.keys()
+        assert scheduled[os.getpid()][0] > 0
+    finally:
+        done.set()
+        thread.join()
+    assert cpu.scheduled_ns(1 << 30) == {}
+
+
+def test_a_process_may_use_the_cpus_of_its_affinity() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert cpu.allowed_cpus(os.getpid()) == {min(before)}
+    finally:
+        os.sched_setaffinity(0, before)
+    assert cpu.allowed_cpus(1 << 30) == set()
 
 
 def test_device_counters() -> None:

@@ -65,3 +65,9 @@ def test_no_report_is_an_error(text: str) -> None:
     connection = Connection(flow(), 0, 5001, checked=False)
     read_report(text, connection)
     assert "gave no report" in connection.errors[0]
+
+
+def test_a_rate_to_write_at_is_given_on() -> None:
+    arguments = client_arguments(flow(write_rate_bps=5_000_000), PATH, 5001)
+    assert arguments[arguments.index("-b") + 1] == "5000000"
+    assert "-b" not in client_arguments(flow(), PATH, 5001)

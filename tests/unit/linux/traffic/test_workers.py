@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from mptcplab.linux.traffic.pattern import BLOCK_BYTES
 from mptcplab.linux.traffic.sockets import SocketPlan
-from mptcplab.linux.traffic.worker import BYTES_SLOT, Progress
+from mptcplab.linux.traffic.worker import BYTES_SLOT, Pace, Progress
 
 Harm = Callable[[bytes, int], bytes]
 """Given a piece of the stream and its position, returns what is passed on."""
@@ -222,3 +223,16 @@ def test_a_buffer_that_is_not_granted_is_named(tmp_path: Path, workers: list[Wor
     receiver = Worker("receiver", tmp_path, plan, verify=True)
     workers.append(receiver)
     assert "a receive buffer of 1001 bytes was asked for" in receiver.answer("failed")["text"]
+
+
+def test_an_application_with_a_rate_pauses_until_it_is_told_to_stop() -> None:
+    stop = threading.Event()
+    pace = Pace(8_000_000, stop)  # a megabyte a second
+    begun = time.monotonic()
+    for _ in range(5):
+        pace.wait(10_000)
+    assert time.monotonic() - begun >= 0.04  # four pauses: the first chunk was there already
+    stop.set()
+    begun = time.monotonic()
+    pace.wait(10_000_000)
+    assert time.monotonic() - begun < 1

@@ -1,0 +1,292 @@
+"""What would change a cause: the value, worked out from what a run knows of its paths and buffers.
+
+A window or buffer has to hold what all usable paths carry in the largest of their round trips
+(RFC 8684 section 3.3.4 and Raiciu et al., NSDI 2012, section 3: twice that, where data wait behind
+what is missing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mptcplab.limits.causes import Cause
+from mptcplab.limits.evidence import Path, Row
+from mptcplab.units import NANOSECONDS, format_duration, format_rate, format_size
+
+READER_SLOW: Final = "the reader is slow"
+READER_STOPPED: Final = "closed, the reader takes nothing"
+AUTOTUNING: Final = "autotuning had not got there"
+TOO_SMALL: Final = "the buffer is too small"
+"""Kinds of `Cause.RECEIVE_WINDOW`."""
+
+_BITS_NS: Final = 8 * NANOSECONDS
+_WHOLE: Final = 0.99
+_WRITABLE: Final = 1.5
+"""A send buffer is filled up only when a third of it is free (Linux's sk_stream_min_wspace)."""
+_USUAL_SHARE: Final = 0.5
+"""What of a kernel's receive buffer is window, where no sample tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What is to be said of a cause: a value it has, and what to change.
+
+    ``overrides`` are the same change as keys of the scenario, as ``--set`` takes them.
+    """
+
+    value: str = ""
+    advice: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+class Given:
+    """What a connection was given: paths, buffers, and what of them it has used."""
+
+    def __init__(
+        self,
+        testbed: str,
+        flow: Mapping[str, Any],
+        known: Mapping[str, Any],
+        paths: Sequence[Path],
+        rows: Mapping[str, Sequence[Row]],
+    ) -> None:
+        """Take the flow of the scenario, its ``flow_limits``, and the connection's rows.
+
+        ``rows`` are those of "sender" and "receiver", and of their subflows, "sent" and "received".
+        """
+        self.simulated = testbed == "simulated"
+        self.flow = flow
+        self.known = known
+        self.paths = [path for path in paths if flow["protocol"] == "mptcp"] or list(paths[:1])
+        self._rows = rows
+
+    @property
+    def autotunes_receive_buffer(self) -> bool:
+        """Whether the receive buffer grows by itself."""
+        return self.known.get("receive_buffer_bytes") is None
+
+    @property
+    def receive_buffer_max_bytes(self) -> int:
+        """The most that it may become, in what the tables call its size."""
+        most: int = self.known["receive_window_max_bytes"] or self.known["receive_buffer_max_bytes"]
+        return most
+
+    @property
+    def largest_window_bytes(self) -> int:
+        """The largest receive window that there was, or could have been."""
+        if self.known.get("receive_window_max_bytes"):
+            return self._largest("receiver", "receive_buffer_bytes")
+        return self._largest("received", "receive_window_bytes")
+
+    @property
+    def window_share(self) -> float:
+        """What of a receive buffer, as the scenario's key has it, is window."""
+        share: float | None = self.known.get("window_share")
+        if share is not None:
+            return share
+        size = self._largest("receiver", "receive_buffer_bytes")
+        return self.largest_window_bytes / size if size else _USUAL_SHARE
+
+    @property
+    def send_buffer_bytes(self) -> int:
+        """The largest send buffer that there was."""
+        return self._largest("sender", "send_buffer_bytes")
+
+    @property
+    def send_share(self) -> float:
+        """What of a send buffer holds data; the rest is what a kernel needs to hold them."""
+        held = self._largest("sender", "unacked_bytes")
+        size = self.send_buffer_bytes
+        if self.known.get("window_share") is not None or not size or not held:
+            return 1.0
+        return min(max(held / size, 0.25), 1.0)
+
+    @property
+    def rate_bps(self) -> int | None:
+        """What all usable paths carry together; None where one has no rate."""
+        rates = [path.rate_bps for path in self.paths]
+        if not rates or None in rates:
+            return None
+        total = sum(rate for rate in rates if rate is not None)
+        shared = [{name: rate_bps for name, rate_bps, _ in path.nics} for path in self.paths]
+        for name, rate_bps in shared[0].items():
+            if all(name in nics for nics in shared):
+                total = min(total, rate_bps)
+        return total
+
+    @property
+    def round_trip_ns(self) -> int:
+        """The largest round trip of the paths: of their links, or the least that was measured."""
+        least: dict[int, int] = {}
+        for row in self._rows["sent"]:
+            if row["srtt_ns"]:
+                key = row["subflow"]
+                least[key] = min(least.get(key, row["srtt_ns"]), row["srtt_ns"])
+        links_ns = max((path.rtt_ns for path in self.paths), default=0)
+        return links_ns or max(least.values(), default=0)
+
+    def needed(self, single: float = 1.0) -> tuple[int | None, str]:
+        """Return what all paths carry in the largest round trip, and how that comes about.
+
+        Of several paths it is twice that, of one path ``single`` times; None where it is not known.
+        """
+        rate_bps, rtt_ns = self.rate_bps, self.round_trip_ns
+        if not rate_bps or not rtt_ns:
+            return None, ""
+        times = 2.0 if len(self.paths) > 1 else single
+        product = f"{format_rate(rate_bps)} x {format_duration(rtt_ns)}"
+        size_bytes = int(times * rate_bps * rtt_ns / _BITS_NS)
+        return size_bytes, product if times == 1 else f"{times:g} x {product}"
+
+    def key(self, name: str) -> str:
+        """Return a key of the flow, as ``--set`` takes it."""
+        flow = self.flow["name"]
+        return f'flows."{flow}".{name}' if "." in flow else f"flows.{flow}.{name}"
+
+    def resent_share(self) -> float | None:
+        """Return what of the bytes was sent again; None where nothing was sent."""
+        last = {row["subflow"]: row for row in self._rows["sent"]}
+        sent = sum(row["bytes_sent"] for row in last.values())
+        again = sum(row["bytes_retransmitted"] for row in last.values())
+        return again / sent if sent else None
+
+    def _largest(self, rows: str, column: str) -> int:
+        return max((row[column] or 0 for row in self._rows[rows]), default=0)
+
+
+def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
+    """Return what is to be said of a cause, whose ``kinds`` took so long each."""
+    kind = max(kinds, key=lambda name: kinds[name])
+    if not given.known:
+        return Remedy()
+    if cause is Cause.RECEIVE_WINDOW:
+        return _window(kind, given)
+    if cause is Cause.HEAD_OF_LINE:
+        return _larger_receive_buffer(given)
+    if cause is Cause.SEND_BUFFER:
+        return _send_buffer(given)
+    if cause is Cause.CONGESTION_WINDOW:
+        return _congestion(kind, given)
+    if cause is Cause.APPLICATION:
+        return _application(kind, given)
+    if cause is Cause.HANDSHAKE:
+        rtt_ns = given.round_trip_ns
+        value = f"round trip {format_duration(rtt_ns)}" if rtt_ns else ""
+        return Remedy(value, "fewer connections, each for longer")
+    if cause is Cause.CPU:
+        advice = f"a faster processor for {kind}, or larger packets"
+        return Remedy("", advice, (f"hosts.{kind}.cpu=none",) if given.simulated else ())
+    if cause is Cause.SCHEDULER:
+        backup = kind.startswith("only backups")
+        return Remedy("", "a subflow that is no backup" if backup else "another scheduler")
+    if cause is Cause.LINK:
+        return Remedy("", "" if kind.endswith("down") else "only a faster link, or one more")
+    return Remedy()
+
+
+def _window(kind: str, given: Given) -> Remedy:
+    if kind in (READER_SLOW, READER_STOPPED):
+        rate_bps = given.rate_bps
+        advice = "a faster reader"
+        if rate_bps is None:
+            return Remedy("", advice)
+        overrides = (f"{given.key('read_rate')}={_written_rate(rate_bps)}",)
+        limited = given.flow.get("read_rate_bps") is not None
+        return Remedy(
+            "",
+            f"{advice}: the paths carry {format_rate(rate_bps)}",
+            overrides if limited else (),
+        )
+    return _larger_receive_buffer(given)
+
+
+def _larger_receive_buffer(given: Given) -> Remedy:
+    size = given.largest_window_bytes
+    needed, formula = given.needed()
+    value = format_size(size) if size else ""
+    if needed is None:
+        return Remedy(value, "a larger receive buffer")
+    if needed <= size:
+        return Remedy(value, f"its window should do: {formula}")
+    share = given.window_share
+    setting = f"{given.key('receive_buffer')}={_written_size(needed / share)}"
+    settings = (setting, *_fixed_send_buffer(given))
+    part = "" if share > _WHOLE else f" (of which {share:.0%} is window)"
+    return Remedy(
+        value, f"{_size(needed)} would do ({formula}): {' and '.join(settings)}{part}", settings
+    )
+
+
+def _fixed_send_buffer(given: Given) -> tuple[str, ...]:
+    """Return the setting of a send buffer that would be too small as well."""
+    needed, _ = given.needed(_WRITABLE)
+    fixed: int | None = given.known.get("send_buffer_bytes")
+    if needed is None or fixed is None or fixed * given.send_share >= needed:
+        return ()
+    return (f"{given.key('send_buffer')}={_written_size(needed / given.send_share)}",)
+
+
+def _fixed_receive_buffer(given: Given) -> tuple[str, ...]:
+    """Return the setting of a receive buffer that would be too small as well."""
+    needed, _ = given.needed()
+    fixed: int | None = given.known.get("receive_buffer_bytes")
+    if needed is None or fixed is None or fixed * given.window_share >= needed:
+        return ()
+    return (f"{given.key('receive_buffer')}={_written_size(needed / given.window_share)}",)
+
+
+def _send_buffer(given: Given) -> Remedy:
+    size = given.send_buffer_bytes
+    needed, formula = given.needed(_WRITABLE)
+    value = format_size(size) if size else ""
+    if needed is None:
+        return Remedy(value, "a larger send buffer")
+    buffer_bytes = needed / given.send_share
+    if buffer_bytes <= size:
+        return Remedy(value, f"it should do: {formula}")
+    setting = f"{given.key('send_buffer')}={_written_size(buffer_bytes)}"
+    settings = (setting, *_fixed_receive_buffer(given))
+    return Remedy(
+        value, f"{_size(needed)} would do ({formula}): {' and '.join(settings)}", settings
+    )
+
+
+def _congestion(kind: str, given: Given) -> Remedy:
+    share = given.resent_share()
+    value = f"{share:.2%} sent again" if share else ""
+    if kind == "in slow start" and not share:
+        rtt_ns = given.round_trip_ns
+        advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
+        return Remedy(value, advice if rtt_ns else "longer transfers")
+    return Remedy(value, "fewer losses, or a congestion control that minds them less")
+
+
+def _application(kind: str, given: Given) -> Remedy:
+    if kind:
+        return Remedy()
+    rate_bps = given.rate_bps
+    if rate_bps is None:
+        return Remedy("", "write faster")
+    limited = given.flow.get("write_rate_bps") is not None
+    return Remedy(
+        "",
+        f"write faster: the paths carry {format_rate(rate_bps)}",
+        (f"{given.key('write_rate')}={_written_rate(rate_bps)}",) if limited else (),
+    )
+
+
+def _size(size_bytes: float) -> str:
+    """Return a size in three digits: ``10.8 MB``."""
+    return format_size(size_bytes, 3)
+
+
+def _written_size(size_bytes: float) -> str:
+    """Return the same as scenario files have it: ``10.8MB``."""
+    return _size(size_bytes).replace(" ", "")
+
+
+def _written_rate(rate_bps: float) -> str:
+    """Return a rate as scenario files have it: ``100Mb/s``."""
+    return format_rate(rate_bps, 6).replace(" ", "")

@@ -1,0 +1,226 @@
+"""What a run's tables hold of one connection, interval by interval."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mptcplab.results.run import Run
+from mptcplab.units import NANOSECONDS
+
+Row = Mapping[str, Any]
+
+_BITS_NS: Final = 8 * NANOSECONDS
+_FULL: Final = 0.95
+"""Of what a link could have sent while the connection was there: from here on it sent all the
+time, but for what counters and shapers are off by."""
+_FULL_WITH_DROPS: Final = 0.85
+"""The same where its queue was full as well: packets were dropped at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path of a flow in the direction of the data, as ``flow_limits`` of ``run.json`` has it."""
+
+    source: str
+    destination: str
+    links: tuple[tuple[str, str], ...]
+    rate_bps: int | None
+    rtt_ns: int
+    nics: tuple[tuple[str, int, tuple[tuple[str, str], ...]], ...]
+
+    @property
+    def name(self) -> str:
+        """The links of the path."""
+        return "+".join(link for link, _ in self.links)
+
+    @staticmethod
+    def of(value: Mapping[str, Any]) -> Path:
+        """Read one from JSON."""
+        return Path(
+            value["source"],
+            value["destination"],
+            tuple((link, direction) for link, direction in value["links"]),
+            value["rate_bps"],
+            value["rtt_ns"],
+            tuple(
+                (nic["name"], nic["rate_bps"], tuple((a, b) for a, b in nic["links"]))
+                for nic in value["nics"]
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The time between two samples of a connection, and what was seen of it."""
+
+    start_ns: int
+    end_ns: int
+    reasons: dict[tuple[str, int | None], int]
+    """How long the sender waited for what (ns), and for which subflow."""
+    subflows: dict[int, Row]
+    """At its end, at the sender."""
+    before: dict[int, Row]
+    """At its start."""
+    sender: End
+    receiver: End
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a connection at the start of an interval and at its end."""
+
+    before: Row | None
+    after: Row | None
+    length_ns: int
+
+    def latest(self, column: str) -> int | None:
+        """Return a column at the end; None where it is not known."""
+        value: int | None = None if self.after is None else self.after[column]
+        return value
+
+    @property
+    def cpu(self) -> float:
+        """How busy the processor was that serves this end, 0 to 1; 0 where that is not known."""
+        used_ns = self.growth("cpu_ns")
+        return 0.0 if used_ns is None or self.length_ns <= 0 else used_ns / self.length_ns
+
+    def growth(self, column: str) -> int | None:
+        """Return by how much a counter grew; None where it is not known."""
+        after = self.latest(column)
+        before = 0 if self.before is None else self.before[column]
+        return None if after is None else after - (before or 0)
+
+
+class LinkUse:
+    """How full links were, by the interval of their rows that an instant lies in."""
+
+    def __init__(self, run: Run) -> None:
+        self._rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in run.rows("links"):
+            self._rows[row["link"], row["direction"]].append(row)
+        self._times = {link: [row["time_ns"] for row in rows] for link, rows in self._rows.items()}
+        self._overhead_bytes = {
+            (link["name"], direction): link[direction].get("overhead_bytes", 0)
+            for link in run.scenario["topology"]["links"]
+            for direction in ("forward", "backward")
+        }
+
+    def full(self, path: Path, at_ns: int, span: tuple[int, int]) -> str:
+        """Return the link or NIC of a path that was full all the time; "" where none was.
+
+        ``at_ns`` is the end of an interval, ``span`` the time in which the connection was there.
+        """
+        for link in path.links:
+            row = self._row(link, at_ns)
+            if row is None or not row["rate_bps"]:
+                continue
+            used = self._wire_bytes(link, row) * _BITS_NS
+            could = row["rate_bps"] * _overlap_ns(row, span)
+            if used >= could * (_FULL_WITH_DROPS if row["drops_queue"] else _FULL):
+                return link[0]
+        for name, rate_bps, links in path.nics:
+            rows = [(link, row) for link in links if (row := self._row(link, at_ns)) is not None]
+            used = sum(self._wire_bytes(link, row) for link, row in rows) * _BITS_NS
+            if rows and used >= _FULL * rate_bps * _overlap_ns(rows[0][1], span):
+                return name
+        return ""
+
+    def is_down(self, path: Path, at_ns: int) -> bool:
+        """Say whether a link of a path was down."""
+        rows = (self._row(link, at_ns) for link in path.links)
+        return any(row is not None and row["up"] is False for row in rows)
+
+    def _row(self, link: tuple[str, str], at_ns: int) -> Row | None:
+        times = self._times.get(link, [])
+        place = bisect_left(times, at_ns)
+        return self._rows[link][place] if place < len(times) else None
+
+    def _wire_bytes(self, link: tuple[str, str], row: Row) -> int:
+        size: int = row["tx_bytes"] + (row["tx_packets"] or 0) * self._overhead_bytes.get(link, 0)
+        return size
+
+
+def _overlap_ns(row: Row, span: tuple[int, int]) -> int:
+    """Return how much of a row's interval lies within a span."""
+    end_ns: int = row["time_ns"]
+    start_ns = end_ns - row["interval_ns"]
+    overlap_ns: int = min(end_ns, span[1]) - max(start_ns, span[0])
+    return max(overlap_ns, 1)
+
+
+class Tables:
+    """The tables of a run that say what a connection did, by connection."""
+
+    def __init__(self, run: Run) -> None:
+        self.links = LinkUse(run)
+        self._limits = _grouped(run.rows("limits"))
+        self._subflows = _grouped(run.rows("subflows"))
+        self._connections = _grouped(run.rows("connections"))
+
+    def has_limits(self, key: tuple[str, int]) -> bool:
+        """Say whether it was counted what a connection waited for."""
+        return key in self._limits
+
+    def rows(self, table: str, key: tuple[str, int], host: str) -> list[Row]:
+        """Return the rows of "subflows" or "connections" of one end."""
+        of = self._subflows if table == "subflows" else self._connections
+        return [row for row in of.get(key, ()) if row["host"] == host]
+
+    def intervals(
+        self, key: tuple[str, int], hosts: tuple[str, str], end_ns: int
+    ) -> Iterator[Interval]:
+        """Yield the intervals between the samples of a connection, up to that with ``end_ns``.
+
+        ``hosts`` are the sender's and the receiver's.
+        """
+        totals: dict[int, dict[tuple[str, int | None], int]] = defaultdict(dict)
+        rows = self._limits.get(key, [])
+        last_ns = min((row["time_ns"] for row in rows if row["time_ns"] >= end_ns), default=end_ns)
+        for row in rows:
+            if row["time_ns"] <= last_ns:
+                totals[row["time_ns"]][row["limited_by"], row["subflow"]] = row["duration_ns"]
+        subflows = _by_time(self.rows("subflows", key, hosts[0]))
+        ends = [_by_time(self.rows("connections", key, host)) for host in hosts]
+        so_far: dict[tuple[str, int | None], int] = {}
+        known: dict[int, Row] = {}
+        last: list[Row | None] = [None, None]
+        since_ns = 0
+        for time_ns, now in sorted(totals.items()):
+            reasons = {
+                reason: duration_ns - so_far.get(reason, 0)
+                for reason, duration_ns in now.items()
+                if duration_ns > so_far.get(reason, 0)
+            }
+            present = {row["subflow"]: row for row in subflows.get(time_ns, ())}
+            latest = [_only(end.get(time_ns, [])) for end in ends]
+            waited_ns = sum(reasons.values())
+            if waited_ns:
+                start_ns = max(since_ns, time_ns - waited_ns)
+                both = [
+                    End(before, after, time_ns - since_ns)
+                    for before, after in zip(last, latest, strict=True)
+                ]
+                yield Interval(start_ns, time_ns, reasons, present, known, both[0], both[1])
+            so_far, known, last, since_ns = now, present, latest, time_ns
+
+
+def _grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, int], list[Row]]:
+    grouped: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row["flow"], row["connection"]].append(row)
+    return grouped
+
+
+def _by_time(rows: list[Row]) -> dict[int, list[Row]]:
+    grouped: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row["time_ns"]].append(row)
+    return grouped
+
+
+def _only(rows: list[Row]) -> Row | None:
+    return rows[0] if rows else None

@@ -1,0 +1,321 @@
+"""What held each connection of a run back: the time that its sender waited, and what for.
+
+The tables say what the sender waited for (``limits``); what lies behind that, links, processors,
+the reader, is told from the rest of the evidence, interval by interval. Where it does not say, the
+cause is unknown.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mptcplab.limits.advice import (
+    AUTOTUNING,
+    READER_SLOW,
+    READER_STOPPED,
+    TOO_SMALL,
+    Given,
+    Remedy,
+    remedy,
+)
+from mptcplab.limits.causes import CLIENT_TO_SERVER, SERVER_TO_CLIENT, Cause, Limit
+from mptcplab.limits.evidence import Interval, Path, Row, Tables
+from mptcplab.results.run import Run
+from mptcplab.units import NANOSECONDS, format_duration
+
+_CPU_BUSY: Final = 0.9
+"""Of an interval: a processor that is busy for longer has no time left."""
+_MOSTLY: Final = 0.5
+"""Of the receive buffer: where more is unread, the reader is what the sender waits for. And of an
+interval: an application that works for longer may be slow for want of a processor."""
+_GROWN: Final = 0.98
+"""Of the largest receive buffer: from here on, autotuning has got there."""
+
+_CONGESTION: Final = {
+    "slow-start": "in slow start",
+    "recovery": "in fast recovery",
+    "timeout": "after a timeout",
+    "avoidance": "in congestion avoidance",
+}
+_HEAD_OF_LINE: Final = ("head-of-line", "head-of-line-loss")
+_HELD: Final = ("send-buffer", "receive-window", *_HEAD_OF_LINE)
+
+Parts = dict[tuple[Cause, str], int]
+"""Nanoseconds by cause and kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What held one direction of a connection back, the longest first."""
+
+    connection: str
+    direction: str
+    limits: tuple[Limit, ...]
+    remedy: Remedy
+    """What would change the first of them."""
+
+
+WAITING: Final = {
+    Cause.HANDSHAKE: "waiting for the handshake",
+    Cause.APPLICATION: "waiting for the application",
+    Cause.SEND_BUFFER: "waiting for the send buffer",
+    Cause.RECEIVE_WINDOW: "waiting for the receive window",
+    Cause.HEAD_OF_LINE: "waiting for missing bytes, with the window full behind them",
+    Cause.CONGESTION_WINDOW: "held back by congestion windows",
+    Cause.LINK: "held back by a link",
+    Cause.CPU: "waiting for a processor",
+    Cause.SCHEDULER: "held back by the scheduler",
+    Cause.STALLED: "stalled",
+    Cause.UNKNOWN: "held back by what the run does not show",
+}
+"""How each cause is told."""
+
+
+def run_limits(run: Run) -> list[Diagnosis]:
+    """Return what held each connection of a run back, in the order of ``run.json``."""
+    tables = Tables(run)
+    flows = {flow["name"]: flow for flow in run.scenario["flows"]}
+    known = {entry["flow"]: entry for entry in run.metadata.get("flow_limits", ())}
+    return [
+        _Connection(run, tables, flows[end["flow"]], end, known.get(end["flow"])).diagnosis()
+        for end in run.metadata["flows"]
+        if flows[end["flow"]]["start_ns"] < run.metadata["measured_ns"]
+    ]
+
+
+class _Connection:
+    """One connection of a run."""
+
+    def __init__(
+        self,
+        run: Run,
+        tables: Tables,
+        flow: Mapping[str, Any],
+        end: Mapping[str, Any],
+        known: Mapping[str, Any] | None,
+    ) -> None:
+        self._flow = flow
+        self._end = end
+        self._tables = tables
+        self._key = (flow["name"], end["connection"])
+        self._known = known
+        self._paths = [] if known is None else [Path.of(path) for path in known["paths"]]
+        measured_ns: int = run.metadata["measured_ns"]
+        self._span = (flow["start_ns"], min(end.get("end_ns") or measured_ns, measured_ns))
+        self._stalled_ns = end.get("stalled_since_ns")
+        self._given = Given(
+            run.metadata["testbed"],
+            flow,
+            known or {},
+            self._paths,
+            {
+                "sender": tables.rows("connections", self._key, flow["source"]),
+                "receiver": tables.rows("connections", self._key, flow["destination"]),
+                "sent": tables.rows("subflows", self._key, flow["source"]),
+                "received": tables.rows("subflows", self._key, flow["destination"]),
+            },
+        )
+
+    def diagnosis(self) -> Diagnosis:
+        """Divide its time, and say what follows."""
+        parts: Parts = defaultdict(int)
+        if self._known is not None and self._tables.has_limits(self._key):
+            for interval in self._tables.intervals(
+                self._key, (self._flow["source"], self._flow["destination"]), self._span[1]
+            ):
+                self._divide(interval, parts)
+            missing = ""
+        else:
+            missing = "the run has no table of it: it was made by an earlier version"
+        counted_ns = sum(parts.values())
+        total_ns = max(self._span[1] - self._span[0], counted_ns, 1)
+        if total_ns > counted_ns:
+            parts[Cause.UNKNOWN, missing] += total_ns - counted_ns
+        by_cause: dict[Cause, dict[str, int]] = defaultdict(dict)
+        for (cause, kind), duration_ns in parts.items():
+            if duration_ns:
+                by_cause[cause][kind] = duration_ns
+        order = sorted(by_cause, key=lambda cause: -sum(by_cause[cause].values()))
+        remedies = {cause: remedy(cause, by_cause[cause], self._given) for cause in order}
+        limits = tuple(
+            self._limit(cause, by_cause[cause], total_ns, remedies[cause]) for cause in order
+        )
+        return Diagnosis(self._name, self._direction, limits, remedies[order[0]])
+
+    @property
+    def _name(self) -> str:
+        name: str = self._flow["name"]
+        several = self._flow["connections"] > 1
+        return f"{name}/{self._end['connection'] + 1}" if several else name
+
+    @property
+    def _direction(self) -> str:
+        opens = self._flow["client"] in ("", self._flow["source"])
+        return CLIENT_TO_SERVER if opens else SERVER_TO_CLIENT
+
+    def _limit(self, cause: Cause, kinds: Mapping[str, int], total_ns: int, cure: Remedy) -> Limit:
+        waited_ns = sum(kinds.values())
+        return Limit(
+            self._name,
+            self._direction,
+            cause,
+            waited_ns / NANOSECONDS,
+            waited_ns / total_ns,
+            _kinds_text(kinds, cure.value),
+            cure.advice,
+        )
+
+    # -- one interval
+
+    def _divide(self, interval: Interval, parts: Parts) -> None:
+        """Add an interval to the parts of the causes."""
+        length_ns = sum(interval.reasons.values())
+        live = 1.0
+        if self._stalled_ns is not None and self._stalled_ns < interval.end_ns:
+            since_ns = max(self._stalled_ns, interval.start_ns)
+            live = (since_ns - interval.start_ns) / (interval.end_ns - interval.start_ns)
+            dead_ns = length_ns - round(length_ns * live)
+            parts[Cause.STALLED, f"since {format_duration(self._stalled_ns)}"] += dead_ns
+        for (reason, subflow), duration_ns in interval.reasons.items():
+            cause, kind = self._name_cause(interval, reason, subflow)
+            waited_ns = round(duration_ns * live)
+            host, busy = self._processor(interval, cause, kind)
+            if busy >= _MOSTLY:  # an application that works is waited for, and one that sleeps
+                working_ns = round(waited_ns * min(busy, 1.0))
+                parts[Cause.CPU, host] += working_ns
+                waited_ns -= working_ns
+            parts[cause, kind] += waited_ns
+
+    def _name_cause(
+        self, interval: Interval, reason: str, subflow: int | None
+    ) -> tuple[Cause, str]:
+        if reason == "handshake":
+            return Cause.HANDSHAKE, ""
+        if reason == "tail":
+            return Cause.APPLICATION, "all was sent, the last bytes were on their way"
+        full, usable, down = self._links(interval)
+        sender, receiver = interval.sender.cpu, interval.receiver.cpu
+        if reason == "application":
+            return Cause.APPLICATION, ""
+        if down and reason in (*_CONGESTION, "no-subflow"):
+            return Cause.LINK, f"{' and '.join(down)} down"
+        if full and (reason in _CONGESTION or (reason in _HELD and len(full) == usable)):
+            return Cause.LINK, f"{' and '.join(full)} full"
+        if reason in _CONGESTION and sender >= _CPU_BUSY:
+            return Cause.CPU, self._flow["source"]
+        if reason in (*_CONGESTION, *_HELD) and receiver >= _CPU_BUSY:
+            return Cause.CPU, self._flow["destination"]
+        return self._waited(interval, reason, subflow)
+
+    def _waited(self, interval: Interval, reason: str, subflow: int | None) -> tuple[Cause, str]:
+        """Return the cause behind what neither links nor processors account for."""
+        if reason in _CONGESTION:
+            return Cause.CONGESTION_WINDOW, _CONGESTION[reason]
+        unread = self._unread(interval)
+        if reason == "receive-window" or (unread and reason in _HEAD_OF_LINE):
+            return Cause.RECEIVE_WINDOW, unread or self._window(interval)
+        if reason in _HEAD_OF_LINE:
+            return Cause.HEAD_OF_LINE, self._missing(interval, reason, subflow)
+        if reason == "send-buffer":
+            return Cause.SEND_BUFFER, ""
+        if reason == "backup":
+            return Cause.SCHEDULER, "only backups had room"
+        if reason == "scheduler":
+            return Cause.SCHEDULER, "a subflow had room and was not used"
+        return Cause.UNKNOWN, "no subflow was usable" if reason == "no-subflow" else ""
+
+    def _processor(self, interval: Interval, cause: Cause, kind: str) -> tuple[str, float]:
+        """Return the host whose application was waited for, and how busy its processor was."""
+        if cause is Cause.APPLICATION and not kind:
+            return self._flow["source"], interval.sender.cpu
+        if cause is Cause.RECEIVE_WINDOW and kind in (READER_SLOW, READER_STOPPED):
+            return self._flow["destination"], interval.receiver.cpu
+        return "", 0.0
+
+    def _links(self, interval: Interval) -> tuple[list[str], int, list[str]]:
+        """Return what was full on the way, how many paths were in use, and what was down.
+
+        The last only where every path was.
+        """
+        links = self._tables.links
+        used = [self._path_of(row) for row in interval.subflows.values() if not row["backup"]]
+        paths = [path for path in self._paths if path in used]
+        down = [path.name for path in paths if links.is_down(path, interval.end_ns)]
+        full = [name for path in paths if (name := links.full(path, interval.end_ns, self._span))]
+        every = bool(down) and len(down) == len(paths)
+        return list(dict.fromkeys(full)), len(paths), down if every else []
+
+    def _path_of(self, row: Row) -> Path | None:
+        ends = [row[end].rpartition(":")[0].strip("[]") for end in ("local", "remote")]
+        for path in self._paths:
+            if [path.source, path.destination] == ends:
+                return path
+        return None
+
+    def _missing(self, interval: Interval, reason: str, subflow: int | None) -> str:
+        """Say which subflow carried the missing bytes, and what was wrong with it."""
+        row = interval.subflows.get(-1 if subflow is None else subflow)
+        if row is None:
+            return "of a subflow that is gone"
+        before = interval.before.get(row["subflow"])
+        moved = before is None or row["bytes_acked"] > before["bytes_acked"]
+        path = self._path_of(row)
+        where = row["link"] if path is None else path.name
+        if not moved:
+            return f"{where} carried nothing"
+        return f"{where} repaired losses" if reason == "head-of-line-loss" else f"{where} is slower"
+
+    def _unread(self, interval: Interval) -> str:
+        """Say what the reader does where most of the buffer waits for it; "" where it does not."""
+        end, window = interval.receiver, self._given.largest_window_bytes
+        unread = end.latest("unread_bytes")
+        if unread is None or not window or unread < _MOSTLY * window:
+            return ""
+        read = (end.growth("bytes_received") or 0) - (end.growth("unread_bytes") or 0)
+        return READER_SLOW if read > 0 else READER_STOPPED
+
+    def _window(self, interval: Interval) -> str:
+        """Say of what kind the wait for a window was that the reader does not account for."""
+        size = interval.receiver.latest("receive_buffer_bytes")
+        grows = self._given.autotunes_receive_buffer and size is not None
+        if grows and (size or 0) < _GROWN * self._given.receive_buffer_max_bytes:
+            return AUTOTUNING
+        return TOO_SMALL
+
+
+def _kinds_text(kinds: Mapping[str, int], value: str) -> str:
+    """Return the kinds of a cause, the longest first, with their parts where there are several."""
+    total_ns = sum(kinds.values())
+    named = sorted(((kind, ns) for kind, ns in kinds.items() if kind), key=lambda pair: -pair[1])
+    told = [(kind, ns / total_ns) for kind, ns in named if ns >= 0.01 * total_ns] or [
+        (kind, ns / total_ns) for kind, ns in named[:1]
+    ]
+    if len(told) == 1 and told[0][1] > 0.99:
+        texts = [told[0][0]]
+    else:
+        texts = [f"{kind} {share:.0%}" for kind, share in told]
+    return ", ".join([*([value] if value else []), *texts])
+
+
+def mean_limits(runs: Sequence[Sequence[Diagnosis]]) -> list[Limit]:
+    """Return the mean of several runs of one scenario; details and advice are the first run's."""
+    seconds: dict[tuple[str, str, Cause], float] = defaultdict(float)
+    shares: dict[tuple[str, str, Cause], float] = defaultdict(float)
+    texts: dict[tuple[str, str, Cause], tuple[str, str]] = {}
+    connections: dict[tuple[str, str], None] = {}
+    for limit in (limit for run in runs for diagnosis in run for limit in diagnosis.limits):
+        key = (limit.connection, limit.direction, limit.cause)
+        connections[key[:2]] = None
+        seconds[key] += limit.seconds / len(runs)
+        shares[key] += limit.share / len(runs)
+        texts.setdefault(key, (limit.detail, limit.advice))
+    return [
+        Limit(*key, seconds[key], shares[key], *texts[key])
+        for connection in connections
+        for key in sorted(
+            (key for key in shares if key[:2] == connection), key=lambda key: -shares[key]
+        )
+    ]

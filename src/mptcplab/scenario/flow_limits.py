@@ -1,0 +1,92 @@
+"""What bounds the flows of a scenario: the links and NICs of their paths, and their buffers.
+
+A run keeps it beside its tables, so that what held a connection back can be told from the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mptcplab.network.topology import InterfaceEnd, Path, Topology
+from mptcplab.scenario.buffers import (
+    AUTOTUNED_RECEIVE_BYTES,
+    AUTOTUNED_SEND_BYTES,
+    path_rate_bps,
+)
+from mptcplab.scenario.model import Flow, Scenario, Tunables
+
+
+def flow_limits(
+    scenario: Scenario, windows: Mapping[str, Mapping[str, int | float]]
+) -> list[dict[str, Any]]:
+    """Return an object for each flow: its paths in the direction of the data, and its buffers.
+
+    ``windows`` has for flows to our stack the ``receive_window_max_bytes``, and as ``window_share``
+    what of a receive buffer is window; of a kernel's neither is known before.
+
+    A path has the ``source`` and ``destination`` addresses, ``links`` as (name, direction), the
+    rate of its slowest part (bit/s, None where it has none), the round trip of its links (ns), and
+    ``nics`` with a rate of their own, each with what else goes through it.
+    """
+    unknown = {"receive_window_max_bytes": None, "window_share": None}
+    return [
+        _of_flow(scenario, flow) | unknown | dict(windows.get(flow.name, {}))
+        for flow in scenario.flows
+    ]
+
+
+def _of_flow(scenario: Scenario, flow: Flow) -> dict[str, Any]:
+    sender = scenario.tunables.get(flow.source, Tunables())
+    receiver = scenario.tunables.get(flow.destination, Tunables())
+    expected = set(scenario.expected_subflows(flow))
+    return {
+        "flow": flow.name,
+        "paths": [
+            _path(scenario, flow, path)
+            for path in scenario.paths(flow)
+            if path in expected or flow.application == "striped"
+        ],
+        "send_buffer_bytes": flow.send_buffer_bytes,
+        "send_buffer_max_bytes": sender.send_buffer_max_bytes or AUTOTUNED_SEND_BYTES,
+        "receive_buffer_bytes": flow.receive_buffer_bytes,
+        "receive_buffer_max_bytes": receiver.receive_buffer_max_bytes or AUTOTUNED_RECEIVE_BYTES,
+    }
+
+
+def _path(scenario: Scenario, flow: Flow, path: Path) -> dict[str, Any]:
+    topology = scenario.topology
+    sends = flow.client == flow.source
+    other = {"forward": "backward", "backward": "forward"}
+    ends = (path.local, path.remote) if sends else (path.remote, path.local)
+    addresses = (path.local_address, path.remote_address)
+    source, destination = addresses if sends else addresses[::-1]
+    return {
+        "source": str(source.ip),
+        "destination": str(destination.ip),
+        "links": [
+            [name, direction if sends else other[direction]]
+            for name, direction in topology.directions(path)
+        ],
+        "rate_bps": path_rate_bps(scenario, flow, path),
+        "rtt_ns": sum(topology.link(name).rtt_ns for name in path.links),
+        "nics": [
+            nic
+            for end, leaves in zip(ends, (True, False), strict=True)
+            if (nic := _nic(topology, end, leaves=leaves)) is not None
+        ],
+    }
+
+
+def _nic(topology: Topology, end: InterfaceEnd, *, leaves: bool) -> dict[str, Any] | None:
+    """Return the NIC at the end of a path and the links through it, None where it has no rate."""
+    nic = topology.nic_at(end)
+    if nic.rate_bps is None:
+        return None
+    links = []
+    for interface in topology.host(end.host).interfaces:
+        here = InterfaceEnd(end.host, interface.name)
+        link = topology.link_at(here) if interface.nic == nic.name else None
+        if link is not None:
+            links.append([link.name, "forward" if (link.a == here) == leaves else "backward"])
+    return {"name": f"{end.host}:{nic.name}", "rate_bps": nic.rate_bps, "links": links}

@@ -1,0 +1,126 @@
+"""Transfers built so that one cause holds them back: what their captures say, at both ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.unit.trace.flows import ENDLESS, MS, MSS, Path, Transfer
+
+from mptcplab.limits.causes import Cause
+from mptcplab.trace.connections.model import Connection
+
+A = Cause
+
+
+@dataclass(frozen=True)
+class Case:
+    """A transfer, and what must be said of it from each end."""
+
+    make: Callable[[], Transfer]
+    cause: Cause
+    words: str
+    least: float = 0.8
+    at_server: Cause | None = None
+    """None: the same."""
+
+
+def growing(now: int) -> int:
+    """A congestion window in its slow growth: a segment every two round trips."""
+    return 20 * MSS + now // (40 * MS) * MSS
+
+
+def every(step_ms: int, size: int, until_ms: int = 2000) -> list[tuple[int, int]]:
+    return [(k * MS, size) for k in range(20, until_ms, step_ms)]
+
+
+CASES = {
+    "paced writer": Case(
+        lambda: Transfer([Path()], writes=every(50, 4000)), A.APPLICATION, "nothing to send"
+    ),
+    "long pauses": Case(
+        lambda: Transfer([Path()], writes=[(30 * MS, 50_000), (1500 * MS, 50_000)]),
+        A.APPLICATION, "nothing to send",
+    ),
+    "slow reader": Case(
+        lambda: Transfer([Path()], receive_buffer=lambda _: 128_000, read_bps=2e6),
+        A.RECEIVE_WINDOW, "does not read fast enough",
+    ),
+    "stopped reader": Case(
+        lambda: Transfer([Path()], receive_buffer=lambda _: 64_000, read_bps=0.1e6, total=200_000),
+        A.RECEIVE_WINDOW, "does not read fast enough",
+    ),
+    "small receive buffer": Case(
+        lambda: Transfer([Path()], receive_buffer=lambda _: 32_000),
+        A.RECEIVE_WINDOW, "of 32 kB is all in flight",
+    ),
+    "autotuning": Case(
+        lambda: Transfer([Path()], receive_buffer=lambda now: 20_000 + now // (10 * MS) * 1000),
+        A.RECEIVE_WINDOW, "still grows", 0.5,
+    ),
+    "small send buffer": Case(
+        lambda: Transfer([Path()], send_buffer=30_000), A.SEND_BUFFER, "never more", 0.8,
+        at_server=A.UNKNOWN,
+    ),
+    "full link": Case(
+        lambda: Transfer([Path(rate_bps=8e6, cwnd=lambda _: 60_000)]), A.LINK, "wait in a queue"
+    ),
+    "growing window": Case(
+        lambda: Transfer([Path(cwnd=growing)]), A.CONGESTION_WINDOW, "in flight"
+    ),
+    "losses": Case(
+        lambda: Transfer(
+            [Path(cwnd=lambda now: 10 * MSS + now // MS % 200 * 50,
+                  lost=frozenset(range(50, 2000, 50)), repair_ns=25 * MS)]
+        ),
+        A.CONGESTION_WINDOW, "sent again", 0.7,
+    ),
+    "head of line, lost": Case(
+        lambda: Transfer(
+            [Path(cwnd=lambda _: 40_000, lost=frozenset(range(20, 900, 12)), repair_ns=150 * MS),
+             Path(delay_ns=12 * MS, cwnd=lambda _: 40_000)],
+            receive_buffer=lambda _: 60_000,
+        ),
+        A.HEAD_OF_LINE, "lost on subflow 0", 0.5,
+    ),
+    "head of line, slow": Case(
+        lambda: Transfer(
+            [Path(delay_ns=150 * MS, cwnd=lambda _: 20_000), Path(delay_ns=5 * MS)],
+            receive_buffer=lambda _: 60_000,
+        ),
+        A.HEAD_OF_LINE, "subflow 0, whose round trip is longer", 0.5,
+    ),
+    "dead path": Case(
+        lambda: Transfer(
+            [Path(dead_ns=300 * MS, repair_ns=200 * MS)], duration_ns=4000 * MS, total=ENDLESS,
+            receive_buffer=lambda _: 400_000,
+        ),
+        A.STALLED, "nothing moves", 0.7, at_server=A.RECEIVE_WINDOW,  # until nothing arrived
+    ),
+}  # fmt: skip
+
+
+def shares(connection: Connection) -> dict[Cause, float]:
+    """Return the share of each cause in what the client sends."""
+    (held,) = [held for held in connection.held if held.side == 0]
+    out: dict[Cause, float] = {}
+    for limit in held.limits:
+        out[limit.cause] = out.get(limit.cause, 0.0) + limit.share
+    assert sum(out.values()) == pytest.approx(1)
+    return out
+
+
+@pytest.mark.parametrize("end", ["client", "server"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_cause_is_the_one_that_was_built_in(read: Any, name: str, end: str) -> None:
+    case = CASES[name]
+    at_client, at_server = case.make().run().captures()
+    (connection,) = read(at_client if end == "client" else at_server).connections
+    found = shares(connection)
+    cause = case.cause if end == "client" else case.at_server or case.cause
+    assert found.get(cause, 0) >= case.least, found
+    if cause is not Cause.UNKNOWN:
+        details = [limit.detail for limit in connection.limits if limit.cause is cause]
+        assert cause is not case.cause or any(case.words in detail for detail in details), details
