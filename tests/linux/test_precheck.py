@@ -65,7 +65,6 @@ def found(folder: Path, text: str, *overrides: str) -> tuple[list[str], list[str
     "link",
     [
         ("rate=600Mb/s",),
-        ("rate=1Gb/s",),
         ("rate=100Mb/s", "rtt=1ms", "queue=1BDP"),
         ("rate=1234567b/s",),
         ("rate=100kb/s",),
@@ -92,6 +91,13 @@ def test_a_link_too_slow_to_be_measured_is_noted(tmp_path: Path) -> None:
 def test_a_link_that_its_emulator_cannot_carry_is_named(tmp_path: Path) -> None:
     reasons, _ = found(tmp_path, ONE_LINK, "links.l.rate=100Gb/s", "links.l.rtt=1ms")
     assert any(reason.startswith("l forward: its emulator needs ") for reason in reasons)
+
+
+@pytest.mark.slow
+def test_a_link_that_only_a_quiet_machine_fills_is_measured_or_noted(tmp_path: Path) -> None:
+    reasons, notes = found(tmp_path, ONE_LINK, "links.l.rate=1Gb/s")
+    assert reasons == []
+    assert all("could offer no more than " in note for note in notes)
 
 
 @pytest.mark.slow

@@ -40,7 +40,8 @@ def test_mptcp_against_tcp_on_each_link(
     found: dict[str, Any] = json.loads(said.out)
     assert json.loads((out / "comparison.json").read_text()) == found
     assert (out / "comparison.png").exists()
-    assert len(said.err.splitlines()) == 9
+    # beside them, runs that take long are told that a compiled build is faster
+    assert sum(line.startswith("[") for line in said.err.splitlines()) == 9
     labels = [variant["label"] for variant in found["variants"]]
     assert labels == ["as it is", "TCP over one", "TCP over two"]
     goodput = [variant["quantities"][0] for variant in found["variants"]]
