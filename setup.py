@@ -37,6 +37,7 @@ COMPILED = [
     "network/flight.py",
     "network/jitter.py",
     "network/loss.py",
+    "network/fates.py",
     "network/piece.py",
     "network/train.py",
     "network/wire.py",

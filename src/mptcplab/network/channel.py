@@ -98,5 +98,18 @@ class ChannelModel(ABC):
         """
 
     @abstractmethod
+    def trace_start_ns(self) -> int:
+        """When the trace of the capacity began, where there is one."""
+
+    def mean_rate_bps(self, since_ns: int, until_ns: int) -> int | None:
+        """The rate; of a trace, the mean from one time to a later one, as far as it ran."""
+        trace = self.parameters.trace
+        if trace is None:
+            return self.parameters.rate_bps
+        start_ns = self.trace_start_ns()
+        since_ns = max(since_ns - start_ns, 0)
+        return trace.mean_between_bps(since_ns, max(until_ns - start_ns, since_ns + 1))
+
+    @abstractmethod
     def packets_within(self, duration_ns: i64, frame_bytes: i64) -> i64:
         """How many frames of this length the transmitter sends in so long, at least one."""

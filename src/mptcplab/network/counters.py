@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.network.piece import Piece
+
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
@@ -21,6 +23,9 @@ COUNTER_NAMES: Final = (
     "loss_bytes",
     "down_packets",
     "down_bytes",
+    "duplicate_packets",
+    "duplicate_bytes",
+    "corrupt_packets",
     "queued_packets",
     "queued_bytes",
     "queue_peak_packets",
@@ -41,10 +46,12 @@ class ChannelCounters:
     mark: sent with a mark of congestion (ECN) in the place of being dropped
     loss: lost on the wire, by the loss model
     down: lost because the link was or went down
+    duplicate: delivered a second time; corrupt: delivered damaged; both are among those delivered
     queued: waiting or being sent at this moment; queue_peak: the most of it since the last reset
     busy_ns: how long the transmitter has been sending
 
-    Every packet offered is delivered, or counted under queue_drop, loss or down, or still inside.
+    Every packet offered is delivered, or counted under queue_drop, loss or down, or still inside;
+    those delivered twice count twice, once of these under duplicate.
     """
 
     __slots__ = COUNTER_NAMES
@@ -63,11 +70,24 @@ class ChannelCounters:
         self.loss_bytes: i64 = 0
         self.down_packets: i64 = 0
         self.down_bytes: i64 = 0
+        self.duplicate_packets: i64 = 0
+        self.duplicate_bytes: i64 = 0
+        self.corrupt_packets: i64 = 0
         self.queued_packets: i64 = 0
         self.queued_bytes: i64 = 0
         self.queue_peak_packets: i64 = 0
         self.queue_peak_bytes: i64 = 0
         self.busy_ns: i64 = 0
+
+    def note_delivered(self, piece: Piece) -> None:
+        """Count a piece that has come out at the far end."""
+        self.delivered_packets += piece.packets
+        self.delivered_bytes += piece.frame_bytes
+        if piece.corrupt:
+            self.corrupt_packets += piece.packets
+        if piece.is_copy:
+            self.duplicate_packets += piece.packets
+            self.duplicate_bytes += piece.frame_bytes
 
     def values(self) -> tuple[int, ...]:
         """All counters, in the order of `COUNTER_NAMES`."""
@@ -85,6 +105,9 @@ class ChannelCounters:
             self.loss_bytes,
             self.down_packets,
             self.down_bytes,
+            self.duplicate_packets,
+            self.duplicate_bytes,
+            self.corrupt_packets,
             self.queued_packets,
             self.queued_bytes,
             self.queue_peak_packets,

@@ -18,8 +18,8 @@ from mptcplab.loop.timers import NEVER
 from mptcplab.network.capacity import UNLIMITED, Capacity
 from mptcplab.network.channel import PIECE_NS, ChannelModel
 from mptcplab.network.counters import ChannelCounters
+from mptcplab.network.fates import CORRUPT, DUPLICATE, EARLY, LOST, Fates
 from mptcplab.network.flight import Flight
-from mptcplab.network.loss import loss_model
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import NANOBITS_PER_BYTE, Piece, leaving
 from mptcplab.network.train import Train
@@ -43,6 +43,7 @@ class DropTailChannel(ChannelModel):
     __slots__ = (
         "_busy_ns",
         "_capacity",
+        "_fates",
         "_first_unsent",
         "_flight",
         "_free_ns",
@@ -50,7 +51,6 @@ class DropTailChannel(ChannelModel):
         "_last_unsent",
         "_limit_bytes",
         "_limit_packets",
-        "_loss",
         "_overhead_bytes",
         "_piece_ns",
         "_random",
@@ -81,8 +81,8 @@ class DropTailChannel(ChannelModel):
         self._rate_bps: i64 = UNLIMITED
         self._capacity = Capacity()
         self._train = Train()
-        self._loss = loss_model(parameters, random)
-        self._gap: i64 = self._loss.next_gap()
+        self._fates = Fates(parameters, random)
+        self._gap: i64 = self._fates.first_gap()
         self._up: bool = parameters.up
         self._overhead_bytes: i64 = parameters.overhead_bytes
         self._limit_bytes: i64 = _limit(parameters.queue_bytes)
@@ -191,9 +191,7 @@ class DropTailChannel(ChannelModel):
         piece = self._flight.take(now_ns)
         if piece is None:
             return None
-        counters = self.counters
-        counters.delivered_packets += piece.packets
-        counters.delivered_bytes += piece.frame_bytes
+        self.counters.note_delivered(piece)
         return piece
 
     def configure(self, parameters: ChannelParameters, now_ns: int) -> None:
@@ -207,9 +205,8 @@ class DropTailChannel(ChannelModel):
         self._overhead_bytes = parameters.overhead_bytes
         self._limit_bytes = _limit(parameters.queue_bytes)
         self._limit_packets = _limit(parameters.queue_packets)
-        if (parameters.loss, parameters.burst_loss) != (old.loss, old.burst_loss):
-            self._loss = loss_model(parameters, self._random)
-            self._gap = self._loss.next_gap()
+        if self._fates.configure(old, parameters):
+            self._gap = self._fates.first_gap()
         if not parameters.up:
             self._cut(now_ns)
         self._flight.configure(parameters, leaving(self._first_unsent))
@@ -337,7 +334,7 @@ class DropTailChannel(ChannelModel):
             count = end - first
             if count > most:
                 count = most
-            lost = False
+            fate: i64 = 0
             if self._gap >= count:
                 self._gap -= count
             elif self._gap > 0:
@@ -345,8 +342,8 @@ class DropTailChannel(ChannelModel):
                 self._gap = 0
             else:
                 count = 1
-                lost = True
-                self._gap = self._loss.next_gap()
+                fate = self._fates.fate
+                self._gap = self._fates.next_gap()
             frame_bytes = train.bytes_of(first, count)
             piece = Piece(
                 train.item, first, count, train.packet_bytes, frame_bytes, self._overhead_bytes
@@ -356,13 +353,17 @@ class DropTailChannel(ChannelModel):
             if together > count:
                 together = count
             self._send(piece, train.arrival_ns(first), train.arrival_ns(last), together)
-            if lost:
-                self._lose(piece)
+            if fate != 0:
+                self._meet(piece, fate)
             else:
                 self._flight.depart(piece)
             first += count
         if self._rate_bps > 0:
             self._busy_ns += self._free_ns - start_ns
+
+    def trace_start_ns(self) -> int:
+        """When the trace of the capacity began."""
+        return self._capacity.start_ns
 
     def packets_within(self, duration_ns: i64, frame_bytes: i64) -> i64:
         """How many frames of this length the transmitter sends in so long, at least one."""
@@ -455,10 +456,17 @@ class DropTailChannel(ChannelModel):
 
     # The wire
 
-    def _lose(self, piece: Piece) -> None:
-        piece.lost = True
-        self.counters.loss_packets += piece.packets
-        self.counters.loss_bytes += piece.frame_bytes
+    def _meet(self, piece: Piece, fate: i64) -> None:
+        """Let happen to a packet what is to."""
+        if fate & LOST:
+            piece.lost = True
+            self.counters.loss_packets += piece.packets
+            self.counters.loss_bytes += piece.frame_bytes
+            return
+        piece.corrupt = fate & CORRUPT != 0
+        piece.duplicate = fate & DUPLICATE != 0
+        piece.early = fate & EARLY != 0
+        self._flight.depart(piece)
 
     def _cut(self, now_ns: int) -> None:
         """Lose everything that has not arrived."""

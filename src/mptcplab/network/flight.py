@@ -6,9 +6,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from mptcplab.loop.timers import NEVER
+from mptcplab.network.impairments import JitterDistribution
 from mptcplab.network.jitter import Jitter, jitter_of
-from mptcplab.network.parameters import ChannelParameters, JitterDistribution
-from mptcplab.network.piece import Piece, arrival_order, arriving
+from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.piece import Piece, arrival_order, arriving, copy_of
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 class Flight:
     """Pieces in the order in which they arrive, linked by `arrives_next`.
 
-    A piece arrives a delay and a jitter after its last bit is sent (`end_ns`); unless reordering is
-    allowed, not before those that left earlier. `random` draws the jitter.
+    A piece arrives a delay and a jitter after its last bit is sent (`end_ns`), or at once where it
+    is an early one; unless jitter may reorder or it is early, not before those that left earlier.
+    `random` draws the jitter.
     """
 
     __slots__ = (
@@ -40,7 +42,7 @@ class Flight:
         """When the last of those that may not be overtaken arrives."""
         self._delay_ns: i64 = parameters.delay_ns
         self._jitter: Jitter | None = jitter_of(parameters, random)
-        self._reorder: bool = parameters.reorder
+        self._reorder: bool = parameters.jitter_reorders
         self._least_ns: i64 = _least_delay_ns(parameters)
 
     def next_ns(self) -> i64:
@@ -61,6 +63,9 @@ class Flight:
         piece = self._first
         if piece is None or piece.arrival_ns > now_ns:
             return None
+        if piece.duplicate:
+            piece.duplicate = False
+            return copy_of(piece)
         self._first = piece.arrives_next
         piece.arrives_next = None
         return piece
@@ -70,7 +75,7 @@ class Flight:
         if self._jitter is not None:
             piece.jitter_ns = self._jitter.draw_ns()
         arrival_ns = self._arrival_ns(piece)
-        if self._reorder:
+        if self._reorder or piece.early:
             self._insert(piece, arrival_ns)
             return
         if arrival_ns < self._last_ns:
@@ -87,7 +92,7 @@ class Flight:
         changed = self._delay_ns != parameters.delay_ns
         was = 0 if self._jitter is None else self._jitter.width_ns
         self._delay_ns = parameters.delay_ns
-        self._reorder = parameters.reorder
+        self._reorder = parameters.jitter_reorders
         self._least_ns = _least_delay_ns(parameters)
         self._jitter = jitter_of(parameters, self._random)
         if changed or was != parameters.jitter_ns:
@@ -100,14 +105,15 @@ class Flight:
             piece.arrival_ns = -1
         last_ns: i64 = 0
         for piece in reversed(arriving(self._first)):
-            if piece.arrival_ns >= 0:
+            if piece.arrival_ns >= 0 and not piece.early:
                 last_ns = piece.arrival_ns
                 break
         for piece in unsent:
             if not piece.lost:
                 arrival_ns = self._arrival_ns(piece)
-                piece.arrival_ns = arrival_ns if self._reorder else max(arrival_ns, last_ns)
-                last_ns = max(last_ns, piece.arrival_ns)
+                if not (self._reorder or piece.early):
+                    arrival_ns = last_ns = max(arrival_ns, last_ns)
+                piece.arrival_ns = arrival_ns
         self._last_ns = last_ns
         self._set(sorted(arriving(self._first), key=arrival_order))
 
@@ -121,6 +127,8 @@ class Flight:
     def _arrival_ns(self, piece: Piece) -> i64:
         if piece.end_ns == NEVER:
             return NEVER
+        if piece.early:
+            return piece.end_ns
         delay_ns = self._delay_ns + piece.jitter_ns
         return piece.end_ns + delay_ns if delay_ns > 0 else piece.end_ns
 
@@ -153,5 +161,5 @@ class Flight:
 
 def _least_delay_ns(parameters: ChannelParameters) -> int:
     if parameters.jitter_distribution is JitterDistribution.NORMAL and parameters.jitter_ns:
-        return 0
+        return 0  # Pareto's least is above that of the uniform one
     return max(0, parameters.delay_ns - parameters.jitter_ns)

@@ -13,20 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mptcplab.loop.timers import NEVER
 from mptcplab.network.capacity import UNLIMITED, Capacity
 from mptcplab.network.channel import PIECE_NS, ChannelModel
 from mptcplab.network.counters import ChannelCounters
-from mptcplab.network.disciplines.codel import Codel
+from mptcplab.network.disciplines.codel import INTERVAL_NS, TARGET_NS, Codel
 from mptcplab.network.disciplines.discipline import NO_LIMIT, Discipline
 from mptcplab.network.disciplines.fq_codel import FqCodel
 from mptcplab.network.disciplines.packet import Packet
+from mptcplab.network.disciplines.pie import TARGET_NS as PIE_TARGET_NS
 from mptcplab.network.disciplines.pie import Pie
 from mptcplab.network.disciplines.red import Red
+from mptcplab.network.fates import CORRUPT, DUPLICATE, EARLY, LOST, Fates
 from mptcplab.network.flight import Flight
-from mptcplab.network.loss import loss_model
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import NANOBITS_PER_BYTE, Piece
 from mptcplab.network.train import Train
@@ -38,9 +39,6 @@ Classifier = Callable[[object], int]
 """Of what is offered: a hash of its addresses and ports, times two, plus 1 where it is ECN-capable
 (ECT(0) or ECT(1), RFC 3168 section 5)."""
 
-_FULL_FRAME_BYTES: Final = 1514
-"""A full Ethernet frame, as the kernel's disciplines take it from the device (psched_mtu)."""
-
 
 class ManagedChannel(ChannelModel):
     """One direction of a link with a discipline; see the module's description."""
@@ -50,12 +48,12 @@ class ManagedChannel(ChannelModel):
         "_capacity",
         "_classify",
         "_discipline",
+        "_fates",
         "_first_sent_ns",
         "_flight",
         "_free_ns",
         "_gap",
         "_left",
-        "_loss",
         "_most",
         "_one_less_ns",
         "_open",
@@ -85,8 +83,8 @@ class ManagedChannel(ChannelModel):
         self._discipline = _discipline(parameters, self.counters, random, now_ns)
         self._piece_ns: i64 = piece_ns
         self._train = Train()
-        self._loss = loss_model(parameters, random)
-        self._gap: i64 = self._loss.next_gap()
+        self._fates = Fates(parameters, random)
+        self._gap: i64 = self._fates.first_gap()
         self._up: bool = parameters.up
         self._overhead_bytes: i64 = parameters.overhead_bytes
         self._sending: Packet | None = None
@@ -113,7 +111,7 @@ class ManagedChannel(ChannelModel):
         piece = self._open
         if piece is not None:
             # As it is, it would arrive then; whether it grows is decided when it is sent.
-            end_ns = piece.end_ns + self._flight.least_delay_ns() if piece.end_ns < NEVER else NEVER
+            end_ns = self._earliest_ns(piece)
             if end_ns < deadline_ns:
                 deadline_ns = end_ns
         if piece is not None or self._sending is not None or self._discipline.packets > 0:
@@ -187,12 +185,11 @@ class ManagedChannel(ChannelModel):
         """The next piece that has arrived by now, or None. Call until it returns None."""
         self._advance(now_ns)
         piece = self._open
-        if piece is not None and piece.end_ns + self._flight.least_delay_ns() <= now_ns:
+        if piece is not None and self._earliest_ns(piece) <= now_ns:
             self._close()
         arrived = self._flight.take(now_ns)
         if arrived is not None:
-            self.counters.delivered_packets += arrived.packets
-            self.counters.delivered_bytes += arrived.frame_bytes
+            self.counters.note_delivered(arrived)
         return arrived
 
     def configure(self, parameters: ChannelParameters, now_ns: int) -> None:
@@ -205,14 +202,17 @@ class ManagedChannel(ChannelModel):
         self._up = parameters.up
         self._overhead_bytes = parameters.overhead_bytes
         _limit(self._discipline, parameters)
-        if (parameters.loss, parameters.burst_loss) != (old.loss, old.burst_loss):
-            self._loss = loss_model(parameters, self._random)
-            self._gap = self._loss.next_gap()
+        if self._fates.configure(old, parameters):
+            self._gap = self._fates.first_gap()
         if not parameters.up:
             self._cut(now_ns)
         self._flight.configure(parameters, [])
         self._capacity.configure(parameters, now_ns)
         self._set_rate(self._capacity.rate_bps, now_ns)
+
+    def trace_start_ns(self) -> int:
+        """When the trace of the capacity began."""
+        return self._capacity.start_ns
 
     def packets_within(self, duration_ns: i64, frame_bytes: i64) -> i64:
         """How many frames of this length the transmitter sends in so long, at least one."""
@@ -288,10 +288,10 @@ class ManagedChannel(ChannelModel):
         back_to_back = self._free_ns == at_ns
         self._transmit(packet, at_ns, back_to_back=back_to_back)
         if self._gap == 0:
-            self._gap = self._loss.next_gap()
+            fate: i64 = self._fates.fate
+            self._gap = self._fates.next_gap()
             self._close()
-            self.counters.loss_packets += 1
-            self.counters.loss_bytes += packet.frame_bytes
+            self._meet(packet, fate)
             return
         self._gap -= 1
         piece = self._open
@@ -311,6 +311,26 @@ class ManagedChannel(ChannelModel):
             return
         self._close()
         self._begin_piece(packet)
+
+    def _meet(self, packet: Packet, fate: i64) -> None:
+        """Let happen to a packet what is to: unless it is lost, it is a piece by itself."""
+        if fate & LOST:
+            self.counters.loss_packets += 1
+            self.counters.loss_bytes += packet.frame_bytes
+            return
+        self._begin_piece(packet)
+        piece = self._open
+        if piece is not None:
+            self._most = 1
+            piece.corrupt = fate & CORRUPT != 0
+            piece.duplicate = fate & DUPLICATE != 0
+            piece.early = fate & EARLY != 0
+
+    def _earliest_ns(self, piece: Piece) -> i64:
+        """Return when the open piece may arrive at the earliest."""
+        if piece.end_ns >= NEVER or piece.early:
+            return piece.end_ns
+        return piece.end_ns + self._flight.least_delay_ns()
 
     def _begin_piece(self, packet: Packet) -> None:
         piece = Piece(packet.item, packet.index, 1, packet.frame_bytes, packet.frame_bytes, 0)
@@ -359,7 +379,7 @@ class ManagedChannel(ChannelModel):
         old_bps = self._rate_bps
         self._rate_bps = rate_bps
         self._discipline.packet_ns = (
-            _FULL_FRAME_BYTES * NANOBITS_PER_BYTE / rate_bps if rate_bps > 0 else 0.0
+            self.parameters.frame_bytes * NANOBITS_PER_BYTE / rate_bps if rate_bps > 0 else 0.0
         )
         if rate_bps == old_bps:
             return
@@ -417,16 +437,25 @@ def _discipline(
     parameters: ChannelParameters, counters: ChannelCounters, random: Random, now_ns: int
 ) -> Discipline:
     """Return the discipline that the parameters ask for, empty."""
-    ecn = parameters.ecn
+    ecn, frame_bytes = parameters.ecn, parameters.frame_bytes
+    target_ns = parameters.target_ns
+    interval_ns = parameters.interval_ns or INTERVAL_NS
     queue: Discipline
     if parameters.discipline == "red":
         queue = Red(counters, random, parameters.red, now_ns, ecn=ecn)
     elif parameters.discipline == "codel":
-        queue = Codel(counters, _FULL_FRAME_BYTES, ecn=ecn)
+        queue = Codel(counters, frame_bytes, target_ns or TARGET_NS, interval_ns, ecn=ecn)
     elif parameters.discipline == "fq_codel":
-        queue = FqCodel(counters, _FULL_FRAME_BYTES, ecn=ecn)
+        queue = FqCodel(
+            counters,
+            frame_bytes,
+            target_ns or TARGET_NS,
+            interval_ns,
+            parameters.quantum_bytes or frame_bytes,
+            ecn=ecn,
+        )
     elif parameters.discipline == "pie":
-        queue = Pie(counters, _FULL_FRAME_BYTES, random, now_ns, ecn=ecn)
+        queue = Pie(counters, frame_bytes, random, now_ns, target_ns or PIE_TARGET_NS, ecn=ecn)
     else:
         raise ValueError(f"discipline: {parameters.discipline} is not a managed one")
     _limit(queue, parameters)

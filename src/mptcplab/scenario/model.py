@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from mptcplab.network.topology import InterfaceEnd, Path, Topology
 
@@ -85,12 +86,16 @@ class Flow:
     read_rate_bps: int | None = None
 
 
+Changes = tuple[tuple[str, Any], ...]
+"""Fields of a :class:`mptcplab.network.topology.Channel` that change, and their new values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One line of the timeline: at ``at_ns``, do ``verb`` to ``target``.
 
-    ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (a link's rate, delay, jitter or loss,
-    in ``changes``), "start" or "stop" (a flow).  ``changes`` holds (key, value) pairs under the
+    ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (values of a link, in ``changes``),
+    "start" or "stop" (a flow).  ``changes`` holds (key, value) pairs under the
     field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
     "backward".  ``label`` is the label in figures.
 
@@ -102,7 +107,7 @@ class Action:
     verb: str
     target: str
     target_kind: str  # "link", "nic" or "flow"
-    changes: tuple[tuple[str, int | float], ...] = ()
+    changes: Changes = ()
     direction: str = "both"
     label: str = ""
 

@@ -83,10 +83,12 @@ class Conduit(Wire):
         """Hand a parcel on to its destination."""
         parcel = piece.item
         assert isinstance(parcel, Parcel)
-        if piece.packets != parcel.packets or piece.marked:
+        if piece.packets != parcel.packets or piece.marked or piece.is_copy:
             parcel = parcel.cut(piece.first, piece.packets)
             if piece.marked:
                 parcel.segment.ecn = CE
+        if piece.corrupt:
+            parcel.corrupt = True
         parcel.hop += 1
         parcel.late_ns = 0
         parcel.burst_packets = 1

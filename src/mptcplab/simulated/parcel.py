@@ -47,6 +47,7 @@ class Parcel(Work):
         "burst_packets",
         "coalesce_ns",
         "core",
+        "corrupt",
         "destination",
         "header_bytes",
         "hop",
@@ -66,6 +67,8 @@ class Parcel(Work):
         self.destination = destination
         self.header_bytes: i64 = header_bytes
         self.packets: i64 = segment.packets
+        self.corrupt: bool = False
+        """Whether a wire has damaged it: its checksum is wrong."""
         self.coalesce_ns: i64 = coalesce_ns
         self.hop: i64 = 0
         self.spread_ns: i64 = segment.spread_ns
@@ -93,6 +96,7 @@ class Parcel(Work):
             self.coalesce_ns,
         )
         part.hop = self.hop
+        part.corrupt = self.corrupt
         return part
 
 

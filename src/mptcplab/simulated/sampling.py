@@ -128,7 +128,7 @@ class Sampler:
                         "link": link.name,
                         "direction": direction,
                         "up": parameters.up,
-                        "rate_bps": parameters.rate_bps,
+                        "rate_bps": channel.mean_rate_bps(now_ns - interval_ns, now_ns),
                         "tx_bytes": size_bytes,
                         "tx_packets": now.sent_packets - before.sent_packets,
                         "bps": size_bytes * 8 * NANOSECONDS / interval_ns,
@@ -138,6 +138,8 @@ class Sampler:
                         "marks": now.mark_packets - before.mark_packets,
                         "drops_loss": now.loss_packets - before.loss_packets,
                         "drops_down": now.down_packets - before.down_packets,
+                        "duplicates": now.duplicate_packets - before.duplicate_packets,
+                        "corrupted": now.corrupt_packets - before.corrupt_packets,
                         "rtt_ns": None,
                     }
                 )

@@ -12,8 +12,9 @@ from tests.search import cases
 
 from mptcplab.loop import NEVER
 from mptcplab.network.counters import ChannelCounters
+from mptcplab.network.impairments import CapacityTrace, JitterDistribution
 from mptcplab.network.managed import ManagedChannel
-from mptcplab.network.parameters import CapacityTrace, ChannelParameters
+from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import Piece
 
 RATES = st.integers(100_000, 10**9)
@@ -23,7 +24,12 @@ PARAMETERS = st.builds(
     rate_bps=st.none() | st.just(0) | RATES,
     delay_ns=st.integers(0, 10**8),
     jitter_ns=st.just(0) | st.integers(0, 10**7),
+    jitter_distribution=st.sampled_from(JitterDistribution),
+    jitter_reorders=st.sampled_from([False, False, True]),
+    reorder=st.sampled_from([0.0, 0.0, 0.1, 1.0]),
     loss=st.sampled_from([0.0, 0.0, 0.01, 0.3, 1.0]),
+    duplicate=st.sampled_from([0.0, 0.0, 0.1, 1.0]),
+    corrupt=st.sampled_from([0.0, 0.0, 0.1, 1.0]),
     queue_bytes=st.none() | st.integers(9014, 300_000),
     queue_packets=st.integers(1, 100),
     overhead_bytes=st.sampled_from([0, 24, -14]),
@@ -69,6 +75,7 @@ def conserve(counters: ChannelCounters, *, inside: bool) -> None:
             for cause in ("delivered", "queue_drop", "loss", "down")
         )
         offered = getattr(counters, f"offered_{unit}")
+        gone -= getattr(counters, f"duplicate_{unit}")
         assert gone <= offered if inside else gone == offered
         assert 0 <= getattr(counters, f"queued_{unit}") <= offered
     assert counters.busy_ns >= 0
@@ -117,9 +124,13 @@ def test_every_packet_is_delivered_or_counted_once(
         assert not piece.marked or (ecn and piece.item % 2 == 1)
         for index in range(piece.first, piece.first + piece.packets):
             assert (piece.item, index) not in seen
-            seen.add((piece.item, index))
+            if not piece.is_copy:
+                seen.add((piece.item, index))
         expected = sizes[piece.item][piece.first : piece.first + piece.packets]
         assert sum(expected) == piece.frame_bytes
+    changes = [change for *_, change in script if change is not None]
+    if any(each.jitter_reorders or each.reorder for each in (first, *changes)):
+        return
     order = [(piece.item % 3, piece.item, piece.first) for _, piece in taken]  # type: ignore[operator]
     for flow in range(3):
         mine = [place for place in order if place[0] == flow]

@@ -11,12 +11,8 @@ from tests.times import MS
 
 from mptcplab.loop import NEVER
 from mptcplab.network.drop_tail import DropTailChannel
-from mptcplab.network.parameters import (
-    CapacityTrace,
-    ChannelParameters,
-    GilbertElliott,
-    JitterDistribution,
-)
+from mptcplab.network.impairments import CapacityTrace, GilbertElliott, JitterDistribution
+from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import Piece
 
 FRAME = 1514
@@ -252,7 +248,7 @@ def test_a_shorter_delay_does_not_reorder_and_a_longer_one_applies_at_once() -> 
 
 
 def test_where_reordering_is_allowed_a_shorter_delay_overtakes() -> None:
-    parameters = ChannelParameters(delay_ns=100 * MS, reorder=True)
+    parameters = ChannelParameters(delay_ns=100 * MS, jitter_reorders=True)
     link = channel(parameters)
     link.offer("slow", 1, 1000, 1000, 0)
     link.configure(replace(parameters, delay_ns=10 * MS), MS)
@@ -269,7 +265,7 @@ def test_jitter_is_drawn_as_declared(distribution: JitterDistribution, reorder: 
             delay_ns=50 * MS,
             jitter_ns=5 * MS,
             jitter_distribution=distribution,
-            reorder=reorder,
+            jitter_reorders=reorder,
         )
     )
     sent = {}
@@ -288,8 +284,13 @@ def test_jitter_is_drawn_as_declared(distribution: JitterDistribution, reorder: 
         assert min(delays) >= 45 * MS
         assert max(delays) <= 55 * MS
         assert deviation == pytest.approx(10 * MS / 12**0.5, rel=0.05)
-    else:
+    elif distribution is JitterDistribution.NORMAL:
         assert deviation == pytest.approx(5 * MS, rel=0.05)
+    else:  # its median is the cube root of 2, its least 1; (mean 3/2, deviation the root of 3/4)
+        assert min(delays) >= 50 * MS - 0.5 / 0.75**0.5 * 5 * MS
+        median = sorted(delays)[len(delays) // 2]
+        later_ns = (2 ** (1 / 3) - 1.5) / 0.75**0.5 * 5 * MS
+        assert median == pytest.approx(50 * MS + later_ns, rel=0.01)
 
 
 def test_a_cut_loses_what_is_inside_and_what_is_offered_but_not_what_has_arrived() -> None:

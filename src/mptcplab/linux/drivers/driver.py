@@ -55,6 +55,8 @@ class LinkReading:
     marks: int | None = None
     drops_loss: int | None = None
     drops_down: int | None = None
+    duplicates: int | None = None
+    corrupted: int | None = None
 
 
 class LinkDriver(ABC):

@@ -19,6 +19,7 @@ from mptcplab.linux.emulator.frames import (
     VNET_HEADER_BYTES,
     FrameError,
     OffloadedFrame,
+    corrupted,
     marked,
 )
 from mptcplab.linux.emulator.reading import DirectionReading, Lateness
@@ -125,7 +126,9 @@ class Direction:
                 break
             item = piece.item
             try:
-                if type(item) is bytes:
+                if piece.corrupt:
+                    self._write_corrupt(piece)
+                elif type(item) is bytes:
                     os.write(sink, marked(item) if piece.marked else item)
                 else:
                     self._write_train(piece)
@@ -166,6 +169,20 @@ class Direction:
             os.write(self.sink, marked(train.frame) if piece.marked else train.frame)
         else:
             self._write_part(train, piece.first, piece.packets, mark=piece.marked)
+
+    def _write_corrupt(self, piece: Piece) -> None:
+        """Write a damaged packet; one that no checksum covers is dropped, as by a network card."""
+        item = piece.item
+        frame: bytes | bytearray
+        if isinstance(item, OffloadedFrame):
+            headers, payload = item.cut(piece.first, 1)
+            frame = headers + payload
+        else:
+            assert isinstance(item, bytes)
+            frame = item
+        damaged = corrupted(marked(frame) if piece.marked else frame)
+        if damaged is not None:
+            os.write(self.sink, damaged)
 
     def _write_part(self, train: OffloadedFrame, first: int, packets: int, *, mark: bool) -> None:
         headers, payload = train.cut(first, packets)

@@ -37,6 +37,8 @@ _UDP_HEADER_BYTES: Final = 8
 _ECN_MASK: Final = 3
 _WITH_PORTS: Final = (6, 17)
 """Protocols whose header begins with two ports: TCP and UDP."""
+_CHECKSUM_AT: Final = {6: 16, 17: 6, 58: 2}
+"""Where TCP, UDP and ICMPv6 have their checksum."""
 _UINT16: Final = struct.Struct("!H")
 _IPV4_MIDDLE: Final = struct.Struct("!HHHHH")  # length, id, fragment, TTL and protocol, checksum
 _TCP_MIDDLE: Final = struct.Struct("!IIBBHH")  # seq, ack, offset, flags, window, checksum
@@ -250,6 +252,38 @@ def marked(frame: bytes | bytearray) -> bytearray:
         changed[at + 10 : at + 12] = (~total & 0xFFFF).to_bytes(2)
     else:
         changed[at + 1] |= CE << 4
+    return changed
+
+
+def corrupted(frame: bytes | bytearray) -> bytearray | None:
+    """Return a frame with a wrong checksum, which is complete: the receiver has to look at it.
+
+    Of TCP, UDP and ICMPv6 it is theirs, of other IPv4 packets the header's; None where there is
+    none.
+    """
+    changed = bytearray(frame)
+    changed[:VNET_HEADER_BYTES] = bytes(VNET_HEADER_BYTES)
+    try:
+        at = _network_header(frame)
+    except FrameError:
+        return None
+    if frame[at] >> 4 == 4:
+        protocol, transport = frame[at + 9], at + (frame[at] & 0x0F) * 4
+        fallback = at + 10
+    else:
+        protocol, transport = frame[at + 6], at + IPV6_HEADER_BYTES
+        fallback = 0
+    place = transport + _CHECKSUM_AT[protocol] if protocol in _CHECKSUM_AT else fallback
+    if not place or place + 2 > len(frame):
+        return None
+    if frame[0] & _NEEDS_CSUM and protocol in _CHECKSUM_AT:
+        # What stands there is the sum of the pseudo-header.
+        covered = frame[transport:] + bytes(len(frame) - transport & 1)
+        total = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
+        _UINT16.pack_into(changed, place, ~_fold(total) & 0xFFFF)
+    changed[place] ^= 1
+    if changed[place : place + 2] == bytes(2):  # UDP's for none
+        changed[place] ^= 2
     return changed
 
 

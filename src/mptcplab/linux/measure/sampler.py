@@ -99,6 +99,8 @@ class LinkSampler:
             "marks": _difference(reading.marks, before.marks),
             "drops_loss": _difference(reading.drops_loss, before.drops_loss),
             "drops_down": _difference(reading.drops_down, before.drops_down),
+            "duplicates": _difference(reading.duplicates, before.duplicates),
+            "corrupted": _difference(reading.corrupted, before.corrupted),
         }
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.network.counters import ChannelCounters
-from mptcplab.network.disciplines.codel import INTERVAL_NS, TARGET_NS, Controller
+from mptcplab.network.disciplines.codel import Controller
 from mptcplab.network.disciplines.discipline import Discipline, Waiting
 from mptcplab.network.disciplines.packet import Packet
 
@@ -39,21 +39,31 @@ class _Flow:
 
 
 class FqCodel(Discipline):
-    """Flows in turns: new ones first, each as many bytes as a full frame has."""
+    """Flows in turns: new ones first, each a quantum of bytes: by default a full frame."""
 
-    __slots__ = ("_flows", "_interval_ns", "_new", "_old", "_quantum_bytes", "_target_ns")
+    __slots__ = (
+        "_flows",
+        "_full_frame_bytes",
+        "_interval_ns",
+        "_new",
+        "_old",
+        "_quantum_bytes",
+        "_target_ns",
+    )
 
     def __init__(
         self,
         counters: ChannelCounters,
         full_frame_bytes: i64,
-        target_ns: i64 = TARGET_NS,
-        interval_ns: i64 = INTERVAL_NS,
+        target_ns: i64,
+        interval_ns: i64,
+        quantum_bytes: i64,
         *,
         ecn: bool,
     ) -> None:
         super().__init__(counters, ecn=ecn)
-        self._quantum_bytes: i64 = full_frame_bytes
+        self._full_frame_bytes: i64 = full_frame_bytes
+        self._quantum_bytes: i64 = quantum_bytes
         self._target_ns: i64 = target_ns
         self._interval_ns: i64 = interval_ns
         self._flows: dict[int, _Flow] = {}
@@ -98,7 +108,9 @@ class FqCodel(Discipline):
     def _flow(self, number: int) -> _Flow:
         flow = self._flows.get(number)
         if flow is None:
-            controller = Controller(self, self._target_ns, self._interval_ns, self._quantum_bytes)
+            controller = Controller(
+                self, self._target_ns, self._interval_ns, self._full_frame_bytes
+            )
             flow = self._flows[number] = _Flow(Waiting(self), controller)
         return flow
 
