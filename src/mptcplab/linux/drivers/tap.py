@@ -11,6 +11,7 @@ from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, Li
 from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
 from mptcplab.linux.kernel import rtnl
 from mptcplab.network.channel import PIECE_NS
+from mptcplab.network.impairments import CapacityTrace
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel
 
@@ -28,14 +29,19 @@ class TapDriver(LinkDriver):
         *,
         seed: int,
         up: bool,
+        traces: tuple[CapacityTrace, ...] = (),
     ) -> None:
-        """Make the two devices, in their namespaces; frames pass once :meth:`start` is called."""
+        """Make the two devices, in their namespaces; frames pass once :meth:`start` is called.
+
+        ``traces`` are the capacities that channels will be given.
+        """
         self.name = "tap"
         self._link = link
         self._ends = ends
         self._channels = dict(zip(DIRECTIONS, channels, strict=True))
         self._seed = seed
         self._up = up
+        self._traces = traces
         self._emulator: EmulatedLink | None = None
         self._descriptors: list[int] = []
         for end in ends:
@@ -65,6 +71,7 @@ class TapDriver(LinkDriver):
             seed=self._seed,
             piece_ns=_piece_ns(forward.delay_ns + backward.delay_ns),
             trains=(self._ends[0].offload, self._ends[1].offload),
+            traces=self._traces,
         )
         for descriptor in self._descriptors:
             os.close(descriptor)

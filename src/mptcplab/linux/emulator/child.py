@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from mptcplab.linux.emulator.arrivals import arrival_clock
 from mptcplab.linux.emulator.engine import Direction, Engine
 from mptcplab.linux.emulator.frames import classify
 from mptcplab.linux.emulator.reading import LinkReading
+from mptcplab.network.impairments import CapacityTrace
 from mptcplab.network.link import channel_model
 from mptcplab.network.parameters import ChannelParameters
 
@@ -44,6 +46,7 @@ def run_child(
     seed: int,
     piece_ns: int,
     trains: tuple[bool, bool],
+    traces: tuple[CapacityTrace, ...],
 ) -> NoReturn:
     """Carry frames until the control connection says stop or closes. For a forked process only:
     it ends here, and runs nothing that its parent has prepared for its own end.
@@ -58,7 +61,7 @@ def run_child(
         _keep_memory()
         directions = _directions(fds, parameters, seed, piece_ns, trains)
         control.send((realtime, all(way.clock is not None for way in directions)))
-        engine = Engine(directions, control.fileno(), _Commands(control, directions).handle)
+        engine = Engine(directions, control.fileno(), _Commands(control, directions, traces).handle)
         engine.run()
         status = 0
     except BaseException:
@@ -70,11 +73,17 @@ def run_child(
 class _Commands:
     """What the parent may ask for."""
 
-    __slots__ = ("_control", "_directions")
+    __slots__ = ("_control", "_directions", "_traces")
 
-    def __init__(self, control: Connection, directions: tuple[Direction, Direction]) -> None:
+    def __init__(
+        self,
+        control: Connection,
+        directions: tuple[Direction, Direction],
+        traces: tuple[CapacityTrace, ...],
+    ) -> None:
         self._control = control
         self._directions = directions
+        self._traces = traces
 
     def handle(self) -> bool:
         """Answer one command; False when there will be none any more."""
@@ -82,7 +91,9 @@ class _Commands:
             command, argument = self._control.recv()
             now_ns = monotonic_ns()
             if command == "configure":
-                for direction, parameters in zip(self._directions, argument, strict=True):
+                for direction, (parameters, trace) in zip(self._directions, argument, strict=True):
+                    if trace is not None:
+                        parameters = replace(parameters, trace=self._traces[trace])
                     if parameters != direction.channel.parameters:
                         direction.channel.configure(parameters, now_ns)
                 self._control.send(now_ns)

@@ -220,7 +220,15 @@ def _check_changes(
                 problems.add(
                     path, f"leaves {link} with no delay to leave out by `reorder`", "a delay too"
                 )
+            elif not after.jitter_ns and _needs_jitter(action):
+                problems.add(path, f"leaves {link} with no jitter to be changed", "a jitter too")
             state[link, direction] = after
+
+
+def _needs_jitter(action: Action) -> bool:
+    changes = dict(action.changes)
+    distribution = changes.get("jitter_distribution", JitterDistribution.UNIFORM)
+    return distribution is not JitterDistribution.UNIFORM or bool(changes.get("jitter_reorders"))
 
 
 def _settled(flow: Flow, actions: list[tuple[Action, Path]], problems: Problems) -> Flow:

@@ -53,6 +53,8 @@ def read_traces(values: Values, source: Source, problems: Problems) -> None:
         if not isinstance(name, str):
             continue
         table["trace"] = None
+        if table.get("rate") is not None:
+            continue  # an error of its own
         origin = source.origin(path)
         if origin not in (source.file, source.topology_file):
             origin = source.file
@@ -111,12 +113,12 @@ def parse_trace(text: str) -> tuple[tuple[tuple[int, int], ...], int]:
     if not lines:
         raise TraceError("is empty", _FORMATS)
     steps, period_ns = _rows(lines) if "," in lines[0][1] else _opportunities(lines)
+    if period_ns > MAX_DURATION_NS:
+        raise TraceError(f"lasts {format_duration(period_ns)}", "1000 hours at most")
     if not any(rate_bps for _, rate_bps in steps):
         raise TraceError("has no rate above 0", "a rate above 0 at some time")
     if len(steps) > MAX_STEPS:
         raise TraceError(f"has {len(steps)} changes of the rate", f"{MAX_STEPS} at most")
-    if period_ns > MAX_DURATION_NS:
-        raise TraceError(f"lasts {format_duration(period_ns)}", "1000 hours at most")
     fastest = max(rate_bps for _, rate_bps in steps)
     if fastest > MAX_RATE_BPS:
         raise TraceError(f"has a rate of {format_rate(fastest)}", "100 Tb/s at most")
