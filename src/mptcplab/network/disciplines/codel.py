@@ -133,8 +133,8 @@ class Codel(Discipline):
         self,
         counters: ChannelCounters,
         full_frame_bytes: i64,
-        target_ns: i64 = TARGET_NS,
-        interval_ns: i64 = INTERVAL_NS,
+        target_ns: i64,
+        interval_ns: i64,
         *,
         ecn: bool,
     ) -> None:

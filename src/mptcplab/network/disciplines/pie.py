@@ -61,7 +61,7 @@ class Pie(Discipline):
         full_frame_bytes: i64,
         random: Random,
         now_ns: i64,
-        target_ns: i64 = TARGET_NS,
+        target_ns: i64,
         *,
         ecn: bool,
     ) -> None:
