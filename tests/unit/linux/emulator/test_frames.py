@@ -210,6 +210,8 @@ def test_what_no_checksum_covers_is_dropped_when_it_is_damaged() -> None:
     ping[14 + 9] = 1  # ICMP has a checksum of its own; the header's will do
     damaged = corrupted(bytes(VNET_HEADER_BYTES) + ping)
     assert damaged is not None
-    assert internet_sum(bytes(damaged[VNET_HEADER_BYTES + 14 :][:20])) != internet_sum(ping[14:34])
+    assert internet_sum(bytes(damaged[VNET_HEADER_BYTES + 14 :][:20])) != internet_sum(
+        bytes(ping[14:34])
+    )
     ping[12:14] = b"\x08\x06"  # ARP
     assert corrupted(bytes(VNET_HEADER_BYTES) + ping) is None
