@@ -8,6 +8,7 @@ import pytest
 from tests.simulated.test_testbed import simulate
 
 from mptcplab.results.run import Run
+from mptcplab.simulated.testbed import UnsupportedError
 
 LINK = """
 duration = "4s"
@@ -82,3 +83,11 @@ def test_the_timeline_gives_a_link_a_trace_and_a_rate_ends_it(tmp_path: Path) ->
     assert [row["rate_bps"] // 1_000_000 for row in rows] == rates
     assert all(row["corrupted"] == 0 for row in rows[:6])
     assert sum(row["corrupted"] for row in rows[6:]) > 0
+
+
+def test_a_link_of_no_rate_on_which_every_packet_skips_the_delay_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="simulated time would stand still"):
+        run_on(tmp_path, 'reorder = "100%"')
+    changed = '[[timeline]]\nat = "1s"\nchange = "line"\nreorder = "100%"\n'
+    with pytest.raises(UnsupportedError, match="simulated time would stand still"):
+        run_on(tmp_path, "", changed)
