@@ -15,7 +15,7 @@ from statistics import median
 from time import perf_counter
 
 from mptcplab.loop import Timer, VirtualLoop, timers
-from mptcplab.network.link import ChannelModel
+from mptcplab.network.drop_tail import DropTailChannel
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.wire import CallbackWire
 
@@ -68,7 +68,7 @@ def trains(parameters: ChannelParameters, packets: int) -> int:
     def deliver(_: object) -> None:
         delivered[0] += 1
 
-    wire = CallbackWire(loop, ChannelModel(parameters, Random(1)), deliver)
+    wire = CallbackWire(loop, DropTailChannel(parameters, Random(1)), deliver)
     rate_bps = parameters.rate_bps or 10_000_000_000
     gap_ns = packets * FRAME_BYTES * 8 * 10**9 * 10 // (rate_bps * 9)
     offered = 0

@@ -8,7 +8,7 @@ from random import Random
 
 from mptcplab.loop.timers import NEVER, CallbackTimer
 from mptcplab.loop.virtual import VirtualLoop
-from mptcplab.network.link import ChannelModel
+from mptcplab.network.drop_tail import DropTailChannel
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import Piece
 from mptcplab.network.wire import CallbackWire
@@ -111,7 +111,7 @@ class Laboratory:
     def wire(self, parameters: ChannelParameters) -> CallbackWire:
         """Add one direction of a link; what arrives goes to the host that has the address."""
         random = Random(self.random.getrandbits(64))
-        channel = ChannelModel(parameters, random, piece_ns=0)
+        channel = DropTailChannel(parameters, random, piece_ns=0)
         return CallbackWire(self.loop, channel, self._deliver)
 
     def _deliver(self, piece: Piece) -> None:

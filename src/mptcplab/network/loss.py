@@ -12,7 +12,8 @@ from math import log, log1p
 from random import Random
 from typing import Final
 
-from mptcplab.network.parameters import ChannelParameters, GilbertElliott
+from mptcplab.network.impairments import GilbertElliott
+from mptcplab.network.parameters import ChannelParameters
 
 _NO_LOSS: Final = 1 << 60
 """So many packets never pass."""

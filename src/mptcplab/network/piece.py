@@ -26,13 +26,18 @@ class Piece:
     __slots__ = (
         "arrival_ns",
         "arrives_next",
+        "corrupt",
+        "duplicate",
+        "early",
         "end_ns",
         "first",
         "frame_bytes",
+        "is_copy",
         "item",
         "jitter_ns",
         "leaves_next",
         "lost",
+        "marked",
         "overhead_bytes",
         "packet_bytes",
         "packets",
@@ -56,6 +61,11 @@ class Piece:
         self.frame_bytes: i64 = frame_bytes
         self.overhead_bytes: i64 = overhead_bytes  # of each packet on the wire
         self.lost: bool = False
+        self.marked: bool = False  # congestion was experienced (CE, RFC 3168 section 5)
+        self.corrupt: bool = False  # damaged on the wire
+        self.duplicate: bool = False  # to arrive twice
+        self.is_copy: bool = False  # the first to arrive of two
+        self.early: bool = False  # arrives without the delay
         self.jitter_ns: i64 = 0
         self.end_ns: i64 = 0
         self.arrival_ns: i64 = 0
@@ -73,6 +83,25 @@ class Piece:
         if backlog <= last or full <= 0:
             return 1
         return min(self.packets, 1 + (backlog - last + full - 1) // full)
+
+
+def copy_of(piece: Piece) -> Piece:
+    """Return a copy of a piece that arrives twice."""
+    copy = Piece(
+        piece.item,
+        piece.first,
+        piece.packets,
+        piece.packet_bytes,
+        piece.frame_bytes,
+        piece.overhead_bytes,
+    )
+    copy.is_copy = True
+    copy.marked = piece.marked
+    copy.corrupt = piece.corrupt
+    copy.end_ns = piece.end_ns
+    copy.arrival_ns = piece.arrival_ns
+    copy.spread_ns = piece.spread_ns
+    return copy
 
 
 def leaving(first: Piece | None) -> list[Piece]:

@@ -17,6 +17,8 @@ from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Interface
 from zlib import crc32
 
+from mptcplab.network.impairments import CapacityTrace, GilbertElliott, JitterDistribution
+
 ETHERNET_HEADER_BYTES = 14  # IEEE 802.3: two addresses and the type; what tc charges a frame for
 VLAN_TAG_BYTES = 4  # IEEE 802.1Q
 
@@ -38,18 +40,28 @@ class RedThresholds:
 
 DEFAULT_RED = RedThresholds()
 
+DROP_TAIL = "drop-tail"
+DISCIPLINES = (DROP_TAIL, "red", "codel", "fq_codel", "pie")
+"""What a queue can do besides turning away what finds it full."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
     """A queue's limit; where both are given, the first one reached drops.
 
-    ``discipline`` is "drop-tail", or "red" for random early detection below the limit.
+    ``discipline`` is one of `DISCIPLINES`. With ``ecn`` it marks packets whose ends know ECN
+    in the place of dropping them (RFC 3168). ``target_ns`` (codel, fq_codel, pie), ``interval_ns``
+    (codel, fq_codel) and ``quantum_bytes`` (fq_codel) are None for the discipline's own.
     """
 
     limit_bytes: int | None = None
     limit_packets: int | None = None
-    discipline: str = "drop-tail"
+    discipline: str = DROP_TAIL
     red: RedThresholds = DEFAULT_RED
+    ecn: bool = False
+    target_ns: int | None = None
+    interval_ns: int | None = None
+    quantum_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +70,13 @@ class Channel:
 
     ``rate_bps`` counts frames as tc does: with the Ethernet header and VLAN tag, without preamble,
     FCS and inter-frame gap, unless ``overhead_bytes`` adds them.  None is unlimited.  ``delay_ns``
-    is one way.  ``jitter_ns`` is the half-width of a uniform distribution around the delay; frames
-    stay in order.  ``loss`` is the probability for each packet, 0 to 1.
+    is one way.  ``jitter_ns`` is the half-width of a uniform distribution around the delay, or the
+    standard deviation of another; frames stay in order unless ``jitter_reorders``.  With a
+    ``trace``, ``rate_bps`` is the mean of it.
+
+    ``loss``, ``duplicate``, ``corrupt`` and ``reorder`` are probabilities for each packet, 0 to 1:
+    to be lost, to arrive twice, damaged, or without the delay.  ``burst_loss`` takes the place of
+    ``loss``.
     """
 
     rate_bps: int | None = None
@@ -68,6 +85,24 @@ class Channel:
     loss: float = 0.0
     queue: Queue = Queue()
     overhead_bytes: int = 0
+    trace: CapacityTrace | None = None
+    jitter_distribution: JitterDistribution = JitterDistribution.UNIFORM
+    jitter_reorders: bool = False
+    reorder: float = 0.0
+    burst_loss: GilbertElliott | None = None
+    duplicate: float = 0.0
+    corrupt: float = 0.0
+
+    @property
+    def missing(self) -> float:
+        """The share of packets that no host gets whole, for their loss or damage (0 to 1)."""
+        lost = self.loss if self.burst_loss is None else self.burst_loss.mean_loss
+        return 1.0 - (1.0 - lost) * (1.0 - self.corrupt)
+
+    @property
+    def jitter_most_ns(self) -> int:
+        """How much later than their delay all but one packet in ten thousand come, at most."""
+        return round(self.jitter_ns * self.jitter_distribution.most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mptcplab.loop import Loop, Timer
-from mptcplab.network.link import ChannelModel
+from mptcplab.network.channel import ChannelModel
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import Piece
 

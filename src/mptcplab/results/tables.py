@@ -33,15 +33,18 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "link": "string",
         "direction": "string",  # "forward" (a to b) or "backward"
         "up": "bool",
-        "rate_bps": "int64",  # configured at the end of the interval
+        "rate_bps": "int64",  # configured at the end of the interval; the mean of a trace in it
         "tx_bytes": "int64",  # frames that left the queue onto the wire, with their headers
         "tx_packets": "int64",
         "bps": "float64",  # tx_bytes as a rate
         "queue_bytes": "int64",  # waiting at the end of the interval
         "queue_packets": "int64",
-        "drops_queue": "int64",  # packets refused by a full queue
+        "drops_queue": "int64",  # packets refused by a full queue, or taken out by its discipline
+        "marks": "int64",  # packets marked (ECN) in place of being dropped
         "drops_loss": "int64",  # packets lost by the configured loss
         "drops_down": "int64",  # packets that met a link that was down
+        "duplicates": "int64",  # packets that arrived a second time
+        "corrupted": "int64",  # packets that arrived damaged, which no host takes
         "rtt_ns": "int64",  # to the far side, on the forward row; null where not probed
     },
     "subflows": {  # one row per sample and subflow, as its host sees it

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
+from mptcplab.network.impairments import JitterDistribution
 from mptcplab.network.topology import (
     Channel,
     Host,
     InterfaceEnd,
     Link,
+    Queue,
     SwitchEnd,
     Topology,
 )
@@ -158,11 +160,24 @@ def _link(link: Link) -> list[tuple[str, ...]]:
 
 def _channel(channel: Channel, rtt_ns: int) -> tuple[str, str, str, str]:
     rate = "unlimited" if channel.rate_bps is None else format_rate(channel.rate_bps)
+    if channel.trace is not None:
+        rate += f" (mean of {channel.trace})"
     delay = format_duration(channel.delay_ns) if channel.delay_ns else "none"
     if channel.jitter_ns:
         delay += f" ± {format_duration(channel.jitter_ns)}"
-    if channel.loss:
-        delay += f", loss {channel.loss * 100:.4g} %"
+        if channel.jitter_distribution is not JitterDistribution.UNIFORM:
+            delay += f" ({channel.jitter_distribution})"
+        if channel.jitter_reorders:
+            delay += ", out of order"
+    lost = channel.loss if channel.burst_loss is None else channel.burst_loss.mean_loss
+    for what, share in (
+        ("loss" if channel.burst_loss is None else "loss in bursts", lost),
+        ("reordering", channel.reorder),
+        ("duplicates", channel.duplicate),
+        ("corruption", channel.corrupt),
+    ):
+        if share:
+            delay += f", {what} {share * 100:.4g} %"
     limits = []
     if channel.queue.limit_packets is not None:
         limits.append(f"{channel.queue.limit_packets} packets")
@@ -173,9 +188,21 @@ def _channel(channel: Channel, rtt_ns: int) -> tuple[str, str, str, str]:
             limit += f" ({format_duration(filled_ns)})"
         limits.append(limit)
     if limits and channel.queue.discipline != "drop-tail":
-        limits[-1] += f", {channel.queue.discipline}"
+        limits[-1] += f", {_discipline(channel.queue)}"
     bdp = format_size(bdp_bytes(channel.rate_bps, rtt_ns)) if channel.rate_bps and rtt_ns else "-"
     return rate, delay, " or ".join(limits) or "unlimited", bdp
+
+
+def _discipline(queue: Queue) -> str:
+    """Return what a queue does before it is full, with what differs from its usual settings."""
+    text = f"{queue.discipline}{' with ECN' if queue.ecn else ''}"
+    if queue.target_ns is not None:
+        text += f", target {format_duration(queue.target_ns)}"
+    if queue.interval_ns is not None:
+        text += f", interval {format_duration(queue.interval_ns)}"
+    if queue.quantum_bytes is not None:
+        text += f", quantum {format_size(queue.quantum_bytes)}"
+    return text
 
 
 def _tunables(scenario: Scenario) -> list[str]:

@@ -17,6 +17,7 @@ from mptcplab.scenario.resolve.flows import build_flows
 from mptcplab.scenario.resolve.network import build_topology, chosen
 from mptcplab.scenario.resolve.time_scaling import MIN_INTERVAL_NS, scaled
 from mptcplab.scenario.resolve.timeline import build_timeline
+from mptcplab.scenario.resolve.traces import read_traces
 from mptcplab.scenario.resolve.tunables import build_tunables, check_mss
 from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
 from mptcplab.scenario.schema.read import read_section
@@ -98,6 +99,7 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
     problems = Problems(source.origin)
     check_amounts(source.tree, problems)
     values = read_section(section, normalised(section, source.tree), (), problems)
+    read_traces(values, source, problems)
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"]')
     problems.raise_any()
@@ -181,6 +183,7 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
     problems = Problems(source.origin)
     check_amounts(source.tree, problems)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
+    read_traces(values, source, problems)
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or a topology')
     duration_ns = 1 if "duration" in source.tree else _duration(values, problems)

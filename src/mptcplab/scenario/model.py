@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from mptcplab.network.topology import InterfaceEnd, Path, Topology
 
@@ -28,7 +29,8 @@ class Tunables:
 
     ``path_manager`` is "kernel" (endpoints that do not follow the state of links, as upstream) or
     "link-aware" (the testbed adds an endpoint again when its link comes back).  Buffers are the
-    largest that autotuning may choose.
+    largest that autotuning may choose.  ``ecn`` True asks for ECN, False refuses it, None grants it
+    to who asks (RFC 3168; tcp_ecn 1, 0 and 2).
     """
 
     enabled: bool = True
@@ -46,6 +48,7 @@ class Tunables:
     close_timeout_s: int | None = None
     add_addr_timeout_s: int | None = None
     version: int = 1
+    ecn: bool | None = None
     sysctls: tuple[tuple[str, str], ...] = ()
 
 
@@ -83,12 +86,16 @@ class Flow:
     read_rate_bps: int | None = None
 
 
+Changes = tuple[tuple[str, Any], ...]
+"""Fields of a :class:`mptcplab.network.topology.Channel` that change, and their new values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One line of the timeline: at ``at_ns``, do ``verb`` to ``target``.
 
-    ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (a link's rate, delay, jitter or loss,
-    in ``changes``), "start" or "stop" (a flow).  ``changes`` holds (key, value) pairs under the
+    ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (values of a link, in ``changes``),
+    "start" or "stop" (a flow).  ``changes`` holds (key, value) pairs under the
     field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
     "backward".  ``label`` is the label in figures.
 
@@ -100,7 +107,7 @@ class Action:
     verb: str
     target: str
     target_kind: str  # "link", "nic" or "flow"
-    changes: tuple[tuple[str, int | float], ...] = ()
+    changes: Changes = ()
     direction: str = "both"
     label: str = ""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
+from mptcplab.network.impairments import with_implied
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
     VLAN_TAG_BYTES,
@@ -39,7 +39,7 @@ class PathStates:
         for action in scenario.timeline:
             if action.verb != "set":
                 continue
-            values: dict[str, Any] = dict(action.changes)
+            values = with_implied(action.changes)
             for direction in DIRECTIONS:
                 if action.direction in ("both", direction):
                     states = self._changes[action.target, direction]
@@ -63,7 +63,7 @@ class PathStates:
 
     def _passes(self, link: str, direction: str, at_ns: int) -> bool:
         channel = self._channel(link, direction, at_ns)
-        return channel.rate_bps != 0 and channel.loss < 1
+        return channel.rate_bps != 0 and channel.missing < 1
 
     def _channel(self, link: str, direction: str, at_ns: int) -> Channel:
         states = self._changes[link, direction]
@@ -85,9 +85,7 @@ class PathStates:
         total_ns = 0
         for _, channels in self._both_ways(path):
             total_ns += max(
-                channel.delay_ns
-                + channel.jitter_ns
-                + (_SMALL_BYTES * 8 * NANOSECONDS // channel.rate_bps if channel.rate_bps else 0)
+                channel.delay_ns + channel.jitter_most_ns + _sending_ns(channel, _SMALL_BYTES)
                 for channel in channels
             )
         return total_ns
@@ -100,13 +98,14 @@ class PathStates:
         )
 
     def loss(self, path: Path) -> float:
-        """Return the largest share of round trips that links lose (below 1).
+        """Return the largest share of round trips that links lose or damage (below 1).
 
         A loss of all packets counts as a link that is down, and not here.
         """
         arrives = 1.0
         for _, channels in self._both_ways(path):
-            arrives *= 1 - max((each.loss for each in channels if each.loss < 1), default=0.0)
+            shares = [each.missing for each in channels]
+            arrives *= 1 - max((share for share in shares if share < 1), default=0.0)
         return 1 - arrives
 
     def _both_ways(self, path: Path) -> Iterator[tuple[Link, list[Channel]]]:
@@ -118,9 +117,7 @@ class PathStates:
 
 def _passage_ns(channel: Channel, mtu: int) -> int:
     """Return how long a frame takes that finds the queue of a channel full."""
-    delay_ns = channel.delay_ns + channel.jitter_ns
-    if not channel.rate_bps:
-        return delay_ns
+    delay_ns = channel.delay_ns + channel.jitter_most_ns
     frame_bytes = mtu + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES + channel.overhead_bytes
     limits = [frame_bytes]
     if channel.queue.limit_packets is not None:
@@ -128,4 +125,11 @@ def _passage_ns(channel: Channel, mtu: int) -> int:
     if channel.queue.limit_bytes is not None:
         limits.append(channel.queue.limit_bytes)
     waiting_bytes = max(limits) if len(limits) < 3 else max(frame_bytes, min(limits[1:]))
-    return delay_ns + waiting_bytes * 8 * NANOSECONDS // channel.rate_bps
+    return delay_ns + _sending_ns(channel, waiting_bytes)
+
+
+def _sending_ns(channel: Channel, size_bytes: int) -> int:
+    """Return how long a channel takes to send so much, at the worst time of a trace (ns)."""
+    if channel.trace is not None:
+        return channel.trace.longest_ns(size_bytes)
+    return size_bytes * 8 * NANOSECONDS // channel.rate_bps if channel.rate_bps else 0

@@ -71,6 +71,16 @@ def processing_jitter_ns(scenario: Scenario, link: Link, channel: Channel) -> in
     return min(frame_bits * NANOSECONDS // channel.rate_bps // 2, LONGEST_PROCESSING_NS)
 
 
+_AT_RANDOM: Final = {
+    "losses": ("loss", "burst_loss"),
+    "damage of packets": ("corrupt",),
+    "duplicates": ("duplicate",),
+    "reordering": ("reorder",),
+    "jitter of links": ("jitter_ns",),
+}
+"""What is drawn for packets on a link, and the fields of a channel that ask for it."""
+
+
 def random_sources(scenario: Scenario) -> list[str]:
     """Return what a seed decides in simulation, in words; empty where every seed gives the same.
 
@@ -83,12 +93,12 @@ def random_sources(scenario: Scenario) -> list[str]:
     ]
     changed = {key for action in scenario.timeline for key, value in action.changes if value}
     sources = []
-    if "loss" in changed or any(way.loss for way, _ in ways):
-        sources.append("losses")
-    if "jitter_ns" in changed or any(way.jitter_ns for way, _ in ways):
-        sources.append("jitter of links")
-    if any(way.queue.discipline == "red" for way, _ in ways):
-        sources.append("early drops (red)")
+    for source, fields in _AT_RANDOM.items():
+        if changed & set(fields) or any(getattr(way, key) for way, _ in ways for key in fields):
+            sources.append(source)
+    at_random = {way.queue.discipline for way, _ in ways} & {"red", "pie"}
+    if at_random:
+        sources.append(f"early drops ({', '.join(sorted(at_random))})")
     longest_ns = max((processing_ns for _, processing_ns in ways), default=0)
     if longest_ns:
         sources.append(f"processing times of hosts (within {format_duration(longest_ns)})")

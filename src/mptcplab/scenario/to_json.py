@@ -6,13 +6,27 @@ from dataclasses import fields, is_dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
+from mptcplab.network.impairments import CapacityTrace, JitterDistribution
 from mptcplab.network.topology import InterfaceEnd, SwitchEnd
+from mptcplab.scenario.model import Action
 
 
 def as_plain(value: object) -> Any:
     """Return a value as JSON types: dataclasses as objects, addresses and link ends as text."""
     if isinstance(value, InterfaceEnd | SwitchEnd | IPv4Interface | IPv6Interface):
         return str(value)
+    if isinstance(value, CapacityTrace):
+        return {
+            "file": value.file,
+            "sha256": value.digest,
+            "steps": len(value.steps),
+            "period_ns": value.period_ns,
+        }
+    if isinstance(value, JitterDistribution):
+        return value.value
+    if isinstance(value, Action):
+        plain = {item.name: as_plain(getattr(value, item.name)) for item in fields(value)}
+        return plain | {"changes": [[key, _single(new)] for key, new in value.changes]}
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: as_plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, dict):
@@ -20,3 +34,8 @@ def as_plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [as_plain(item) for item in value]
     return value
+
+
+def _single(value: object) -> object:
+    """Return a new value of a link as a number or text."""
+    return value if isinstance(value, int | float) else str(value)

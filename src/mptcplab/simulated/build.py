@@ -105,7 +105,9 @@ def build(scenario: Scenario, seed: int) -> Network:
 def _parameters(scenario: Scenario, link: Link, channel: Channel) -> ChannelParameters:
     """Return what one direction of a link does, with the random time of hosts for packets."""
     jitter_ns = channel.jitter_ns or processing_jitter_ns(scenario, link, channel) // 2
-    return replace(ChannelParameters.of(channel, up=link.up), jitter_ns=jitter_ns)
+    frame_bytes = link.mtu + ETHERNET_HEADER_BYTES
+    parameters = ChannelParameters.of(channel, up=link.up, frame_bytes=frame_bytes)
+    return replace(parameters, jitter_ns=jitter_ns)
 
 
 def _nic_conduit(loop: VirtualLoop, nic: SharedNic, random: Random) -> Conduit:

@@ -11,12 +11,12 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.loop import Loop
-from mptcplab.network.link import ChannelModel
+from mptcplab.network.link import channel_model
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.piece import Piece
 from mptcplab.network.wire import Wire
-from mptcplab.simulated.parcel import Destination, Parcel
-from mptcplab.wire.segment import Segment
+from mptcplab.simulated.parcel import Destination, Parcel, classify
+from mptcplab.wire.segment import CE, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -43,7 +43,7 @@ class Conduit(Wire):
         random: Random,
         jitter_random: Random | None = None,
     ) -> None:
-        channel = ChannelModel(parameters, random, loop.now_ns, 0, jitter_random)
+        channel = channel_model(parameters, random, loop.now_ns, classify, 0, jitter_random)
         super().__init__(loop, channel)
         self.link = link
         self.direction = direction
@@ -83,8 +83,12 @@ class Conduit(Wire):
         """Hand a parcel on to its destination."""
         parcel = piece.item
         assert isinstance(parcel, Parcel)
-        if piece.packets != parcel.packets:
+        if piece.packets != parcel.packets or piece.marked or piece.is_copy:
             parcel = parcel.cut(piece.first, piece.packets)
+            if piece.marked:
+                parcel.segment.ecn = CE
+        if piece.corrupt:
+            parcel.corrupt = True
         parcel.hop += 1
         parcel.late_ns = 0
         parcel.burst_packets = 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from mptcplab.compiling import mypyc_attr
 from mptcplab.seq import SEQ32_MASK, seq_add
 from mptcplab.simulated.cpu import Core, Work
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES, Dss, MptcpOption
-from mptcplab.wire.segment import FIN, PSH, Segment
+from mptcplab.wire.segment import ECT_0, ECT_1, FIN, PSH, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -46,6 +47,7 @@ class Parcel(Work):
         "burst_packets",
         "coalesce_ns",
         "core",
+        "corrupt",
         "destination",
         "header_bytes",
         "hop",
@@ -65,6 +67,8 @@ class Parcel(Work):
         self.destination = destination
         self.header_bytes: i64 = header_bytes
         self.packets: i64 = segment.packets
+        self.corrupt: bool = False
+        """Whether a wire has damaged it: its checksum is wrong."""
         self.coalesce_ns: i64 = coalesce_ns
         self.hop: i64 = 0
         self.spread_ns: i64 = segment.spread_ns
@@ -92,7 +96,17 @@ class Parcel(Work):
             self.coalesce_ns,
         )
         part.hop = self.hop
+        part.corrupt = self.corrupt
         return part
+
+
+def classify(item: object) -> int:
+    """Return a hash of a parcel's addresses and ports, times two, plus 1 if it is ECN-capable."""
+    assert isinstance(item, Parcel)
+    segment = item.segment
+    ports = int(segment.src_port << 16 | segment.dst_port).to_bytes(4, "big")
+    flow = crc32(segment.src + segment.dst + ports)
+    return flow << 1 | (segment.ecn in (ECT_0, ECT_1))
 
 
 def part_of(train: Segment, first: int, packets: int) -> Segment:

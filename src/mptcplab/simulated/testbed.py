@@ -130,7 +130,11 @@ def _check(scenario: Scenario) -> None:
 def _check_time_passes(scenario: Scenario) -> None:
     """Refuse a path on which a segment and its answer take no time: the run would never end."""
     topology = scenario.topology
-    timeless = {action.target for action in scenario.timeline if ("delay_ns", 0) in action.changes}
+    timeless = {
+        action.target
+        for action in scenario.timeline
+        if {("delay_ns", 0), ("reorder", 1.0)} & set(action.changes)
+    }
     for flow in scenario.flows:
         hosts = [topology.host(name) for name in (flow.source, flow.destination)]
         if any(host.cpu != "none" for host in hosts):
@@ -141,7 +145,12 @@ def _check_time_passes(scenario: Scenario) -> None:
             limited = any(nic.rate_bps for nic in nics) or any(
                 link.forward.rate_bps or link.backward.rate_bps for link in links
             )
-            round_trip_ns = sum(link.rtt_ns for link in links if link.name not in timeless)
+            round_trip_ns = sum(
+                channel.delay_ns
+                for link in links
+                for channel in (link.forward, link.backward)
+                if link.name not in timeless and channel.reorder < 1
+            )
             if not limited and round_trip_ns < _LEAST_ROUND_TRIP_NS:
                 raise UnsupportedError(
                     f"links.{path.links[0]}: flow {flow.name} has a path of no rate and "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
+from mptcplab.network.impairments import with_implied
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.scenario.model import Action, Scenario, Tunables
 from mptcplab.simulated.build import Network
@@ -53,7 +53,7 @@ class Timeline:
         for direction in ("forward", "backward"):
             if action.direction in ("both", direction):
                 conduit = self._network.conduits[action.target, direction]
-                changes: dict[str, Any] = dict(action.changes)
+                changes = with_implied(action.changes)
                 conduit.configure(replace(conduit.channel.parameters, **changes))
 
     def _settle(self) -> None:

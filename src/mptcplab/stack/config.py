@@ -14,6 +14,9 @@ from mptcplab.wire.segment import MAX_TRAIN_BYTES
 CongestionFactory = Callable[[int, CongestionGroup], CongestionControl]
 """Makes a congestion control for segments of so many bytes, in the group of its connection."""
 
+ACCEPT_ECN: Final = 2
+"""Grant ECN to who asks for it: the default of Linux's tcp_ecn."""
+
 SECOND_NS: Final = 1_000_000_000
 
 INITIAL_RTO_NS: Final = 1_000_000_000
@@ -78,6 +81,8 @@ class StackConfig:
     window_scaling: bool = True
     nagle: bool = False
     """Nagle's algorithm (RFC 9293 3.7.4); ``Connection.set_nodelay`` changes it."""
+    ecn: int = ACCEPT_ECN
+    """As Linux's tcp_ecn: 0 no ECN, 1 ask for it, 2 grant it to who asks (RFC 3168)."""
     dscp: int = 0
     """Differentiated services code point, 0 to 63 (RFC 2474); ``Connection.set_dscp`` changes
     it."""

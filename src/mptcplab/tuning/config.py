@@ -41,6 +41,8 @@ def base_config(scenario: Scenario, host: str, train_bytes: int = MAX_TRAIN_BYTE
         config.max_rto_ns = tunables.rto_max_ms * MILLISECOND_NS
     if tunables.retries2 is not None:
         config.retries = tunables.retries2
+    if tunables.ecn is not None:
+        config.ecn = int(tunables.ecn)
     if tunables.stale_loss_cnt is not None:
         config.stale_loss_count = tunables.stale_loss_cnt
     if tunables.close_timeout_s is not None:

@@ -123,7 +123,7 @@ def round_trip_ms(cable: Cable) -> float:
     "parameters",
     [
         ChannelParameters(rate_bps=200_000_000, delay_ns=2 * MS, queue_bytes=60_000, loss=0.003),
-        ChannelParameters(delay_ns=2 * MS, jitter_ns=MS, reorder=True, loss=0.003),
+        ChannelParameters(delay_ns=2 * MS, jitter_ns=MS, jitter_reorders=True, loss=0.003),
     ],
 )
 def test_trains_that_lose_packets_arrive_with_valid_headers_and_intact(

@@ -236,14 +236,14 @@ def test_overrides(tmp_path: Path) -> None:
 def test_tunables_of_one_host_lie_over_those_of_all(tmp_path: Path) -> None:
     text = SHORT.replace('hosts = ["alice", "bob"]\n', "") + (
         "[tunables]\nchecksum = true\nndiffports = 2\nclose_timeout = 30\n"
-        '[tunables.sysctls]\n"net.ipv4.tcp_sack" = 0\n"net.ipv4.tcp_ecn" = 1\n'
-        '[hosts.alice.tunables]\nndiffports = 0\nsysctls = { "net.ipv4.tcp_ecn" = 0 }\n'
+        '[tunables.sysctls]\n"net.ipv4.tcp_sack" = 0\n"net.ipv4.tcp_dsack" = 1\n'
+        '[hosts.alice.tunables]\nndiffports = 0\nsysctls = { "net.ipv4.tcp_dsack" = 0 }\n'
         '[hosts.bob]\nstack = "ours"\ntunables = { checksum = false, tcp_retries2 = 5 }\n'
     )
     tunables = loaded(tmp_path, text).tunables
     assert tunables["alice"] == Tunables(
         checksum=True, ndiffports=0, close_timeout_s=30,
-        sysctls=(("net.ipv4.tcp_ecn", "0"), ("net.ipv4.tcp_sack", "0")),
+        sysctls=(("net.ipv4.tcp_dsack", "0"), ("net.ipv4.tcp_sack", "0")),
     )  # fmt: skip
     assert tunables["bob"] == Tunables(ndiffports=2, close_timeout_s=30, retries2=5)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mptcplab.linux.drivers.kernel import unsupported
 from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.capabilities import netem_works, tap_works
+from mptcplab.network.impairments import CapacityTrace, with_implied
 from mptcplab.network.topology import Channel, Link
 from mptcplab.scenario.model import Action
 
@@ -20,9 +21,14 @@ def _demands(link: Link, timeline: Sequence[Action]) -> list[Channel]:
         if action.verb == "set" and action.target_kind == "link" and action.target == link.name:
             for direction in now:
                 if action.direction in ("both", direction):
-                    now[direction] = replace(now[direction], **dict(action.changes))  # type: ignore[arg-type]
+                    now[direction] = replace(now[direction], **with_implied(action.changes))
                     channels.append(now[direction])
     return channels
+
+
+def traces_of(link: Link, timeline: Sequence[Action]) -> tuple[CapacityTrace, ...]:
+    """Return the recorded capacities that either direction of a link has, or gets."""
+    return tuple(channel.trace for channel in _demands(link, timeline) if channel.trace is not None)
 
 
 def choose_driver(link: Link, timeline: Sequence[Action]) -> str:

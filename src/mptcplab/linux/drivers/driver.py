@@ -52,8 +52,11 @@ class LinkReading:
     queue_packets: int | None = None
     queue_peak_bytes: int | None = None
     drops_queue: int | None = None
+    marks: int | None = None
     drops_loss: int | None = None
     drops_down: int | None = None
+    duplicates: int | None = None
+    corrupted: int | None = None
 
 
 class LinkDriver(ABC):

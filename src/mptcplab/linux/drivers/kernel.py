@@ -29,6 +29,7 @@ from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, Li
 from mptcplab.linux.kernel import offloads, rtnl, tc
 from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.netlink import Request
+from mptcplab.network.impairments import JitterDistribution
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES, Channel
 from mptcplab.units import NANOSECONDS
 
@@ -278,6 +279,8 @@ class KernelDriver(LinkDriver):
             queue_packets=waiting,
             drops_queue=self._drops[direction],
             drops_loss=lost if self._netem else 0,
+            duplicates=0,
+            corrupted=0,
         )
 
     def close(self) -> None:
@@ -304,6 +307,11 @@ def unsupported(channel: Channel, *, netem: bool) -> str:
         return "the kernel driver limits queues in bytes, not in packets; use the tap driver"
     if channel.queue.discipline != "drop-tail":
         return f"the kernel driver has no {channel.queue.discipline} queues; use the tap driver"
+    for what in ("trace", "burst_loss", "reorder", "duplicate", "corrupt", "jitter_reorders"):
+        if getattr(channel, what):
+            return f"the kernel driver has no `{what}`; use the tap driver"
+    if channel.jitter_distribution is not JitterDistribution.UNIFORM:
+        return f"the kernel driver has no {channel.jitter_distribution} jitter; use the tap driver"
     if not netem and (channel.delay_ns or channel.jitter_ns or channel.loss):
         return (
             "the kernel driver shapes rate alone on a kernel without netem; delay, jitter and loss "

@@ -10,9 +10,10 @@ from typing import Final
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
 from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
 from mptcplab.linux.kernel import rtnl
-from mptcplab.network.link import PIECE_NS
+from mptcplab.network.channel import PIECE_NS
+from mptcplab.network.impairments import CapacityTrace
 from mptcplab.network.parameters import ChannelParameters
-from mptcplab.network.topology import Channel
+from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel
 
 _LONGEST_PIECE_NS: Final = 1_000_000
 
@@ -28,14 +29,19 @@ class TapDriver(LinkDriver):
         *,
         seed: int,
         up: bool,
+        traces: tuple[CapacityTrace, ...] = (),
     ) -> None:
-        """Make the two devices, in their namespaces; frames pass once :meth:`start` is called."""
+        """Make the two devices, in their namespaces; frames pass once :meth:`start` is called.
+
+        ``traces`` are the capacities that channels will be given.
+        """
         self.name = "tap"
         self._link = link
         self._ends = ends
         self._channels = dict(zip(DIRECTIONS, channels, strict=True))
         self._seed = seed
         self._up = up
+        self._traces = traces
         self._emulator: EmulatedLink | None = None
         self._descriptors: list[int] = []
         for end in ends:
@@ -54,9 +60,7 @@ class TapDriver(LinkDriver):
 
     def start(self) -> None:
         """Start the emulator's process, which takes the two devices over."""
-        forward, backward = (
-            ChannelParameters.of(self._channels[d], up=self._up) for d in DIRECTIONS
-        )
+        forward, backward = (self._parameters(self._channels[d]) for d in DIRECTIONS)
         a, b = self._descriptors
         self._emulator = EmulatedLink.start(
             self._link,
@@ -67,6 +71,7 @@ class TapDriver(LinkDriver):
             seed=self._seed,
             piece_ns=_piece_ns(forward.delay_ns + backward.delay_ns),
             trains=(self._ends[0].offload, self._ends[1].offload),
+            traces=self._traces,
         )
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -91,12 +96,16 @@ class TapDriver(LinkDriver):
 
     def configure(self, direction: str, channel: Channel) -> None:
         """Change the model's parameters; what is under way keeps its time of arrival."""
-        wanted = ChannelParameters.of(channel, up=self._up)
+        wanted = self._parameters(channel)
         if direction == "forward":
             self.emulator.configure(forward=wanted)
         else:
             self.emulator.configure(backward=wanted)
         self._channels[direction] = channel
+
+    def _parameters(self, channel: Channel) -> ChannelParameters:
+        frame_bytes = max(end.mtu for end in self._ends) + ETHERNET_HEADER_BYTES
+        return ChannelParameters.of(channel, up=self._up, frame_bytes=frame_bytes)
 
     def configured(self, direction: str) -> Channel:
         """Return the parameters that the emulator was last given and has confirmed."""
@@ -107,13 +116,23 @@ class TapDriver(LinkDriver):
             rate_bps=parameters.rate_bps,
             delay_ns=parameters.delay_ns,
             jitter_ns=parameters.jitter_ns,
+            jitter_distribution=parameters.jitter_distribution,
+            jitter_reorders=parameters.jitter_reorders,
+            reorder=parameters.reorder,
             loss=parameters.loss,
+            burst_loss=parameters.burst_loss,
+            duplicate=parameters.duplicate,
+            corrupt=parameters.corrupt,
             queue=replace(
                 asked.queue,
                 limit_bytes=parameters.queue_bytes,
                 limit_packets=parameters.queue_packets,
+                target_ns=parameters.target_ns,
+                interval_ns=parameters.interval_ns,
+                quantum_bytes=parameters.quantum_bytes,
             ),
             overhead_bytes=parameters.overhead_bytes,
+            trace=parameters.trace,
         )
 
     def readings(self) -> dict[str, LinkReading]:
@@ -159,6 +178,9 @@ def _translate(at_ns: int, direction: DirectionReading) -> LinkReading:
         queue_packets=direction.counters["queued_packets"],
         queue_peak_bytes=direction.counters["queue_peak_bytes"],
         drops_queue=direction.counters["queue_drop_packets"],
+        marks=direction.counters["mark_packets"],
         drops_loss=direction.counters["loss_packets"],
         drops_down=direction.counters["down_packets"],
+        duplicates=direction.counters["duplicate_packets"],
+        corrupted=direction.counters["corrupt_packets"],
     )

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -16,8 +17,10 @@ from typing import Final, NoReturn
 
 from mptcplab.linux.emulator.arrivals import arrival_clock
 from mptcplab.linux.emulator.engine import Direction, Engine
+from mptcplab.linux.emulator.frames import classify
 from mptcplab.linux.emulator.reading import LinkReading
-from mptcplab.network.link import ChannelModel
+from mptcplab.network.impairments import CapacityTrace
+from mptcplab.network.link import channel_model
 from mptcplab.network.parameters import ChannelParameters
 
 _REALTIME_PRIORITY: Final = 10
@@ -43,6 +46,7 @@ def run_child(
     seed: int,
     piece_ns: int,
     trains: tuple[bool, bool],
+    traces: tuple[CapacityTrace, ...],
 ) -> NoReturn:
     """Carry frames until the control connection says stop or closes. For a forked process only:
     it ends here, and runs nothing that its parent has prepared for its own end.
@@ -57,7 +61,7 @@ def run_child(
         _keep_memory()
         directions = _directions(fds, parameters, seed, piece_ns, trains)
         control.send((realtime, all(way.clock is not None for way in directions)))
-        engine = Engine(directions, control.fileno(), _Commands(control, directions).handle)
+        engine = Engine(directions, control.fileno(), _Commands(control, directions, traces).handle)
         engine.run()
         status = 0
     except BaseException:
@@ -69,11 +73,17 @@ def run_child(
 class _Commands:
     """What the parent may ask for."""
 
-    __slots__ = ("_control", "_directions")
+    __slots__ = ("_control", "_directions", "_traces")
 
-    def __init__(self, control: Connection, directions: tuple[Direction, Direction]) -> None:
+    def __init__(
+        self,
+        control: Connection,
+        directions: tuple[Direction, Direction],
+        traces: tuple[CapacityTrace, ...],
+    ) -> None:
         self._control = control
         self._directions = directions
+        self._traces = traces
 
     def handle(self) -> bool:
         """Answer one command; False when there will be none any more."""
@@ -81,7 +91,9 @@ class _Commands:
             command, argument = self._control.recv()
             now_ns = monotonic_ns()
             if command == "configure":
-                for direction, parameters in zip(self._directions, argument, strict=True):
+                for direction, (parameters, trace) in zip(self._directions, argument, strict=True):
+                    if trace is not None:
+                        parameters = replace(parameters, trace=self._traces[trace])
                     if parameters != direction.channel.parameters:
                         direction.channel.configure(parameters, now_ns)
                 self._control.send(now_ns)
@@ -109,8 +121,12 @@ def _directions(
     a_trains, b_trains = trains
     now_ns = monotonic_ns()
     forward, backward = (
-        ChannelModel(
-            side, Random(f"{seed} {way}"), now_ns, piece_ns if in_trains else _ONE_PACKET_NS
+        channel_model(
+            side,
+            Random(f"{seed} {way}"),
+            now_ns,
+            classify,
+            piece_ns if in_trains else _ONE_PACKET_NS,
         )
         for side, way, in_trains in zip(
             parameters, ("forward", "backward"), (b_trains, a_trains), strict=True

@@ -19,11 +19,13 @@ from mptcplab.linux.emulator.frames import (
     VNET_HEADER_BYTES,
     FrameError,
     OffloadedFrame,
+    corrupted,
+    marked,
 )
 from mptcplab.linux.emulator.reading import DirectionReading, Lateness
 from mptcplab.loop.timers import NEVER
+from mptcplab.network.channel import ChannelModel
 from mptcplab.network.counters import COUNTER_NAMES
-from mptcplab.network.link import ChannelModel
 from mptcplab.network.piece import Piece
 
 _READS_PER_TURN: Final = 16
@@ -124,8 +126,10 @@ class Direction:
                 break
             item = piece.item
             try:
-                if type(item) is bytes:
-                    os.write(sink, item)
+                if piece.corrupt:
+                    self._write_corrupt(piece)
+                elif type(item) is bytes:
+                    os.write(sink, marked(item) if piece.marked else item)
                 else:
                     self._write_train(piece)
             except (OSError, FrameError):
@@ -160,11 +164,29 @@ class Direction:
         assert isinstance(train, OffloadedFrame)
         if not self.in_trains:
             for number in range(piece.first, piece.first + piece.packets):
-                os.writev(self.sink, train.cut(number, 1))
+                self._write_part(train, number, 1, mark=piece.marked)
         elif piece.packets == train.packets:
-            os.write(self.sink, train.frame)
+            os.write(self.sink, marked(train.frame) if piece.marked else train.frame)
         else:
-            os.writev(self.sink, train.cut(piece.first, piece.packets))
+            self._write_part(train, piece.first, piece.packets, mark=piece.marked)
+
+    def _write_corrupt(self, piece: Piece) -> None:
+        """Write a damaged packet; one that no checksum covers is dropped, as by a network card."""
+        item = piece.item
+        frame: bytes | bytearray
+        if isinstance(item, OffloadedFrame):
+            headers, payload = item.cut(piece.first, 1)
+            frame = headers + payload
+        else:
+            assert isinstance(item, bytes)
+            frame = item
+        damaged = corrupted(marked(frame) if piece.marked else frame)
+        if damaged is not None:
+            os.write(self.sink, damaged)
+
+    def _write_part(self, train: OffloadedFrame, first: int, packets: int, *, mark: bool) -> None:
+        headers, payload = train.cut(first, packets)
+        os.writev(self.sink, (marked(headers) if mark else headers, payload))
 
 
 class Engine:

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import struct
 from typing import Final
+from zlib import crc32
 
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES
 from mptcplab.seq import seq_add
 from mptcplab.wire.ip import ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER_BYTES
-from mptcplab.wire.segment import CWR, FIN, PSH, TCP_HEADER_BYTES
+from mptcplab.wire.segment import CE, CWR, ECT_0, ECT_1, FIN, PSH, TCP_HEADER_BYTES
 
 VNET_HEADER_BYTES: Final = 10
 READ_BYTES: Final = VNET_HEADER_BYTES + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES + 65_536
@@ -33,6 +34,11 @@ _GSO_UDP_L4: Final = 5
 _TAG_TYPES: Final = (0x8100, 0x88A8)  # IEEE 802.1Q, 802.1ad
 
 _UDP_HEADER_BYTES: Final = 8
+_ECN_MASK: Final = 3
+_WITH_PORTS: Final = (6, 17)
+"""Protocols whose header begins with two ports: TCP and UDP."""
+_CHECKSUM_AT: Final = {6: 16, 17: 6, 58: 2}
+"""Where TCP, UDP and ICMPv6 have their checksum."""
 _UINT16: Final = struct.Struct("!H")
 _IPV4_MIDDLE: Final = struct.Struct("!HHHHH")  # length, id, fragment, TTL and protocol, checksum
 _TCP_MIDDLE: Final = struct.Struct("!IIBBHH")  # seq, ack, offset, flags, window, checksum
@@ -206,7 +212,82 @@ class _Cutter:
         self._partial = partial + (~(frame_bytes - self._transport) & 0xFFFF)
 
 
-def _network_header(frame: bytes) -> int:
+def classify(item: object) -> int:
+    """Return a hash of a frame's addresses and ports, times two, plus 1 if it is ECN-capable.
+
+    Frames that are neither IPv4 nor IPv6 are one flow.
+    """
+    frame = item.frame if isinstance(item, OffloadedFrame) else item
+    assert isinstance(frame, bytes)
+    try:
+        at = _network_header(frame)
+    except FrameError:
+        return 0
+    if frame[at] >> 4 == 4:
+        addresses = frame[at + 12 : at + 20]
+        ports = at + (frame[at] & 0x0F) * 4
+        protocol, ecn = frame[at + 9], frame[at + 1] & _ECN_MASK
+    else:
+        addresses = frame[at + 8 : at + 40]
+        ports = at + IPV6_HEADER_BYTES
+        protocol, ecn = frame[at + 6], frame[at + 1] >> 4 & _ECN_MASK
+    flow = addresses + frame[ports : ports + 4] if protocol in _WITH_PORTS else addresses
+    return crc32(flow) << 1 | (ecn in (ECT_0, ECT_1))
+
+
+def marked(frame: bytes | bytearray) -> bytearray:
+    """Return a frame whose IP header says that congestion was experienced (RFC 3168 section 5).
+
+    Raises `FrameError` when it is neither IPv4 nor IPv6.
+    """
+    changed = bytearray(frame)
+    at = _network_header(frame)
+    if frame[at] >> 4 == 4:
+        before = int.from_bytes(frame[at : at + 2])
+        after = before | CE
+        checksum = ~int.from_bytes(frame[at + 10 : at + 12]) & 0xFFFF
+        changed[at : at + 2] = after.to_bytes(2)
+        # RFC 1624, equation 3
+        total = _fold(checksum + (~before & 0xFFFF) + after)
+        changed[at + 10 : at + 12] = (~total & 0xFFFF).to_bytes(2)
+    else:
+        changed[at + 1] |= CE << 4
+    return changed
+
+
+def corrupted(frame: bytes | bytearray) -> bytearray | None:
+    """Return a frame with a wrong checksum, which is complete: the receiver has to look at it.
+
+    Of TCP, UDP and ICMPv6 it is theirs, of other IPv4 packets the header's; None where there is
+    none.
+    """
+    changed = bytearray(frame)
+    changed[:VNET_HEADER_BYTES] = bytes(VNET_HEADER_BYTES)
+    try:
+        at = _network_header(frame)
+    except FrameError:
+        return None
+    if frame[at] >> 4 == 4:
+        protocol, transport = frame[at + 9], at + (frame[at] & 0x0F) * 4
+        fallback = at + 10
+    else:
+        protocol, transport = frame[at + 6], at + IPV6_HEADER_BYTES
+        fallback = 0
+    place = transport + _CHECKSUM_AT[protocol] if protocol in _CHECKSUM_AT else fallback
+    if not place or place + 2 > len(frame):
+        return None
+    if frame[0] & _NEEDS_CSUM and protocol in _CHECKSUM_AT:
+        # What stands there is the sum of the pseudo-header.
+        covered = frame[transport:] + bytes(len(frame) - transport & 1)
+        total = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
+        _UINT16.pack_into(changed, place, ~_fold(total) & 0xFFFF)
+    changed[place] ^= 1
+    if changed[place : place + 2] == bytes(2):  # UDP's for none
+        changed[place] ^= 2
+    return changed
+
+
+def _network_header(frame: bytes | bytearray) -> int:
     """Where the IP header is: behind the Ethernet header and any tags."""
     at = VNET_HEADER_BYTES + 12  # behind the two addresses
     while int.from_bytes(frame[at : at + 2]) in _TAG_TYPES:

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from mptcplab.linux.emulator.child import run_child
 from mptcplab.linux.emulator.reading import LinkReading
-from mptcplab.network.link import PIECE_NS
+from mptcplab.network.channel import PIECE_NS
+from mptcplab.network.impairments import CapacityTrace
 from mptcplab.network.parameters import ChannelParameters
 
 _ANSWER_TIMEOUT_S: Final = 5.0
@@ -45,6 +46,7 @@ class EmulatedLink:
         self.forward = ChannelParameters()
         self.backward = ChannelParameters()
         self._control = control
+        self._traces: tuple[CapacityTrace, ...] = ()
         self._able: tuple[bool, bool] | None = None
         self._status: int | None = None
 
@@ -60,22 +62,27 @@ class EmulatedLink:
         seed: int = 0,
         piece_ns: int = PIECE_NS,
         trains: tuple[bool, bool] = (True, True),
+        traces: tuple[CapacityTrace, ...] = (),
     ) -> EmulatedLink:
         """Fork a process that carries frames between two TAP devices (see `open_tap`).
 
         `forward` applies from a to b, `backward` from b to a. Loss and jitter are drawn from
         `seed`, of which each direction has its own stream. `trains` says of each device whether
-        what it is given may be several packets in one frame. Returns at once: start all links of a
-        testbed before you ask any of them something.
+        what it is given may be several packets in one frame. `traces` are those that `configure`
+        will be given: they may be long, and the process need not be sent what it has. Returns at
+        once: start all links of a testbed before you ask any of them something.
         """
         ours, theirs = Pipe()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            run_child(theirs, parent, (a_fd, b_fd), (forward, backward), seed, piece_ns, trains)
+            run_child(
+                theirs, parent, (a_fd, b_fd), (forward, backward), seed, piece_ns, trains, traces
+            )
         theirs.close()
         link = cls(name, pid, ours)
         link.forward, link.backward = forward, backward
+        link._traces = traces
         return link
 
     @property
@@ -106,7 +113,8 @@ class EmulatedLink:
         """
         self.forward = forward or self.forward
         self.backward = backward or self.backward
-        return int(self._ask("configure", (self.forward, self.backward)))
+        wanted = [self._without_known_trace(each) for each in (self.forward, self.backward)]
+        return int(self._ask("configure", wanted))
 
     def set_up(self, up: bool) -> int:
         """Plug the cable in or out, in both directions. Returns when (ns, monotonic clock)."""
@@ -155,6 +163,15 @@ class EmulatedLink:
             _, self._status = os.waitpid(self.pid, 0)
         finally:
             os.close(pidfd)
+
+    def _without_known_trace(
+        self, parameters: ChannelParameters
+    ) -> tuple[ChannelParameters, int | None]:
+        """Return parameters, and the number of their trace where the process has that."""
+        for number, trace in enumerate(self._traces):
+            if trace is parameters.trace:
+                return replace(parameters, trace=None), number
+        return parameters, None
 
     def _abilities(self) -> tuple[bool, bool]:
         if self._able is None:

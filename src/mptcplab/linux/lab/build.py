@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mptcplab.linux.drivers.choose import choose_driver
+from mptcplab.linux.drivers.choose import choose_driver, traces_of
 from mptcplab.linux.drivers.driver import Attachment, LinkDriver, Tagging
 from mptcplab.linux.drivers.kernel import KernelDriver, host_vlan
 from mptcplab.linux.drivers.tap import TapDriver
@@ -22,6 +22,7 @@ from mptcplab.linux.lab.endpoint_plan import HostPlan, Traffic, plan
 from mptcplab.linux.lab.nic_sharing import device_requests, sharing_devices, sharing_requests
 from mptcplab.linux.lab.sysctls import host_sysctls, optional_sysctls
 from mptcplab.linux.lab.vlan_trunks import find_trunks, make_trunks
+from mptcplab.network.impairments import CapacityTrace
 from mptcplab.network.nic_sharing import shared_nics
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
@@ -78,9 +79,11 @@ def build(
     kinds = {link.name: choose_driver(link, timeline) for link in topology.links}
     plumbing = Plumbing(NetNamespace.create("the wire"), plans=plans)
     try:
-        _make_namespaces(plumbing, topology, tunables, standing=traffic is None)
+        standing = traffic is None
+        traces = {link.name: traces_of(link, timeline) for link in topology.links}
+        _make_namespaces(plumbing, topology, tunables, standing=standing)
         _make_trunks(plumbing, topology, kinds)
-        _make_devices(plumbing, topology, kinds, seed)
+        _make_devices(plumbing, topology, kinds, seed, traces, traces_run=standing)
         _make_switches(plumbing, topology)
         for host in topology.hosts:
             _share_nics(plumbing, topology, host)
@@ -142,16 +145,32 @@ def _make_trunks(plumbing: Plumbing, topology: Topology, kinds: Mapping[str, str
 
 
 def _make_devices(
-    plumbing: Plumbing, topology: Topology, kinds: Mapping[str, str], seed: int
+    plumbing: Plumbing,
+    topology: Topology,
+    kinds: Mapping[str, str],
+    seed: int,
+    traces: Mapping[str, tuple[CapacityTrace, ...]],
+    *,
+    traces_run: bool,
 ) -> None:
-    """Make both ends of every link and of every port of a switch; shape what lies between."""
+    """Make both ends of every link and of every port of a switch; shape what lies between.
+
+    Unless traces of capacities run at once, links have their mean rates.
+    """
     shaped: list[KernelDriver] = []
     for number, link in enumerate(topology.links):
         ends = (_attach(plumbing, topology, link, 0), _attach(plumbing, topology, link, 1))
         channels = (link.forward, link.backward)
+        if not traces_run:
+            channels = (replace(link.forward, trace=None), replace(link.backward, trace=None))
         if kinds[link.name] == "tap":
             plumbing.drivers[link.name] = TapDriver(
-                link.name, ends, channels, seed=seed + number, up=link.up
+                link.name,
+                ends,
+                channels,
+                seed=seed + number,
+                up=link.up,
+                traces=traces[link.name],
             )
             continue
         driver = KernelDriver(

@@ -37,6 +37,8 @@ def host_sysctls(host: Host, settings: Tunables) -> dict[str, str]:
         values["net.ipv4.tcp_rto_max_ms"] = str(settings.rto_max_ms)
     if settings.retries2 is not None:
         values["net.ipv4.tcp_retries2"] = str(settings.retries2)
+    if settings.ecn is not None:
+        values["net.ipv4.tcp_ecn"] = str(int(settings.ecn))
     return values | dict(settings.sysctls)
 
 

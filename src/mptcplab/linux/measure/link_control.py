@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS, LinkReading
 from mptcplab.linux.drivers.tap import TapDriver
@@ -12,6 +13,7 @@ from mptcplab.linux.emulator import EmulatedLink, EmulatorError
 from mptcplab.linux.emulator import LinkReading as EmulatorReading
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.path_management.link_aware import LinkStates
+from mptcplab.network.impairments import with_implied
 from mptcplab.network.topology import Channel, InterfaceEnd, Topology
 from mptcplab.scenario.model import Action
 
@@ -26,6 +28,7 @@ class Links:
         self._topology = topology
         self.states = LinkStates(topology)
         self.channels: dict[tuple[str, str], Channel] = {}
+        self._trace_start_ns: dict[tuple[str, str], int] = defaultdict(int)
         self.dead: dict[str, tuple[int, str]] = {}
         """By link, when its emulator was found dead or silent (monotonic ns), and what is known of
         that; it is not asked for anything from then on."""
@@ -86,6 +89,23 @@ class Links:
         known = [rate for rate in rates if rate is not None]
         return max(known) if len(known) == len(rates) else None
 
+    def mean_rate_bps(self, name: str, direction: str, since_ns: int, until_ns: int) -> int | None:
+        """Return the present rate of one direction; of a trace, the mean between two times of the
+        run, as far as it ran.
+        """
+        channel = self.channels[name, direction]
+        if channel.trace is None:
+            return channel.rate_bps
+        start_ns = self._trace_start_ns[name, direction]
+        since_ns = max(since_ns - start_ns, 0)
+        return channel.trace.mean_between_bps(since_ns, max(until_ns - start_ns, since_ns + 1))
+
+    def start_traces(self) -> None:
+        """Let the recorded capacities begin: before the run, links have the mean of theirs."""
+        for (name, direction), channel in self.channels.items():
+            if channel.trace is not None:
+                self._lab.link(name).configure(direction, channel)
+
     def readings(self, name: str) -> dict[str, LinkReading]:
         """Return what the link's driver counted so far, by direction; of one whose emulator is
         dead, what it had counted at the last time.
@@ -137,7 +157,9 @@ class Links:
     def _set(self, action: Action) -> None:
         directions = DIRECTIONS if action.direction == "both" else (action.direction,)
         for direction in directions:
-            changes: dict[str, Any] = dict(action.changes)
+            changes = with_implied(action.changes)
             channel = replace(self.channels[action.target, direction], **changes)
             self._lab.link(action.target).configure(direction, channel)
+            if channel.trace != self.channels[action.target, direction].trace:
+                self._trace_start_ns[action.target, direction] = action.at_ns
             self.channels[action.target, direction] = channel

@@ -106,6 +106,7 @@ class Measurement:
         self.origin_unix_ns = time.time_ns() + _HEAD_START_NS
         log.origin_ns = self.origin_ns
         flows.schedule(self.origin_ns)
+        loop.call_at(self.origin_ns, self.apparatus.links.start_traces)
         self.timeline.start(self.origin_ns)
         self.samples.start(self.origin_ns)
         if not self.stop_reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -74,7 +75,7 @@ class Precheck:
             reasons += self._interfaces(link)
             for direction, asked in (("forward", link.forward), ("backward", link.backward)):
                 found = self._lab.link(name).configured(direction)
-                reasons += check_channel(name, direction, asked, found)
+                reasons += check_channel(name, direction, replace(asked, trace=None), found)
         return reasons
 
     def _interfaces(self, link: Link) -> list[str]:
@@ -195,7 +196,7 @@ class Precheck:
             here, there = (path.local, path.remote) if outward else (path.remote, path.local)
             forward = (here == link.a) or (there == link.b)
             channel = link.forward if forward else link.backward
-            if channel.rate_bps is None or channel.loss:
+            if channel.rate_bps is None or channel.missing or channel.duplicate:
                 continue
             mtu = min(self._mtu(path), link.mtu)
             flood = plan_flood(channel, mtu, path.local_address.version)

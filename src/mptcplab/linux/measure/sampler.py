@@ -96,8 +96,11 @@ class LinkSampler:
             "queue_bytes": reading.queue_bytes,
             "queue_packets": reading.queue_packets,
             "drops_queue": _difference(reading.drops_queue, before.drops_queue),
+            "marks": _difference(reading.marks, before.marks),
             "drops_loss": _difference(reading.drops_loss, before.drops_loss),
             "drops_down": _difference(reading.drops_down, before.drops_down),
+            "duplicates": _difference(reading.duplicates, before.duplicates),
+            "corrupted": _difference(reading.corrupted, before.corrupted),
         }
 
 

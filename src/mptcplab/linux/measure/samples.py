@@ -288,6 +288,8 @@ class Samples:
                 both.append(0.0 if row is None else row["bps"])
                 if row is not None:
                     row["rtt_ns"] = rtts.get(link.name) if direction == "forward" else None
+                    since_ns = time_ns - row["interval_ns"]
+                    row["rate_bps"] = links.mean_rate_bps(link.name, direction, since_ns, time_ns)
                     self.rows["links"].append(row)
             rates[link.name] = (both[0], both[1])
         return rates

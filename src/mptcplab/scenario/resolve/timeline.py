@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from mptcplab.network.impairments import JitterDistribution, with_implied
 from mptcplab.network.topology import Channel, InterfaceEnd, Link, Topology
 from mptcplab.scenario.errors import Path, Problems, nearest
-from mptcplab.scenario.model import Action, Flow
+from mptcplab.scenario.model import Action, Changes, Flow
+from mptcplab.scenario.resolve.channels import burst_loss
 from mptcplab.units import format_duration, format_rate
 
 Values = dict[str, Any]
 _VERBS = ("up", "down", "change", "start", "stop")
-_CHANGES = {"rate": "rate_bps", "delay": "delay_ns", "jitter": "jitter_ns", "loss": "loss"}
+_CHANGES = {
+    "rate": "rate_bps",
+    "trace": "trace",
+    "delay": "delay_ns",
+    "jitter": "jitter_ns",
+    "jitter_distribution": "jitter_distribution",
+    "jitter_reorders": "jitter_reorders",
+    "reorder": "reorder",
+    "loss": "loss",
+    "burst_loss": "burst_loss",
+    "duplicate": "duplicate",
+    "corrupt": "corrupt",
+}
+_RESOLVED: dict[str, Callable[[Any], Any]] = {
+    "jitter_distribution": JitterDistribution,
+    "burst_loss": burst_loss,
+}
+"""How values that are more than numbers become those of a channel."""
 
 
 def build_timeline(
@@ -70,9 +89,11 @@ def _row(
     return actions
 
 
-def _changes(row: Values, path: Path, problems: Problems) -> tuple[tuple[str, int | float], ...]:
-    changes: list[tuple[str, int | float]] = [
-        (field, row[key]) for key, field in _CHANGES.items() if row[key] is not None
+def _changes(row: Values, path: Path, problems: Problems) -> Changes:
+    changes: list[tuple[str, Any]] = [
+        (field, _RESOLVED.get(key, _as_it_is)(row[key]))
+        for key, field in _CHANGES.items()
+        if row[key] is not None
     ]
     if row["rtt"] is not None:
         if row["direction"] != "both":
@@ -83,10 +104,15 @@ def _changes(row: Values, path: Path, problems: Problems) -> tuple[tuple[str, in
             )
         changes.append(("delay_ns", row["rtt"] // 2))
     if row["change"] and not changes:
-        problems.add((*path, "change"), "changes nothing", "rate, delay, rtt, jitter or loss")
+        wanted = "rate, delay, rtt, jitter, loss or another value of a link"
+        problems.add((*path, "change"), "changes nothing", wanted)
     if changes and not row["change"]:
         problems.add(path, "sets values of no link", 'change = "LINK" too')
     return tuple(changes)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _target_kind(
@@ -121,20 +147,27 @@ def _target_kind(
     return ""
 
 
-def own_label(verb: str, target: str, changes: tuple[tuple[str, int | float], ...]) -> str:
+def own_label(verb: str, target: str, changes: Changes) -> str:
     """Return the label of an action that the file gives none."""
     if not changes:
         return f"{target} {'starts' if verb == 'start' else 'stops' if verb == 'stop' else verb}"
     return f"{target}: {changes_text(changes)}"
 
 
-def changes_text(changes: tuple[tuple[str, int | float], ...]) -> str:
+def changes_text(changes: Changes) -> str:
     """Return what an action sets, as people write it: "5 Mb/s, delay 30 ms"."""
     shown = {
         "rate_bps": lambda value: format_rate(value),
         "delay_ns": lambda value: f"delay {format_duration(value)}",
         "jitter_ns": lambda value: f"jitter {format_duration(value)}",
         "loss": lambda value: f"loss {value * 100:.3g} %",
+        "trace": lambda value: f"as in {value.file}",
+        "burst_loss": lambda value: f"bursts of loss, {value.mean_loss * 100:.3g} %",
+        "jitter_distribution": lambda value: f"{value.value} jitter",
+        "jitter_reorders": lambda value: f"jitter {'reorders' if value else 'keeps the order'}",
+        "reorder": lambda value: f"reordering {value * 100:.3g} %",
+        "duplicate": lambda value: f"duplicates {value * 100:.3g} %",
+        "corrupt": lambda value: f"corruption {value * 100:.3g} %",
     }
     return ", ".join(shown[key](value) for key, value in changes)
 
@@ -168,10 +201,10 @@ def _check_changes(
                 continue
             if action.direction not in ("both", direction):
                 continue
-            changes: dict[str, Any] = dict(action.changes)
+            changes = with_implied(action.changes)
             if "rate_bps" in changes and channel.rate_bps is None:
                 problems.add(
-                    (*path[:-1], "rate"),
+                    (*path[:-1], "trace" if changes["trace"] else "rate"),
                     f"{link} has no rate to change, and so no queue",
                     f"a rate in [links.{link}] too",
                 )
@@ -183,7 +216,19 @@ def _check_changes(
                     f"delay of {format_duration(after.delay_ns)}",
                     "a jitter no larger than the delay",
                 )
+            elif after.reorder and not after.delay_ns:
+                problems.add(
+                    path, f"leaves {link} with no delay to leave out by `reorder`", "a delay too"
+                )
+            elif not after.jitter_ns and _needs_jitter(action):
+                problems.add(path, f"leaves {link} with no jitter to be changed", "a jitter too")
             state[link, direction] = after
+
+
+def _needs_jitter(action: Action) -> bool:
+    changes = dict(action.changes)
+    distribution = changes.get("jitter_distribution", JitterDistribution.UNIFORM)
+    return distribution is not JitterDistribution.UNIFORM or bool(changes.get("jitter_reorders"))
 
 
 def _settled(flow: Flow, actions: list[tuple[Action, Path]], problems: Problems) -> Flow:

@@ -38,6 +38,7 @@ _NAMED_SYSCTLS = {
     "net.mptcp.add_addr_timeout": "add_addr_timeout",
     "net.ipv4.tcp_rto_max_ms": "tcp_rto_max_ms",
     "net.ipv4.tcp_retries2": "tcp_retries2",
+    "net.ipv4.tcp_ecn": "ecn",
     "net.ipv4.tcp_rmem": "receive_buffer_max",
     "net.ipv4.tcp_wmem": "send_buffer_max",
 }

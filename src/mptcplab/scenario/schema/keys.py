@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mptcplab.network.impairments import JitterDistribution
+from mptcplab.network.topology import DISCIPLINES
 from mptcplab.scenario.repetition import DEFAULT_START_JITTER_NS
 from mptcplab.scenario.schema import value_kinds
 from mptcplab.scenario.schema.parts import Key, Rows, Rule, Section, Settings, Table, Tables
@@ -113,6 +115,13 @@ TUNABLES = Section(
             "Retransmission timeouts in a row after which a subflow or TCP connection is closed.",
             shown="the stack's own",
             aliases=("retries2",),
+        ),
+        "ecn": Key(
+            value_kinds.BOOLEAN,
+            "Whether to ask for ECN (true) or refuse it (false); a managed queue then marks "
+            "packets in place of dropping them.",
+            shown="granted to who asks",
+            aliases=("tcp_ecn",),
         ),
         "stale_loss_cnt": Key(
             value_kinds.integer(0, 255),
@@ -241,12 +250,49 @@ SWITCH = Section(
     },
 )
 
+BURST_LOSS = Section(
+    "links.NAME.burst_loss",
+    "Loss in bursts, in the place of `loss`: a good and a bad state, between which each packet may "
+    "bring the link (Gilbert and Elliott; `tc netem loss gemodel`). The bad state lasts for "
+    "1/`bad_to_good` packets on average.",
+    {
+        "good_to_bad": Key(
+            value_kinds.FRACTION,
+            "Probability, at each packet, of going from the good state to the bad one.",
+            required=True,
+            aliases=("p",),
+        ),
+        "bad_to_good": Key(
+            value_kinds.FRACTION,
+            "Probability, at each packet, of going back.",
+            required=True,
+            aliases=("r",),
+        ),
+        "loss_in_bad": Key(
+            value_kinds.FRACTION, "Probability of loss in the bad state.", 1.0, '"100%"'
+        ),
+        "loss_in_good": Key(
+            value_kinds.FRACTION, "Probability of loss in the good state.", 0.0, "none"
+        ),
+    },
+)
+
 _CHANNEL: dict[str, Key] = {
     "rate": Key(
         value_kinds.RATE,
         "Rate of each direction. Frames count with Ethernet header and VLAN tag, as in tc.",
         shown="unlimited",
         aliases=("bandwidth", "speed", "capacity"),
+    ),
+    "trace": Key(
+        value_kinds.TEXT,
+        "In place of `rate`, a file with a rate over time, relative to this file. It begins with "
+        "the run and starts over at its end. Either a line for each packet of 1,500 bytes that "
+        "could be sent, with its time in ms (mahimahi's format), or lines `TIME,RATE` from `0,…` "
+        "on (CSV), of which the last one lasts as long as the one before it, or is the end if it "
+        "has no rate.",
+        shown="none",
+        aliases=("capacity_trace", "trace_file"),
     ),
     "delay": Key(
         value_kinds.DURATION,
@@ -260,20 +306,62 @@ _CHANNEL: dict[str, Key] = {
         0,
         "none",
     ),
+    "jitter_distribution": Key(
+        value_kinds.choice(*(each.value for each in JitterDistribution)),
+        "How the delay varies: evenly within `jitter` (uniform), or with `jitter` as the standard "
+        "deviation (normal; pareto: mostly a little early, rarely very late). No packet arrives "
+        "before it was sent.",
+        "uniform",
+        aliases=("distribution",),
+    ),
+    "jitter_reorders": Key(
+        value_kinds.BOOLEAN, "Whether packets may overtake one another through `jitter`.", False
+    ),
+    "reorder": Key(
+        value_kinds.FRACTION,
+        "Probability for each packet to arrive without the `delay`, ahead of those before it (as "
+        "in netem).",
+        0.0,
+        "none",
+    ),
     "loss": Key(value_kinds.FRACTION, "Probability of loss for each packet.", 0.0, "none"),
+    "burst_loss": Key(
+        Table(BURST_LOSS),
+        "Loss in bursts, in place of `loss`.",
+        shown="none",
+        aliases=("gemodel", "gilbert", "gilbert_elliott"),
+    ),
+    "duplicate": Key(
+        value_kinds.FRACTION, "Probability for each packet to arrive twice.", 0.0, "none"
+    ),
+    "corrupt": Key(
+        value_kinds.FRACTION,
+        "Probability for each packet to arrive damaged, so that its checksum is wrong and the "
+        "receiving host drops it.",
+        0.0,
+        "none",
+    ),
     "queue": Key(
         value_kinds.QUEUE,
         "Limit in packets, bytes, time at the link's rate, or BDP (rate times the link's RTT). Of "
         "a list of two, one in packets and one in another unit, the first to be reached counts.",
-        shown="the larger of 1 BDP and 100 full frames",
+        shown="the larger of 1 BDP and 100 full frames; with codel and pie 1,000 packets, with "
+        "fq_codel 10,240, as in the kernel",
         aliases=("buffer", "limit", "queue_size", "qlen"),
     ),
     "discipline": Key(
-        value_kinds.choice("drop-tail", "red"),
-        "What the queue drops: packets that find it full (drop-tail), or some at random before "
-        "(gentle random early detection).",
+        value_kinds.choice(*DISCIPLINES),
+        "What the queue drops: packets that find it full (drop-tail), some at random before (red: "
+        "gentle random early detection; pie: RFC 8033), or the oldest where packets wait too long "
+        "(codel: RFC 8289; fq_codel: RFC 8290, which also gives each flow its turn).",
         "drop-tail",
         aliases=("qdisc", "queue_discipline", "aqm"),
+    ),
+    "ecn": Key(
+        value_kinds.BOOLEAN,
+        "Whether a managed queue (any but drop-tail) marks packets whose ends speak ECN, in place "
+        "of dropping them (RFC 3168); ask for it with `tunables.ecn`.",
+        shown="as the kernel has it: with fq_codel alone",
     ),
     "red_min": Key(
         value_kinds.QUEUE,
@@ -289,8 +377,23 @@ _CHANNEL: dict[str, Key] = {
     "red_probability": Key(
         value_kinds.FRACTION,
         "With `red`, the probability of a drop at `red_max`.",
-        0.1,
-        '"10%"',
+        shown='"10%"',
+    ),
+    "target": Key(
+        value_kinds.POSITIVE_DURATION,
+        "With `codel`, `fq_codel` and `pie`, how long packets may wait.",
+        shown='"5ms"; with `pie` "15ms"',
+    ),
+    "interval": Key(
+        value_kinds.POSITIVE_DURATION,
+        "With `codel` and `fq_codel`, for how long packets may have waited longer than `target` "
+        "before the first is dropped.",
+        shown='"100ms"',
+    ),
+    "quantum": Key(
+        value_kinds.size(256, 1 << 20),
+        "With `fq_codel`, how many bytes a flow sends in its turn.",
+        shown="a full frame",
     ),
     "overhead": Key(
         value_kinds.integer(0, 256),
@@ -299,11 +402,14 @@ _CHANNEL: dict[str, Key] = {
     ),
 }
 
+_ONE_OF_TWO = (Rule(("rate", "trace"), 0, 1), Rule(("loss", "burst_loss"), 0, 1))
+
 DIRECTION = Section(
     "links.NAME.forward",
     "Values for one direction alone: `[links.NAME.forward]` is from the first end to the second, "
     "`[links.NAME.backward]` from the second to the first.",
     {name: replace(key, default=None, shown="as the link's") for name, key in _CHANNEL.items()},
+    _ONE_OF_TWO,
 )
 
 LINK = Section(
@@ -352,7 +458,7 @@ LINK = Section(
         "forward": Key(Table(DIRECTION), "Values from the first end to the second alone."),
         "backward": Key(Table(DIRECTION), "Values from the second end to the first alone."),
     },
-    (Rule(("delay", "rtt"), 0, 1),),
+    (Rule(("delay", "rtt"), 0, 1), *_ONE_OF_TWO),
 )
 
 FLOW = Section(
@@ -459,7 +565,8 @@ FLOW = Section(
 ACTION = Section(
     "timeline",
     "Events during the run. One entry may have several of `up`, `down`, `change`, `start` and "
-    "`stop`; `rate`, `delay`, `rtt`, `jitter` and `loss` are the values that `change` sets.",
+    "`stop`; the values that `change` sets are `rate` or `trace`, `delay` or `rtt`, `jitter` and "
+    "what follows it.",
     {
         "at": Key(
             value_kinds.DURATION,
@@ -477,8 +584,20 @@ ACTION = Section(
         "rate": Key(value_kinds.RATE, "New rate."),
         "delay": Key(value_kinds.DURATION, "New delay, one way."),
         "rtt": Key(value_kinds.DURATION, "New round-trip time, half of it each way."),
+        "trace": Key(
+            value_kinds.TEXT, "New trace, from its beginning, in place of the rate or the old one."
+        ),
         "jitter": Key(value_kinds.DURATION, "New jitter."),
-        "loss": Key(value_kinds.FRACTION, "New loss."),
+        "jitter_distribution": Key(
+            value_kinds.choice(*(each.value for each in JitterDistribution)),
+            "New distribution of the jitter.",
+        ),
+        "jitter_reorders": Key(value_kinds.BOOLEAN, "Whether packets overtake through jitter now."),
+        "reorder": Key(value_kinds.FRACTION, "New probability to overtake."),
+        "loss": Key(value_kinds.FRACTION, "New loss, of single packets."),
+        "burst_loss": Key(Table(BURST_LOSS), "New loss, in bursts."),
+        "duplicate": Key(value_kinds.FRACTION, "New probability to arrive twice."),
+        "corrupt": Key(value_kinds.FRACTION, "New probability to arrive damaged."),
         "direction": Key(
             value_kinds.choice("both", "forward", "backward"),
             "Direction that `change` applies to.",
@@ -486,7 +605,11 @@ ACTION = Section(
         ),
         "label": Key(value_kinds.TEXT, "Label in figures.", "", "made from the action"),
     },
-    (Rule(("up", "down", "change", "start", "stop"), 1, 5), Rule(("delay", "rtt"), 0, 1)),
+    (
+        Rule(("up", "down", "change", "start", "stop"), 1, 5),
+        Rule(("delay", "rtt"), 0, 1),
+        *_ONE_OF_TWO,
+    ),
 )
 
 _OF = Key(value_kinds.TEXT, 'What is measured: "total", a flow or a link.', "total")

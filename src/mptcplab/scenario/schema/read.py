@@ -19,7 +19,8 @@ def read_section(section: Section, raw: Any, path: Path, problems: Problems) -> 
     """Return the parsed values of one table; keys without value or default are None."""
     if not isinstance(raw, dict):
         problems.add(path, f"{quoted(raw)} is not a table", f"the keys {', '.join(section.keys)}")
-        raw = {}
+        unheard = Problems(lambda _: "")
+        return {name: _absent(key, (*path, name), unheard) for name, key in section.keys.items()}
     where = dotted(path) or f"a {section.name}"
     for name in raw:
         if name not in section.keys:

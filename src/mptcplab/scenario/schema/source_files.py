@@ -21,6 +21,10 @@ _SHARED = ("families", "hosts", "switches", "links")  # the keys that a topology
 _REPLACES = {
     "delay": ("rtt",),
     "rtt": ("delay",),
+    "rate": ("trace",),
+    "trace": ("rate",),
+    "loss": ("burst_loss",),
+    "burst_loss": ("loss",),
     "buffer": ("send_buffer", "receive_buffer"),
     "goodput": ("at_least",),
     "at_least": ("goodput",),

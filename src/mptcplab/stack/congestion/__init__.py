@@ -9,6 +9,7 @@ from __future__ import annotations
 from mptcplab.stack.congestion.balia import Balia
 from mptcplab.stack.congestion.base import CongestionControl
 from mptcplab.stack.congestion.cubic import Cubic, CubicHyStart
+from mptcplab.stack.congestion.dctcp import Dctcp
 from mptcplab.stack.congestion.lia import Lia
 from mptcplab.stack.congestion.newreno import NewReno
 from mptcplab.stack.congestion.olia import Olia, OliaDraft
@@ -23,6 +24,7 @@ CONGESTION_CONTROLS: dict[str, type[CongestionControl]] = {
     "olia-draft": OliaDraft,
     "balia": Balia,
     "wvegas": WVegas,
+    "dctcp": Dctcp,
 }
 
 __all__ = ["CONGESTION_CONTROLS", "CongestionControl"]

@@ -10,7 +10,8 @@ Who calls what (all times are the loop's nanoseconds):
 ``on_ack``                  for each ACK that newly acknowledges bytes, cumulatively or by SACK,
                             in every state; ``ack.in_recovery`` says whether fast recovery is on
 ``on_loss_event``           once on entering fast recovery; not again until it ended
-``on_recovery_exit``        when the cumulative ACK passes the recovery point
+``on_mark``                 once a round trip in which the peer echoes marks (ECN), in place of loss
+``on_recovery_exit``        when the cumulative ACK passes the recovery point, after loss or mark
 ``on_rto``                  on each expiry of the retransmission timer
 ``undo``                    when the last ``on_loss_event`` or ``on_rto`` proves spurious
 ``restart_after_idle``      before sending when nothing was sent for longer than one RTO
@@ -28,7 +29,7 @@ integer arithmetic would stop growth at windows above MSS squared.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import ClassVar, Final
 
 from mptcplab.compiling import mypyc_attr
 
@@ -47,6 +48,7 @@ class AckSample:
     __slots__ = (
         "acked_bytes",
         "advanced",
+        "echoed",
         "in_flight_bytes",
         "in_recovery",
         "now_ns",
@@ -63,6 +65,7 @@ class AckSample:
         in_flight_bytes: int = 0,
         in_recovery: bool = False,
         advanced: bool = True,
+        echoed: bool = False,
     ) -> None:
         self.now_ns: int = now_ns
         self.acked_bytes: int = acked_bytes
@@ -77,6 +80,8 @@ class AckSample:
         """Whether the subflow is in fast recovery after this ACK."""
         self.advanced: bool = advanced
         """Whether the cumulative acknowledgment moved on."""
+        self.echoed: bool = echoed
+        """Whether it echoes that packets were marked (ECE, RFC 3168)."""
 
 
 class CongestionGroup:
@@ -135,6 +140,9 @@ class CongestionControl(ABC):
         self._undo_ssthresh_bytes: int = 0
         if self not in group.members:  # compiled, an inherited __init__ may run twice
             group.members.append(self)
+
+    needs_ecn: ClassVar[bool] = False
+    """Whether it works by marks alone, and precise ones (Linux's TCP_CONG_NEEDS_ECN)."""
 
     @abstractmethod
     def avoid_congestion(self, acked_bytes: int, ack: AckSample) -> None:
@@ -207,6 +215,11 @@ class CongestionControl(ABC):
         self.ssthresh_bytes = self.ssthresh_after_loss(self._used_bytes(flight_size_bytes))
         self.cwnd_bytes = self.ssthresh_bytes
         self._carry_bytes = 0.0
+
+    def on_mark(self, now_ns: int, flight_size_bytes: int) -> None:
+        """React to marks as to a loss (RFC 3168, section 6.1.2), which no ACK can disprove."""
+        self.on_loss_event(now_ns, flight_size_bytes)
+        self._remember()
 
     def on_recovery_exit(self, now_ns: int) -> None:
         """Leave fast recovery: the window stays at ssthresh."""

@@ -18,6 +18,7 @@ from mptcplab.seq import SEQ32_MASK, seq_lt, unwrap32
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.ready import NEVER_NS
+from mptcplab.stack.tcp.ecn import Ecn
 from mptcplab.stack.tcp.keepalive import Keepalive
 from mptcplab.stack.tcp.peer_window import PeerWindow, WindowProbes
 from mptcplab.stack.tcp.receiver import Receiver
@@ -51,7 +52,7 @@ from mptcplab.stack.tcp.state import (
 from mptcplab.stack.tcp.timers import Timers
 from mptcplab.stack.tcp.timestamps import Timestamps
 from mptcplab.wire.mptcp import Dss, MptcpOption
-from mptcplab.wire.segment import ACK, FIN, MAX_OPTION_BYTES, PSH, RST, SYN, Segment
+from mptcplab.wire.segment import ACK, ECE, FIN, MAX_OPTION_BYTES, PSH, RST, SYN, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -83,6 +84,7 @@ class ControlBlock:
         "close_reason",
         "config",
         "dscp",
+        "ecn",
         "fin_pending",
         "fin_seq",
         "keepalive",
@@ -128,6 +130,7 @@ class ControlBlock:
         self.remote_port: i64 = remote_port
         self.sender: Sender = sender
         self.receiver = Receiver(timers, config.receive_coalescing_ns)
+        self.ecn = Ecn(config.ecn, precise=sender.congestion.needs_ecn)
         self.timers: Timers = timers
         self.timestamps = Timestamps(config.timestamps, ts_offset)
         self.keepalive = Keepalive(
@@ -169,6 +172,7 @@ class ControlBlock:
         The caller takes the options that each segment carries from it, and calls ``answer_syn``.
         """
         self.state = next_state(self.state, Change.PASSIVE_OPEN)
+        self.ecn.take_syn(syn.flags)
         return self.take_syn(syn, largest_window_bytes, now_ns)
 
     def answer_syn(self, now_ns: i64) -> None:
@@ -217,6 +221,7 @@ class ControlBlock:
 
     def finish_active_open(self, segment: Segment, now_ns: i64) -> None:
         """The SYN/ACK is as it should be: be ESTABLISHED, and acknowledge it."""
+        self.ecn.take_syn_ack(segment.flags)
         self.sender.handle_syn_acked(self.timestamps.echoed_ns(segment, now_ns), now_ns)
         self.state = next_state(self.state, Change.SYN_ACK)
         self.receiver.ack_now = True
@@ -279,6 +284,8 @@ class ControlBlock:
         self.last_receive_ns = now_ns
         if size:
             receiver.note_train(segment.packets, segment.spread_ns, self.sender.rtt.rto_ns, now_ns)
+            if self.ecn.take_text(segment):
+                receiver.ack_now = True
         if self.state is SYN_RECEIVED:
             if self.sender.unwrap(segment.ack) == 1:
                 return THIRD_ACK
@@ -339,7 +346,8 @@ class ControlBlock:
             )
         if segment.window != peer_window.field:
             peer_window.note(segment.window)
-        if ack > snd_una or blocks or duplicate:
+        sender.echoed = self.ecn.enabled and segment.flags & ECE != 0
+        if ack > snd_una or blocks or duplicate or sender.echoed:
             echoed_ns: i64 = -1
             if sender.counters.resent_segments:
                 echoed_ns = self.timestamps.echoed_ns(segment, now_ns)
@@ -554,10 +562,21 @@ class ControlBlock:
         )
         if self.timestamps.enabled:
             self.timestamps.stamp(segment, now_ns)
+        segment.flags |= self.ecn.ack_flags()
         if size > 0:
+            self._stamp_text(segment, record)
             receiver.note_data_sent(now_ns)
         receiver.ack_sent()
         return segment
+
+    def _stamp_text(self, segment: Segment, record: Sent) -> None:
+        """Mark text as ECN-capable, and the first new text after a reduction with CWR."""
+        sender = self.sender
+        new = record.sends <= 1
+        if new and sender.reduced:
+            sender.reduced = False
+            self.ecn.cwr_due = True
+        self.ecn.stamp_data(segment, new)
 
     def make_ack(self, window: i64, options: tuple[MptcpOption, ...], now_ns: i64) -> Segment:
         """Return an ACK without payload."""
@@ -581,6 +600,7 @@ class ControlBlock:
             room = MAX_OPTION_BYTES - segment.option_bytes
             if room >= 12:
                 segment.sack = receiver.sack_blocks((room - 2) >> 3)
+        self.ecn.stamp_ack(segment)
         receiver.make_ack_train(segment)
         receiver.ack_sent()
         return segment
@@ -600,7 +620,8 @@ class ControlBlock:
         """Return our SYN, or SYN/ACK in SYN-RECEIVED. Its window is not scaled."""
         config = self.config
         passive = self.state is SYN_RECEIVED
-        segment = self.make_bare(SYN | ACK if passive else SYN, self.sender.iss, 0)
+        flags = SYN | self.ecn.syn_flags(passive, self.syn_timeouts > 0)
+        segment = self.make_bare(flags | ACK if passive else flags, self.sender.iss, 0)
         segment.window = min(window, 0xFFFF)
         segment.mss = self.syn_mss_bytes
         segment.sack_permitted = self.sender.sack_enabled if passive else config.sack

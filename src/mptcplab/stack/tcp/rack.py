@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.tcp.rtt import RttEstimator
-from mptcplab.stack.tcp.sent import SentQueue
+from mptcplab.stack.tcp.sent import Sent, SentQueue
 from mptcplab.stack.tcp.timers import Timers
 from mptcplab.stack.tcp.timestamps import TICK_NS
 
@@ -26,6 +26,7 @@ class Rack:
     __slots__ = (
         "_multiplier",
         "_newest_end",
+        "_newest_resent",
         "_newest_rtt_ns",
         "_newest_sent_ns",
         "_persist",
@@ -37,6 +38,8 @@ class Rack:
         """RACK.xmit_ts; -1 while nothing was delivered."""
         self._newest_end: i64 = 0
         """RACK.end_seq."""
+        self._newest_resent: bool = False
+        """Whether that was a retransmission."""
         self._newest_rtt_ns: i64 = 0
         """RACK.rtt."""
         self._multiplier: i64 = 1
@@ -62,6 +65,7 @@ class Rack:
         ):
             self._newest_sent_ns = newest_ns
             self._newest_end = queue.newest_end
+            self._newest_resent = queue.newest_resent
 
     def note_duplicate_report(self, snd_una: i64, snd_nxt: i64) -> None:
         """A D-SACK: we retransmitted in vain; widen the window, once per round trip."""
@@ -105,7 +109,7 @@ class Rack:
                 queue.unlink(record)
                 continue
             sent_ns = record.sent_ns
-            if sent_ns > newest_ns or (sent_ns == newest_ns and record.end >= self._newest_end):
+            if sent_ns > newest_ns or (sent_ns == newest_ns and self._is_later(record)):
                 break
             deadline_ns = sent_ns + self._newest_rtt_ns + window_ns
             if deadline_ns > now_ns:
@@ -114,6 +118,15 @@ class Rack:
             queue.unlink(record)
             newly_lost += queue.mark_lost(record)
         return newly_lost
+
+    def _is_later(self, record: Sent) -> bool:
+        """Say whether a record that left at the time of the newest delivered one left after it.
+
+        Of new data and retransmissions, the latter: they follow limited transmit.
+        """
+        if record.retransmitted and not self._newest_resent:
+            return True
+        return record.end >= self._newest_end
 
     def _window_ns(
         self, queue: SentQueue, rtt: RttEstimator, recovering: bool, mss_bytes: i64

@@ -74,6 +74,8 @@ class Sender:
         "congestion",
         "counters",
         "dupacks",
+        "echoed",
+        "in_cwr",
         "in_loss",
         "in_recovery",
         "iss",
@@ -82,6 +84,7 @@ class Sender:
         "pacing",
         "queue",
         "recovery_point",
+        "reduced",
         "rtt",
         "sack_enabled",
         "snd_nxt",
@@ -113,6 +116,12 @@ class Sender:
         """In fast recovery (RFC 5681 section 3.2)."""
         self.in_loss: bool = False
         """Recovering from a retransmission timeout."""
+        self.in_cwr: bool = False
+        """Coming down to a smaller window because of marks (Linux's TCP_CA_CWR)."""
+        self.echoed: bool = False
+        """Whether the ACK at hand echoes marks."""
+        self.reduced: bool = False
+        """The window was reduced, and the peer does not know yet (RFC 3168 section 6.1.2)."""
         self.recovery_point: i64 = 0
         self.dupacks: i64 = 0
         self.last_send_ns: i64 = 0
@@ -174,7 +183,7 @@ class Sender:
         counters.sent_bytes += size
         counters.sent_trains += 1
         self.last_send_ns = now_ns
-        if self.in_recovery:
+        if self.in_recovery or self.in_cwr:
             self._reduction.note_sent(size)
         self.congestion.on_send(now_ns, in_flight_bytes + size)
         if timers.rto_ns == NEVER_NS:
@@ -270,7 +279,7 @@ class Sender:
         if blocks:
             self._take_sacks(blocks, ack)
         rtt_ns = self._take_rtt(progress, echoed_sent_ns, now_ns)
-        if self.in_recovery or self.in_loss:
+        if self.in_recovery or self.in_loss or self.in_cwr:
             self._while_recovering(ack, progress, echoed_sent_ns, now_ns)
         if duplicates and not self.sack_enabled:
             self.dupacks += duplicates
@@ -282,32 +291,43 @@ class Sender:
         newly_lost: i64 = 0
         if queue.sacked_bytes or queue.lost_bytes or queue.retransmitted_bytes:
             newly_lost = self.detect_losses(flight_size, now_ns)
-        if self.in_recovery and self.sack_enabled:
-            self.congestion.cwnd_bytes = self._reduction.window_bytes(
-                self.in_flight_bytes(),
-                queue.delivered_bytes,
-                progress and newly_lost == 0,
-                self.mss_bytes,
-            )
+        if self.in_recovery or self.echoed or self.in_cwr:
+            self._reduce(progress and newly_lost == 0, flight_size, now_ns)
         if queue.delivered_bytes > 0:
-            sample = self._sample
-            sample.now_ns = now_ns
-            sample.acked_bytes = queue.delivered_bytes
-            sample.rtt_ns = rtt_ns
-            sample.srtt_ns = self.rtt.srtt_ns
-            sample.in_flight_bytes = self.in_flight_bytes()
-            sample.in_recovery = self.in_recovery
-            sample.advanced = progress
-            self.congestion.on_ack(sample)
-            if queue.out_bytes:
-                timers.rto_ns = now_ns + self.rtt.rto_ns
-                if self.sack_enabled:
-                    recovering = self.in_recovery or self.in_loss
-                    self._tlp.arm(queue, recovering, self.rtt.srtt_ns, self.mss_bytes, now_ns)
-            else:
-                timers.rto_ns = NEVER_NS
-                timers.probe_ns = NEVER_NS
-                timers.reorder_ns = NEVER_NS
+            self._note_delivery(progress, rtt_ns, now_ns)
+
+    def _reduce(self, safe: bool, flight_size: i64, now_ns: i64) -> None:
+        """Bring the window down while recovering, and for marks that the peer echoes."""
+        if self.echoed and not self.in_recovery and not self.in_loss and not self.in_cwr:
+            self._enter_cwr(flight_size, now_ns)
+        if self.in_cwr or (self.in_recovery and self.sack_enabled):
+            self.congestion.cwnd_bytes = self._reduction.window_bytes(
+                self.in_flight_bytes(), self.queue.delivered_bytes, safe, self.mss_bytes
+            )
+
+    def _note_delivery(self, progress: bool, rtt_ns: i64, now_ns: i64) -> None:
+        """Something newly arrived: tell the congestion control, and set the timers anew."""
+        queue = self.queue
+        timers = self.timers
+        sample = self._sample
+        sample.now_ns = now_ns
+        sample.acked_bytes = queue.delivered_bytes
+        sample.rtt_ns = rtt_ns
+        sample.srtt_ns = self.rtt.srtt_ns
+        sample.in_flight_bytes = self.in_flight_bytes()
+        sample.in_recovery = self.in_recovery or self.in_cwr
+        sample.advanced = progress
+        sample.echoed = self.echoed
+        self.congestion.on_ack(sample)
+        if queue.out_bytes:
+            timers.rto_ns = now_ns + self.rtt.rto_ns
+            if self.sack_enabled:
+                recovering = self.in_recovery or self.in_loss
+                self._tlp.arm(queue, recovering, self.rtt.srtt_ns, self.mss_bytes, now_ns)
+        else:
+            timers.rto_ns = NEVER_NS
+            timers.probe_ns = NEVER_NS
+            timers.reorder_ns = NEVER_NS
 
     def detect_losses(self, flight_size: i64, now_ns: i64) -> i64:
         """Deem lost what RACK says, and react; return how many bytes newly are."""
@@ -336,9 +356,11 @@ class Sender:
             head = queue.first()
             if head is not None and head.sacked:
                 queue.forget_sacks()  # RFC 2018 section 8: the receiver reneged
-        if self.in_recovery:
+        if self.in_recovery or self.in_cwr:
             self._end_reduction()
             self.in_recovery = False
+            self.in_cwr = False
+        self.reduced = True
         self.congestion.on_rto(now_ns, queue.out_bytes, first)
         self.in_loss = True
         if first:
@@ -432,7 +454,7 @@ class Sender:
         if progress and self._undo_stamp_ns >= 0:
             self._undo_stamp_ns = -1
         if ack >= self.recovery_point:
-            if self.in_recovery:
+            if self.in_recovery or self.in_cwr:
                 self._end_reduction()
                 self.congestion.on_recovery_exit(now_ns)
             self._leave_recovery()
@@ -443,18 +465,33 @@ class Sender:
     def _leave_recovery(self) -> None:
         self.in_recovery = False
         self.in_loss = False
+        self.in_cwr = False
         self._force_one = False
         self._undo_stamp_ns = -1
         self._rack.note_recovery_end()
 
+    def _enter_cwr(self, flight_size: i64, now_ns: i64) -> None:
+        """The peer echoes marks: reduce the window, once for what is in flight (tcp_enter_cwr)."""
+        self.in_cwr = True
+        self.reduced = True
+        self.recovery_point = self.snd_nxt
+        congestion = self.congestion
+        congestion.on_mark(now_ns, flight_size)
+        self._reduction.begin(congestion.cwnd_bytes, flight_size)
+
     def _enter_recovery(self, flight_size: i64, now_ns: i64) -> None:
+        self.reduced = True
         self.in_recovery = True
         self._force_one = True
         self.recovery_point = self.snd_nxt
         self._undo_stamp_ns = NOT_RESENT
         self.timers.probe_ns = NEVER_NS
         congestion = self.congestion
-        congestion.on_loss_event(now_ns, flight_size)
+        if self.in_cwr:  # reduced already; one reduction a round trip (tcp_enter_recovery)
+            self.in_cwr = False
+            congestion.cwnd_bytes = self._reduction.target_bytes
+        else:
+            congestion.on_loss_event(now_ns, flight_size)
         if self.sack_enabled:
             self._reduction.begin(congestion.cwnd_bytes, flight_size)
             congestion.cwnd_bytes = self._reduction.window_bytes(
@@ -463,7 +500,7 @@ class Sender:
 
     def _end_reduction(self) -> None:
         """Recovery is over: the window is what it was to become."""
-        if self.in_recovery and self.sack_enabled:
+        if self.in_cwr or (self.in_recovery and self.sack_enabled):
             self.congestion.cwnd_bytes = self._reduction.target_bytes
 
     def _mark_head_lost(self) -> None:

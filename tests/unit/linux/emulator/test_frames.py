@@ -11,7 +11,12 @@ import struct
 
 import pytest
 
-from mptcplab.linux.emulator.frames import VNET_HEADER_BYTES, FrameError, OffloadedFrame
+from mptcplab.linux.emulator.frames import (
+    VNET_HEADER_BYTES,
+    FrameError,
+    OffloadedFrame,
+    corrupted,
+)
 
 MSS = 100
 GSO_TCPV4, GSO_UDP, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 1, 3, 4, 5, 0x80
@@ -159,3 +164,54 @@ def test_frames_that_contradict_themselves_are_refused() -> None:
     arp[VNET_HEADER_BYTES + 12 : VNET_HEADER_BYTES + 14] = b"\x08\x06"
     with pytest.raises(FrameError):
         OffloadedFrame(bytes(arp)).cut(0, 1)
+
+
+@pytest.mark.parametrize(("version", "tcp", "tag"), CASES)
+@pytest.mark.parametrize("length", [100, 33])
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_damaged_packet_differs_by_its_checksum_which_is_wrong(
+    version: int, tcp: bool, tag: bytes, length: int, partial: bool
+) -> None:
+    def frame(*, partial: bool) -> bytes:
+        return packet(
+            version, tcp=tcp, tag=tag, index=0, flags=ACK, payload=PAYLOAD[:length], partial=partial
+        )
+
+    start = 14 + len(tag) + (20 if version == 4 else 40)
+    at = 16 if tcp else 6
+    vnet = struct.pack("=BBHHHH", 1, 0, 0, 0, start, at) if partial else bytes(VNET_HEADER_BYTES)
+    damaged = corrupted(vnet + frame(partial=partial))
+    assert damaged is not None
+    assert damaged[:VNET_HEADER_BYTES] == bytes(VNET_HEADER_BYTES)  # the receiver has to check it
+    sound, found = frame(partial=False), bytes(damaged[VNET_HEADER_BYTES:])
+    place = start + at
+    assert found[:place] + found[place + 2 :] == sound[:place] + sound[place + 2 :]
+    assert internet_sum(found[place : place + 2]) != internet_sum(sound[place : place + 2])
+    assert found[place : place + 2] != bytes(2)  # which UDP has where there is none
+
+
+def test_a_damaged_datagram_does_not_come_to_have_no_checksum() -> None:
+    for value in range(65536):
+        payload = value.to_bytes(2)
+        frame = packet(4, tcp=False, tag=b"", index=0, flags=0, payload=payload, partial=False)
+        if frame[40:42] == b"\1\0":
+            damaged = corrupted(bytes(VNET_HEADER_BYTES) + frame)
+            assert damaged is not None
+            assert damaged[VNET_HEADER_BYTES + 40 :][:2] == b"\2\0"
+            return
+    pytest.fail("no datagram has that checksum")
+
+
+def test_what_no_checksum_covers_is_dropped_when_it_is_damaged() -> None:
+    tag, payload = b"", PAYLOAD[:20]
+    ping = bytearray(
+        packet(4, tcp=False, tag=tag, index=0, flags=0, payload=payload, partial=False)
+    )
+    ping[14 + 9] = 1  # ICMP has a checksum of its own; the header's will do
+    damaged = corrupted(bytes(VNET_HEADER_BYTES) + ping)
+    assert damaged is not None
+    assert internet_sum(bytes(damaged[VNET_HEADER_BYTES + 14 :][:20])) != internet_sum(
+        bytes(ping[14:34])
+    )
+    ping[12:14] = b"\x08\x06"  # ARP
+    assert corrupted(bytes(VNET_HEADER_BYTES) + ping) is None
