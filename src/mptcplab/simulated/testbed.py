@@ -137,7 +137,7 @@ def _check_time_passes(scenario: Scenario) -> None:
             continue
         for path in scenario.paths(flow):
             nics = [topology.nic_at(end) for end in (path.local, path.remote)]
-            links = [topology.link(name) for name in path.links]
+            links = [topology.link(name) for name in path.passed]
             limited = any(nic.rate_bps for nic in nics) or any(
                 link.forward.rate_bps or link.backward.rate_bps for link in links
             )

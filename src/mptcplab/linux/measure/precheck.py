@@ -11,7 +11,6 @@ from typing import Any, Final
 from mptcplab.linux.drivers.tap import TapDriver
 from mptcplab.linux.kernel import offloads, rtnl
 from mptcplab.linux.lab.lab import Lab
-from mptcplab.linux.measure.identity import bottleneck
 from mptcplab.linux.measure.verify import (
     PROBES,
     RATE_TOLERANCE,
@@ -184,7 +183,7 @@ class Precheck:
         needs: dict[str, float] = {}
         done: set[str] = set()
         for flow, path in paths:
-            name = bottleneck(self._scenario.topology, path)
+            name = self._scenario.topology.bottleneck(path)
             if name in done or len(path.links) != 1:
                 continue
             done.add(name)

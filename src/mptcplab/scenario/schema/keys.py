@@ -219,7 +219,56 @@ HOST = Section(
             Tables(INTERFACE, "interface", value_kinds.INTERFACE_NAME, shorthand="addresses"),
             "Interfaces by name.",
         ),
+        "routes": Key(
+            Settings(value_kinds.HOPS, value_kinds.DESTINATION),
+            'Explicit routes: `routes = { server = "r2" }`. To "default", a subnet or a host, by a '
+            "router that the host shares a link or switch with, or by the link to it; by "
+            '"unreachable" there is none. It counts for the addresses whose interface leads there. '
+            "What no route covers goes to the nearest router.",
+        ),
         "tunables": Key(Table(HOST_TUNABLES), "Tunables of this host alone."),
+    },
+)
+
+ROUTER_INTERFACE = Section(
+    "routers.NAME.interfaces",
+    "The interfaces of a router, where they are to have addresses or MTUs of their own. An "
+    "address, or a list of addresses, may take the place of the table.",
+    {
+        "addresses": INTERFACE.keys["addresses"],
+        "mtu": INTERFACE.keys["mtu"],
+    },
+)
+
+ROUTER = Section(
+    "routers",
+    'Machines that forward: tables, or a list of names such as `routers = ["r1", "r2"]`. Links end '
+    "at them as at hosts, and each link, or group of links that switches join, is a subnet. "
+    "Packets take the way of fewest links to the subnet of their destination; routes are static, "
+    "and stay as they are when links fail. Forwarding costs nothing and takes no time.",
+    {
+        "ecmp": Key(
+            value_kinds.choice("addresses", "ports"),
+            "What chooses among several next hops that are as near: a hash of the two addresses, "
+            'or with "ports" of the ports as well, so that subflows on one pair of addresses '
+            "(`ndiffports`) take several ways. It is Linux's hash, seeded by the scenario's `seed` "
+            "and the router's name: on both testbeds the same addresses and ports take the same "
+            "way (on Linux 6.11 and later).",
+            "addresses",
+        ),
+        "interfaces": Key(
+            Tables(
+                ROUTER_INTERFACE, "interface", value_kinds.INTERFACE_NAME, shorthand="addresses"
+            ),
+            "Interfaces by name.",
+        ),
+        "routes": Key(
+            Settings(value_kinds.HOPS, value_kinds.DESTINATION),
+            'Explicit routes, which count before the shortest ways: `routes = { "10.0.3.0/24" = '
+            '["r2", "r3"] }`. To "default", a subnet or a host, by neighbouring routers or links '
+            'to them, several of which share the flows as `ecmp` says; by "unreachable" packets '
+            "are refused. Of several, that with the longest prefix counts.",
+        ),
     },
 )
 
@@ -313,7 +362,8 @@ LINK = Section(
     {
         "between": Key(
             value_kinds.BETWEEN,
-            "The two ends, each a host (its next free interface), a `host:interface` or a switch.",
+            "The two ends, each a host or router (its next free interface), a `host:interface` or "
+            "a switch.",
             required=True,
             aliases=("ends", "from", "to", "nodes", "endpoints"),
         ),
@@ -605,6 +655,7 @@ _NETWORK: dict[str, Key] = {
     ),
     "hosts": Key(Tables(HOST, "host", listed=True), "The hosts."),
     "switches": Key(Tables(SWITCH, "switch", listed=True), "The switches."),
+    "routers": Key(Tables(ROUTER, "router", listed=True), "The routers."),
     "links": Key(Tables(LINK, "link"), "The links."),
 }
 
@@ -691,6 +742,7 @@ SCENARIO = Section(
         "families": _NETWORK["families"],
         "hosts": _NETWORK["hosts"],
         "switches": _NETWORK["switches"],
+        "routers": _NETWORK["routers"],
         "links": _NETWORK["links"],
         "tunables": Key(Table(TUNABLES), "Tunables of all hosts."),
         "flows": Key(Tables(FLOW, "flow"), "The flows."),

@@ -16,7 +16,7 @@ from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, 
 from mptcplab.units import format_size
 
 Raw = dict[str, Any]
-_SHARED = ("families", "hosts", "switches", "links")  # the keys that a topology file may have
+_SHARED = ("families", "hosts", "switches", "routers", "links")  # the keys that a topology file may have
 # A key that is set drops these at the same place: two ways to say one thing.
 _REPLACES = {
     "delay": ("rtt",),
