@@ -451,6 +451,10 @@ class Topology:
         """Return the host or router of that name; KeyError where there is none."""
         return self._router_by_name.get(name) or self._host_by_name[name]
 
+    def offloads(self, name: str) -> bool:
+        """Return whether a node takes frames of more than a packet, as routers do."""
+        return self.is_router(name) or self.host(name).offload
+
     @cached_property
     def _ends_of(self) -> dict[str, list[InterfaceEnd]]:
         return {

@@ -247,8 +247,8 @@ main = { from = "a", to = "b" }
             PHONE.replace("other = { between", "#").replace(
                 "[flows]", '[flows]\nlone = { from = "other", to = "server" }'
             ),
-            "flows.lone.from",
-            'there is no host "other"',
+            "flows.lone",
+            "nothing that carries mptcp joins other and server",
         ),
     ],
 )

@@ -54,7 +54,7 @@ class Precheck:
     def reasons(self) -> list[str]:
         """Measure everything and return what is wrong, one sentence each."""
         paths = list(self._paths())
-        used = dict.fromkeys(name for _, path in paths for name in path.links)
+        used = dict.fromkeys(name for _, path in paths for name in path.passed)
         down = [name for name in used if not self._scenario.topology.link(name).up]
         for name in down:
             self._lab.link(name).set_up(True)
@@ -86,7 +86,7 @@ class Precheck:
             found = rtnl.devices(self._lab.namespace(end.host).routing)[end.interface].mtu
             if found != asked:
                 reasons.append(f"{end}: the MTU is {found}, {asked} asked for")
-            if topology.host(end.host).offload:
+            if topology.offloads(end.host):
                 continue
             with self._lab.enter(end.host):
                 if on := offloads.switched_on(end.interface):

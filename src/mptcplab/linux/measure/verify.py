@@ -59,9 +59,9 @@ class PathCheck:
 
 def configured_rtt_ns(topology: Topology, path: Path) -> tuple[int, int]:
     """Return the round trip that a path's links are set to, and how far jitter may move it (ns)."""
-    links = [topology.link(name) for name in path.links]
+    links = [topology.link(name) for name in path.passed]
     jitter = sum(link.forward.jitter_ns + link.backward.jitter_ns for link in links)
-    return sum(link.rtt_ns for link in links), jitter
+    return topology.rtt_ns(path), jitter
 
 
 def sending_ns(topology: Topology, links: Iterable[str], frame_bytes: int) -> int:
@@ -85,6 +85,8 @@ def check_rtt(topology: Topology, check: PathCheck) -> str | None:
             f"{where}: nothing answers {check.path.remote_address.ip} from "
             f"{check.path.local_address.ip}, so flow {check.flow} cannot use it"
         )
+    if check.path.candidates and (check.path.by_ports or check.path.local_address.version == 6):
+        return None  # a hash may lead the echo another way than TCP
     # without jitter the fastest echo is the link and what is above it is this machine's scheduling
     found_ns = statistics.median(check.rtts_ns) if jitter_ns else min(check.rtts_ns)
     tolerance_ns = max(_RTT_TOLERANCE_NS, asked_ns * _RTT_TOLERANCE) + jitter_ns
