@@ -19,6 +19,7 @@ Ports = tuple[int, int]
 """Source and destination port."""
 Address = IPv4Address | IPv6Address
 
+_U32: Final = (1 << 32) - 1
 _U64: Final = (1 << 64) - 1
 _KEYS: Final = struct.Struct("<HBx I 16x I HH 4x".replace(" ", ""))
 _TCP: Final = 6
@@ -30,19 +31,30 @@ def router_seed(seed: int, router: str) -> int:
 
 
 def flow_hash(seed: int, source: Address, destination: Address, ports: Ports | None) -> int:
-    """Return Linux's 31-bit multipath hash of a TCP flow; without ports, of its addresses."""
+    """Return Linux's 31-bit multipath hash of a TCP flow; without ports, of its addresses.
+
+    Those are its policies 3 (with the fields of the five-tuple) and 0.
+    """
     one, other = source.packed, destination.packed
-    if source.version == 4:  # compared as the machine's own numbers, which are little-endian
-        swapped = other[::-1] < one[::-1]
-    else:
-        swapped = other < one
-    if swapped:
+    # IPv4's are compared as the machine's own numbers, which are little-endian
+    if (other[::-1] < one[::-1]) if source.version == 4 else (other < one):
         one, other = other, one
     low, high = (0, 0) if ports is None else sorted(map(_swapped, ports))
     protocol = 0 if ports is None and source.version == 4 else _TCP
     keys = _KEYS.pack(0, protocol, 0, 0, low, high) + one + other + bytes(4)
     half = seed << 32 | seed
-    return ((siphash(half, half, keys) & 0xFFFFFFFF) or 1) >> 1
+    value = (siphash(half, half, keys) & 0xFFFFFFFF) or 1
+    return (value if ports is None else _mixed(value)) >> 1
+
+
+def _mixed(value: int) -> int:
+    """Return jhash_2words(value, 0, 0): what policy 3 makes of the hash of an outer header."""
+    start = 0xDEADBEEF + (2 << 2)
+    a, b, c = value + start & _U32, start, start
+    for turn in (14, 11, 25, 16, 4, 14, 24):  # __jhash_final, include/linux/jhash.h
+        c = (c ^ b) - (b << turn | b >> 32 - turn) & _U32
+        a, b, c = b, c, a
+    return b
 
 
 def chosen(value: int, count: int) -> int:

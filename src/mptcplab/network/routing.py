@@ -252,9 +252,7 @@ class Routing(Generic[E]):
         value = flow_hash(router.seed, source, destination, covered)
         return hops[chosen(value, len(hops))]
 
-    def ways(
-        self, start: tuple[str, InterfaceAddress], end: tuple[E, InterfaceAddress]
-    ) -> Ways:
+    def ways(self, start: tuple[str, InterfaceAddress], end: tuple[E, InterfaceAddress]) -> Ways:
         """Return all links that packets from one address to another may take, by any hash."""
         (host, source), (far, destination) = start, end
         links: set[str] = set()

@@ -306,7 +306,7 @@ class Topology:
         )
 
     def circle(self, here: str, there: str) -> tuple[str, ...]:
-        """Return routers whose explicit routes lead packets between two hosts in a circle, or ()."""
+        """Return routers whose explicit routes lead between two hosts in a circle, or ()."""
         for host in (here, there):
             for interface in self.host(host).interfaces:
                 for address in interface.addresses:
@@ -386,7 +386,8 @@ class Topology:
         start, end = (path.local, path.local_address), (path.remote, path.remote_address)
         there = self.routing.way((start[0].host, start[1]), end, ports)
         back = self.routing.way((end[0].host, end[1]), start, ports[::-1])
-        assert there is not None and back is not None  # as whichever ports decided before
+        assert there is not None  # as with any other ports
+        assert back is not None
         return replace(path, links=there.links, back=_unless_same(there.links, back.links))
 
     def routers_on(self, path: Path) -> tuple[str, ...]:
@@ -479,7 +480,7 @@ class Topology:
         return Routing(nodes, self._between)
 
     def _between(self, one: InterfaceEnd, other: InterfaceEnd) -> tuple[str, ...] | None:
-        """Return the links between two interfaces that share a subnet; None where none join them."""
+        """Return the links between two interfaces of a subnet; None where none join them."""
         if one not in self._attached or other not in self._attached:
             return None
         near, first = self._attached[one]

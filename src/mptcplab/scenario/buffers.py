@@ -118,9 +118,7 @@ def _queue_ns(scenario: Scenario, flow: Flow, path: Path, rate_bps: int | None) 
     """Return how long the queue of a path's slowest link takes to send when it is full (ns)."""
     longest = 0
     directions = data_directions(scenario.topology, flow, path)
-    for (name, _), channel in zip(
-        directions, _data_channels(scenario, flow, path), strict=True
-    ):
+    for (name, _), channel in zip(directions, _data_channels(scenario, flow, path), strict=True):
         if rate_bps is None or channel.rate_bps != rate_bps:
             continue
         queue = channel.queue

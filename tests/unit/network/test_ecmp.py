@@ -15,9 +15,7 @@ def test_siphash_gives_the_value_that_its_paper_works_out() -> None:
     assert siphash(0x0706050403020100, 0x0F0E0D0C0B0A0908, message) == 0xA129CA6149BE45E5
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [("10.0.1.1", "10.200.3.9"), ("fd09::1", "fd77::abcd")]
-)
+@pytest.mark.parametrize(("one", "other"), [("10.0.1.1", "10.200.3.9"), ("fd09::1", "fd77::abcd")])
 @pytest.mark.parametrize("ports", [None, (41000, 5001)])
 def test_both_directions_of_a_flow_have_one_hash(
     one: str, other: str, ports: tuple[int, int] | None

@@ -252,9 +252,7 @@ main = { from = "a", to = "b" }
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
-    tmp_path: Path, text: str, key: str, says: str
-) -> None:
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, key: str, says: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         loaded(tmp_path, text)
     assert key in caught.value.errors[0].key

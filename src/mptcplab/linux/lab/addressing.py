@@ -6,8 +6,8 @@ route over its interface).  The kernel's weak host model is switched off, so tha
 :meth:`mptcplab.network.topology.Topology.paths` says and nothing else: an address is answered
 for on its own interface alone (arp_ignore 1), a host asks from an address of the interface it asks
 on (arp_announce 2), and what arrives for an address elsewhere is dropped (rp_filter 1, which looks
-the way back up by the rules above).  Where a router is on an address's network, the default route of
-its table leads there, and so does one of the main table, for what has chosen no address.
+the way back up by the rules above).  Where a router is on an address's network, the default route
+of its table leads there, and so does one of the main table, for what has chosen no address.
 """
 
 from __future__ import annotations

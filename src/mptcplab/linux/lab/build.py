@@ -307,8 +307,8 @@ def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
 
 
 def _limit_frames(plumbing: Plumbing, topology: Topology, host: Host | Router) -> None:
-    """Keep what a host or router hands over in one piece to what the kernel's links that it reaches pass
-    whole, where that is more than a packet.
+    """Keep what a host or router hands over in one piece to what the kernel's links that it
+    reaches pass whole, where that is more than a packet.
     """
     space = plumbing.node(host.name)
     devices = rtnl.devices(space.routing)
@@ -356,9 +356,7 @@ def _configure_router(plumbing: Plumbing, topology: Topology, router: Router) ->
     space.routing.batch(requests)
 
 
-def _configure_host(
-    plumbing: Plumbing, topology: Topology, host: Host, settings: Tunables
-) -> None:
+def _configure_host(plumbing: Plumbing, topology: Topology, host: Host, settings: Tunables) -> None:
     space = plumbing.hosts[host.name]
     devices = rtnl.devices(space.routing)
     requests: list[Request] = [rtnl.set_link(devices["lo"].index, up=True)]

@@ -80,6 +80,8 @@ def plan(
                     _multipath(plans, client, server, topology.paths(client, server))
     else:
         _plan_flows(plans, tunables, traffic)
+    for host, wanted in plans.items():
+        _keep_apart(host, wanted, standing=traffic is None)
     _check(plans, endpoints_max)
     return plans
 
@@ -146,6 +148,29 @@ def _mesh(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[
                     "routes for all pairs, fewer links for the flow, or --on simulated"
                 )
         plans[client].add(Endpoint(local, Flags.SUBFLOW | Flags.FULLMESH))
+
+
+_BOTH: Final = Flags.SIGNAL | Flags.FULLMESH
+
+
+def _keep_apart(host: str, wanted: HostPlan, *, standing: bool) -> None:
+    """Let no address be announced and full mesh, which the kernel refuses: one excludes the other.
+
+    A persistent testbed, where each host may be client and server, has no full mesh then.
+    """
+    for index, endpoint in enumerate(wanted.endpoints):
+        if endpoint.flags & _BOTH != _BOTH:
+            continue
+        if not standing:
+            raise MachineCannotError(
+                f"{host} is the client of one flow and the server of another, with several "
+                f"addresses at both ends that routers join: {endpoint.address} would be a full "
+                "mesh endpoint and announced, which the kernel refuses; expected flows opened from "
+                "one side (`client`), or --on simulated"
+            )
+        wanted.endpoints[index] = Endpoint(
+            endpoint.address, endpoint.flags & ~Flags.FULLMESH, port=endpoint.port
+        )
 
 
 def _different_ports(

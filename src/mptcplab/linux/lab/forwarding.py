@@ -20,6 +20,10 @@ from mptcplab.network.topology import Host, Interface, InterfaceEnd, Router, Top
 
 _ANYWHERE: Final[dict[int, rtnl.Network]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 _SEED: Final = "net.ipv4.fib_multipath_hash_seed"
+_BY_FIELDS: Final = "3"
+"""The policy that reads the packet itself. Policy 1, ports too, takes the hash of the sender's
+socket where a packet still has it, as across veth: it is random, and another after a timeout."""
+_TUPLE: Final = "55"  # FIB_MULTIPATH_HASH_FIELD_*: addresses, protocol and ports (Linux 5.14)
 SEEDLESS_NOTE: Final = (
     "this kernel chooses among equal ways by a seed of its own (net.ipv4.fib_multipath_hash_seed "
     "came with Linux 6.11), so that flows may take other ways than `check` says"
@@ -37,7 +41,7 @@ class Gateway:
 
 def router_sysctls(topology: Topology, router: Router) -> dict[str, str]:
     """Return the sysctls that make a namespace a router."""
-    policy = "1" if router.ecmp == "ports" else "0"
+    policy = _BY_FIELDS if router.ecmp == "ports" else "0"
     values = {
         "net.ipv4.ip_forward": "1",
         "net.ipv4.conf.all.arp_ignore": "1",
@@ -46,6 +50,7 @@ def router_sysctls(topology: Topology, router: Router) -> dict[str, str]:
         "net.ipv4.conf.default.rp_filter": "0",
         "net.ipv4.conf.all.send_redirects": "0",
         "net.ipv4.conf.default.send_redirects": "0",
+        "net.ipv4.fib_multipath_hash_fields": _TUPLE,
         "net.ipv4.fib_multipath_hash_policy": policy,
     }
     if has_seeds():
@@ -55,6 +60,7 @@ def router_sysctls(topology: Topology, router: Router) -> dict[str, str]:
             "net.ipv6.conf.all.forwarding": "1",
             "net.ipv6.conf.default.accept_dad": "0",
             "net.ipv6.conf.all.keep_addr_on_down": "1",
+            "net.ipv6.fib_multipath_hash_fields": _TUPLE,
             "net.ipv6.fib_multipath_hash_policy": policy,
         }
     return values

@@ -20,8 +20,8 @@ from mptcplab.network.topology import (
 )
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.resolve.addresses import Segment, resolve_addresses
-from mptcplab.scenario.resolve.routes import resolve_routes
 from mptcplab.scenario.resolve.channels import resolve_channels
+from mptcplab.scenario.resolve.routes import resolve_routes
 from mptcplab.scenario.schema.value_kinds import INTERFACE_NAME
 
 Values = dict[str, Any]
@@ -42,8 +42,8 @@ _NEW_INTERFACE: Values = {
 def build_topology(name: str, values: Values, problems: Problems) -> Topology:
     """Return the topology that the parsed tables describe, with all its links.
 
-    ``values`` holds hosts, switches, routers, links and families as ``read_section`` returns them.  Raises
-    ScenarioError, for several independent errors at once.
+    ``values`` holds hosts, switches, routers, links and families as ``read_section`` returns them.
+    Raises ScenarioError, for several independent errors at once.
     """
     plan = _Plan(values, problems)
     plan.find_ends()
@@ -85,7 +85,9 @@ def chosen(
 
 def _used(node: N, ends: set[End]) -> N | None:
     """Return a host or router with those of its interfaces that are used; None without any."""
-    interfaces = tuple(each for each in node.interfaces if InterfaceEnd(node.name, each.name) in ends)
+    interfaces = tuple(
+        each for each in node.interfaces if InterfaceEnd(node.name, each.name) in ends
+    )
     nics = tuple(nic for nic in node.nics if any(each.nic == nic.name for each in interfaces))
     return replace(node, nics=nics, interfaces=interfaces) if interfaces else None
 

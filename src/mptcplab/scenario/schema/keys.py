@@ -506,6 +506,77 @@ FLOW = Section(
     },
 )
 
+_GENERATED_LINK = {name: key for name, key in LINK.keys.items() if name != "between"}
+_GENERATED_FLOW = {name: key for name, key in FLOW.keys.items() if name not in ("from", "to")}
+
+GENERATE = Section(
+    "generate",
+    "A network by rule, in place of tables for each host and link; tables that the file has "
+    "besides change what is generated, or add to it. `dumbbell`: `hosts` a1, a2, ... and as many b1, b2, "
+    "... with routers left and right and the link bottleneck between. `leaf-spine`: `leaves`, each "
+    "with `hosts` h1-1, h1-2, ..., all joined to all `spines`. `fat-tree`: of switches with `k` "
+    "ports, k³/4 hosts h0-0-0, ... (SIGCOMM 2008). `torus`: `size` links l1, l2, ..., and as many "
+    "hosts a1, ... and b1, ..., each pair over two neighbouring links (NSDI 2011). `parking-lot`: "
+    "`hops` links l1, l2, ... in a row, a flow over all of them and one over each.",
+    {
+        "kind": Key(
+            value_kinds.choice("dumbbell", "leaf-spine", "fat-tree", "torus", "parking-lot"),
+            "Which network.",
+            required=True,
+        ),
+        "hosts": Key(
+            value_kinds.integer(1, 1000),
+            "Hosts on each side of a dumbbell, or at each leaf.",
+            shown="2; 4 at a leaf",
+        ),
+        "leaves": Key(value_kinds.integer(1, 500), "Leaf routers.", shown="4"),
+        "spines": Key(value_kinds.integer(1, 100), "Spine routers.", shown="2"),
+        "k": Key(value_kinds.integer(2, 18), "Ports of each router, an even number.", shown="4"),
+        "size": Key(value_kinds.integer(3, 500), "Links of a torus.", shown="5"),
+        "hops": Key(value_kinds.integer(1, 500), "Links in a row.", shown="3"),
+        "ecmp": Key(value_kinds.choice("addresses", "ports"), "As of each router.", "addresses"),
+        "traffic": Key(
+            value_kinds.choice("pairs", "permutation", "none"),
+            'Flows: "pairs" are f1, f2, ... from each a to its b, and from each host of a '
+            'leaf-spine or fat-tree to the one half of all further on; "permutation" are from each host to '
+            "another one at random, each once, by the file's `seed`.",
+            "pairs",
+        ),
+        "link": Key(
+            Table(
+                Section(
+                    "generate.link",
+                    "What the links between routers have: the keys of a link.",
+                    _GENERATED_LINK,
+                    LINK.rules,
+                )
+            ),
+            "The links between routers.",
+        ),
+        "access": Key(
+            Table(
+                Section(
+                    "generate.access",
+                    "What the links of hosts have: the keys of a link.",
+                    _GENERATED_LINK,
+                    LINK.rules,
+                )
+            ),
+            "The links of hosts; as `link` where it is not given.",
+        ),
+        "flow": Key(
+            Table(
+                Section(
+                    "generate.flow",
+                    "What each generated flow has: the keys of a flow.",
+                    _GENERATED_FLOW,
+                )
+            ),
+            "The flows.",
+        ),
+    },
+)
+
 ACTION = Section(
     "timeline",
     "Events during the run. One entry may have several of `up`, `down`, `change`, `start` and "
@@ -653,6 +724,7 @@ _NETWORK: dict[str, Key] = {
         shown='"ipv4" where an interface has none',
         aliases=("family",),
     ),
+    "generate": Key(Table(GENERATE), "A network by rule."),
     "hosts": Key(Tables(HOST, "host", listed=True), "The hosts."),
     "switches": Key(Tables(SWITCH, "switch", listed=True), "The switches."),
     "routers": Key(Tables(ROUTER, "router", listed=True), "The routers."),
@@ -740,6 +812,7 @@ SCENARIO = Section(
             aliases=("use_links",),
         ),
         "families": _NETWORK["families"],
+        "generate": _NETWORK["generate"],
         "hosts": _NETWORK["hosts"],
         "switches": _NETWORK["switches"],
         "routers": _NETWORK["routers"],
