@@ -9,6 +9,7 @@ from typing import Any
 
 from mptcplab.network.topology import InterfaceEnd, Topology
 from mptcplab.plain_text import printable
+from mptcplab.scenario.copies import with_copies
 from mptcplab.scenario.errors import Problems, ScenarioError, nearest
 from mptcplab.scenario.generate import expanded
 from mptcplab.scenario.model import Scenario
@@ -98,7 +99,7 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
     for override in overrides:
         source.apply(override, section, partial(_expanded, source))
     problems = Problems(source.origin)
-    source.tree = expanded(source.tree, problems, flows=section is SCENARIO)
+    source.tree = with_copies(expanded(source.tree, problems, flows=section is SCENARIO), problems)
     check_amounts(source.tree, problems)
     values = read_section(section, normalised(section, source.tree), (), problems)
     if not source.tree.get("hosts"):
@@ -186,7 +187,7 @@ def _expanded(source: Source, tree: Values) -> Values:
 
 def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: bool) -> Scenario:
     problems = Problems(source.origin)
-    source.tree = expanded(source.tree, problems)
+    source.tree = with_copies(expanded(source.tree, problems), problems)
     check_amounts(source.tree, problems)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
     if not source.tree.get("hosts"):

@@ -75,21 +75,25 @@ def chosen(
     ends |= {port for switch in switches for port in switch.ports}
     return Topology(
         topology.name,
-        tuple(kept for host in topology.hosts if (kept := _used(host, ends)) is not None),
+        _used(topology.hosts, ends),
         switches,
         links,
-        tuple(kept for router in topology.routers if (kept := _used(router, ends)) is not None),
+        _used(topology.routers, ends),
         topology.seed,
     )
 
 
-def _used(node: N, ends: set[End]) -> N | None:
-    """Return a host or router with those of its interfaces that are used; None without any."""
-    interfaces = tuple(
-        each for each in node.interfaces if InterfaceEnd(node.name, each.name) in ends
-    )
-    nics = tuple(nic for nic in node.nics if any(each.nic == nic.name for each in interfaces))
-    return replace(node, nics=nics, interfaces=interfaces) if interfaces else None
+def _used(nodes: tuple[N, ...], ends: set[End]) -> tuple[N, ...]:
+    """Return hosts or routers with those of their interfaces that are used; those that have any."""
+    used = []
+    for node in nodes:
+        interfaces = tuple(
+            each for each in node.interfaces if InterfaceEnd(node.name, each.name) in ends
+        )
+        nics = tuple(nic for nic in node.nics if any(each.nic == nic.name for each in interfaces))
+        if interfaces:
+            used.append(replace(node, nics=nics, interfaces=interfaces))
+    return tuple(used)
 
 
 class _Plan:

@@ -212,6 +212,12 @@ HOST = Section(
             "acknowledge packet by packet, as packet-level simulators do.",
             True,
         ),
+        "count": Key(
+            value_kinds.integer(1, 1000),
+            "How many hosts it stands for: `client` with `count = 8` is client1 to client8. Links "
+            "and flows are made for each of them by `for`.",
+            shown="one, of that name",
+        ),
         "nics": Key(
             Tables(NIC, "NIC", value_kinds.INTERFACE_NAME, shorthand="rate"), "NICs by name."
         ),
@@ -367,6 +373,13 @@ LINK = Section(
             required=True,
             aliases=("ends", "from", "to", "nodes", "endpoints"),
         ),
+        "for": Key(
+            value_kinds.NAMES,
+            "A host with a `count`, for each of which the link is made, with the number behind its "
+            'name: `for = "client"` with `between = ["client", "r1"]` joins each client to r1. '
+            "Several hosts of the same count go through their numbers together.",
+            shown="once",
+        ),
         **_CHANNEL,
         "rtt": Key(
             value_kinds.DURATION,
@@ -414,6 +427,12 @@ FLOW = Section(
         ),
         "to": Key(
             value_kinds.TEXT, "The receiving host.", required=True, aliases=("destination", "dst")
+        ),
+        "for": Key(
+            value_kinds.NAMES,
+            "A host with a `count`, for each of which the flow is made, as with links; of `links` "
+            "made so, each flow has that of its number.",
+            shown="once",
         ),
         "protocol": Key(
             value_kinds.choice("mptcp", "tcp"), "Protocol.", shown='"mptcp"; "tcp" where striped'
@@ -506,14 +525,16 @@ FLOW = Section(
     },
 )
 
-_GENERATED_LINK = {name: key for name, key in LINK.keys.items() if name != "between"}
-_GENERATED_FLOW = {name: key for name, key in FLOW.keys.items() if name not in ("from", "to")}
+_GENERATED_LINK = {name: key for name, key in LINK.keys.items() if name not in ("between", "for")}
+_GENERATED_FLOW = {
+    name: key for name, key in FLOW.keys.items() if name not in ("from", "to", "for")
+}
 
 GENERATE = Section(
     "generate",
     "A network by rule, in place of tables for each host and link; tables that the file has "
-    "besides change what is generated, or add to it. `dumbbell`: `hosts` a1, a2, ... and as many b1, b2, "
-    "... with routers left and right and the link bottleneck between. `leaf-spine`: `leaves`, each "
+    "besides change what is generated, or add to it. `dumbbell`: `hosts` a1, a2, ... and as many "
+    "b1, b2, ... with routers left and right and the link bottleneck between. `leaf-spine`: `leaves`, each "
     "with `hosts` h1-1, h1-2, ..., all joined to all `spines`. `fat-tree`: of switches with `k` "
     "ports, k³/4 hosts h0-0-0, ... (SIGCOMM 2008). `torus`: `size` links l1, l2, ..., and as many "
     "hosts a1, ... and b1, ..., each pair over two neighbouring links (NSDI 2011). `parking-lot`: "
@@ -538,8 +559,8 @@ GENERATE = Section(
         "traffic": Key(
             value_kinds.choice("pairs", "permutation", "none"),
             'Flows: "pairs" are f1, f2, ... from each a to its b, and from each host of a '
-            'leaf-spine or fat-tree to the one half of all further on; "permutation" are from each host to '
-            "another one at random, each once, by the file's `seed`.",
+            'leaf-spine or fat-tree to the one half of all further on; "permutation" are from each '
+            "host to another one at random, each once, by the file's `seed`.",
             "pairs",
         ),
         "link": Key(
