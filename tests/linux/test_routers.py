@@ -191,3 +191,20 @@ def test_a_persistent_testbed_routes_what_has_chosen_no_address(tmp_path: Path) 
 
     chosen = ip_address(in_lab(topology, work))
     assert chosen == topology.host("phone").interfaces[0].addresses[0].ip
+
+
+def test_the_kernel_finds_the_mtu_of_a_way_beyond_a_router(tmp_path: Path) -> None:
+    scenario = loaded(tmp_path, RING.replace('["r1", "r2"],', '["r1", "r2"], mtu = 1280,'))
+    (path,) = scenario.paths(scenario.flows[0])
+    through = next(s for s in range(1, 20) if "l12" in ways(replace(scenario, seed=s)))
+    seeded = replace(scenario, seed=through)
+    ends = (str(path.local_address.ip), str(path.remote_address.ip))
+
+    def work(lab: Lab) -> set[str]:
+        return links_of_transfer(lab, ends, (40000, _PORT))
+
+    assert "l12" in in_lab(seeded, work)
+
+
+def ways(scenario: Scenario) -> tuple[str, ...]:
+    return scenario.paths(scenario.flows[0])[0].links

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.scenario import load
-from mptcplab.simulated.testbed import run
+from mptcplab.simulated.testbed import UnsupportedError, run
 
 PHONE = """
 duration = "4s"
@@ -80,3 +82,11 @@ def test_subflows_of_different_ports_take_both_ways_of_a_ring(tmp_path: Path) ->
 def test_a_run_repeats_itself(tmp_path: Path) -> None:
     one, again = (simulate(tmp_path, RING) for _ in range(2))
     assert one.table("links").equals(again.table("links"))
+
+
+def test_a_link_too_small_for_the_packets_of_our_stack_is_refused(tmp_path: Path) -> None:
+    narrow = "links.isp-core.mtu=1400"
+    with pytest.raises(UnsupportedError, match=r"links\.isp-core\.mtu: 1400 is less than the"):
+        simulate(tmp_path, PHONE, narrow)
+    finished = simulate(tmp_path, PHONE, narrow, "tunables.mss=1360")
+    assert finished.metadata["valid"], finished.metadata["invalid_reasons"]

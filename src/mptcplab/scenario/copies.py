@@ -1,4 +1,4 @@
-"""Hosts with ``count``, and links and flows ``for`` each of them, as the tables that they stand for.
+"""Hosts with ``count``, and links and flows ``for`` each of them, written out as tables.
 
 ``client`` with ``count = 8`` is client1 to client8. A link or flow ``for = "client"`` is made once
 for each, its own name followed by the number too; ``client`` in its ends is then the host of that

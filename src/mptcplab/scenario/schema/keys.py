@@ -534,11 +534,12 @@ GENERATE = Section(
     "generate",
     "A network by rule, in place of tables for each host and link; tables that the file has "
     "besides change what is generated, or add to it. `dumbbell`: `hosts` a1, a2, ... and as many "
-    "b1, b2, ... with routers left and right and the link bottleneck between. `leaf-spine`: `leaves`, each "
-    "with `hosts` h1-1, h1-2, ..., all joined to all `spines`. `fat-tree`: of switches with `k` "
-    "ports, k³/4 hosts h0-0-0, ... (SIGCOMM 2008). `torus`: `size` links l1, l2, ..., and as many "
-    "hosts a1, ... and b1, ..., each pair over two neighbouring links (NSDI 2011). `parking-lot`: "
-    "`hops` links l1, l2, ... in a row, a flow over all of them and one over each.",
+    "b1, b2, ... with routers left and right and the link bottleneck between. `leaf-spine`: "
+    "`leaves`, each with `hosts` h1-1, h1-2, ..., all joined to all `spines`. `fat-tree`: of "
+    "switches with `k` ports, k³/4 hosts h0-0-0, ... (SIGCOMM 2008). `torus`: `size` links l1, l2, "
+    "..., and as many hosts a1, ... and b1, ..., each pair over two neighbouring links (NSDI "
+    "2011). `parking-lot`: `hops` links l1, l2, ... in a row, a flow over all of them and one over "
+    "each. `--set` changes its keys, or what it generates, in this order.",
     {
         "kind": Key(
             value_kinds.choice("dumbbell", "leaf-spine", "fat-tree", "torus", "parking-lot"),
@@ -559,8 +560,9 @@ GENERATE = Section(
         "traffic": Key(
             value_kinds.choice("pairs", "permutation", "none"),
             'Flows: "pairs" are f1, f2, ... from each a to its b, and from each host of a '
-            'leaf-spine or fat-tree to the one half of all further on; "permutation" are from each '
-            "host to another one at random, each once, by the file's `seed`.",
+            "leaf-spine or fat-tree to the one half of all further on; "
+            '"permutation" are from each host to another one at random, each once, by the '
+            "`seed` in the file.",
             "pairs",
         ),
         "link": Key(
