@@ -30,6 +30,8 @@ InterfaceAddress = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 E = TypeVar("E", bound=Hashable)
 """A node's interface."""
+Goal = tuple[int, tuple[str, ...]]
+"""An IP version, and routers with an address in a subnet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,15 @@ class Routing(Generic[E]):
                 continue
             for end, address in _addresses(node):
                 self._at.setdefault(address.network, []).append((node.name, end, address))
+        self._own = {
+            node.name: {address.network: (end, address) for end, address in _addresses(node)}
+            for node in self._nodes.values()
+            if node.seed is not None
+        }
         self._neighbours: dict[str, tuple[NextHop[E], ...]] = {}
-        self._distances: dict[Network, dict[str, int]] = {}
+        self._steps: dict[tuple[str, int], list[tuple[int, str, NextHop[E]]]] = {}
+        self._distances: dict[Goal, dict[str, int]] = {}
+        self._next_hops: dict[tuple[str, Goal], tuple[NextHop[E], ...]] = {}
 
     @property
     def has_routers(self) -> bool:
@@ -126,32 +135,42 @@ class Routing(Generic[E]):
             )
         return self._neighbours[node]
 
+    def _steps_from(self, router: str, version: int) -> list[tuple[int, str, NextHop[E]]]:
+        """Return the cost, node and rest of each neighbour that an IP version leads to."""
+        key = (router, version)
+        if key not in self._steps:
+            self._steps[key] = [
+                (hop.cost, hop.node, hop)
+                for hop in self.neighbours(router)
+                if hop.gateway.version == version
+            ]
+        return self._steps[key]
+
+    def _goal(self, network: Network) -> Goal:
+        """Return what tells a subnet from others as far as ways to it go: the routers in it."""
+        attached = dict.fromkeys(name for name, _, _ in self._at.get(network, ()))
+        return network.version, tuple(attached)
+
     def distances(self, network: Network) -> dict[str, int]:
         """Return how many links are between each router that reaches a subnet and that subnet."""
-        if network not in self._distances:
-            self._distances[network] = self._find_distances(network)
-        return self._distances[network]
+        goal = self._goal(network)
+        if goal not in self._distances:
+            self._distances[goal] = self._find_distances(goal)
+        return self._distances[goal]
 
-    def _find_distances(self, network: Network) -> dict[str, int]:
+    def _find_distances(self, goal: Goal) -> dict[str, int]:
+        version, attached = goal
         distances: dict[str, int] = {}
-        waiting = [(0, name) for name, _, _ in self._at.get(network, ())]
-        waiting.sort()
+        waiting = sorted((0, name) for name in attached)
         while waiting:
             distance, name = heappop(waiting)
             if name in distances:
                 continue
             distances[name] = distance
-            for hop in self.neighbours(name):  # as far from there as to there
-                if hop.gateway.version == network.version and hop.node not in distances:
-                    heappush(waiting, (distance + hop.cost, hop.node))
+            for cost, node, _ in self._steps_from(name, version):  # as far from there as to there
+                if node not in distances:
+                    heappush(waiting, (distance + cost, node))
         return distances
-
-    def own_interface(self, router: str, destination: Address) -> tuple[E, InterfaceAddress] | None:
-        """Return a router's interface in the subnet of an address; None where it has none."""
-        for end, address in _addresses(self._nodes[router]):
-            if address.version == destination.version and destination in address.network:
-                return end, address
-        return None
 
     def explicit(self, node: str, destination: Address) -> Route | None:
         """Return the longest of a node's explicit routes to an address; None where none is."""
@@ -173,14 +192,17 @@ class Routing(Generic[E]):
 
     def next_hops(self, router: str, network: Network) -> tuple[NextHop[E], ...]:
         """Return the neighbours from which the fewest links lead to a subnet, in order."""
-        distances = self.distances(network)
-        hops = [
-            (distances[hop.node] + hop.cost, hop)
-            for hop in self.neighbours(router)
-            if hop.gateway.version == network.version and hop.node in distances
-        ]
-        least = min((cost for cost, _ in hops), default=0)
-        return tuple(hop for cost, hop in hops if cost == least)
+        key = (router, self._goal(network))
+        if key not in self._next_hops:
+            distances = self.distances(network)
+            steps = [
+                (distances[node] + cost, hop)
+                for cost, node, hop in self._steps_from(router, network.version)
+                if node in distances
+            ]
+            least = min((cost for cost, _ in steps), default=0)
+            self._next_hops[key] = tuple(hop for cost, hop in steps if cost == least)
+        return self._next_hops[key]
 
     def gateways(
         self, host: str, source: InterfaceAddress, destination: InterfaceAddress
@@ -202,7 +224,7 @@ class Routing(Generic[E]):
         self, router: str, destination: InterfaceAddress
     ) -> tuple[E | None, tuple[NextHop[E], ...]]:
         """Return the interface that a router delivers an address from, or else its next hops."""
-        own = self.own_interface(router, destination.ip)
+        own = self._own[router].get(destination.network)
         route = self.explicit(router, destination.ip)
         if own is not None and (
             route is None or route.destination.prefixlen <= own[1].network.prefixlen

@@ -570,13 +570,10 @@ class Topology:
         paths = []
         for local in self.host(here).interfaces:
             start = InterfaceEnd(here, local.name)
-            near = set(self._ends_from(start, there))
-            for remote in self.host(there).interfaces:
-                end = InterfaceEnd(there, remote.name)
-                if end not in near and not self.routers:
-                    continue
+            near = self._ends_from(start, there)
+            for end in self._ends_of[there] if self.routers else near:
                 for own in local.addresses:
-                    for other in remote.addresses:
+                    for other in self.interface_at(end).addresses:
                         if own.network != other.network:
                             paths += self._routed((start, own), (end, other))
                         elif end in near:

@@ -141,10 +141,12 @@ def _data_channels(scenario: Scenario, flow: Flow, path: Path) -> list[Channel]:
 
 
 def data_directions(topology: Topology, flow: Flow, path: Path) -> tuple[tuple[str, str], ...]:
-    """Return the links that a flow's data pass on a path, each with its direction."""
+    """Return the links that a flow's data pass on a path, from its client's side outward, each with
+    its direction.
+    """
     if flow.client == flow.source:
         return topology.directions(path)
-    return topology.directions_back(path)
+    return topology.directions_back(path)[::-1]
 
 
 def _given(scenario: Scenario, flow: Flow) -> tuple[int, bool]:
