@@ -90,3 +90,25 @@ def test_a_link_too_small_for_the_packets_of_our_stack_is_refused(tmp_path: Path
         simulate(tmp_path, PHONE, narrow)
     finished = simulate(tmp_path, PHONE, narrow, "tunables.mss=1360")
     assert finished.metadata["valid"], finished.metadata["invalid_reasons"]
+
+
+def test_a_link_that_fails_beyond_a_router_is_told_to_no_host(tmp_path: Path) -> None:
+    outage = 'timeline = [{ at = "1s", down = "isp-core" }, { at = "2500ms", up = "isp-core" }]\n'
+    finished = simulate(tmp_path, outage + PHONE)
+    assert finished.metadata["valid"], finished.metadata["invalid_reasons"]
+    events = finished.table("events").to_pylist()
+    closed = [each for each in events if each["event"] == "subflow-closed"]
+    assert all(each["time_ns"] > 4 * 10**9 for each in closed)  # as the run is over
+    rows = finished.table("links").to_pylist()
+    moved = {
+        link: sum(
+            row["tx_bytes"]
+            for row in rows
+            if row["link"] == link
+            and row["direction"] == "backward"
+            and row["time_ns"] == 2 * 10**9
+        )
+        for link in ("wifi", "lte")
+    }
+    assert moved["lte"] > 800_000
+    assert moved["wifi"] == 0
