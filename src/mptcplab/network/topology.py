@@ -1,23 +1,27 @@
-"""What a network is made of: hosts, NICs, VLAN interfaces, switches and links.
+"""What a network is made of: hosts, NICs, VLAN interfaces, switches, routers and links.
 
 These are plain descriptions, resolved and validated before any testbed sees them; nothing here
 computes when a packet arrives (see :mod:`mptcplab.network.link`) or creates a device.
 
 A *link* is an emulated wire between two ends.  An end is an interface of a host, or a switch.  A
 switch also takes interfaces plugged straight into it, at their NIC's rate and without delay.  A
-*path* is a pair of addresses, one at each host, with the links that lie between them.
+*path* is a pair of addresses, one at each host, with the links that lie between them; through
+routers see :mod:`mptcplab.network.routing`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Interface
 from zlib import crc32
 
 from mptcplab.network.impairments import CapacityTrace, GilbertElliott, JitterDistribution
+
+from mptcplab.network.ecmp import Ports, router_seed
+from mptcplab.network.routing import Node, Route, Routing
 
 ETHERNET_HEADER_BYTES = 14  # IEEE 802.3: two addresses and the type; what tc charges a frame for
 VLAN_TAG_BYTES = 4  # IEEE 802.1Q
@@ -130,7 +134,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceEnd:
-    """A link's end, or a switch's port, at an interface of a host."""
+    """A link's end, or a switch's port, at an interface of a host or router."""
 
     host: str
     interface: str
@@ -155,7 +159,7 @@ class Host:
 
     ``cpu`` is what packets cost a simulated host: "none", "2012" (the report's machines) or
     "modern"; the Linux testbed ignores it.  Without ``offload`` it sends, receives and acknowledges
-    packet by packet.
+    packet by packet.  ``routes`` are the explicit ones to subnets beyond routers.
     """
 
     name: str
@@ -164,6 +168,7 @@ class Host:
     stack: str = "kernel"
     cpu: str = "none"
     offload: bool = True
+    routes: tuple[Route, ...] = ()
 
     def interface(self, name: str) -> Interface:
         """Return the interface of that name; KeyError where there is none."""
@@ -179,6 +184,21 @@ class Switch:
 
     name: str
     ports: tuple[InterfaceEnd, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A machine that forwards between its interfaces, at no cost of its own.
+
+    ``ecmp`` is what the hash covers that chooses among next hops which are as near: "addresses" or
+    "ports" (addresses and ports).  ``routes`` are the explicit ones.
+    """
+
+    name: str
+    nics: tuple[Nic, ...]
+    interfaces: tuple[Interface, ...]
+    ecmp: str = "addresses"
+    routes: tuple[Route, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,18 +230,40 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """An address pair and the links between them, from the local host's side outward."""
+    """An address pair and the links between them, from the local host's side outward.
+
+    Where it is ``routed``, the way ``back``, from the remote host's side, may be another (empty
+    where it has the same links).  ``candidates`` are all links that packets either way may take, by
+    whatever hash; empty where there is one way.  With ``by_ports`` each subflow takes the way that
+    its ports lead to, which :meth:`Topology.on_ports` finds.
+    """
 
     local: InterfaceEnd
     local_address: IPv4Interface | IPv6Interface
     remote: InterfaceEnd
     remote_address: IPv4Interface | IPv6Interface
     links: tuple[str, ...]
+    routed: bool = False
+    back: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    by_ports: bool = False
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """Every link that its packets pass, either way; with ``by_ports`` all that they may."""
+        if self.by_ports:
+            return self.candidates
+        return tuple(dict.fromkeys((*self.links, *self.back))) if self.back else self.links
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """Every link that its packets may pass, whatever the seed of the routers' hashes."""
+        return self.candidates or self.passed
 
 
 @dataclass(frozen=True)
 class Topology:
-    """Hosts, switches and the links between them; names are unique within each kind.
+    """Hosts, switches, routers and the links between them; names are unique within each kind.
 
     Between two interfaces, frames take the way of fewest links.  Where switches leave several such
     ways, each pair of addresses has one of them for good, in both directions: the pairs of two
@@ -234,6 +276,14 @@ class Topology:
     hosts: tuple[Host, ...]
     switches: tuple[Switch, ...]
     links: tuple[Link, ...]
+    routers: tuple[Router, ...] = ()
+    seed: int = 0
+    """Of the routers' hashes; that of the scenario."""
+
+    @property
+    def nodes(self) -> tuple[Host | Router, ...]:
+        """The hosts and the routers: all that has interfaces."""
+        return (*self.hosts, *self.routers)
 
     def has_host(self, name: str) -> bool:
         """Return whether there is a host of that name."""
@@ -245,9 +295,7 @@ class Topology:
 
     def in_order(self, links: Collection[str]) -> tuple[str, ...]:
         """Return links in the order of the topology."""
-        if len(links) == 1:
-            return tuple(links)
-        return tuple(name for name in self._link_by_name if name in links)
+        return tuple(sorted(links, key=self._link_places.__getitem__))
 
     def host(self, name: str) -> Host:
         """Return the host of that name; KeyError where there is none."""
@@ -275,8 +323,9 @@ class Topology:
     ) -> tuple[Path, ...]:
         """Return every path between two hosts, in the order of the local interfaces.
 
-        Two addresses make a path when they share a subnet and links and switches (no host forwards)
-        join the interfaces; with ``multipath``, when both also take part in MPTCP.
+        Two addresses make a path when they share a subnet and links and switches join the
+        interfaces, or when routers lead from each to the other (no host forwards); with
+        ``multipath``, when both also take part in MPTCP.
         """
         known = self._known_paths
         if (local_host, remote_host) not in known:
@@ -291,6 +340,15 @@ class Topology:
             if self.interface_at(path.local).multipath and self.interface_at(path.remote).multipath
         )
 
+    def circle(self, here: str, there: str) -> tuple[str, ...]:
+        """Return routers whose explicit routes lead between two hosts in a circle, or ()."""
+        for host in (here, there):
+            for interface in self.host(host).interfaces:
+                for address in interface.addresses:
+                    if circle := self.routing.circle(address):
+                        return circle
+        return ()
+
     def pairs_between(self, one: str, other: str) -> int:
         """Return how many pairs of addresses two hosts have on links and switches, at most.
 
@@ -300,7 +358,7 @@ class Topology:
         for place, host in enumerate((one, other)):
             for interface in self.host(host).interfaces:
                 near, _ = self._attached.get(InterfaceEnd(host, interface.name), (None, None))
-                if isinstance(near, SwitchEnd):
+                if isinstance(near, SwitchEnd) or (near is not None and self.is_router(near.host)):
                     switched[place] += len(interface.addresses)
                 elif near is not None and near.host == other:
                     far = self.interface_at(near)
@@ -309,15 +367,80 @@ class Topology:
 
     def directions(self, path: Path) -> tuple[tuple[str, str], ...]:
         """Return (link, "forward" or "backward") for each link of a path, from local to remote."""
-        at: InterfaceEnd | SwitchEnd = path.local
-        directions = []
-        for name in path.links:
+        return self._directions(path.local, path.links)
+
+    def directions_back(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """Return the same of the way back, from remote to local."""
+        return self._directions(path.remote, path.back or path.links[::-1])
+
+    def bottleneck(self, path: Path) -> str:
+        """Return the link that names a path: its slowest, the first one where several are."""
+
+        def rate(name: str) -> float:
             link = self.link(name)
-            if at not in (link.a, link.b):  # plugged straight into the switch at the link's end
-                at, _ = self._attached[path.local]
-            directions.append((name, "forward" if at == link.a else "backward"))
-            at = link.b if at == link.a else link.a
+            rates = (link.forward.rate_bps, link.backward.rate_bps)
+            return min((each for each in rates if each is not None), default=float("inf"))
+
+        return min(path.links, key=rate) if path.links else f"{path.local}-{path.remote}"
+
+    def rtt_ns(self, path: Path) -> int:
+        """Return the round trip that the delays of a path add up to, there and back."""
+        passed = (*self.directions(path), *self.directions_back(path))
+        channels = (
+            link.forward if direction == "forward" else link.backward
+            for link, direction in ((self.link(name), direction) for name, direction in passed)
+        )
+        return sum(channel.delay_ns for channel in channels)
+
+    def _directions(
+        self, start: InterfaceEnd, links: tuple[str, ...]
+    ) -> tuple[tuple[str, str], ...]:
+        at = start.host
+        directions = []
+        for name in links:
+            link = self.link(name)
+            ends = (_node_of(link.a), _node_of(link.b))
+            if at not in ends:  # plugged straight into the switch at the link's end
+                at = self._plugged_into(at, ends)
+            directions.append((name, "forward" if at == ends[0] else "backward"))
+            at = ends[1] if at == ends[0] else ends[0]
         return tuple(directions)
+
+    def _plugged_into(self, node: str, switches: tuple[str, ...]) -> str:
+        """Return which of two switches a node has an interface at without a link."""
+        return next(
+            end.switch
+            for end, _ in (self._attached[each] for each in self._ends_of[node])
+            if isinstance(end, SwitchEnd) and end.switch in switches
+        )
+
+    def on_ports(self, path: Path, ports: Ports) -> Path:
+        """Return a path as subflows take it that have these ports, local and remote."""
+        if not path.by_ports:
+            return path
+        start, end = (path.local, path.local_address), (path.remote, path.remote_address)
+        there = self.routing.way((start[0].host, start[1]), end, ports)
+        back = self.routing.way((end[0].host, end[1]), start, ports[::-1])
+        assert there is not None  # as with any other ports
+        assert back is not None
+        return replace(path, links=there.links, back=_unless_same(there.links, back.links))
+
+    def routers_on(self, path: Path) -> tuple[str, ...]:
+        """Return the routers that a path passes, from local to remote."""
+        passed = []
+        for name, direction in self.directions(path)[:-1]:
+            link = self.link(name)
+            node = _node_of(link.b if direction == "forward" else link.a)
+            if node in self._router_by_name:
+                passed.append(node)
+        return tuple(passed)
+
+    def own_links(self, path: Path) -> tuple[str, ...]:
+        """Return the links of a path whose state its local host sees: all up to a router."""
+        if not path.routed:
+            return path.links
+        link = self.link_at(path.local)
+        return () if link is None else (link.name,)
 
     def reachable(self, start: InterfaceEnd) -> dict[InterfaceEnd, tuple[str, ...]]:
         """Return the interfaces that links and switches join to one, with the links on the way.
@@ -353,6 +476,57 @@ class Topology:
         return {host.name: host for host in self.hosts}
 
     @cached_property
+    def _router_by_name(self) -> dict[str, Router]:
+        return {router.name: router for router in self.routers}
+
+    def is_router(self, name: str) -> bool:
+        """Return whether a node is a router."""
+        return name in self._router_by_name
+
+    def node(self, name: str) -> Host | Router:
+        """Return the host or router of that name; KeyError where there is none."""
+        return self._router_by_name.get(name) or self._host_by_name[name]
+
+    def offloads(self, name: str) -> bool:
+        """Return whether a node takes frames of more than a packet, as routers do."""
+        return self.is_router(name) or self.host(name).offload
+
+    @cached_property
+    def _ends_of(self) -> dict[str, list[InterfaceEnd]]:
+        return {
+            node.name: [InterfaceEnd(node.name, each.name) for each in node.interfaces]
+            for node in self.nodes
+        }
+
+    @cached_property
+    def routing(self) -> Routing[InterfaceEnd]:
+        """The routes of hosts and routers."""
+        nodes = []
+        for node in self.nodes:
+            members = tuple(
+                (InterfaceEnd(node.name, each.name), each.addresses) for each in node.interfaces
+            )
+            if isinstance(node, Router):
+                seed = router_seed(self.seed, node.name)
+                by_ports = node.ecmp == "ports"
+                nodes.append(Node(node.name, members, node.routes, seed, by_ports))
+            else:
+                nodes.append(Node(node.name, members, node.routes))
+        return Routing(nodes, self._between)
+
+    def _between(self, one: InterfaceEnd, other: InterfaceEnd) -> tuple[str, ...] | None:
+        """Return the links between two interfaces of a subnet; None where none join them."""
+        if one not in self._attached or other not in self._attached:
+            return None
+        near, first = self._attached[one]
+        if isinstance(near, InterfaceEnd):
+            return (first,) if near == other and first is not None else None
+        far, _ = self._attached[other]
+        if not isinstance(far, SwitchEnd) or not self._walk(near).reaches(far):
+            return None
+        return self._way(one, other, crc32(" ".join(sorted((str(one), str(other)))).encode()))
+
+    @cached_property
     def _positions(self) -> dict[str, int]:
         return {host.name: position for position, host in enumerate(self.hosts)}
 
@@ -361,18 +535,22 @@ class Topology:
 
     @cached_property
     def _nic_by_name(self) -> dict[tuple[str, str], Nic]:
-        return {(host.name, nic.name): nic for host in self.hosts for nic in host.nics}
+        return {(node.name, nic.name): nic for node in self.nodes for nic in node.nics}
 
     @cached_property
     def _link_by_name(self) -> dict[str, Link]:
         return {link.name: link for link in self.links}
 
     @cached_property
+    def _link_places(self) -> dict[str, int]:
+        return {link.name: place for place, link in enumerate(self.links)}
+
+    @cached_property
     def _interface_by_end(self) -> dict[InterfaceEnd, Interface]:
         return {
-            InterfaceEnd(host.name, interface.name): interface
-            for host in self.hosts
-            for interface in host.interfaces
+            InterfaceEnd(node.name, interface.name): interface
+            for node in self.nodes
+            for interface in node.interfaces
         }
 
     @cached_property
@@ -427,18 +605,47 @@ class Topology:
         paths = []
         for local in self.host(here).interfaces:
             start = InterfaceEnd(here, local.name)
-            for end in self._ends_from(start, there):
+            near = self._ends_from(start, there)
+            for end in self._ends_of[there] if self.routers else near:
                 for own in local.addresses:
                     for other in self.interface_at(end).addresses:
-                        if own.network == other.network:
+                        if own.network != other.network:
+                            paths += self._routed((start, own), (end, other))
+                        elif end in near:
                             paths.append(Path(start, own, end, other, self._way(start, end, turn)))
                             turn += 1
-        back = [
-            Path(path.remote, path.remote_address, path.local, path.local_address, path.links[::-1])
-            for path in paths
-        ]
+        back = [_reversed(path) for path in paths]
         back.sort(key=lambda path: order[path.local.interface])
         return ((here, there), tuple(paths)), ((there, here), tuple(back))
+
+    def _routed(self, start: Place, end: Place) -> list[Path]:
+        """Return the path from one address to another through routers, where there is one."""
+        (local, own), (remote, other) = start, end
+        if own.version != other.version:
+            return []
+        there = self.routing.way((local.host, own), end)
+        back = self.routing.way((remote.host, other), start)
+        if there is None or back is None:
+            return []
+        both = (
+            self.routing.ways((local.host, own), end),
+            self.routing.ways((remote.host, other), start),
+        )
+        return [
+            Path(
+                local,
+                own,
+                remote,
+                other,
+                there.links,
+                True,
+                _unless_same(there.links, back.links),
+                self.in_order(both[0].links | both[1].links)
+                if any(each.several for each in both)
+                else (),
+                any(each.by_ports for each in both),
+            )
+        ]
 
     def _ends_from(self, start: InterfaceEnd, host: str) -> list[InterfaceEnd]:
         """Return the interfaces of a host that can be reached from one, in the host's order."""
@@ -460,6 +667,32 @@ class Topology:
         return tuple(link for link in (first, *between, last) if link is not None)
 
 
+def _node_of(end: InterfaceEnd | SwitchEnd) -> str:
+    return end.switch if isinstance(end, SwitchEnd) else end.host
+
+
+def _unless_same(there: tuple[str, ...], back: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the links of a way back where they are not those of the way there."""
+    return () if back == there[::-1] else back
+
+
+def _reversed(path: Path) -> Path:
+    """Return a path as seen from its other end."""
+    back = path.back or path.links[::-1]
+    return Path(
+        path.remote,
+        path.remote_address,
+        path.local,
+        path.local_address,
+        back,
+        path.routed,
+        _unless_same(back, path.links),
+        path.candidates,
+        path.by_ports,
+    )
+
+
+Place = tuple[InterfaceEnd, IPv4Interface | IPv6Interface]
 Neighbour = tuple[InterfaceEnd | SwitchEnd, str | None]
 PathsOf = tuple[tuple[str, str], tuple[Path, ...]]
 

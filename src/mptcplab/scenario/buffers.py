@@ -74,10 +74,10 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
         routes = {path.links: path for path in subflows}
         rates = {links: path_rate_bps(scenario, flow, path) for links, path in routes.items()}
         known = _together_bps(scenario, flow, tuple(routes.values()))
-        rtt_ns = max((_rtt(scenario.topology, path) for path in subflows), default=0)
+        rtt_ns = max((scenario.topology.rtt_ns(path) for path in subflows), default=0)
         full_ns = max(
             (
-                _rtt(scenario.topology, path) + _queue_ns(scenario, flow, path, rates[path.links])
+                scenario.topology.rtt_ns(path) + _queue_ns(scenario, flow, path, rates[path.links])
                 for path in subflows
             ),
             default=0,
@@ -106,10 +106,6 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
     return tuple(needs)
 
 
-def _rtt(topology: Topology, path: Path) -> int:
-    return sum(topology.link(name).rtt_ns for name in path.links)
-
-
 def path_rate_bps(scenario: Scenario, flow: Flow, path: Path) -> int | None:
     """Return the rate of the slowest part of a path in the direction of the data."""
     return min(_rated_parts(scenario, flow, path).values(), default=None)
@@ -118,8 +114,9 @@ def path_rate_bps(scenario: Scenario, flow: Flow, path: Path) -> int | None:
 def _rated_parts(scenario: Scenario, flow: Flow, path: Path) -> dict[str, int]:
     """Return the rates of a path's links and NICs that have one, in the direction of the data."""
     topology = scenario.topology
+    names = [name for name, _ in data_directions(topology, flow, path)]
     channels = _data_channels(scenario, flow, path)
-    rates = {name: channel.rate_bps for name, channel in zip(path.links, channels, strict=True)}
+    rates = {name: channel.rate_bps for name, channel in zip(names, channels, strict=True)}
     for end in (path.local, path.remote):
         nic = topology.nic_at(end)
         rates[f"{end.host}:{nic.name}"] = nic.rate_bps
@@ -144,7 +141,8 @@ def _together_bps(scenario: Scenario, flow: Flow, paths: Sequence[Path]) -> list
 def _queue_ns(scenario: Scenario, flow: Flow, path: Path, rate_bps: int | None) -> int:
     """Return how long the queue of a path's slowest link takes to send when it is full (ns)."""
     longest = 0
-    for name, channel in zip(path.links, _data_channels(scenario, flow, path), strict=True):
+    directions = data_directions(scenario.topology, flow, path)
+    for (name, _), channel in zip(directions, _data_channels(scenario, flow, path), strict=True):
         if rate_bps is None or channel.rate_bps != rate_bps:
             continue
         queue = channel.queue
@@ -160,11 +158,19 @@ def _data_channels(scenario: Scenario, flow: Flow, path: Path) -> list[Channel]:
     """Return the channels of a path's links in the direction of the data."""
     topology = scenario.topology
     channels = []
-    for name, direction in topology.directions(path):
+    for name, direction in data_directions(topology, flow, path):
         link = topology.link(name)
-        forward = (direction == "forward") == (flow.client == flow.source)
-        channels.append(link.forward if forward else link.backward)
+        channels.append(link.forward if direction == "forward" else link.backward)
     return channels
+
+
+def data_directions(topology: Topology, flow: Flow, path: Path) -> tuple[tuple[str, str], ...]:
+    """Return the links that a flow's data pass on a path, from its client's side outward, each with
+    its direction.
+    """
+    if flow.client == flow.source:
+        return topology.directions(path)
+    return topology.directions_back(path)[::-1]
 
 
 def _given(scenario: Scenario, flow: Flow) -> tuple[int, bool]:

@@ -12,6 +12,8 @@ from mptcplab.network.topology import (
     InterfaceEnd,
     Link,
     Queue,
+    Path,
+    Router,
     SwitchEnd,
     Topology,
 )
@@ -85,6 +87,10 @@ def describe_network(topology: Topology) -> list[str]:
     if topology.switches:
         lines += ["", "Switches"]
         lines += [f"  {line}" for line in _switches(topology)]
+    if topology.routers:
+        lines += ["", "Routers"]
+        for router in topology.routers:
+            lines += _router(router, topology)
     lines += ["", "Links"]
     lines += _columns(
         [("name", "from", "to", "rate", "delay", "queue", "BDP", "")]
@@ -121,7 +127,28 @@ def _host(host: Host, topology: Topology) -> list[str]:
         first, *more = [str(address) for address in interface.addresses] or [""]
         rows.append((interface.name, nic, first, f"MTU {interface.mtu}", attached + off))
         rows += [("", "", address, "", "") for address in more]
-    return [f"  {host.name}{cpu}{offload}", *_columns(rows, 4)]
+    return [f"  {host.name}{cpu}{offload}", *_columns(rows, 4), *_routes(host)]
+
+
+def _router(router: Router, topology: Topology) -> list[str]:
+    rows = []
+    for interface in router.interfaces:
+        end = InterfaceEnd(router.name, interface.name)
+        first, *more = [str(address) for address in interface.addresses] or [""]
+        rows.append((interface.name, first, f"MTU {interface.mtu}", _attached(topology, end)))
+        rows += [("", address, "", "") for address in more]
+    shared = "addresses and ports" if router.ecmp == "ports" else "addresses"
+    lines = [f"  {router.name}: equal ways shared by {shared}", *_columns(rows, 4)]
+    return lines + _routes(router)
+
+
+def _routes(node: Host | Router) -> list[str]:
+    return [
+        f"    route to {route.destination} by {' and '.join(route.via)}"
+        if route.via
+        else f"    {route.destination} is unreachable"
+        for route in node.routes
+    ]
 
 
 def _attached(topology: Topology, end: InterfaceEnd) -> str:
@@ -256,12 +283,20 @@ def _flows(scenario: Scenario) -> list[str]:
             (
                 f"{what} {number}",
                 f"{path.local_address.ip} > {path.remote_address.ip}",
-                f"over {' + '.join(path.links) or 'a switch alone'}",
+                f"over {_way(path)}",
             )
             for number, path in enumerate(subflows, start=1)
         ]
         lines += _columns(rows, 4)
     return lines
+
+
+def _way(path: Path) -> str:
+    """Return the links of a path, and how it returns where that is another way."""
+    if path.by_ports:
+        return f"a way of {len(path.links)} links by its ports, among {len(path.candidates)} links"
+    way = " + ".join(path.links) or "a switch alone"
+    return f"{way}, back over {' + '.join(path.back)}" if path.back else way
 
 
 def _flow(flow: Flow, scenario: Scenario) -> str:

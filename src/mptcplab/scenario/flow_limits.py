@@ -14,6 +14,7 @@ from mptcplab.network.topology import InterfaceEnd, Path, Topology
 from mptcplab.scenario.buffers import (
     AUTOTUNED_RECEIVE_BYTES,
     AUTOTUNED_SEND_BYTES,
+    data_directions,
     path_rate_bps,
 )
 from mptcplab.scenario.model import Flow, Scenario, Tunables
@@ -89,19 +90,15 @@ def _of_flow(scenario: Scenario, flow: Flow) -> dict[str, Any]:
 def _path(scenario: Scenario, flow: Flow, path: Path) -> dict[str, Any]:
     topology = scenario.topology
     sends = flow.client == flow.source
-    other = {"forward": "backward", "backward": "forward"}
     ends = (path.local, path.remote) if sends else (path.remote, path.local)
     addresses = (path.local_address, path.remote_address)
     source, destination = addresses if sends else addresses[::-1]
     return {
         "source": str(source.ip),
         "destination": str(destination.ip),
-        "links": [
-            [name, direction if sends else other[direction]]
-            for name, direction in topology.directions(path)
-        ],
+        "links": [list(step) for step in data_directions(topology, flow, path)],
         "rate_bps": path_rate_bps(scenario, flow, path),
-        "rtt_ns": sum(topology.link(name).rtt_ns for name in path.links),
+        "rtt_ns": topology.rtt_ns(path),
         "nics": [
             nic
             for end, leaves in zip(ends, (True, False), strict=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
 from mptcplab.network.topology import InterfaceEnd, Topology
 from mptcplab.plain_text import printable
+from mptcplab.scenario.copies import with_copies
 from mptcplab.scenario.errors import Problems, ScenarioError, nearest
+from mptcplab.scenario.generate import expanded
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.plugins import check_plugins
 from mptcplab.scenario.resolve.amounts import check_amounts, check_connections
@@ -95,8 +98,9 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
     else:
         source, section = _opened(path), SCENARIO
     for override in overrides:
-        source.apply(override, section)
+        source.apply(override, section, partial(_expanded, source))
     problems = Problems(source.origin)
+    source.tree = with_copies(expanded(source.tree, problems, flows=section is SCENARIO), problems)
     check_amounts(source.tree, problems)
     values = read_section(section, normalised(section, source.tree), (), problems)
     read_traces(values, source, problems)
@@ -175,12 +179,17 @@ def _resolved(
     """Return the scenario that the files of ``source`` give with ``overrides``."""
     source = source.fresh()
     for override in overrides:
-        source.apply(override)
+        source.apply(override, expand=partial(_expanded, source))
     return _built(path, source, overrides, plugins)
+
+
+def _expanded(source: Source, tree: Values) -> Values:
+    return expanded(tree, Problems(source.origin))
 
 
 def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: bool) -> Scenario:
     problems = Problems(source.origin)
+    source.tree = with_copies(expanded(source.tree, problems), problems)
     check_amounts(source.tree, problems)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
     read_traces(values, source, problems)
@@ -269,12 +278,12 @@ def _check_sweep(
     """Raise ScenarioError where a point of the sweep does not give a valid scenario."""
     source = source.fresh()
     for override in overrides:
-        source.apply(override)
+        source.apply(override, expand=partial(_expanded, source))
     for index, point in enumerate(scenario.sweep.points):
         try:
             alone = source.at_point(index)
             for override in point.overrides:
-                alone.apply(override)
+                alone.apply(override, expand=partial(_expanded, alone))
             _built(path, alone, (*overrides, *point.overrides), plugins)
         except ScenarioError as error:
             first = error.errors[0]

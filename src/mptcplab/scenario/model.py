@@ -6,7 +6,7 @@ from the start of the run, already scaled by ``--time-scale`` or ``--duration``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -225,6 +225,11 @@ class Scenario:
     sweep: Sweep = Sweep()
     trains: bool = True  # a simulation may follow several packets as one
 
+    def __post_init__(self) -> None:
+        """Let the hashes of routers have the scenario's seed, whichever that comes to be."""
+        if self.topology.routers and self.topology.seed != self.seed:
+            object.__setattr__(self, "topology", replace(self.topology, seed=self.seed))
+
     def stages(self) -> tuple[tuple[int, int], ...]:
         """Return (start_ns, end_ns) of each stretch between distinct timeline instants."""
         cuts = sorted({0, self.duration_ns, *(action.at_ns for action in self.timeline)})
@@ -248,13 +253,14 @@ class Scenario:
             path
             for path in self.topology.paths(flow.client, server, multipath=False)
             if path.links  # a path through a switch alone is not measured
-            and links.issuperset(path.links)
+            and links.issuperset(path.possible)
             and (flow.protocol == "tcp" or self._multipath(path) or not self._mptcp(flow))
         ]
         rank = {link: position for position, link in enumerate(flow.links)}
 
         def order(path: Path) -> tuple[tuple[int, ...], bool]:
-            position = tuple(rank[link] for link in path.links)
+            counted = self.topology.own_links(path)
+            position = tuple(rank[link] for link in counted)
             return position, path.local_address.version != (flow.family or 4)
 
         paths.sort(key=order)

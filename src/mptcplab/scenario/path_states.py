@@ -53,12 +53,12 @@ class PathStates:
         """Say whether links and NICs of a path are up."""
         return all(
             self._links.interface_is_up(end, at_ns) for end in (path.local, path.remote)
-        ) and all(self._links.is_up(self._topology.link(name), at_ns) for name in path.links)
+        ) and all(self._links.is_up(self._topology.link(name), at_ns) for name in path.passed)
 
     def carries(self, path: Path, at_ns: int) -> bool:
         """Say whether packets can pass both ways: it is up, with no rate of 0 or loss of all."""
         return self.is_up(path, at_ns) and all(
-            self._passes(name, direction, at_ns) for name in path.links for direction in DIRECTIONS
+            self._passes(name, direction, at_ns) for name, direction in self._round_trip(path)
         )
 
     def _passes(self, link: str, direction: str, at_ns: int) -> bool:
@@ -109,10 +109,13 @@ class PathStates:
         return 1 - arrives
 
     def _both_ways(self, path: Path) -> Iterator[tuple[Link, list[Channel]]]:
-        for name in path.links:
-            for direction in DIRECTIONS:
-                channels = [channel for _, channel in self._changes[name, direction]]
-                yield self._topology.link(name), channels
+        for name, direction in self._round_trip(path):
+            channels = [channel for _, channel in self._changes[name, direction]]
+            yield self._topology.link(name), channels
+
+    def _round_trip(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """Return the links of the way there and of that back, each with its direction."""
+        return self._topology.directions(path) + self._topology.directions_back(path)
 
 
 def _passage_ns(channel: Channel, mtu: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from ipaddress import IPv4Interface, IPv6Interface
 from random import Random
 
@@ -22,7 +22,7 @@ from mptcplab.network.topology import (
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.repetition import processing_jitter_ns
 from mptcplab.simulated.cpu import PROFILES
-from mptcplab.simulated.fabric import Conduit, Route
+from mptcplab.simulated.fabric import Conduit, PortRoutes, Route
 from mptcplab.simulated.host import Host
 from mptcplab.stack.config import StackConfig
 from mptcplab.tuning.config import base_config
@@ -131,14 +131,29 @@ def _connect(scenario: Scenario, network: Network) -> None:
             routes = network.hosts[here].routes
             local = packed_address(path.local_address)
             remote = packed_address(path.remote_address)
-            routes.setdefault(local, {})[remote] = Route(
-                local,
-                remote,
-                _conduits(topology, path, network),
-                _frame_header_bytes(topology, path),
-                network.hosts[there],
-                network.hosts[there].stack.config.receive_coalescing_ns,
-            )
+            route = _route(topology, path, network)
+            if path.by_ports:
+                route.by_ports = PortRoutes(partial(_route_on_ports, topology, path, network))
+            routes.setdefault(local, {})[remote] = route
+
+
+def _route(topology: Topology, path: Path, network: Network) -> Route:
+    there = network.hosts[path.remote.host]
+    return Route(
+        packed_address(path.local_address),
+        packed_address(path.remote_address),
+        _conduits(topology, path, network),
+        _frame_header_bytes(topology, path),
+        there,
+        there.stack.config.receive_coalescing_ns,
+    )
+
+
+def _route_on_ports(
+    topology: Topology, path: Path, network: Network, source_port: int, destination_port: int
+) -> Route:
+    on_ports = topology.on_ports(path, (source_port, destination_port))
+    return _route(topology, on_ports, network)
 
 
 def _conduits(topology: Topology, path: Path, network: Network) -> tuple[Conduit, ...]:

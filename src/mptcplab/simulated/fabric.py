@@ -1,12 +1,13 @@
 """The simulated network: wires chained into routes between interfaces.
 
 A :class:`Conduit` is one direction of a link; a :class:`Route` is the conduits from one interface
-to another, through any switches on the way.  Switches forward at once: what queues is the link
-behind them.
+to another, through any switches and routers on the way.  These forward at once: what queues is the
+link behind them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -97,17 +98,24 @@ class Conduit(Wire):
 
 
 class Route(Destination):
-    """The conduits between two interfaces, and the host behind the last one."""
+    """The conduits between two interfaces, and the host behind the last one.
+
+    A ``shared`` route is for all ports; ``by_ports`` has one for each pair of them.
+    """
 
     __slots__ = (
+        "by_ports",
         "coalesce_ns",
         "conduits",
+        "destination_port",
         "first",
         "frame_header_bytes",
         "hops",
         "host",
         "local",
         "remote",
+        "shared",
+        "source_port",
     )
 
     def __init__(
@@ -130,6 +138,17 @@ class Route(Destination):
         self.host = host
         self.coalesce_ns: i64 = coalesce_ns
         """How long the host's interface collects packets before it hands them over together."""
+        self.by_ports: PortRoutes | None = None
+        """Where routers hash ports: what finds the route of each pair of them."""
+        self.shared: bool = True
+        self.source_port: i64 = 0
+        self.destination_port: i64 = 0
+
+    def serves(self, source_port: i64, destination_port: i64) -> bool:
+        """Say whether segments with these ports take it."""
+        return self.shared or (
+            self.source_port == source_port and self.destination_port == destination_port
+        )
 
     def arrive(self, parcel: Parcel) -> None:
         """Hand a parcel on to the next link, or to the host behind the last one."""
@@ -141,3 +160,26 @@ class Route(Destination):
     def receive(self, segment: Segment) -> None:
         """Hand a segment to the host."""
         self.host.receive(segment)
+
+
+class PortRoutes:
+    """The routes between two addresses, one for each pair of ports, made when first used."""
+
+    __slots__ = ("_known", "_make")
+
+    def __init__(self, make: Callable[[int, int], Route]) -> None:
+        """Take what makes the route of a source and a destination port."""
+        self._make = make
+        self._known: dict[int, Route] = {}
+
+    def route(self, source_port: int, destination_port: int) -> Route:
+        """Return the route of segments with these ports."""
+        key = source_port << 16 | destination_port
+        route = self._known.get(key)
+        if route is None:
+            route = self._make(source_port, destination_port)
+            route.shared = False
+            route.source_port = source_port
+            route.destination_port = destination_port
+            self._known[key] = route
+        return route

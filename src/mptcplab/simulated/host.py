@@ -202,11 +202,18 @@ class Host(Destination):
         source: i64 = segment.src_port
         slot = (source ^ segment.dst_port) & (TAKEN_SLOTS - 1)
         route = self._taken[slot]
-        if route is None or route.local is not segment.src or route.remote is not segment.dst:
+        if (
+            route is None
+            or route.local is not segment.src
+            or route.remote is not segment.dst
+            or not route.serves(source, segment.dst_port)
+        ):
             routes = self.routes.get(segment.src)
             route = None if routes is None else routes.get(segment.dst)
             if route is None:
                 return  # no link leads to that address
+            if route.by_ports is not None:
+                route = route.by_ports.route(source, segment.dst_port)
             self._taken[slot] = route
         header_bytes = segment.header_bytes + route.frame_header_bytes
         route.first.send(Parcel(segment, route, header_bytes, route.coalesce_ns))

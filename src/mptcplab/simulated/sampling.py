@@ -193,11 +193,15 @@ class Sampler:
 
 
 def links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
-    """Return the first link on the way from one address to another, by host and address pair."""
+    """Return the link that names the way from one address to another, by host and address pair.
+
+    The first one, and through routers, behind which one link may serve many, the slowest.
+    """
     links = {}
     for here, there in scenario.host_pairs():
         for path in scenario.topology.paths(here, there, multipath=False):
             if path.links:
                 pair = (path.local_address.ip.packed, path.remote_address.ip.packed)
-                links[here, *pair] = path.links[0]
+                slowest = scenario.topology.bottleneck(path)
+                links[here, *pair] = slowest if path.routed else path.links[0]
     return links

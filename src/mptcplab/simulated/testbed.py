@@ -15,6 +15,7 @@ from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
+from mptcplab.scenario.path_mtu import narrow_paths
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.simulated.applications import Transfer
 from mptcplab.simulated.build import (
@@ -123,6 +124,8 @@ def _check(scenario: Scenario) -> None:
                 f"flows.{flow.name}.application: iperf3 is a program; the simulated testbed has "
                 'its own traffic: use "bulk", or --on linux'
             )
+    for problem in narrow_paths(scenario, [host.name for host in scenario.topology.hosts]):
+        raise UnsupportedError(f"{problem}, or --on linux")
     _check_time_passes(scenario)
     check_policies(scenario)
 
@@ -141,7 +144,7 @@ def _check_time_passes(scenario: Scenario) -> None:
             continue
         for path in scenario.paths(flow):
             nics = [topology.nic_at(end) for end in (path.local, path.remote)]
-            links = [topology.link(name) for name in path.links]
+            links = [topology.link(name) for name in path.passed]
             limited = any(nic.rate_bps for nic in nics) or any(
                 link.forward.rate_bps or link.backward.rate_bps for link in links
             )

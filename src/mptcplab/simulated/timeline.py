@@ -77,6 +77,8 @@ class Timeline:
 
     def _tell_host(self, end: InterfaceEnd, up: bool) -> None:
         """Tell a host's stack of its interface, where its path manager watches links."""
+        if self._scenario.topology.is_router(end.host):
+            return
         tunables = self._scenario.tunables.get(end.host, Tunables())
         if tunables.path_manager == "kernel":
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Interface,
@@ -80,6 +81,8 @@ _RTA_DST: Final = 1
 _RTA_GATEWAY: Final = 5
 _RTA_CACHEINFO: Final = 12
 _RTA_OIF: Final = 4
+_RTA_PRIORITY: Final = 6
+_RTA_MULTIPATH: Final = 9
 _RTA_PREFSRC: Final = 7
 _RTA_METRICS: Final = 8
 _RTA_TABLE: Final = 15
@@ -89,6 +92,7 @@ _RTPROT_KERNEL: Final = 2
 _RT_SCOPE_LINK: Final = 253
 _RT_SCOPE_UNIVERSE: Final = 0
 _RTN_UNICAST: Final = 1
+_RTN_UNREACHABLE: Final = 7
 _RTN_LOCAL_TO_MULTICAST: Final = range(2, 6)  # what the kernel makes by itself of an address
 _RTM_F_CLONED: Final = 0x200
 _MAIN_TABLE: Final = 254
@@ -105,6 +109,7 @@ _FR_ACT_TO_TBL: Final = 1
 _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBI")
 _RTMSG: Final = struct.Struct("=BBBBBBBBI")
+_RTNEXTHOP: Final = struct.Struct("=HBBi")
 
 INTERFACE_NAME_MAX: Final = 15  # IFNAMSIZ less the terminating zero
 
@@ -307,13 +312,17 @@ def add_route(
     source: InterfaceAddress | None = None,
     advertised_mss: int | None = None,
     kernel: bool = False,
+    gateway: InterfaceAddress | None = None,
+    metric: int = 0,
 ) -> Request:
     """Make (or replace) the route to an on-link network, or to everything, over an interface.
 
     ``advertised_mss`` is what our SYNs put into their MSS option; ``kernel`` marks a route as one
-    that came with its address, which this one then replaces.
+    that came with its address, which this one then replaces.  With a ``gateway`` the network is
+    not on the link but behind that.  Of routes to one network the least ``metric`` counts.
     """
-    scope = _RT_SCOPE_LINK if network.version == 4 else _RT_SCOPE_UNIVERSE
+    on_link = network.version == 4 and gateway is None
+    scope = _RT_SCOPE_LINK if on_link else _RT_SCOPE_UNIVERSE
     body = _RTMSG.pack(
         _family(network.version),
         network.prefixlen,
@@ -328,6 +337,10 @@ def add_route(
     if network.prefixlen:
         body += attribute(_RTA_DST, network.network_address.packed)
     body += u32(_RTA_OIF, index)
+    if gateway is not None:
+        body += attribute(_RTA_GATEWAY, gateway.ip.packed)
+    if metric:
+        body += u32(_RTA_PRIORITY, metric)
     if table >= 256:  # more than the header's field can hold
         body += u32(_RTA_TABLE, table)
     if source is not None:
@@ -335,6 +348,39 @@ def add_route(
     if advertised_mss is not None:
         body += nested(_RTA_METRICS, u32(_RTAX_ADVMSS, advertised_mss))
     what = f"route {network} in table {table}"
+    return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)
+
+
+def add_shared_route(network: Network, hops: Sequence[tuple[int, InterfaceAddress]]) -> Request:
+    """Make the route to a network behind one of several gateways, or behind none at all.
+
+    ``hops`` are interfaces and gateways, which share the flows in equal parts.  Without any the
+    network is unreachable, which is said to whoever sends there.
+    """
+    kind = _RTN_UNICAST if hops else _RTN_UNREACHABLE
+    body = _RTMSG.pack(
+        _family(network.version),
+        network.prefixlen,
+        0,
+        0,
+        _MAIN_TABLE,
+        _RTPROT_STATIC,
+        _RT_SCOPE_UNIVERSE,
+        kind,
+        0,
+    )
+    if network.prefixlen:
+        body += attribute(_RTA_DST, network.network_address.packed)
+    if len(hops) == 1:
+        index, gateway = hops[0]
+        body += u32(_RTA_OIF, index) + attribute(_RTA_GATEWAY, gateway.ip.packed)
+    elif hops:
+        parts = []
+        for index, gateway in hops:
+            via = attribute(_RTA_GATEWAY, gateway.ip.packed)
+            parts.append(_RTNEXTHOP.pack(_RTNEXTHOP.size + len(via), 0, 0, index) + via)
+        body += attribute(_RTA_MULTIPATH, b"".join(parts))
+    what = f"route {network} by {len(hops)} gateways"
     return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)
 
 

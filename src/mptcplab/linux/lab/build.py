@@ -17,7 +17,7 @@ from mptcplab.linux.kernel.capabilities import endpoints_max, vlan_works
 from mptcplab.linux.kernel.mptcp_endpoints import PathManager
 from mptcplab.linux.kernel.namespaces import NetNamespace, write_sysctl
 from mptcplab.linux.kernel.netlink import Request
-from mptcplab.linux.lab import addressing, steering
+from mptcplab.linux.lab import addressing, forwarding, steering
 from mptcplab.linux.lab.endpoint_plan import HostPlan, Traffic, plan
 from mptcplab.linux.lab.nic_sharing import device_requests, sharing_devices, sharing_requests
 from mptcplab.linux.lab.sysctls import host_sysctls, optional_sysctls
@@ -31,6 +31,7 @@ from mptcplab.network.topology import (
     InterfaceEnd,
     Link,
     Queue,
+    Router,
     Switch,
     SwitchEnd,
     Topology,
@@ -47,11 +48,16 @@ class Plumbing:
     wire: NetNamespace
     hosts: dict[str, NetNamespace] = field(default_factory=dict)
     switches: dict[str, NetNamespace] = field(default_factory=dict)
+    routers: dict[str, NetNamespace] = field(default_factory=dict)
     drivers: dict[str, LinkDriver] = field(default_factory=dict)
     ports: list[KernelDriver] = field(default_factory=list)
     tagging: dict[InterfaceEnd, Tagging] = field(default_factory=dict)
     plans: dict[str, HostPlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def node(self, name: str) -> NetNamespace:
+        """Return the namespace of a host or router; KeyError where there is none."""
+        return self.routers.get(name) or self.hosts[name]
 
     def close(self) -> None:
         """Take it down; what is already gone is passed over."""
@@ -60,10 +66,11 @@ class Plumbing:
         for driver in self.drivers.values():
             with contextlib.suppress(OSError):
                 driver.close()
-        for space in (*self.hosts.values(), *self.switches.values(), self.wire):
+        spaces = (*self.hosts.values(), *self.switches.values(), *self.routers.values())
+        for space in (*spaces, self.wire):
             with contextlib.suppress(OSError):
                 space.close()
-        self.drivers, self.hosts, self.switches = {}, {}, {}
+        self.drivers, self.hosts, self.switches, self.routers = {}, {}, {}, {}
 
 
 def build(
@@ -88,7 +95,10 @@ def build(
         for host in topology.hosts:
             _share_nics(plumbing, topology, host)
             _limit_frames(plumbing, topology, host)
-            _configure_host(plumbing, host, tunables.get(host.name, Tunables()))
+            _configure_host(plumbing, topology, host, tunables.get(host.name, Tunables()))
+        for router in topology.routers:
+            _limit_frames(plumbing, topology, router)
+            _configure_router(plumbing, topology, router)
         for driver in (*plumbing.drivers.values(), *plumbing.ports):
             driver.start()
     except BaseException:
@@ -98,7 +108,7 @@ def build(
 
 
 def _check_names(topology: Topology) -> None:
-    for host in topology.hosts:
+    for host in topology.nodes:
         for interface in host.interfaces:
             if len(interface.name.encode()) > rtnl.INTERFACE_NAME_MAX:
                 raise MachineCannotError(
@@ -114,6 +124,11 @@ def _make_namespaces(
     for switch in topology.switches:
         space = plumbing.switches[switch.name] = NetNamespace.create(switch.name)
         space.write_sysctls(_NO_IPV6)
+    for router in topology.routers:
+        space = plumbing.routers[router.name] = NetNamespace.create(router.name)
+        space.write_sysctls(forwarding.router_sysctls(topology, router))
+    if topology.routers and not forwarding.has_seeds():
+        plumbing.notes.append(forwarding.SEEDLESS_NOTE)
     for host in topology.hosts:
         space = plumbing.hosts[host.name] = NetNamespace.create(host.name)
         settings = tunables.get(host.name, Tunables())
@@ -232,7 +247,7 @@ def _port_driver(
 ) -> KernelDriver:
     """A cable from a host's interface straight into a switch: at its NIC's rate, without delay."""
     interface = topology.interface_at(end)
-    rate = next(nic.rate_bps for nic in topology.host(end.host).nics if nic.name == interface.nic)
+    rate = topology.nic_at(end).rate_bps
     frame = interface.mtu + ETHERNET_HEADER_BYTES
     channel = Channel(rate_bps=rate, queue=Queue(limit_bytes=_PORT_QUEUE_PACKETS * frame))
     here = _host_end(plumbing, topology, end)
@@ -253,11 +268,11 @@ def _attach(plumbing: Plumbing, topology: Topology, link: Link, which: int) -> A
 def _host_end(plumbing: Plumbing, topology: Topology, end: InterfaceEnd) -> Attachment:
     interface = topology.interface_at(end)
     return Attachment(
-        plumbing.hosts[end.host],
+        plumbing.node(end.host),
         interface.name,
         interface.mtu,
         plumbing.tagging.get(end),
-        topology.host(end.host).offload,
+        topology.offloads(end.host),
     )
 
 
@@ -310,11 +325,11 @@ def _share_nics(plumbing: Plumbing, topology: Topology, host: Host) -> None:
     channel.batch(sharing_requests(shared, rtnl.devices(channel)))
 
 
-def _limit_frames(plumbing: Plumbing, topology: Topology, host: Host) -> None:
-    """Keep what a host hands over in one piece to what the kernel's links that it reaches pass
-    whole, where that is more than a packet.
+def _limit_frames(plumbing: Plumbing, topology: Topology, host: Host | Router) -> None:
+    """Keep what a host or router hands over in one piece to what the kernel's links that it
+    reaches pass whole, where that is more than a packet.
     """
-    space = plumbing.hosts[host.name]
+    space = plumbing.node(host.name)
     devices = rtnl.devices(space.routing)
     for interface in host.interfaces:
         reached = topology.reachable(InterfaceEnd(host.name, interface.name)).values()
@@ -346,7 +361,21 @@ def _switch_offloads_off(
         yield rtnl.set_link(devices[name].index, gso_max_packets=1)
 
 
-def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:
+def _configure_router(plumbing: Plumbing, topology: Topology, router: Router) -> None:
+    space = plumbing.routers[router.name]
+    devices = rtnl.devices(space.routing)
+    requests: list[Request] = [rtnl.set_link(devices["lo"].index, up=True)]
+    for interface in router.interfaces:
+        device = devices[interface.name]
+        requests += [rtnl.add_address(device.index, each) for each in interface.addresses]
+        mtu = None if device.mtu == interface.mtu else interface.mtu
+        requests.append(rtnl.set_link(device.index, up=True, mtu=mtu))
+    requests += forwarding.router_requests(topology, router, devices)
+    space.write_sysctls(addressing.neighbour_sysctls(router))
+    space.routing.batch(requests)
+
+
+def _configure_host(plumbing: Plumbing, topology: Topology, host: Host, settings: Tunables) -> None:
     space = plumbing.hosts[host.name]
     devices = rtnl.devices(space.routing)
     requests: list[Request] = [rtnl.set_link(devices["lo"].index, up=True)]
@@ -357,7 +386,9 @@ def _configure_host(plumbing: Plumbing, host: Host, settings: Tunables) -> None:
         index = devices[interface.name].index
         mtu = None if devices[interface.name].mtu == interface.mtu else interface.mtu
         requests.append(rtnl.set_link(index, up=True, mtu=mtu))
-        requests += addressing.route_requests(host, interface, index, settings.mss)
+        requests += addressing.route_requests(
+            host, interface, index, settings.mss, forwarding.gateways(topology, host, interface)
+        )
     space.write_sysctls(addressing.neighbour_sysctls(host))
     if host.stack == "ours":  # which has path managers of its own
         space.routing.batch([*requests, *steering.rule_requests(host)])

@@ -4,7 +4,8 @@ The server announces its addresses (``signal``) and the client, which accepts th
 the address that routing chooses: the one of the same network.  So there is one subflow for each of
 the server's addresses, on the pair of addresses that share a network, and none across networks, as
 ``subflow`` and ``fullmesh`` endpoints would try.  A further address of the client in the network of
-the initial subflow is a ``subflow`` endpoint.
+the initial subflow is a ``subflow`` endpoint, and so is one from which routers lead to the server.
+Where they lead from several addresses to several, all of the client's are ``fullmesh``.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def plan(
                     _multipath(plans, client, server, topology.paths(client, server))
     else:
         _plan_flows(plans, tunables, traffic)
+    for host, wanted in plans.items():
+        _keep_apart(host, wanted, standing=traffic is None)
     _check(plans, endpoints_max)
     return plans
 
@@ -119,11 +122,55 @@ def _multipath(plans: dict[str, HostPlan], client: str, server: str, paths: Sequ
     if len(by_remote) > 1:
         for remote in by_remote:
             plans[server].add(Endpoint(remote, Flags.SIGNAL))
+    if len(by_remote) > 1 and any(path.routed for path in paths):
+        _mesh(plans, client, server, paths)
+        plans[client].allow(subflows=extra, addresses=len(by_remote) - 1)
+        plans[server].allow(subflows=extra, addresses=0)
+        return
     for locals_ in by_remote.values():
         for local in locals_[1:]:
             plans[client].add(Endpoint(local, Flags.SUBFLOW))
     plans[client].allow(subflows=extra, addresses=len(by_remote) - 1)
     plans[server].allow(subflows=extra, addresses=0)
+
+
+def _mesh(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:
+    """Let each address of the client join each of the server's; refuse what is less than that."""
+    pairs = {(path.local_address.ip, path.remote_address.ip) for path in paths}
+    locals_ = dict.fromkeys(path.local_address.ip for path in paths)
+    remotes = dict.fromkeys(path.remote_address.ip for path in paths)
+    for local in locals_:
+        for remote in remotes:
+            if local.version == remote.version and (local, remote) not in pairs:
+                raise MachineCannotError(
+                    f"routers lead from {client} to {server}, but not from {local} to {remote}, "
+                    "and the kernel's path manager would try each pair of addresses; expected "
+                    "routes for all pairs, fewer links for the flow, or --on simulated"
+                )
+        plans[client].add(Endpoint(local, Flags.SUBFLOW | Flags.FULLMESH))
+
+
+_BOTH: Final = Flags.SIGNAL | Flags.FULLMESH
+
+
+def _keep_apart(host: str, wanted: HostPlan, *, standing: bool) -> None:
+    """Let no address be announced and full mesh, which the kernel refuses: one excludes the other.
+
+    A persistent testbed, where each host may be client and server, has no full mesh then.
+    """
+    for index, endpoint in enumerate(wanted.endpoints):
+        if endpoint.flags & _BOTH != _BOTH:
+            continue
+        if not standing:
+            raise MachineCannotError(
+                f"{host} is the client of one flow and the server of another, with several "
+                f"addresses at both ends that routers join: {endpoint.address} would be a full "
+                "mesh endpoint and announced, which the kernel refuses; expected flows opened from "
+                "one side (`client`), or --on simulated"
+            )
+        wanted.endpoints[index] = Endpoint(
+            endpoint.address, endpoint.flags & ~Flags.FULLMESH, port=endpoint.port
+        )
 
 
 def _different_ports(

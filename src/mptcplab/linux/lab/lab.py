@@ -18,7 +18,7 @@ from mptcplab.linux.kernel import rtnl
 from mptcplab.linux.kernel.mptcp_endpoints import PathManager
 from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.netlink import NetlinkSocket, Request
-from mptcplab.linux.lab import addressing
+from mptcplab.linux.lab import addressing, forwarding
 from mptcplab.linux.lab.build import Plumbing, build
 from mptcplab.linux.lab.endpoint_plan import HostPlan, scenario_traffic
 from mptcplab.linux.lab.processes import start_on
@@ -138,15 +138,16 @@ class Lab:
         return self._links[name]
 
     def namespace(self, host: str) -> NetNamespace:
-        """Return a host's network namespace; KeyError where there is no such host."""
-        return self._plumbing.hosts[host]
+        """Return the network namespace of a host or router; KeyError where there is none such."""
+        return self._plumbing.node(host)
 
     @property
     def spaces(self) -> dict[str, NetNamespace]:
-        """All network namespaces: of hosts and switches by their names, and of the wire."""
+        """All network namespaces: of hosts, routers and switches by name, and of the wire."""
         return {
             self.WIRE: self._plumbing.wire,
             **{f"switch {name}": space for name, space in self._plumbing.switches.items()},
+            **self._plumbing.routers,
             **self._plumbing.hosts,
         }
 
@@ -204,15 +205,17 @@ class Lab:
 
     def _restore_link_routes(self, link: Link) -> None:
         for end in (link.a, link.b):
-            if isinstance(end, InterfaceEnd):
+            if isinstance(end, InterfaceEnd) and self.topology.has_host(end.host):
                 devices = rtnl.devices(self.namespace(end.host).routing)
                 if devices[end.interface].up:  # one that is set down gets its routes with its NIC
                     self._restore_routes(self.topology.host(end.host), end.interface, devices)
 
     def _restore_routes(self, host: Host, name: str, devices: dict[str, rtnl.Device]) -> None:
         mss = self._tunables.get(host.name, Tunables()).mss
+        interface = host.interface(name)
+        gateways = forwarding.gateways(self.topology, host, interface)
         requests: list[Request] = list(
-            addressing.route_requests(host, host.interface(name), devices[name].index, mss)
+            addressing.route_requests(host, interface, devices[name].index, mss, gateways)
         )
         self.namespace(host.name).routing.batch(requests)
 

@@ -88,7 +88,7 @@ class CpuWatch:
                 continue
             own = [services[pid] for pid in self._processes(flow) if pid in services]
             for path in self._apparatus.scenario.paths(flow):
-                pids = [self._emulators[link] for link in path.links if link in self._emulators]
+                pids = [self._emulators[link] for link in path.passed if link in self._emulators]
                 if is_starved([*own, *(services[pid] for pid in pids if pid in services)]):
                     starved.add(self._apparatus.identities.link_of(path))
         self.starved[end_ns] = frozenset(starved)

@@ -45,7 +45,7 @@ class Identities:
             self._hosts[connection.port] = (client, server)
             for path in self._topology.paths(client, server, multipath=False):
                 key = (str(path.local_address.ip), str(path.remote_address.ip))
-                self._links[key] = bottleneck(self._topology, path)
+                self._links[key] = self._topology.bottleneck(path)
 
     def connection(
         self, host: str, local_port: int, remote_port: int
@@ -85,7 +85,7 @@ class Identities:
 
     def link_of(self, path: Path) -> str:
         """Return the link that a path is named by."""
-        return bottleneck(self._topology, path)
+        return self._topology.bottleneck(path)
 
     def remember_token(self, host: str, token: int, port: int) -> None:
         """Note which connection a host's token stands for."""
@@ -95,17 +95,3 @@ class Identities:
         """Return the connection that a host's token stands for, where it is known."""
         port = self._tokens.get((host, token))
         return None if port is None else self._connections[port]
-
-
-def bottleneck(topology: Topology, path: Path) -> str:
-    """Return the link that names a path: its slowest, the first one where several are."""
-
-    def rate(name: str) -> float:
-        rates = [
-            channel.rate_bps
-            for channel in (topology.link(name).forward, topology.link(name).backward)
-            if channel.rate_bps is not None
-        ]
-        return min(rates, default=float("inf"))
-
-    return min(path.links, key=rate) if path.links else f"{path.local}-{path.remote}"

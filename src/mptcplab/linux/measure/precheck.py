@@ -12,7 +12,6 @@ from typing import Any, Final
 from mptcplab.linux.drivers.tap import TapDriver
 from mptcplab.linux.kernel import offloads, rtnl
 from mptcplab.linux.lab.lab import Lab
-from mptcplab.linux.measure.identity import bottleneck
 from mptcplab.linux.measure.verify import (
     PROBES,
     RATE_TOLERANCE,
@@ -57,7 +56,7 @@ class Precheck:
     def reasons(self) -> list[str]:
         """Measure everything and return what is wrong, one sentence each."""
         paths = list(self._paths())
-        used = dict.fromkeys(name for _, path in paths for name in path.links)
+        used = dict.fromkeys(name for _, path in paths for name in path.passed)
         down = [name for name in used if not self._scenario.topology.link(name).up]
         for name in down:
             self._lab.link(name).set_up(True)
@@ -89,7 +88,7 @@ class Precheck:
             found = rtnl.devices(self._lab.namespace(end.host).routing)[end.interface].mtu
             if found != asked:
                 reasons.append(f"{end}: the MTU is {found}, {asked} asked for")
-            if topology.host(end.host).offload:
+            if topology.offloads(end.host):
                 continue
             with self._lab.enter(end.host):
                 if on := offloads.switched_on(end.interface):
@@ -187,7 +186,7 @@ class Precheck:
         most = most_bps(self._scenario)
         done: set[str] = set()
         for flow, path in paths:
-            name = bottleneck(self._scenario.topology, path)
+            name = self._scenario.topology.bottleneck(path)
             if name in done or len(path.links) != 1:
                 continue
             done.add(name)

@@ -64,9 +64,9 @@ class PathCheck:
 
 def configured_rtt_ns(topology: Topology, path: Path) -> tuple[int, int]:
     """Return the round trip that a path's links are set to, and how far jitter may move it (ns)."""
-    links = [topology.link(name) for name in path.links]
+    links = [topology.link(name) for name in path.passed]
     jitter = sum(link.forward.jitter_most_ns + link.backward.jitter_most_ns for link in links)
-    return sum(link.rtt_ns for link in links), jitter
+    return topology.rtt_ns(path), jitter
 
 
 def sending_ns(topology: Topology, links: Iterable[str], frame_bytes: int) -> int:
@@ -90,9 +90,11 @@ def check_rtt(topology: Topology, check: PathCheck) -> str | None:
             f"{where}: nothing answers {check.path.remote_address.ip} from "
             f"{check.path.local_address.ip}, so flow {check.flow} cannot use it"
         )
+    if check.path.candidates and (check.path.by_ports or check.path.local_address.version == 6):
+        return None  # a hash may lead the echo another way than TCP
     early_ns = sum(
         channel.delay_ns
-        for name in check.path.links
+        for name in check.path.passed
         for channel in (topology.link(name).forward, topology.link(name).backward)
         if channel.reorder
     )

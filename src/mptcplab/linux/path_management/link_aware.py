@@ -120,7 +120,7 @@ class LinkAwarePathManager:
         self._before_delete = before_delete
         self._paths = {
             host: [
-                (path, [topology.link(name) for name in path.links])
+                (path, [topology.link(name) for name in topology.own_links(path)])
                 for other in endpoints
                 if other != host
                 for path in topology.paths(host, other)
@@ -196,7 +196,7 @@ class LinkAwarePathManager:
         states = self._states
         return any(
             states.interface_is_up(path.local)
-            and states.interface_is_up(path.remote)
+            and (path.routed or states.interface_is_up(path.remote))
             and all(states.is_up(link) for link in links)
             for path, links in self._paths[host]
             if str(path.local_address.ip) == address

@@ -4,12 +4,13 @@ Interfaces that links and switches join form a *segment* (a broadcast domain).  
 one subnet per family: that of an address given on it, or 10.0.N.0/24 and fd6d:7074:6370:N::/64 for
 the N-th segment in the order of the links, skipping what is taken (10.N.0.0 in larger steps where
 there are more hosts than a /24 holds).  The host part is the host's
-position in the file.
+position in the file, where routers come after the hosts.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Interface,
@@ -26,6 +27,8 @@ from mptcplab.scenario.errors import Path, Problems
 
 Address = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
+Paths = Mapping[InterfaceEnd, Path]
+"""The key that holds an interface's addresses."""
 MAX_ADDRESS = (1 << 128) - 1
 
 
@@ -38,20 +41,19 @@ class Segment:
     families: tuple[int, ...] = ()  # that every interface gets; empty where the file names none
 
 
-def address_path(end: InterfaceEnd) -> Path:
-    """Return the key that holds an interface's addresses."""
-    return ("hosts", end.host, "interfaces", end.interface, "addresses")
-
-
 def resolve_addresses(
     segments: list[Segment],
     given: dict[InterfaceEnd, tuple[Address, ...]],
     hosts: list[str],
+    paths: Paths,
     problems: Problems,
 ) -> dict[InterfaceEnd, tuple[Address, ...]]:
-    """Return every interface's addresses; errors of the given ones are noted."""
-    _check_unique(given, problems)
-    _check_subnets(segments, given, problems)
+    """Return every interface's addresses; errors of the given ones are noted at their ``paths``.
+
+    ``hosts`` are the hosts and routers, in their order.
+    """
+    _check_unique(given, paths, problems)
+    _check_subnets(segments, given, paths, problems)
     free = {
         family: _FreeNetworks(
             family,
@@ -65,32 +67,37 @@ def resolve_addresses(
     for segment in segments:
         for family in (4, 6):
             if segment.families and family not in segment.families:
-                _refuse_family(segment, family, result, problems)
+                _refuse_family(segment, family, result, paths, problems)
         for family, wanting in _wanting(segment, given):
-            _derive(segment, wanting, result, free[family], position, problems)
+            _derive(segment, wanting, result, free[family], position, paths, problems)
     return {
         end: tuple(sorted(addresses, key=lambda address: address.version))
         for end, addresses in result.items()
     }
 
 
-def _check_unique(given: dict[InterfaceEnd, tuple[Address, ...]], problems: Problems) -> None:
+def _check_unique(
+    given: dict[InterfaceEnd, tuple[Address, ...]], paths: Paths, problems: Problems
+) -> None:
     owner: dict[str, InterfaceEnd] = {}
     for end, addresses in given.items():
         for address in addresses:
             other = owner.setdefault(str(address.ip), end)
             if other != end:
                 problems.add(
-                    address_path(end),
+                    paths[end],
                     f"{address.ip} is also the address of {other}",
                     "an address that no other interface has",
                 )
         if len({address.ip for address in addresses}) < len(addresses):
-            problems.add(address_path(end), "holds an address twice", "each address once")
+            problems.add(paths[end], "holds an address twice", "each address once")
 
 
 def _check_subnets(
-    segments: list[Segment], given: dict[InterfaceEnd, tuple[Address, ...]], problems: Problems
+    segments: list[Segment],
+    given: dict[InterfaceEnd, tuple[Address, ...]],
+    paths: Paths,
+    problems: Problems,
 ) -> None:
     by_segment = [
         (segment, {(address.network, end) for end in segment.ends for address in given[end]})
@@ -105,12 +112,12 @@ def _check_subnets(
             if here.version == there.version and here.overlaps(there)
         )
         problems.add(
-            address_path(end),
+            paths[end],
             f"subnet {there} on {two.name} overlaps {here} on {one.name}",
             "a subnet of its own for each link",
         )
     for segment, _ in by_segment:
-        _check_neighbours(segment, given, problems)
+        _check_neighbours(segment, given, paths, problems)
 
 
 def _overlapping(
@@ -136,7 +143,10 @@ def _overlapping(
 
 
 def _check_neighbours(
-    segment: Segment, given: dict[InterfaceEnd, tuple[Address, ...]], problems: Problems
+    segment: Segment,
+    given: dict[InterfaceEnd, tuple[Address, ...]],
+    paths: Paths,
+    problems: Problems,
 ) -> None:
     """Note an interface, if not the first, that shares no subnet with any other on its segment."""
     members: dict[Network, set[InterfaceEnd]] = {}
@@ -153,7 +163,7 @@ def _check_neighbours(
                     if network.version == address.version and ends != {end}
                 )
                 problems.add(
-                    address_path(end),
+                    paths[end],
                     f"{address} shares no subnet with the others on {segment.name}",
                     f"an address in {', '.join(others)}",
                 )
@@ -184,6 +194,7 @@ def _derive(
     result: dict[InterfaceEnd, list[Address]],
     free: _FreeNetworks,
     position: dict[str, int],
+    paths: Paths,
     problems: Problems,
 ) -> None:
     if not wanting:
@@ -201,7 +212,7 @@ def _derive(
         number = next((number for number in numbers if network[number] not in used), None)
         if number is None:
             problems.add(
-                address_path(end),
+                paths[end],
                 f"subnet {network} has no address left for {end}",
                 "a larger subnet on this link",
             )
@@ -213,13 +224,17 @@ def _derive(
 
 
 def _refuse_family(
-    segment: Segment, family: int, result: dict[InterfaceEnd, list[Address]], problems: Problems
+    segment: Segment,
+    family: int,
+    result: dict[InterfaceEnd, list[Address]],
+    paths: Paths,
+    problems: Problems,
 ) -> None:
     for end in segment.ends:
         for address in result[end]:
             if address.version == family:
                 problems.add(
-                    address_path(end),
+                    paths[end],
                     f"{address} is IPv{family}, which families leaves out",
                     f'"ipv{family}" in families, or no such address',
                 )

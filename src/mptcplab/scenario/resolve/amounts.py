@@ -19,6 +19,7 @@ MAX_PAIRS: Final = 50_000
 _MOST: Final[dict[Path, int]] = {
     ("hosts",): 5_000,
     ("switches",): 5_000,
+    ("routers",): 5_000,
     ("links",): 5_000,
     ("flows",): 10_000,
     ("timeline",): 10_000,

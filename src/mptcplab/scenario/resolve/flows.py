@@ -167,14 +167,19 @@ def _links(
             )
             return ()
     if not paths:
+        circle = topology.circle(flow.client, server)
+        joins = f"nothing that carries {flow.protocol} joins {flow.source} and {flow.destination}"
+        if circle:
+            joins += f": explicit routes lead in a circle, {' > '.join(circle)}"
         problems.add(
             path if named is None else here,
-            f"nothing that carries {flow.protocol} joins {flow.source} and {flow.destination}",
-            "a link between interfaces of both, or through a switch, in one subnet",
+            joins,
+            "a link between interfaces of both, or through a switch, in one subnet, or routers "
+            "that lead there and back",
         )
         return ()
     chosen = None if named is None else set(named)
-    allowed = [each for each in paths if chosen is None or chosen.issuperset(each.links)]
+    allowed = [each for each in paths if chosen is None or chosen.issuperset(each.possible)]
     if flow.family and not any(each.local_address.version == flow.family for each in allowed):
         problems.add(
             (*path, "family"),
@@ -191,13 +196,13 @@ def _links(
         )
         return ()
     allowed = [each for each in allowed if each.links]
-    on_paths = {link for each in paths for link in each.links}
+    on_paths = {link for each in paths for link in each.possible}
     if named is None:
         return topology.in_order(on_paths)
-    carrying = {link for each in allowed for link in each.links}
+    carrying = {link for each in allowed for link in each.possible}
     for name in named:
         if name not in carrying:
-            whole = sorted({" + ".join(each.links) for each in paths})
+            whole = sorted({" + ".join(each.possible) for each in paths})
             problems.add(
                 here,
                 f"{name} joins no interfaces of {flow.source} and {flow.destination}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from mptcplab.network.topology import (
     DisjointSets,
@@ -13,6 +13,7 @@ from mptcplab.network.topology import (
     InterfaceEnd,
     Link,
     Nic,
+    Router,
     Switch,
     SwitchEnd,
     Topology,
@@ -20,20 +21,29 @@ from mptcplab.network.topology import (
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.resolve.addresses import Segment, resolve_addresses
 from mptcplab.scenario.resolve.channels import resolve_channels
+from mptcplab.scenario.resolve.routes import resolve_routes
 from mptcplab.scenario.schema.value_kinds import INTERFACE_NAME
 
 Values = dict[str, Any]
 End = InterfaceEnd | SwitchEnd
+N = TypeVar("N", Host, Router)
 
 RESERVED_NAMES = ("lo", "all", "default")  # loopback, and two folders of net.ipv4.conf
 IPV6_MIN_MTU = 1280  # RFC 8200 section 5
+_NEW_INTERFACE: Values = {
+    "addresses": (),
+    "nic": None,
+    "vlan": None,
+    "mtu": None,
+    "multipath": True,
+}
 
 
 def build_topology(name: str, values: Values, problems: Problems) -> Topology:
     """Return the topology that the parsed tables describe, with all its links.
 
-    ``values`` holds hosts, switches, links and families as ``read_section`` returns them.  Raises
-    ScenarioError, for several independent errors at once.
+    ``values`` holds hosts, switches, routers, links and families as ``read_section`` returns them.
+    Raises ScenarioError, for several independent errors at once.
     """
     plan = _Plan(values, problems)
     plan.find_ends()
@@ -63,17 +73,27 @@ def chosen(
     ends = {end for link in links for end in (link.a, link.b)}
     switches = tuple(switch for switch in topology.switches if SwitchEnd(switch.name) in ends)
     ends |= {port for switch in switches for port in switch.ports}
-    hosts = []
-    for host in topology.hosts:
+    return Topology(
+        topology.name,
+        _used(topology.hosts, ends),
+        switches,
+        links,
+        _used(topology.routers, ends),
+        topology.seed,
+    )
+
+
+def _used(nodes: tuple[N, ...], ends: set[End]) -> tuple[N, ...]:
+    """Return hosts or routers with those of their interfaces that are used; those that have any."""
+    used = []
+    for node in nodes:
         interfaces = tuple(
-            interface
-            for interface in host.interfaces
-            if InterfaceEnd(host.name, interface.name) in ends
+            each for each in node.interfaces if InterfaceEnd(node.name, each.name) in ends
         )
-        nics = tuple(nic for nic in host.nics if any(item.nic == nic.name for item in interfaces))
+        nics = tuple(nic for nic in node.nics if any(each.nic == nic.name for each in interfaces))
         if interfaces:
-            hosts.append(replace(host, nics=nics, interfaces=interfaces))
-    return Topology(topology.name, tuple(hosts), switches, links)
+            used.append(replace(node, nics=nics, interfaces=interfaces))
+    return tuple(used)
 
 
 class _Plan:
@@ -83,12 +103,17 @@ class _Plan:
         self.values = values
         self.problems = problems
         self.hosts: Values = values["hosts"]
+        self.routers: Values = values["routers"]
+        self.nodes: Values = {**self.hosts, **self.routers}
         self.interfaces: dict[InterfaceEnd, Values] = {
-            InterfaceEnd(host, name): dict(interface)
-            for host, table in self.hosts.items()
+            InterfaceEnd(node, name): {**_NEW_INTERFACE, **interface}
+            for node, table in self.nodes.items()
             for name, interface in table["interfaces"].items()
         }
-        self.declared = {host: bool(table["interfaces"]) for host, table in self.hosts.items()}
+        self.declared = {
+            node: node in self.hosts and bool(table["interfaces"])
+            for node, table in self.nodes.items()
+        }
         self.link_ends: dict[str, tuple[End, End]] = {}
         self.ports: dict[str, list[InterfaceEnd]] = {}
         self.used: dict[InterfaceEnd, Path] = {}
@@ -98,11 +123,7 @@ class _Plan:
 
     def find_ends(self) -> None:
         """Resolve every link's two ends and every switch's ports."""
-        for name in self.values["switches"]:
-            if name in self.hosts:
-                self.problems.add(
-                    ("switches", name), "is the name of a host too", "a name of its own"
-                )
+        self._check_names()
         named = [end for link in self.values["links"].values() for end in link["between"] or ()]
         named += [end for switch in self.values["switches"].values() for end in switch["ports"]]
         reserved = {end for end in named if ":" in end}
@@ -126,15 +147,30 @@ class _Plan:
                         "host:interface; two switches are joined by a link",
                     )
 
+    def _check_names(self) -> None:
+        kinds = {"switches": self.hosts, "routers": {**self.hosts, **self.values["switches"]}}
+        for kind, others in kinds.items():
+            for name in self.values[kind]:
+                if name in others:
+                    what = "host" if name in self.hosts else "switch"
+                    self.problems.add(
+                        (kind, name), f"is the name of a {what} too", "a name of its own"
+                    )
+
+    def _path(self, end: InterfaceEnd) -> Path:
+        """Return the key of an interface."""
+        kind = "routers" if end.host in self.routers else "hosts"
+        return (kind, end.host, "interfaces", end.interface)
+
     def _end(self, text: str, path: Path, reserved: set[str]) -> End | None:
         host, colon, interface = text.partition(":")
         if not colon and host in self.values["switches"]:
             return SwitchEnd(host)
-        if host not in self.hosts:
-            names = [*self.hosts, *self.values["switches"]]
+        if host not in self.nodes:
+            names = [*self.nodes, *self.values["switches"]]
             self.problems.add(
                 path,
-                f'there is no host or switch "{host}"',
+                f'there is no host, router or switch "{host}"',
                 f"one of {', '.join(names)}" if names else "a host that the file declares",
                 nearest(host, names),
             )
@@ -175,17 +211,11 @@ class _Plan:
         return end
 
     def _add_interface(self, end: InterfaceEnd) -> None:
-        self.interfaces[end] = {
-            "addresses": (),
-            "nic": None,
-            "vlan": None,
-            "mtu": None,
-            "multipath": True,
-        }
+        self.interfaces[end] = dict(_NEW_INTERFACE)
 
     def _connect(self, name: str, path: Path, a: End, b: End) -> None:
         if isinstance(a, InterfaceEnd) and isinstance(b, InterfaceEnd) and a.host == b.host:
-            self.problems.add(path, f"both ends are at {a.host}", "two different hosts")
+            self.problems.add(path, f"both ends are at {a.host}", "two different hosts or routers")
             return
         if a == b:
             self.problems.add(path, f"both ends are {a}", "two different ends")
@@ -211,7 +241,7 @@ class _Plan:
         links_mtu = self._segment_mtu()
         vlans: dict[tuple[str, str, int | None], InterfaceEnd] = {}
         for end, interface in self.interfaces.items():
-            path = ("hosts", end.host, "interfaces", end.interface)
+            path = self._path(end)
             self._place(end, interface, path)
             place = (end.host, interface["nic"], interface["vlan"])
             other = vlans.setdefault(place, end)
@@ -255,7 +285,7 @@ class _Plan:
             )
         if interface["nic"] is None:
             interface["nic"] = base if tagged else end.interface
-        nics = self.hosts[end.host]["nics"]
+        nics = self.hosts[end.host]["nics"] if end.host in self.hosts else {}
         if nics and interface["nic"] not in nics:
             self.problems.add(
                 (*path, "nic"),
@@ -317,12 +347,13 @@ class _Plan:
         """Return the finished topology; raises ScenarioError where addresses or links are wrong."""
         segments = [segment for segment, _ in self._segments()]
         given = {end: tuple(values["addresses"]) for end, values in self.interfaces.items()}
-        addresses = resolve_addresses(segments, given, list(self.hosts), self.problems)
+        paths = {end: (*self._path(end), "addresses") for end in self.interfaces}
+        addresses = resolve_addresses(segments, given, list(self.nodes), paths, self.problems)
         for end, own_addresses in addresses.items():
             mtu = self.interfaces[end]["mtu"]
             if mtu < IPV6_MIN_MTU and any(address.version == 6 for address in own_addresses):
                 self.problems.add(
-                    ("hosts", end.host, "interfaces", end.interface, "mtu"),
+                    (*self._path(end), "mtu"),
                     f"{mtu} is too small for the IPv6 address of {end}",
                     f"{IPV6_MIN_MTU} at least (RFC 8200 section 5)",
                 )
@@ -345,12 +376,28 @@ class _Plan:
                 )
             )
         self.problems.raise_any()
-        own: dict[str, list[tuple[InterfaceEnd, Values]]] = {host: [] for host in self.hosts}
+        own: dict[str, list[tuple[InterfaceEnd, Values]]] = {node: [] for node in self.nodes}
         for end, values in self.interfaces.items():
             own[end.host].append((end, values))
         hosts = tuple(self._host(host, own[host], addresses) for host in self.hosts)
+        routers = tuple(self._router(router, own[router], addresses) for router in self.routers)
         switches = tuple(Switch(name, tuple(ports)) for name, ports in self.ports.items())
-        return Topology(name, hosts, switches, tuple(links))
+        topology = Topology(name, hosts, switches, tuple(links), routers)
+        return resolve_routes(topology, self.hosts, self.routers, self.problems)
+
+    def _router(
+        self,
+        name: str,
+        mine: list[tuple[InterfaceEnd, Values]],
+        addresses: dict[InterfaceEnd, Any],
+    ) -> Router:
+        nics = dict.fromkeys(values["nic"] for _, values in mine)
+        return Router(
+            name,
+            tuple(map(Nic, nics)),
+            _interfaces(mine, addresses),
+            self.routers[name]["ecmp"],
+        )
 
     def _host(
         self,
@@ -363,18 +410,24 @@ class _Plan:
         return Host(
             name,
             tuple(Nic(nic, (table["nics"].get(nic) or {}).get("rate")) for nic in nics),
-            tuple(
-                Interface(
-                    end.interface,
-                    values["nic"],
-                    values["vlan"],
-                    addresses[end],
-                    values["mtu"],
-                    values["multipath"],
-                )
-                for end, values in mine
-            ),
+            _interfaces(mine, addresses),
             table["stack"],
             table["cpu"],
             table["offload"],
         )
+
+
+def _interfaces(
+    mine: list[tuple[InterfaceEnd, Values]], addresses: dict[InterfaceEnd, Any]
+) -> tuple[Interface, ...]:
+    return tuple(
+        Interface(
+            end.interface,
+            values["nic"],
+            values["vlan"],
+            addresses[end],
+            values["mtu"],
+            values["multipath"],
+        )
+        for end, values in mine
+    )

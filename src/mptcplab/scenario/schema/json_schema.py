@@ -25,7 +25,8 @@ def json_schema(section: Section = SCENARIO) -> dict[str, Any]:
         **_table(section, definitions),
     }
     if section is SCENARIO:  # a link of the topology may be changed in part
-        schema["if"] = {"not": {"required": ["topology"]}}
+        whole = [{"required": ["topology"]}, {"required": ["generate"]}]
+        schema["if"] = {"not": {"anyOf": whole}}
         schema["then"] = _BETWEEN_NEEDED
     else:
         schema.update(_BETWEEN_NEEDED | {"properties": schema["properties"]})

@@ -221,6 +221,12 @@ HOST = Section(
             "acknowledge packet by packet, as packet-level simulators do.",
             True,
         ),
+        "count": Key(
+            value_kinds.integer(1, 1000),
+            "How many hosts it stands for: `client` with `count = 8` is client1 to client8. Links "
+            "and flows are made for each of them by `for`.",
+            shown="one, of that name",
+        ),
         "nics": Key(
             Tables(NIC, "NIC", value_kinds.INTERFACE_NAME, shorthand="rate"), "NICs by name."
         ),
@@ -228,7 +234,56 @@ HOST = Section(
             Tables(INTERFACE, "interface", value_kinds.INTERFACE_NAME, shorthand="addresses"),
             "Interfaces by name.",
         ),
+        "routes": Key(
+            Settings(value_kinds.HOPS, value_kinds.DESTINATION),
+            'Explicit routes: `routes = { server = "r2" }`. To "default", a subnet or a host, by a '
+            "router that the host shares a link or switch with, or by the link to it; by "
+            '"unreachable" there is none. It counts for the addresses whose interface leads there. '
+            "What no route covers goes to the nearest router.",
+        ),
         "tunables": Key(Table(HOST_TUNABLES), "Tunables of this host alone."),
+    },
+)
+
+ROUTER_INTERFACE = Section(
+    "routers.NAME.interfaces",
+    "The interfaces of a router, where they are to have addresses or MTUs of their own. An "
+    "address, or a list of addresses, may take the place of the table.",
+    {
+        "addresses": INTERFACE.keys["addresses"],
+        "mtu": INTERFACE.keys["mtu"],
+    },
+)
+
+ROUTER = Section(
+    "routers",
+    'Machines that forward: tables, or a list of names such as `routers = ["r1", "r2"]`. Links end '
+    "at them as at hosts, and each link, or group of links that switches join, is a subnet. "
+    "Packets take the way of fewest links to the subnet of their destination; routes are static, "
+    "and stay as they are when links fail. Forwarding costs nothing and takes no time.",
+    {
+        "ecmp": Key(
+            value_kinds.choice("addresses", "ports"),
+            "What chooses among several next hops that are as near: a hash of the two addresses, "
+            'or with "ports" of the ports as well, so that subflows on one pair of addresses '
+            "(`ndiffports`) take several ways. It is Linux's hash, seeded by the scenario's `seed` "
+            "and the router's name: on both testbeds the same addresses and ports take the same "
+            "way (on Linux 6.11 and later).",
+            "addresses",
+        ),
+        "interfaces": Key(
+            Tables(
+                ROUTER_INTERFACE, "interface", value_kinds.INTERFACE_NAME, shorthand="addresses"
+            ),
+            "Interfaces by name.",
+        ),
+        "routes": Key(
+            Settings(value_kinds.HOPS, value_kinds.DESTINATION),
+            'Explicit routes, which count before the shortest ways: `routes = { "10.0.3.0/24" = '
+            '["r2", "r3"] }`. To "default", a subnet or a host, by neighbouring routers or links '
+            'to them, several of which share the flows as `ecmp` says; by "unreachable" packets '
+            "are refused. Of several, that with the longest prefix counts.",
+        ),
     },
 )
 
@@ -419,9 +474,17 @@ LINK = Section(
     {
         "between": Key(
             value_kinds.BETWEEN,
-            "The two ends, each a host (its next free interface), a `host:interface` or a switch.",
+            "The two ends, each a host or router (its next free interface), a `host:interface` or "
+            "a switch.",
             required=True,
             aliases=("ends", "from", "to", "nodes", "endpoints"),
+        ),
+        "for": Key(
+            value_kinds.NAMES,
+            "A host with a `count`, for each of which the link is made, with the number behind its "
+            'name: `for = "client"` with `between = ["client", "r1"]` joins each client to r1. '
+            "Several hosts of the same count go through their numbers together.",
+            shown="once",
         ),
         **_CHANNEL,
         "rtt": Key(
@@ -470,6 +533,12 @@ FLOW = Section(
         ),
         "to": Key(
             value_kinds.TEXT, "The receiving host.", required=True, aliases=("destination", "dst")
+        ),
+        "for": Key(
+            value_kinds.NAMES,
+            "A host with a `count`, for each of which the flow is made, as with links; of `links` "
+            "made so, each flow has that of its number.",
+            shown="once",
         ),
         "protocol": Key(
             value_kinds.choice("mptcp", "tcp"), "Protocol.", shown='"mptcp"; "tcp" where striped'
@@ -558,6 +627,81 @@ FLOW = Section(
             "length, and lengths are compared in any case.",
             shown="true; false for iperf3",
             aliases=("check",),
+        ),
+    },
+)
+
+_GENERATED_LINK = {name: key for name, key in LINK.keys.items() if name not in ("between", "for")}
+_GENERATED_FLOW = {
+    name: key for name, key in FLOW.keys.items() if name not in ("from", "to", "for")
+}
+
+GENERATE = Section(
+    "generate",
+    "A network by rule, in place of tables for each host and link; tables that the file has "
+    "besides change what is generated, or add to it. `dumbbell`: `hosts` a1, a2, ... and as many "
+    "b1, b2, ... with routers left and right and the link bottleneck between. `leaf-spine`: "
+    "`leaves`, each with `hosts` h1-1, h1-2, ..., all joined to all `spines`. `fat-tree`: of "
+    "switches with `k` ports, k³/4 hosts h0-0-0, ... (SIGCOMM 2008). `torus`: `size` links l1, l2, "
+    "..., and as many hosts a1, ... and b1, ..., each pair over two neighbouring links (NSDI "
+    "2011). `parking-lot`: `hops` links l1, l2, ... in a row, a flow over all of them and one over "
+    "each. `--set` changes its keys, or what it generates, in this order.",
+    {
+        "kind": Key(
+            value_kinds.choice("dumbbell", "leaf-spine", "fat-tree", "torus", "parking-lot"),
+            "Which network.",
+            required=True,
+        ),
+        "hosts": Key(
+            value_kinds.integer(1, 1000),
+            "Hosts on each side of a dumbbell, or at each leaf.",
+            shown="2; 4 at a leaf",
+        ),
+        "leaves": Key(value_kinds.integer(1, 500), "Leaf routers.", shown="4"),
+        "spines": Key(value_kinds.integer(1, 100), "Spine routers.", shown="2"),
+        "k": Key(value_kinds.integer(2, 18), "Ports of each router, an even number.", shown="4"),
+        "size": Key(value_kinds.integer(3, 500), "Links of a torus.", shown="5"),
+        "hops": Key(value_kinds.integer(1, 500), "Links in a row.", shown="3"),
+        "ecmp": Key(value_kinds.choice("addresses", "ports"), "As of each router.", "addresses"),
+        "traffic": Key(
+            value_kinds.choice("pairs", "permutation", "none"),
+            'Flows: "pairs" are f1, f2, ... from each a to its b, and from each host of a '
+            "leaf-spine or fat-tree to the one half of all further on; "
+            '"permutation" are from each host to another one at random, each once, by the '
+            "`seed` in the file.",
+            "pairs",
+        ),
+        "link": Key(
+            Table(
+                Section(
+                    "generate.link",
+                    "What the links between routers have: the keys of a link.",
+                    _GENERATED_LINK,
+                    LINK.rules,
+                )
+            ),
+            "The links between routers.",
+        ),
+        "access": Key(
+            Table(
+                Section(
+                    "generate.access",
+                    "What the links of hosts have: the keys of a link.",
+                    _GENERATED_LINK,
+                    LINK.rules,
+                )
+            ),
+            "The links of hosts; as `link` where it is not given.",
+        ),
+        "flow": Key(
+            Table(
+                Section(
+                    "generate.flow",
+                    "What each generated flow has: the keys of a flow.",
+                    _GENERATED_FLOW,
+                )
+            ),
+            "The flows.",
         ),
     },
 )
@@ -726,8 +870,10 @@ _NETWORK: dict[str, Key] = {
         shown='"ipv4" where an interface has none',
         aliases=("family",),
     ),
+    "generate": Key(Table(GENERATE), "A network by rule."),
     "hosts": Key(Tables(HOST, "host", listed=True), "The hosts."),
     "switches": Key(Tables(SWITCH, "switch", listed=True), "The switches."),
+    "routers": Key(Tables(ROUTER, "router", listed=True), "The routers."),
     "links": Key(Tables(LINK, "link"), "The links."),
 }
 
@@ -812,8 +958,10 @@ SCENARIO = Section(
             aliases=("use_links",),
         ),
         "families": _NETWORK["families"],
+        "generate": _NETWORK["generate"],
         "hosts": _NETWORK["hosts"],
         "switches": _NETWORK["switches"],
+        "routers": _NETWORK["routers"],
         "links": _NETWORK["links"],
         "tunables": Key(Table(TUNABLES), "Tunables of all hosts."),
         "flows": Key(Tables(FLOW, "flow"), "The flows."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
 from importlib import resources
@@ -16,7 +17,15 @@ from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, 
 from mptcplab.units import format_size
 
 Raw = dict[str, Any]
-_SHARED = ("families", "hosts", "switches", "links")  # the keys that a topology file may have
+_SHARED = (
+    "families",
+    "generate",
+    "hosts",
+    "switches",
+    "routers",
+    "links",
+)  # the keys that a topology file may have
+_GENERATED = ("hosts", "routers", "links", "flows")
 # A key that is set drops these at the same place: two ways to say one thing.
 _REPLACES = {
     "delay": ("rtt",),
@@ -52,7 +61,7 @@ class Source:
         self.topology_file = topology_file
         self._topology = topology or {}
         self._set: dict[Path, str] = {}
-        self.tree = _merged(
+        self.tree = merged(
             {key: self._topology[key] for key in _SHARED if key in self._topology}, own
         )
 
@@ -75,6 +84,9 @@ class Source:
         }
         return copy
 
+    def _generates(self) -> bool:
+        return "generate" in self._own or "generate" in self._topology
+
     def origin(self, path: Path) -> str:
         """Return the file or ``--set`` argument that the value at ``path``, or its table, is from.
 
@@ -90,10 +102,27 @@ class Source:
                 return self.topology_file
         return self.file
 
-    def apply(self, override: str, section: Section = SCENARIO) -> None:
-        """Apply one ``KEY=VALUE``; ScenarioError where the key matches nothing."""
+    def apply(
+        self,
+        override: str,
+        section: Section = SCENARIO,
+        expand: Callable[[Raw], Raw] = lambda tree: tree,
+    ) -> None:
+        """Apply one ``KEY=VALUE``; ScenarioError where the key matches nothing.
+
+        ``expand`` puts generated tables in the place of ``generate``, before any of them is set.
+        """
         label = f"--set {override}"
         parts, value = _parse_override(override, label)
+        if parts[0] in _GENERATED:
+            self.tree = expand(self.tree)
+        elif parts[0] == "generate" and "generate" not in self.tree and self._generates():
+            raise ScenarioError(
+                label,
+                "generate",
+                "comes after a --set of what it generates",
+                "those of generate first",
+            )
         if parts == ("topology",):
             raise ScenarioError(
                 label,
@@ -327,13 +356,13 @@ def _exists(tree: Any, path: Path) -> bool:
     return True
 
 
-def _merged(below: Raw, above: Raw) -> Raw:
+def merged(below: Raw, above: Raw) -> Raw:
     """Return ``below`` with ``above`` laid over it, tables merged key by key."""
     result = deepcopy(below)
     # plain values first: a link's own value replaces those of its directions below, not above
     for key, value in sorted(above.items(), key=lambda item: isinstance(item[1], dict)):
         if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = _merged(result[key], value)
+            result[key] = merged(result[key], value)
         else:
             _drop_replaced(result, key)
             result[key] = deepcopy(value)

@@ -223,6 +223,22 @@ NAMES = Kind(
 )
 
 
+DESTINATION = r"default|[A-Za-z0-9][A-Za-z0-9_.-]{0,31}|[0-9a-fA-F.:]+/\d{1,3}"
+"""What a route may lead to: everything, a host, or a subnet."""
+
+
+def _hops(value: Any) -> tuple[str, ...]:
+    names = _names(value)
+    if "unreachable" in names and len(names) > 1:
+        raise UnitError(
+            '"unreachable" is named with next hops; expected "unreachable" alone, or next hops'
+        )
+    return names
+
+
+HOPS = Kind("next hop or list of next hops", _hops, NAMES.json, '"r2"')
+
+
 def _between(value: Any) -> tuple[str, str]:
     if (
         not isinstance(value, list)

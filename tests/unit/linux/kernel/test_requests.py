@@ -84,6 +84,36 @@ def meaning(body: bytes, header_bytes: int) -> tuple[bytes, Tree | bytes]:
             id="ip route replace default dev d0 proto static scope link src ... advmss 1400",
         ),
         pytest.param(
+            rtnl.add_route(
+                ip_interface("0.0.0.0/0").network,
+                3,
+                gateway=ip_interface("10.0.1.2/24"),
+                metric=1,
+            ),
+            24,
+            12,
+            "02000000fe04000100000000080005000a00010208000600010000000800040003000000",
+            id="ip route replace default via 10.0.1.2 dev d0 metric 1 proto static",
+        ),
+        pytest.param(
+            rtnl.add_shared_route(
+                ip_interface("10.9.0.0/16").network,
+                [(3, ip_interface("10.0.1.2/24")), (5, ip_interface("10.0.2.2/24"))],
+            ),
+            24,
+            12,
+            "02100000fe04000100000000080001000a090000240009001000000003000000080005000a000102"
+            "1000000005000000080005000a000202",
+            id="ip route replace 10.9.0.0/16 proto static nexthop via ... dev d0 nexthop ...",
+        ),
+        pytest.param(
+            rtnl.add_shared_route(ip_interface("10.10.0.0/16").network, []),
+            24,
+            12,
+            "02100000fe04000700000000080001000a0a0000",
+            id="ip route replace unreachable 10.10.0.0/16 proto static",
+        ),
+        pytest.param(
             rtnl.add_vlan(rtnl.Vlan("d0.520", 520, 3, 1400)),
             16,
             16,

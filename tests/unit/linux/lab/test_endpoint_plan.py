@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags, Limits
-from mptcplab.linux.lab.endpoint_plan import plan, scenario_traffic
+from mptcplab.linux.lab.endpoint_plan import HostPlan, plan, scenario_traffic
 from mptcplab.scenario.load import load, load_topology
 
 
@@ -47,3 +48,70 @@ def test_more_than_the_kernel_takes_is_refused_before_anything_is_made() -> None
     plan(topology, {}, None, 8)
     with pytest.raises(MachineCannotError, match=r"8 MPTCP endpoints, and this kernel takes 7"):
         plan(topology, {}, None, 7)
+
+
+ROUTED = """
+duration = "5s"
+hosts = ["a", "b"]
+routers = ["r"]
+[links]
+a0 = { between = ["a", "r"] }
+a1 = { between = ["a", "r"] }
+b0 = { between = ["b", "r"] }
+b1 = { between = ["b", "r"] }
+[flows]
+main = { from = "a", to = "b" }
+"""
+
+
+def plans_of(tmp_path: Path, text: str) -> dict[str, HostPlan]:
+    file = tmp_path / "scenario.toml"
+    file.write_text(text)
+    scenario = load(file)
+    return plan(scenario.topology, scenario.tunables, scenario_traffic(scenario), 8)
+
+
+def test_several_addresses_that_routers_join_are_a_full_mesh(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, ROUTED)
+    mesh = Flags.SUBFLOW | Flags.FULLMESH
+    assert [each.flags for each in plans["a"].endpoints] == [mesh, mesh]
+    assert [each.flags for each in plans["b"].endpoints] == [Flags.SIGNAL, Flags.SIGNAL]
+    assert plans["a"].limits == Limits(3, 1)
+    assert plans["b"].limits == Limits(3, 0)
+
+
+def test_a_second_access_to_a_server_with_one_address_is_a_subflow(tmp_path: Path) -> None:
+    plans = plans_of(tmp_path, ROUTED.replace('b1 = { between = ["b", "r"] }\n', ""))
+    assert [each.flags for each in plans["a"].endpoints] == [Flags.SUBFLOW]
+    assert plans["b"].endpoints == []
+    assert plans["a"].limits == Limits(1, 0)
+
+
+def test_what_a_full_mesh_cannot_say_is_refused(tmp_path: Path) -> None:
+    both_ways = ROUTED + 'back = { from = "b", to = "a" }\n'
+    with pytest.raises(MachineCannotError, match=r"the client of one flow and the server of"):
+        plans_of(tmp_path, both_ways)
+    torus = """
+duration = "5s"
+hosts = ["a", "b"]
+routers = ["i", "o", "p", "q"]
+[links]
+a0 = { between = ["a", "i"] }
+a1 = { between = ["a", "p"] }
+l0 = { between = ["i", "o"] }
+l1 = { between = ["p", "q"] }
+b0 = { between = ["o", "b"] }
+b1 = { between = ["q", "b"] }
+[flows]
+main = { from = "a", to = "b" }
+"""
+    with pytest.raises(MachineCannotError, match=r"routers lead from a to b, but not from"):
+        plans_of(tmp_path, torus)
+
+
+def test_a_persistent_testbed_has_no_full_mesh_where_hosts_are_both(tmp_path: Path) -> None:
+    file = tmp_path / "scenario.toml"
+    file.write_text(ROUTED)
+    plans = plan(load(file).topology, {}, None, 8)
+    both = Flags.SUBFLOW | Flags.SIGNAL
+    assert [each.flags for host in plans.values() for each in host.endpoints] == [both] * 4
