@@ -183,7 +183,7 @@ class Watches:
 
     def _started(self) -> Iterator[Watch]:
         for watch in self._watches.values():
-            if watch.connection.flow.start_ns < self._now_ns:
+            if watch.connection.begun and watch.connection.flow.start_ns < self._now_ns:
                 yield watch
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from mptcplab.linux.traffic.conversation import ConversationTraffic
 from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, StartJob, Traffic
 from mptcplab.linux.traffic.iperf3 import Iperf3Traffic
 from mptcplab.linux.traffic.plan import FIRST_PORT, FlowError
@@ -189,4 +190,6 @@ def _make(
         raise FlowError(f"flow {flow.name}: no path between its hosts over the links it may use")
     if flow.application == "iperf3":
         return Iperf3Traffic(flow, paths[0], port, spawn, on_answer)
+    if flow.workload is not None:
+        return ConversationTraffic(scenario, flow, port, spawn, workspace, on_answer)
     return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
