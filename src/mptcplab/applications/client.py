@@ -107,7 +107,7 @@ class Client(ABC):
         self._begin(now_ns)
         self._settle()
 
-    def stop(self, now_ns: int) -> None:
+    def stop(self) -> None:
         """Begin nothing more; what is under way is finished, what waits is dropped."""
         self._started = self._stopped = True
         self._done += self._waiting  # they were wanted, and stay unanswered

@@ -57,7 +57,7 @@ class MessageClient(Client):
             self._open(slot)
             self._due(slot, now_ns)
 
-    def _due(self, key: int, due_ns: int) -> None:
+    def _due(self, key: int, _due_ns: int) -> None:
         if self._issued == self._workload.count:
             return
         message = self._sources[key].next(self._number(), key)

@@ -49,9 +49,7 @@ class ArrivalClient(Client):
     """Requests come by the clock; what cannot be sent at once waits, and its time counts."""
 
     def __init__(self, workload: RequestResponse, slots: int, seed: int, flow: str) -> None:
-        super().__init__(
-            slots, persistent=workload.persistent, one_each=not workload.persistent
-        )
+        super().__init__(slots, persistent=workload.persistent, one_each=not workload.persistent)
         self._workload = workload
         self._random = random_of(seed, flow, "arrivals")
 
@@ -66,7 +64,7 @@ class ArrivalClient(Client):
         assert self._workload.arrivals is not None
         self._at(after_ns + self._workload.arrivals.draw(self._random, 1), 0)
 
-    def _due(self, key: int, due_ns: int) -> None:
+    def _due(self, _key: int, due_ns: int) -> None:
         workload = self._workload
         self._ask(
             Exchange(

@@ -36,7 +36,7 @@ class VideoClient(Client):
     def _begin(self, now_ns: int) -> None:
         self._due(0, now_ns)
 
-    def _due(self, key: int, due_ns: int) -> None:
+    def _due(self, _key: int, due_ns: int) -> None:
         bitrate_bps = self._bitrate_bps()
         self._ask(
             Exchange(

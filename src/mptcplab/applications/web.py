@@ -24,7 +24,7 @@ class WebClient(Client):
     def _begin(self, now_ns: int) -> None:
         self._due(0, now_ns)
 
-    def _due(self, key: int, due_ns: int) -> None:
+    def _due(self, _key: int, due_ns: int) -> None:
         self._page += 1
         self._missing = 1 + self._workload.objects
         self._ask(self._part(due_ns, self._workload.response.draw(self._random, 1)))
@@ -33,7 +33,7 @@ class WebClient(Client):
         request_bytes = self._workload.request.draw(self._random, HEADER_BYTES)
         return Exchange(self._number(), now_ns, request_bytes, size_bytes, page=self._page)
 
-    def _completed(self, exchange: Exchange, now_ns: int) -> None:
+    def _completed(self, _exchange: Exchange, now_ns: int) -> None:
         workload = self._workload
         is_document = self._missing == 1 + workload.objects
         self._missing -= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from mptcplab.applications.distributions import Distribution, fixed
 
@@ -83,3 +83,11 @@ class Command:
 
 
 Workload = RequestResponse | Web | Video | Messages | Command
+
+
+def has_draws(workload: Workload | None) -> bool:
+    """Return whether anything of a workload is drawn at random."""
+    if workload is None:
+        return False
+    values = [getattr(workload, each.name) for each in fields(workload)]
+    return any(isinstance(value, Distribution) and value.is_random for value in values)

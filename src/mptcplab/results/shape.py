@@ -113,7 +113,14 @@ _SCENARIO: Final = {
             "stop_ns": Maybe(Whole()),
             "size_bytes": Maybe(Whole()),
             "?application": Text(),
-            "?workload": Maybe({"?chunk_ns": Whole(), "?startup_ns": Whole(), "?datagrams": Flag()}),
+            "?workload": Maybe(
+                {
+                    "?chunk_ns": Whole(1),
+                    "?startup_ns": Whole(),
+                    "?objects": Whole(),
+                    "?count": Maybe(Whole()),
+                }
+            ),
         },
         key="name",
     ),

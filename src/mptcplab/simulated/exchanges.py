@@ -261,7 +261,7 @@ class Conversation:
 
     def stop(self) -> None:
         """Let it ask for nothing more."""
-        self._client.stop(self.client_host.loop.now_ns)
+        self._client.stop()
         self._act()
         self.client_host.wake()
 
@@ -279,10 +279,10 @@ class Conversation:
         """The server has a connection: it is the one from its port."""
         port = connection.subflows[0].tcp.remote_port
         for end in self._ends.values():
-            if end.slot is slot and end.connection.subflows:
-                if end.connection.subflows[0].tcp.local_port == port:
-                    slot.server_end = ServerEnd(self, end, slot, connection)
-                    return
+            subflows = end.connection.subflows
+            if end.slot is slot and subflows and subflows[0].tcp.local_port == port:
+                slot.server_end = ServerEnd(self, end, slot, connection)
+                return
 
     def received(self, end: ClientEnd, size_bytes: int) -> None:
         """A part of a response was read."""

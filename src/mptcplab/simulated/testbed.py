@@ -206,7 +206,7 @@ class Simulation:
             self._ports[transfer] = port
             self._transfers[flow.name].append(transfer)
             if flow.protocol == "udp":
-                self._workloads.traffic[flow.name].listen(port)
+                self._workloads.listen(flow.name, port)
                 continue
             config = simulated(
                 flow_config(self._scenario, flow, server, LONGEST_TRAIN_BYTES), self._scenario

@@ -27,9 +27,6 @@ class FlowTraffic(ABC):
     def start(self, connect: Connect) -> None:
         """Let it begin; ``connect`` opens connections."""
 
-    def listen(self, port: int) -> None:
-        """Let the far end take what comes for a port, where that is no connection."""
-
     @abstractmethod
     def exchanges(self) -> Iterable[Exchange]:
         """Return what it has noted."""
@@ -58,13 +55,9 @@ class DatagramTraffic(FlowTraffic):
         self._flow = flow
         self.transfers = [flow.transfer]
 
-    def start(self, connect: Connect) -> None:
+    def start(self, _connect: Connect) -> None:
         """Let the sender begin; there is nothing to connect."""
         self._flow.start()
-
-    def listen(self, port: int) -> None:
-        """Let the receiver take what comes for a port."""
-        self._flow.listen(port)
 
     def exchanges(self) -> Iterable[Exchange]:
         """Return the datagrams."""
@@ -78,6 +71,7 @@ class Workloads:
         self._scenario = scenario
         self._network = network
         self.traffic: dict[str, FlowTraffic] = {}
+        self._datagrams: dict[str, DatagramFlow] = {}
 
     def prepare(self, flow: Flow, sender: Host, receiver: Host) -> FlowTraffic:
         """Return what a flow with a workload does, ready to start."""
@@ -86,15 +80,19 @@ class Workloads:
         assert not isinstance(workload, Command)
         if isinstance(workload, Messages) and workload.datagrams:
             path = self._scenario.paths(flow)[0]
-            traffic: FlowTraffic = DatagramTraffic(
-                DatagramFlow(flow, workload, self._scenario.seed, path, (sender, receiver))
-            )
+            datagrams = DatagramFlow(flow, workload, self._scenario.seed, path, (sender, receiver))
+            self._datagrams[flow.name] = datagrams
+            traffic: FlowTraffic = DatagramTraffic(datagrams)
         else:
             client = client_of(workload, flow.connections, self._scenario.seed, flow.name)
             lasts = not isinstance(workload, RequestResponse | Web) or workload.persistent
             traffic = ConversationTraffic(Conversation(flow, client, sender, receiver, lasts))
         self.traffic[flow.name] = traffic
         return traffic
+
+    def listen(self, flow: str, port: int) -> None:
+        """Let the receiver of datagrams take what comes for a port."""
+        self._datagrams[flow].listen(port)
 
     def write(self, writer: RunWriter) -> None:
         """Write the rows of requests and messages."""

@@ -66,9 +66,7 @@ class Answering:
         elif order == "close":
             self._waiting.is_over = True
 
-    def _accept(
-        self, slot: int, protocol: str, listener: socket.socket, _events: int
-    ) -> None:
+    def _accept(self, slot: int, protocol: str, listener: socket.socket, _events: int) -> None:
         try:
             sock, _ = listener.accept()
         except BlockingIOError:

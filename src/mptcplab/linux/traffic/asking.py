@@ -70,11 +70,10 @@ class Asking:
         self._waiting.run(lambda: self._client.next_wake_ns, self._wake)
 
     def _obey(self, order: str) -> None:
-        now_ns = monotonic_ns()
         if order == "go":
-            self._client.start(now_ns)
+            self._client.start(monotonic_ns())
         elif order == "stop":
-            self._client.stop(now_ns)
+            self._client.stop()
         elif order == "close":
             self._waiting.is_over = True
             return

@@ -201,7 +201,7 @@ class ConversationTraffic(Traffic):
             (role, worker.pid) for role, worker in self._workers.items() if worker.pid is not None
         ]
 
-    def process_of(self, role: str, index: int) -> int | None:
+    def process_of(self, _role: str, _index: int) -> int | None:
         """Return none: a process serves all connections of its flow."""
         return None
 

@@ -7,6 +7,7 @@ after it was told how much that is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import socket
@@ -69,10 +70,8 @@ class Sender:
             more = content.pieces(position)
             position += sum(len(piece) for piece in more)
             pieces += more
-        try:
+        with contextlib.suppress(OSError):  # a full queue or no way there: the datagram is lost
             self._sock.sendmsg(pieces)
-        except (BlockingIOError, ConnectionRefusedError, OSError):
-            pass  # a full queue or an unreachable host: the datagram is lost
         self._progress.slots[0] += datagram.request_bytes
         self._rows.add((datagram.number, datagram.start_ns, datagram.request_bytes))
         if self._number == self._workload.count:

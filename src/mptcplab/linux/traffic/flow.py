@@ -112,8 +112,8 @@ class Traffic(ABC):
         """Return the bytes written so far of each connection; None where only the program knows."""
         return None
 
-    def rows(self, origin_ns: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return rows of ``requests`` and ``messages``; their times count from ``origin_ns``."""
+    def rows(self, _origin_ns: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return rows of ``requests`` and ``messages``; times count from an origin (ns)."""
         return [], []
 
     @abstractmethod

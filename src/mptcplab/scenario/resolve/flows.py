@@ -34,7 +34,9 @@ def build_flows(
     for name, values in tables.items():
         flow = _flow(name, values, topology, duration_ns, problems)
         if flow is not None:
-            workload = build_workload(("flows", name), values, duration_ns, folder, problems)
+            mtu = min((topology.link(link).mtu for link in flow.links), default=1500)
+            keys = {**values, "mtu": mtu}
+            workload = build_workload(("flows", name), keys, duration_ns, folder, problems)
             flows.append(replace(flow, workload=workload))
     return tuple(flows)
 
@@ -178,7 +180,8 @@ def _links(
     if not paths:
         problems.add(
             path if named is None else here,
-            f"nothing that carries {flow.protocol or 'packets'} joins {flow.source} and {flow.destination}",
+            f"nothing that carries {flow.protocol or 'packets'} joins {flow.source} and "
+            f"{flow.destination}",
             "a link between interfaces of both, or through a switch, in one subnet",
         )
         return ()

@@ -4,11 +4,11 @@ refused.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from mptcplab.applications.distributions import Distribution, fixed
+from mptcplab.applications.distributions import Distribution
 from mptcplab.applications.exchange import HEADER_BYTES
 from mptcplab.applications.workloads import (
     Command,
@@ -28,7 +28,7 @@ MOST_MESSAGES: Final = 2_000_000
 """Rows of a run's requests or messages that a flow may come to."""
 _MOST_LINES: Final = 1_000_000
 _MOST_FILE_BYTES: Final = 64 << 20
-_MOST_DATAGRAM_BYTES: Final = 65_507  # of UDP over IPv4: 65,535 less 20 and 8 bytes of headers
+_DATAGRAM_HEADERS_BYTES: Final = 48  # of IPv6 and UDP
 _LADDER_BPS: Final = (400_000, 1_000_000, 2_500_000, 5_000_000, 8_000_000)
 
 _OF_BULK: Final = ("size", "write_rate", "read_rate")
@@ -48,6 +48,7 @@ def build_workload(
 ) -> Workload | None:
     """Return what the application of a flow does; None for bulk, iperf3 and striped.
 
+    ``values`` are the flow's keys, and under "mtu" the least of its links (bytes).
     ``folder`` is where files that the flow names are looked for.
     """
     application = values["application"]
@@ -63,15 +64,17 @@ def build_workload(
             given[key] = value
     _check_shape(path, values, problems)
     _check_least(path, given, problems)
-    build = {
-        "request-response": _request_response,
-        "web": _web,
-        "video": _video,
-        "paced": _messages,
-        "udp": _messages,
-        "command": _command,
-    }[application]
-    workload = build(path, values, given, problems)
+    workload: Workload
+    if application == "request-response":
+        workload = _request_response(path, values["connections"], given, problems)
+    elif application == "web":
+        workload = Web(**given)
+    elif application == "video":
+        workload = _video(path, given, problems)
+    elif application == "command":
+        workload = _command(path, given, problems)
+    else:
+        workload = _messages(path, values, given, problems)
     _check_amount(path, workload, values, duration_ns, problems)
     return workload
 
@@ -92,7 +95,7 @@ def _check_keys(path: Path, application: str, values: Values, problems: Problems
             problems.add(
                 (*path, key),
                 f'is not for application = "{application}"',
-                f"one of its own keys ({', '.join(own)}), or application = \"bulk\"",
+                f'one of its own keys ({", ".join(own)}), or application = "bulk"',
             )
 
 
@@ -144,8 +147,9 @@ def _check_least(path: Path, given: Values, problems: Problems) -> None:
         ("object_size", 1),
     ):
         sizes = given.get(key)
-        too_small = sizes is not None and sizes.least < least
-        if too_small and sizes.kind in ("fixed", "uniform", "pareto", "values"):
+        if not isinstance(sizes, Distribution) or sizes.kind in ("exponential", "lognormal"):
+            continue  # draws of these are never smaller, see Distribution.draw
+        if sizes.least < least:
             problems.add(
                 (*path, key),
                 f"{sizes.least:g} bytes are too few",
@@ -158,7 +162,7 @@ def _check_least(path: Path, given: Values, problems: Problems) -> None:
 
 
 def _request_response(
-    path: Path, values: Values, given: Values, problems: Problems
+    path: Path, connections: int, given: Values, problems: Problems
 ) -> RequestResponse:
     arrivals = given.get("arrivals")
     if arrivals is not None:
@@ -169,10 +173,10 @@ def _request_response(
                 "is given together with arrivals, which come by the clock",
                 "one of think, arrivals",
             )
-        if values["connections"] > 1 and not given["persistent"]:
+        if connections > 1 and not given["persistent"]:
             problems.add(
                 (*path, "connections"),
-                f"{values['connections']} where each request has a connection of its own",
+                f"{connections} where each request has a connection of its own",
                 "persistent = true, or a flow without the key",
             )
     if isinstance(arrivals, tuple):
@@ -180,14 +184,10 @@ def _request_response(
     return RequestResponse(**given)
 
 
-def _web(path: Path, values: Values, given: Values, problems: Problems) -> Web:
-    return Web(**given)
-
-
-def _video(path: Path, values: Values, given: Values, problems: Problems) -> Video:
-    chunk_ns = given.get("chunk", 4 * NANOSECONDS)
-    buffer_ns = given.get("playout_buffer", max(30 * NANOSECONDS, chunk_ns))
-    startup_ns = given.get("startup", chunk_ns)
+def _video(path: Path, given: Values, problems: Problems) -> Video:
+    chunk_ns: int = given.get("chunk", 4 * NANOSECONDS)
+    buffer_ns: int = given.get("playout_buffer", max(30 * NANOSECONDS, chunk_ns))
+    startup_ns: int = given.get("startup", chunk_ns)
     if buffer_ns < chunk_ns:
         problems.add(
             (*path, "playout_buffer"),
@@ -214,28 +214,40 @@ def _messages(path: Path, values: Values, given: Values, problems: Problems) -> 
         )
     if ("on" in given) != ("off" in given):
         has, lacks = ("on", "off") if "on" in given else ("off", "on")
-        problems.add((*path, has), f"is given without {lacks}", f"both, or neither of {has}, {lacks}")
+        problems.add(
+            (*path, has), f"is given without {lacks}", f"both, or neither of {has}, {lacks}"
+        )
     workload = Messages(given.pop("rate", 1), datagrams=application == "udp", **given)
     message = workload.message
     largest = max((message.first, message.second, *message.values))
+    most = values["mtu"] - _DATAGRAM_HEADERS_BYTES
     if workload.datagrams and (
-        message.kind not in ("fixed", "uniform", "values") or largest > _MOST_DATAGRAM_BYTES
+        message.kind not in ("fixed", "uniform", "values") or largest > most
     ):
         problems.add(
             (*path, "message"),
-            "is more than a datagram holds",
-            f"sizes of {_MOST_DATAGRAM_BYTES} bytes at most, fixed, uniform or of a file",
+            "is more than a packet of its links holds",
+            f"sizes of {most} bytes at most, fixed, uniform or of a file",
         )
     return workload
 
 
-def _command(path: Path, values: Values, given: Values, problems: Problems) -> Command:
+def _command(path: Path, given: Values, problems: Problems) -> Command:
     if not given.get("command", "").strip():
         problems.add(
             (*path, "command"),
             'is missing under application = "command"',
             'a program and its arguments, such as "curl http://{server}:{port}/"',
         )
+    for key in ("command", "server_command"):
+        try:
+            shlex.split(given.get(key, ""))
+        except ValueError as error:
+            problems.add(
+                (*path, key),
+                f"cannot be split into arguments: {error}",
+                "quotes that are closed, as in a shell",
+            )
     return Command(given.get("command", ""), given.get("server_command", ""))
 
 

@@ -510,7 +510,8 @@ FLOW = Section(
             aliases=("interarrival",),
         ),
         "objects": Key(
-            value_kinds.integer(0, 10_000), "Objects of each page, beside its document (web).",
+            value_kinds.integer(0, 10_000),
+            "Objects of each page, beside its document (web).",
             shown="20",
         ),
         "object_size": Key(
@@ -632,9 +633,7 @@ EXPECT = Section(
             "`goodput`.",
             aliases=("delay", "response_time"),
         ),
-        "percentile": Key(
-            value_kinds.PERCENTILE, "Which percentile `latency` is of.", shown="95"
-        ),
+        "percentile": Key(value_kinds.PERCENTILE, "Which percentile `latency` is of.", shown="95"),
         "source": Key(value_kinds.TEXT, "Where the value comes from.", "", "none"),
     },
     (Rule(("goodput", "at_least", "latency"), 1, 1),),
