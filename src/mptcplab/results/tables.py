@@ -112,7 +112,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "start_ns": "int64",  # wanted: before its connection is opened, or others are answered
         "first_byte_ns": "int64",  # of the response, at the client; null where none came
         "end_ns": "int64",  # the last byte of the response; null where it was not answered
-        "request_bytes": "int64",
+        "request_bytes": "int64",  # of the request, with its header
         "bytes": "int64",  # of the response
         "page": "int32",  # of the web page that it is part of
         "bitrate_bps": "int64",  # of this chunk of video
@@ -125,7 +125,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "number": "int64",
         "start_ns": "int64",  # due: before it was written
         "end_ns": "int64",  # its last byte was read at the other end; null where it was not
-        "bytes": "int64",
+        "bytes": "int64",  # of the message, with its header
     },
     "events": {  # what happened, when, on whom
         "time_ns": "int64",

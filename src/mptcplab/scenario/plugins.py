@@ -41,7 +41,7 @@ def check_plugins(scenario: Scenario, problems: Problems) -> None:
     for path, name in _references(scenario):
         check_reference(path, name, problems)
     for flow in scenario.flows:
-        if isinstance(flow.workload, Command):
+        if isinstance(flow.workload, Command) and flow.workload.command:
             problems.add(
                 ("flows", flow.name, "command"),
                 f'"{flow.workload.command}" is a program, which no scenario runs unless you say so',
