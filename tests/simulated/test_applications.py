@@ -67,7 +67,7 @@ def test_a_message_takes_the_delay_and_the_time_of_its_packet(tmp_path: Path) ->
     assert first > 30  # its connection was opened first
 
 
-UDP = ONE_LINK.replace('protocol = "tcp"\n', '')
+UDP = ONE_LINK.replace('protocol = "tcp"\n', "")
 
 
 def test_datagrams_take_the_delay_and_none_is_lost_on_an_idle_link(tmp_path: Path) -> None:
@@ -119,7 +119,9 @@ def test_video_stalls_on_a_link_slower_than_its_lowest_rate(tmp_path: Path) -> N
 
 def test_short_flows_arrive_as_they_please(tmp_path: Path) -> None:
     text = with_keys(
-        application='"request-response"', arrivals='"poisson 50ms"', response='"pareto 1KB shape 1.5"'
+        application='"request-response"',
+        arrivals='"poisson 50ms"',
+        response='"pareto 1KB shape 1.5"',
     )
     run = simulate(tmp_path, text)
     assert run.metadata["valid"], run.metadata["invalid_reasons"]

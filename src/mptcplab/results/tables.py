@@ -122,7 +122,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     "messages": {  # one row per message or datagram, one way
         "flow": "string",
         "connection": "int32",
-        "number": "int64",
+        "number": "int64",  # 0, 1, ... within the flow, in the order in which they were due
         "start_ns": "int64",  # due: before it was written
         "end_ns": "int64",  # its last byte was read at the other end; null where it was not
         "bytes": "int64",  # of the message, with its header

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from mptcplab.applications.client import Client, Finish, Open, Send
@@ -18,7 +20,9 @@ SECOND = 1_000 * MS
 class Driver:
     """Answers each request after a time that a test gives, on as many connections as opened."""
 
-    def __init__(self, workload: ExchangeWorkload, slots: int = 1, answer_ns: int = 10 * MS) -> None:
+    def __init__(
+        self, workload: ExchangeWorkload, slots: int = 1, answer_ns: int = 10 * MS
+    ) -> None:
         self.client: Client = client_of(workload, slots, seed=1, flow="f")
         self.now_ns = 0
         self.opened: list[int] = []
@@ -160,7 +164,7 @@ def test_a_player_fills_its_buffer_and_then_keeps_pace() -> None:
     driver.run(20 * SECOND)
     assert max(each.buffer_ns or 0 for each in driver.done) <= 5 * SECOND
     starts = [each.start_ns for each in driver.done[-5:]]
-    assert [b - a for a, b in zip(starts, starts[1:], strict=False)] == [SECOND] * 4
+    assert [b - a for a, b in pairwise(starts)] == [SECOND] * 4
 
 
 def test_playing_stands_still_while_a_chunk_is_late() -> None:

@@ -38,9 +38,7 @@ def test_draws_stay_within_bounds() -> None:
 
 def test_requests_are_found_whatever_the_pieces() -> None:
     exchanges = [Exchange(number, 0, 24 + 10 * number, 5) for number in range(4)]
-    stream = b"".join(
-        each.header + bytes(each.request_bytes - HEADER_BYTES) for each in exchanges
-    )
+    stream = b"".join(each.header + bytes(each.request_bytes - HEADER_BYTES) for each in exchanges)
     for size in (1, 7, 24, 33, len(stream)):
         checked: list[tuple[int, int, int]] = []
         reader = RequestReader(

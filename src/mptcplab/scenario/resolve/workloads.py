@@ -214,9 +214,7 @@ def _messages(path: Path, values: Values, given: Values, problems: Problems) -> 
         )
     if ("on" in given) != ("off" in given):
         has, lacks = ("on", "off") if "on" in given else ("off", "on")
-        problems.add(
-            (*path, has), f"is given without {lacks}", f"{has} with {lacks}, or neither"
-        )
+        problems.add((*path, has), f"is given without {lacks}", f"{has} with {lacks}, or neither")
     workload = Messages(given.pop("rate", 1), datagrams=application == "udp", **given)
     message = workload.message
     largest = max((message.first, message.second, *message.values))
