@@ -47,6 +47,8 @@ COMPILED = [
     "simulated/host.py",
     "simulated/cpu.py",
     "simulated/applications.py",
+    "simulated/exchanges.py",
+    "simulated/transfer.py",
     "wire/checksum.py",
     "wire/segment.py",
     "wire/mptcp.py",

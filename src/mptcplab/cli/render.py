@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
+from mptcplab.cli.applications import applications_text, mean_applications_text
 from mptcplab.cli.columns import columns
 from mptcplab.limits.causes import Limit
 from mptcplab.limits.runs import mean_limits, run_limits
 from mptcplab.report.comparison import with_margin
+from mptcplab.report.latency import LatencyCheck, latency_checks
 from mptcplab.report.limits import every_limit, limits_text
 from mptcplab.report.repetitions import (
+    MeanCheck,
     MeanComparison,
     invalid_reasons,
     mean_checks,
@@ -22,7 +25,7 @@ from mptcplab.report.repetitions import (
     stage_means,
     valid_ones,
 )
-from mptcplab.report.verdict import Comparison, checks, comparisons
+from mptcplab.report.verdict import Check, Comparison, checks, comparisons
 from mptcplab.results.debug_log import FILE as DEBUG_LOG
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import Estimate
@@ -37,6 +40,7 @@ def describe(run: Run) -> str:
         _heading(run, summary),
         *_limits(every_limit(run_limits(run))),
         "Flows\n" + columns(_flow_rows(summary), left=2),
+        *applications_text(summary["flows"]),
         "Links\n" + columns(_link_rows(summary), left=2),
     ]
     if len(summary["stages"]) > 1:
@@ -193,10 +197,10 @@ def _beside(
 
 
 def _verdict(run: Run) -> str:
-    verdicts = checks(run)
+    verdicts: list[Check | LatencyCheck] = [*checks(run), *latency_checks([run])]
     if not verdicts:
         return ""
-    judged = [check for check in verdicts if check.measured_bps is not None]
+    judged = [check for check in verdicts if check.outcome in ("met", "missed")]
     missed = sum(check.outcome == "missed" for check in judged)
     if not judged:
         head = "Verdict: none, the run was too short to judge"
@@ -223,6 +227,7 @@ def describe_runs(runs: Sequence[Run]) -> str:
         parts += [
             *_limits(mean_limits([run_limits(run) for run in used])),
             "Flows\n" + columns(_mean_flow_rows(used, summaries), left=2),
+            *mean_applications_text(mean_quantities(used)),
             "Links\n" + columns(_mean_link_rows(summaries), left=2),
         ]
         if len(summaries[0]["stages"]) > 1:
@@ -263,7 +268,7 @@ def _mean(value: Estimate | None, missing: str = "too short") -> str:
 
 def _mean_flow_rows(used: Sequence[Run], summaries: Sequence[dict[str, Any]]) -> list[list[str]]:
     means = {quantity.name: (quantity, value) for quantity, value in mean_quantities(used).items()}
-    sized = any(quantity.is_time for quantity, _ in means.values())
+    sized = any(name.startswith("time of ") for name in means)
     rows = [["flow", "protocol", "goodput", *(["time"] if sized else []), "intact"]]
     for at, flow in enumerate(summaries[0]["flows"]):
         protocols = sorted({summary["flows"][at]["protocol"] for summary in summaries})
@@ -310,7 +315,7 @@ def _mean_comparison(used: Sequence[Run]) -> str:
 
 
 def _mean_verdict(used: Sequence[Run]) -> str:
-    verdicts = mean_checks(used)
+    verdicts: list[MeanCheck | LatencyCheck] = [*mean_checks(used), *latency_checks(used)]
     if not verdicts:
         return ""
     counts = Counter(check.outcome for check in verdicts)

@@ -119,16 +119,19 @@ def _show(finished: Run) -> None:
     figures = _draw(finished)
     print(describe(finished))
     print(f"\nRun     {finished.folder}")
-    print(f"Figure  {figures[0]}")
+    for figure in figures[::2]:  # the SVG beside each is not told
+        print(f"Figure  {figure}")
     print_debug_log(finished)
 
 
 def _draw(finished: Run) -> list[Path]:
-    """Draw the figure of a run; who interrupts it learns where the run is."""
+    """Draw the figures of a run, each as PNG and SVG; who interrupts it learns where the run is."""
     from mptcplab.report.figure import draw_throughput
+    from mptcplab.report.latency import draw_latency
 
     try:
-        return draw_throughput(finished, finished.folder / "throughput")
+        throughput = draw_throughput(finished, finished.folder / "throughput")
+        return [*throughput, *draw_latency(finished, finished.folder / "latency")]
     except KeyboardInterrupt as stop:
         stop.add_note(f"the run is whole in {finished.folder}")
         raise

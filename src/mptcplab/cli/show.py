@@ -25,6 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Show it; 0 where the run is valid, 1 where it is not, 2 where the folder is no run."""
     from mptcplab.report.figure import draw_throughput
+    from mptcplab.report.latency import draw_latency
     from mptcplab.report.limits import summary_with_limits
     from mptcplab.results.run import Run
     from mptcplab.results.writer import remove_abandoned
@@ -39,9 +40,13 @@ def run(args: argparse.Namespace) -> int:
 
         print(describe(finished))
         try:
-            figure = str(draw_throughput(finished, finished.folder / "throughput")[0])
+            drawn = draw_throughput(finished, finished.folder / "throughput")
+            drawn += draw_latency(finished, finished.folder / "latency")
+            figures = [str(path) for path in drawn[::2]]
         except OSError as error:
-            figure = f"not drawn again: {error.filename}: {error.strerror}"
-        print(f"\nFigure  {figure}")
+            figures = [f"not drawn again: {error.filename}: {error.strerror}"]
+        print()
+        for figure in figures:
+            print(f"Figure  {figure}")
         print_debug_log(finished)
     return 0 if finished.metadata["valid"] else 1

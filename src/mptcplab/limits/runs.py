@@ -75,7 +75,10 @@ WAITING: Final = {
 
 
 def run_limits(run: Run) -> list[Diagnosis]:
-    """Return what held each connection of a run back, in the order of ``run.json``."""
+    """Return what held each connection of a run back, in the order of ``run.json``.
+
+    Flows whose applications ask, answer or send messages are left out: they wait for those.
+    """
     tables = Tables(run)
     flows = {flow["name"]: flow for flow in run.scenario["flows"]}
     known = {entry["flow"]: entry for entry in run.metadata.get("flow_limits", ())}
@@ -83,6 +86,7 @@ def run_limits(run: Run) -> list[Diagnosis]:
         _Connection(run, tables, flows[end["flow"]], end, known.get(end["flow"])).diagnosis()
         for end in run.metadata["flows"]
         if flows[end["flow"]]["start_ns"] < run.metadata["measured_ns"]
+        and not flows[end["flow"]].get("workload")
     ]
 
 

@@ -18,9 +18,8 @@ from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Interface
 from zlib import crc32
 
-from mptcplab.network.impairments import CapacityTrace, GilbertElliott, JitterDistribution
-
 from mptcplab.network.ecmp import Ports, router_seed
+from mptcplab.network.impairments import CapacityTrace, GilbertElliott, JitterDistribution
 from mptcplab.network.routing import Node, Route, Routing
 
 ETHERNET_HEADER_BYTES = 14  # IEEE 802.3: two addresses and the type; what tc charges a frame for

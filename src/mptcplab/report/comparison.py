@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from mptcplab.results.application_times import PERCENTILES
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import (
     SIGNIFICANCE,
@@ -72,13 +73,24 @@ class Result:
 
 
 def measured(run: Run) -> dict[Quantity, float | None]:
-    """Return a run's quantities: the time of each flow with a size, the goodput of each other."""
+    """Return a run's quantities: the time of each flow with a size, the goodput of each other.
+
+    Of flows with requests or messages the percentiles of their times, and what else their
+    applications note; goodput only of messages, which have a rate to keep.
+    """
     summary = summarise(run)
     goodputs = {flow["name"]: flow["goodput_bps"] for flow in summary["flows"]}
+    applications = {flow["name"]: _of_application(flow) for flow in summary["flows"]}
     quantities: dict[Quantity, float | None] = {}
-    endless = [flow["name"] for flow in run.scenario["flows"] if not flow["size_bytes"]]
+    endless = [
+        flow["name"]
+        for flow in run.scenario["flows"]
+        if not flow["size_bytes"] and not applications[flow["name"]]
+    ]
     for flow in run.scenario["flows"]:
-        if flow["size_bytes"]:
+        if applications[flow["name"]]:
+            quantities |= applications[flow["name"]]
+        elif flow["size_bytes"]:
             took_ns = completion_ns(run, flow)
             took_s = None if took_ns is None else took_ns / NANOSECONDS
             quantities[Quantity(f"time of {flow['name']}", True)] = took_s
@@ -90,6 +102,26 @@ def measured(run: Run) -> dict[Quantity, float | None]:
         quantities[Quantity(_IN_ALL, False)] = (
             None if rates is None else sum(rates.get(name, 0.0) for name in endless)
         )
+    return quantities
+
+
+def _of_application(flow: Mapping[str, Any]) -> dict[Quantity, float | None]:
+    """Return what a flow's application noted, of its summary; nothing for bulk data."""
+    name = flow["name"]
+    quantities: dict[Quantity, float | None] = {}
+    for table, what in (("requests", ""), ("pages", "pages of "), ("messages", "")):
+        values = flow[table]
+        if values is not None:
+            for percent in PERCENTILES:
+                quantities[Quantity(f"p{percent} of {what}{name}", True)] = values[f"p{percent}_s"]
+    if flow["messages"] is not None:
+        quantities[Quantity(f"goodput of {name}", False)] = flow["goodput_bps"]
+    if flow["requests"] is not None and flow["requests"]["completion_s"] is not None:
+        quantities[Quantity(f"time of {name}", True)] = flow["requests"]["completion_s"]
+    if flow["video"] is not None:
+        quantities[Quantity(f"start-up of {name}", True)] = flow["video"]["startup_s"]
+        quantities[Quantity(f"stalls of {name}", True)] = flow["video"]["stalled_s"]
+        quantities[Quantity(f"bitrate of {name}", False)] = flow["video"]["mean_bitrate_bps"]
     return quantities
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from mptcplab.limits.runs import mean_limits, run_limits
 from mptcplab.report.comparison import Quantity, measured, with_margin
+from mptcplab.report.latency import latency_checks
 from mptcplab.report.limits import as_json as as_limits_json
 from mptcplab.report.verdict import Check, Measurement, checks, comparisons
 from mptcplab.results.run import Run
@@ -202,6 +203,16 @@ def summarise_runs(runs: Sequence[Run]) -> dict[str, Any]:
                 "source": each.check.source,
             }
             for each in mean_checks(used)
+        ],
+        "latency_verdict": [
+            {
+                "what": check.what,
+                "measured_s": as_json(check.measured_s),
+                "most_s": check.most_s,
+                "outcome": check.outcome,
+                "source": check.source,
+            }
+            for check in (latency_checks(used) if used else ())
         ],
         "report": first["report"],
         "limits": as_limits_json(mean_limits([run_limits(run) for run in used])),

@@ -26,10 +26,13 @@ _FILLED: Final = {
     "subflows": ("time_ns", "host", "flow", "connection", "subflow"),
     "connections": ("time_ns", "host"),
     "limits": ("time_ns", "host", "flow", "connection", "limited_by", "duration_ns"),
+    "requests": ("flow", "connection", "number", "start_ns", "request_bytes", "bytes"),
+    "messages": ("flow", "connection", "number", "start_ns", "bytes"),
     "events": ("time_ns",),
     "counters": ("host", "counter"),
 }
 """Columns that every testbed fills."""
+_TIMES: Final = ("time_ns", "interval_ns", "start_ns", "first_byte_ns", "end_ns")
 _MOST_NS: Final = 2**62
 """Of times in a table; the sum of two fits into 64 bits."""
 
@@ -173,7 +176,7 @@ def _wrong_columns(name: str, table: pa.Table) -> list[str]:
             wrong.append(f"column {field.name} has {column.null_count} empty fields")
         elif field.type == "double" and not pc.all(pc.is_finite(column)).as_py() and len(column):
             wrong.append(f"column {field.name} holds what is no number")
-        elif field.name in ("time_ns", "interval_ns") and len(column):
+        elif field.name in _TIMES and len(column) > column.null_count:
             least, most = pc.min_max(column).as_py().values()
             # Events are told of from before the clock of the run starts.
             if least < (-_MOST_NS if name == "events" else 0) or most > _MOST_NS:

@@ -112,6 +112,15 @@ _SCENARIO: Final = {
             "start_ns": Whole(),
             "stop_ns": Maybe(Whole()),
             "size_bytes": Maybe(Whole()),
+            "?application": Text(),
+            "?workload": Maybe(
+                {
+                    "?chunk_ns": Whole(1),
+                    "?startup_ns": Whole(),
+                    "?objects": Whole(),
+                    "?count": Maybe(Whole()),
+                }
+            ),
         },
         key="name",
     ),
@@ -132,6 +141,15 @@ _SCENARIO: Final = {
             "of": Text(),
             "at_least": Flag(),
             "settle_ns": Whole(),
+            "source": Text(),
+        }
+    ),
+    "?latency_expectations": ListOf(
+        {
+            "most_ns": Whole(1),
+            "of": Text(),
+            "percentile": Number(),
+            "stage": Maybe(Whole()),
             "source": Text(),
         }
     ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+from mptcplab.results.application_times import ApplicationTimes
 from mptcplab.results.run import Run
 from mptcplab.units import NANOSECONDS
 
@@ -209,6 +210,7 @@ def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
     for end in run.metadata["flows"]:
         ends[end["flow"]].append(end)
     summary = []
+    times = ApplicationTimes(run)
     for flow in run.scenario["flows"]:
         reported = ends[flow["name"]]
         size_bytes = sum(end["bytes"] for end in reported)
@@ -232,6 +234,7 @@ def _flows(run: Run, rates: Rates) -> list[dict[str, Any]]:
                 "bytes": size_bytes,
                 "drained_bytes": None if None in drained else sum(filter(None, drained)),
                 "intact": None if None in verdicts or not verdicts else all(verdicts),
+                **times.summary(flow["name"], settle_ns(run)),
             }
         )
     return summary

@@ -108,6 +108,28 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "subflow": "int32",  # of "head-of-line": which carries what is missing; else null
         "duration_ns": "int64",  # in all, since the connection began
     },
+    "requests": {  # one row per request of an application, with its response
+        "flow": "string",
+        "connection": "int32",  # of the flow; where each request has its own, they share numbers
+        "number": "int64",  # 0, 1, ... within the flow, in the order in which they were wanted
+        "start_ns": "int64",  # wanted: before its connection is opened, or others are answered
+        "first_byte_ns": "int64",  # of the response, at the client; null where none came
+        "end_ns": "int64",  # the last byte of the response; null where it was not answered
+        "request_bytes": "int64",  # of the request, with its header
+        "bytes": "int64",  # of the response
+        "page": "int32",  # of the web page that it is part of
+        "bitrate_bps": "int64",  # of this chunk of video
+        "buffer_ns": "int64",  # playing time in the player's buffer, with this chunk
+        "stall_ns": "int64",  # for which playing stood still until this chunk came
+    },
+    "messages": {  # one row per message or datagram, one way
+        "flow": "string",
+        "connection": "int32",
+        "number": "int64",  # 0, 1, ... within the flow, in the order in which they were due
+        "start_ns": "int64",  # due: before it was written
+        "end_ns": "int64",  # its last byte was read at the other end; null where it was not
+        "bytes": "int64",  # of the message, with its header
+    },
     "events": {  # what happened, when, on whom
         "time_ns": "int64",
         "source": "string",  # "timeline", "path-manager", "tcp", "mptcp", "testbed"
@@ -136,6 +158,8 @@ ADDED: Final = {
     ),
     "connections": ("unread_bytes", "cpu_ns"),
     "limits": tuple(TABLES["limits"]),
+    "requests": tuple(TABLES["requests"]),
+    "messages": tuple(TABLES["messages"]),
 }
 """Columns that runs of earlier versions lack: there they read as null, and a table as empty."""
 

@@ -68,6 +68,8 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
     """Return the need of each flow; flows over links without rate or delay are left out."""
     needs = []
     for flow in scenario.flows:
+        if flow.workload is not None:  # what holds it back is the application
+            continue
         subflows = scenario.expected_subflows(flow)
         if flow.application == "striped":
             subflows = scenario.paths(flow)

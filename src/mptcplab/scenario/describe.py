@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
+from mptcplab.applications.workloads import Command
 from mptcplab.network.impairments import JitterDistribution
 from mptcplab.network.topology import (
     Channel,
     Host,
     InterfaceEnd,
     Link,
-    Queue,
     Path,
+    Queue,
     Router,
     SwitchEnd,
     Topology,
 )
 from mptcplab.scenario.buffers import buffer_needs
+from mptcplab.scenario.describe_workload import workload_text
 from mptcplab.scenario.kernel_limits import beyond_kernels
 from mptcplab.scenario.model import (
     KERNEL_SCHEDULERS,
@@ -301,14 +303,21 @@ def _way(path: Path) -> str:
 
 def _flow(flow: Flow, scenario: Scenario) -> str:
     end_ns = scenario.duration_ns if flow.stop_ns is None else flow.stop_ns
-    parts = [f"{flow.protocol}, {flow.application}, {flow.congestion}"]
+    parts = [flow.protocol, flow.application]
+    if flow.protocol in ("mptcp", "tcp"):
+        parts.append(flow.congestion)
+    parts = [part for part in dict.fromkeys(parts) if part]
     if flow.connections > 1:
         parts.append(f"{flow.connections} connections")
     parts.append(f"{_moment(flow.start_ns)} to {_moment(end_ns)}")
     if flow.size_bytes:
         parts.append(f"{format_size(flow.size_bytes)} at most")
-    parts.append(_buffers(flow))
-    parts.append(f"writes of {format_size(flow.write_bytes)}")
+    if flow.workload is not None:
+        parts.append(workload_text(flow.workload))
+    if flow.protocol in ("mptcp", "tcp"):
+        parts.append(_buffers(flow))
+    if flow.workload is None:
+        parts.append(f"writes of {format_size(flow.write_bytes)}")
     for verb, rate_bps in (("writes", flow.write_rate_bps), ("reads", flow.read_rate_bps)):
         if rate_bps is not None:
             parts.append(f"{verb} {format_rate(rate_bps)}")
@@ -444,7 +453,24 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
     if any(tunables.scheduler == "2012" for tunables in scenario.tunables.values()):
         yield 'scheduler = "2012" counts in simulation; the Linux testbed has its kernel\'s.'
+    yield from _of_applications(scenario)
     yield from _in_simulation_only(scenario)
+
+
+def _of_applications(scenario: Scenario) -> Iterator[str]:
+    """Yield what testbeds cannot do for applications."""
+    for flow in scenario.flows:
+        ends = [scenario.topology.host(name) for name in (flow.source, flow.destination)]
+        if isinstance(flow.workload, Command):
+            yield f"{flow.name}: a command runs on the Linux testbed only."
+        elif flow.workload is not None:
+            if any(host.stack == "ours" for host in ends):
+                yield (
+                    f'{flow.name}: application = "{flow.application}" runs in simulation, or '
+                    'between hosts with stack = "kernel".'
+                )
+            if any(host.cpu != "none" for host in ends):
+                yield f"{flow.name}: cpu counts its packets, not what its application copies."
 
 
 def _in_simulation_only(scenario: Scenario) -> Iterator[str]:

@@ -15,7 +15,12 @@ from mptcplab.scenario.generate import expanded
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.plugins import check_plugins
 from mptcplab.scenario.resolve.amounts import check_amounts, check_connections
-from mptcplab.scenario.resolve.expectations import build_expectations, build_report, build_sweep
+from mptcplab.scenario.resolve.expectations import (
+    build_expectations,
+    build_latency_expectations,
+    build_report,
+    build_sweep,
+)
 from mptcplab.scenario.resolve.flows import build_flows
 from mptcplab.scenario.resolve.network import build_topology, chosen
 from mptcplab.scenario.resolve.time_scaling import MIN_INTERVAL_NS, scaled
@@ -202,7 +207,7 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
     name = printable(path.stem)
     whole = build_topology(values["topology"] or name, values, problems)
     topology = chosen(whole, values["use"], ("use",), problems)
-    flows = build_flows(values["flows"], topology, duration_ns, problems)
+    flows = build_flows(values["flows"], topology, duration_ns, path.parent, problems)
     timeline, flows = build_timeline(values["timeline"], topology, flows, duration_ns, problems)
     tunables = build_tunables(values, topology, problems)
     scenario = Scenario(
@@ -233,6 +238,7 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
         scenario,
         report=build_report(values["report"], scenario, problems),
         expectations=build_expectations(values["expect"], scenario, problems),
+        latency_expectations=build_latency_expectations(values["expect"], scenario, problems),
         sweep=build_sweep(values["sweep"], scenario, problems),
     )
     problems.raise_any()

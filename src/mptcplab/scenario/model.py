@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from mptcplab.applications.workloads import Workload
 from mptcplab.network.topology import InterfaceEnd, Path, Topology
 
 KERNEL_SCHEDULERS = ("default", "linux-default", "2012")
@@ -54,7 +55,7 @@ class Tunables:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Data from one host to another.
+    """Data from one host to another, or an application between them.
 
     ``source`` sends, ``destination`` receives and listens; ``client`` (one of the two) opens the
     connection.  ``links`` are those it may use; the first one carries the initial subflow.  With
@@ -63,6 +64,9 @@ class Flow:
     parallel and are named ``NAME`` or ``NAME/1``, ``NAME/2``...  ``application`` is "bulk",
     "iperf3" or "striped" (one file over parallel TCP connections on all links).  With rates, the
     applications write and read that much on each connection, ``write_bytes`` at a time.
+
+    With a ``workload``, ``source`` is the client, which opens the connections and asks, and
+    ``destination`` answers; ``protocol`` may also be "udp", or "" for a command.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Flow:
     verify: bool = True  # the receiver checks every byte, where there are bytes
     write_rate_bps: int | None = None
     read_rate_bps: int | None = None
+    workload: Workload | None = None  # of the applications that the testbeds themselves are not
 
 
 Changes = tuple[tuple[str, Any], ...]
@@ -157,6 +162,17 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyExpectation:
+    """The most time that a flow's requests or messages may take, at a percentile."""
+
+    most_ns: int
+    of: str
+    percentile: float = 95.0
+    stage: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What the 2012 report says about the experiment."""
 
@@ -211,6 +227,7 @@ class Scenario:
     tunables: dict[str, Tunables] = field(default_factory=dict)  # by host
     report: Report = Report()
     expectations: tuple[Expectation, ...] = ()
+    latency_expectations: tuple[LatencyExpectation, ...] = ()
     interval_ns: int = 1_000_000_000
     time_scale: float = 1.0
     seed: int = 1
@@ -254,7 +271,7 @@ class Scenario:
             for path in self.topology.paths(flow.client, server, multipath=False)
             if path.links  # a path through a switch alone is not measured
             and links.issuperset(path.possible)
-            and (flow.protocol == "tcp" or self._multipath(path) or not self._mptcp(flow))
+            and (flow.protocol != "mptcp" or self._multipath(path) or not self._mptcp(flow))
         ]
         rank = {link: position for position, link in enumerate(flow.links)}
 
@@ -276,7 +293,7 @@ class Scenario:
         flow is striped: its connections take the paths of :meth:`paths` in turn.
         """
         paths = self.paths(flow)
-        if not paths or flow.protocol == "tcp" or not self._mptcp(flow):
+        if not paths or flow.protocol != "mptcp" or not self._mptcp(flow):
             return paths[:1]
         ndiffports = self.tunables.get(flow.client, Tunables()).ndiffports
         if ndiffports == 1:

@@ -1,8 +1,8 @@
-"""Whether a scenario may bring code: classes of a user's own, named as ``module:Class``.
+"""Whether a scenario may bring code: classes of a user's own as ``module:Class``, and commands.
 
 A scenario file is data.  Its references to classes are followed only where the user says so: with
 ``--plugins`` (``plugins=True`` of :func:`mptcplab.scenario.load`) for any module, or for modules of
-a folder that the environment variable ``MPTCPLAB_PLUGINS`` names.
+a folder that the environment variable ``MPTCPLAB_PLUGINS`` names.  Commands need the former.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Final
 
+from mptcplab.applications.workloads import Command
 from mptcplab.scenario.errors import Path, Problems
 from mptcplab.scenario.model import Scenario
 
@@ -39,6 +40,13 @@ def check_plugins(scenario: Scenario, problems: Problems) -> None:
     """Note each class that the scenario names and the user has not allowed."""
     for path, name in _references(scenario):
         check_reference(path, name, problems)
+    for flow in scenario.flows:
+        if isinstance(flow.workload, Command) and flow.workload.command:
+            problems.add(
+                ("flows", flow.name, "command"),
+                f'"{flow.workload.command}" is a program, which no scenario runs unless you say so',
+                "--plugins on the command line, if you trust the scenario (plugins=True in Python)",
+            )
 
 
 def check_reference(path: Path, name: str, problems: Problems) -> None:

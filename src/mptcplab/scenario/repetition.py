@@ -30,6 +30,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.applications.workloads import has_draws
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel, Link
 from mptcplab.units import NANOSECONDS, format_duration
 
@@ -102,6 +103,9 @@ def random_sources(scenario: Scenario) -> list[str]:
     longest_ns = max((processing_ns for _, processing_ns in ways), default=0)
     if longest_ns:
         sources.append(f"processing times of hosts (within {format_duration(longest_ns)})")
+    drawing = [flow.name for flow in scenario.flows if has_draws(flow.workload)]
+    if drawing:
+        sources.append(f"what the applications of {', '.join(drawing)} draw")
     if scenario.start_jitter_ns and (len(scenario.flows) > 1 or scenario.timeline):
         # the start of a single flow moves everything alike
         sources.append(f"starts of flows (up to {format_duration(scenario.start_jitter_ns)} late)")

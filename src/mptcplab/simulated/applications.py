@@ -1,4 +1,4 @@
-"""The applications at both ends of a connection: one writes without end, one reads all there is.
+"""The applications of bulk data: one end writes without end, the other reads all there is.
 
 With a rate, an application writes or reads `write_size` bytes at a time and then pauses.
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mptcplab.loop import Loop, Timer
 from mptcplab.scenario.model import Flow
 from mptcplab.simulated.host import Application, Copy, Host
+from mptcplab.simulated.transfer import Transfer
 from mptcplab.stack import events
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.units import BITS_NS
@@ -57,53 +58,53 @@ class Paced(Application):
         raise NotImplementedError
 
 
-class Transfer:
-    """One connection of a flow: its two ends, and what has come through."""
+class BulkTransfer(Transfer):
+    """One connection of a bulk flow: one end writes, the other reads."""
 
-    __slots__ = (
-        "delivered_bytes",
-        "drained_bytes",
-        "end_ns",
-        "failed",
-        "flow",
-        "index",
-        "reader",
-        "writer",
-    )
+    __slots__ = ("reader", "writer")
 
     def __init__(self, flow: Flow, index: int, sender: Host, receiver: Host) -> None:
-        self.flow = flow
-        self.index = index
+        super().__init__(flow, index)
+        self.begun_ns = flow.start_ns
         self.writer = Writer(self, sender)
         self.reader = Reader(self, receiver)
-        self.delivered_bytes = 0
-        self.drained_bytes = 0
-        """Of those, delivered after the run was over."""
-        self.end_ns: int | None = None
-        self.failed = ""
+
+    def attach(self, host: str, connection: Connection) -> None:
+        """Take the connection that was opened or accepted on a host."""
+        if host == self.flow.source:
+            self.writer.connection = connection
+            self.writer.host.applications[connection] = self.writer
+        else:
+            self.reader.connection = connection
+            self.reader.host.applications[connection] = self.reader
 
     def stop(self) -> None:
         """Write no more; what was written is still delivered, and read as it comes."""
         self.writer.close()
         self.reader.hurry()
 
-    @property
-    def protocol(self) -> str:
-        """What the connection turned out to be: "mptcp", "tcp" or "fallback"."""
-        connection = self.writer.connection or self.reader.connection
-        if self.flow.protocol == "tcp":
-            return "tcp"
-        return "mptcp" if connection is not None and connection.mptcp else "fallback"
+    def ends(self) -> list[tuple[Host, Connection]]:
+        """Return the two ends, as far as they are there."""
+        return [
+            (end.host, end.connection)
+            for end in (self.writer, self.reader)
+            if end.connection is not None
+        ]
 
     @property
-    def waiting_bytes(self) -> int:
-        """How much was written and not yet read at the other end."""
-        return self.writer.written_bytes - self.delivered_bytes
+    def sending(self) -> Connection | None:
+        """The end that writes."""
+        return self.writer.connection
 
     @property
-    def intact(self) -> bool:
-        """Whether every byte written was read, and the stream ended in order."""
-        return self.end_ns is not None and self.delivered_bytes == self.writer.written_bytes
+    def receiving(self) -> Connection | None:
+        """The end that reads."""
+        return self.reader.connection
+
+    @property
+    def written_bytes(self) -> int:
+        """How much was written."""
+        return self.writer.written_bytes
 
 
 class Writer(Paced):
@@ -123,7 +124,7 @@ class Writer(Paced):
         "written_bytes",
     )
 
-    def __init__(self, transfer: Transfer, host: Host) -> None:
+    def __init__(self, transfer: BulkTransfer, host: Host) -> None:
         self.transfer = transfer
         self.host = host
         self.connection: Connection | None = None
@@ -230,7 +231,7 @@ class Reader(Paced):
 
     __slots__ = ("_busy", "_copy", "_pace", "_pauses", "connection", "host", "transfer")
 
-    def __init__(self, transfer: Transfer, host: Host) -> None:
+    def __init__(self, transfer: BulkTransfer, host: Host) -> None:
         self.transfer = transfer
         self.host = host
         self.connection: Connection | None = None
@@ -251,10 +252,6 @@ class Reader(Paced):
             self._finish()
         elif isinstance(event, events.ConnectionClosed):
             self._finish()
-
-    def unread_bytes(self) -> int:
-        """Return how much waits to be read."""
-        return 0 if self.connection is None else self.connection.receive_buffer.readable_bytes()
 
     def go_on(self) -> None:
         """Its pause is over: read on."""

@@ -29,6 +29,9 @@ TAKEN_SLOTS: Final = 64
 Watcher = Callable[[int, Segment], None]
 """Sees a segment that an interface sends or receives, and when."""
 
+DatagramSink = Callable[[Segment], None]
+"""Takes a datagram, which travels as a segment does."""
+
 
 class Application(ABC):
     """One end of a connection, which reads or writes."""
@@ -89,6 +92,7 @@ class Host(Destination):
         "_taken",
         "applications",
         "copies_cost",
+        "datagram_sinks",
         "loop",
         "name",
         "on_event",
@@ -118,6 +122,8 @@ class Host(Destination):
         """By local address: who sees what its interface sends and receives."""
         self.applications: dict[Connection, Application] = {}
         """Who reads or writes a connection, and gets its events first."""
+        self.datagram_sinks: dict[int, DatagramSink] = {}
+        """By port: who takes what comes for it, which is no segment of TCP."""
         self.on_event: Callable[[Connection, Event], None] | None = None
         """Called with every event but that data can be read or written."""
         self.ring_drops = 0
@@ -141,6 +147,11 @@ class Host(Destination):
             return  # its checksum is wrong, and a capture could not show that
         segment = parcel.segment
         segment.spread_ns = parcel.spread_ns
+        if self.datagram_sinks:
+            sink = self.datagram_sinks.get(segment.dst_port)
+            if sink is not None:
+                sink(segment)
+                return
         if self.watchers:
             watcher = self.watchers.get(segment.dst)
             if watcher is not None:

@@ -9,9 +9,9 @@ from mptcplab.network.counters import ChannelCounters
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Scenario
-from mptcplab.simulated.applications import Transfer
 from mptcplab.simulated.build import Network
 from mptcplab.simulated.host import Host
+from mptcplab.simulated.transfer import Transfer
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
 from mptcplab.stack.readings import connection_columns, limit_rows, subflow_columns
@@ -72,9 +72,8 @@ class Sampler:
         self._writer.append("flows", flows)
         self._writer.append("links", links)
         for transfer in self._transfers:
-            for end in (transfer.writer, transfer.reader):
-                if end.connection is not None:
-                    self._sample_connection(transfer, end.host, end.connection, now_ns)
+            for host, connection in transfer.ends():
+                self._sample_connection(transfer, host, connection, now_ns)
         self._look()
         self._tell(now_ns, flows, links)
 
@@ -171,7 +170,7 @@ class Sampler:
             "cpu_ns": self._busy_ns.get((host.name, connection)),
         }
         self._writer.append("connections", [shared | own | connection_columns(connection)])
-        if connection is transfer.writer.connection:
+        if connection is transfer.sending and transfer.flow.workload is None:
             self._writer.append(
                 "limits",
                 [shared | row for row in limit_rows(connection.send.limits, now_ns)],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import platform
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import mptcplab
+from mptcplab.applications.workloads import Command
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
@@ -17,7 +19,7 @@ from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.path_mtu import narrow_paths
 from mptcplab.scenario.to_json import as_plain
-from mptcplab.simulated.applications import Transfer
+from mptcplab.simulated.applications import BulkTransfer
 from mptcplab.simulated.build import (
     LONGEST_TRAIN_BYTES,
     build,
@@ -28,7 +30,9 @@ from mptcplab.simulated.build import (
 from mptcplab.simulated.captures import Captures
 from mptcplab.simulated.sampling import Sampler, links_by_address
 from mptcplab.simulated.timeline import Timeline
+from mptcplab.simulated.transfer import Transfer
 from mptcplab.simulated.validity import Watches
+from mptcplab.simulated.workloads import Workloads
 from mptcplab.stack import events
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.mptcp.connection import Connection
@@ -126,6 +130,11 @@ def _check(scenario: Scenario) -> None:
             )
     for problem in narrow_paths(scenario, [host.name for host in scenario.topology.hosts]):
         raise UnsupportedError(f"{problem}, or --on linux")
+        if isinstance(flow.workload, Command):
+            raise UnsupportedError(
+                f'flows.{flow.name}.application: "command" runs programs, which the simulated '
+                "testbed has none of; expected another application, or --on linux"
+            )
     _check_time_passes(scenario)
     check_policies(scenario)
 
@@ -178,6 +187,8 @@ class Simulation:
         self._is_cut = False
         self._transfers: dict[str, list[Transfer]] = {flow.name: [] for flow in scenario.flows}
         self._by_port: dict[int, Transfer] = {}
+        self._ports: dict[Transfer, int] = {}
+        self._workloads = Workloads(scenario, self._network)
         self._links = links_by_address(scenario)
         self._subflow_links: dict[tuple[Connection, int], str | None] = {}
         self._transfer_of: dict[Connection, Transfer] = {}
@@ -201,11 +212,14 @@ class Simulation:
         """Let the flow's server listen, a port for each connection, and plan start and stop."""
         hosts = self._network.hosts
         server = flow.destination if flow.client == flow.source else flow.source
-        for index in range(flow.connections):
+        for transfer in self._transfers_of(flow):
             port = FIRST_PORT + len(self._by_port)
-            transfer = Transfer(flow, index, hosts[flow.source], hosts[flow.destination])
             self._by_port[port] = transfer
+            self._ports[transfer] = port
             self._transfers[flow.name].append(transfer)
+            if flow.protocol == "udp":
+                self._workloads.listen(flow.name, port)
+                continue
             config = simulated(
                 flow_config(self._scenario, flow, server, LONGEST_TRAIN_BYTES), self._scenario
             )
@@ -215,43 +229,55 @@ class Simulation:
         if flow.stop_ns is not None:
             loop.call_at(flow.stop_ns, lambda: self._stop(flow.name))
 
+    def _transfers_of(self, flow: Flow) -> Sequence[Transfer]:
+        """Return what each connection of a flow transfers."""
+        sender, receiver = (self._network.hosts[name] for name in (flow.source, flow.destination))
+        if flow.workload is None:
+            return [
+                BulkTransfer(flow, index, sender, receiver) for index in range(flow.connections)
+            ]
+        traffic = self._workloads.prepare(flow, sender, receiver)
+        return traffic.transfers
+
     def _start(self, name: str) -> None:
-        for port, transfer in self._by_port.items():
-            flow = transfer.flow
-            if flow.name != name:
-                continue
-            paths = self._scenario.paths(flow)
-            path = paths[transfer.index % len(paths) if flow.application == "striped" else 0]
-            host = self._network.hosts[flow.client]
-            connection = host.stack.connect(
-                packed_address(path.local_address),
-                packed_address(path.remote_address),
-                port,
-                self._network.loop.now_ns,
-                config=simulated(
-                    flow_config(self._scenario, flow, flow.client, LONGEST_TRAIN_BYTES),
-                    self._scenario,
-                ),
-            )
-            self._attach(connection, transfer, flow.client == flow.source)
-            host.wake()
+        if name in self._workloads.traffic:
+            self._workloads.traffic[name].start(self._connect)
+            return
+        for transfer in self._transfers[name]:
+            self._connect(transfer)
+            self._network.hosts[transfer.flow.client].wake()
+
+    def _connect(self, transfer: Transfer) -> Connection:
+        """Open a connection of a transfer."""
+        flow = transfer.flow
+        paths = self._scenario.paths(flow)
+        path = paths[transfer.index % len(paths) if flow.application == "striped" else 0]
+        host = self._network.hosts[flow.client]
+        connection = host.stack.connect(
+            packed_address(path.local_address),
+            packed_address(path.remote_address),
+            self._ports[transfer],
+            self._network.loop.now_ns,
+            config=simulated(
+                flow_config(self._scenario, flow, flow.client, LONGEST_TRAIN_BYTES),
+                self._scenario,
+            ),
+        )
+        self._transfer_of[connection] = transfer
+        transfer.attach(flow.client, connection)
+        return connection
 
     def _stop(self, name: str) -> None:
         for transfer in self._transfers[name]:
             transfer.stop()
-
-    def _attach(self, connection: Connection, transfer: Transfer, writes: bool) -> None:
-        self._transfer_of[connection] = transfer
-        end = transfer.writer if writes else transfer.reader
-        end.connection = connection
-        end.host.applications[connection] = end
 
     # What happens.
 
     def _handle(self, host: str, connection: Connection, event: events.Event) -> None:
         if isinstance(event, events.ConnectionAccepted):
             transfer = self._by_port[connection.subflows[0].tcp.local_port]
-            self._attach(connection, transfer, host == transfer.flow.source)
+            self._transfer_of[connection] = transfer
+            transfer.attach(host, connection)
         transfer = self._transfer_of[connection]
         self._watches.handle(host, transfer, connection, event)
         self._write_event(host, transfer, connection, event)
@@ -360,6 +386,7 @@ class Simulation:
             loop.run(loop.now_ns + step_ns)
             self._watches.look()
             step_ns += step_ns // 8
+        self._workloads.write(self._writer)
         for transfer, before_bytes in zip(self._all, delivered, strict=True):
             transfer.drained_bytes = transfer.delivered_bytes - before_bytes
 

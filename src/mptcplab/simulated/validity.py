@@ -9,8 +9,8 @@ from mptcplab.network.topology import Path
 from mptcplab.results.liveness import Judgement, Liveness, patience_ns
 from mptcplab.scenario.model import Scenario, Tunables
 from mptcplab.scenario.path_states import PathStates
-from mptcplab.simulated.applications import Transfer
 from mptcplab.simulated.build import Network, packed_address
+from mptcplab.simulated.transfer import Transfer
 from mptcplab.stack import events
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.plugin import is_reference
@@ -82,7 +82,7 @@ class Watch:
     def look(self, now_ns: int) -> None:
         """Take what both ends have counted."""
         transfer = self.transfer
-        sender, reader = transfer.writer.connection, transfer.reader.connection
+        sender, reader = transfer.sending, transfer.receiving
         moved = transfer.delivered_bytes
         if sender is not None:
             moved += sender.data_acked_bytes()
@@ -105,12 +105,12 @@ class Watch:
     def _obstacle(self) -> str:
         """Return the last thing known of what holds the connection back."""
         transfer = self.transfer
-        sender = transfer.writer.connection
+        sender = transfer.sending
         if sender is None or not self.liveness.came_up:
             return transfer.failed or "its handshake found no answer"
         if not sender.subflows:
             return "no subflow is left"
-        unread = transfer.reader.unread_bytes()
+        unread = transfer.unread_bytes
         if unread:
             return f"{unread} bytes wait to be read"
         backoffs = [subflow.tcp.sender.rtt.backoff for subflow in sender.subflows]
@@ -124,8 +124,9 @@ class Watch:
 
     def missing(self, end_ns: int) -> Iterator[str]:
         """Yield the subflows that ``check`` promises and that were never there."""
-        flow = self.transfer.flow
-        if not self._promised or self.transfer.protocol != "mptcp":
+        transfer = self.transfer
+        flow = transfer.flow
+        if not self._promised or not transfer.is_sampled or transfer.protocol != "mptcp":
             return
         for path, wanted in Counter(self._paths).items():
             round_trip_ns = self._states.handshake_ns(path)
@@ -133,7 +134,8 @@ class Watch:
             loss = self._states.loss(path)
             if loss > 0:
                 needed_ns += patience_ns(round_trip_ns, loss)
-            if self._states.longest_up_ns(path, flow.start_ns, end_ns) < needed_ns:
+            begun_ns = flow.start_ns if transfer.begun_ns is None else transfer.begun_ns
+            if self._states.longest_up_ns(path, begun_ns, end_ns) < needed_ns:
                 continue
             stood = self._stood[
                 packed_address(path.local_address), packed_address(path.remote_address)
@@ -177,6 +179,7 @@ class Watches:
             self._watches[transfer] = Watch(
                 transfer, paths, states, promised=not is_reference(manager)
             )
+            self._watches[transfer].liveness.came_up = flow.protocol == "udp"
 
     def handle(
         self, host: str, transfer: Transfer, connection: Connection, event: events.Event
@@ -189,7 +192,8 @@ class Watches:
         """Take a sample of each connection that has started."""
         now_ns = self._loop.now_ns
         for watch in self._watches.values():
-            if watch.transfer.flow.start_ns < now_ns and watch.transfer.end_ns is None:
+            begun_ns = watch.transfer.begun_ns
+            if begun_ns is not None and begun_ns < now_ns and watch.transfer.end_ns is None:
                 watch.look(now_ns)
 
     def end(self) -> None:
@@ -214,7 +218,8 @@ class Watches:
         return watch.liveness.is_hopeless(self._loop.now_ns)
 
     def _started(self, watch: Watch) -> bool:
-        return watch.transfer.flow.start_ns < self._end_ns
+        begun_ns = watch.transfer.begun_ns
+        return begun_ns is not None and begun_ns < self._end_ns
 
     def reasons(self) -> list[str]:
         """Return why the run is not what was asked for: the dead first, then what is missing."""
@@ -226,9 +231,9 @@ class Watches:
                 continue
             if transfer.failed:
                 other.append(f"{watch.name}: ended early: {transfer.failed}")
-            elif transfer.end_ns is not None and not transfer.intact:
+            elif transfer.end_ns is not None and transfer.intact is False:
                 other.append(
-                    f"{watch.name}: of {transfer.writer.written_bytes} bytes written, "
+                    f"{watch.name}: of {transfer.written_bytes} bytes written, "
                     f"{transfer.delivered_bytes} arrived"
                 )
             elif transfer.protocol == "fallback":

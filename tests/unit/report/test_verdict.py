@@ -76,6 +76,10 @@ def test_the_summary_has_the_fields_that_scripts_read(run: Run) -> None:
             "bytes": 17_000_000,
             "drained_bytes": None,
             "intact": True,
+            "requests": None,
+            "pages": None,
+            "video": None,
+            "messages": None,
         }
     ]
     assert summary["links"][1] == {

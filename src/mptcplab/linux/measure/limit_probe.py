@@ -79,7 +79,8 @@ class LimitProbe:
 
     def begin(self, connection: Connection, time_ns: int) -> None:
         """A connection begins: from now on it waits for something, where this host sends."""
-        if connection.flow.source == self._host:
+        flow = connection.flow
+        if flow.source == self._host and flow.workload is None:  # else it waits for its answers
             self._connections[connection.port] = connection
             limits = self._limits[connection.port] = SendLimits()
             limits.note(HANDSHAKE, time_ns)

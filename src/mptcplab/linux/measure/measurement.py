@@ -124,6 +124,10 @@ class Measurement:
         self.usage.finish()
         for table, rows in self.samples.rows.items():
             self._writer.append(table, rows)
+        for traffic in flows.traffic:
+            requests, messages = traffic.rows(self.origin_ns)
+            self._writer.append("requests", requests)
+            self._writer.append("messages", messages)
         self._writer.append("counters", self.usage.counter_rows())
         self._writer.append("events", log.rows())
 

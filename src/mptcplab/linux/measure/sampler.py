@@ -163,7 +163,7 @@ class SocketSampler:
         plain: list[tuple[Connection, SocketSample, dict[str, Any]]] = []
         for sample in self._diag.tcp():
             known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
-            if known is None or sample.tcp is None:
+            if known is None or sample.tcp is None or not known[0].is_sampled:
                 continue
             connection, is_client = known
             row = self._subflow_row(time_ns, sample, connection, is_client)
@@ -176,7 +176,7 @@ class SocketSampler:
                 self._identities.remember_token(self.host, sample.token, connection.port)
         for sample in self._diag.mptcp():
             known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
-            if known is None or sample.mptcp is None:
+            if known is None or sample.mptcp is None or not known[0].is_sampled:
                 continue
             connections.append(self._mptcp_row(time_ns, sample, known[0]))
             port = known[0].port

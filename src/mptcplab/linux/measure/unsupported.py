@@ -81,7 +81,7 @@ def _problems(scenario: Scenario) -> Iterator[str]:
         if flow.application != "bulk" and ours & {flow.source, flow.destination}:
             yield (
                 f'flows.{flow.name}.application: "{flow.application}" does not run on our own '
-                'stack; expected "bulk", or stack = "kernel" for its hosts'
+                'stack on Linux; expected "bulk", stack = "kernel" for its hosts, or --on simulated'
             )
         if flow.application == "iperf3":
             yield from _buffer_problems(flow)

@@ -123,7 +123,9 @@ def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[
     for flow in scenario.flows:
         traffic = measurement.apparatus.flows.of(flow.name)
         came_up = [
-            each for each in traffic.connections if measurement.samples.watches.came_up(each)
+            each
+            for each in traffic.connections
+            if each.is_sampled and measurement.samples.watches.came_up(each)
         ]
         if not came_up:
             continue

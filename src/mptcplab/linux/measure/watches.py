@@ -179,11 +179,12 @@ class Watches:
         """Say whether a judgement says already what became of a connection."""
         watch = self._watches[connection.port]
         judgement = watch.liveness.judge(watch.name, self._now_ns)
-        return not watch.is_over and bool(judgement.reason or judgement.note)
+        told = bool(judgement.reason or judgement.note)
+        return connection.begun and not watch.is_over and told
 
     def _started(self) -> Iterator[Watch]:
         for watch in self._watches.values():
-            if watch.connection.flow.start_ns < self._now_ns:
+            if watch.connection.begun and watch.connection.flow.start_ns < self._now_ns:
                 yield watch
 
 

@@ -44,6 +44,8 @@ class Connection:
     end_monotonic_ns: int | None = None  # when it saw it
     errors: list[str] = field(default_factory=list)
     checked: bool = True  # whether every byte is compared
+    is_sampled: bool = True  # whether samples tell of its sockets, which then last
+    begun: bool = True  # whether there is to be a connection, once the flow has started
 
     @property
     def came_up(self) -> bool:
@@ -109,6 +111,10 @@ class Traffic(ABC):
     def written_bytes(self) -> list[int] | None:
         """Return the bytes written so far of each connection; None where only the program knows."""
         return None
+
+    def rows(self, _origin_ns: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return rows of ``requests`` and ``messages``; times count from an origin (ns)."""
+        return [], []
 
     @abstractmethod
     def processes(self) -> list[tuple[str, int]]:

@@ -9,12 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from mptcplab.applications.workloads import Command
+from mptcplab.linux.traffic.command import CommandTraffic
+from mptcplab.linux.traffic.conversation import ConversationTraffic
 from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, StartJob, Traffic
 from mptcplab.linux.traffic.iperf3 import Iperf3Traffic
 from mptcplab.linux.traffic.plan import FIRST_PORT, FlowError
 from mptcplab.loop import RealTimeLoop
 from mptcplab.scenario.model import Flow, Scenario
 
+_SHARED: Final = "shared"
 _READY_WITHIN_NS: Final = 20_000_000_000
 _LOOK_EVERY_NS: Final = 10_000_000
 _DRAIN_LEAST_NS: Final = 5_000_000_000
@@ -37,13 +41,13 @@ class Flows:
         self._scenario = scenario
         self._loop = loop
         self._watched: set[int] = set()
-        self._shared = workspace / "shared"
+        self._shared = workspace / _SHARED
         self._shared.mkdir()
         self.traffic: list[Traffic] = []
         port = FIRST_PORT
         for flow in scenario.flows:
             self.traffic.append(
-                _make(scenario, flow, port, spawn, self._shared, on_answer, own_stacks)
+                _make(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
             )
             port += flow.connections
         self._by_flow = {traffic.flow.name: traffic for traffic in self.traffic}
@@ -189,4 +193,9 @@ def _make(
         raise FlowError(f"flow {flow.name}: no path between its hosts over the links it may use")
     if flow.application == "iperf3":
         return Iperf3Traffic(flow, paths[0], port, spawn, on_answer)
+    if isinstance(flow.workload, Command):
+        return CommandTraffic(flow, paths[0], port, spawn, workspace, on_answer)
+    workspace = workspace / _SHARED
+    if flow.workload is not None:
+        return ConversationTraffic(scenario, flow, port, spawn, workspace, on_answer)
     return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
+from functools import cache
 from typing import Final
 
 BLOCK_BYTES: Final = 65536
@@ -25,14 +26,18 @@ _ROUND_SHIFT: Final = 521
 _STREAM_SHIFT: Final = 1019
 
 
+@cache
+def _table() -> bytes:
+    """Return what all streams are stretches of; made once, since short streams are many."""
+    return random.Random("mptcplab").randbytes(_ROUND_BLOCKS * _BODY_BYTES + _SHIFT_PERIOD)
+
+
 class Pattern:
     """The stream with a given number; two with the same number are the same stream."""
 
     def __init__(self, stream: int = 0) -> None:
         self.stream = stream
-        self._table = random.Random("mptcplab").randbytes(
-            _ROUND_BLOCKS * _BODY_BYTES + _SHIFT_PERIOD
-        )
+        self._table = _table()
         self._view = memoryview(self._table)
 
     def pieces(self, position: int, count: int) -> list[memoryview | bytes]:

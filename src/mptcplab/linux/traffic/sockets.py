@@ -15,7 +15,8 @@ _INFO_FALLBACK: Final = 1  # MPTCP_INFO_FLAG_FALLBACK
 _TCP_IS_MPTCP: Final = 43  # include/uapi/linux/tcp.h
 SO_SNDBUFFORCE: Final = 32  # include/uapi/asm-generic/socket.h
 SO_RCVBUFFORCE: Final = 33
-_BACKLOG: Final = 16
+_BACKLOG: Final = 128
+_DATAGRAM_BUFFER_BYTES: Final = 4 << 20  # or what net.core.rmem_max allows
 
 
 class SocketError(RuntimeError):
@@ -70,7 +71,7 @@ def open_socket(plan: SocketPlan) -> socket.socket:
 def connect(sock: socket.socket, plan: SocketPlan) -> None:
     """Connect to the plan's remote address; SocketError where nothing answers."""
     try:
-        sock.connect((_in_family(plan.remote, plan.family), plan.port))
+        sock.connect((in_family(plan.remote, plan.family), plan.port))
     except OSError as error:
         raise SocketError(
             f"{plan.local} cannot connect to {plan.remote} port {plan.port}: {error}"
@@ -115,7 +116,23 @@ def _prepare(sock: socket.socket, plan: SocketPlan) -> None:
         sock.bind(("::" if plan.family == socket.AF_INET6 else "0.0.0.0", plan.port))  # noqa: S104 - joins to announced addresses need the wildcard
         sock.listen(_BACKLOG)
     else:
-        sock.bind((_in_family(plan.local, plan.family), 0))
+        sock.bind((in_family(plan.local, plan.family), 0))
+
+
+def open_datagram_socket(plan: SocketPlan) -> socket.socket:
+    """Return a UDP socket: one that listens, or one that is bound and connected."""
+    sock = socket.socket(plan.family, socket.SOCK_DGRAM)
+    try:
+        if plan.role == "listen":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _DATAGRAM_BUFFER_BYTES)
+            sock.bind(("::" if plan.family == socket.AF_INET6 else "0.0.0.0", plan.port))  # noqa: S104 - as for connections
+        else:
+            sock.bind((in_family(plan.local, plan.family), 0))
+            sock.connect((in_family(plan.remote, plan.family), plan.port))
+    except OSError as error:
+        sock.close()
+        raise SocketError(f"no UDP socket on {plan.local}: {error.strerror}") from error
+    return sock
 
 
 def _set_buffer(
@@ -139,5 +156,6 @@ def _set_buffer(
         )
 
 
-def _in_family(address: str, family: int) -> str:
+def in_family(address: str, family: int) -> str:
+    """Return an address as a socket of a family takes it: IPv4 mapped in one of IPv6."""
     return f"::ffff:{address}" if family == socket.AF_INET6 and ":" not in address else address

@@ -23,7 +23,7 @@ from mptcplab.units import BITS_NS
 
 BYTES_SLOT: Final = 0  # sent, or received and checked
 _SLOTS: Final = 8
-_PROGRESS_BYTES: Final = _SLOTS * 8
+_SLOT_BYTES: Final = 8
 
 
 class Progress:
@@ -31,13 +31,13 @@ class Progress:
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _PROGRESS_BYTES)
+            self._map = mmap.mmap(file.fileno(), 0)  # the whole of it
         self.slots = memoryview(self._map).cast("q")
 
     @staticmethod
-    def create(path: Path) -> Progress:
+    def create(path: Path, slots: int = _SLOTS) -> Progress:
         """Make the file, all counters zero, and map it."""
-        path.write_bytes(bytes(_PROGRESS_BYTES))
+        path.write_bytes(bytes(slots * _SLOT_BYTES))
         return Progress(path)
 
     def close(self) -> None:

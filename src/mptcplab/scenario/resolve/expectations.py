@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from mptcplab.applications.workloads import Command
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import (
     Expectation,
     Finding,
+    LatencyExpectation,
     Measured,
     Report,
     Scenario,
@@ -73,7 +75,13 @@ def build_expectations(
     expectations = []
     for index, row in enumerate(rows):
         path = ("expect", str(index))
+        if row["latency"] is not None:
+            continue
         _check_reference(row, path, scenario, problems)
+        if row["percentile"] is not None:
+            problems.add(
+                (*path, "percentile"), "is given without latency", "a latency, or none of the two"
+            )
         at_least = row["at_least"] is not None
         expectations.append(
             Expectation(
@@ -83,6 +91,44 @@ def build_expectations(
                 row["of"],
                 at_least,
                 (scenario.settle_ns or 0) if row["settle"] is None else row["settle"],
+                row["source"],
+            )
+        )
+    return tuple(expectations)
+
+
+def build_latency_expectations(
+    rows: list[Values], scenario: Scenario, problems: Problems
+) -> tuple[LatencyExpectation, ...]:
+    """Return what is expected of the times that requests and messages take."""
+    timed = [
+        flow.name
+        for flow in scenario.flows
+        if flow.workload is not None and not isinstance(flow.workload, Command)
+    ]
+    expectations = []
+    for index, row in enumerate(rows):
+        path = ("expect", str(index))
+        if row["latency"] is None:
+            continue
+        _check_stage(row, path, scenario, problems)
+        if row["of"] not in timed:
+            problems.add(
+                (*path, "of"),
+                f'"{row["of"]}" is no flow with requests or messages',
+                f"one of {', '.join(timed)}" if timed else 'a flow such as application = "paced"',
+                nearest(row["of"], timed),
+            )
+        if row["settle"] is not None:
+            problems.add(
+                (*path, "settle"), "is not for latency", "a stage, or no settle beside latency"
+            )
+        expectations.append(
+            LatencyExpectation(
+                row["latency"],
+                row["of"],
+                95.0 if row["percentile"] is None else row["percentile"],
+                row["stage"],
                 row["source"],
             )
         )

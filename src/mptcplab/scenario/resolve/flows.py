@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import Flow
 from mptcplab.scenario.resolve.amounts import check_pairs
+from mptcplab.scenario.resolve.workloads import build_workload
 from mptcplab.scenario.schema.keys import COUPLED
 from mptcplab.units import format_duration
 
@@ -16,19 +18,27 @@ Values = dict[str, Any]
 
 
 def build_flows(
-    tables: Values, topology: Topology, duration_ns: int, problems: Problems
+    tables: Values, topology: Topology, duration_ns: int, folder: FilePath, problems: Problems
 ) -> tuple[Flow, ...]:
-    """Return the flows; ``links`` filled in where the file leaves it out."""
+    """Return the flows; ``links`` filled in where the file leaves it out.
+
+    Files that flows name are in ``folder``.
+    """
     links = {link.name for link in topology.links}
     for name in tables:
         if name == "total" or name in links:
             other = "the sum of all flows" if name == "total" else "a link too"
             problems.add(("flows", name), f"is the name of {other}", "a name of its own")
     check_pairs(tables, topology, problems)
-    flows = [
-        _flow(name, values, topology, duration_ns, problems) for name, values in tables.items()
-    ]
-    return tuple(flow for flow in flows if flow is not None)
+    flows = []
+    for name, values in tables.items():
+        flow = _flow(name, values, topology, duration_ns, problems)
+        if flow is not None:
+            mtu = min((topology.link(link).mtu for link in flow.links), default=1500)
+            keys = {**values, "mtu": mtu}
+            workload = build_workload(("flows", name), keys, duration_ns, folder, problems)
+            flows.append(replace(flow, workload=workload))
+    return tuple(flows)
 
 
 def _flow(
@@ -122,7 +132,8 @@ def _check_times(path: Path, values: Values, duration_ns: int, problems: Problem
 def _application(path: Path, values: Values, problems: Problems) -> tuple[str, bool]:
     """Return protocol and verify, given or implied by the application."""
     application = values["application"]
-    protocol = values["protocol"] or ("tcp" if application == "striped" else "mptcp")
+    implied = {"striped": "tcp", "udp": "udp", "command": ""}
+    protocol = values["protocol"] or implied.get(application, "mptcp")
     if application == "striped" and protocol != "tcp":
         problems.add(
             (*path, "protocol"),
@@ -142,7 +153,7 @@ def _application(path: Path, values: Values, problems: Problems) -> tuple[str, b
             "iperf3 does not check the bytes that arrive",
             'verify = false, or application = "bulk"',
         )
-    return protocol, application != "iperf3" if verify is None else verify
+    return protocol, application not in ("iperf3", "command") if verify is None else verify
 
 
 def _links(
@@ -168,7 +179,10 @@ def _links(
             return ()
     if not paths:
         circle = topology.circle(flow.client, server)
-        joins = f"nothing that carries {flow.protocol} joins {flow.source} and {flow.destination}"
+        joins = (
+            f"nothing that carries {flow.protocol or 'packets'} joins {flow.source} and "
+            f"{flow.destination}"
+        )
         if circle:
             joins += f": explicit routes lead in a circle, {' > '.join(circle)}"
         problems.add(

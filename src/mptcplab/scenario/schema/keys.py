@@ -524,6 +524,18 @@ LINK = Section(
     (Rule(("delay", "rtt"), 0, 1), *_ONE_OF_TWO),
 )
 
+APPLICATIONS = (
+    "bulk",
+    "iperf3",
+    "striped",
+    "request-response",
+    "web",
+    "video",
+    "paced",
+    "udp",
+    "command",
+)
+
 FLOW = Section(
     "flows",
     "Data from one host to another.",
@@ -541,13 +553,17 @@ FLOW = Section(
             shown="once",
         ),
         "protocol": Key(
-            value_kinds.choice("mptcp", "tcp"), "Protocol.", shown='"mptcp"; "tcp" where striped'
+            value_kinds.choice("mptcp", "tcp"),
+            'Protocol; of "udp" and "command" the application says it.',
+            shown='"mptcp"; "tcp" where striped',
         ),
         "application": Key(
-            value_kinds.choice("bulk", "iperf3", "striped"),
+            value_kinds.choice(*APPLICATIONS),
             'What sends: "bulk" writes as fast as the connection takes data; "iperf3" runs that '
             'program; "striped" sends one file over parallel TCP connections spread over the '
-            "links, as GridFTP does.",
+            'links, as GridFTP does. With "request-response", "web" and "video", `from` asks and '
+            '`to` answers; "paced" and "udp" send messages at a `rate`, one way; "command" runs a '
+            "program on Linux hosts. `docs/guides/applications.md` explains them.",
             "bulk",
             aliases=("app",),
         ),
@@ -627,6 +643,103 @@ FLOW = Section(
             "length, and lengths are compared in any case.",
             shown="true; false for iperf3",
             aliases=("check",),
+        ),
+        "request": Key(
+            value_kinds.SIZES,
+            "Size of each request (request-response, web, video); 24 bytes at least.",
+            shown="100 bytes; 400 bytes for web and video",
+            aliases=("request_size",),
+        ),
+        "response": Key(
+            value_kinds.SIZES,
+            "Size of each response (request-response), or of a page's document (web).",
+            shown='"10KB"; "30KB" for web',
+            aliases=("response_size", "reply"),
+        ),
+        "think": Key(
+            value_kinds.DURATIONS,
+            "Time from a response to the next request of its connection (request-response), or "
+            "from a page to the next (web).",
+            shown='0; "1s" for web',
+            aliases=("think_time", "pause"),
+        ),
+        "persistent": Key(
+            value_kinds.BOOLEAN,
+            "Whether a connection is kept for further requests (request-response, web), or each "
+            "request has a new one.",
+            shown="true; false with `arrivals`",
+            aliases=("keep_alive", "kept"),
+        ),
+        "count": Key(
+            value_kinds.integer(1, 10_000_000),
+            "Requests, pages, chunks or messages after which the flow ends.",
+            shown="no limit",
+            aliases=("requests", "pages"),
+        ),
+        "arrivals": Key(
+            value_kinds.ARRIVALS,
+            'Times between requests, which then come by the clock (request-response): "poisson '
+            '20ms" (the mean), any distribution of durations, or "file NAME" with the times of '
+            "arrival from the flow's start on, in seconds, one a line.",
+            shown="each after the response to the one before",
+            aliases=("interarrival",),
+        ),
+        "objects": Key(
+            value_kinds.integer(0, 10_000),
+            "Objects of each page, beside its document (web).",
+            shown="20",
+        ),
+        "object_size": Key(
+            value_kinds.SIZES, "Size of each object of a page (web).", shown='"20KB"'
+        ),
+        "chunk": Key(
+            value_kinds.POSITIVE_DURATION, "Playing time of each chunk (video).", shown='"4s"'
+        ),
+        "ladder": Key(
+            value_kinds.RATES,
+            "The rates in which each chunk is offered (video).",
+            shown='["400kb/s", "1Mb/s", "2.5Mb/s", "5Mb/s", "8Mb/s"]',
+            aliases=("bitrates",),
+        ),
+        "playout_buffer": Key(
+            value_kinds.POSITIVE_DURATION,
+            "How much playing time the player buffers (video).",
+            shown='"30s"',
+        ),
+        "startup": Key(
+            value_kinds.POSITIVE_DURATION,
+            "How much playing time must be there before playing begins (video).",
+            shown="one chunk",
+        ),
+        "rate": Key(
+            value_kinds.RATE,
+            "Rate of the messages of each connection, headers not counted (paced, udp).",
+            shown="none: paced and udp must have one",
+        ),
+        "message": Key(
+            value_kinds.SIZES,
+            "Size of each message (paced, udp); 24 bytes at least.",
+            shown="1,200 bytes",
+            aliases=("message_size", "packet_size"),
+        ),
+        "on": Key(
+            value_kinds.DURATIONS,
+            "For how long messages are sent before a pause (paced, udp); with `off`.",
+            shown="all the time",
+        ),
+        "off": Key(
+            value_kinds.DURATIONS, "How long each pause is (paced, udp).", shown="no pauses"
+        ),
+        "command": Key(
+            value_kinds.TEXT,
+            "The program that runs on `from`, with its arguments (command). `{server}` and "
+            "`{port}` stand for the address of `to` and for the flow's port.",
+            shown="none: command must have one",
+        ),
+        "server_command": Key(
+            value_kinds.TEXT,
+            "The program that runs on `to` from before the flow starts until it is over (command).",
+            shown="none",
         ),
     },
 )
@@ -766,7 +879,7 @@ _STAGE = Key(
 
 EXPECT = Section(
     "expect",
-    "Expected goodput, which the verdict compares with the run's.",
+    "Expected goodput or latency, which the verdict compares with the run's.",
     {
         "goodput": Key(value_kinds.RATE, "Expected goodput.", aliases=("value", "rate")),
         "tolerance": Key(value_kinds.FRACTION, "Allowed deviation from `goodput`.", 0.05, '"5%"'),
@@ -781,9 +894,16 @@ EXPECT = Section(
             "which less than two intervals remain is too short to judge.",
             shown="the scenario's `settle`",
         ),
+        "latency": Key(
+            value_kinds.POSITIVE_DURATION,
+            "Most time of a request or message of the flow `of`, at `percentile`, in place of "
+            "`goodput`.",
+            aliases=("delay", "response_time"),
+        ),
+        "percentile": Key(value_kinds.PERCENTILE, "Which percentile `latency` is of.", shown="95"),
         "source": Key(value_kinds.TEXT, "Where the value comes from.", "", "none"),
     },
-    (Rule(("goodput", "at_least"), 1, 1),),
+    (Rule(("goodput", "at_least", "latency"), 1, 1),),
 )
 
 MEASURED = Section(

@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from math import inf, isfinite
 from typing import Any
 
+from mptcplab.applications.distributions import Distribution, fixed
 from mptcplab.plain_text import printable
 from mptcplab.scenario.errors import duplicate, nearest, one_of
 from mptcplab.units import UnitError, parse_duration, parse_fraction, parse_rate, parse_size
@@ -130,6 +131,144 @@ def size(low: int, high: int = 2**40) -> Kind:
         return number
 
     return Kind("size", parse, _number_or(rf"^{_NUMBER}{_BYTES}\s*$", zero=True), '"10MB"')
+
+
+@dataclass(frozen=True, slots=True)
+class InFile:
+    """A distribution whose values are the lines of a file; ``parse`` takes a line."""
+
+    name: str
+    parse: Callable[[Any], int]
+
+
+_SPREADS = (
+    re.compile(r"(uniform)\s+(.+?)\s+to\s+(.+)"),
+    re.compile(r"(exponential|poisson)\s+(.+)"),
+    re.compile(r"(pareto)\s+(.+?)\s+shape\s+(\d+\.?\d*)"),
+    re.compile(r"(lognormal)\s+(.+?)\s+sigma\s+(\d+\.?\d*)"),
+)
+
+
+def _distribution(parse: Callable[[Any], int], example: str) -> Callable[[Any], Any]:
+    """Return the parser of a quantity that may vary; ``parse`` takes single ones."""
+
+    def parser(value: Any) -> Distribution | InFile:
+        text = value.strip() if isinstance(value, str) else ""
+        if text.startswith("file "):
+            return InFile(text.removeprefix("file ").strip(), parse)
+        for pattern in _SPREADS:
+            match = pattern.fullmatch(text)
+            if match is not None:
+                return _spread(value, match, parse)
+        if text.split(" ")[0] in _SPREAD_FORMS:
+            raise UnitError(f"{value!r} is incomplete; expected {_forms(example)}")
+        return fixed(parse(value))
+
+    return parser
+
+
+_SPREAD_FORMS = {
+    "uniform": "uniform {0} to {0}",
+    "exponential": "exponential {0}",
+    "poisson": "poisson {0}",
+    "pareto": "pareto {0} shape 1.2",
+    "lognormal": "lognormal {0} sigma 1",
+    "file": "file NAME",
+}
+
+
+def _forms(example: str) -> str:
+    forms = [f'"{form.format(example)}"' for form in _SPREAD_FORMS.values()]
+    return f"one of {', '.join(forms)}"
+
+
+def _spread(value: str, match: re.Match[str], parse: Callable[[Any], int]) -> Distribution:
+    kind, first = match[1], parse(match[2])
+    if kind == "uniform":
+        second = float(parse(match[3]))
+        if second < first:
+            raise UnitError(f"{value!r} has its most below its least; expected the least first")
+        return Distribution(kind, first, second)
+    if first <= 0:
+        raise UnitError(f"{value!r} has no values but 0; expected a value above 0 after {kind}")
+    if kind in ("exponential", "poisson"):
+        return Distribution("exponential", first)
+    second = float(match[3])
+    if not 0 < second <= 100:
+        raise UnitError(f"{value!r} is out of range; expected a number above 0, 100 at most")
+    return Distribution(kind, first, second)
+
+
+def _json_of_spread(number: str) -> dict[str, Any]:
+    one = number.removeprefix("^").removesuffix("$").strip()
+    factor = r"\d+\.?\d*"
+    forms = (
+        one,
+        rf"uniform\s+{one}\s+to\s+{one}",
+        rf"(exponential|poisson)\s+{one}",
+        rf"pareto\s+{one}\s+shape\s+{factor}",
+        rf"lognormal\s+{one}\s+sigma\s+{factor}",
+        r"file\s+\S.*",
+    )
+    return _number_or(rf"^\s*({'|'.join(forms)})\s*$", zero=True)
+
+
+_one_size = size(0)
+SIZES = Kind(
+    "size, or distribution of sizes",
+    _distribution(_one_size.parse, "10KB"),
+    _json_of_spread(rf"{_NUMBER}{_BYTES}"),
+    '"exponential 10KB"',
+)
+DURATIONS = Kind(
+    "duration, or distribution of durations",
+    _distribution(_duration, "100ms"),
+    _json_of_spread(rf"{_NUMBER}{_TIME}?"),
+    '"exponential 100ms"',
+)
+ARRIVALS = Kind(
+    "duration, or distribution of durations",
+    _distribution(_duration, "20ms"),
+    _json_of_spread(rf"{_NUMBER}{_TIME}?"),
+    '"poisson 20ms"',
+)
+
+
+def _rates(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value:
+        raise UnitError(
+            f"{quoted(value)} is not a list of rates; expected such as "
+            '["1Mb/s", "2.5Mb/s", "5Mb/s"]'
+        )
+    rates = tuple(RATE.parse(each) for each in value)
+    if list(rates) != sorted(set(rates)):
+        raise UnitError(
+            f"[{', '.join(map(quoted, value))}] does not rise; expected each rate above the one "
+            "before"
+        )
+    return rates
+
+
+RATES = Kind(
+    "list of rates",
+    _rates,
+    {"type": "array", "items": RATE.json, "minItems": 1},
+    '["1Mb/s", "2.5Mb/s"]',
+)
+
+
+def _percentile(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100:
+        raise UnitError(f"{quoted(value)} is no percentile; expected a number between 0 and 100")
+    return float(value)
+
+
+PERCENTILE = Kind(
+    "number between 0 and 100",
+    _percentile,
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100},
+    "95",
+)
 
 
 def integer(low: int, high: int) -> Kind:
