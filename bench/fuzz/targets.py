@@ -213,6 +213,7 @@ def _show(path: Path) -> None:
 
 
 def make_sound_run(folder: Path) -> Path:
+    """Simulate the scenario, and return the folder of its run."""
     (folder / "sound.toml").write_bytes(SCENARIO)
     with _silent():
         status = command_line(

@@ -96,7 +96,7 @@ def _run_on(
         stops.enter_context(on_stop_signal(measurement.stop))
         measurement.run()
         reasons = validity.reasons(scenario, measurement, verified)
-        notes = [*precheck.notes, *validity.notes(scenario, measurement)]
+        notes = [*precheck.notes, *validity.notes(measurement)]
         flows = measurement.apparatus.flows.summary(
             measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
         )

@@ -45,12 +45,18 @@ def test_experiments(
 
 def scenario(tmp_path: Path, link: str, *overrides: str) -> BufferNeed:
     """Return the need of the one flow over one link."""
-    file = tmp_path / "one.toml"
-    file.write_text(
+    text = (
         'duration = "5s"\n[hosts.a.nics]\neth0 = "10Gb/s"\n[hosts.b]\n'
         f'[links.l]\nbetween = ["a:eth0", "b"]\n{link}\n'
         '[flows.f]\nfrom = "a"\nto = "b"\nprotocol = "tcp"\n'
     )
+    return need_of(tmp_path, text, overrides)
+
+
+def need_of(tmp_path: Path, text: str, overrides: tuple[str, ...]) -> BufferNeed:
+    """Return the need of the one flow of a scenario."""
+    file = tmp_path / "scenario.toml"
+    file.write_text(text)
     (need,) = buffer_needs(load(str(file), overrides=overrides))
     return need
 
@@ -126,9 +132,7 @@ to = "b"
 def test_what_paths_have_in_common_counts_once(
     tmp_path: Path, overrides: tuple[str, ...], rate_bps: int
 ) -> None:
-    file = tmp_path / "shared.toml"
-    file.write_text(SHARED)
-    (need,) = buffer_needs(load(str(file), overrides=overrides))
+    need = need_of(tmp_path, SHARED, overrides)
     assert (need.equation, need.rate_bps) == (5, rate_bps)
     assert need.equation_bytes == 2 * 40 * rate_bps // 8000
 

@@ -17,6 +17,7 @@ from typing import Final
 from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.verify import BUSY, EMULATOR_SATURATED
 from mptcplab.linux.probes import cgroups, cpu
+from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Flow
 
 _SATURATED: Final = 0.9
@@ -61,6 +62,8 @@ class CpuWatch:
         self._emulators = {
             name: emulator.pid for name, emulator in apparatus.links.emulators().items()
         }
+        self.most_bps = most_bps(apparatus.scenario)
+        """By link and direction, the most that flows can send over it."""
         self._scheduled_ns: dict[int, dict[int, tuple[int, int]]] = {}
         self._throttled_ns: dict[int, int] = {}
         self.starved: dict[int, frozenset[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS
@@ -11,7 +11,6 @@ from mptcplab.linux.measure import verify
 from mptcplab.linux.measure.measurement import Measurement
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.results.liveness import patience_ns
-from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Expectation, Flow, Scenario, Tunables
 from mptcplab.scenario.path_states import PathStates
 from mptcplab.stack.plugin import is_reference
@@ -40,18 +39,18 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
         *_late_emulators(scenario, measurement),
-        *_limited_links(scenario, measurement),
+        *_limited_links(measurement),
         *_busy_cpu(scenario, measurement),
     ]
 
 
-def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
+def notes(measurement: Measurement) -> list[str]:
     """Return what a reader of a run should know besides."""
     return [
         *measurement.apparatus.lab.notes,
         *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
-        *_sometimes_limited_links(scenario, measurement),
+        *_sometimes_limited_links(measurement),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
@@ -220,13 +219,17 @@ def _measured_bps(
     return max((rate for rate in rates if rate is not None), default=None)
 
 
-def _limited_links(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+def _unfilled(measurement: Measurement, suspects: Mapping[int, Collection[str]]) -> dict[str, int]:
+    samples = measurement.samples
+    return verify.unfilled_intervals(suspects, samples.rows["links"], samples.cpu.most_bps)
+
+
+def _limited_links(measurement: Measurement) -> Iterator[str]:
     """Yield the links that carried less than they should have, for want of CPU time."""
     samples = measurement.samples
-    intervals, rows = len(samples.busy), samples.rows["links"]
-    most = most_bps(scenario)
-    full = verify.unfilled_intervals(samples.cpu.full_emulators, rows, most)
-    for link, count in verify.unfilled_intervals(samples.cpu.starved, rows, most).items():
+    intervals = len(samples.busy)
+    full = _unfilled(measurement, samples.cpu.full_emulators)
+    for link, count in _unfilled(measurement, samples.cpu.starved).items():
         reason = verify.check_emulator(link, full.pop(link, 0), intervals)
         reason = reason or verify.check_starved(link, count, intervals)
         if reason is not None:
@@ -237,10 +240,9 @@ def _limited_links(scenario: Scenario, measurement: Measurement) -> Iterator[str
             yield reason
 
 
-def _sometimes_limited_links(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+def _sometimes_limited_links(measurement: Measurement) -> Iterator[str]:
     samples = measurement.samples
-    rows = samples.rows["links"]
-    starved = verify.unfilled_intervals(samples.cpu.starved, rows, most_bps(scenario))
+    starved = _unfilled(measurement, samples.cpu.starved)
     for link, count in starved.items():
         if not verify.is_limited(count, len(samples.busy)):
             yield verify.limited_by_cpu(link, count, len(samples.busy))

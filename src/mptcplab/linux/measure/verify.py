@@ -32,10 +32,12 @@ _OVERSHOOT_TOLERANCE: Final = 0.01  # a link that delivers more than this above 
 _OVERSHOOT_BURST_BYTES: Final = 150_000  # a shaper's burst, two offloaded frames of 64 KiB
 _LOSS_RESOLUTION: Final = 1e-6  # finer than any run can tell
 LATENESS_QUANTILE: Final = 0.99
-_TAIL_TOLERANCE_NS: Final = 1_000_000  # of the latest hundredth; or of the round trip,
-_TAIL_TOLERANCE: Final = 0.1  # this part, which alters what is measured by a thousandth of it,
-_MOST_OF_TAIL_NS: Final = 5_000_000  # up to here: what waits for longer comes as a burst;
-"""or ``_RTT_TOLERANCE``, where that is more."""
+_TAIL_TOLERANCE_NS: Final = 1_000_000
+_TAIL_TOLERANCE: Final = 0.1
+_MOST_OF_TAIL_NS: Final = 5_000_000
+"""How late one packet in a hundred may be: a millisecond, or where that is more a tenth of the
+round trip (of which the mean then has a thousandth), up to 5 ms, since what waits for longer comes
+as a burst; or ``_RTT_TOLERANCE``, where that is more still."""
 _WORST_LATENESS_NS: Final = 100_000_000
 """Half of Linux's least retransmission timeout (TCP_RTO_MIN): no single packet may be later than
 that, however long the run, because a connection may take it for lost."""
