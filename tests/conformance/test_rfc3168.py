@@ -12,6 +12,7 @@ from mptcplab.stack.config import CongestionFactory
 from mptcplab.stack.congestion.dctcp import Dctcp
 from mptcplab.stack.congestion.newreno import NewReno
 from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.tcp.sender import CA_CWR, CA_OPEN, CA_RECOVERY
 from mptcplab.stack.testing import Filter, Pipe, Sink, config, pump
 from mptcplab.wire.segment import ACK, CE, CWR, ECE, ECT_0, NOT_ECT, SYN, Segment
 
@@ -124,8 +125,8 @@ def test_one_mark_halves_the_window_once_and_is_echoed_until_cwr() -> None:
     pump(pipe.hosts[0], connection, MEGABYTE)
     assert pipe.run(30 * SECOND, lambda: len(marked) == 1)
     before = congestion.congestion.cwnd_bytes
-    assert pipe.run(30 * SECOND, lambda: congestion.in_cwr)
-    assert pipe.run(30 * SECOND, lambda: not congestion.in_cwr)
+    assert pipe.run(30 * SECOND, lambda: congestion.ca_state == CA_CWR)
+    assert pipe.run(30 * SECOND, lambda: congestion.ca_state == CA_OPEN)
     windows.append(congestion.congestion.cwnd_bytes)
     grown = congestion.congestion.ssthresh_bytes
     assert grown >= before // 2  # of what was in use when the echo came
@@ -182,9 +183,9 @@ def test_a_delay_between_marks_leaves_pure_loss_recovery_alone() -> None:
     pipe.path(CLIENT, SERVER).filter = mark_and_drop
     sender = connection.subflows[0].tcp.sender
     pump(pipe.hosts[0], connection, MEGABYTE)
-    assert pipe.run(30 * SECOND, lambda: sender.in_cwr)
+    assert pipe.run(30 * SECOND, lambda: sender.ca_state == CA_CWR)
     once = sender.congestion.ssthresh_bytes
-    assert pipe.run(30 * SECOND, lambda: sender.in_recovery)
+    assert pipe.run(30 * SECOND, lambda: sender.ca_state == CA_RECOVERY)
     assert sender.congestion.ssthresh_bytes == once
     assert pipe.run(30 * SECOND, lambda: sink.received == MEGABYTE)
     assert pipe.now_ns < 40 * SECOND + MS

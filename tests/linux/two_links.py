@@ -53,7 +53,8 @@ def finished(folder: Path, text: str, *overrides: str) -> Run:
     """Run a scenario from text to its end; where the machine was too busy for it, once more."""
     asked = scenario(folder, text, *overrides)
     done = Run(run(asked, folder / "run"))
-    return Run(run(asked, folder / "again")) if lacked_cpu(done) else done
+    busy = lacked_cpu(done) or any(map(_tells_of_lateness, done.metadata["invalid_reasons"]))
+    return Run(run(asked, folder / "again")) if busy else done
 
 
 def carried(done: Run, link: str, bps: float, least_bps: float) -> bool:
@@ -67,14 +68,21 @@ def carried(done: Run, link: str, bps: float, least_bps: float) -> bool:
 
 
 def faults(done: Run) -> list[str]:
-    """Why a run is invalid, but for links that a machine with other work to do did not fill.
+    """Why a run is invalid, but for what a machine with other work to do did not manage in time.
 
-    What was tested is another matter than how fast it was, as for :func:`carried`.
+    These are late emulators, and, where all CPUs were busy, links that were not full. What was
+    tested is another matter than how fast it was, as for :func:`carried`.
     """
-    reasons: list[str] = done.metadata["invalid_reasons"]
+    reasons = [
+        reason for reason in done.metadata["invalid_reasons"] if not _tells_of_lateness(reason)
+    ]
     if max((share for _, share in done.metadata["cpu_busy"]), default=0.0) < BUSY:
         return reasons
     return [reason for reason in reasons if ": the CPU was the limit in " not in reason]
+
+
+def _tells_of_lateness(reason: str) -> bool:
+    return reason.endswith("; the machine is too busy")
 
 
 def lacked_cpu(done: Run) -> bool:

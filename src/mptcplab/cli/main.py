@@ -165,11 +165,21 @@ def _say_stopped(stop: KeyboardInterrupt) -> int:
     return 128 + getattr(stop, "number", INTERRUPTED - 128)
 
 
+def _end_if_interrupted(unraisable: sys.UnraisableHookArgs, /) -> None:
+    """End the process if SIGINT came in a callback, as imports have them; nothing was begun yet."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        status = _say_stopped(unraisable.exc_value)
+        sys.stderr.flush()
+        os._exit(status)
+    sys.__unraisablehook__(unraisable)
+
+
 def entry() -> None:
     """Start the command from the shell."""
-    from mptcplab.cli.terminal import protect_terminal
-
+    sys.unraisablehook = _end_if_interrupted  # until raise_on_stop_signal has one of its own
     try:
+        from mptcplab.cli.terminal import protect_terminal
+
         if sys.argv[1:] in _ASKS_FOR_HELP:
             sys.exit(main())
         from mptcplab.loop.stop_signals import end_at_once_on_stop_signal, raise_on_stop_signal

@@ -77,17 +77,16 @@ def raise_on_stop_signal() -> None:
         raise Stopped(number)
 
     def again(_number: int, _frame: object) -> None:
-        raise Stopped(_received[-1])
+        raise Stopped(_received[-1] if _received else signal.SIGINT)
 
     _set_handlers(stop)
     signal.signal(signal.SIGALRM, again)
-    otherwise = sys.unraisablehook
 
     def hook(unraisable: Any, /) -> None:
-        if isinstance(unraisable.exc_value, Stopped):
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
         else:
-            otherwise(unraisable)
+            sys.__unraisablehook__(unraisable)
 
     sys.unraisablehook = hook
 

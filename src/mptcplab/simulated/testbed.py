@@ -128,13 +128,13 @@ def _check(scenario: Scenario) -> None:
                 f"flows.{flow.name}.application: iperf3 is a program; the simulated testbed has "
                 'its own traffic: use "bulk", or --on linux'
             )
-    for problem in narrow_paths(scenario, [host.name for host in scenario.topology.hosts]):
-        raise UnsupportedError(f"{problem}, or --on linux")
         if isinstance(flow.workload, Command):
             raise UnsupportedError(
                 f'flows.{flow.name}.application: "command" runs programs, which the simulated '
                 "testbed has none of; expected another application, or --on linux"
             )
+    for problem in narrow_paths(scenario, [host.name for host in scenario.topology.hosts]):
+        raise UnsupportedError(f"{problem}, or --on linux")
     _check_time_passes(scenario)
     check_policies(scenario)
 

@@ -26,6 +26,7 @@ from mptcplab.stack.path_managers.initial_only import InitialOnly
 from mptcplab.stack.readings import connection_columns, subflow_columns
 from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
 from mptcplab.stack.stack import Stack
+from mptcplab.stack.tcp.sender import CA_RECOVERY
 from mptcplab.wire.ip import parse_address
 from mptcplab.wire.segment import Segment
 
@@ -304,7 +305,7 @@ def flights(connection: Connection) -> list[tuple[int, int]]:
     return [
         (sender.in_flight_bytes(), int(sender.congestion.cwnd_bytes) + sender.mss_bytes)
         for sender in senders
-        if not sender.in_recovery and not sender.in_loss
+        if sender.ca_state < CA_RECOVERY
     ]
 
 
@@ -356,7 +357,7 @@ def description(connection: Connection) -> str:
             f"una {sender.snd_una} nxt {sender.snd_nxt} out {sender.queue.out_bytes} "
             f"cwnd {sender.congestion.cwnd_bytes} pipe {sender.in_flight_bytes()} "
             f"lost {sender.queue.lost_bytes} rto {tcp.timers.rto_ns} "
-            f"recovery {sender.in_recovery} {sender.in_loss} stale {subflow.view.stale} "
+            f"ca_state {sender.ca_state} stale {subflow.view.stale} "
             f"rcv_nxt {tcp.receiver.rcv_nxt} held {subflow.held_bytes()}"
         )
     return "\n".join(lines)

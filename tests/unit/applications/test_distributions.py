@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -41,11 +42,11 @@ def test_requests_are_found_whatever_the_pieces() -> None:
     stream = b"".join(each.header + bytes(each.request_bytes - HEADER_BYTES) for each in exchanges)
     for size in (1, 7, 24, 33, len(stream)):
         checked: list[tuple[int, int, int]] = []
-        reader = RequestReader(
-            lambda stream, position, data, checked=checked: checked.append(
-                (stream, position, len(data))
-            )
-        )
+
+        def check(stream: int, position: int, data: bytes, checked: Any = checked) -> None:
+            checked.append((stream, position, len(data)))
+
+        reader = RequestReader(check)
         found = []
         for start in range(0, len(stream), size):
             found += list(reader.feed(memoryview(stream[start : start + size])))

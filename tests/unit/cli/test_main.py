@@ -103,6 +103,13 @@ from mptcplab.cli.main import entry
 entry()
 """
 KILL = "os.kill(os.getpid(), signal.{})"
+# as importlib's locks have callbacks, in which nothing can be raised
+IN_CALLBACK = """import weakref
+        class Lock: pass
+        lock = Lock()
+        def kill(_): os.kill(os.getpid(), signal.SIGINT)
+        reference = weakref.ref(lock, kill)
+        del lock"""
 # as extension modules do that are interrupted while they are imported
 CONVERT = """try:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -114,6 +121,8 @@ CONVERT = """try:
     ("module", "act", "name"),
     [
         ("argparse", KILL.format("SIGINT"), "SIGINT"),
+        ("mptcplab.cli.terminal", IN_CALLBACK, "SIGINT"),
+        ("mptcplab.scenario", IN_CALLBACK, "SIGINT"),
         ("mptcplab.scenario", KILL.format("SIGTERM"), "SIGTERM"),
         ("tomllib", KILL.format("SIGHUP"), "SIGHUP"),
         ("mptcplab.scenario", CONVERT, "SIGTERM"),

@@ -1417,7 +1417,7 @@ class Connection(Node):
         for subflow in self.subflows:
             # What poll_transmit looks for: rare, and asked for every segment.
             tcp = subflow.tcp
-            if tcp.sender.queue.lost_bytes or tcp.probe_due or tcp.fin_pending:
+            if tcp.sender.queue.lost_bytes or tcp.sender.probe_due or tcp.fin_pending:
                 segment = subflow.poll_transmit(now_ns)
                 if segment is not None:
                     return segment

@@ -42,6 +42,7 @@ from mptcplab.stack.schedulers.base import (
     SubflowView,
     sendable_bytes,
 )
+from mptcplab.stack.tcp.sender import CA_LOSS, CA_RECOVERY
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
 from mptcplab.wire.segment import Segment
@@ -581,9 +582,9 @@ class DataSender:
         reason: i64 = TAIL
         for subflow in usable:
             sender = subflow.tcp.sender
-            if sender.in_loss:
+            if sender.ca_state == CA_LOSS:
                 reason = TIMEOUT
-            elif sender.in_recovery and reason != TIMEOUT:
+            elif sender.ca_state == CA_RECOVERY and reason != TIMEOUT:
                 reason = RECOVERY
         return reason
 
@@ -627,7 +628,7 @@ class DataSender:
             self.limits.note(reason, now_ns)
             return
         sender = blocking.tcp.sender
-        repairs = sender.in_recovery or sender.in_loss or sender.queue.lost_bytes > 0
+        repairs = sender.ca_state >= CA_RECOVERY or sender.queue.lost_bytes > 0
         if HELD_DIVISOR * held >= unacked:
             blocks = True
         elif idle_ns != NEVER_NS:
@@ -659,9 +660,9 @@ class DataSender:
                     backup = True
                 else:
                     regular = True
-            if sender.in_loss:
+            if sender.ca_state == CA_LOSS:
                 reason = TIMEOUT
-            elif sender.in_recovery and reason != TIMEOUT:
+            elif sender.ca_state == CA_RECOVERY and reason != TIMEOUT:
                 reason = RECOVERY
             elif reason == AVOIDANCE and sender.congestion.in_slow_start():
                 reason = SLOW_START

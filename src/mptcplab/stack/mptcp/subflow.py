@@ -28,6 +28,7 @@ from mptcplab.stack.reassembly import Chunk
 from mptcplab.stack.schedulers.base import SubflowView
 from mptcplab.stack.tcp.control_block import ControlBlock
 from mptcplab.stack.tcp.report import Report
+from mptcplab.stack.tcp.sender import CA_LOSS, CA_RECOVERY
 from mptcplab.stack.tcp.sent import Sent
 from mptcplab.stack.tcp.state import (
     CAN_RECEIVE,
@@ -189,8 +190,8 @@ class MptcpSubflow:
         in_flight_bytes = sender.in_flight_bytes()
         queued_bytes = self.backlog.waiting_bytes
         view.in_flight_bytes = in_flight_bytes
-        view.in_recovery = sender.in_recovery
-        view.timed_out = sender.in_loss
+        view.in_recovery = sender.ca_state == CA_RECOVERY
+        view.timed_out = sender.ca_state == CA_LOSS
         view.rttvar_ns = sender.rtt.rttvar_ns
         view.worthwhile_bytes = 0
         if sender.pacing.enabled and sender.pacing.holds(now_ns):

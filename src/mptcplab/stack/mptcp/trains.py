@@ -16,7 +16,7 @@ from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.tcp.pacing import AVOIDANCE_PERCENT, SLOW_START_PERCENT
 from mptcplab.stack.tcp.receiver import ACK_EVERY_SEGMENTS
-from mptcplab.stack.tcp.sender import Sender
+from mptcplab.stack.tcp.sender import CA_RECOVERY, Sender
 from mptcplab.wire.segment import MAX_TRAIN_BYTES, Segment
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Trains:
             most = self._most(mss)
             if self._burst_bytes > least:
                 most = least = self._burst_bytes
-        if in_flight_bytes > 0 and not sender.in_recovery:
+        if in_flight_bytes > 0 and sender.ca_state != CA_RECOVERY:
             oldest = sender.queue.first()
             # An acknowledgment will come soon.
             if oldest is not None and now_ns - oldest.sent_ns >= sender.rtt.srtt_ns >> 1:

@@ -93,7 +93,6 @@ class ControlBlock:
         "local_port",
         "outbox",
         "peer_window",
-        "probe_due",
         "rcv_wscale",
         "receiver",
         "remote",
@@ -153,8 +152,6 @@ class ControlBlock:
         """Our FIN leaves once everything before it has."""
         self.fin_seq: i64 = -1
         """Our FIN's sequence number, -1 before it leaves."""
-        self.probe_due: bool = False
-        """A tail loss probe is due."""
         self.last_receive_ns: i64 = 0
         self._challenge_allowed_ns: i64 = 0
 
@@ -437,7 +434,7 @@ class ControlBlock:
         if timers.rto_ns <= now_ns:
             self._retransmission_timeout(window_closed, now_ns, report)
         elif timers.probe_ns <= now_ns:
-            self.probe_due = True
+            sender.probe_due = True
             timers.probe_ns = NEVER_NS
         if timers.keepalive_ns <= now_ns:
             if self.keepalive.may_probe():
@@ -520,8 +517,7 @@ class ControlBlock:
             record = sender.next_retransmission(now_ns)
             if record is not None:
                 return record
-        if self.probe_due:
-            self.probe_due = False
+        if sender.probe_due:
             record = sender.take_probe(now_ns)
             if record is not None:
                 return record

@@ -27,6 +27,14 @@ from mptcplab.stack.tcp.timestamps import TICK_NS
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
+CA_OPEN: Final = 0
+CA_CWR: Final = 2
+"""Coming down to a smaller window because of marks."""
+CA_RECOVERY: Final = 3
+"""In fast recovery (RFC 5681 section 3.2)."""
+CA_LOSS: Final = 4
+"""Recovering from a retransmission timeout. The states are Linux's tcp_ca_state."""
+
 NOT_RESENT: Final = -2
 """A recovery has begun, and nothing of it was sent yet."""
 
@@ -71,17 +79,16 @@ class Sender:
         "_tlp",
         "_undo_stamp_ns",
         "_user_timeout_ns",
+        "ca_state",
         "congestion",
         "counters",
         "dupacks",
         "echoed",
-        "in_cwr",
-        "in_loss",
-        "in_recovery",
         "iss",
         "last_send_ns",
         "mss_bytes",
         "pacing",
+        "probe_due",
         "queue",
         "recovery_point",
         "reduced",
@@ -112,12 +119,9 @@ class Sender:
         self.snd_una: i64 = 0
         self.snd_nxt: i64 = 0
         self.sack_enabled: bool = False
-        self.in_recovery: bool = False
-        """In fast recovery (RFC 5681 section 3.2)."""
-        self.in_loss: bool = False
-        """Recovering from a retransmission timeout."""
-        self.in_cwr: bool = False
-        """Coming down to a smaller window because of marks (Linux's TCP_CA_CWR)."""
+        self.ca_state: i64 = CA_OPEN
+        self.probe_due: bool = False
+        """A tail loss probe is due."""
         self.echoed: bool = False
         """Whether the ACK at hand echoes marks."""
         self.reduced: bool = False
@@ -183,13 +187,13 @@ class Sender:
         counters.sent_bytes += size
         counters.sent_trains += 1
         self.last_send_ns = now_ns
-        if self.in_recovery or self.in_cwr:
+        if self.ca_state == CA_RECOVERY or self.ca_state == CA_CWR:
             self._reduction.note_sent(size)
         self.congestion.on_send(now_ns, in_flight_bytes + size)
         if timers.rto_ns == NEVER_NS:
             timers.rto_ns = now_ns + self.rtt.rto_ns
         if self.sack_enabled:
-            recovering = self.in_recovery or self.in_loss
+            recovering = self.ca_state >= CA_RECOVERY
             self._tlp.arm(self.queue, recovering, self.rtt.srtt_ns, self.mss_bytes, now_ns)
         if self.pacing.enabled:
             self._pace(size, now_ns)
@@ -216,6 +220,7 @@ class Sender:
         """Return the segment of a tail loss probe, which leaves now, or None."""
         timers = self.timers
         timers.probe_ns = NEVER_NS
+        self.probe_due = False
         record = self._tlp.choose(self.queue, self.mss_bytes)
         if record is not None:
             self._tlp.note_sent(self.snd_nxt)
@@ -231,7 +236,7 @@ class Sender:
         counters.resent_bytes += size - 1 if record.fin else size
         counters.resent_segments += (size + self.mss_bytes - 1) // self.mss_bytes
         self.last_send_ns = now_ns
-        if self.in_recovery:
+        if self.ca_state == CA_RECOVERY:
             self._reduction.note_sent(size)
         self.congestion.on_send(now_ns, self.in_flight_bytes())
         if self._undo_stamp_ns == NOT_RESENT:
@@ -279,11 +284,11 @@ class Sender:
         if blocks:
             self._take_sacks(blocks, ack)
         rtt_ns = self._take_rtt(progress, echoed_sent_ns, now_ns)
-        if self.in_recovery or self.in_loss or self.in_cwr:
+        if self.ca_state != CA_OPEN:
             self._while_recovering(ack, progress, echoed_sent_ns, now_ns)
         if duplicates and not self.sack_enabled:
             self.dupacks += duplicates
-            if self.dupacks >= DUP_THRESHOLD and not self.in_recovery and not self.in_loss:
+            if self.dupacks >= DUP_THRESHOLD and self.ca_state < CA_RECOVERY:
                 self._mark_head_lost()
                 self._enter_recovery(flight_size, now_ns)
         if self._tlp.end >= 0 and (progress or duplicates):
@@ -291,16 +296,16 @@ class Sender:
         newly_lost: i64 = 0
         if queue.sacked_bytes or queue.lost_bytes or queue.retransmitted_bytes:
             newly_lost = self.detect_losses(flight_size, now_ns)
-        if self.in_recovery or self.echoed or self.in_cwr:
+        if self.echoed or self.ca_state == CA_RECOVERY or self.ca_state == CA_CWR:
             self._reduce(progress and newly_lost == 0, flight_size, now_ns)
         if queue.delivered_bytes > 0:
             self._note_delivery(progress, rtt_ns, now_ns)
 
     def _reduce(self, safe: bool, flight_size: i64, now_ns: i64) -> None:
         """Bring the window down while recovering, and for marks that the peer echoes."""
-        if self.echoed and not self.in_recovery and not self.in_loss and not self.in_cwr:
+        if self.echoed and self.ca_state == CA_OPEN:
             self._enter_cwr(flight_size, now_ns)
-        if self.in_cwr or (self.in_recovery and self.sack_enabled):
+        if self._reduces():
             self.congestion.cwnd_bytes = self._reduction.window_bytes(
                 self.in_flight_bytes(), self.queue.delivered_bytes, safe, self.mss_bytes
             )
@@ -315,14 +320,14 @@ class Sender:
         sample.rtt_ns = rtt_ns
         sample.srtt_ns = self.rtt.srtt_ns
         sample.in_flight_bytes = self.in_flight_bytes()
-        sample.in_recovery = self.in_recovery or self.in_cwr
+        sample.in_recovery = self.ca_state == CA_RECOVERY or self.ca_state == CA_CWR
         sample.advanced = progress
         sample.echoed = self.echoed
         self.congestion.on_ack(sample)
         if queue.out_bytes:
             timers.rto_ns = now_ns + self.rtt.rto_ns
             if self.sack_enabled:
-                recovering = self.in_recovery or self.in_loss
+                recovering = self.ca_state >= CA_RECOVERY
                 self._tlp.arm(queue, recovering, self.rtt.srtt_ns, self.mss_bytes, now_ns)
         else:
             timers.rto_ns = NEVER_NS
@@ -335,11 +340,11 @@ class Sender:
             self.queue,
             self.timers,
             self.rtt,
-            self.in_recovery or self.in_loss,
+            self.ca_state >= CA_RECOVERY,
             self.mss_bytes,
             now_ns,
         )
-        if newly_lost and not self.in_recovery and not self.in_loss:
+        if newly_lost and self.ca_state < CA_RECOVERY:
             self._enter_recovery(flight_size, now_ns)
         return newly_lost
 
@@ -351,18 +356,15 @@ class Sender:
         timers = self.timers
         self.counters.timeouts += 1
         self.rtt.back_off()
-        first = not self.in_loss
+        first = self.ca_state != CA_LOSS
         if first and queue.sacked_bytes:
             head = queue.first()
             if head is not None and head.sacked:
                 queue.forget_sacks()  # RFC 2018 section 8: the receiver reneged
-        if self.in_recovery or self.in_cwr:
-            self._end_reduction()
-            self.in_recovery = False
-            self.in_cwr = False
+        self._end_reduction()
         self.reduced = True
         self.congestion.on_rto(now_ns, queue.out_bytes, first)
-        self.in_loss = True
+        self.ca_state = CA_LOSS
         if first:
             self._undo_stamp_ns = NOT_RESENT
         self.recovery_point = self.snd_nxt
@@ -454,25 +456,23 @@ class Sender:
         if progress and self._undo_stamp_ns >= 0:
             self._undo_stamp_ns = -1
         if ack >= self.recovery_point:
-            if self.in_recovery or self.in_cwr:
+            if self.ca_state != CA_LOSS:
                 self._end_reduction()
                 self.congestion.on_recovery_exit(now_ns)
             self._leave_recovery()
-        elif progress and self.in_recovery and not self.sack_enabled:
+        elif progress and self.ca_state == CA_RECOVERY and not self.sack_enabled:
             self._mark_head_lost()  # RFC 6582 section 3.2, step 3: a partial acknowledgment
             self._force_one = True
 
     def _leave_recovery(self) -> None:
-        self.in_recovery = False
-        self.in_loss = False
-        self.in_cwr = False
+        self.ca_state = CA_OPEN
         self._force_one = False
         self._undo_stamp_ns = -1
         self._rack.note_recovery_end()
 
     def _enter_cwr(self, flight_size: i64, now_ns: i64) -> None:
         """The peer echoes marks: reduce the window, once for what is in flight (tcp_enter_cwr)."""
-        self.in_cwr = True
+        self.ca_state = CA_CWR
         self.reduced = True
         self.recovery_point = self.snd_nxt
         congestion = self.congestion
@@ -480,15 +480,15 @@ class Sender:
         self._reduction.begin(congestion.cwnd_bytes, flight_size)
 
     def _enter_recovery(self, flight_size: i64, now_ns: i64) -> None:
+        marked = self.ca_state == CA_CWR
         self.reduced = True
-        self.in_recovery = True
+        self.ca_state = CA_RECOVERY
         self._force_one = True
         self.recovery_point = self.snd_nxt
         self._undo_stamp_ns = NOT_RESENT
         self.timers.probe_ns = NEVER_NS
         congestion = self.congestion
-        if self.in_cwr:  # reduced already; one reduction a round trip (tcp_enter_recovery)
-            self.in_cwr = False
+        if marked:  # reduced already; one reduction a round trip (tcp_enter_recovery)
             congestion.cwnd_bytes = self._reduction.target_bytes
         else:
             congestion.on_loss_event(now_ns, flight_size)
@@ -498,9 +498,14 @@ class Sender:
                 self.in_flight_bytes(), 0, False, self.mss_bytes
             )
 
+    def _reduces(self) -> bool:
+        """Say whether the window is coming down step by step (RFC 6937, which needs SACK)."""
+        state = self.ca_state
+        return state == CA_CWR or (state == CA_RECOVERY and self.sack_enabled)
+
     def _end_reduction(self) -> None:
         """Recovery is over: the window is what it was to become."""
-        if self.in_cwr or (self.in_recovery and self.sack_enabled):
+        if self._reduces():
             self.congestion.cwnd_bytes = self._reduction.target_bytes
 
     def _mark_head_lost(self) -> None:
@@ -512,6 +517,6 @@ class Sender:
 
     def _settle_probe(self, ack: i64, flight_size: i64, duplicate: bool, now_ns: i64) -> None:
         """See what a tail loss probe told: react once to a loss that it repaired."""
-        if self._tlp.repaired_loss(ack, duplicate) and not self.in_recovery and not self.in_loss:
+        if self._tlp.repaired_loss(ack, duplicate) and self.ca_state < CA_RECOVERY:
             self.congestion.on_loss_event(now_ns, flight_size)
             self.congestion.on_recovery_exit(now_ns)
