@@ -43,7 +43,7 @@ def test_requests_are_found_whatever_the_pieces() -> None:
     for size in (1, 7, 24, 33, len(stream)):
         checked: list[tuple[int, int, int]] = []
 
-        def check(stream: int, position: int, data: bytes, checked: Any = checked) -> None:
+        def check(stream: int, position: int, data: memoryview, checked: Any = checked) -> None:
             checked.append((stream, position, len(data)))
 
         reader = RequestReader(check)
