@@ -54,7 +54,7 @@ def test_cycles_are_found() -> None:
 
 def test_function_level_and_type_checking_imports_are_seen() -> None:
     graph = import_graph()
-    assert "mptcplab.results.observer" in graph["mptcplab.cli.testbeds"]  # for type checking
+    assert "mptcplab.results.observer" in graph["mptcplab.testbeds"]  # for type checking
     assert "mptcplab.linux.lab.supervisor" in graph["mptcplab.cli.doctor"]  # in a function
 
 

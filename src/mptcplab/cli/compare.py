@@ -10,9 +10,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mptcplab.cli.repeated_runs import DEFAULT_REPETITIONS
+from mptcplab.cli.repeated_runs import (
+    DEFAULT_REPETITIONS,
+    PlannedRun,
+    add_jobs_argument,
+    made,
+    with_seed,
+    workers_for,
+)
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
-from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
+from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
     from mptcplab.limits.causes import Limit
@@ -62,6 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--on", choices=sorted(TESTBEDS), default=DEFAULT, help="the testbed (default: %(default)s)"
     )
+    add_jobs_argument(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all runs, new or empty")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
@@ -79,6 +87,17 @@ class Variant:
     runs: list[str] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
     diagnoses: list[list[Diagnosis]] = field(default_factory=list)
+
+    def add(self, run: Run) -> None:
+        """Add a run, the one of the next seed."""
+        from mptcplab.limits.runs import run_limits
+        from mptcplab.report.comparison import measured
+
+        self.quantities.append(measured(run))
+        self.diagnoses.append(run_limits(run))
+        self.valid.append(run.metadata["valid"])
+        self.runs.append(str(run.folder))
+        self.invalid += [f"{run.folder}: {reason}" for reason in run.metadata["invalid_reasons"]]
 
     @property
     def limits(self) -> list[Limit]:
@@ -114,11 +133,12 @@ def run(args: argparse.Namespace) -> int:
     count = len(seeds_of(args.on, asked, repetitions))
     written = [f"comparison.{suffix}" for suffix in ("json", "png", "svg")]
     names = folder_names([variant.label for variant in variants], written)
-    for number in range(count):
-        for place, variant in enumerate(variants):
-            done = number * len(variants) + place + 1
-            title = f"[{done}/{len(variants) * count}]"
-            _run_once(args.on, variant, number, out / names[variant.label], title)
+    planned = [
+        _planned(args.on, variant, number, out / names[variant.label])
+        for number in range(count)
+        for variant in variants
+    ]
+    _make(args, variants, planned)
     quantities = list(variants[0].quantities[0])
     results = compared(quantities, [variant.counted for variant in variants])
     labels = [variant.label for variant in variants]
@@ -202,38 +222,30 @@ def _tcp_variants(scenario: Scenario) -> list[tuple[str, tuple[str, ...]]]:
     return [(f"TCP over {' + '.join(links)}", tuple(texts)) for links, texts in by_path.items()]
 
 
-def _run_once(on: str, variant: Variant, number: int, folder: Path, count: str) -> None:
-    """Run a variant once and keep the result. KeyboardInterrupt where it was stopped."""
-    from mptcplab.cli.progress import LiveProgress
-    from mptcplab.cli.repeated_runs import end_if_stopped, with_seed
-    from mptcplab.cli.testbeds import run_on
-    from mptcplab.limits.runs import run_limits
-    from mptcplab.report.comparison import measured
-    from mptcplab.results.observer import Silent
-    from mptcplab.results.run import Run
-
+def _planned(on: str, variant: Variant, number: int, folder: Path) -> PlannedRun:
     seed = variant.scenario.seed + number
     scenario = with_seed(variant.scenario, seed)
-    title = f"{count} {variant.label}, seed {seed}"
-    live = LiveProgress(title, scenario.duration_ns) if sys.stderr.isatty() else None
-    try:
-        done = Run(run_on(on, scenario, folder / str(seed), live or Silent()))
-    finally:
-        if live is not None:
-            live.close()
-    end_if_stopped(done)
-    variant.quantities.append(measured(done))
-    variant.diagnoses.append(run_limits(done))
-    variant.valid.append(done.metadata["valid"])
-    variant.runs.append(str(done.folder))
-    variant.invalid += [f"{done.folder}: {reason}" for reason in done.metadata["invalid_reasons"]]
-    print(f"{title}: {_headline(variant, done)}", file=sys.stderr, flush=True)
+    return PlannedRun(on, scenario, folder / str(seed), f"{variant.label}, seed {seed}")
 
 
-def _headline(variant: Variant, done: Run) -> str:
+def _make(args: argparse.Namespace, variants: list[Variant], planned: list[PlannedRun]) -> None:
+    """Make all runs, the first ones of all variants first, and give each variant its own."""
+    runs: dict[Path, Run] = {}
+    workers = workers_for(args.on, args.jobs, len(planned))
+    for each, run in made(planned, workers):
+        runs[each.folder] = run
+        title = f"[{len(runs)}/{len(planned)}] {each.title}"
+        print(f"{title}: {_headline(run)}", file=sys.stderr, flush=True)
+    for place, each in enumerate(planned):
+        variants[place % len(variants)].add(runs[each.folder])
+
+
+def _headline(done: Run) -> str:
+    from mptcplab.report.comparison import measured
+
     shown = [
         f"{quantity.name} {'-' if value is None else quantity.text(value)}"
-        for quantity, value in variant.quantities[-1].items()
+        for quantity, value in measured(done).items()
     ]
     text = ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
     text += "" if done.metadata["valid"] else ", NOT VALID"

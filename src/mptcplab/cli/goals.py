@@ -10,12 +10,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from mptcplab.cli.repeated_runs import DEFAULT_REPETITIONS, repetitions_of, seeds_of, with_seed
+from mptcplab.cli.repeated_runs import (
+    DEFAULT_REPETITIONS,
+    PlannedRun,
+    add_jobs_argument,
+    made,
+    repetitions_of,
+    seeds_of,
+    with_seed,
+    workers_for,
+)
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
-from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
+from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
     from mptcplab.network.topology import Path
+    from mptcplab.results.run import Run
     from mptcplab.results.statistics import Estimate
     from mptcplab.scenario.model import Flow, Scenario
 
@@ -53,6 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="runs of each kind, each with the next seed "
         f"(default: the scenario's, or {DEFAULT_REPETITIONS})",
     )
+    add_jobs_argument(parser)
     parser.add_argument("--out", type=FilePath, metavar="DIR", help="keep the runs in this folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
@@ -87,15 +98,20 @@ def run(args: argparse.Namespace) -> int:
     repetitions = len(seeds_of(args.on, scenario, repetitions_of(args, stated)))
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or FilePath(scratch)
-        rates = {
-            kind: _measure(
+        planned = {
+            kind: _planned(
                 args.on,
                 replace(scenario, flows=(judged, *others)),
-                {_first_link(flow, path): name for name, path in paths.items()},
                 out / kind.replace(" ", "-"),
                 repetitions,
             )
             for kind, judged in kinds.items()
+        }
+        runs = _made(args, [each for several in planned.values() for each in several])
+        names = {_first_link(flow, path): name for name, path in paths.items()}
+        rates = {
+            kind: _measured(scenario, flow.name, names, [runs[each.folder] for each in several])
+            for kind, several in planned.items()
         }
     together = rates["together"]
     alone = {name: rates[f"tcp on {name}"].flows[flow.name] for name in paths}
@@ -147,38 +163,46 @@ def _first_link(flow: Flow, path: Path) -> str:
     return path.links[0] if flow.client == flow.source else path.links[-1]
 
 
-def _measure(
-    on: str, scenario: Scenario, paths: dict[str, str], folder: FilePath, repetitions: int
-) -> Rates:
-    """Run it several times and return means with margins.
+def _planned(on: str, scenario: Scenario, folder: FilePath, repetitions: int) -> list[PlannedRun]:
+    seeds = range(scenario.seed, scenario.seed + repetitions)
+    return [
+        PlannedRun(on, with_seed(scenario, seed), folder / str(seed), f"{folder.name}, seed {seed}")
+        for seed in seeds
+    ]
 
-    The first flow is the judged one; ``paths`` has the name of its path on each first link.
+
+def _made(args: argparse.Namespace, planned: list[PlannedRun]) -> dict[FilePath, Run]:
+    """Make all runs and return them by folder; RunError for one that is not valid."""
+    from mptcplab.results.run import RunError
+
+    runs: dict[FilePath, Run] = {}
+    for each, run in made(planned, workers_for(args.on, args.jobs, len(planned))):
+        if not run.metadata["valid"]:
+            reasons = "; ".join(run.metadata["invalid_reasons"])
+            raise RunError(f"{each.folder}: not valid: {reasons}")
+        runs[each.folder] = run
+        print(f"[{len(runs)}/{len(planned)}] {each.title}", file=sys.stderr, flush=True)
+    return runs
+
+
+def _measured(scenario: Scenario, judged: str, paths: dict[str, str], runs: list[Run]) -> Rates:
+    """Return means with margins; ``paths`` has the name of the judged flow's path on each first
+    link.
     """
-    from mptcplab.cli.testbeds import run_on
     from mptcplab.results import summary
-    from mptcplab.results.observer import Silent
-    from mptcplab.results.run import Run, RunError
     from mptcplab.results.statistics import estimate, jain_index
 
     flows: dict[str, list[float]] = {}
     links: dict[str, list[float]] = {}
     jain: list[float] = []
-    for number in range(repetitions):
-        seed = scenario.seed + number
-        print(f"{folder.name}, run {number + 1} of {repetitions}", file=sys.stderr)
-        path = folder / str(seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        done = Run(run_on(on, with_seed(scenario, seed), path, Silent()))
-        if not done.metadata["valid"]:
-            raise RunError(f"{path}: not valid: {'; '.join(done.metadata['invalid_reasons'])}")
-        start_ns, end_ns = _settle_ns(scenario), scenario.duration_ns
-        rates = summary.Rates(done).flows_bps(start_ns, end_ns)
+    start_ns, end_ns = _settle_ns(scenario), scenario.duration_ns
+    counts = {flow.name: flow.connections for flow in scenario.flows}
+    for run in runs:
+        rates = summary.Rates(run).flows_bps(start_ns, end_ns)
         for name, bps in rates.items():
             flows.setdefault(name, []).append(bps)
-        judged = scenario.flows[0].name
-        for link, bps in summary.shares_bps(done, judged, start_ns, end_ns).items():
+        for link, bps in summary.shares_bps(run, judged, start_ns, end_ns).items():
             links.setdefault(paths[link], []).append(bps)
-        counts = {flow.name: flow.connections for flow in scenario.flows}
         each = [bps / counts[name] for name, bps in rates.items() for _ in range(counts[name])]
         jain.append(jain_index(each))
     return Rates(

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "run": "run a scenario and show what came out",
     "check": "validate a scenario or topology and print what it would build",
     "compare": "run variants of a scenario several times and say which is better",
+    "sweep": "run a scenario over many settings and seeds, and sum the runs up",
     "experiments": "list the built-in scenarios and the question each asks",
     "lab": "start a persistent testbed and work in it",
     "doctor": "say what this machine can do, and what to do about what it cannot",

@@ -12,8 +12,9 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from mptcplab.results.run import Run
     from mptcplab.scenario import Scenario
+    from mptcplab.sweeps.engine import Workers
 
 DEFAULT_REPETITIONS: Final = 5
 """Runs of each variant that a comparison makes where nothing says how many."""
@@ -62,18 +64,77 @@ def seeds_of(testbed: str, scenario: Scenario, repetitions: int) -> list[int]:
     return [scenario.seed + number for number in range(repetitions)]
 
 
-def run_once(testbed: str, scenario: Scenario, folder: Path, title: str) -> Run:
-    """Run a scenario in a folder with the progress shown, and return the run."""
-    from mptcplab.cli.progress import progress_for
-    from mptcplab.cli.testbeds import run_on
-    from mptcplab.results.run import Run
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run to make: with this scenario and its seed, in this folder; ``title`` is what to say."""
 
-    progress = progress_for(title, scenario.duration_ns)
+    testbed: str
+    scenario: Scenario
+    folder: Path
+    title: str
+
+
+def workers_for(testbed: str, jobs: int | None, runs: int) -> Workers:
+    """Return who makes runs: on one kernel this process, one at a time, else all cores."""
+    from mptcplab.scenario import ScenarioError
+    from mptcplab.sweeps.engine import ThisProcess, local_workers
+
+    if jobs is not None and jobs < 1:
+        raise ScenarioError("--jobs", "", f"{jobs} is no number of runs", "1 or more")
+    if testbed != "linux":
+        return local_workers(jobs, runs)
+    if (jobs or 1) > 1:
+        problem = "runs on one kernel would disturb each other"
+        raise ScenarioError("--jobs", "", problem, "1 on the Linux testbed")
+    return ThisProcess()
+
+
+def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs."""
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at a time (default: a core each; Linux: 1)"
+    )
+
+
+def made(planned: Sequence[PlannedRun], workers: Workers) -> Iterator[tuple[PlannedRun, Run]]:
+    """Make runs and yield each as it is done.
+
+    Their progress is shown where this process makes them. Raises what stops a run from being made,
+    and Stopped or KeyboardInterrupt at a stop signal, after which there is no next one.
+    """
+    from mptcplab.results.run import Run
+    from mptcplab.sweeps.engine import ThisProcess, make_all
+
+    make = _make_shown if isinstance(workers, ThisProcess) else _make_silent
+    with closing(make_all(make, planned, workers, _raise_death)) as results:
+        for each, folder in results:
+            run = Run(folder)
+            end_if_stopped(run)
+            yield each, run
+
+
+def _make_shown(planned: PlannedRun) -> Path:
+    from mptcplab.cli.progress import progress_for
+    from mptcplab.testbeds import run_on
+
+    progress = progress_for(planned.title, planned.scenario.duration_ns)
     try:
-        done = Run(run_on(testbed, scenario, folder, progress))
+        return run_on(planned.testbed, planned.scenario, planned.folder, progress)
     finally:
         progress.close()
-    return done
+
+
+def _make_silent(planned: PlannedRun) -> Path:
+    from mptcplab.results.observer import Silent
+    from mptcplab.testbeds import run_on
+
+    return run_on(planned.testbed, planned.scenario, planned.folder, Silent())
+
+
+def _raise_death(planned: PlannedRun) -> Path:
+    from mptcplab.results.run import RunError
+
+    raise RunError(f"{planned.title}: its process died each time that it was made")
 
 
 def end_if_stopped(run: Run) -> None:
@@ -87,24 +148,27 @@ def end_if_stopped(run: Run) -> None:
         raise KeyboardInterrupt
 
 
-def finished(testbed: str, scenario: Scenario, folder: Path, title: str) -> tuple[Run, bool]:
-    """Return the finished run in a folder, and whether it was made for that just now.
+def finished(planned: PlannedRun) -> Run | None:
+    """Return the finished run in a planned one's folder, None where it is still to be made.
 
-    What an interrupt cut short is made again.  RunError where the folder holds another run.
+    What an interrupt cut short is removed, to be made again.  RunError where the folder holds
+    another run.
     """
     from mptcplab.results.run import Run, RunError
     from mptcplab.scenario.repetition import with_drawn_starts
     from mptcplab.scenario.to_json import as_plain
 
-    if folder.exists():
-        done = Run(folder)
-        done.check()
-        if done.scenario != json.loads(json.dumps(as_plain(with_drawn_starts(scenario)))):
-            raise RunError(f"{folder}: holds a run with other settings; choose another --out")
-        if not done.is_cut:
-            return done, False
-        shutil.rmtree(folder)
-    return run_once(testbed, scenario, folder, title), True
+    folder = planned.folder
+    if not folder.exists():
+        return None
+    done = Run(folder)
+    done.check()
+    if done.scenario != json.loads(json.dumps(as_plain(with_drawn_starts(planned.scenario)))):
+        raise RunError(f"{folder}: holds a run with other settings; choose another --out")
+    if not done.is_cut:
+        return done
+    shutil.rmtree(folder)
+    return None
 
 
 def with_seed(scenario: Scenario, seed: int) -> Scenario:

@@ -5,14 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mptcplab.cli.repeated_runs import (
+    PlannedRun,
+    add_jobs_argument,
+    finished,
+    folder_names,
+    made,
+    repetitions_of,
+    seeds_of,
+    with_seed,
+    workers_for,
+)
 from mptcplab.cli.scenario_arguments import add_plugins_argument
-from mptcplab.cli.testbeds import DEFAULT, TESTBEDS
+from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
     from mptcplab.report.sweep import Row, Variant
@@ -81,6 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="runs of each point, each with the next seed (default: the scenario's)",
     )
+    add_jobs_argument(parser)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for all runs and the summary"
     )
@@ -90,7 +104,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run them; 0 where every run is valid, 1 where one is not."""
-    from mptcplab.cli.repeated_runs import folder_names, repetitions_of
     from mptcplab.scenario import experiments
 
     names = args.scenarios or [each.name for each in experiments() if each.figures]
@@ -106,18 +119,17 @@ def run(args: argparse.Namespace) -> int:
         )
         for name, scenario in scenarios.items()
     }
-    results: dict[str, list[Variant]] = {}
+    results = {name: [variant for variant, _ in each] for name, each in planned.items()}
+    left: dict[str, list[PlannedRun]] = {}
     for name, versions in planned.items():
+        left[name] = []
         for variant, version in versions:
-            folders = {
-                testbed: out / testbed / version.name / points[name][variant.label]
-                for testbed in variant.testbeds or _testbeds(args)
-            }
-            for testbed, folder in folders.items():
-                variant.runs[testbed] = _runs(testbed, version, counts[name], folder, variant.label)
-            results.setdefault(name, []).append(variant)
-        _draw(out, scenarios[name], results[name], points[name])
-        _write(out, scenarios, results)  # so that there is a summary even if a later run fails
+            for testbed in variant.testbeds or _testbeds(args):
+                folder = out / testbed / version.name / points[name][variant.label]
+                runs = _planned_runs(testbed, version, counts[name], folder, variant.label)
+                variant.planned[testbed] = [each.folder for each in runs]
+                left[name] += [each for each in runs if finished(each) is None]
+    _make(args, left, lambda name: _sum_up(out, name, scenarios, results, points))
     summary, text = _write(out, scenarios, results)
     print(json.dumps(summary) if args.json else f"{text}\n\nSummary  {out / 'summary.txt'}")
     runs = [
@@ -228,30 +240,64 @@ def _check_points(wanted: set[str] | None, scenario: Scenario) -> None:
             raise ScenarioError(scenario.source, "--point", f'there is no "{name}"', expected)
 
 
-def _runs(
+def _planned_runs(
     testbed: str, scenario: Scenario, repetitions: int, folder: Path, label: str
-) -> list[Run]:
-    """Return the finished runs of a point, those that are missing made: in the folder, or one each.
-
-    KeyboardInterrupt where one was stopped; its results are kept until it is run again.
-    """
-    from mptcplab.cli.repeated_runs import end_if_stopped, finished, seeds_of, with_seed
-    from mptcplab.report.figure import draw_throughput
-
-    runs = []
+) -> list[PlannedRun]:
+    """Return the runs of a point: in the folder itself, or one for each seed within it."""
     seeds = seeds_of(testbed, scenario, repetitions)
+    planned = []
     for number, seed in enumerate(seeds, 1):
-        title = f"{scenario.name} {label} on {testbed}"
-        place = folder
+        title, place = f"{scenario.name} {label} on {testbed}", folder
         if repetitions > 1:
             title += f", seed {seed}, run {number} of {len(seeds)}"
             place = folder / str(seed)
-        run, is_new = finished(testbed, with_seed(scenario, seed), place, title)
-        if is_new:
-            draw_throughput(run, place / "throughput")
-        end_if_stopped(run)
-        runs.append(run)
-    return runs
+        planned.append(PlannedRun(testbed, with_seed(scenario, seed), place, title))
+    return planned
+
+
+def _make(
+    args: argparse.Namespace,
+    left: dict[str, list[PlannedRun]],
+    sum_up: Callable[[str], None],
+) -> None:
+    """Make the runs that are left, by experiment; sum each up once it has all of its own.
+
+    KeyboardInterrupt where one was stopped; its results are kept until it is made again.
+    """
+    from mptcplab.report.figure import draw_throughput
+
+    names = {each.folder: name for name, several in left.items() for each in several}
+    missing = {name: len(several) for name, several in left.items()}
+    for name, count in missing.items():
+        if not count:
+            sum_up(name)
+    for testbed in _testbeds(args):
+        planned = [each for each in chain(*left.values()) if each.testbed == testbed]
+        workers = workers_for(testbed, args.jobs if testbed != "linux" else None, len(planned))
+        for number, (each, run) in enumerate(made(planned, workers), 1):
+            draw_throughput(run, each.folder / "throughput")
+            print(f"[{number}/{len(planned)}] {each.title}", file=sys.stderr, flush=True)
+            name = names[each.folder]
+            missing[name] -= 1
+            if not missing[name]:
+                sum_up(name)
+
+
+def _sum_up(
+    out: Path,
+    name: str,
+    scenarios: dict[str, Scenario],
+    results: dict[str, list[Variant]],
+    points: dict[str, dict[str, str]],
+) -> None:
+    """Draw an experiment whose runs are all there, and write the summary of all of those."""
+    from mptcplab.results.run import Run
+
+    for variant in results[name]:
+        for testbed, folders in variant.planned.items():
+            variant.runs[testbed] = [Run(folder) for folder in folders]
+    _draw(out, scenarios[name], results[name], points[name])
+    _write(out, scenarios, results)  # so that there is a summary even if a later run fails
 
 
 def _draw(out: Path, scenario: Scenario, variants: list[Variant], names: dict[str, str]) -> None:
@@ -316,7 +362,11 @@ def _figure_name(numbers: Sequence[int]) -> str:
 def _write(
     out: Path, scenarios: dict[str, Scenario], results: dict[str, list[Variant]]
 ) -> tuple[list[dict[str, Any]], str]:
-    summary = [_entry(scenarios[name], variants) for name, variants in results.items()]
+    summary = [
+        _entry(scenarios[name], variants)
+        for name, variants in results.items()
+        if all(variant.runs for variant in variants)
+    ]
     text = _table(summary)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     (out / "summary.txt").write_text(text + "\n")

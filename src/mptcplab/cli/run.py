@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
-from mptcplab.cli.testbeds import AUTO, DEFAULT, TESTBEDS
+from mptcplab.cli.testbeds import AUTO
+from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
     from mptcplab.results.run import Run
@@ -227,9 +228,9 @@ def _say(testbed: str, why: str) -> None:
 
 def _run_on(testbed: str, scenario: Scenario, args: argparse.Namespace) -> Run:
     from mptcplab.cli.progress import progress_for
-    from mptcplab.cli.testbeds import run_on
     from mptcplab.results.run import Run
     from mptcplab.results.writer import is_free
+    from mptcplab.testbeds import run_on
 
     folder = args.out or _fresh_folder(scenario.name, testbed)
     if not is_free(folder):

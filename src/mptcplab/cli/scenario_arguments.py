@@ -58,8 +58,11 @@ def add_plugins_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_scenario(args: argparse.Namespace) -> Scenario:
-    """Return the scenario that the arguments name; ScenarioError for what is wrong with them."""
+def load_scenario(args: argparse.Namespace, *, check_points: bool = True) -> Scenario:
+    """Return the scenario that the arguments name; ScenarioError for what is wrong with them.
+
+    ``check_points`` is False for one point of many, as for :func:`mptcplab.scenario.load`.
+    """
     from mptcplab.scenario import load
 
     return load(
@@ -69,6 +72,7 @@ def load_scenario(args: argparse.Namespace) -> Scenario:
         interval_ns=_duration("--interval", args.interval),
         overrides=tuple(args.overrides),
         seed=args.seed,
+        check_points=check_points,
         plugins=args.plugins,
     )
 

@@ -47,6 +47,8 @@ class Variant:
     """Where it can run, if not everywhere."""
     inspected: Sequence[tuple[str, int]] = ()
     """Figures of its captures, by the name that ``inspect`` has for them, with the report's."""
+    planned: dict[str, list[Path]] = field(default_factory=dict)
+    """The folders of its runs by testbed, also of those that are still to be made."""
     runs: dict[str, list[Run]] = field(default_factory=dict)
 
 

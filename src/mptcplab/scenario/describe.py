@@ -27,6 +27,7 @@ from mptcplab.scenario.model import (
     Flow,
     Measured,
     Scenario,
+    Sweep,
     Tunables,
 )
 from mptcplab.scenario.repetition import random_sources
@@ -64,7 +65,7 @@ def describe(scenario: Scenario) -> str:
     if scenario.timeline:
         lines += ["", "Timeline", *_timeline(scenario)]
     lines += ["", "Stages", *_stages(scenario)]
-    if scenario.sweep.points:
+    if scenario.sweep != Sweep():
         lines += ["", f"Sweep over {scenario.sweep.axis or 'its points'}", *_sweep(scenario)]
     remarks = list(notes(scenario))
     if remarks:
@@ -423,6 +424,8 @@ def _sweep(scenario: Scenario) -> list[str]:
             initial_indent="  ",
             subsequent_indent="    ",
         )
+    lines += [f"  {key}: {', '.join(texts)}" for key, texts in scenario.sweep.over]
+    lines += [f"  {key}: {', '.join(texts)} (together)" for key, texts in scenario.sweep.zipped]
     return lines
 
 

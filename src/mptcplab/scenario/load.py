@@ -281,10 +281,25 @@ def _check_sweep(
     overrides: tuple[str, ...],
     plugins: bool,
 ) -> None:
-    """Raise ScenarioError where a point of the sweep does not give a valid scenario."""
+    """Raise ScenarioError where a point of the sweep does not give a valid scenario.
+
+    Of keys with lists each value is tried by itself; what combinations give is for the sweep.
+    """
     source = source.fresh()
     for override in overrides:
         source.apply(override, expand=partial(_expanded, source))
+    listed = [*scenario.sweep.over, *(() if scenario.sweep.points else scenario.sweep.zipped)]
+    for key, texts in listed:
+        for text in texts:
+            try:
+                alone = source.without_sweep()
+                alone.apply(f"{key}={text}", expand=partial(_expanded, alone))
+            except ScenarioError as error:
+                first = error.errors[0]
+                problem = f"{key} = {text} gives: {first.key}: {first.problem}"
+                raise ScenarioError(
+                    str(path), "sweep", problem, first.expected, first.hint
+                ) from error
     for index, point in enumerate(scenario.sweep.points):
         try:
             alone = source.at_point(index)

@@ -205,12 +205,22 @@ class SweepPoint:
 class Sweep:
     """Variants of a scenario for one figure; ``axis`` is the label of its axis, with the unit.
 
-    ``figures`` are the report's figures of the whole sweep.
+    ``figures`` are the report's figures of the whole sweep.  ``over`` and ``zipped`` pair keys
+    with the values they take, as texts for ``--set``: each with each, and side by side.
+    ``repetitions`` and ``settle_ns`` hold in place of the scenario's, where they are not None;
+    ``precision`` is how narrow intervals are to become, as a part of the mean; ``metrics`` are the
+    names of what is summed up, none for all.
     """
 
     axis: str = ""
     points: tuple[SweepPoint, ...] = ()
     figures: tuple[int, ...] = ()
+    over: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    zipped: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    repetitions: int | None = None
+    precision: float | None = None
+    settle_ns: int | None = None
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def test_a_long_interpreted_simulation_says_once_that_it_need_not_be(
     testbeds._say_interpreted.cache_clear()
     monkeypatch.setattr(testbeds, "TESTBEDS", {"simulated": "a_simulator"})
     monkeypatch.setitem(sys.modules, "a_simulator", cast(ModuleType, simulator))
-    monkeypatch.setattr("mptcplab.cli.testbeds.time.monotonic", lambda: simulator.now_s)
+    monkeypatch.setattr("mptcplab.testbeds.time.monotonic", lambda: simulator.now_s)
     build = replace(provenance.this_build(), compiled=compiled)
     monkeypatch.setattr(provenance, "this_build", lambda: build)
     for _ in range(2):

@@ -161,4 +161,21 @@ def build_sweep(values: Values | None, scenario: Scenario, problems: Problems) -
                 "a different label for each point",
             )
         labels.add(label)
-    return Sweep(values["axis"], tuple(points), values["figures"])
+    over, zipped = (dict(values[key] or {}) for key in ("over", "zip"))
+    for key in over.keys() & zipped.keys():
+        problems.add(("sweep", "zip", key), "is in over too", "each key in one of them")
+    if len({len(texts) for texts in zipped.values()}) > 1:
+        problems.add(("sweep", "zip"), "its lists differ in length", "lists of one length")
+    if not (points or over or zipped):
+        problems.add(("sweep",), "varies nothing", "points, over or zip")
+    return Sweep(
+        values["axis"],
+        tuple(points),
+        values["figures"],
+        tuple(over.items()),
+        tuple(zipped.items()),
+        values["repetitions"],
+        values["precision"],
+        values["settle"],
+        values["metrics"],
+    )

@@ -971,14 +971,45 @@ POINT = Section(
     },
 )
 
+SWEPT_KEY = r"[^\s=]+"
 SWEEP = Section(
     "sweep",
-    "Variants of the scenario for one figure, which `mptcplab reproduce` runs; `mptcplab run` "
-    "ignores them.",
+    "Variants of the scenario, which `mptcplab sweep` runs (and `mptcplab reproduce` its points); "
+    "`mptcplab run` ignores them.",
     {
         "axis": Key(value_kinds.TEXT, "Label of the axis, with its unit.", "", "none"),
         "figures": Key(value_kinds.FIGURES, "The report's figures of the whole sweep.", (), "none"),
-        "points": Key(Rows(POINT), "The variants.", required=True),
+        "points": Key(Rows(POINT), "Variants with names of their own."),
+        "over": Key(
+            Settings(value_kinds.LISTED, SWEPT_KEY),
+            "Keys, as for `--set`, with the values that they take: each with each.",
+        ),
+        "zip": Key(
+            Settings(value_kinds.LISTED, SWEPT_KEY),
+            "Keys with values that go together, the first of one with the first of the others.",
+        ),
+        "repetitions": Key(
+            value_kinds.integer(1, 10_000),
+            "Runs of each point, each with the next seed.",
+            shown="the scenario's",
+        ),
+        "precision": Key(
+            value_kinds.FRACTION,
+            "Make further runs of a point until the 95 % intervals are within this part of the "
+            'means, as in `"5%"`.',
+            shown="the repetitions alone count",
+        ),
+        "settle": Key(
+            value_kinds.DURATION,
+            "Start-up that goodput leaves out.",
+            shown="the scenario's",
+        ),
+        "metrics": Key(
+            value_kinds.STRINGS,
+            'What is summed up and drawn, as in `["goodput of bulk"]`.',
+            (),
+            "all",
+        ),
     },
 )
 

@@ -9,7 +9,7 @@ from mptcplab.scenario.errors import Path, Problems, dotted, duplicate
 from mptcplab.scenario.schema.keys import SCENARIO
 from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, Tables
 from mptcplab.scenario.schema.source_files import suggestion
-from mptcplab.scenario.schema.value_kinds import HOPS, Kind, quoted
+from mptcplab.scenario.schema.value_kinds import HOPS, LISTED, Kind, quoted
 from mptcplab.units import UnitError
 
 Values = dict[str, Any]
@@ -105,6 +105,9 @@ def _bad_name(kind: Tables | Settings, name: str, path: Path, problems: Problems
             f'"{name}" is no destination',
             '"default", a subnet such as "10.0.3.0/24", or the name of a host',
         )
+        return
+    if isinstance(kind, Settings) and kind.kind is LISTED:
+        problems.add(path, f'"{name}" is no key', 'a key as for --set, such as "flows.*.buffer"')
         return
     if isinstance(kind, Settings):
         problems.add(

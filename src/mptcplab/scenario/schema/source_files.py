@@ -74,14 +74,17 @@ class Source:
 
         With all points, the time to check each of them would grow with the square of their number.
         """
+        copy = self.without_sweep()
+        sweep = self.tree["sweep"]
+        copy.tree["sweep"] = deepcopy({**sweep, "points": sweep["points"][index : index + 1]})
+        return copy
+
+    def without_sweep(self) -> Source:
+        """Return a copy, overrides included, that has no sweep."""
         copy = Source(self.file, {}, self.topology_file, {})
         copy._own, copy._topology = self._own, self._topology
         copy._set = dict(self._set)
-        sweep = self.tree["sweep"]
-        rest = {key: value for key, value in self.tree.items() if key != "sweep"}
-        copy.tree = deepcopy(rest) | {
-            "sweep": deepcopy({**sweep, "points": sweep["points"][index : index + 1]})
-        }
+        copy.tree = deepcopy({key: value for key, value in self.tree.items() if key != "sweep"})
         return copy
 
     def _generates(self) -> bool:

@@ -6,6 +6,7 @@ text that says what was found and, after "; expected ", what was expected.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -533,6 +534,28 @@ STRINGS = Kind(
     _strings,
     {"type": "array", "items": {"type": "string"}},
     '["flows.*.buffer=2MB"]',
+)
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise UnitError(f"{quoted(value)} is not a list of values; expected at least one")
+    texts = []
+    for item in value:
+        if isinstance(item, dict) or not isinstance(item, str | int | float | list):
+            raise UnitError(f"{quoted(item)} is no value; expected numbers, texts or lists")
+        text = item if isinstance(item, str) else json.dumps(item)
+        if text in texts:
+            raise UnitError(f"{quoted(item)} is listed twice; expected each value once")
+        texts.append(text)
+    return tuple(texts)
+
+
+LISTED = Kind(
+    "list of values, as `--set` takes them",
+    _listed,
+    {"type": "array", "minItems": 1},
+    '["256KB", "1MB"]',
 )
 
 
