@@ -18,7 +18,7 @@ DURATION ?= 20s
 # of the tests, those that are run against the wheel: what is compiled, and what simulates
 WHEEL_TESTS ?= tests/unit/stack tests/simulated/test_builds.py
 
-.PHONY: run test compile docs wheel install dev lint types imports unit format lock clean
+.PHONY: run test compile docs wheel dist try-wheel install dev lint types imports unit format lock clean
 
 run: install
 	$(BIN)/mptcplab run A --on auto --trial --duration $(DURATION)
@@ -28,10 +28,14 @@ test: lint types imports unit
 compile: dev
 	MPTCPLAB_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
 
-wheel: dev
+wheel: dist try-wheel
+
+dist: dev
 	rm -rf build dist
 	$(BIN)/python setup.py --quiet sdist
 	$(PIP) wheel --no-deps --wheel-dir dist dist/mptcplab-*.tar.gz
+
+try-wheel: dev
 	$(BIN)/python .ci/try_wheel.py dist/mptcplab-*.whl $(WHEEL_TESTS)
 
 install: $(VENV)/.installed

@@ -256,7 +256,7 @@ def test_a_delay_that_is_not_given_makes_the_run_invalid(
     monkeypatch.setattr(
         ChannelParameters,
         "of",
-        lambda channel, *, up: dataclasses.replace(right(channel, up=up), delay_ns=0),
+        lambda channel, **how: dataclasses.replace(right(channel, **how), delay_ns=0),
     )
     as_asked(tap.TapDriver, monkeypatch)
     done = finished(tmp_path, BUFFERED, "links.one.rtt=20ms", "duration=1s")
