@@ -120,15 +120,14 @@ def run(args: argparse.Namespace) -> int:
         for name, scenario in scenarios.items()
     }
     results = {name: [variant for variant, _ in each] for name, each in planned.items()}
-    left: dict[str, list[PlannedRun]] = {}
+    left: dict[str, list[PlannedRun]] = {name: [] for name in planned}
     for name, versions in planned.items():
-        left[name] = []
         for variant, version in versions:
             for testbed in variant.testbeds or _testbeds(args):
                 folder = out / testbed / version.name / points[name][variant.label]
-                runs = _planned_runs(testbed, version, counts[name], folder, variant.label)
-                variant.planned[testbed] = [each.folder for each in runs]
-                left[name] += [each for each in runs if finished(each) is None]
+                several = _planned_runs(testbed, version, counts[name], folder, variant.label)
+                variant.planned[testbed] = [each.folder for each in several]
+                left[name] += [each for each in several if finished(each) is None]
     _make(args, left, lambda name: _sum_up(out, name, scenarios, results, points))
     summary, text = _write(out, scenarios, results)
     print(json.dumps(summary) if args.json else f"{text}\n\nSummary  {out / 'summary.txt'}")

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.cli.repeated_runs import add_jobs_argument
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
 from mptcplab.cli.testbeds import AUTO
 from mptcplab.testbeds import DEFAULT, TESTBEDS
@@ -57,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="on Linux: while it runs, let programs such as iperf3 have the buffers of their flows "
         "by this machine's net.core.rmem_max and wmem_max (root)",
     )
+    add_jobs_argument(parser)
     parser.add_argument(
         "--repetitions",
         type=int,
@@ -167,10 +169,18 @@ def _raise_limits(scenario: Scenario, args: argparse.Namespace) -> None:
 
 def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
     """Run it several times, in folders named by their seeds, and sum them up."""
-    from mptcplab.cli.repeated_runs import end_if_stopped, finished, seeds_of, with_seed
+    from mptcplab.cli.repeated_runs import (
+        PlannedRun,
+        finished,
+        made,
+        seeds_of,
+        with_seed,
+        workers_for,
+    )
     from mptcplab.cli.testbeds import choose
     from mptcplab.report.figure import draw_throughput
     from mptcplab.report.repetitions import summarise_runs, valid_ones
+    from mptcplab.results.run import Run
     from mptcplab.results.writer import make_folder
     from mptcplab.scenario import ScenarioError
 
@@ -186,14 +196,20 @@ def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
     if (out / "run.json").exists():
         raise FolderInUseError(f"--out {out}: holds a single run; name another folder")
     seeds = seeds_of(testbed, scenario, args.repetitions)
-    runs = []
-    for number, seed in enumerate(seeds, 1):
-        title = f"{scenario.name} on {testbed}, seed {seed}, run {number} of {len(seeds)}"
-        run, is_new = finished(testbed, with_seed(scenario, seed), out / str(seed), title)
-        if is_new:
-            draw_throughput(run, run.folder / "throughput")
-        end_if_stopped(run)
-        runs.append(run)
+    planned = [
+        PlannedRun(
+            testbed,
+            with_seed(scenario, seed),
+            out / str(seed),
+            f"{scenario.name} on {testbed}, seed {seed}, run {number} of {len(seeds)}",
+        )
+        for number, seed in enumerate(seeds, 1)
+    ]
+    left = [each for each in planned if finished(each) is None]
+    for each, run in made(left, workers_for(testbed, args.jobs, len(left))):
+        draw_throughput(run, run.folder / "throughput")
+        print(f"mptcplab: done: {each.title}", file=sys.stderr, flush=True)
+    runs = [Run(each.folder) for each in planned]
     figures = draw_throughput(valid_ones(runs) or runs, out / "throughput")
     summary = summarise_runs(runs)
     (out / "repetitions.json").write_text(json.dumps(summary, indent=2) + "\n")

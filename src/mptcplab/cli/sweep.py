@@ -121,6 +121,10 @@ def run(args: argparse.Namespace) -> int:
     with sweep.store.opened(sweep.settings()):
         try:
             _make(sweep, workers)
+        except KeyboardInterrupt as stop:
+            done = len(sweep.rows)
+            stop.add_note(f"{done} runs are done in {sweep.store.folder}: the same command goes on")
+            raise
         finally:
             sweep.write_tables()
         figures = _draw(sweep)

@@ -116,7 +116,8 @@ class Design:
     def parameters(self) -> list[str]:
         """The keys that are varied, in the order in which they were given."""
         keys = [POINT] if self.labelled else []
-        return keys + [each.key for each in (*self.over, *self.zipped, *self.sampled)]
+        keys += [each.key for each in (*self.over, *self.zipped)]
+        return keys + [each.key for each in self.sampled]
 
     def points(self) -> list[Point]:
         """Return all points, the last parameter changing fastest."""

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -129,7 +129,7 @@ class ClusterWorkers:
                 yield from self._of(client)
             return
         with (
-            LocalCluster(  # type: ignore[no-untyped-call]
+            LocalCluster(
                 n_workers=int(number), threads_per_worker=1, dashboard_address=None
             ) as cluster,
             Client(cluster) as client,
@@ -146,7 +146,7 @@ def make_all(
     tasks: Sequence[_Task],
     workers: Workers,
     died: Callable[[_Task], _Result],
-) -> Iterator[tuple[_Task, _Result]]:
+) -> Generator[tuple[_Task, _Result]]:
     """Yield each task with its result as it is done; raise what ``function`` raises.
 
     When a process dies, all that its pool was at is lost. Those tasks are made again, each alone,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 SETTINGS: Final = "sweep.json"
 JOURNAL: Final = "journal.jsonl"
+_SETTINGS: Final = {"resolved": "scenario", "first_seed": "seed", "points": "list of points"}
+"""What to call a setting in a sentence, where its key is not its name."""
 RUNS: Final = "runs"
 """The folder of single runs, while they are made and where they are kept."""
 _LOCK: Final = ".lock"
@@ -53,9 +55,10 @@ class Store:
         if found is None and self.folder.is_dir() and any(self.folder.iterdir()):
             raise FolderInUseError(f"{self.folder} holds something else; choose another --out")
         if found is not None and found != asked:
-            other = ", ".join(key for key in {**asked, **found} if asked.get(key) != found.get(key))
+            other = [key for key in {**asked, **found} if asked.get(key) != found.get(key)]
+            said = ", ".join(_SETTINGS.get(key, key) for key in other)
             raise RunError(
-                f"{self.folder}: holds a sweep with other settings ({other}); choose another --out"
+                f"{self.folder}: holds a sweep with another {said}; choose another --out"
             )
         make_folder(self.folder)
         with (self.folder / _LOCK).open("w") as lock:
