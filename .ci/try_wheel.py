@@ -30,6 +30,7 @@ def check_files(wheel: Path) -> None:
     package = SOURCES / "mptcplab"
     wanted = {
         package / "py.typed",
+        package / "__init__.pyi",
         *package.rglob("*.py"),
         *package.glob("scenario/data/**/*.toml"),
     }

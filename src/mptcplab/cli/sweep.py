@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(sweep)))
     else:
-        print(_text(sweep))
+        print(sweep_text(sweep))
         print(f"\nTables   {sweep.store.folder}/runs.parquet, summary.parquet")
         for figure in figures:
             print(f"Figure   {figure}")
@@ -350,7 +350,8 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _text(sweep: Sweep) -> str:
+def sweep_text(sweep: Sweep) -> str:
+    """Return what the command prints of a sweep whose runs are made."""
     from mptcplab.cli.columns import columns
 
     first = sweep.scenarios[0]

@@ -205,9 +205,7 @@ def draw_comparison(
 ) -> list[Path]:
     """Draw every quantity of every variant with its interval; return the PNG and SVG written."""
     import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     from mptcplab.report.figure import COLOURS, INK, LONGEST_TITLE, STYLE, drawn, save
 
@@ -215,9 +213,8 @@ def draw_comparison(
     quantities = [result.quantity for result in results[0]]
     with mpl.rc_context(STYLE):
         height = 0.9 + len(quantities) * (0.55 + 0.26 * len(labels))
-        figure, rows = plt.subplots(
-            len(quantities), 1, figsize=(9, height), layout="constrained", squeeze=False
-        )
+        figure = Figure(figsize=(9, height), layout="constrained")
+        rows = figure.subplots(len(quantities), 1, squeeze=False)
         for position, (quantity, axes) in enumerate(zip(quantities, rows[:, 0], strict=True)):
             unit = 1.0 if quantity.is_time else 1e6
             for place, mine in enumerate(results):
@@ -240,6 +237,4 @@ def draw_comparison(
             axes.grid(axis="x", color="#dddddd", linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
         figure.suptitle(drawn(title, LONGEST_TITLE), x=0.01, ha="left", fontsize=11)
-        written = save(figure, stem)
-        plt.close(figure)
-    return written
+        return save(figure, stem)

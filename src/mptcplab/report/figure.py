@@ -50,23 +50,20 @@ LONGEST_TITLE: Final = 110
 
 def draw_throughput(runs: Several, stem: Path) -> list[Path]:
     """Draw the links and goodput over time; return the PNG and SVG written at ``stem``."""
-    import matplotlib as mpl
+    return save(throughput_figure(runs), stem)
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+
+def throughput_figure(runs: Several) -> Figure:
+    """Return the figure of the links and goodput over time."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
     runs = _listed(runs)
     run = runs[0]
     with mpl.rc_context(STYLE):
         several = len(run.scenario["flows"]) > 1
-        figure, panels = plt.subplots(
-            2 if several else 1,
-            1,
-            figsize=(10, 8.2 if several else 5.2),
-            sharex=True,
-            squeeze=False,
-            layout="constrained",
-        )
+        figure = Figure(figsize=(10, 8.2 if several else 5.2), layout="constrained")
+        panels = figure.subplots(2 if several else 1, 1, sharex=True, squeeze=False)
         first, last = panels[0, 0], panels[-1, 0]
         _draw_panel(first, runs, run.scenario["report"]["measured"], by_flow=several)
         first.set_ylabel("goodput of the flows (Mb/s)" if several else "throughput (Mb/s)")
@@ -80,9 +77,7 @@ def draw_throughput(runs: Several, stem: Path) -> list[Path]:
         else:
             draw_legend(figure, [first])
         first.set_title(drawn(_title(runs), LONGEST_TITLE), loc="left", fontsize=11)
-        written = save(figure, stem)
-        plt.close(figure)
-    return written
+    return figure
 
 
 def draw_side_by_side(
@@ -93,19 +88,11 @@ def draw_side_by_side(
     ``measured`` is what the report gives for it, drawn in every panel.
     """
     import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1,
-            len(runs),
-            figsize=(2 + 8 * len(runs), 5.2),
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
+        figure = Figure(figsize=(2 + 8 * len(runs), 5.2), layout="constrained")
+        panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)
         for axes, (testbed, several) in zip(panels[0], runs.items(), strict=True):
             repeated = _listed(several)
             by_flow = told_by_flow(repeated[0], measured)
@@ -115,9 +102,7 @@ def draw_side_by_side(
         panels[0][0].set_ylabel("throughput (Mb/s)")
         figure.suptitle(drawn(title, LONGEST_TITLE), x=0.01, ha="left", fontsize=11)
         draw_legend(figure, panels[0])
-        written = save(figure, stem)
-        plt.close(figure)
-    return written
+        return save(figure, stem)
 
 
 def _listed(runs: Several) -> Sequence[Run]:
@@ -182,8 +167,10 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PNG and SVG, the same bytes for the same figure; return the two paths."""
     import warnings
 
+    import matplotlib as mpl
+
     written = []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mpl.rc_context(STYLE):
         # letters that the font lacks are drawn as boxes, and the SVG has them as text
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):

@@ -109,12 +109,11 @@ def draw_latency(run: Run, stem: Path) -> list[Path]:
     if not any(map(len, series.values())):
         return []
     import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(10, 5.2), layout="constrained")
+        figure = Figure(figsize=(10, 5.2), layout="constrained")
+        axes = figure.subplots()
         for place, (name, values) in enumerate(series.items()):
             ended = [value * 1e3 for value in values if isfinite(value)]
             if not ended:
@@ -138,6 +137,4 @@ def draw_latency(run: Run, stem: Path) -> list[Path]:
         axes.set_title(
             drawn(f"{title}, on {run.metadata['testbed']}", LONGEST_TITLE), loc="left", fontsize=11
         )
-        written = save(figure, stem)
-        plt.close(figure)
-    return written
+        return save(figure, stem)

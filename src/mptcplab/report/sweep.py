@@ -126,23 +126,15 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
     there are several runs. Return the PNG and the SVG.
     """
     import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     panels = _panels(variants)
     names = [name for bars in panels.values() for bar in bars for name in bar.parts_bps]
     colours = colours_of(dict.fromkeys(name for name in names if name != _IN_SUM))
     colours[_IN_SUM] = "#bbbbbb"
     with mpl.rc_context(STYLE):
-        figure, (row,) = plt.subplots(
-            1,
-            len(panels),
-            figsize=(2 + 5 * len(panels), 5),
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
+        figure = Figure(figsize=(2 + 5 * len(panels), 5), layout="constrained")
+        (row,) = figure.subplots(1, len(panels), sharey=True, squeeze=False)
         for (name, bars), axes in zip(panels.items(), row, strict=True):
             _draw_panel(axes, bars, colours)
             labels = [drawn(variant.label) for variant in variants]
@@ -153,9 +145,7 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
         title = drawn(title, LONGEST_TITLE)
         figure.suptitle(f"{title} (above the bars: goodput)", x=0.01, ha="left", fontsize=11)
         draw_legend(figure, row)
-        written = save(figure, stem)
-        plt.close(figure)
-    return written
+        return save(figure, stem)
 
 
 @dataclass(frozen=True, slots=True)

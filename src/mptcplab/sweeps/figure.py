@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, isclose, log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.report.figure import COLOURS, INK, LONGEST_TITLE, STYLE, drawn, save
 from mptcplab.sweeps.design import Column, Point
@@ -20,6 +20,7 @@ from mptcplab.sweeps.tasks import unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MOST_PANELS: Final = 12
 _MOST_LINES: Final = 8
@@ -45,9 +46,16 @@ def draw_metric(
     folder: Path,
 ) -> list[Path]:
     """Draw a metric's cells, one for each point; return the PNG and SVG, named after the metric."""
-    import matplotlib as mpl
+    name, _ = unit_of(cells[0].metric)
+    slug = "-".join("".join(c if c.isalnum() else " " for c in name).split())
+    return save(metric_figure(title, points, columns, cells), folder / f"figure-{slug}")
 
-    mpl.use("Agg")
+
+def metric_figure(
+    title: str, points: Sequence[Point], columns: Sequence[Column], cells: Sequence[Cell]
+) -> Figure:
+    """Return the figure of a metric's cells, one for each point."""
+    import matplotlib as mpl
 
     name, _ = unit_of(cells[0].metric)
     layout = _layout(columns)
@@ -62,12 +70,7 @@ def draw_metric(
             ha="left",
             fontsize=11,
         )
-        slug = "-".join("".join(c if c.isalnum() else " " for c in name).split())
-        written = save(figure, folder / f"figure-{slug}")
-        import matplotlib.pyplot as plt
-
-        plt.close(figure)
-    return written
+    return figure
 
 
 def _layout(columns: Sequence[Column]) -> _Layout | None:
@@ -85,8 +88,8 @@ def _layout(columns: Sequence[Column]) -> _Layout | None:
     return _Layout(axis, lines, panels) if count <= _MOST_PANELS else None
 
 
-def _draw_lines(points: Sequence[Point], cells: Sequence[Cell], layout: _Layout) -> Any:
-    import matplotlib.pyplot as plt
+def _draw_lines(points: Sequence[Point], cells: Sequence[Cell], layout: _Layout) -> Figure:
+    from matplotlib.figure import Figure
 
     by_panel: dict[str, dict[str, list[tuple[float, Cell]]]] = {}
     for point, cell in zip(points, cells, strict=True):
@@ -96,15 +99,10 @@ def _draw_lines(points: Sequence[Point], cells: Sequence[Cell], layout: _Layout)
         by_panel.setdefault(panel, {}).setdefault(line, []).append((x, cell))
     across = min(len(by_panel), _PANELS_A_ROW)
     down = ceil(len(by_panel) / across)
-    figure, grid = plt.subplots(
-        down,
-        across,
-        figsize=(2 + 4.5 * across if across > 1 else 8, 1 + 3.6 * down),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+    figure = Figure(
+        figsize=(2 + 4.5 * across if across > 1 else 8, 1 + 3.6 * down), layout="constrained"
     )
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     axes_of = list(grid.flat)
     for axes in axes_of[len(by_panel) :]:
         axes.set_visible(False)
@@ -146,10 +144,11 @@ def _draw_line(axes: Axes, label: str, values: Sequence[tuple[float, Cell]], col
     axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def _draw_marks(points: Sequence[Point], cells: Sequence[Cell]) -> Any:
-    import matplotlib.pyplot as plt
+def _draw_marks(points: Sequence[Point], cells: Sequence[Cell]) -> Figure:
+    from matplotlib.figure import Figure
 
-    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.3 * len(points)), layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + 0.3 * len(points)), layout="constrained")
+    axes = figure.subplots()
     scale = _scale(cells[0].metric)
     for place, cell in enumerate(cells):
         if cell.value is None:
