@@ -34,6 +34,10 @@ EXAMPLES: Final = {
     "compare": [
         "mptcplab compare F --variant flows.main.buffer=4MB --repetitions 2 --duration 2s",
     ],
+    "sweep": [
+        "mptcplab sweep F --over flows.main.buffer=1MB,4MB --duration 2s --out grid",
+        "mptcplab sweep A --over 'links.*.rtt=1..50ms:log' --draws 3 --duration 1s --dry-run",
+    ],
     "experiments": ["mptcplab experiments", "mptcplab experiments --json"],
     "lab": [
         "mptcplab lab up report",

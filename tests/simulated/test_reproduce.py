@@ -139,7 +139,7 @@ def test_a_point_that_is_not_there(
 @pytest.mark.slow
 def test_a_run_that_was_stopped_ends_it_and_is_run_again(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = [str(scenario), "--duration", "4s"]
+    words = [str(scenario), "--duration", "4s", "--jobs", "1"]
 
     class Interrupting(Silent):
         def tick(self, time_ns: int, *_: object) -> None:

@@ -81,7 +81,7 @@ def test_packages_import_what_the_architecture_says() -> None:
         if package in (PACKAGE, "__main__"):
             continue
         allowed = permitted[package]
-        for name in imported - {PACKAGE}:  # whose only content is the version
+        for name in imported - {PACKAGE}:  # where the version is, and names that are imported later
             other = name.split(".")[1]
             if other != package and allowed is not None and other not in allowed:
                 offences.append(f"{module} imports {name}")

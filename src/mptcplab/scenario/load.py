@@ -294,6 +294,7 @@ def _check_sweep(
             try:
                 alone = source.without_sweep()
                 alone.apply(f"{key}={text}", expand=partial(_expanded, alone))
+                _built(path, alone, overrides, plugins)
             except ScenarioError as error:
                 first = error.errors[0]
                 problem = f"{key} = {text} gives: {first.key}: {first.problem}"

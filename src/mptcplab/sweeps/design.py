@@ -89,12 +89,12 @@ class Point:
         if not self.values:
             return "as it is"
         return ", ".join(
-            value if key == POINT else f"{key.rpartition('.')[2]}={value}"
+            value if key == LABEL else f"{key.rpartition('.')[2]}={value}"
             for key, value in self.values.items()
         )
 
 
-POINT: Final = "point"
+LABEL: Final = "label"
 """The parameter whose values are the labels of a scenario file's points."""
 
 
@@ -115,7 +115,7 @@ class Design:
     @property
     def parameters(self) -> list[str]:
         """The keys that are varied, in the order in which they were given."""
-        keys = [POINT] if self.labelled else []
+        keys = [LABEL] if self.labelled else []
         keys += [each.key for each in (*self.over, *self.zipped)]
         return keys + [each.key for each in self.sampled]
 
@@ -123,7 +123,7 @@ class Design:
         """Return all points, the last parameter changing fastest."""
         dimensions: list[list[tuple[dict[str, str], tuple[str, ...]]]] = []
         if self.labelled:
-            dimensions.append([({POINT: each.label}, each.overrides) for each in self.labelled])
+            dimensions.append([({LABEL: each.label}, each.overrides) for each in self.labelled])
         dimensions += [
             [_setting([(each.key, value)]) for value in each.values] for each in self.over
         ]
@@ -153,7 +153,7 @@ class Design:
         columns = []
         for key in self.parameters:
             column = column_of(key, (point.values[key] for point in points))
-            if key == POINT:
+            if key == LABEL:
                 places = {each.label: each.x for each in self.labelled}
                 if list(places.values()) != [float(number) for number in range(len(places))]:
                     column = Column(key, column.texts, "", places)

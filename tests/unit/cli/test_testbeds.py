@@ -12,9 +12,10 @@ from typing import cast
 
 import pytest
 
-from mptcplab import provenance
-from mptcplab.cli import doctor, testbeds
+from mptcplab import provenance, testbeds
+from mptcplab.cli import doctor
 from mptcplab.cli.main import main
+from mptcplab.cli.testbeds import choose
 from mptcplab.linux.errors import MachineCannotError
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.scenario import load
@@ -32,7 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, findings: list[doctor.Finding]) -> 
 
 def test_linux_where_the_machine_has_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, ABLE)
-    testbed, why = testbeds.choose(load("A"))
+    testbed, why = choose(load("A"))
     assert testbed == "linux"
     assert KERNEL in why
 
@@ -41,7 +42,7 @@ def test_simulated_where_it_has_not_and_what_to_do_about_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine(monkeypatch, WITHOUT_MPTCP)
-    testbed, why = testbeds.choose(load("A"))
+    testbed, why = choose(load("A"))
     assert testbed == "simulated"
     assert "MPTCP: CONFIG_MPTCP=y" in why
     assert "netem" not in why
@@ -49,7 +50,7 @@ def test_simulated_where_it_has_not_and_what_to_do_about_it(
 
 def test_simulated_for_what_no_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, ABLE)
-    testbed, why = testbeds.choose(load("A", overrides=("flows.*.congestion=lia",)))
+    testbed, why = choose(load("A", overrides=("flows.*.congestion=lia",)))
     assert testbed == "simulated"
     assert "lia" in why
     assert "\n" not in why
