@@ -54,6 +54,7 @@ EXAMPLES: Final = {
         "mptcplab reproduce A H --duration 2s --out reproduced",
         "mptcplab reproduce H --duration 2s --repetitions 2 --out repeated",
     ],
+    "runs": ["mptcplab run A --duration 2s", "mptcplab runs"],
     "show": ["mptcplab run A --duration 2s --out first", "mptcplab show first"],
     "monitor": ["mptcplab monitor lo --count 2"],
     "inspect": [

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import mptcplab
+from mptcplab import testbeds
 from mptcplab.cli.main import main
 
 SCENARIO = """
@@ -91,16 +92,14 @@ def test_a_failed_run_is_a_row_with_its_reason(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mptcplab.sweeps import tasks
-
-    make = tasks.run_on
+    make = testbeds.run_on
 
     def sometimes(name: str, scenario: Any, folder: Path, observer: Any) -> Path:
         if scenario.seed == 2:
             raise RuntimeError("the simulator broke")
         return make(name, scenario, folder, observer)
 
-    monkeypatch.setattr(tasks, "run_on", sometimes)
+    monkeypatch.setattr("mptcplab.sweeps.tasks.run_on", sometimes)
     out = tmp_path / "out"
     assert swept(scenario, out, *OVER[:2], "--repetitions", "2") == 1
     assert "NOT VALID  2 of 4 runs: RuntimeError: the simulator broke" in capsys.readouterr().out

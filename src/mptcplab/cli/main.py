@@ -17,7 +17,8 @@ from mptcplab import __version__
 TYPE_CHECKING = False  # of typing, which costs --help 10 ms
 if TYPE_CHECKING:
     import argparse
-    from typing import Final
+    from collections.abc import Iterable
+    from typing import Final, NoReturn
 
 INVALID_RUN: Final = 1
 BAD_INPUT: Final = 2
@@ -34,6 +35,7 @@ COMMANDS: Final = {
     "lab": "start a persistent testbed and work in it",
     "doctor": "say what this machine can do, and what to do about what it cannot",
     "reproduce": "run experiments with their sweeps and sum them up",
+    "runs": "list the runs of a folder, their sizes, and remove some",
     "show": "show a finished run again",
     "monitor": "watch the rates and round trips of interfaces",
     "inspect": "explain captures, or a run's captures",
@@ -68,7 +70,16 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     import argparse
     import importlib
 
-    parser = argparse.ArgumentParser(prog="mptcplab", usage="mptcplab [-h] [--version] COMMAND ...")
+    class Parser(argparse.ArgumentParser):
+        """Says what a mistyped command or option may have been meant to be."""
+
+        def error(self, message: str) -> NoReturn:
+            below = [each.choices for each in self._actions if isinstance(each.choices, dict)]
+            parsers = [self, *(parser for choices in below for parser in choices.values())]
+            options = [name for parser in parsers for name in parser._option_string_actions]
+            super().error(_with_guess(message, options))
+
+    parser = Parser(prog="mptcplab", usage="mptcplab [-h] [--version] COMMAND ...")
     parser.format_help = lambda: HELP  # type: ignore[method-assign]
     parser.add_argument("--version", action="version", version=f"mptcplab {__version__}")
     subparsers = parser.add_subparsers(prog="mptcplab", metavar="COMMAND", required=True)
@@ -119,6 +130,24 @@ def _main(arguments: list[str]) -> int:
             raise
         print(f"mptcplab: {message}", file=sys.stderr)
     return status
+
+
+def _with_guess(message: str, options: Iterable[str]) -> str:
+    """Return argparse's message; of a mistyped word with the nearest that there is."""
+    from difflib import get_close_matches
+
+    if message.startswith("argument COMMAND: invalid choice: "):
+        word = message.removeprefix("argument COMMAND: invalid choice: ").partition(" (")[0]
+        word = word.strip("'")
+        message = f'there is no command "{word}"'
+        known: Iterable[str] = COMMANDS
+    elif message.startswith("unrecognized arguments: -"):
+        word = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        known = options
+    else:
+        return message
+    close = get_close_matches(word, list(known), n=1)
+    return f'{message}; did you mean "{close[0]}"?' if close else message
 
 
 def _explain(error: Exception) -> tuple[str | None, int]:

@@ -65,7 +65,7 @@ def test_an_unknown_command_is_bad_input(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         main(["runn"])
     assert ended.value.code == 2
-    assert "invalid choice: 'runn'" in capsys.readouterr().err
+    assert 'no command "runn"' in capsys.readouterr().err
 
 
 def test_an_unknown_experiment_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
