@@ -34,10 +34,12 @@ from mptcplab.simulated.transfer import Transfer
 from mptcplab.simulated.validity import Watches
 from mptcplab.simulated.workloads import Workloads
 from mptcplab.stack import events
+from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.plugin import is_reference
 from mptcplab.tuning.config import flow_config, receive_window
+from mptcplab.tuning.endpoints import EndpointTable
 from mptcplab.tuning.policies import check_policies
 from mptcplab.units import NANOSECONDS, format_duration
 
@@ -187,6 +189,7 @@ class Simulation:
         self._is_cut = False
         self._transfers: dict[str, list[Transfer]] = {flow.name: [] for flow in scenario.flows}
         self._by_port: dict[int, Transfer] = {}
+        self._endpoints = {name: EndpointTable(scenario, name) for name in self._network.hosts}
         self._ports: dict[Transfer, int] = {}
         self._workloads = Workloads(scenario, self._network)
         self._links = links_by_address(scenario)
@@ -203,7 +206,9 @@ class Simulation:
         self._sampler = Sampler(
             self._network, scenario, self._all, writer, observer, self._links, self._watches.look
         )
-        self._timeline = Timeline(self._network, scenario, self._sampler.sample, self._note_action)
+        self._timeline = Timeline(
+            self._network, scenario, self._endpoints, self._sampler.sample, self._note_action
+        )
         self._captures = Captures(self._network, scenario, writer.workspace)
 
     # Flows.
@@ -220,14 +225,16 @@ class Simulation:
             if flow.protocol == "udp":
                 self._workloads.listen(flow.name, port)
                 continue
-            config = simulated(
-                flow_config(self._scenario, flow, server, LONGEST_TRAIN_BYTES), self._scenario
-            )
+            config = simulated(self._config(flow, server), self._scenario)
             hosts[server].stack.listen(port, config=config)
         loop = self._network.loop
         loop.call_at(flow.start_ns, lambda: self._start(flow.name))
         if flow.stop_ns is not None:
             loop.call_at(flow.stop_ns, lambda: self._stop(flow.name))
+
+    def _config(self, flow: Flow, host: str) -> StackConfig:
+        table = self._endpoints[host]
+        return flow_config(self._scenario, flow, host, LONGEST_TRAIN_BYTES, table)
 
     def _transfers_of(self, flow: Flow) -> Sequence[Transfer]:
         """Return what each connection of a flow transfers."""
@@ -259,7 +266,7 @@ class Simulation:
             self._ports[transfer],
             self._network.loop.now_ns,
             config=simulated(
-                flow_config(self._scenario, flow, flow.client, LONGEST_TRAIN_BYTES),
+                self._config(flow, flow.client),
                 self._scenario,
             ),
         )
@@ -334,7 +341,7 @@ class Simulation:
                     "event": action.verb,
                     "link": action.target if action.target_kind == "link" else None,
                     "flow": action.target if action.target_kind == "flow" else None,
-                    "host": action.target.split(":")[0] if action.target_kind == "nic" else None,
+                    "host": action.host,
                     "detail": ", ".join(part for part in (action.label, changes) if part) or None,
                 }
             ],

@@ -65,7 +65,7 @@ class EventLog:
             announce=announce,
             link=action.target if action.target_kind == "link" else None,
             flow=action.target if action.target_kind == "flow" else None,
-            host=action.target.partition(":")[0] if action.target_kind == "nic" else None,
+            host=action.host,
             detail=detail,
         )
 

@@ -175,6 +175,10 @@ class Endpoints(PathManager):
         """Open a subflow to an announced address from the address that routing chooses."""
         return [OpenSubflow(0, b"", remote)]
 
+    def may_connect(self, view: PathView, remote: RemoteAddress) -> bool:
+        """Say whether subflows to an address are worth a try: here nobody knows better."""
+        return True
+
     def _check_new(self, endpoint: Endpoint) -> None:
         if len(self.endpoints) >= MOST_ENDPOINTS:
             raise ValueError(f"expected at most {MOST_ENDPOINTS} endpoints")
@@ -207,6 +211,8 @@ class Endpoints(PathManager):
         """
         denied = self._subflows_for_denied(view)
         if not (self._accepts or denied) or _reaches(view, remote):
+            return []
+        if not self.may_connect(view, remote):
             return []
         room = self._room(view) - opening
         commands = self._open_to(view, remote)[: max(room, 0 if denied else 1)]
@@ -266,6 +272,7 @@ class Endpoints(PathManager):
             for remote in remotes
             if len(remote.address) == len(endpoint.address)
             and not (remote.address_id == 0 and view.peer_denies_initial)
+            and self.may_connect(view, remote)
             and not _connects(view, local_id(view, endpoint), remote.address_id)
         ]
 
