@@ -15,6 +15,7 @@ from mptcplab.applications.workloads import Command
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.backup_watch import BackupWatch, switch_text
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.path_mtu import narrow_paths
@@ -109,6 +110,8 @@ def _finish(
                 "python": platform.python_version(),
                 "kernel": None,
             },
+            "endpoints": simulation.endpoints(),
+            "switches": simulation.switches,
             "notes": simulation.notes(),
             "offload": {host.name: host.offload for host in scenario.topology.hosts},
             "trains_per_window": trains_per_window(scenario),
@@ -209,6 +212,7 @@ class Simulation:
         self._timeline = Timeline(
             self._network, scenario, self._endpoints, self._sampler.sample, self._note_action
         )
+        self._backups = BackupWatch(scenario, self._network.loop, self._sent_bytes, self._switched)
         self._captures = Captures(self._network, scenario, writer.workspace)
 
     # Flows.
@@ -330,7 +334,28 @@ class Simulation:
                 self._subflow_links[connection, subflow_id] = link
         return self._subflow_links.get((connection, subflow_id))
 
+    def _sent_bytes(self, link: str) -> int:
+        now_ns = self._network.loop.now_ns
+        return sum(
+            self._network.conduits[link, way].channel.read_counters(now_ns).sent_bytes
+            for way in ("forward", "backward")
+        )
+
+    def _switched(self, switch: dict[str, Any]) -> None:
+        text = switch_text(switch)
+        row = {
+            "time_ns": switch["seen_ns"],
+            "source": "testbed",
+            "event": "backup-carries",
+            "link": switch["link"],
+            "detail": text,
+        }
+        self._writer.append("events", [row])
+        text = f"{switch['link']}, a backup, carries data {text}"
+        self._observer.event(switch["seen_ns"], text)
+
     def _note_action(self, action: Action) -> None:
+        self._backups.follow(action)
         changes = ", ".join(f"{key}={value}" for key, value in action.changes)
         self._writer.append(
             "events",
@@ -414,6 +439,32 @@ class Simulation:
             }
             for transfer in self._all
         ]
+
+    def endpoints(self) -> dict[str, Any]:
+        """Return what ``run.json`` says of the hosts' endpoints."""
+        return {
+            host: {
+                "endpoints": [
+                    {
+                        "address": str(each.address),
+                        "flags": list(each.flags),
+                        "port": each.port or None,
+                    }
+                    for each in own.present()
+                ],
+                "limits": {
+                    "subflows": own.subflows,
+                    "add_addr_accepted": own.add_addr_accepted,
+                },
+                "read_back": None,
+            }
+            for host, own in self._scenario.endpoints.items()
+        }
+
+    @property
+    def switches(self) -> list[dict[str, Any]]:
+        """When backups began to carry data, after which action of the timeline."""
+        return self._backups.switches
 
     def reasons(self) -> list[str]:
         """Return why the run is not what was asked for; nothing where it is."""
