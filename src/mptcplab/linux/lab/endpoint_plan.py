@@ -177,13 +177,18 @@ def _multipath(
     server: str,
     paths: Sequence[Path],
 ) -> None:
-    extra = len(paths) - 1
-    if extra < 1:
+    if len(paths) < 2:
         return
+    _open_each(plans, client, server, paths)
     for path in paths:
         for end, address in ((path.local, path.local_address), (path.remote, path.remote_address)):
             if topology.interface_at(end).backup:
                 plans[end.host].add(Endpoint(address.ip, Flags.BACKUP))
+
+
+def _open_each(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:
+    """Let a subflow come up on each of two or more paths."""
+    extra = len(paths) - 1
     by_remote: dict[Address, list[Address]] = {}
     for path in paths:
         by_remote.setdefault(path.remote_address.ip, []).append(path.local_address.ip)

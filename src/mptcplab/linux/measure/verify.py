@@ -296,9 +296,8 @@ def check_subflows(
                     f"flow {flow.name} connection {connection}: {number} of {wanted} subflows "
                     f"stood on {link}"
                 )
-        if (
-            not carried[link] and flow.workload is None and link not in idle
-        ):  # few bytes need not be on each
+        due = flow.workload is None and link not in idle  # few bytes need not be on each
+        if due and not carried[link]:
             reasons.append(f"flow {flow.name}: its subflow on {link} carried no data")
     if None in carried:
         reasons.append(f"flow {flow.name}: a subflow is on an address pair that is no path")
