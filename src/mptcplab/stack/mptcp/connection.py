@@ -881,13 +881,33 @@ class Connection(Node):
     def _after_rto(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A retransmission timeout: let others carry what this one cannot (RFC 8684 3.3.6)."""
         view = subflow.view
-        limit = self.config.stale_loss_count
-        if limit and not view.stale and subflow.tcp.sender.rtt.backoff > limit:
+        if subflow.tcp.sender.rtt.backoff == 1:
+            subflow.first_timeout_ns = now_ns
+        if not view.stale and self._is_silent(subflow, now_ns):
             view.stale = True
             self._emit(events.SubflowStale(subflow.subflow_id, stale=True))
         if len(self.usable) > 1 and self.session.mptcp and not self.session.tx_infinite:
             self.send.reinject_all(subflow)
         self._give_up_silent(now_ns)
+
+    def _is_silent(self, subflow: MptcpSubflow, now_ns: i64) -> bool:
+        """Say whether a subflow has had so many timeouts that it counts as stale.
+
+        Linux counts by the timer of the data level, which is 200 ms (TCP_RTO_MIN) once a subflow has
+        timed out (mptcp_timeout_from_subflow), and only while another may do better.
+        """
+        config = self.config
+        limit: i64 = config.stale_loss_count
+        timeouts = subflow.tcp.sender.rtt.backoff
+        if limit == 0 or timeouts < 2:
+            return False
+        if timeouts > limit:
+            return True
+        others = [other for other in self.usable if other is not subflow and not other.view.stale]
+        silent_ns = now_ns - subflow.first_timeout_ns
+        return silent_ns > limit * config.min_rto_ns and any(
+            other.tcp.sender.rtt.backoff == 0 for other in others
+        )
 
     def _after_peer_fin(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """The peer closes a subflow; in plain TCP that is the end of its stream."""
