@@ -284,7 +284,8 @@ class Scenario:
         """Return the paths a flow may use, from its client's side, the initial subflow's first.
 
         A path counts when the flow names every one of its links; the order is that of
-        ``flow.links``, and within one link the flow's ``family`` goes first.
+        ``flow.links``, and within one link the flow's ``family`` goes first. From one link, a path
+        within a network goes before those through routers.
         """
         server = flow.destination if flow.client == flow.source else flow.source
         links = set(flow.links)
@@ -297,10 +298,11 @@ class Scenario:
         ]
         rank = {link: position for position, link in enumerate(flow.links)}
 
-        def order(path: Path) -> tuple[tuple[int, ...], bool]:
+        def order(path: Path) -> tuple[tuple[int, ...], bool, tuple[int, ...], bool]:
             counted = self.topology.own_links(path)
             position = tuple(rank[link] for link in counted)
-            return position, path.local_address.version != (flow.family or 4)
+            other_family = path.local_address.version != (flow.family or 4)
+            return position[:1], path.routed, position, other_family
 
         paths.sort(key=order)
         if flow.family is not None:  # the initial subflow is of that family, on whatever link

@@ -893,8 +893,8 @@ class Connection(Node):
     def _is_silent(self, subflow: MptcpSubflow, now_ns: i64) -> bool:
         """Say whether a subflow has had so many timeouts that it counts as stale.
 
-        Linux counts by the timer of the data level, which is 200 ms (TCP_RTO_MIN) once a subflow has
-        timed out (mptcp_timeout_from_subflow), and only while another may do better.
+        Linux counts by the timer of the data level, which is 200 ms (TCP_RTO_MIN) once a subflow
+        has timed out (mptcp_timeout_from_subflow), and only while another may do better.
         """
         config = self.config
         limit: i64 = config.stale_loss_count
