@@ -37,6 +37,7 @@ from mptcplab.scenario.model import Scenario
 pytestmark = pytest.mark.kernel
 
 _PORT = 5001
+CALM = "interval=250ms"
 _IPPROTO_MPTCP = 262
 _PATIENCE_S = 3.0
 
@@ -135,7 +136,7 @@ def flags_of(done: Run, host: str, link: str) -> dict[float, bool]:
 @pytest.mark.slow
 @pytest.mark.parametrize("manager", ["link-aware", "kernel"])
 def test_a_backup_carries_nothing_until_it_is_needed(tmp_path: Path, manager: str) -> None:
-    done = finished(tmp_path, BACKUP + OUTAGE, f"tunables.path_manager={manager}")
+    done = finished(tmp_path, BACKUP + OUTAGE, CALM, f"tunables.path_manager={manager}")
     assert faults(done) == []
     phone = done.metadata["endpoints"]["phone"]
     (backup,) = (each for each in phone["endpoints"] if "backup" in each["flags"])
@@ -153,7 +154,7 @@ def test_a_backup_carries_nothing_until_it_is_needed(tmp_path: Path, manager: st
 
 @pytest.mark.slow
 def test_priorities_change_in_the_timeline(tmp_path: Path) -> None:
-    done = finished(tmp_path, PHONE + PRIORITIES)
+    done = finished(tmp_path, PHONE + PRIORITIES, CALM)
     assert faults(done) == []
     lte = acked(done.rows("subflows"), "lte")
     assert lte(0.2, 1.9) > 300_000
@@ -169,10 +170,10 @@ def test_priorities_change_in_the_timeline(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("stack", ["kernel", "ours"])
 def test_addresses_go_and_come_in_the_timeline(tmp_path: Path, stack: str) -> None:
-    done = finished(tmp_path, WITH_ENDPOINT + ADDRESSES, f"hosts.phone.stack={stack}")
+    done = finished(tmp_path, WITH_ENDPOINT + ADDRESSES, CALM, f"hosts.phone.stack={stack}")
     assert faults(done) == []
     lte = acked(done.rows("subflows"), "lte")
     assert lte(0.2, 1.9) > 300_000
-    assert lte(2.4, 2.9) == 0
-    assert lte(3.2, 3.9) > 100_000
-    assert lte(4.4, 6) == 0
+    assert lte(2.5, 3) == 0
+    assert lte(3.2, 4) > 100_000
+    assert lte(4.5, 6) == 0

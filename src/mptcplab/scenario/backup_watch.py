@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mptcplab.loop import Loop
 from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.network.topology import Host, InterfaceEnd, Link
 from mptcplab.scenario.model import Action, Scenario
@@ -66,19 +65,18 @@ class BackupWatch:
     def __init__(
         self,
         scenario: Scenario,
-        loop: Loop,
-        sent_bytes: Callable[[str], int],
+        watch_with: Callable[[Callable[[str, int, int], None]], ReturnWatch],
         note: Callable[[dict[str, Any]], None],
     ) -> None:
-        """``sent_bytes`` says what a link has carried so far, both ways; ``note`` takes each switch
-        as ``run.json`` has it, with the time (ns) on the loop at which it was seen.
+        """``watch_with`` makes a watch that calls what it is given; ``note`` takes each switch as
+        ``run.json`` has it, with the time (ns) on the watch's loop at which it was seen.
         """
         self.switches: list[dict[str, Any]] = []
         self._backups = BackupLinks(scenario)
         self._note = note
         self._cause = ""
         self._at_ns = 0
-        self._watch = ReturnWatch(loop, sent_bytes, self._carries)
+        self._watch = watch_with(self._carries)
 
     def follow(self, action: Action) -> None:
         """Take in an action that was just done."""

@@ -7,12 +7,14 @@ import platform
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mptcplab
 from mptcplab.applications.workloads import Command
 from mptcplab.loop.stop_signals import on_stop_signal
+from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.backup_watch import BackupWatch, switch_text
@@ -212,7 +214,11 @@ class Simulation:
         self._timeline = Timeline(
             self._network, scenario, self._endpoints, self._sampler.sample, self._note_action
         )
-        self._backups = BackupWatch(scenario, self._network.loop, self._sent_bytes, self._switched)
+        self._backups = BackupWatch(
+            scenario,
+            partial(ReturnWatch, self._network.loop, self._sent_bytes),
+            self._switched,
+        )
         self._captures = Captures(self._network, scenario, writer.workspace)
 
     # Flows.

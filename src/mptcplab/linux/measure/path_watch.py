@@ -50,7 +50,9 @@ class PathWatch:
                     loop.add_reader(events.fileno(), partial(self._read_events, host, events))
             self._opened = opened.pop_all()
         self._endpoints = EndpointActions(apparatus, self._awareness.endpoints)
-        self._backups = BackupWatch(apparatus.scenario, loop, links.sent_bytes, self._switched)
+        self._backups = BackupWatch(
+            apparatus.scenario, partial(ReturnWatch, loop, links.sent_bytes), self._switched
+        )
         self._returns = ReturnWatch(loop, links.sent_bytes, self._returned)
         self._rejoining = Rejoining(
             loop, self._lacks_subflow, self._awareness.withdraw, self._awareness.update

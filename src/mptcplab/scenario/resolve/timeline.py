@@ -243,7 +243,7 @@ def own_label(verb: str, target: str, changes: Changes) -> str:
 
 def changes_text(changes: Changes) -> str:
     """Return what an action sets, as people write it: "5 Mb/s, delay 30 ms"."""
-    shown = {
+    shown: dict[str, Callable[[Any], str]] = {
         "rate_bps": lambda value: format_rate(value),
         "delay_ns": lambda value: f"delay {format_duration(value)}",
         "jitter_ns": lambda value: f"jitter {format_duration(value)}",
