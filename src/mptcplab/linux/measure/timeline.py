@@ -32,6 +32,7 @@ class Timeline:
         self._origin_ns = 0
         self.late_max_ns = 0
         self.failures: list[str] = []
+        """What could not be done, and why."""
         self.done = 0
 
     @property

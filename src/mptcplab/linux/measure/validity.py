@@ -39,7 +39,7 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
-        *(f"an action of the timeline failed: {one}" for one in measurement.timeline.failures),
+        *_failed_actions(measurement),
         *_late_emulators(scenario, measurement),
         *_limited_links(measurement),
         *_busy_cpu(scenario, measurement),
@@ -191,6 +191,11 @@ def _late_timeline(scenario: Scenario, measurement: Measurement) -> Iterator[str
             f"the timeline was late by up to {late_ns / 1e6:.0f} ms, of an interval of "
             f"{scenario.interval_ns / 1e6:g} ms"
         )
+
+
+def _failed_actions(measurement: Measurement) -> Iterator[str]:
+    for failure in measurement.timeline.failures:
+        yield f"an action of the timeline failed: {failure}"
 
 
 def _late_emulators(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
