@@ -120,7 +120,8 @@ def test_subflows_to_a_port_that_the_server_announced_are_known_by_their_token(
     (first,) = kernel.subflows
     further = replace(
         first,
-        **({"remote_port": 40001} if is_client else {"local_port": 40001}),
+        remote_port=40001 if is_client else first.remote_port,
+        local_port=first.local_port if is_client else 40001,
     )
     stranger = replace(further, token=8)
     kernel.subflows = [stranger, further, first]  # in the order of no rule
