@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from mptcplab.network.topology import Address
 from mptcplab.scenario import endpoints as wanted
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.stack.path_managers import (
@@ -77,7 +77,7 @@ class EndpointTable:
                 changes.append(_removal(endpoint.address_id))
         return changes
 
-    def _set_priority(self, address: Address, backup: bool) -> Change:
+    def _set_priority(self, address: IPv4Address | IPv6Address, backup: bool) -> Change:
         packed = address.packed
         (self.backups.add if backup else self.backups.discard)(packed)
         self.endpoints = [

@@ -882,7 +882,7 @@ class Connection(Node):
         """A retransmission timeout: let others carry what this one cannot (RFC 8684 3.3.6)."""
         view = subflow.view
         if subflow.tcp.sender.rtt.backoff == 1:
-            subflow.first_timeout_ns = now_ns
+            view.first_timeout_ns = now_ns
         if not view.stale and self._is_silent(subflow, now_ns):
             view.stale = True
             self._emit(events.SubflowStale(subflow.subflow_id, stale=True))
@@ -904,7 +904,7 @@ class Connection(Node):
         if timeouts > limit:
             return True
         others = [other for other in self.usable if other is not subflow and not other.view.stale]
-        silent_ns = now_ns - subflow.first_timeout_ns
+        silent_ns = now_ns - subflow.view.first_timeout_ns
         return silent_ns > limit * config.min_rto_ns and any(
             other.tcp.sender.rtt.backoff == 0 for other in others
         )

@@ -85,7 +85,6 @@ class MptcpSubflow:
         "confirmed",
         "data_fin_offset",
         "data_fin_seen",
-        "first_timeout_ns",
         "initial",
         "join",
         "mappings",
@@ -126,8 +125,6 @@ class MptcpSubflow:
         """ACKs came without options since the last DATA_ACK."""
         self.backup_local: bool = False
         """We ask the peer to treat it as a backup."""
-        self.first_timeout_ns: i64 = 0
-        """When the retransmission timer expired first, of those in a row without progress."""
         self.backup_remote: bool = False
         """The peer asks us."""
         self.mappings = MappingTable()

@@ -23,6 +23,7 @@ class SubflowView:
     __slots__ = (
         "backup",
         "congestion",
+        "first_timeout_ns",
         "in_flight_bytes",
         "in_recovery",
         "queue_room_bytes",
@@ -48,6 +49,8 @@ class SubflowView:
         """In recovery from a retransmission timeout: it takes no new data until that ends."""
         self.timeouts: int = 0
         """Retransmission timeouts in a row, with no progress since."""
+        self.first_timeout_ns: int = 0
+        """When the first of these was."""
         self.in_recovery: bool = False
         """In fast recovery."""
         self.in_flight_bytes: int = 0
