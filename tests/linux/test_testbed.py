@@ -140,6 +140,19 @@ def test_downloads_and_parallel_connections(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_subflows_to_further_ports_of_the_server_are_the_connections(tmp_path: Path) -> None:
+    """``ndiffports``: the server announces ports, on which no flow of its own listens."""
+    done = finished(tmp_path, BUFFERED, "tunables.ndiffports=4")
+    assert faults(done) == []
+    rows = [row for row in done.rows("subflows") if row["host"] == "alice"]
+    assert {row["subflow"] for row in rows} == {0, 1, 2, 3}
+    assert {row["link"] for row in rows} == {"one"}
+    assert len({row["remote"] for row in rows}) == 4
+    events = [row for row in done.rows("events") if row["event"] == "subflow-established"]
+    assert {row["subflow"] for row in events if row["host"] == "bob"} >= {1, 2, 3}
+
+
+@pytest.mark.slow
 def test_ipv6_and_ipv4_in_one_connection(tmp_path: Path) -> None:
     done = finished(tmp_path, BUFFERED, "links.two.families=ipv6")
     assert faults(done) == []

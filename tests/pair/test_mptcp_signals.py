@@ -12,6 +12,7 @@ from tests.times import SECOND
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import CloseReason, FellBack
 from mptcplab.stack.mptcp.connection import Connection
+from mptcplab.stack.path_managers import Endpoint, EndpointFlag, Endpoints, Limits
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
     Command,
@@ -436,6 +437,46 @@ def test_priority_moves_data_off_a_subflow() -> None:
     pair.finish()
     carried = {s.src for _, s in pair.pipe.sent if s.payload_bytes}
     assert carried == {parse_address(A2)}
+
+
+BACKUP = EndpointFlag.BACKUP
+
+
+@pytest.mark.parametrize("asks", ["client", "server"])
+def test_either_end_may_ask_for_a_join_to_be_a_backup(asks: str) -> None:
+    """By the flag B of the MP_JOIN in its SYN or SYN/ACK."""
+    signal = EndpointFlag.SIGNAL | (BACKUP if asks == "server" else EndpointFlag(0))
+    own = [Endpoint(1, parse_address(A1), BACKUP)] if asks == "client" else []
+    pair = Pair(
+        replace(config(), path_manager=lambda: Endpoints(own, Limits(8, 8))),
+        replace(
+            config(),
+            path_manager=lambda: Endpoints([Endpoint(2, parse_address(B2), signal)], Limits(8, 0)),
+        ),
+    )
+    pair.client.write(CONTENT[:1000])
+    pair.run(2)
+    flags = [
+        (isinstance(option, MpJoinSyn), option.backup)
+        for _, segment in pair.pipe.sent
+        for option in segment.mptcp
+        if isinstance(option, MpJoinSyn | MpJoinSynAck)
+    ]
+    assert flags == [(True, asks == "client"), (False, asks == "server")]
+    for connection in (pair.client, pair.server):
+        # the client's endpoint is the initial address, of whose subflow MP_PRIO tells
+        assert [path.backup for path in subflow_paths(connection)] == [asks == "client", True]
+
+
+def test_a_backup_of_the_host_takes_no_data_while_a_regular_subflow_lives() -> None:
+    own = [Endpoint(2, parse_address(A2), EndpointFlag.SUBFLOW | BACKUP)]
+    pair = Pair(replace(config(), path_manager=lambda: Endpoints(own, Limits(8, 8))))
+    pair.client.write(CONTENT[:1000])
+    pair.run(2)
+    pump(pair.a, pair.client, CONTENT[1000:])
+    pair.finish()
+    carried = {s.src for _, s in pair.pipe.sent if s.payload_bytes}
+    assert carried == {parse_address(A1)}
 
 
 # Failures.

@@ -120,6 +120,8 @@ def _stage_rows(run: Run, summary: dict[str, Any]) -> list[list[str]]:
     names = [link["name"] for link in summary["links"]]
     actions: dict[float, list[str]] = {}
     for action in run.scenario["timeline"]:
+        if action.get("repeated"):
+            continue
         text = action["label"] or f"{action['target']} {action['verb']}"
         actions.setdefault(action["at_ns"] / 1e9, []).append(text)
     rows = [["stage", "from", "to", "goodput", *names, "after"]]

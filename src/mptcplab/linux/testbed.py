@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mptcplab import __version__
+from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags, Limits
 from mptcplab.linux.lab.lab import Lab, open_scenario
 from mptcplab.linux.lab.supervisor import run_supervised
 from mptcplab.linux.measure import validity
@@ -120,6 +122,8 @@ def _run_on(
             host: scenario.tunables.get(host, Tunables()).path_manager
             for host in measurement.apparatus.hosts
         },
+        "endpoints": {host: _endpoints(lab, host) for host in measurement.apparatus.hosts},
+        "switches": measurement.switches,
         "verified": precheck.results,
         "cpu_busy": [
             [interval.end_ns, round(interval.busy, 4)] for interval in measurement.samples.busy
@@ -136,3 +140,28 @@ def _run_on(
         "notes": notes,
     }
     return reasons, metadata
+
+
+def _endpoints(lab: Lab, host: str) -> dict[str, Any]:
+    """Return what ``run.json`` says of a host's endpoints: as given, and as its kernel had them."""
+    wanted = lab.plans[host]
+    result = _as_plain(wanted.endpoints, wanted.limits)
+    read_back = None if wanted.read_back is None else _as_plain(*wanted.read_back)
+    return result | {"read_back": read_back}
+
+
+def _as_plain(endpoints: Iterable[Endpoint], limits: Limits) -> dict[str, Any]:
+    return {
+        "endpoints": [
+            {
+                "address": str(each.address),
+                "flags": [flag.name.lower() for flag in Flags if flag in each.flags and flag.name],
+                "port": each.port or None,
+            }
+            for each in endpoints
+        ],
+        "limits": {
+            "subflows": limits.subflows,
+            "add_addr_accepted": limits.add_addr_accepted,
+        },
+    }

@@ -15,12 +15,14 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from zlib import crc32
 
 from mptcplab.network.ecmp import Ports, router_seed
 from mptcplab.network.impairments import CapacityTrace, GilbertElliott, JitterDistribution
 from mptcplab.network.routing import Node, Route, Routing
+
+Address = IPv4Address | IPv6Address
 
 ETHERNET_HEADER_BYTES = 14  # IEEE 802.3: two addresses and the type; what tc charges a frame for
 VLAN_TAG_BYTES = 4  # IEEE 802.1Q
@@ -121,6 +123,7 @@ class Interface:
     """A NIC itself (``vlan`` None) or a VLAN on it, with its addresses.
 
     ``multipath`` False keeps it out of MPTCP, as ``ip link set dev IFACE multipath off`` did.
+    Subflows over one that is ``backup`` carry data only while no other works (RFC 8684, 3.3.8).
     """
 
     name: str
@@ -129,6 +132,7 @@ class Interface:
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
     mtu: int = 1500
     multipath: bool = True
+    backup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +375,18 @@ class Topology:
     def directions_back(self, path: Path) -> tuple[tuple[str, str], ...]:
         """Return the same of the way back, from remote to local."""
         return self._directions(path.remote, path.back or path.links[::-1])
+
+    def source_for(self, host: str, remote: InterfaceEnd, address: Address) -> Address | None:
+        """Return the address from which a host's routes lead to an address of another, where no
+        address was chosen: the one on that network, else its first behind which routers lead there.
+        """
+        paths = [
+            path
+            for path in self.paths(host, remote.host, multipath=False)
+            if path.remote == remote and path.remote_address.ip == address
+        ]
+        paths.sort(key=lambda path: path.routed)
+        return paths[0].local_address.ip if paths else None
 
     def bottleneck(self, path: Path) -> str:
         """Return the link that names a path: its slowest, the first one where several are."""

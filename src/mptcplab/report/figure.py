@@ -337,8 +337,13 @@ def _plot_report(
 
 def _mark_actions(run: Run, axes: Axes, highest: float) -> None:
     by_time: dict[int, list[str]] = defaultdict(list)
+    captioned = set()
     for action in run.scenario["timeline"]:
-        by_time[action["at_ns"]].append(_caption(action))
+        caption = _caption(action)
+        captions = by_time[action["at_ns"]]
+        if not action.get("repeated") or caption not in captioned:
+            captions.append(caption)
+        captioned.add(caption)
     axes.set_ylim(0, highest * (1.32 if by_time else 1.15))
     for at_ns, captions in sorted(by_time.items()):
         at = at_ns / NANOSECONDS

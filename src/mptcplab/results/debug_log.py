@@ -64,7 +64,9 @@ class _Log:
             (_key(row), row["subflow"]): f"{row['local']} to {row['remote']}"
             for row in tables["subflows"]
         }
-        self._due = {int(action["at_ns"]) for action in scenario["timeline"]}
+        self._due = {
+            int(action["at_ns"]) for action in scenario["timeline"] if not action.get("repeated")
+        }
         self._labels: dict[tuple[str, str], list[str]] = {}
         for action in scenario["timeline"]:
             place = action["target"], action["verb"]

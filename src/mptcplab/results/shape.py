@@ -131,6 +131,7 @@ _SCENARIO: Final = {
             "target": Text(),
             "verb": Text(),
             "changes": ListOf(Pair()),
+            "?repeated": Flag(),
         }
     ),
     "expectations": ListOf(

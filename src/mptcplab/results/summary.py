@@ -117,10 +117,14 @@ def shares_bps(run: Run, flow: str, start_ns: int, end_ns: int) -> dict[str, flo
 
 
 def stages(run: Run) -> list[tuple[int, int]]:
-    """Return (start_ns, end_ns) of each stretch between timeline actions that was measured."""
+    """Return (start_ns, end_ns) of each stretch between timeline actions that was measured.
+
+    Actions that repeat do not count.
+    """
     scenario = run.scenario
     end_ns = min(scenario["duration_ns"], run.metadata["measured_ns"])
-    instants = {0, end_ns, *(action["at_ns"] for action in scenario["timeline"])}
+    once = [action for action in scenario["timeline"] if not action.get("repeated")]
+    instants = {0, end_ns, *(action["at_ns"] for action in once)}
     cuts = sorted(at for at in instants if 0 <= at <= end_ns)
     return list(pairwise(cuts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
@@ -61,6 +62,8 @@ def describe(scenario: Scenario) -> str:
         lines.append(f"Goodput leaves out the first {format_duration(scenario.settle_ns)}")
     lines += ["", *describe_network(scenario.topology)]
     lines += ["", "Tunables", *_tunables(scenario)]
+    if scenario.endpoints:
+        lines += ["", "Endpoints", *_endpoints(scenario)]
     lines += ["", "Flows", *_flows(scenario)]
     if scenario.timeline:
         lines += ["", "Timeline", *_timeline(scenario)]
@@ -127,6 +130,7 @@ def _host(host: Host, topology: Topology) -> list[str]:
             nic += f", {format_rate(rate_bps)}"
         attached = _attached(topology, InterfaceEnd(host.name, interface.name))
         off = "" if interface.multipath else ", multipath off"
+        off += ", backup" if interface.backup else ""
         first, *more = [str(address) for address in interface.addresses] or [""]
         rows.append((interface.name, nic, first, f"MTU {interface.mtu}", attached + off))
         rows += [("", "", address, "", "") for address in more]
@@ -274,6 +278,27 @@ def _tunables_of(tunables: Tunables) -> str:
     return ", ".join(parts)
 
 
+def _endpoints(scenario: Scenario) -> list[str]:
+    lines = []
+    for host, own in scenario.endpoints.items():
+        lines.append(
+            f"  {host}: {own.subflows} subflows beside the initial one, {own.add_addr_accepted} "
+            "announced addresses at most"
+        )
+        rows = [
+            (
+                each.interface,
+                str(each.address),
+                " ".join(each.flags) or "priority alone",
+                f"port {each.port}" if each.port else "",
+                "" if each.present else "not at first",
+            )
+            for each in own.endpoints
+        ]
+        lines += _columns(rows, 4)
+    return lines
+
+
 def _flows(scenario: Scenario) -> list[str]:
     lines = []
     for flow in scenario.flows:
@@ -286,12 +311,16 @@ def _flows(scenario: Scenario) -> list[str]:
             (
                 f"{what} {number}",
                 f"{path.local_address.ip} > {path.remote_address.ip}",
-                f"over {_way(path)}",
+                f"over {_way(path)}{', backup' if _is_backup(path, flow, scenario) else ''}",
             )
             for number, path in enumerate(subflows, start=1)
         ]
         lines += _columns(rows, 4)
     return lines
+
+
+def _is_backup(path: Path, flow: Flow, scenario: Scenario) -> bool:
+    return flow.protocol == "mptcp" and scenario.is_backup(path)
 
 
 def _way(path: Path) -> str:
@@ -343,12 +372,20 @@ def _moment(time_ns: int) -> str:
 
 def _timeline(scenario: Scenario) -> list[str]:
     rows = []
+    times = Counter((each.verb, each.target, each.changes) for each in scenario.timeline)
+    shown = set()
     for action in scenario.timeline:
+        which = (action.verb, action.target, action.changes)
+        if action.repeated and which in shown:
+            continue
+        shown.add(which)
         what = f"{_VERBS.get(action.verb, action.verb)} {action.target}"
         if action.changes:
             what += f" to {changes_text(action.changes)}"
         if action.direction != "both":
             what += f", {action.direction}"
+        if action.repeated and times[which] > 1:
+            what += f", {times[which]} times"
         named = action.label != own_label(action.verb, action.target, action.changes)
         rows.append((_moment(action.at_ns), what, action.label if named else ""))
     return _columns(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.model import Scenario
@@ -32,6 +32,27 @@ def beyond_kernels(scenario: Scenario) -> Iterator[str]:
                 f"flows.{flow.name}: {subflows} subflows for each connection; expected at most "
                 f"{MAX_SUBFLOWS}, the initial one and what Linux up to 6.18 adds"
             )
+    yield from _priorities_of_several(scenario, kernels)
+
+
+def _priorities_of_several(scenario: Scenario, kernels: Collection[str]) -> Iterator[str]:
+    """Yield the priorities that a kernel would change for one of several subflows alone."""
+    for action in scenario.timeline:
+        if action.verb != "set_priority" or action.host not in kernels:
+            continue
+        addresses = scenario.addresses_of(action.target)
+        for flow in scenario.flows:
+            for address in addresses if action.host in (flow.source, flow.destination) else ():
+                count = sum(
+                    address in (path.local_address.ip, path.remote_address.ip)
+                    for path in scenario.expected_subflows(flow)
+                )
+                if count > 1:
+                    yield (
+                        f"timeline: set_priority of {action.target}: {count} subflows of "
+                        f"{flow.name} have the address {address}, and Linux up to 6.18 changes the "
+                        "first of them; expected an address that one subflow has"
+                    )
 
 
 def beyond_bridges(topology: Topology) -> Iterator[str]:

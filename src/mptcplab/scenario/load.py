@@ -15,6 +15,7 @@ from mptcplab.scenario.generate import expanded
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.plugins import check_plugins
 from mptcplab.scenario.resolve.amounts import check_amounts, check_connections
+from mptcplab.scenario.resolve.endpoints import build_endpoints, check_links
 from mptcplab.scenario.resolve.expectations import (
     build_expectations,
     build_latency_expectations,
@@ -208,7 +209,10 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
     whole = build_topology(values["topology"] or name, values, problems)
     topology = chosen(whole, values["use"], ("use",), problems)
     flows = build_flows(values["flows"], topology, duration_ns, path.parent, problems)
-    timeline, flows = build_timeline(values["timeline"], topology, flows, duration_ns, problems)
+    names = {host.name: values["hosts"][host.name]["endpoints"] for host in topology.hosts}
+    timeline, flows = build_timeline(
+        values["timeline"], topology, flows, names, duration_ns, problems
+    )
     tunables = build_tunables(values, topology, problems)
     scenario = Scenario(
         name=path.stem.upper() if path == built_in("experiments").get(path.stem) else name,
@@ -231,6 +235,8 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
         captures=_captures(values["captures"], topology, problems),
         snaplen_bytes=values["snaplen"],
     )
+    scenario = replace(scenario, endpoints=build_endpoints(scenario, values, problems))
+    check_links(scenario, problems)
     check_mss(scenario, values, problems)
     if not plugins:
         check_plugins(scenario, problems)

@@ -6,12 +6,14 @@ from the start of the run, already scaled by ``--time-scale`` or ``--duration``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 from mptcplab.applications.workloads import Workload
-from mptcplab.network.topology import InterfaceEnd, Path, Topology
+from mptcplab.network.topology import Address, InterfaceEnd, Path, Topology
+from mptcplab.scenario.endpoints import HostEndpoints, opened_by_client, opened_by_server
 
 KERNEL_SCHEDULERS = ("default", "linux-default", "2012")
 """Values of ``scheduler`` with which a kernel uses its default: that itself, our implementation of
@@ -100,9 +102,11 @@ class Action:
     """One line of the timeline: at ``at_ns``, do ``verb`` to ``target``.
 
     ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (values of a link, in ``changes``),
-    "start" or "stop" (a flow).  ``changes`` holds (key, value) pairs under the
-    field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
-    "backward".  ``label`` is the label in figures.
+    "start" or "stop" (a flow), "set_priority" ("HOST:INTERFACE", with ``changes`` for its
+    "backup"), "add_address" or "remove_address" ("HOST:NAME", of one of the host's endpoints).
+    ``changes`` holds (key, value) pairs, of a link under the field names of
+    :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
+    "backward".  ``label`` is the label in figures. What is ``repeated`` begins no stage.
 
     "start" and "stop" are for stages and figures only: the flow's ``start_ns`` and ``stop_ns`` have
     the same times, and testbeds act on those.
@@ -111,10 +115,16 @@ class Action:
     at_ns: int
     verb: str
     target: str
-    target_kind: str  # "link", "nic" or "flow"
+    target_kind: str  # "link", "nic", "flow" or "endpoint"
     changes: Changes = ()
     direction: str = "both"
     label: str = ""
+    repeated: bool = False
+
+    @property
+    def host(self) -> str | None:
+        """The host that it is done to, None for links and flows."""
+        return self.target.partition(":")[0] if self.target_kind in ("nic", "endpoint") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +261,8 @@ class Scenario:
     snaplen_bytes: int = 128
     sweep: Sweep = Sweep()
     trains: bool = True  # a simulation may follow several packets as one
+    endpoints: dict[str, HostEndpoints] = field(default_factory=dict)
+    """By host, all of them, where the file gives any host endpoints or limits; else empty."""
 
     def __post_init__(self) -> None:
         """Let the hashes of routers have the scenario's seed, whichever that comes to be."""
@@ -258,8 +270,18 @@ class Scenario:
             object.__setattr__(self, "topology", replace(self.topology, seed=self.seed))
 
     def stages(self) -> tuple[tuple[int, int], ...]:
-        """Return (start_ns, end_ns) of each stretch between distinct timeline instants."""
-        cuts = sorted({0, self.duration_ns, *(action.at_ns for action in self.timeline)})
+        """Return (start_ns, end_ns) of each stretch between distinct timeline instants.
+
+        Actions that repeat do not count.
+        """
+        return self._between(action for action in self.timeline if not action.repeated)
+
+    def steady_stretches(self) -> tuple[tuple[int, int], ...]:
+        """Return (start_ns, end_ns) of each stretch in which no action is done."""
+        return self._between(self.timeline)
+
+    def _between(self, actions: Iterable[Action]) -> tuple[tuple[int, int], ...]:
+        cuts = sorted({0, self.duration_ns, *(action.at_ns for action in actions)})
         cuts = [cut for cut in cuts if 0 <= cut <= self.duration_ns]
         return tuple(pairwise(cuts))
 
@@ -272,7 +294,8 @@ class Scenario:
         """Return the paths a flow may use, from its client's side, the initial subflow's first.
 
         A path counts when the flow names every one of its links; the order is that of
-        ``flow.links``, and within one link the flow's ``family`` goes first.
+        ``flow.links``, and within one link the flow's ``family`` goes first. From one link, a path
+        within a network goes before those through routers.
         """
         server = flow.destination if flow.client == flow.source else flow.source
         links = set(flow.links)
@@ -285,10 +308,11 @@ class Scenario:
         ]
         rank = {link: position for position, link in enumerate(flow.links)}
 
-        def order(path: Path) -> tuple[tuple[int, ...], bool]:
+        def order(path: Path) -> tuple[tuple[int, ...], bool, tuple[int, ...], bool]:
             counted = self.topology.own_links(path)
             position = tuple(rank[link] for link in counted)
-            return position, path.local_address.version != (flow.family or 4)
+            other_family = path.local_address.version != (flow.family or 4)
+            return position[:1], path.routed, position, other_family
 
         paths.sort(key=order)
         if flow.family is not None:  # the initial subflow is of that family, on whatever link
@@ -300,15 +324,73 @@ class Scenario:
         """Return the path of each subflow that one connection of a flow should come to have.
 
         All links taken as up; the initial subflow is the first.  One for plain TCP, also where the
-        flow is striped: its connections take the paths of :meth:`paths` in turn.
+        flow is striped: its connections take the paths of :meth:`paths` in turn. Endpoints are
+        those of the start.
         """
         paths = self.paths(flow)
         if not paths or flow.protocol != "mptcp" or not self._mptcp(flow):
             return paths[:1]
+        if self.endpoints:
+            return (paths[0], *self._opened(paths[0]))
         ndiffports = self.tunables.get(flow.client, Tunables()).ndiffports
         if ndiffports == 1:
             return paths
         return paths[:1] * max(1, ndiffports)
+
+    def is_backup(self, path: Path) -> bool:
+        """Say whether a subflow on a path is a backup when the run starts."""
+        return path.local_address.ip in self.backups(
+            path.local.host
+        ) or path.remote_address.ip in self.backups(path.remote.host)
+
+    def backups(self, host: str) -> frozenset[Address]:
+        """Return a host's addresses from which subflows are backups when the run starts."""
+        if self.endpoints:
+            return self.endpoints[host].backups()
+        return frozenset(
+            address.ip
+            for interface in self.topology.host(host).interfaces
+            if interface.backup
+            for address in interface.addresses
+        )
+
+    def addresses_of(self, target: str) -> tuple[Address, ...]:
+        """Return the addresses that "HOST:INTERFACE" or "HOST:ADDRESS" names."""
+        host, _, name = target.partition(":")
+        return tuple(
+            address.ip
+            for interface in self.topology.host(host).interfaces
+            for address in interface.addresses
+            if name in (interface.name, str(address.ip))
+        )
+
+    def _opened(self, first: Path) -> Iterator[Path]:
+        """Yield the paths of the subflows that both ends' path managers open."""
+        client, server = first.local.host, first.remote.host
+        ends = {
+            host: {
+                address.ip: InterfaceEnd(host, interface.name)
+                for interface in self.topology.host(host).interfaces
+                for address in interface.addresses
+            }
+            for host in (client, server)
+        }
+
+        def source(host: str, other: str) -> Callable[[Address], Address | None]:
+            return lambda remote: self.topology.source_for(host, ends[other][remote], remote)
+
+        own, peers = self.endpoints[client], self.endpoints[server]
+        initial = (first.local_address.ip, first.remote_address.ip)
+        pairs = opened_by_client(own, peers, initial, source(client, server))
+        back = opened_by_server(own, peers, initial[::-1], source(server, client))
+        pairs += [(remote, local) for local, remote in back]
+        known = {
+            (path.local_address.ip, path.remote_address.ip): path
+            for path in self.topology.paths(client, server)
+            if path.links
+        }
+        allowed = min(own.subflows + 1, peers.subflows)  # the client may open one more
+        yield from [known[pair] for pair in pairs if pair in known][:allowed]
 
     def _mptcp(self, flow: Flow) -> bool:
         ends = (flow.source, flow.destination)

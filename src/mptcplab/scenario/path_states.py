@@ -29,7 +29,7 @@ class PathStates:
     def __init__(self, scenario: Scenario) -> None:
         """Work out what each link is from each action on."""
         self._topology = scenario.topology
-        self._stages = scenario.stages()
+        self._stages = scenario.steady_stretches()
         self._starts = [start_ns for start_ns, _ in self._stages]
         self._links = LinkStates(scenario.topology, scenario.timeline)
         self._changes: dict[tuple[str, str], list[tuple[int, Channel]]] = {}

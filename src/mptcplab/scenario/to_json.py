@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Any
 
 from mptcplab.network.impairments import CapacityTrace, JitterDistribution
 from mptcplab.network.topology import InterfaceEnd, SwitchEnd
 from mptcplab.scenario.model import Action
 
+_TEXTS = (
+    *(InterfaceEnd, SwitchEnd),
+    *(IPv4Address, IPv6Address, IPv4Interface, IPv6Interface),
+)
+
 
 def as_plain(value: object) -> Any:
     """Return a value as JSON types: dataclasses as objects, addresses and link ends as text."""
-    if isinstance(value, InterfaceEnd | SwitchEnd | IPv4Interface | IPv6Interface):
+    if isinstance(value, _TEXTS):
         return str(value)
     if isinstance(value, CapacityTrace):
         return {

@@ -7,14 +7,17 @@ import platform
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mptcplab
 from mptcplab.applications.workloads import Command
 from mptcplab.loop.stop_signals import on_stop_signal
+from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.backup_watch import BackupWatch, switch_text
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.path_mtu import narrow_paths
@@ -34,10 +37,12 @@ from mptcplab.simulated.transfer import Transfer
 from mptcplab.simulated.validity import Watches
 from mptcplab.simulated.workloads import Workloads
 from mptcplab.stack import events
+from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.plugin import is_reference
 from mptcplab.tuning.config import flow_config, receive_window
+from mptcplab.tuning.endpoints import EndpointTable
 from mptcplab.tuning.policies import check_policies
 from mptcplab.units import NANOSECONDS, format_duration
 
@@ -107,6 +112,8 @@ def _finish(
                 "python": platform.python_version(),
                 "kernel": None,
             },
+            "endpoints": simulation.endpoints(),
+            "switches": simulation.switches,
             "notes": simulation.notes(),
             "offload": {host.name: host.offload for host in scenario.topology.hosts},
             "trains_per_window": trains_per_window(scenario),
@@ -187,6 +194,7 @@ class Simulation:
         self._is_cut = False
         self._transfers: dict[str, list[Transfer]] = {flow.name: [] for flow in scenario.flows}
         self._by_port: dict[int, Transfer] = {}
+        self._endpoints = {name: EndpointTable(scenario, name) for name in self._network.hosts}
         self._ports: dict[Transfer, int] = {}
         self._workloads = Workloads(scenario, self._network)
         self._links = links_by_address(scenario)
@@ -203,7 +211,14 @@ class Simulation:
         self._sampler = Sampler(
             self._network, scenario, self._all, writer, observer, self._links, self._watches.look
         )
-        self._timeline = Timeline(self._network, scenario, self._sampler.sample, self._note_action)
+        self._timeline = Timeline(
+            self._network, scenario, self._endpoints, self._sampler.sample, self._note_action
+        )
+        self._backups = BackupWatch(
+            scenario,
+            partial(ReturnWatch, self._network.loop, self._sent_bytes),
+            self._switched,
+        )
         self._captures = Captures(self._network, scenario, writer.workspace)
 
     # Flows.
@@ -220,14 +235,16 @@ class Simulation:
             if flow.protocol == "udp":
                 self._workloads.listen(flow.name, port)
                 continue
-            config = simulated(
-                flow_config(self._scenario, flow, server, LONGEST_TRAIN_BYTES), self._scenario
-            )
+            config = simulated(self._config(flow, server), self._scenario)
             hosts[server].stack.listen(port, config=config)
         loop = self._network.loop
         loop.call_at(flow.start_ns, lambda: self._start(flow.name))
         if flow.stop_ns is not None:
             loop.call_at(flow.stop_ns, lambda: self._stop(flow.name))
+
+    def _config(self, flow: Flow, host: str) -> StackConfig:
+        table = self._endpoints[host]
+        return flow_config(self._scenario, flow, host, LONGEST_TRAIN_BYTES, table)
 
     def _transfers_of(self, flow: Flow) -> Sequence[Transfer]:
         """Return what each connection of a flow transfers."""
@@ -259,7 +276,7 @@ class Simulation:
             self._ports[transfer],
             self._network.loop.now_ns,
             config=simulated(
-                flow_config(self._scenario, flow, flow.client, LONGEST_TRAIN_BYTES),
+                self._config(flow, flow.client),
                 self._scenario,
             ),
         )
@@ -323,7 +340,28 @@ class Simulation:
                 self._subflow_links[connection, subflow_id] = link
         return self._subflow_links.get((connection, subflow_id))
 
+    def _sent_bytes(self, link: str) -> int:
+        now_ns = self._network.loop.now_ns
+        return sum(
+            self._network.conduits[link, way].channel.read_counters(now_ns).sent_bytes
+            for way in ("forward", "backward")
+        )
+
+    def _switched(self, switch: dict[str, Any]) -> None:
+        text = switch_text(switch)
+        row = {
+            "time_ns": switch["seen_ns"],
+            "source": "testbed",
+            "event": "backup-carries",
+            "link": switch["link"],
+            "detail": text,
+        }
+        self._writer.append("events", [row])
+        text = f"{switch['link']}, a backup, carries data {text}"
+        self._observer.event(switch["seen_ns"], text)
+
     def _note_action(self, action: Action) -> None:
+        self._backups.follow(action)
         changes = ", ".join(f"{key}={value}" for key, value in action.changes)
         self._writer.append(
             "events",
@@ -334,7 +372,7 @@ class Simulation:
                     "event": action.verb,
                     "link": action.target if action.target_kind == "link" else None,
                     "flow": action.target if action.target_kind == "flow" else None,
-                    "host": action.target.split(":")[0] if action.target_kind == "nic" else None,
+                    "host": action.host,
                     "detail": ", ".join(part for part in (action.label, changes) if part) or None,
                 }
             ],
@@ -407,6 +445,32 @@ class Simulation:
             }
             for transfer in self._all
         ]
+
+    def endpoints(self) -> dict[str, Any]:
+        """Return what ``run.json`` says of the hosts' endpoints."""
+        return {
+            host: {
+                "endpoints": [
+                    {
+                        "address": str(each.address),
+                        "flags": list(each.flags),
+                        "port": each.port or None,
+                    }
+                    for each in own.present()
+                ],
+                "limits": {
+                    "subflows": own.subflows,
+                    "add_addr_accepted": own.add_addr_accepted,
+                },
+                "read_back": None,
+            }
+            for host, own in self._scenario.endpoints.items()
+        }
+
+    @property
+    def switches(self) -> list[dict[str, Any]]:
+        """When backups began to carry data, after which action of the timeline."""
+        return self._backups.switches
 
     def reasons(self) -> list[str]:
         """Return why the run is not what was asked for; nothing where it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -10,6 +10,7 @@ from mptcplab.network.impairments import with_implied
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.scenario.model import Action, Scenario, Tunables
 from mptcplab.simulated.build import Network
+from mptcplab.tuning.endpoints import EndpointTable
 
 
 class Timeline:
@@ -19,12 +20,14 @@ class Timeline:
         self,
         network: Network,
         scenario: Scenario,
+        endpoints: Mapping[str, EndpointTable],
         before: Callable[[], None],
         note: Callable[[Action], None],
     ) -> None:
         """``before`` is called ahead of each action, ``note`` with each that was carried out."""
         self._network = network
         self._scenario = scenario
+        self._endpoints = endpoints
         self._before, self._note = before, note
         self._cable_up = {link.name: link.up for link in scenario.topology.links}
         self._nics_down: set[tuple[str, str]] = set()
@@ -44,10 +47,19 @@ class Timeline:
             change = self._nics_down.discard if action.verb == "up" else self._nics_down.add
             change((host, nic))
             self._settle()
+        elif action.target_kind == "endpoint":
+            self._change_endpoint(action)
         elif action.target_kind == "link":
             self._cable_up[action.target] = action.verb == "up"
             self._settle()
         self._note(action)
+
+    def _change_endpoint(self, action: Action) -> None:
+        assert action.host is not None
+        host = self._network.hosts[action.host]
+        for change in self._endpoints[action.host].act(action):
+            host.stack.change_paths(change, self._network.loop.now_ns)
+        host.wake()
 
     def _change(self, action: Action) -> None:
         for direction in ("forward", "backward"):

@@ -9,6 +9,7 @@ Times are nanoseconds of any clock that does not go back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,13 @@ from mptcplab.stack.mptcp import handshake
 from mptcplab.stack.mptcp.connection import Connection, Outputs
 from mptcplab.stack.mptcp.mode import Mode
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
-from mptcplab.stack.path_managers.base import LocalAddress, RemoteAddress
+from mptcplab.stack.path_managers.base import (
+    Command,
+    LocalAddress,
+    PathManager,
+    PathView,
+    RemoteAddress,
+)
 from mptcplab.stack.ready import NEVER_NS, ReadyQueue
 from mptcplab.stack.syn_queue import SynQueue
 from mptcplab.wire.ip import IPV4_FIXED_BYTES, IPV6_FIXED_BYTES, format_address, is_unicast
@@ -133,6 +140,13 @@ class Stack(HostView):
                 local.up = up
                 for connection in list(self.connections):
                     connection.handle_local(local, now_ns)
+
+    def change_paths(
+        self, change: Callable[[PathManager, PathView], list[Command]], now_ns: i64
+    ) -> None:
+        """Let the path manager of each connection act upon a change of what the host wants."""
+        for connection in list(self.connections):
+            connection.change_paths(change, now_ns)
 
     def host_addresses(self) -> list[LocalAddress]:
         """Return the host's addresses, in the order in which they were added."""

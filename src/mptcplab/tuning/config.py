@@ -6,6 +6,7 @@ from mptcplab.scenario.model import Flow, Scenario, Tunables
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.newreno import NewReno
 from mptcplab.stack.path_managers import InitialOnly
+from mptcplab.tuning.endpoints import EndpointTable
 from mptcplab.tuning.paths import most_subflows
 from mptcplab.tuning.policies import congestion_for, path_manager_for, scheduler_for
 from mptcplab.wire.segment import MAX_TRAIN_BYTES
@@ -53,13 +54,20 @@ def base_config(scenario: Scenario, host: str, train_bytes: int = MAX_TRAIN_BYTE
 
 
 def flow_config(
-    scenario: Scenario, flow: Flow, host: str, train_bytes: int = MAX_TRAIN_BYTES
+    scenario: Scenario,
+    flow: Flow,
+    host: str,
+    train_bytes: int = MAX_TRAIN_BYTES,
+    table: EndpointTable | None = None,
 ) -> StackConfig:
-    """Return the configuration of a flow's connections at one of its hosts."""
+    """Return the configuration of a flow's connections at one of its hosts.
+
+    ``table`` is as :func:`mptcplab.tuning.policies.path_manager_for` takes it.
+    """
     config = base_config(scenario, host, train_bytes)
     config.mptcp = config.mptcp and flow.protocol == "mptcp"
     config.congestion = congestion_for(scenario, flow)
-    config.path_manager = path_manager_for(scenario, flow, host)
+    config.path_manager = path_manager_for(scenario, flow, host, table)
     config.max_subflows = most_subflows(len(scenario.expected_subflows(flow)))
     if flow.send_buffer_bytes is not None:
         config.send_buffer_bytes, config.send_buffer_max_bytes = flow.send_buffer_bytes, 0

@@ -6,6 +6,8 @@ after a timeout (section 2.3.4).  Here routing knows that and such pairs are not
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mptcplab.stack.path_managers import FullMesh, PathManager
 from mptcplab.stack.path_managers.base import (
     AnnounceAddress,
@@ -34,9 +36,13 @@ class RoutedMesh(FullMesh):
     It follows the state of links only where asked to, as Linux's path manager.
     """
 
-    def __init__(self, link_aware: bool, pairs: Pairs) -> None:
-        """Take whether links that go and return are acted on, and the (local, remote) pairs."""
+    def __init__(self, link_aware: bool, pairs: Pairs, backups: Collection[bytes] = ()) -> None:
+        """Take whether links that go and return are acted on, and the (local, remote) pairs.
+
+        Subflows from the addresses in ``backups``, which may change meanwhile, are backups.
+        """
         super().__init__(most_subflows=most_subflows(len(pairs)))
+        self._backups = backups
         self._link_aware = link_aware
         self._pairs = pairs
         self._locals = {local for local, _ in pairs}
@@ -48,6 +54,17 @@ class RoutedMesh(FullMesh):
     def usable(self, view: PathView) -> list[LocalAddress]:
         """Return our addresses on links of the flow."""
         return [local for local in view.local_addresses if local.address in self._locals]
+
+    def is_backup(self, local: bytes) -> bool:
+        """Say whether subflows from an address are backups."""
+        return local in self._backups
+
+    def on_established(self, view: PathView) -> list[Command]:
+        """Announce addresses and open what is missing; the initial subflow may be a backup."""
+        commands: list[Command] = []
+        if self.is_backup(view.initial_local):
+            commands += self.on_priority_changed(view, view.initial_local, True)
+        return commands + super().on_established(view)
 
     def on_local_up(self, view: PathView, local: LocalAddress) -> list[Command]:
         """Open the address's subflows again, where links are watched."""
@@ -106,6 +123,14 @@ class Routed(PathManager):
     def accepts(self, view: PathView) -> bool:
         """Ask."""
         return self._inner.accepts(view)
+
+    def on_priority_changed(self, view: PathView, local: bytes, backup: bool) -> list[Command]:
+        """Ask, and keep what links allow."""
+        return self._routed(self._inner.on_priority_changed(view, local, backup))
+
+    def is_backup(self, local: bytes) -> bool:
+        """Ask."""
+        return self._inner.is_backup(local)
 
     def deadline_ns(self) -> int | None:
         """Ask."""

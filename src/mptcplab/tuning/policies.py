@@ -15,6 +15,7 @@ from mptcplab.stack.path_managers import InitialOnly, NdiffPorts, PathManager
 from mptcplab.stack.plugin import PluginError, is_reference, policy_class
 from mptcplab.stack.schedulers import SCHEDULERS, Scheduler
 from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
+from mptcplab.tuning.endpoints import EndpointTable, endpoints_manager, sources_of
 from mptcplab.tuning.paths import Pairs, Routed, RoutedMesh
 
 _REQUIRED: dict[Any, str] = {
@@ -57,8 +58,14 @@ def scheduler_for(scenario: Scenario, host: str) -> Callable[[], Scheduler]:
     return LowestRtt if name == "default" else SCHEDULERS[name]
 
 
-def path_manager_for(scenario: Scenario, flow: Flow, host: str) -> Callable[[], PathManager]:
-    """Return what makes the path manager of a flow's connections at one of its hosts."""
+def path_manager_for(
+    scenario: Scenario, flow: Flow, host: str, table: EndpointTable | None = None
+) -> Callable[[], PathManager]:
+    """Return what makes the path manager of a flow's connections at one of its hosts.
+
+    ``table`` has the endpoints and priorities of the host as they come to be; those of the start
+    where it is None.
+    """
     tunables = scenario.tunables.get(host, Tunables())
     pairs = _pairs(scenario, flow, host)
     own = _own_path_manager(scenario, host)
@@ -69,7 +76,11 @@ def path_manager_for(scenario: Scenario, flow: Flow, host: str) -> Callable[[], 
     if tunables.ndiffports > 1:
         return lambda: NdiffPorts(tunables.ndiffports)
     link_aware = tunables.path_manager == "link-aware"
-    return lambda: RoutedMesh(link_aware, pairs)
+    present = EndpointTable(scenario, host) if table is None else table
+    if scenario.endpoints:
+        sources = sources_of(scenario, flow, host)
+        return lambda: endpoints_manager(present, link_aware, sources)
+    return lambda: RoutedMesh(link_aware, pairs, present.backups)
 
 
 def _pairs(scenario: Scenario, flow: Flow, host: str) -> Pairs:

@@ -37,6 +37,7 @@ _DEL_ADDR: Final = 2
 _GET_ADDR: Final = 3
 _SET_LIMITS: Final = 5
 _GET_LIMITS: Final = 6
+_SET_FLAGS: Final = 7
 
 _ATTR_ADDR: Final = 1
 _ATTR_RCV_ADD_ADDRS: Final = 2
@@ -66,6 +67,11 @@ class Flags(IntFlag):
     LAMINAR = 32
 
 
+def flag_names(flags: Flags) -> str:
+    """Return flags as text: "signal+backup"."""
+    return "+".join(flag.name.lower() for flag in Flags if flag in flags and flag.name)
+
+
 _NO_FLAGS: Final = Flags(0)
 
 
@@ -84,7 +90,7 @@ class Endpoint:
     interface_index: int = 0
 
     def __str__(self) -> str:
-        names = "+".join(flag.name.lower() for flag in Flags if flag in self.flags and flag.name)
+        names = flag_names(self.flags)
         port = f" port {self.port}" if self.port else ""
         return f"{self.address}{port} {names}".rstrip()
 
@@ -184,6 +190,14 @@ class PathManager:
         """
         body = encode_endpoint(_ATTR_ADDR, endpoint, with_identifier=True)
         self._do(_DEL_ADDR, f"delete endpoint {endpoint}", body)
+
+    def set_flags(self, endpoint: Endpoint) -> None:
+        """Make the endpoint of this address a backup or a regular one, as its flags say.
+
+        The peer is told (MP_PRIO), of the first subflow of each connection from that address alone.
+        """
+        body = encode_endpoint(_ATTR_ADDR, endpoint)
+        self._do(_SET_FLAGS, f"set the priority of endpoint {endpoint}", body)
 
     def endpoints(self) -> list[Endpoint]:
         """Return every endpoint."""

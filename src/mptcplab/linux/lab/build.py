@@ -14,11 +14,11 @@ from mptcplab.linux.drivers.tap import TapDriver
 from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel import offloads, rtnl
 from mptcplab.linux.kernel.capabilities import endpoints_max, vlan_works
-from mptcplab.linux.kernel.mptcp_endpoints import PathManager
+from mptcplab.linux.kernel.mptcp_endpoints import Flags, PathManager, flag_names
 from mptcplab.linux.kernel.namespaces import NetNamespace, write_sysctl
 from mptcplab.linux.kernel.netlink import Request
 from mptcplab.linux.lab import addressing, forwarding, steering
-from mptcplab.linux.lab.endpoint_plan import HostPlan, Traffic, plan
+from mptcplab.linux.lab.endpoint_plan import NO_WISHES, HostPlan, Traffic, Wishes, plan
 from mptcplab.linux.lab.nic_sharing import device_requests, sharing_devices, sharing_requests
 from mptcplab.linux.lab.sysctls import host_sysctls, optional_sysctls
 from mptcplab.linux.lab.vlan_trunks import find_trunks, make_trunks
@@ -79,10 +79,11 @@ def build(
     traffic: Traffic | None,
     timeline: Sequence[Action],
     seed: int,
+    wishes: Wishes = NO_WISHES,
 ) -> Plumbing:
     """Build a topology; whatever was made is taken down again where something fails."""
     _check_names(topology)
-    plans = plan(topology, tunables, traffic, endpoints_max())
+    plans = plan(topology, tunables, traffic, endpoints_max(), wishes)
     kinds = {link.name: choose_driver(link, timeline) for link in topology.links}
     plumbing = Plumbing(NetNamespace.create("the wire"), plans=plans)
     try:
@@ -395,7 +396,26 @@ def _configure_host(plumbing: Plumbing, topology: Topology, host: Host, settings
         return
     space.routing.batch(requests)
     wanted = plumbing.plans[host.name]
-    if wanted.endpoints or wanted.subflows:
+    if wanted.endpoints or wanted.subflows or wanted.given:
         manager = PathManager(lambda: space.generic)
         manager.set_limits(wanted.limits)
         manager.add_all(wanted.endpoints)
+        wanted.read_back = (manager.endpoints(), manager.limits())
+        _check_endpoints(host.name, wanted)
+
+
+def _check_endpoints(host: str, wanted: HostPlan) -> None:
+    """Raise MachineCannotError where the kernel has not taken endpoints as they were given.
+
+    It drops the flags that it does not know, and says nothing.
+    """
+    assert wanted.read_back is not None
+    taken = {(each.address, each.port): each.flags for each in wanted.read_back[0]}
+    for endpoint in wanted.endpoints:
+        flags = taken.get((endpoint.address, endpoint.port), Flags(0))
+        if flags != endpoint.flags:
+            raise MachineCannotError(
+                f"hosts.{host}.endpoints: of endpoint {endpoint} this kernel has taken "
+                f"{flag_names(flags) or 'no flag'}; expected flags that it knows (laminar came "
+                "with Linux 6.18), or --on simulated"
+            )

@@ -4,19 +4,24 @@ The server announces its addresses (``signal``) and the client, which accepts th
 the address that routing chooses: the one of the same network.  So there is one subflow for each of
 the server's addresses, on the pair of addresses that share a network, and none across networks, as
 ``subflow`` and ``fullmesh`` endpoints would try.  A further address of the client in the network of
-the initial subflow is a ``subflow`` endpoint, and so is one from which routers lead to the server.
-Where they lead from several addresses to several, all of the client's are ``fullmesh``.
+the initial subflow is a ``subflow`` endpoint, and so is each from which routers lead to the server.
+Where they lead from several addresses to several, all of the client's are ``fullmesh``.  Addresses
+on a backup interface have a ``backup`` endpoint, of that flag alone where they need no other.
+
+A scenario that gives endpoints itself gets these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel.mptcp_endpoints import Address, Endpoint, Flags, Limits
 from mptcplab.network.topology import Path, Topology
+from mptcplab.scenario import endpoints as wanted_by_file
+from mptcplab.scenario.endpoints import HostEndpoints
 from mptcplab.scenario.model import Flow, Scenario, Tunables
 
 _NDIFFPORTS_FIRST_PORT: Final = 40001
@@ -25,11 +30,17 @@ _NDIFFPORTS_FIRST_PORT: Final = 40001
 
 @dataclass
 class HostPlan:
-    """One host's endpoints, in the order in which they are added, and limits."""
+    """One host's endpoints, in the order in which they are added, and limits.
+
+    They are ``given`` where the scenario has them; else they follow from its flows.
+    """
 
     endpoints: list[Endpoint] = field(default_factory=list)
     subflows: int = 0
     add_addr_accepted: int = 0
+    given: bool = False
+    read_back: tuple[list[Endpoint], Limits] | None = None
+    """What the kernel had of them, before the first connection."""
 
     def add(self, endpoint: Endpoint) -> None:
         """Add an endpoint, once; the flags of one address add up."""
@@ -52,6 +63,28 @@ class HostPlan:
         return Limits(self.subflows, self.add_addr_accepted)
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What a scenario says of endpoints itself: all of each host's, or nothing of any; and the
+    addresses whose priority its timeline changes, by host.
+    """
+
+    endpoints: Mapping[str, HostEndpoints] = field(default_factory=dict)
+    prioritised: Mapping[str, Collection[Address]] = field(default_factory=dict)
+
+
+NO_WISHES: Final = Wishes()
+
+
+def scenario_wishes(scenario: Scenario) -> Wishes:
+    """Return what a scenario says of endpoints."""
+    prioritised: dict[str, list[Address]] = {}
+    for action in scenario.timeline:
+        if action.verb == "set_priority" and action.host is not None:
+            prioritised.setdefault(action.host, []).extend(scenario.addresses_of(action.target))
+    return Wishes(scenario.endpoints, prioritised)
+
+
 Traffic = Sequence[tuple[Flow, tuple[Path, ...]]]
 """The flows of a scenario and the paths that each may use, from its client's side."""
 
@@ -66,28 +99,53 @@ def plan(
     tunables: Mapping[str, Tunables],
     traffic: Traffic | None,
     endpoints_max: int,
+    wishes: Wishes = NO_WISHES,
 ) -> dict[str, HostPlan]:
     """Return every host's plan; without traffic each host may be the other's client or server.
 
     Raises MachineCannotError, before anything is made, where the kernel has no room for it, or one
     set of endpoints a host cannot express it.
     """
+    if wishes.endpoints:
+        given = {host: _as_given(own) for host, own in wishes.endpoints.items()}
+        _check(given, endpoints_max)
+        return given
     plans = {host.name: HostPlan() for host in topology.hosts}
     if traffic is None:
         for client in plans:
             for server in plans:
                 if client != server:
-                    _multipath(plans, client, server, topology.paths(client, server))
+                    paths = topology.paths(client, server)
+                    _multipath(topology, plans, client, server, paths)
     else:
-        _plan_flows(plans, tunables, traffic)
+        _plan_flows(topology, plans, tunables, traffic)
+    for host, addresses in wishes.prioritised.items():
+        for address in addresses:
+            plans[host].add(Endpoint(address))
     for host, wanted in plans.items():
         _keep_apart(host, wanted, standing=traffic is None)
     _check(plans, endpoints_max)
     return plans
 
 
+def kernel_endpoint(endpoint: wanted_by_file.Endpoint) -> Endpoint:
+    """Return an endpoint of a scenario as the kernel has it."""
+    flags = Flags(0)
+    for name in endpoint.flags:
+        flags |= Flags[name.upper()]
+    return Endpoint(endpoint.address, flags, port=endpoint.port)
+
+
+def _as_given(own: HostEndpoints) -> HostPlan:
+    endpoints = [kernel_endpoint(each) for each in own.present()]
+    return HostPlan(endpoints, own.subflows, own.add_addr_accepted, given=True)
+
+
 def _plan_flows(
-    plans: dict[str, HostPlan], tunables: Mapping[str, Tunables], traffic: Traffic
+    topology: Topology,
+    plans: dict[str, HostPlan],
+    tunables: Mapping[str, Tunables],
+    traffic: Traffic,
 ) -> None:
     wanted: dict[tuple[str, str], tuple[str, set[Path]]] = {}
     for flow, paths in traffic:
@@ -109,13 +167,28 @@ def _plan_flows(
                 "different links, but the kernel's path manager has one set of endpoints for all "
                 "connections of a host; give both the same links, or use other hosts"
             )
-        _multipath(plans, client, server, paths)
+        _multipath(topology, plans, client, server, paths)
 
 
-def _multipath(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:
-    extra = len(paths) - 1
-    if extra < 1:
+def _multipath(
+    topology: Topology,
+    plans: dict[str, HostPlan],
+    client: str,
+    server: str,
+    paths: Sequence[Path],
+) -> None:
+    if len(paths) < 2:
         return
+    _open_each(plans, client, server, paths)
+    for path in paths:
+        for end, address in ((path.local, path.local_address), (path.remote, path.remote_address)):
+            if topology.interface_at(end).backup:
+                plans[end.host].add(Endpoint(address.ip, Flags.BACKUP))
+
+
+def _open_each(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:
+    """Let a subflow come up on each of two or more paths."""
+    extra = len(paths) - 1
     by_remote: dict[Address, list[Address]] = {}
     for path in paths:
         by_remote.setdefault(path.remote_address.ip, []).append(path.local_address.ip)
@@ -127,8 +200,10 @@ def _multipath(plans: dict[str, HostPlan], client: str, server: str, paths: Sequ
         plans[client].allow(subflows=extra, addresses=len(by_remote) - 1)
         plans[server].allow(subflows=extra, addresses=0)
         return
+    routed = any(path.routed for path in paths)
     for locals_ in by_remote.values():
-        for local in locals_[1:]:
+        # behind routers the initial one too, which a path manager that follows links brings back
+        for local in locals_ if routed else locals_[1:]:
             plans[client].add(Endpoint(local, Flags.SUBFLOW))
     plans[client].allow(subflows=extra, addresses=len(by_remote) - 1)
     plans[server].allow(subflows=extra, addresses=0)

@@ -20,7 +20,7 @@ from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.netlink import NetlinkSocket, Request
 from mptcplab.linux.lab import addressing, forwarding
 from mptcplab.linux.lab.build import Plumbing, build
-from mptcplab.linux.lab.endpoint_plan import HostPlan, scenario_traffic
+from mptcplab.linux.lab.endpoint_plan import HostPlan, scenario_traffic, scenario_wishes
 from mptcplab.linux.lab.processes import start_on
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Topology
 from mptcplab.scenario.model import Scenario, Tunables
@@ -242,5 +242,6 @@ def open_scenario(scenario: Scenario) -> Lab:
         scenario_traffic(scenario),
         scenario.timeline,
         scenario.seed,
+        scenario_wishes(scenario),
     )
     return Lab(scenario.topology, scenario.tunables, plumbing)

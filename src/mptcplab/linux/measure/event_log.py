@@ -65,7 +65,7 @@ class EventLog:
             announce=announce,
             link=action.target if action.target_kind == "link" else None,
             flow=action.target if action.target_kind == "flow" else None,
-            host=action.target.partition(":")[0] if action.target_kind == "nic" else None,
+            host=action.host,
             detail=detail,
         )
 
@@ -89,7 +89,7 @@ class EventLog:
         if connection is not None and local and remote and of_subflow:
             assert event.local_address is not None
             assert event.remote_address is not None
-            is_client = event.remote_port == connection.port
+            is_client = self._identities.is_client(host, connection)
             subflow = self._identities.subflow(
                 connection,
                 is_client,
@@ -110,7 +110,7 @@ class EventLog:
         if (
             event.name in _ANNOUNCED
             and connection is not None
-            and event.remote_port == connection.port
+            and self._identities.is_client(host, connection)
         ):
             where = f" on {columns['link']}" if columns.get("link") else ""
             announce = f"{connection.flow.name}: {event.name.replace('-', ' ')}{where}"

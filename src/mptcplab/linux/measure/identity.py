@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mptcplab.linux.probes.diag import SocketSample
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.topology import Path, Topology
@@ -26,7 +27,8 @@ class Subflow:
 class Identities:
     """Remembers every subflow seen, so that samples and events of both hosts agree on its number.
 
-    Every connection listens on a port of its own, which is how its sockets are told apart.
+    Every connection listens on a port of its own, which is how its sockets are told apart; those of
+    subflows to further ports, which a server announces, by the token of their connection.
     """
 
     def __init__(self, topology: Topology) -> None:
@@ -48,17 +50,27 @@ class Identities:
                 self._links[key] = self._topology.bottleneck(path)
 
     def connection(
-        self, host: str, local_port: int, remote_port: int
+        self, host: str, local_port: int, remote_port: int, token: int | None = None
     ) -> tuple[Connection, bool] | None:
         """Return the connection that a socket on a host is part of, and whether it is the client.
 
-        None for sockets that are no flow's.
+        ``token`` is that of the socket's MPTCP connection on this host. None for sockets that are
+        no flow's.
         """
         for port, is_client in ((remote_port, True), (local_port, False)):
             hosts = self._hosts.get(port)
             if hosts is not None and host == hosts[0 if is_client else 1]:
                 return self._connections[port], is_client
-        return None
+        known = None if token is None else self.by_token(host, token)
+        return None if known is None else (known, self.is_client(host, known))
+
+    def of_socket(self, host: str, sample: SocketSample) -> tuple[Connection, bool] | None:
+        """Return the same of a sampled socket."""
+        return self.connection(host, sample.local_port, sample.remote_port, sample.token)
+
+    def is_client(self, host: str, connection: Connection) -> bool:
+        """Say whether a host opened a connection."""
+        return self._hosts[connection.port][0] == host
 
     def subflow(
         self,
@@ -86,6 +98,14 @@ class Identities:
     def link_of(self, path: Path) -> str:
         """Return the link that a path is named by."""
         return self._topology.bottleneck(path)
+
+    def remember_tokens(self, host: str, subflows: Iterable[SocketSample]) -> None:
+        """Note the tokens of subflows whose ports say which connection is theirs."""
+        for sample in subflows:
+            if sample.token is not None and (host, sample.token) not in self._tokens:
+                known = self.connection(host, sample.local_port, sample.remote_port)
+                if known is not None:
+                    self.remember_token(host, sample.token, known[0].port)
 
     def remember_token(self, host: str, token: int, port: int) -> None:
         """Note which connection a host's token stands for."""

@@ -105,7 +105,9 @@ class LimitProbe:
         if not self._limits:
             return
         if time_ns >= self._search_ns:
-            everything = [*self._diag.tcp(), *self._diag.mptcp()]
+            subflows_and_tcp = self._diag.tcp()
+            self._identities.remember_tokens(self._host, subflows_and_tcp)
+            everything = [*subflows_and_tcp, *self._diag.mptcp()]
             self._known = [each for each in everything if self._port(each) in self._limits]
         else:
             self._known = self._diag.look(self._known)
@@ -164,7 +166,7 @@ class LimitProbe:
 
     def _port(self, sample: SocketSample) -> int:
         """Return the port that names the connection of a socket; 0 for one of no flow."""
-        known = self._identities.connection(self._host, sample.local_port, sample.remote_port)
+        known = self._identities.of_socket(self._host, sample)
         return (
             0 if known is None or (sample.tcp is None and sample.mptcp is None) else known[0].port
         )
@@ -173,7 +175,7 @@ class LimitProbe:
         """Return the number of a subflow in its connection."""
         if sample is None:
             return NOBODY
-        known = self._identities.connection(self._host, sample.local_port, sample.remote_port)
+        known = self._identities.of_socket(self._host, sample)
         assert known is not None
         local = (sample.local_address, sample.local_port)
         remote = (sample.remote_address, sample.remote_port)

@@ -167,6 +167,11 @@ class Measurement:
         """How long was measured."""
         return max(0, self.samples.end_ns - self.origin_ns)
 
+    @property
+    def switches(self) -> list[dict[str, Any]]:
+        """When backups began to carry data, after which action of the timeline."""
+        return self._paths.switches
+
     def lost_captures(self) -> list[str]:
         """Return the interfaces on which nothing is captured any more, though it should be."""
         return self._captures.lost()

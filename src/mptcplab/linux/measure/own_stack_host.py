@@ -19,7 +19,7 @@ from mptcplab.linux.own_stack.process import MESSAGE_BYTES
 from mptcplab.linux.traffic.flow import Connection, StackJob
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.linux.traffic.worker import Progress
-from mptcplab.scenario.model import Scenario
+from mptcplab.scenario.model import Action, Scenario
 
 _ARGV: Final = (sys.executable, "-P", "-m", "mptcplab.linux.own_stack.process")
 
@@ -96,6 +96,12 @@ class StackHost:
         job = StackJob(ours, progress, self._why_it_ended)
         self._jobs.append(job)
         return job
+
+    def perform(self, action: Action) -> None:
+        """Have the stack do what an action of the timeline says to its endpoints."""
+        index = self._scenario.timeline.index(action)
+        with suppress(OSError):  # of one that has ended, the job's end says so
+            self._control.send(json.dumps({"action": index}).encode())
 
     def read(self) -> bool:
         """Take in what the process has said; False when it has ended."""

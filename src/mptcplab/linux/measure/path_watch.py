@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 from mptcplab.linux.measure.apparatus import Apparatus
-from mptcplab.linux.measure.recovery import ReturnWatch
+from mptcplab.linux.measure.endpoint_actions import EndpointActions
 from mptcplab.linux.measure.samples import Samples
 from mptcplab.linux.path_management.link_aware import Change
 from mptcplab.linux.path_management.link_awareness import LinkAwareness
@@ -15,6 +16,8 @@ from mptcplab.linux.path_management.rejoin import Rejoining
 from mptcplab.linux.probes.pm_events import PathManagerEvents
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.linux.traffic.plan import client_and_server
+from mptcplab.network.return_watch import ReturnWatch
+from mptcplab.scenario.backup_watch import BackupWatch, switch_text
 from mptcplab.scenario.model import Action, Flow, Tunables
 
 
@@ -34,6 +37,7 @@ class PathWatch:
                 self._endpoint_changed,
                 follow=_link_aware(apparatus),
                 before_delete=samples.sample_sockets_now,
+                exact=apparatus.scenario.endpoints,
             )
             opened.callback(self._awareness.close)
             for descriptor, read in self._awareness.readers().items():
@@ -45,6 +49,10 @@ class PathWatch:
                     opened.callback(events.close)
                     loop.add_reader(events.fileno(), partial(self._read_events, host, events))
             self._opened = opened.pop_all()
+        self._endpoints = EndpointActions(apparatus, self._awareness.endpoints)
+        self._backups = BackupWatch(
+            apparatus.scenario, partial(ReturnWatch, loop, links.sent_bytes), self._switched
+        )
         self._returns = ReturnWatch(loop, links.sent_bytes, self._returned)
         self._rejoining = Rejoining(
             loop, self._lacks_subflow, self._awareness.withdraw, self._awareness.update
@@ -55,7 +63,11 @@ class PathWatch:
         self._awareness.update()
 
     def follow(self, action: Action) -> None:
-        """Take in what an action has done to links."""
+        """Take in what an action has done to links, or do what it says to endpoints."""
+        self._backups.follow(action)
+        if action.target_kind == "endpoint":
+            self._endpoints.perform(action)
+            return
         links = self._apparatus.links
         for link in links.touched_by(action):
             if action.verb == "down":
@@ -79,6 +91,11 @@ class PathWatch:
                 announce=f"{link} has carried nothing in the {waited_s:.2f} s since it came up",
             )
 
+    @property
+    def switches(self) -> list[dict[str, Any]]:
+        """When backups began to carry data, after which action."""
+        return self._backups.switches
+
     def close(self) -> None:
         """Close every socket."""
         self._opened.close()
@@ -99,6 +116,17 @@ class PathWatch:
             link=link,
             detail=f"{waited_s:.2f} s after it came up",
             announce=f"{link} carries data {waited_s:.2f} s after it came up",
+        )
+
+    def _switched(self, switch: dict[str, Any]) -> None:
+        text = switch_text(switch)
+        self._apparatus.log.add(
+            switch["seen_ns"],
+            "testbed",
+            "backup-carries",
+            link=switch["link"],
+            detail=text,
+            announce=f"{switch['link']}, a backup, carries data {text}",
         )
 
     def _lacks_subflow(self, link: str) -> bool:

@@ -267,12 +267,21 @@ class Readback:
                 yield end
 
     def _touched(self) -> Iterator[InterfaceEnd]:
-        """Yield the interfaces that the timeline sets up or down at any time."""
+        """Yield the interfaces that the timeline sets up or down at any time, or whose endpoints it
+        changes.
+        """
         topology = self._scenario.topology
         targets = {action.target for action in self._scenario.timeline if action.verb != "set"}
+        changed = {
+            address
+            for action in self._scenario.timeline
+            if action.target_kind == "endpoint"
+            for address in self._scenario.addresses_of(action.target)
+        }
         for host in topology.hosts:
             for interface in host.interfaces:
-                if f"{host.name}:{interface.nic}" in targets:
+                is_changed = any(address.ip in changed for address in interface.addresses)
+                if is_changed or f"{host.name}:{interface.nic}" in targets:
                     yield InterfaceEnd(host.name, interface.name)
         for end, link in self._ends():
             if link in targets or not topology.link(link).up:

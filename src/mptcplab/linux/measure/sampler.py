@@ -161,8 +161,10 @@ class SocketSampler:
         connections: Rows = []
         received: dict[int, int] = {}
         plain: list[tuple[Connection, SocketSample, dict[str, Any]]] = []
-        for sample in self._diag.tcp():
-            known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
+        sockets = self._diag.tcp()
+        self._identities.remember_tokens(self.host, sockets)
+        for sample in sockets:
+            known = self._identities.of_socket(self.host, sample)
             if known is None or sample.tcp is None or not known[0].is_sampled:
                 continue
             connection, is_client = known
@@ -172,8 +174,6 @@ class SocketSampler:
                 self._outstanding.setdefault(connection.port, set()).add(row["link"])
             if sample.token is None:
                 plain.append((connection, sample, row))
-            else:
-                self._identities.remember_token(self.host, sample.token, connection.port)
         for sample in self._diag.mptcp():
             known = self._identities.connection(self.host, sample.local_port, sample.remote_port)
             if known is None or sample.mptcp is None or not known[0].is_sampled:

@@ -31,6 +31,8 @@ class Timeline:
         self._record = record
         self._origin_ns = 0
         self.late_max_ns = 0
+        self.failures: list[str] = []
+        """What could not be done, and why."""
         self.done = 0
 
     @property
@@ -52,6 +54,7 @@ class Timeline:
             self._perform(action)
         except (OSError, ValueError, RuntimeError) as error:
             problem = str(error) or type(error).__name__
+            self.failures.append(f"{describe(action)} at {action.at_ns / 1e9:g} s: {problem}")
         self.done += 1
         self._record(action, started_ns, problem)
 

@@ -11,6 +11,7 @@ from mptcplab.linux.measure import verify
 from mptcplab.linux.measure.measurement import Measurement
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.results.liveness import patience_ns
+from mptcplab.scenario.backup_watch import ever_backup
 from mptcplab.scenario.model import Expectation, Flow, Scenario, Tunables
 from mptcplab.scenario.path_states import PathStates
 from mptcplab.stack.plugin import is_reference
@@ -38,6 +39,7 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
+        *_failed_actions(measurement),
         *_late_emulators(scenario, measurement),
         *_limited_links(measurement),
         *_busy_cpu(scenario, measurement),
@@ -133,7 +135,18 @@ def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[
             [] if flow.application == "striped" else [each.index for each in came_up],
             _expected_subflows(scenario, measurement, flow, states),
             measurement.samples.rows["subflows"],
+            _idle_links(scenario, measurement, flow),
         )
+
+
+def _idle_links(scenario: Scenario, measurement: Measurement, flow: Flow) -> frozenset[str]:
+    """Return the links whose subflows may carry nothing: backups."""
+    backups = ever_backup(scenario)
+    return frozenset(
+        measurement.apparatus.identities.link_of(path)
+        for path in scenario.expected_subflows(flow)
+        if backups.intersection(path.passed)
+    )
 
 
 def _expected_subflows(
@@ -180,6 +193,11 @@ def _late_timeline(scenario: Scenario, measurement: Measurement) -> Iterator[str
         )
 
 
+def _failed_actions(measurement: Measurement) -> Iterator[str]:
+    for failure in measurement.timeline.failures:
+        yield f"an action of the timeline failed: {failure}"
+
+
 def _late_emulators(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
     for link, lateness in measurement.usage.lateness.items():
         reason = verify.check_lateness(scenario.topology.link(link), lateness)
@@ -221,7 +239,9 @@ def _measured_bps(
 
 def _unfilled(measurement: Measurement, suspects: Mapping[int, Collection[str]]) -> dict[str, int]:
     samples = measurement.samples
-    return verify.unfilled_intervals(suspects, samples.rows["links"], samples.cpu.most_bps)
+    backups = ever_backup(measurement.apparatus.scenario)
+    due = {time_ns: set(links) - backups for time_ns, links in suspects.items()}
+    return verify.unfilled_intervals(due, samples.rows["links"], samples.cpu.most_bps)
 
 
 def _limited_links(measurement: Measurement) -> Iterator[str]:

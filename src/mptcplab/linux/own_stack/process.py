@@ -2,8 +2,8 @@
 
 Its standard input is a SOCK_SEQPACKET socket to the testbed.  The first message names the host and
 brings the scenario (pickled, in a memory file); each further one brings a job and the socket on
-which it is ordered about and answers, or asks for a sample.  What the stack does is told as it
-happens.  It ends when the testbed is gone.
+which it is ordered about and answers, asks for a sample, or names an action upon endpoints.  What
+the stack does is told as it happens.  It ends when the testbed is gone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from mptcplab.stack.plugin import is_reference
 from mptcplab.stack.readings import connection_columns, limit_rows, subflow_columns
 from mptcplab.stack.stack import Stack
 from mptcplab.tuning.config import base_config, flow_config
+from mptcplab.tuning.endpoints import EndpointTable
 from mptcplab.wire.ip import format_address, parse_address
 
 MESSAGE_BYTES: Final = 1 << 16
@@ -66,6 +67,10 @@ class StackProcess:
         self._subflows: dict[tuple[Connection, int], SubflowNames] = {}
         self._sampled: dict[Connection, list[MptcpSubflow]] = {}
         self._open(scenario)
+        stack = self._driver.stack
+        self._table = EndpointTable(
+            scenario, name, {local.address: local.address_id for local in stack.local_addresses}
+        )
         self._loop.add_reader(control.fileno(), self._read_control)
 
     def _open(self, scenario: Scenario) -> None:
@@ -138,6 +143,10 @@ class StackProcess:
         message = json.loads(data)
         if "sample" in message:
             self._sample(message["sample"])
+        elif "action" in message:
+            for change in self._table.act(self._scenario.timeline[message["action"]]):
+                self._driver.stack.change_paths(change, monotonic_ns())
+            self._flush()
         else:
             self._add_job(message, socket.socket(fileno=descriptors[0]))
 
@@ -167,7 +176,7 @@ class StackProcess:
         return connection
 
     def _config(self, flow: Flow) -> StackConfig:
-        return flow_config(self._scenario, flow, self._name, self._train_bytes)
+        return flow_config(self._scenario, flow, self._name, self._train_bytes, self._table)
 
     def _read_orders(self, job: Job) -> None:
         if not job.read_orders():

@@ -12,11 +12,17 @@ subflow's address, whose id is 0, in the same way as the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from mptcplab.linux.kernel.mptcp_endpoints import ENDPOINTS_MAX, Endpoint, Flags, Limits
+from mptcplab.linux.kernel.mptcp_endpoints import (
+    ENDPOINTS_MAX,
+    Address,
+    Endpoint,
+    Flags,
+    Limits,
+)
 from mptcplab.network.topology import InterfaceEnd, Link, Topology
 
 
@@ -40,6 +46,9 @@ class Endpoints(Protocol):
 
     def delete(self, endpoint: Endpoint) -> None:
         """Delete an endpoint."""
+
+    def set_flags(self, endpoint: Endpoint) -> None:
+        """Give the endpoint of an address the priority that its flags say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +111,12 @@ class LinkAwarePathManager:
         *,
         follow: bool = True,
         before_delete: Callable[[], object] = lambda: None,
+        exact: Collection[str] = (),
     ) -> None:
         """Take the kernel's present endpoints as those that are wanted when all links are up.
 
         Raises each host's limit of subflows by one: the subflow that takes the place of an initial
-        one counts against it, which the initial one did not.
+        one counts against it, which the initial one did not. Limits of the hosts in ``exact`` stay.
 
         Without ``follow`` an endpoint whose link is down at the first :meth:`update` waits for that
         link, as one that is configured later would, and the kernel has the rest to itself.
@@ -131,9 +141,9 @@ class LinkAwarePathManager:
             host: [each for each in table.endpoints() if Flags.IMPLICIT not in each.flags]
             for host, table in endpoints.items()
         }
-        for table in endpoints.values():
+        for host, table in endpoints.items():
             limits = table.limits()
-            if 0 < limits.subflows < ENDPOINTS_MAX:
+            if host not in exact and 0 < limits.subflows < ENDPOINTS_MAX:
                 table.set_limits(Limits(limits.subflows + 1, limits.add_addr_accepted))
         self._absent: set[tuple[str, Endpoint]] = set()
 
@@ -156,6 +166,47 @@ class LinkAwarePathManager:
                 if (host, endpoint) in self._absent:
                     self._apply(host, endpoint, table, added=True)
         self._deletes = self._follow
+
+    def set_priority(self, host: str, address: Address, backup: bool) -> None:
+        """Make the endpoints of an address backups or regular ones, there or not at present.
+
+        Raises OSError where the kernel refuses, RuntimeError where it does otherwise.
+        """
+        table = self._endpoints[host]
+        for place, endpoint in enumerate(self._wanted[host]):
+            if endpoint.address != address:
+                continue
+            flags = endpoint.flags & ~Flags.BACKUP
+            changed = replace(endpoint, flags=flags | Flags.BACKUP if backup else flags)
+            self._wanted[host][place] = changed
+            if (host, endpoint) in self._absent:
+                self._absent.discard((host, endpoint))
+                self._absent.add((host, changed))
+                continue
+            table.set_flags(changed)
+            now = [each.flags for each in table.endpoints() if _same(each, changed)]
+            if now != [changed.flags]:
+                raise RuntimeError(f"the kernel has left endpoint {endpoint} as it was")
+
+    def add(self, host: str, endpoint: Endpoint) -> None:
+        """Let a host have one more endpoint, now or once its link is up; OSError where refused."""
+        table = self._endpoints[host]
+        if not self._follow or self._has_path(host, str(endpoint.address)):
+            table.add(endpoint)
+            (endpoint,) = (each for each in table.endpoints() if _same(each, endpoint))
+        else:
+            self._absent.add((host, endpoint))
+        self._wanted[host].append(endpoint)
+
+    def remove(self, host: str, endpoint: Endpoint) -> None:
+        """Let a host have an endpoint no more; OSError where the kernel refuses."""
+        for known in [each for each in self._wanted[host] if _same(each, endpoint)]:
+            self._wanted[host].remove(known)
+            if (host, known) in self._absent:
+                self._absent.discard((host, known))
+            else:
+                self._before_delete()
+                self._endpoints[host].delete(known)
 
     def withdraw(self, link: str) -> bool:
         """Delete the endpoints whose paths lie on a link, for :meth:`update` to add again.
@@ -201,3 +252,8 @@ class LinkAwarePathManager:
             for path, links in self._paths[host]
             if str(path.local_address.ip) == address
         )
+
+
+def _same(one: Endpoint, other: Endpoint) -> bool:
+    """Say whether two endpoints are the same one, whatever its flags and its identifier."""
+    return (one.address, one.port) == (other.address, other.port)

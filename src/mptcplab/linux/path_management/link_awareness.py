@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.path_management.link_aware import Change, LinkAwarePathManager, LinkStates
@@ -13,7 +13,8 @@ class LinkAwareness:
     """Watches the interfaces of a lab's hosts; on each change, endpoints follow their links.
 
     ``follow`` False leaves endpoints to the kernel once their links have come up for the first
-    time.  Whoever runs the loop calls the readers that :meth:`readers` returns.
+    time; the limits of the hosts in ``exact`` stay as they are.  Whoever runs the loop calls the
+    readers that :meth:`readers` returns.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class LinkAwareness:
         *,
         follow: bool = True,
         before_delete: Callable[[], object] = lambda: None,
+        exact: Collection[str] = (),
     ) -> None:
         self.states = states
         self._watches: dict[str, LinkWatch] = {}
@@ -32,8 +34,14 @@ class LinkAwareness:
             with lab.enter(host):
                 self._watches[host] = LinkWatch()
         tables = {host: lab.pm(host) for host in self._watches}
-        self._manager = LinkAwarePathManager(
-            lab.topology, states, tables, on_change, follow=follow, before_delete=before_delete
+        self.endpoints = LinkAwarePathManager(
+            lab.topology,
+            states,
+            tables,
+            on_change,
+            follow=follow,
+            before_delete=before_delete,
+            exact=exact,
         )
 
     def readers(self) -> Mapping[int, Callable[[], None]]:
@@ -52,11 +60,11 @@ class LinkAwareness:
 
     def update(self) -> None:
         """Bring endpoints into step with the states as they are known."""
-        self._manager.update()
+        self.endpoints.update()
 
     def withdraw(self, link: str) -> bool:
         """Delete a link's endpoints until the next update; False where it has none."""
-        return self._manager.withdraw(link)
+        return self.endpoints.withdraw(link)
 
     def close(self) -> None:
         """Give the watches back."""

@@ -36,6 +36,7 @@ _NEW_INTERFACE: Values = {
     "vlan": None,
     "mtu": None,
     "multipath": True,
+    "backup": None,
 }
 
 
@@ -360,6 +361,7 @@ class _Plan:
         links = []
         for link, (a, b) in self.link_ends.items():
             values = self.values["links"][link]
+            self._mark_backup(link, (a, b))
             forward, backward = resolve_channels(link, values, self.problems)
             links.append(
                 Link(
@@ -384,6 +386,21 @@ class _Plan:
         switches = tuple(Switch(name, tuple(ports)) for name, ports in self.ports.items())
         topology = Topology(name, hosts, switches, tuple(links), routers)
         return resolve_routes(topology, self.hosts, self.routers, self.problems)
+
+    def _mark_backup(self, link: str, ends: tuple[End, End]) -> None:
+        """Let the hosts' interfaces at the ends of a backup link be backups."""
+        if not self.values["links"][link]["backup"]:
+            return
+        mine = [end for end in ends if isinstance(end, InterfaceEnd) and end.host in self.hosts]
+        for end in mine:
+            if self.interfaces[end]["backup"] is None:
+                self.interfaces[end]["backup"] = True
+        if not mine:
+            self.problems.add(
+                ("links", link, "backup"),
+                "no host is at either end of it",
+                "backup on a link of a host, or on its interface",
+            )
 
     def _router(
         self,
@@ -428,6 +445,7 @@ def _interfaces(
             addresses[end],
             values["mtu"],
             values["multipath"],
+            bool(values.get("backup")),
         )
         for end, values in mine
     )

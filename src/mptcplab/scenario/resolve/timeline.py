@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,15 @@ from mptcplab.network.topology import Channel, InterfaceEnd, Link, Topology
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import Action, Changes, Flow
 from mptcplab.scenario.resolve.channels import burst_loss
+from mptcplab.scenario.resolve.repeating import Occurrences, restored
 from mptcplab.units import format_duration, format_rate
 
 Values = dict[str, Any]
-_VERBS = ("up", "down", "change", "start", "stop")
+_PRIORITY = "set_priority"
+_ENDPOINT_VERBS = ("add_address", "remove_address")
+_VERBS = ("up", "down", "change", "start", "stop", _PRIORITY, *_ENDPOINT_VERBS)
+Endpoints = Mapping[str, Collection[str]]
+"""By host, the names of its endpoints in the file."""
 _CHANGES = {
     "rate": "rate_bps",
     "trace": "trace",
@@ -39,11 +44,13 @@ def build_timeline(
     rows: list[Values],
     topology: Topology,
     flows: tuple[Flow, ...],
+    endpoints: Endpoints,
     duration_ns: int,
     problems: Problems,
 ) -> tuple[tuple[Action, ...], tuple[Flow, ...]]:
     """Return the actions in order of time, and the flows with the timeline's starts and stops."""
     actions: list[tuple[Action, Path]] = []
+    repeating = Occurrences(duration_ns, problems)
     for index, row in enumerate(rows):
         path = ("timeline", str(index))
         if row["at"] is None:
@@ -54,10 +61,13 @@ def build_timeline(
                 f"{format_duration(row['at'])} is not before the end",
                 f"less than the duration of {format_duration(duration_ns)}",
             )
-        actions += _row(row, path, topology, flows, problems)
+        once = _row(row, path, topology, flows, endpoints, problems)
+        actions += repeating.of(row, path, once)
     actions.sort(key=lambda pair: pair[0].at_ns)
+    actions = restored(actions, topology, own_label)
     _check_conflicts(actions, problems)
     _check_changes(actions, topology, problems)
+    _check_endpoints(actions, problems)
     settled = tuple(_settled(flow, actions, problems) for flow in flows)
     timeline = tuple(action for action, _ in actions)
     _check_first_links(settled, topology, timeline, problems)
@@ -65,14 +75,31 @@ def build_timeline(
 
 
 def _row(
-    row: Values, path: Path, topology: Topology, flows: tuple[Flow, ...], problems: Problems
+    row: Values,
+    path: Path,
+    topology: Topology,
+    flows: tuple[Flow, ...],
+    endpoints: Endpoints,
+    problems: Problems,
 ) -> list[tuple[Action, Path]]:
     changes = _changes(row, path, problems)
+    priority: Changes = (("backup", row["backup"]),)
+    if row[_PRIORITY] and row["backup"] is None:
+        problems.add((*path, _PRIORITY), "does not say which", "backup = true or false too")
+    if row["backup"] is not None and not row[_PRIORITY]:
+        problems.add((*path, "backup"), "is of no set_priority", 'set_priority = "LINK" too')
     verbs = [verb for verb in _VERBS if row[verb]]
     actions = []
     for verb in verbs:
         for target in row[verb]:
             here = (*path, verb)
+            if verb in (_PRIORITY, *_ENDPOINT_VERBS):
+                for end in _ends(verb, target, here, topology, endpoints, problems):
+                    changed = priority if verb == _PRIORITY else ()
+                    label = row["label"] or own_label(verb, end, changed)
+                    action = Action(row["at"], verb, end, "endpoint", changed, label=label)
+                    actions.append((action, here))
+                continue
             kind = _target_kind(verb, target, here, topology, flows, problems)
             if kind:
                 changed = changes if verb == "change" else ()
@@ -87,6 +114,64 @@ def _row(
                 )
                 actions.append((action, here))
     return actions
+
+
+def _ends(
+    verb: str,
+    target: str,
+    path: Path,
+    topology: Topology,
+    endpoints: Endpoints,
+    problems: Problems,
+) -> list[str]:
+    """Return the "HOST:NAME" that a target stands for; none, and noted, where there is none.
+
+    A priority is of the interfaces of hosts, which a link stands for as well.
+    """
+    host, colon, name = target.partition(":")
+    if verb == _PRIORITY and not colon and topology.has_link(target):
+        link = topology.link(target)
+        ends = [
+            str(end)
+            for end in (link.a, link.b)
+            if isinstance(end, InterfaceEnd) and topology.has_host(end.host)
+        ]
+        if not ends:
+            problems.add(path, f"no host is at either end of {target}", "a link of a host")
+        return ends
+    if topology.has_host(host) and name in endpoints[host] and verb != _PRIORITY:
+        return [target]
+    interfaces = [
+        f"{one.name}:{interface.name}" for one in topology.hosts for interface in one.interfaces
+    ]
+    if verb == _PRIORITY:
+        if target in interfaces:
+            return [target]
+        known = [*(link.name for link in topology.links), *interfaces]
+        what, expected = "link or interface", f"one of {', '.join(known)}"
+    else:
+        known = [f"{one}:{each}" for one, names in endpoints.items() for each in names]
+        what, expected = "endpoint", f"one of {', '.join(known)}"
+        if not known:
+            expected = "[hosts.NAME.endpoints] with it"
+    problems.add(path, f'there is no {what} "{target}"', expected, nearest(target, known))
+    return []
+
+
+def _check_endpoints(actions: list[tuple[Action, Path]], problems: Problems) -> None:
+    """Note endpoints that are added where they are there, or removed where they are gone."""
+    last: dict[str, str] = {}
+    for action, path in actions:
+        if action.verb not in _ENDPOINT_VERBS:
+            continue
+        if last.get(action.target) == action.verb:
+            state = "there" if action.verb == "add_address" else "gone"
+            problems.add(
+                path,
+                f"{action.target} is {state} already at {format_duration(action.at_ns)}",
+                "add_address and remove_address by turns",
+            )
+        last[action.target] = action.verb
 
 
 def _changes(row: Values, path: Path, problems: Problems) -> Changes:
@@ -149,6 +234,8 @@ def _target_kind(
 
 def own_label(verb: str, target: str, changes: Changes) -> str:
     """Return the label of an action that the file gives none."""
+    if verb in _ENDPOINT_VERBS:
+        return f"{target} {'added' if verb == 'add_address' else 'removed'}"
     if not changes:
         return f"{target} {'starts' if verb == 'start' else 'stops' if verb == 'stop' else verb}"
     return f"{target}: {changes_text(changes)}"
@@ -156,7 +243,7 @@ def own_label(verb: str, target: str, changes: Changes) -> str:
 
 def changes_text(changes: Changes) -> str:
     """Return what an action sets, as people write it: "5 Mb/s, delay 30 ms"."""
-    shown = {
+    shown: dict[str, Callable[[Any], str]] = {
         "rate_bps": lambda value: format_rate(value),
         "delay_ns": lambda value: f"delay {format_duration(value)}",
         "jitter_ns": lambda value: f"jitter {format_duration(value)}",
@@ -168,6 +255,7 @@ def changes_text(changes: Changes) -> str:
         "reorder": lambda value: f"reordering {value * 100:.3g} %",
         "duplicate": lambda value: f"duplicates {value * 100:.3g} %",
         "corrupt": lambda value: f"corruption {value * 100:.3g} %",
+        "backup": lambda value: "backup" if value else "regular",
     }
     return ", ".join(shown[key](value) for key, value in changes)
 

@@ -194,6 +194,69 @@ INTERFACE = Section(
         "multipath": Key(
             value_kinds.BOOLEAN, "Whether MPTCP may use it (false: `multipath off` in 2012).", True
         ),
+        "backup": Key(
+            value_kinds.BOOLEAN,
+            "Whether subflows from it are backups, which carry data only while no regular one "
+            "works (RFC 8684 section 3.3.8).",
+            shown="the link's",
+        ),
+    },
+)
+
+ENDPOINT = Section(
+    "hosts.NAME.endpoints",
+    "The endpoints of a host's path manager, as `ip mptcp endpoint` has them, in the place of "
+    "those that follow from the flows: tables by interface (one endpoint for each address) or "
+    "address, in the order in which they are used. The kernel's path manager gets exactly these, "
+    "and that of mptcplab's stack does the same. A host without any, in a scenario where others "
+    "have some, announces its further addresses to its clients, and joins those that are announced "
+    "to it from the address that routing chooses.",
+    {
+        "subflow": Key(
+            value_kinds.BOOLEAN, "Open a subflow from it to the peer's initial address.", False
+        ),
+        "signal": Key(value_kinds.BOOLEAN, "Announce it to the peer (ADD_ADDR).", False),
+        "backup": Key(
+            value_kinds.BOOLEAN,
+            "Subflows from it are backups; with no other flag, those that are opened from it by "
+            "routing or by the peer.",
+            shown="the interface's",
+        ),
+        "fullmesh": Key(
+            value_kinds.BOOLEAN,
+            "Open subflows from it to all addresses of the peer; not together with `signal`.",
+            False,
+        ),
+        "laminar": Key(
+            value_kinds.BOOLEAN,
+            "Open one subflow from it, to an address that the peer announces (Linux 6.18).",
+            False,
+        ),
+        "port": Key(
+            value_kinds.integer(1, 65535),
+            "The port to announce with it, on which the host listens; with `signal` alone.",
+            shown="none",
+        ),
+    },
+)
+
+LIMITS = Section(
+    "hosts.NAME.limits",
+    "What a connection of the host may have, as `ip mptcp limits` has it; Linux up to 6.18 takes 8 "
+    "of each at most.",
+    {
+        "subflows": Key(
+            value_kinds.integer(0, 8),
+            "Subflows beside the initial one, whoever opens them. Linux 6.18 may open one more, "
+            "where an address is announced to it before it has opened its own.",
+            8,
+        ),
+        "add_addr_accepted": Key(
+            value_kinds.integer(0, 8),
+            "Addresses of the peer's announcements that are used.",
+            8,
+            aliases=("add_addr_accept", "addresses"),
+        ),
     },
 )
 
@@ -241,6 +304,11 @@ HOST = Section(
             '"unreachable" there is none. It counts for the addresses whose interface leads there. '
             "What no route covers goes to the nearest router.",
         ),
+        "endpoints": Key(
+            Tables(ENDPOINT, "host's interface", value_kinds.ENDPOINT_NAME),
+            "Endpoints by interface or address.",
+        ),
+        "limits": Key(Table(LIMITS), "Limits of the path manager."),
         "tunables": Key(Table(HOST_TUNABLES), "Tunables of this host alone."),
     },
 )
@@ -494,6 +562,11 @@ LINK = Section(
         ),
         "mtu": Key(value_kinds.integer(576, 65535), "Largest IP packet, in bytes.", 1500),
         "up": Key(value_kinds.BOOLEAN, "Whether the link is up at the start of the run.", True),
+        "backup": Key(
+            value_kinds.BOOLEAN,
+            "Whether subflows over it are backups: `backup` of the hosts' interfaces at its ends.",
+            False,
+        ),
         "families": Key(
             value_kinds.FAMILIES,
             "Address families that interfaces on this link get addresses of.",
@@ -821,9 +894,9 @@ GENERATE = Section(
 
 ACTION = Section(
     "timeline",
-    "Events during the run. One entry may have several of `up`, `down`, `change`, `start` and "
-    "`stop`; the values that `change` sets are `rate` or `trace`, `delay` or `rtt`, `jitter` and "
-    "what follows it.",
+    "Events during the run. One entry may have several of `up`, `down`, `change`, `start`, `stop`, "
+    "`set_priority`, `add_address` and `remove_address`; the values that `change` sets are `rate` "
+    "or `trace`, `delay` or `rtt`, `jitter` and what follows it.",
     {
         "at": Key(
             value_kinds.DURATION,
@@ -838,6 +911,33 @@ ACTION = Section(
         "change": Key(value_kinds.NAMES, "Links to change.", aliases=("set", "modify")),
         "start": Key(value_kinds.NAMES, "Flows to start."),
         "stop": Key(value_kinds.NAMES, "Flows to stop."),
+        "set_priority": Key(
+            value_kinds.NAMES,
+            "Interfaces (`host:interface`), or links with the interfaces at their ends, subflows "
+            "from which become backups or regular ones, as `backup` says (MP_PRIO).",
+        ),
+        "add_address": Key(
+            value_kinds.NAMES,
+            "Endpoints (`host:interface` or `host:address`, of those in `[hosts.NAME.endpoints]`) "
+            "to add. One whose first action this is was not there before.",
+        ),
+        "remove_address": Key(
+            value_kinds.NAMES,
+            "Endpoints to delete: the peer is told (REMOVE_ADDR), and their subflows are closed.",
+        ),
+        "backup": Key(value_kinds.BOOLEAN, "What `set_priority` makes of subflows."),
+        "for": Key(
+            value_kinds.POSITIVE_DURATION,
+            "How long it holds: then links come up or go down again, values, priorities and "
+            "endpoints are what they were.",
+            shown="until another action",
+        ),
+        "every": Key(
+            value_kinds.POSITIVE_DURATION,
+            "Time from one occurrence to the next, until the end of the run; with `for`. What "
+            "repeats begins no stage.",
+            shown="once",
+        ),
         "rate": Key(value_kinds.RATE, "New rate."),
         "delay": Key(value_kinds.DURATION, "New delay, one way."),
         "rtt": Key(value_kinds.DURATION, "New round-trip time, half of it each way."),
@@ -863,7 +963,14 @@ ACTION = Section(
         "label": Key(value_kinds.TEXT, "Label in figures.", "", "made from the action"),
     },
     (
-        Rule(("up", "down", "change", "start", "stop"), 1, 5),
+        Rule(
+            (
+                *("up", "down", "change", "start", "stop"),
+                *("set_priority", "add_address", "remove_address"),
+            ),
+            1,
+            8,
+        ),
         Rule(("delay", "rtt"), 0, 1),
         *_ONE_OF_TWO,
     ),

@@ -21,6 +21,8 @@ from mptcplab.units import UnitError, parse_duration, parse_fraction, parse_rate
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
 INTERFACE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"  # IFNAMSIZ is 16 with the final zero
+ENDPOINT_NAME = rf"{INTERFACE_NAME}|[0-9a-fA-F.:]+"
+"""What an endpoint is of: an interface, or an address."""
 _NUMBER = r"\s*\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 _FRACTION = (
     r"^\s*\+?((100(\.0*)?|\d{1,2}(\.\d*)?|\.\d+)\s*%"

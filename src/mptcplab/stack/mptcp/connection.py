@@ -15,6 +15,7 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from mptcplab.seq import unwrap32
@@ -43,6 +44,8 @@ from mptcplab.stack.path_managers.base import (
     Command,
     LocalAddress,
     OpenSubflow,
+    PathManager,
+    PathView,
     RemoteAddress,
     RemoveAddress,
     SetPriority,
@@ -378,6 +381,7 @@ class Connection(Node):
         subflow.join.remote_nonce = join.nonce
         subflow.join.local_nonce = self._host.random_bits(32)
         subflow.backup_remote = join.backup
+        subflow.backup_local = self.paths.manager.is_backup(syn.dst)
         self._emit(events.SubflowOpening(subflow.subflow_id))
         self._answer(subflow, syn, now_ns)
         return True
@@ -701,7 +705,6 @@ class Connection(Node):
                 return self._after_mapping(subflow, outcome, now_ns)
         elif isinstance(option, AddAddr):
             if option.version == session.version:
-                self._confirm(now_ns)
                 self._take_address(option, subflow, now_ns)
         elif isinstance(option, RemoveAddr):
             self._take_removals(option.address_ids, now_ns)
@@ -878,13 +881,33 @@ class Connection(Node):
     def _after_rto(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A retransmission timeout: let others carry what this one cannot (RFC 8684 3.3.6)."""
         view = subflow.view
-        limit = self.config.stale_loss_count
-        if limit and not view.stale and subflow.tcp.sender.rtt.backoff > limit:
+        if subflow.tcp.sender.rtt.backoff == 1:
+            view.first_timeout_ns = now_ns
+        if not view.stale and self._is_silent(subflow, now_ns):
             view.stale = True
             self._emit(events.SubflowStale(subflow.subflow_id, stale=True))
         if len(self.usable) > 1 and self.session.mptcp and not self.session.tx_infinite:
             self.send.reinject_all(subflow)
         self._give_up_silent(now_ns)
+
+    def _is_silent(self, subflow: MptcpSubflow, now_ns: i64) -> bool:
+        """Say whether a subflow has had so many timeouts that it counts as stale.
+
+        Linux counts by the timer of the data level, which is 200 ms (TCP_RTO_MIN) once a subflow
+        has timed out (mptcp_timeout_from_subflow), and only while another may do better.
+        """
+        config = self.config
+        limit: i64 = config.stale_loss_count
+        timeouts = subflow.tcp.sender.rtt.backoff
+        if limit == 0 or timeouts < 2:
+            return False
+        if timeouts > limit:
+            return True
+        others = [other for other in self.usable if other is not subflow and not other.view.stale]
+        silent_ns = now_ns - subflow.view.first_timeout_ns
+        return silent_ns > limit * config.min_rto_ns and any(
+            other.tcp.sender.rtt.backoff == 0 for other in others
+        )
 
     def _after_peer_fin(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """The peer closes a subflow; in plain TCP that is the end of its stream."""
@@ -994,6 +1017,19 @@ class Connection(Node):
                 self._carry_out(paths.manager.on_local_down(view, local), now_ns)
         self.mark()
 
+    def change_paths(
+        self, change: Callable[[PathManager, PathView], list[Command]], now_ns: i64
+    ) -> None:
+        """Have the path manager act upon a change of what its host wants; one that is not at work
+        yet is made anew.
+        """
+        paths = self.paths
+        if not paths.started:
+            paths.manager = self.config.path_manager()
+        elif self._may_signal():
+            self._carry_out(change(paths.manager, paths.view(now_ns)), now_ns)
+        self.mark()
+
     def _confirm(self, now_ns: i64) -> None:
         """The peer proved to have our key: joins may start (RFC 8684 section 3.1)."""
         session = self.session
@@ -1016,9 +1052,11 @@ class Connection(Node):
     def _take_address(self, option: AddAddr, subflow: MptcpSubflow, now_ns: i64) -> None:
         paths = self.paths
         if option.echo:
+            self._confirm(now_ns)
             paths.take_echo(option)
             return
         remote = paths.take_address(option, subflow)
+        self._confirm(now_ns)  # a path manager that begins now knows the address, as Linux's does
         if remote is None:
             return
         self._emit(events.AddressAnnounced(option.address_id, option.address, option.port or 0))
@@ -1084,7 +1122,7 @@ class Connection(Node):
         subflow = self._add_subflow(local, port, remote.address, remote.port, active=True)
         subflow.join.local_id = local_id
         subflow.join.remote_id = remote.address_id
-        subflow.backup_local = command.backup
+        subflow.backup_local = command.backup or self.paths.manager.is_backup(local)
         subflow.join.local_nonce = host.random_bits(32)
         self._emit(events.SubflowOpening(subflow.subflow_id))
         subflow.tcp.open(self.inbound.buffer.largest_bytes(), now_ns)

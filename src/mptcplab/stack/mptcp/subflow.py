@@ -192,6 +192,7 @@ class MptcpSubflow:
         view.in_flight_bytes = in_flight_bytes
         view.in_recovery = sender.ca_state == CA_RECOVERY
         view.timed_out = sender.ca_state == CA_LOSS
+        view.timeouts = sender.rtt.backoff
         view.rttvar_ns = sender.rtt.rttvar_ns
         view.worthwhile_bytes = 0
         if sender.pacing.enabled and sender.pacing.holds(now_ns):

@@ -188,6 +188,18 @@ class PathManager(ABC):
         """A subflow is gone: ``failed`` by reset or timeout (or never established), or closed."""
         return []
 
+    def on_priority_changed(self, view: PathView, local: bytes, backup: bool) -> list[Command]:
+        """Subflows from one of our addresses are to be backups from now on, or regular ones."""
+        return [
+            SetPriority(subflow.subflow_id, backup)
+            for subflow in view.subflows
+            if subflow.local_address == local
+        ]
+
+    def is_backup(self, local: bytes) -> bool:
+        """Say whether new subflows from one of our addresses are backups, whoever opens them."""
+        return False
+
     def accepts(self, view: PathView) -> bool:
         """Say whether one more subflow may be joined by the peer."""
         return True

@@ -7,7 +7,7 @@ not opened again. ``LinkAwareEndpoints`` differs exactly there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Flag, auto
 
 from mptcplab.stack.path_managers.base import (
@@ -87,12 +87,17 @@ class Endpoints(PathManager):
         self._used: set[int] = set()
         """Endpoint ids announced or tried (the kernel's complement of id_avail_bitmap)."""
         self._accepted = 0
+        self._accepts = limits.subflows > 0 and limits.add_addr_accepted > 0
+        """Whether a further announced address is used: decided after each, as in the kernel, so
+        that a connection may come to have more subflows than the limit allows."""
+        self._taken: list[RemoteAddress] = []
+        """Announced before the connection was established, and used then."""
         for endpoint in endpoints:
             self._check_new(endpoint)
             self.endpoints.append(endpoint)
 
     def on_established(self, view: PathView) -> list[Command]:
-        """Announce what is to be announced, then open subflows, within the limits."""
+        """Use what the peer has announced, announce our own, then open subflows, within limits."""
         commands: list[Command] = []
         for endpoint in self.endpoints:
             if endpoint.address == view.initial_local and not endpoint.port:
@@ -103,7 +108,11 @@ class Endpoints(PathManager):
                         for subflow in view.subflows
                         if subflow.local_id == 0
                     ]
-        return commands + self._use_endpoints(view)
+        self._taken = [remote for remote in view.remote_addresses if remote.address_id != 0]
+        opened: list[Command] = []
+        for remote in self._taken:
+            opened += self._use_announced(view, remote, len(opened))
+        return commands + opened + self._use_endpoints(view, len(opened))
 
     def on_subflow_established(self, view: PathView, path: SubflowPath) -> list[Command]:
         """Go on with endpoints that were not tried yet, if the limits allow."""
@@ -116,20 +125,16 @@ class Endpoints(PathManager):
     def on_remote_added(self, view: PathView, remote: RemoteAddress) -> list[Command]:
         """Open subflows to an announced address: from all fullmesh endpoints, else one laminar,
         else from the address that routing chooses."""
-        room = self._room(view)
-        if room <= 0 or not (self._accepts_announced() or self._subflows_for_denied(view)):
+        if remote in self._taken:
+            self._taken.remove(remote)
             return []
-        if _reaches(view, remote):
-            return []
-        commands = self._open_to(view, remote)[:room]
-        if commands and remote.address_id != 0:
-            self._accepted += 1
-        return commands
+        return self._use_announced(view, remote)
 
     def on_remote_removed(self, view: PathView, address_id: int) -> list[Command]:
         """Close the subflows to the address; another may be accepted for it."""
         if address_id and self._accepted > 0:
             self._accepted -= 1
+            self._accepts = True
         return super().on_remote_removed(view, address_id)
 
     def accepts(self, view: PathView) -> bool:
@@ -151,6 +156,28 @@ class Endpoints(PathManager):
             raise KeyError(address_id)
         self.endpoints.remove(endpoint)
         return self._withdraw(view, endpoint)
+
+    def on_priority_changed(self, view: PathView, local: bytes, backup: bool) -> list[Command]:
+        """Change the endpoints of the address, and the subflows from it."""
+        for place, endpoint in enumerate(self.endpoints):
+            if endpoint.address == local:
+                self.endpoints[place] = with_priority(endpoint, backup)
+        return super().on_priority_changed(view, local, backup)
+
+    def is_backup(self, local: bytes) -> bool:
+        """Say whether an endpoint has the address and the flag."""
+        return any(
+            endpoint.address == local and EndpointFlag.BACKUP in endpoint.flags
+            for endpoint in self.endpoints
+        )
+
+    def from_routing(self, view: PathView, remote: RemoteAddress) -> list[Command]:
+        """Open a subflow to an announced address from the address that routing chooses."""
+        return [OpenSubflow(0, b"", remote)]
+
+    def may_connect(self, view: PathView, remote: RemoteAddress) -> bool:
+        """Say whether subflows to an address are worth a try: here nobody knows better."""
+        return True
 
     def _check_new(self, endpoint: Endpoint) -> None:
         if len(self.endpoints) >= MOST_ENDPOINTS:
@@ -175,8 +202,24 @@ class Endpoints(PathManager):
     def _room(self, view: PathView) -> int:
         return self.limits.subflows - sum(1 for subflow in view.subflows if subflow.joined)
 
-    def _accepts_announced(self) -> bool:
-        return self._accepted < self.limits.add_addr_accepted
+    def _use_announced(
+        self, view: PathView, remote: RemoteAddress, opening: int = 0
+    ) -> list[Command]:
+        """Open subflows to an announced address; ``opening`` are about to be opened besides.
+
+        The kernel looks at the limits after it has opened one (fill_local_addresses_vec).
+        """
+        denied = self._subflows_for_denied(view)
+        if not (self._accepts or denied) or _reaches(view, remote):
+            return []
+        if not self.may_connect(view, remote):
+            return []
+        room = self._room(view) - opening
+        commands = self._open_to(view, remote)[: max(room, 0 if denied else 1)]
+        if commands and remote.address_id != 0:
+            self._accepted += 1
+            self._accepts = self._accepted < self.limits.add_addr_accepted and len(commands) < room
+        return commands
 
     def _subflows_for_denied(self, view: PathView) -> bool:
         """Say whether announced addresses may be used from plain subflow endpoints.
@@ -229,6 +272,7 @@ class Endpoints(PathManager):
             for remote in remotes
             if len(remote.address) == len(endpoint.address)
             and not (remote.address_id == 0 and view.peer_denies_initial)
+            and self.may_connect(view, remote)
             and not _connects(view, local_id(view, endpoint), remote.address_id)
         ]
 
@@ -237,13 +281,14 @@ class Endpoints(PathManager):
         same = [endpoint for endpoint in self._usable(view) if len(endpoint.address) == family]
         if self._has(EndpointFlag.FULLMESH):
             chosen = [one for one in same if EndpointFlag.FULLMESH in one.flags]
-            self._used.update(one.address_id for one in chosen)
+            if self._subflows_for_denied(view):
+                self._used.update(one.address_id for one in chosen)
             return [open_command(view, endpoint, remote) for endpoint in chosen]
         flag = EndpointFlag.LAMINAR
         if not self._has(flag) and self._subflows_for_denied(view):
             flag = EndpointFlag.SUBFLOW
         elif not self._has(flag):
-            return [OpenSubflow(0, b"", remote)]
+            return self.from_routing(view, remote)
         unused = [one for one in same if flag in one.flags and one.address_id not in self._used]
         if flag is EndpointFlag.LAMINAR:
             unused = unused[:1]
@@ -258,6 +303,12 @@ def local_id(view: PathView, endpoint: Endpoint) -> int:
     """Return the identifier of the endpoint in this connection: 0 for the initial address."""
     initial = endpoint.address == view.initial_local and not endpoint.port
     return 0 if initial else endpoint.address_id
+
+
+def with_priority(endpoint: Endpoint, backup: bool) -> Endpoint:
+    """Return the endpoint as a backup, or as a regular one."""
+    flags = endpoint.flags & ~EndpointFlag.BACKUP
+    return replace(endpoint, flags=flags | EndpointFlag.BACKUP if backup else flags)
 
 
 def open_command(view: PathView, endpoint: Endpoint, remote: RemoteAddress) -> OpenSubflow:

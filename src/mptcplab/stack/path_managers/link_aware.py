@@ -30,10 +30,26 @@ class LinkAwareEndpoints(Endpoints):
         super().__init__(endpoints, limits)
         self.retries = retries or Retries()
         self._closed_with_link: list[tuple[bytes, RemoteAddress]] = []
+        self._removed: set[bytes] = set()
+        """Addresses whose endpoints were removed: their subflows are gone for good."""
+
+    def add_endpoint(self, view: PathView, endpoint: Endpoint) -> list[Command]:
+        """Use a new endpoint at once, but for one whose link is down."""
+        self._removed.discard(endpoint.address)
+        return super().add_endpoint(view, endpoint)
+
+    def remove_endpoint(self, view: PathView, address_id: int) -> list[Command]:
+        """Withdraw an endpoint and close its subflows, which are not opened again."""
+        self._removed |= {one.address for one in self.endpoints if one.address_id == address_id}
+        return super().remove_endpoint(view, address_id)
 
     def on_local_up(self, view: PathView, local: LocalAddress) -> list[Command]:
         """Open again what was closed with the link, and use the endpoints of the address."""
         self.retries.forget_local(local.address)
+        if local.address in self._removed:
+            self._closed_with_link = [
+                path for path in self._closed_with_link if path[0] != local.address
+            ]
         commands: list[Command] = []
         for address, remote in self._closed_with_link:
             if address == local.address and not view.has_path(address, remote):
@@ -72,7 +88,8 @@ class LinkAwareEndpoints(Endpoints):
     def on_subflow_closed(self, view: PathView, path: SubflowPath, failed: bool) -> list[Command]:
         """Plan the next attempt if it failed, was ours and its link is up."""
         up = any(one.up and one.address == path.local_address for one in view.local_addresses)
-        if failed and up and path.opened_by_us:
+        gone = path.local_address in self._removed
+        if failed and up and path.opened_by_us and not gone:
             self.retries.note_failure((path.local_address, path.remote), view.now_ns)
         return super().on_subflow_closed(view, path, failed)
 

@@ -23,6 +23,7 @@ class SubflowView:
     __slots__ = (
         "backup",
         "congestion",
+        "first_timeout_ns",
         "in_flight_bytes",
         "in_recovery",
         "queue_room_bytes",
@@ -31,6 +32,7 @@ class SubflowView:
         "stale",
         "subflow_id",
         "timed_out",
+        "timeouts",
         "train_room_bytes",
         "worthwhile_bytes",
     )
@@ -45,6 +47,10 @@ class SubflowView:
         """Timed out without progress since: its data were reinjected elsewhere."""
         self.timed_out: bool = False
         """In recovery from a retransmission timeout: it takes no new data until that ends."""
+        self.timeouts: int = 0
+        """Retransmission timeouts in a row, with no progress since."""
+        self.first_timeout_ns: int = 0
+        """When the first of these was."""
         self.in_recovery: bool = False
         """In fast recovery."""
         self.in_flight_bytes: int = 0
@@ -180,7 +186,8 @@ def eligible_subflows(subflows: list[SubflowView], carriers: int) -> list[Subflo
     """Return the subflows that may be given data which ``carriers`` were already given.
 
     Backups count only while no other subflow works; subflows that carried the data count only if
-    all did (out-of-tree kernel, mptcp_sched.c, get_available_subflow).
+    all did (out-of-tree kernel, mptcp_sched.c, get_available_subflow). Then backups count as well,
+    but not after the first timeout, as in Linux (net/mptcp/protocol.c, mptcp_subflow_get_retrans).
     """
     plain = True
     for subflow in subflows:
@@ -195,7 +202,7 @@ def eligible_subflows(subflows: list[SubflowView], carriers: int) -> list[Subflo
     if not carriers:
         return first
     fresh = [subflow for subflow in first if not carriers >> subflow.subflow_id & 1]
-    if not fresh and regular:
+    if not fresh and regular and all(subflow.timeouts > 1 for subflow in regular):
         fresh = [
             subflow
             for subflow in working

@@ -80,9 +80,13 @@ def test_several_addresses_that_routers_join_are_a_full_mesh(tmp_path: Path) -> 
     assert plans["b"].limits == Limits(3, 0)
 
 
-def test_a_second_access_to_a_server_with_one_address_is_a_subflow(tmp_path: Path) -> None:
-    plans = plans_of(tmp_path, ROUTED.replace('b1 = { between = ["b", "r"] }\n', ""))
-    assert [each.flags for each in plans["a"].endpoints] == [Flags.SUBFLOW]
+ONE_SERVER_ADDRESS = ROUTED.replace('b1 = { between = ["b", "r"] }\n', "")
+
+
+def test_both_accesses_to_a_server_with_one_address_are_subflows(tmp_path: Path) -> None:
+    """The initial one as well, so that a path manager that follows links can bring it back."""
+    plans = plans_of(tmp_path, ONE_SERVER_ADDRESS)
+    assert [each.flags for each in plans["a"].endpoints] == [Flags.SUBFLOW, Flags.SUBFLOW]
     assert plans["b"].endpoints == []
     assert plans["a"].limits == Limits(1, 0)
 

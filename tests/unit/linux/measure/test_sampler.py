@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_interface
 from typing import Any, cast
 
@@ -107,3 +108,23 @@ def test_what_is_outstanding_is_told_of_a_fresh_sample_only() -> None:
     sockets.present_subflows()  # asks the kernel, and is no sample
     sockets.sample(6)
     assert sockets.outstanding(connection, 6) == set()
+
+
+@pytest.mark.parametrize("is_client", [True, False])
+def test_subflows_to_a_port_that_the_server_announced_are_known_by_their_token(
+    is_client: bool,
+) -> None:
+    """With ``ndiffports`` the further subflows go to ports of their own, which no flow has."""
+    kernel, sockets, _ = sampler(is_client)
+    kernel.subflow("ESTABLISHED", 1001, 8)
+    (first,) = kernel.subflows
+    further = replace(
+        first,
+        remote_port=40001 if is_client else first.remote_port,
+        local_port=first.local_port if is_client else 40001,
+    )
+    stranger = replace(further, token=8)
+    kernel.subflows = [stranger, further, first]  # in the order of no rule
+    rows, _, _ = sockets.sample(5)
+    assert [(row["flow"], row["link"]) for row in rows] == [("main", "lan"), ("main", "lan")]
+    assert sorted(row["subflow"] for row in rows) == [0, 1]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface
 
+import pytest
+
 from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags, Limits
 from mptcplab.linux.path_management.link_aware import Change, LinkAwarePathManager, LinkStates
 from mptcplab.network.topology import (
@@ -54,6 +56,7 @@ class Kernel:
         ]
         self.calls: list[str] = []
         self.refuses = False
+        self.is_deaf = False
         self.present_limits = Limits(1, 0)
 
     def endpoints(self) -> list[Endpoint]:
@@ -74,6 +77,12 @@ class Kernel:
     def delete(self, endpoint: Endpoint) -> None:
         self.calls.append(f"delete {endpoint.address} id {endpoint.identifier}")
         self.present.remove(endpoint)
+
+    def set_flags(self, endpoint: Endpoint) -> None:
+        self.calls.append(f"set {endpoint}")
+        if not self.is_deaf:
+            places = [each.address for each in self.present]
+            self.present[places.index(endpoint.address)] = endpoint
 
 
 def managed(links: int = 2) -> tuple[Kernel, LinkStates, LinkAwarePathManager, list[Change]]:
@@ -200,3 +209,56 @@ def test_without_following_a_link_only_its_first_time_up_counts() -> None:
     states.set_link("link0", up=False)
     manager.update()
     assert len(server.calls) == 2
+
+
+SECOND = ip_address("10.0.1.2")
+
+
+def test_a_priority_survives_the_link() -> None:
+    server, states, manager, _ = managed()
+    manager.set_priority("server", SECOND, True)
+    assert server.calls == ["set 10.0.1.2 signal+backup"]
+    states.set_link("link1", up=False)
+    manager.update()
+    manager.set_priority("server", SECOND, False)  # of an endpoint that is not there
+    assert server.calls[1:] == ["delete 10.0.1.2 id 2"]
+    states.set_link("link1", up=True)
+    manager.update()
+    assert [each.flags for each in server.present] == [Flags.SIGNAL, Flags.SIGNAL]
+
+
+def test_a_priority_that_the_kernel_does_not_take_is_told() -> None:
+    server, _, manager, _ = managed()
+    server.is_deaf = True
+    with pytest.raises(RuntimeError, match=r"has left endpoint 10\.0\.1\.2 signal as it was"):
+        manager.set_priority("server", SECOND, True)
+
+
+def test_endpoints_that_are_removed_do_not_return_with_their_link() -> None:
+    server, states, manager, _ = managed()
+    endpoint = Endpoint(SECOND, Flags.SIGNAL)
+    manager.remove("server", endpoint)
+    for up in (False, True):
+        states.set_link("link1", up=up)
+        manager.update()
+    assert server.calls == ["delete 10.0.1.2 id 2"]
+    states.set_link("link1", up=False)
+    manager.update()
+    manager.add("server", endpoint)
+    assert len(server.calls) == 1, "it waits for its link"
+    states.set_link("link1", up=True)
+    manager.update()
+    assert server.calls[1:] == ["add 10.0.1.2 id 0"]
+
+
+def test_limits_that_were_given_stay() -> None:
+    server = Kernel("10.0.0.2", "10.0.1.2")
+    net = topology()
+    LinkAwarePathManager(
+        net,
+        LinkStates(net),
+        {"client": Kernel(), "server": server},
+        lambda _: None,
+        exact={"server"},
+    )
+    assert server.limits() == Limits(1, 0)

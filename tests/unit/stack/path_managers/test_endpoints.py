@@ -176,6 +176,71 @@ def test_laminar_endpoints_serve_one_announced_address_each() -> None:
     assert announce(view, manager, fourth) == []
 
 
+THIRD = RemoteAddress(6, B3, PORT)
+
+
+def mesh_of(
+    endpoints: list[Endpoint], limits: Limits, announced: list[RemoteAddress]
+) -> list[tuple[int, int]]:
+    """Return the pairs of ids of all subflows but the first, where the peer's first ADD_ADDR is
+    what establishes the connection, as when both ends are Linux."""
+    manager, view = Endpoints(endpoints, limits), a_view()
+    view.remote_addresses += announced[:1]
+    carry_out(view, manager.on_established(view))
+    for number, remote in enumerate(announced):
+        if number:
+            view.remote_addresses.append(remote)
+        carry_out(view, manager.on_remote_added(view, remote))
+    return sorted((one.local_id, one.remote_id) for one in view.subflows[1:])
+
+
+@pytest.mark.parametrize(
+    ("flags", "limits", "pairs"),
+    [
+        ([], (8, 8), [(0, 5), (0, 6)]),
+        ([], (1, 8), [(0, 5)]),
+        ([], (2, 1), [(0, 5)]),
+        ([SUBFLOW, SUBFLOW], (8, 8), [(0, 5), (0, 6), (2, 0), (3, 0)]),
+        ([SUBFLOW], (1, 8), [(0, 5)]),
+        ([SUBFLOW, SUBFLOW], (2, 8), [(0, 5), (0, 6), (2, 0)]),
+        ([SUBFLOW, SUBFLOW], (3, 8), [(0, 5), (0, 6), (2, 0), (3, 0)]),
+        ([SUBFLOW, SUBFLOW], (4, 1), [(0, 5), (2, 0), (3, 0)]),
+        ([SUBFLOW, SUBFLOW], (4, 0), [(2, 0), (3, 0)]),
+        ([LAMINAR, LAMINAR], (8, 8), [(2, 5), (3, 6)]),
+        ([LAMINAR], (8, 8), [(2, 5)]),
+        ([SUBFLOW | LAMINAR, LAMINAR], (8, 8), [(2, 5), (3, 6)]),
+        ([SUBFLOW | FULLMESH, LAMINAR], (8, 8), [(2, 0), (2, 5), (2, 6)]),
+    ],
+)
+def test_what_linux_6_18_was_seen_to_open(
+    flags: list[EndpointFlag], limits: tuple[int, int], pairs: list[tuple[int, int]]
+) -> None:
+    """Endpoints on the second and third address, a server that announces two more; and the limits,
+    which that kernel exceeds where an address comes before it has opened what they allow."""
+    addresses = (A2, A3)
+    endpoints = [Endpoint(2 + n, addresses[n], one) for n, one in enumerate(flags)]
+    assert mesh_of(endpoints, Limits(*limits), [FURTHER, THIRD]) == pairs
+
+
+@pytest.mark.parametrize(("limit", "count"), [(8, 8), (4, 5)])
+def test_how_far_a_full_mesh_of_linux_6_18_goes(limit: int, count: int) -> None:
+    mesh = [Endpoint(n, one, SUBFLOW | FULLMESH) for n, one in enumerate((A1, A2, A3), 1)]
+    pairs = mesh_of(mesh, Limits(limit, 8), [FURTHER, THIRD])
+    assert len(pairs) == count
+    assert {(0, 5), (2, 5), (3, 5), (2, 0), (0, 6)} <= set(pairs)
+
+
+def test_a_priority_that_is_changed_holds_for_what_is_opened_later() -> None:
+    manager, view = Endpoints(plain(SUBFLOW, SUBFLOW), LIMITS), a_view()
+    carry_out(view, manager.on_established(view))
+    assert not manager.is_backup(A2)
+    assert manager.on_priority_changed(view, A2, True) == [SetPriority(1, True)]
+    assert manager.is_backup(A2)
+    assert not manager.is_backup(A1)
+    assert manager.on_priority_changed(view, A2, False) == [SetPriority(1, False)]
+    assert not manager.is_backup(A2)
+
+
 def test_address_families_are_kept_apart() -> None:
     endpoints = [Endpoint(1, A1, SUBFLOW), Endpoint(2, V6, SUBFLOW | FULLMESH)]
     manager, view = Endpoints(endpoints, Limits(8, 8)), a_view()

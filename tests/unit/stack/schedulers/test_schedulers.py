@@ -169,6 +169,10 @@ def test_who_may_carry_a_reinjection() -> None:
     everyone = [first, second, backup]
     assert eligible_subflows(everyone, 0) == [first, second]
     assert eligible_subflows(everyone, 0b001) == [second]
+    assert eligible_subflows(everyone, 0b011) == [first, second]
+    first.timeouts, second.timeouts = 2, 1
+    assert eligible_subflows(everyone, 0b011) == [first, second], "the second may still live"
+    second.timeouts = 2
     assert eligible_subflows(everyone, 0b011) == [backup]
     assert eligible_subflows(everyone, 0b111) == [first, second]
     first.stale = second.stale = True

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from tests.times import MS
 
-from mptcplab.linux.measure.recovery import ReturnWatch
 from mptcplab.loop import VirtualLoop
+from mptcplab.network.return_watch import ReturnWatch
 
 RATE_BPS = 100_000_000
 

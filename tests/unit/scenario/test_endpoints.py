@@ -1,0 +1,159 @@
+"""Endpoints, limits, backups, and actions of the timeline upon them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.endpoint_rows import ROWS, promised, row
+
+from mptcplab.scenario.backup_watch import BackupLinks, ever_backup
+from mptcplab.scenario.describe import describe
+from mptcplab.scenario.load import load
+from mptcplab.scenario.model import Scenario
+
+PHONE = """
+duration = "20s"
+hosts = ["phone", "server"]
+routers = ["net"]
+
+[links.wifi]
+between = ["phone", "net"]
+rate = "30Mb/s"
+delay = "10ms"
+[links.lte]
+between = ["phone", "net"]
+rate = "20Mb/s"
+delay = "25ms"
+backup = true
+[links.core]
+between = ["net", "server"]
+rate = "100Mb/s"
+
+[flows.main]
+from = "phone"
+to = "server"
+links = ["wifi", "core", "lte"]
+"""
+
+
+def loaded(folder: Path, text: str) -> Scenario:
+    file = folder / "scenario.toml"
+    file.write_text(text)
+    return load(file)
+
+
+def timeline(scenario: Scenario) -> list[tuple[float, str, str]]:
+    return [(each.at_ns / 1e9, each.verb, each.target) for each in scenario.timeline]
+
+
+@pytest.mark.parametrize(("endpoints", "limits", "subflows"), ROWS)
+def test_check_promises_what_linux_opens(
+    tmp_path: Path, endpoints: str, limits: str, subflows: str
+) -> None:
+    assert promised(row(tmp_path, endpoints, limits)) == subflows
+
+
+def test_a_backup_link_makes_backups_of_its_hosts_interfaces(tmp_path: Path) -> None:
+    scenario = loaded(tmp_path, PHONE)
+    phone = scenario.topology.host("phone")
+    assert [each.backup for each in phone.interfaces] == [False, True]
+    first, second = scenario.expected_subflows(scenario.flows[0])
+    assert [scenario.is_backup(path) for path in (first, second)] == [False, True]
+    text = describe(scenario)
+    assert "over lte + core, backup" in text
+    assert "over wifi + core, backup" not in text
+
+
+def test_an_interface_may_say_otherwise_than_its_link(tmp_path: Path) -> None:
+    text = PHONE.replace(
+        'hosts = ["phone", "server"]',
+        "hosts.server = {}\nhosts.phone.interfaces = { eth0 = {}, eth1 = { backup = false } }",
+    )
+    for name in ("eth0", "eth1"):
+        text = text.replace('["phone", "net"]', f'["phone:{name}", "net"]', 1)
+    scenario = loaded(tmp_path, text)
+    assert not any(map(scenario.is_backup, scenario.expected_subflows(scenario.flows[0])))
+
+
+def test_what_repeats_is_written_out_and_begins_no_stage(tmp_path: Path) -> None:
+    scenario = loaded(
+        tmp_path, f'{PHONE}[[timeline]]\nat = "5s"\ndown = "wifi"\nfor = "0.5s"\nevery = "7s"\n'
+    )
+    assert timeline(scenario) == [
+        (5.0, "down", "wifi"),
+        (5.5, "up", "wifi"),
+        (12.0, "down", "wifi"),
+        (12.5, "up", "wifi"),
+        (19.0, "down", "wifi"),
+        (19.5, "up", "wifi"),
+    ]
+    assert len(scenario.stages()) == 1
+    assert len(scenario.steady_stretches()) == 7
+    assert "down wifi, 3 times" in describe(scenario)
+
+
+def test_a_change_for_a_while_brings_back_the_values_of_before(tmp_path: Path) -> None:
+    scenario = loaded(
+        tmp_path,
+        f'{PHONE}[[timeline]]\nat = "2s"\nchange = "wifi"\nrate = "8Mb/s"\n'
+        '[[timeline]]\nat = "5s"\nchange = "wifi"\nrate = "1Mb/s"\nloss = "2%"\nfor = "1s"\n'
+        '[[timeline]]\nat = "9s"\nchange = "wifi"\ndirection = "forward"\ndelay = "90ms"\n'
+        'for = "1s"\n',
+    )
+    ends = [each for each in scenario.timeline if each.at_ns in (6_000_000_000, 10_000_000_000)]
+    assert [(each.direction, dict(each.changes)) for each in ends] == [
+        ("both", {"rate_bps": 8_000_000, "loss": 0.0}),
+        ("forward", {"delay_ns": 10_000_000}),
+    ]
+    assert [each.label for each in ends] == ["wifi: 8 Mb/s, loss 0 %", "wifi: delay 10 ms"]
+
+
+def test_an_endpoint_that_is_added_first_is_not_there_before(tmp_path: Path) -> None:
+    text = PHONE.replace(
+        'hosts = ["phone", "server"]',
+        "hosts.server = {}\nhosts.phone.endpoints.eth1 = { subflow = true }",
+    )
+    scenario = loaded(
+        tmp_path, f'{text}[[timeline]]\nat = "5s"\nadd_address = "phone:eth1"\nfor = "2s"\n'
+    )
+    assert timeline(scenario) == [
+        (5.0, "add_address", "phone:eth1"),
+        (7.0, "remove_address", "phone:eth1"),
+    ]
+    (endpoint,) = scenario.endpoints["phone"].endpoints
+    assert not endpoint.present
+    assert endpoint.backup  # as its interface
+    assert len(scenario.expected_subflows(scenario.flows[0])) == 1
+    assert "not at first" in describe(scenario)
+
+
+def test_a_priority_for_a_link_is_that_of_its_hosts_interfaces(tmp_path: Path) -> None:
+    scenario = loaded(
+        tmp_path,
+        f'{PHONE}[[timeline]]\nat = "5s"\nset_priority = ["lte", "server:eth0"]\n'
+        'backup = false\nfor = "3s"\n',
+    )
+    assert [
+        (*each, dict(action.changes))
+        for each, action in zip(timeline(scenario), scenario.timeline, strict=True)
+    ] == [
+        (5.0, "set_priority", "phone:eth1", {"backup": False}),
+        (5.0, "set_priority", "server:eth0", {"backup": False}),
+        (8.0, "set_priority", "phone:eth1", {"backup": True}),
+        (8.0, "set_priority", "server:eth0", {"backup": True}),
+    ]
+    links = BackupLinks(scenario)
+    seen = [[link.name for link in links.links()]]
+    for action in scenario.timeline:
+        links.take(action)
+        seen.append([link.name for link in links.links()])
+    assert seen == [["lte"], [], [], ["lte"], ["lte", "core"]]
+    assert ever_backup(scenario) == {"lte", "core"}
+
+
+def test_a_host_without_endpoints_announces_to_those_that_have_some(tmp_path: Path) -> None:
+    scenario = row(tmp_path, "laminar 2 3", "", "hosts.server.endpoints={}")
+    server = scenario.endpoints["server"]
+    assert [each.flags for each in server.endpoints] == [("signal",)] * 3
+    assert promised(scenario) == "1>1 2>2 3>3"
