@@ -100,7 +100,7 @@ class Action:
     """One line of the timeline: at ``at_ns``, do ``verb`` to ``target``.
 
     ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (values of a link, in ``changes``),
-    "start" or "stop" (a flow).  ``changes`` holds (key, value) pairs under the
+    "start" or "stop" (a flow), "enable" or "disable" (a middlebox).  ``changes`` holds (key, value) pairs under the
     field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
     "backward".  ``label`` is the label in figures.
 
@@ -111,7 +111,7 @@ class Action:
     at_ns: int
     verb: str
     target: str
-    target_kind: str  # "link", "nic" or "flow"
+    target_kind: str  # "link", "nic", "flow" or "middlebox"
     changes: Changes = ()
     direction: str = "both"
     label: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any
 
 from mptcplab.network.impairments import CapacityTrace, JitterDistribution
@@ -13,7 +13,7 @@ from mptcplab.scenario.model import Action
 
 def as_plain(value: object) -> Any:
     """Return a value as JSON types: dataclasses as objects, addresses and link ends as text."""
-    if isinstance(value, InterfaceEnd | SwitchEnd | IPv4Interface | IPv6Interface):
+    if isinstance(value, InterfaceEnd | SwitchEnd | IPv4Address | IPv4Interface | IPv6Interface):
         return str(value)
     if isinstance(value, CapacityTrace):
         return {

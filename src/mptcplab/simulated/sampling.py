@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mptcplab.network.counters import ChannelCounters
+from mptcplab.network.translation import seen_as
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Scenario
@@ -196,11 +197,14 @@ def links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
 
     The first one, and through routers, behind which one link may serve many, the slowest.
     """
-    links = {}
+    links: dict[tuple[str, bytes, bytes], str] = {}
     for here, there in scenario.host_pairs():
         for path in scenario.topology.paths(here, there, multipath=False):
             if path.links:
                 pair = (path.local_address.ip.packed, path.remote_address.ip.packed)
                 slowest = scenario.topology.bottleneck(path)
-                links[here, *pair] = slowest if path.routed else path.links[0]
+                name = slowest if path.routed else path.links[0]
+                links[here, *pair] = name
+                if seen := seen_as(scenario.topology, path):
+                    links.setdefault((there, pair[1], seen[1].ip.packed), name)
     return links

@@ -13,8 +13,10 @@ from typing import Any
 import mptcplab
 from mptcplab.applications.workloads import Command
 from mptcplab.loop.stop_signals import on_stop_signal
+from mptcplab.middleboxes import describe_box
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.box_states import idle_boxes, report_boxes
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.path_mtu import narrow_paths
@@ -107,6 +109,7 @@ def _finish(
                 "python": platform.python_version(),
                 "kernel": None,
             },
+            "middleboxes": simulation.boxes(),
             "notes": simulation.notes(),
             "offload": {host.name: host.offload for host in scenario.topology.hosts},
             "trains_per_window": trains_per_window(scenario),
@@ -418,9 +421,20 @@ class Simulation:
             return reasons
         return reasons + self._watches.reasons()
 
+    def boxes(self) -> list[dict[str, Any]]:
+        """Return what ``run.json`` says of each middlebox."""
+        return report_boxes(
+            self._scenario,
+            {
+                (link, end, place): describe_box(box)
+                for (link, end), station in self._network.stations.items()
+                for place, box in enumerate(station.chain.boxes)
+            },
+        )
+
     def notes(self) -> list[str]:
         """Return what a reader should know besides."""
-        notes = self._watches.notes()
+        notes = [*self._watches.notes(), *idle_boxes(self.boxes())]
         for host in self._network.hosts.values():
             if host.ring_drops:
                 notes.append(

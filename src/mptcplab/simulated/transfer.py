@@ -87,6 +87,16 @@ class Transfer(ABC):
         return self.written_bytes - self.delivered_bytes
 
     @property
+    def changed_bytes(self) -> int:
+        """How many bytes arrived, and were accepted, in packets that a middlebox had changed.
+
+        Hosts write lengths: content is what a box has put in.
+        """
+        ends = (self.sending, self.receiving)
+        return sum(end.receive_buffer.content_bytes for end in ends if end is not None)
+
+    @property
     def intact(self) -> bool | None:
         """Whether every byte written was read, and the stream ended in order; None of datagrams."""
-        return self.end_ns is not None and self.delivered_bytes == self.written_bytes
+        complete = self.end_ns is not None and self.delivered_bytes == self.written_bytes
+        return complete and not self.changed_bytes
