@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mptcplab.middleboxes.box import Middlebox
+from mptcplab.middleboxes.selective import directions
 from mptcplab.wire.segment import Segment
 
 
@@ -22,6 +23,15 @@ class Chain:
     def forward(self, segment: Segment, outbound: bool, now_ns: int) -> list[Segment]:
         """Return what leaves the last box for a segment that reaches the first."""
         return self._pass(self.boxes if outbound else self.boxes[::-1], segment, outbound, now_ns)
+
+    def passes_other(self, outbound: bool) -> bool:
+        """Say whether a packet passes that is neither TCP nor UDP: a black hole alone drops it."""
+        for box in self.boxes:
+            if box.enabled and box.plan.kind == "blackhole" and directions(box.plan)[outbound]:
+                box.tallies[outbound].seen += 1
+                box.tallies[outbound].dropped += 1
+                return False
+        return True
 
     @property
     def deadline_ns(self) -> int | None:

@@ -61,13 +61,13 @@ class PathStates:
         """Say whether packets can pass both ways: it is up, without a rate of 0, loss of all or a
         black hole.
         """
-        return (
-            self.is_up(path, at_ns)
-            and not self._holes.any_enabled(path, at_ns)
-            and all(
-                self._passes(name, direction, at_ns) for name, direction in self._round_trip(path)
-            )
+        return self.is_open(path, at_ns) and all(
+            self._passes(name, direction, at_ns) for name, direction in self._round_trip(path)
         )
+
+    def is_open(self, path: Path, at_ns: int) -> bool:
+        """Say whether a path is up and no black hole is on it."""
+        return self.is_up(path, at_ns) and not self._holes.any_enabled(path, at_ns)
 
     def _passes(self, link: str, direction: str, at_ns: int) -> bool:
         channel = self._channel(link, direction, at_ns)

@@ -195,6 +195,7 @@ class Simulation:
         self._links = links_by_address(scenario)
         self._subflow_links: dict[tuple[Connection, int], str | None] = {}
         self._transfer_of: dict[Connection, Transfer] = {}
+        self._half_open: set[Connection] = set()
         for name, host in self._network.hosts.items():
             host.on_event = lambda connection, event, name=name: self._handle(
                 name, connection, event
@@ -280,10 +281,28 @@ class Simulation:
         if isinstance(event, events.ConnectionAccepted):
             transfer = self._by_port[connection.subflows[0].tcp.local_port]
             self._transfer_of[connection] = transfer
-            transfer.attach(host, connection)
+            if transfer.serving is None:
+                transfer.attach(host, connection)
+            else:
+                self._half_open.add(connection)
         transfer = self._transfer_of[connection]
-        self._watches.handle(host, transfer, connection, event)
+        if connection in self._half_open:
+            self._handle_half_open(host, transfer, connection, event)
+        else:
+            self._watches.handle(host, transfer, connection, event)
         self._write_event(host, transfer, connection, event)
+
+    def _handle_half_open(
+        self, host: str, transfer: Transfer, connection: Connection, event: events.Event
+    ) -> None:
+        """Attach a further connection once it is there: a SYN may be a subflow's, without MP_JOIN,
+        whose host takes it back.
+        """
+        if isinstance(event, events.ConnectionEstablished):
+            self._half_open.remove(connection)
+            transfer.attach(host, connection)
+            self._network.hosts[host].applications[connection].handle(event)
+            self._watches.handle(host, transfer, connection, event)
 
     def _write_event(
         self, host: str, transfer: Transfer, connection: Connection, event: events.Event

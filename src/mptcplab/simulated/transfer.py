@@ -58,6 +58,11 @@ class Transfer(ABC):
         """The connection of the end that receives, or answers."""
 
     @property
+    def serving(self) -> Connection | None:
+        """The connection of the end that accepts."""
+        return self.receiving if self.flow.client == self.flow.source else self.sending
+
+    @property
     @abstractmethod
     def written_bytes(self) -> int:
         """How much the applications have written."""

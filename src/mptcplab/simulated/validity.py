@@ -228,8 +228,8 @@ class Watches:
 
     def reasons(self) -> list[str]:
         """Return why the run is not what was asked for: the dead first, then what is missing."""
-        dead = [judgement.reason for judgement in self._judgements() if judgement.reason]
-        return dead + [
+        judgements = [(flow, each) for flow, each in self._judgements() if not self._boxes[flow]]
+        return [judgement.reason for _, judgement in judgements if judgement.reason] + [
             problem
             for watch in self._watches.values()
             if not self._boxes[watch.transfer.flow.name]
@@ -258,17 +258,26 @@ class Watches:
 
     def notes(self) -> list[str]:
         """Return what a reader should know besides."""
-        notes = [judgement.note for judgement in self._judgements() if judgement.note]
+        notes = []
+        for flow, judgement in self._judgements():
+            notes += [judgement.note] if judgement.note else []
+            if judgement.reason and self._boxes[flow]:
+                notes.append(self._behind_boxes(flow, judgement.reason))
         for watch in self._watches.values():
             notes += watch.broken(self._end_ns)
-            if boxes := self._boxes[watch.transfer.flow.name]:
-                notes += [
-                    f"{problem} (it passes {', '.join(boxes)})" for problem in self._problems(watch)
-                ]
+            flow = watch.transfer.flow.name
+            if self._boxes[flow]:
+                notes += [self._behind_boxes(flow, problem) for problem in self._problems(watch)]
         return notes
 
-    def _judgements(self) -> Iterator[Judgement]:
+    def _behind_boxes(self, flow: str, problem: str) -> str:
+        """Return what would make a run invalid, had middleboxes not been asked for."""
+        return f"{problem} (it passes {', '.join(self._boxes[flow])})"
+
+    def _judgements(self) -> Iterator[tuple[str, Judgement]]:
+        """Yield what is to be said of connections that did not end, each with its flow."""
         for watch in self._watches.values():
             ended = watch.transfer.end_ns is not None or watch.transfer.failed
             if self._started(watch) and not (ended and watch.liveness.came_up):
-                yield watch.liveness.judge(watch.name, self._loop.now_ns)
+                judgement = watch.liveness.judge(watch.name, self._loop.now_ns)
+                yield watch.transfer.flow.name, judgement

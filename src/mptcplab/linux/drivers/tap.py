@@ -9,6 +9,7 @@ from typing import Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
 from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
+from mptcplab.linux.emulator.child import Boxes
 from mptcplab.linux.kernel import rtnl
 from mptcplab.network.channel import PIECE_NS
 from mptcplab.network.impairments import CapacityTrace
@@ -30,10 +31,12 @@ class TapDriver(LinkDriver):
         seed: int,
         up: bool,
         traces: tuple[CapacityTrace, ...] = (),
+        boxes: Boxes = ((), ()),
     ) -> None:
         """Make the two devices, in their namespaces; frames pass once :meth:`start` is called.
 
-        ``traces`` are the capacities that channels will be given.
+        ``traces`` are the capacities that channels will be given, ``boxes`` the middleboxes at the
+        two ends, which do nothing until they are switched on.
         """
         self.name = "tap"
         self._link = link
@@ -42,6 +45,7 @@ class TapDriver(LinkDriver):
         self._seed = seed
         self._up = up
         self._traces = traces
+        self._boxes = boxes
         self._emulator: EmulatedLink | None = None
         self._descriptors: list[int] = []
         for end in ends:
@@ -72,6 +76,7 @@ class TapDriver(LinkDriver):
             piece_ns=_piece_ns(forward.delay_ns + backward.delay_ns),
             trains=(self._ends[0].offload, self._ends[1].offload),
             traces=self._traces,
+            boxes=self._boxes,
         )
         for descriptor in self._descriptors:
             os.close(descriptor)

@@ -16,11 +16,15 @@ from time import monotonic_ns, process_time_ns
 from typing import Final, NoReturn
 
 from mptcplab.linux.emulator.arrivals import arrival_clock
+from mptcplab.linux.emulator.boxed_direction import BoxedDirection
+from mptcplab.linux.emulator.boxes import BoxedEnd
 from mptcplab.linux.emulator.engine import Direction, Engine
 from mptcplab.linux.emulator.frames import classify
 from mptcplab.linux.emulator.reading import LinkReading
+from mptcplab.middleboxes import describe_box, make_chain
 from mptcplab.network.impairments import CapacityTrace
 from mptcplab.network.link import channel_model
+from mptcplab.network.middlebox import MiddleboxPlan
 from mptcplab.network.parameters import ChannelParameters
 
 _REALTIME_PRIORITY: Final = 10
@@ -38,6 +42,12 @@ _ONE_PACKET_NS: Final = 1
 _RESET_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
+Boxes = tuple[tuple[MiddleboxPlan, ...], tuple[MiddleboxPlan, ...]]
+"""The middleboxes at the first end of a link, and at the second."""
+
+Ends = tuple[BoxedEnd | None, BoxedEnd | None]
+
+
 def run_child(
     control: Connection,
     parent: int,
@@ -47,6 +57,7 @@ def run_child(
     piece_ns: int,
     trains: tuple[bool, bool],
     traces: tuple[CapacityTrace, ...],
+    boxes: Boxes,
 ) -> NoReturn:
     """Carry frames until the control connection says stop or closes. For a forked process only:
     it ends here, and runs nothing that its parent has prepared for its own end.
@@ -59,9 +70,11 @@ def run_child(
         control = Connection(os.dup(control.fileno()))
         realtime = _prefer_this_process()
         _keep_memory()
-        directions = _directions(fds, parameters, seed, piece_ns, trains)
+        ends = _boxed_ends(boxes, seed)
+        directions = _directions(fds, parameters, seed, piece_ns, trains, ends)
         control.send((realtime, all(way.clock is not None for way in directions)))
-        engine = Engine(directions, control.fileno(), _Commands(control, directions, traces).handle)
+        commands = _Commands(control, directions, traces, ends)
+        engine = Engine(directions, control.fileno(), commands.handle)
         engine.run()
         status = 0
     except BaseException:
@@ -73,17 +86,19 @@ def run_child(
 class _Commands:
     """What the parent may ask for."""
 
-    __slots__ = ("_control", "_directions", "_traces")
+    __slots__ = ("_control", "_directions", "_ends", "_traces")
 
     def __init__(
         self,
         control: Connection,
         directions: tuple[Direction, Direction],
         traces: tuple[CapacityTrace, ...],
+        ends: Ends,
     ) -> None:
         self._control = control
         self._directions = directions
         self._traces = traces
+        self._ends = ends
 
     def handle(self) -> bool:
         """Answer one command; False when there will be none any more."""
@@ -97,6 +112,19 @@ class _Commands:
                     if parameters != direction.channel.parameters:
                         direction.channel.configure(parameters, now_ns)
                 self._control.send(now_ns)
+            elif command == "switch":
+                target, enabled = argument
+                for end in self._ends:
+                    if end is not None:
+                        end.chain.set_enabled(target, enabled)
+                self._control.send(now_ns)
+            elif command == "boxes":
+                self._control.send(
+                    tuple(
+                        [] if end is None else [describe_box(box) for box in end.chain.boxes]
+                        for end in self._ends
+                    )
+                )
             else:
                 self._control.send(self._reading(now_ns, reset_peak=argument))
         except (EOFError, OSError):
@@ -116,6 +144,7 @@ def _directions(
     seed: int,
     piece_ns: int,
     trains: tuple[bool, bool],
+    ends: Ends,
 ) -> tuple[Direction, Direction]:
     a_fd, b_fd = fds
     a_trains, b_trains = trains
@@ -132,10 +161,27 @@ def _directions(
             parameters, ("forward", "backward"), (b_trains, a_trains), strict=True
         )
     )
-    return (
-        Direction(a_fd, b_fd, forward, arrival_clock(a_fd), in_trains=b_trains),
-        Direction(b_fd, a_fd, backward, arrival_clock(b_fd), in_trains=a_trains),
+    clocks = arrival_clock(a_fd), arrival_clock(b_fd)
+    if ends == (None, None):
+        return (
+            Direction(a_fd, b_fd, forward, clocks[0], in_trains=b_trains),
+            Direction(b_fd, a_fd, backward, clocks[1], in_trains=a_trains),
+        )
+    there = BoxedDirection(a_fd, b_fd, forward, clocks[0], ends, in_trains=b_trains)
+    back = BoxedDirection(b_fd, a_fd, backward, clocks[1], ends[::-1], in_trains=a_trains)
+    there.opposite, back.opposite = back, there
+    return there, back
+
+
+def _boxed_ends(boxes: Boxes, seed: int) -> Ends:
+    """Return the middleboxes at both ends, switched off as yet."""
+    near, far = (
+        BoxedEnd(make_chain([replace(plan, enabled=False) for plan in plans], seed))
+        if plans
+        else None
+        for plans in boxes
     )
+    return near, far
 
 
 def _detach(parent: int, keep: set[int]) -> None:

@@ -11,6 +11,7 @@ from mptcplab.linux.measure import verify
 from mptcplab.linux.measure.measurement import Measurement
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.results.liveness import patience_ns
+from mptcplab.scenario.box_states import interfering
 from mptcplab.scenario.model import Expectation, Flow, Scenario, Tunables
 from mptcplab.scenario.path_states import PathStates
 from mptcplab.stack.plugin import is_reference
@@ -25,16 +26,16 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
 
     ``verified`` are those that were found before it was measured.
     """
+    boxes = _interfering(scenario)
     return [
-        *_dead_connections(measurement),
+        *_dead_connections(measurement, boxes),
         *verified,
         *_stopped(measurement),
         *_dead_emulators(measurement),
         *_stopped_processes(measurement),
         *_lost_captures(measurement),
         *measurement.readback.reasons,
-        *_broken_connections(measurement),
-        *_missing_subflows(scenario, measurement),
+        *(text for flow, text in _shortcomings(scenario, measurement) if not boxes[flow]),
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
@@ -44,10 +45,11 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
     ]
 
 
-def notes(measurement: Measurement) -> list[str]:
+def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
     """Return what a reader of a run should know besides."""
     return [
         *measurement.apparatus.lab.notes,
+        *_behind_boxes(scenario, measurement),
         *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
         *_sometimes_limited_links(measurement),
@@ -56,13 +58,38 @@ def notes(measurement: Measurement) -> list[str]:
     ]
 
 
-def _dead_connections(measurement: Measurement) -> Iterator[str]:
+def _interfering(scenario: Scenario) -> dict[str, tuple[str, ...]]:
+    """Return the middleboxes by flow that may keep it from being what it should."""
+    return {flow.name: interfering(scenario, scenario.paths(flow)) for flow in scenario.flows}
+
+
+def _shortcomings(scenario: Scenario, measurement: Measurement) -> Iterator[tuple[str, str]]:
+    """Yield what connections lacked that came up, each with its flow."""
+    yield from _broken_connections(measurement)
+    yield from _missing_subflows(scenario, measurement)
+
+
+def _behind_boxes(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    """Yield what would make a run invalid, had middleboxes not been asked for."""
+    boxes = _interfering(scenario)
+    judgements = measurement.samples.watches.judgements()
+    dead = [(flow, each.reason) for flow, each in judgements if each.reason]
+    for flow, text in (*dead, *_shortcomings(scenario, measurement)):
+        if boxes[flow]:
+            yield f"{text} (it passes {', '.join(boxes[flow])})"
+
+
+def _dead_connections(
+    measurement: Measurement, boxes: Mapping[str, tuple[str, ...]]
+) -> Iterator[str]:
     if not measurement.stop_reason:
-        yield from (each.reason for each in measurement.samples.watches.judgements() if each.reason)
+        for flow, judgement in measurement.samples.watches.judgements():
+            if judgement.reason and not boxes[flow]:
+                yield judgement.reason
 
 
 def _cut_off_connections(measurement: Measurement) -> Iterator[str]:
-    yield from (each.note for each in measurement.samples.watches.judgements() if each.note)
+    yield from (each.note for _, each in measurement.samples.watches.judgements() if each.note)
 
 
 def _stopped(measurement: Measurement) -> Iterator[str]:
@@ -87,19 +114,19 @@ def _lost_captures(measurement: Measurement) -> Iterator[str]:
         yield f"the capture on {interface} ended before the run did"
 
 
-def _broken_connections(measurement: Measurement) -> Iterator[str]:
+def _broken_connections(measurement: Measurement) -> Iterator[tuple[str, str]]:
     watches = measurement.samples.watches
     for connection in measurement.apparatus.flows.connections():
-        name = _name(connection)
+        name, flow = _name(connection), connection.flow.name
         if watches.came_up(connection) or not watches.has_died(connection):
-            yield from (f"{name}: {error}" for error in connection.errors)
+            yield from ((flow, f"{name}: {error}") for error in connection.errors)
         if connection.protocol == "fallback":
-            yield f"{name}: fell back to TCP"
+            yield flow, f"{name}: fell back to TCP"
         elif connection.errors:
             continue
         elif connection.intact is False:
             sent, received = connection.bytes_sent, connection.bytes_received
-            yield f"{name}: {sent} bytes sent, {received} received"
+            yield flow, f"{name}: {sent} bytes sent, {received} received"
 
 
 def _unfinished_connections(measurement: Measurement) -> Iterator[str]:
@@ -117,7 +144,9 @@ def _name(connection: Connection) -> str:
     return f"flow {connection.flow.name} connection {connection.index}"
 
 
-def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+def _missing_subflows(
+    scenario: Scenario, measurement: Measurement
+) -> Iterator[tuple[str, str]]:
     states = PathStates(scenario)
     for flow in scenario.flows:
         traffic = measurement.apparatus.flows.of(flow.name)
@@ -128,12 +157,13 @@ def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[
         ]
         if not came_up:
             continue
-        yield from verify.check_subflows(
+        for problem in verify.check_subflows(
             flow,
             [] if flow.application == "striped" else [each.index for each in came_up],
             _expected_subflows(scenario, measurement, flow, states),
             measurement.samples.rows["subflows"],
-        )
+        ):
+            yield flow.name, problem
 
 
 def _expected_subflows(

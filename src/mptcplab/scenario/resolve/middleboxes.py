@@ -57,10 +57,22 @@ def resolve_middleboxes(
         for path, values, plan in _plans(("routers", name), table["middleboxes"], problems):
             for link in _outside(topology, name, values, path, problems):
                 at_a = isinstance(link.a, InterfaceEnd) and link.a.host == name
+                if link.driver in ("kernel", "netem"):
+                    problems.add(
+                        ("links", link.name, "driver"),
+                        f'"{link.driver}" carries no middleboxes, such as those of {name}',
+                        'driver = "tap", or none',
+                    )
                 box = place.at(link, plan, link.a if at_a else link.b, path)
                 (near if at_a else far).setdefault(link.name, []).append(box)
     for link in topology.links:
         table = links[link.name]
+        if table["middleboxes"] and link.driver in ("kernel", "netem"):
+            problems.add(
+                ("links", link.name, "driver"),
+                f'"{link.driver}" carries no middleboxes',
+                'driver = "tap", or none',
+            )
         for path, _, plan in _plans(("links", link.name), table["middleboxes"], problems):
             near.setdefault(link.name, []).append(place.at(link, plan, link.a, path))
     problems.raise_any()
