@@ -61,7 +61,5 @@ class Chain:
     ) -> list[Segment]:
         segments = [segment]
         for box in boxes:
-            segments = [
-                out for each in segments for out in box.forward(each, outbound, now_ns)
-            ]
+            segments = [out for each in segments for out in box.forward(each, outbound, now_ns)]
         return segments

@@ -63,13 +63,14 @@ class Nat(Middlebox):
         return [segment]
 
     def _leave(self, segment: Segment, now_ns: int) -> bool:
-        inside = (is_tcp(segment), segment.src, segment.src_port)
+        flow = flow_of(segment)
+        inside = flow[:3]
         mapping = self._by_inside.get(inside)
-        if mapping is None or not self._lives(mapping, now_ns):
+        known = mapping is not None and self._connections.knows(flow, now_ns)
+        if mapping is None or not (known or self._lives(mapping, now_ns)):
             mapping = self._map(inside, now_ns)
         if mapping is None:
             return False
-        flow = flow_of(segment)
         if segment.flags & (SYN | ACK) == SYN:
             self._connections.begin(flow)
         mapping.flows.add(flow)
@@ -122,6 +123,16 @@ class Nat(Middlebox):
             return False
         del self._by_port[tcp, port], self._by_inside[holder.inside]
         return True
+
+    def shown(self, tcp: bool, address: bytes, port: int) -> tuple[bytes, int] | None:
+        """Return what an address and port inside are outside; None where they are nothing yet."""
+        mapping = self._by_inside.get((tcp, address, port))
+        return None if mapping is None else (self.outside, mapping.port)
+
+    def hidden(self, tcp: bool, port: int) -> tuple[bytes, int] | None:
+        """Return the address and port inside that a port outside stands for, if any."""
+        mapping = self._by_port.get((tcp, port))
+        return None if mapping is None else mapping.inside[1:]
 
     def forget(self) -> None:
         """Forget all mappings, as when it is switched off and on."""

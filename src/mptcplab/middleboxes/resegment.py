@@ -99,8 +99,10 @@ class Merge(Middlebox):
         last = segment.payload_bytes % size if size else 0
         if not segment.payload_bytes or segment.flags & _UNJOINED:
             return False
-        return 2 * size <= self.plan.size_bytes or (last > 0 and not segment.flags & _LAST) or (
-            segment.packets == 1 and size < self.plan.size_bytes and not segment.flags & _LAST
+        return (
+            2 * size <= self.plan.size_bytes
+            or (last > 0 and not segment.flags & _LAST)
+            or (segment.packets == 1 and size < self.plan.size_bytes and not segment.flags & _LAST)
         )
 
     def _take(

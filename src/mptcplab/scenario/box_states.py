@@ -26,7 +26,9 @@ class BoxStates:
     def any_enabled(self, path: Path, at_ns: int) -> bool:
         """Say whether one on a path is switched on after the actions at ``at_ns``."""
         return any(
-            self._is_enabled(box, at_ns) for link in path.passed for box in self._boxes.get(link, ())
+            self._is_enabled(box, at_ns)
+            for link in path.passed
+            for box in self._boxes.get(link, ())
         )
 
     def _is_enabled(self, box: MiddleboxPlan, at_ns: int) -> bool:

@@ -8,7 +8,8 @@ transport checksum to be completed by the device (virtio 1.2 section 5.1.6.2), a
 kernel's own TCP do.
 
 Other packets (ICMP, fragments, headers with IP options) meet black holes alone, and what is not IP
-(ARP) none.
+(ARP) none; but what ICMP errors say of a TCP segment or UDP datagram is translated by NATs, so that
+path MTU discovery works through them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mptcplab.linux.emulator.frames import (
     network_header,
 )
 from mptcplab.middleboxes import Chain
+from mptcplab.middleboxes.nat import Nat
 from mptcplab.middleboxes.packets import FlowKey, flow_of
 from mptcplab.wire.checksum import ones_sum
 from mptcplab.wire.error import WireError
@@ -43,6 +45,9 @@ _UDP_CHECKSUM_OFFSET: Final = 6
 _UDP: Final = struct.Struct("!HHHH")  # ports, length, checksum
 _PLAIN_IPV4: Final = 0x45  # a header without options
 _FRAGMENT_MASK: Final = 0x3FFF
+_PROTOCOL_ICMP: Final = 1
+_ICMP_HEADER_BYTES: Final = 8
+_ICMP_ERRORS: Final = (3, 11, 12)  # unreachable, time exceeded, parameter problem (RFC 792)
 _UINT16: Final = struct.Struct("!H")
 
 
@@ -121,7 +126,9 @@ class BoxedEnd:
             return [frame]
         parsed = _parse(frame, at)
         if parsed is None:
-            return [frame] if self.chain.passes_other(outbound) else []
+            if not self.chain.passes_other(outbound):
+                return []
+            return [self._with_translated_error(frame, at, outbound)]
         segment, headers = parsed
         before = _state(segment)
         out = self.chain.forward(segment, outbound, now_ns)
@@ -148,6 +155,85 @@ class BoxedEnd:
         if in_trains or segment.packets == 1:
             return [headers.frame(segment)]
         return [headers.frame(packet) for packet in split_train(segment)]
+
+    def _with_translated_error(self, frame: bytes, at: int, outbound: bool) -> bytes:
+        """Return an ICMP error with the addresses that its side of each NAT knows.
+
+        It holds the beginning of a packet that went the other way (RFC 5508 section 4.2).
+        """
+        error = _IcmpError.of(frame, at)
+        if error is None:
+            return frame
+        boxes = self.chain.boxes if outbound else self.chain.boxes[::-1]
+        for box in boxes:
+            if isinstance(box, Nat) and box.enabled:
+                error.translate(box, outbound)
+        return error.frame()
+
+
+class _IcmpError:
+    """An ICMP error of IPv4 about a TCP segment or a UDP datagram."""
+
+    __slots__ = ("_at", "_bytes", "_inner", "_tcp")
+
+    def __init__(self, frame: bytes, at: int, inner: int, tcp: bool) -> None:
+        self._bytes = bytearray(frame)
+        self._at = at
+        self._inner = inner
+        self._tcp = tcp
+
+    @classmethod
+    def of(cls, frame: bytes, at: int) -> _IcmpError | None:
+        """Read a frame; None where it holds no such error."""
+        icmp = at + IPV4_HEADER_BYTES
+        inner = icmp + _ICMP_HEADER_BYTES
+        whole = inner + IPV4_HEADER_BYTES + 8
+        if frame[at] != _PLAIN_IPV4 or len(frame) < whole or frame[at + 9] != _PROTOCOL_ICMP:
+            return None
+        protocol = frame[inner + 9]
+        if (
+            frame[icmp] not in _ICMP_ERRORS
+            or frame[inner] != _PLAIN_IPV4
+            or protocol not in (PROTOCOL_TCP, _PROTOCOL_UDP)
+        ):
+            return None
+        return cls(frame, at, inner, protocol == PROTOCOL_TCP)
+
+    def translate(self, nat: Nat, outbound: bool) -> None:
+        """Put in what is known on the other side of a NAT."""
+        content, inner = self._bytes, self._inner
+        ports = inner + IPV4_HEADER_BYTES
+        if outbound:  # about a packet that came in, whose destination the NAT had translated
+            address, port = inner + 16, ports + 2
+            found = nat.shown(self._tcp, bytes(content[address : address + 4]), self._port(port))
+        else:
+            address, port = inner + 12, ports
+            found = nat.hidden(self._tcp, self._port(port))
+            if content[address : address + 4] != nat.outside:
+                return
+        if found is None:
+            return
+        content[address : address + 4] = found[0]
+        _UINT16.pack_into(content, port, found[1])
+        if not outbound and content[self._at + 16 : self._at + 20] == nat.outside:
+            content[self._at + 16 : self._at + 20] = found[0]
+
+    def frame(self) -> bytes:
+        """Return the frame with its checksums made right, but that of the segment inside."""
+        content = self._bytes
+        end = self._at + _UINT16.unpack_from(content, self._at + 2)[0]
+        icmp = self._at + IPV4_HEADER_BYTES
+        for start, stop, field in (
+            (self._inner, self._inner + IPV4_HEADER_BYTES, self._inner + 10),
+            (icmp, end, icmp + 2),
+            (self._at, icmp, self._at + 10),
+        ):
+            content[field : field + 2] = bytes(2)
+            _UINT16.pack_into(content, field, 0xFFFF ^ ones_sum(bytes(content[start:stop])))
+        return bytes(content)
+
+    def _port(self, at: int) -> int:
+        return int(_UINT16.unpack_from(self._bytes, at)[0])
 
 
 def _ip_header(frame: bytes) -> int | None:
@@ -214,5 +300,3 @@ def _state(segment: Segment) -> tuple[object, ...]:
         id(segment.payload),
         segment.segment_size_bytes,
     )
-
-

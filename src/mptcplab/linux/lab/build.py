@@ -380,7 +380,9 @@ def _configure_router(plumbing: Plumbing, topology: Topology, router: Router) ->
     for interface in router.interfaces:
         device = devices[interface.name]
         requests += [rtnl.add_address(device.index, each) for each in interface.addresses]
-        requests += _shown_address(topology, InterfaceEnd(router.name, interface.name), device.index)
+        requests += _shown_address(
+            topology, InterfaceEnd(router.name, interface.name), device.index
+        )
         mtu = None if device.mtu == interface.mtu else interface.mtu
         requests.append(rtnl.set_link(device.index, up=True, mtu=mtu))
     requests += forwarding.router_requests(topology, router, devices)

@@ -40,7 +40,7 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
         *_late_emulators(scenario, measurement),
-        *_limited_links(measurement),
+        *_limited_links(measurement, _behind(scenario, boxes)),
         *_busy_cpu(scenario, measurement),
     ]
 
@@ -52,7 +52,7 @@ def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
         *_behind_boxes(scenario, measurement),
         *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
-        *_sometimes_limited_links(measurement),
+        *_sometimes_limited_links(measurement, _behind(scenario, _interfering(scenario))),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
@@ -144,9 +144,7 @@ def _name(connection: Connection) -> str:
     return f"flow {connection.flow.name} connection {connection.index}"
 
 
-def _missing_subflows(
-    scenario: Scenario, measurement: Measurement
-) -> Iterator[tuple[str, str]]:
+def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[tuple[str, str]]:
     states = PathStates(scenario)
     for flow in scenario.flows:
         traffic = measurement.apparatus.flows.of(flow.name)
@@ -249,17 +247,34 @@ def _measured_bps(
     return max((rate for rate in rates if rate is not None), default=None)
 
 
-def _unfilled(measurement: Measurement, suspects: Mapping[int, Collection[str]]) -> dict[str, int]:
+def _behind(scenario: Scenario, boxes: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """Return the links of flows that boxes may keep from filling them."""
+    return {
+        link
+        for flow in scenario.flows
+        if boxes[flow.name]
+        for path in scenario.paths(flow)
+        for link in path.possible
+    }
+
+
+def _unfilled(
+    measurement: Measurement, suspects: Mapping[int, Collection[str]], behind: Collection[str]
+) -> dict[str, int]:
     samples = measurement.samples
-    return verify.unfilled_intervals(suspects, samples.rows["links"], samples.cpu.most_bps)
+    unfilled = verify.unfilled_intervals(suspects, samples.rows["links"], samples.cpu.most_bps)
+    return {link: count for link, count in unfilled.items() if link not in behind}
 
 
-def _limited_links(measurement: Measurement) -> Iterator[str]:
-    """Yield the links that carried less than they should have, for want of CPU time."""
+def _limited_links(measurement: Measurement, behind: Collection[str]) -> Iterator[str]:
+    """Yield the links that carried less than they should have, for want of CPU time.
+
+    Those of ``behind`` may have carried less for another reason.
+    """
     samples = measurement.samples
     intervals = len(samples.busy)
-    full = _unfilled(measurement, samples.cpu.full_emulators)
-    for link, count in _unfilled(measurement, samples.cpu.starved).items():
+    full = _unfilled(measurement, samples.cpu.full_emulators, behind)
+    for link, count in _unfilled(measurement, samples.cpu.starved, behind).items():
         reason = verify.check_emulator(link, full.pop(link, 0), intervals)
         reason = reason or verify.check_starved(link, count, intervals)
         if reason is not None:
@@ -270,9 +285,9 @@ def _limited_links(measurement: Measurement) -> Iterator[str]:
             yield reason
 
 
-def _sometimes_limited_links(measurement: Measurement) -> Iterator[str]:
+def _sometimes_limited_links(measurement: Measurement, behind: Collection[str]) -> Iterator[str]:
     samples = measurement.samples
-    starved = _unfilled(measurement, samples.cpu.starved)
+    starved = _unfilled(measurement, samples.cpu.starved, behind)
     for link, count in starved.items():
         if not verify.is_limited(count, len(samples.busy)):
             yield verify.limited_by_cpu(link, count, len(samples.busy))

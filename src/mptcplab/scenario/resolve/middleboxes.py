@@ -114,12 +114,8 @@ def _plans(
             )
         names.add(name)
         _check_keys(kind, values, path, problems)
-        given = {
-            field: values[key] for key, field in _FIELDS.items() if values[key] is not None
-        }
-        yield path, values, MiddleboxPlan(
-            kind, name, owner[1], enabled=values["enabled"], **given
-        )
+        given = {field: values[key] for key, field in _FIELDS.items() if values[key] is not None}
+        yield path, values, MiddleboxPlan(kind, name, owner[1], enabled=values["enabled"], **given)
 
 
 def _check_keys(kind: str, values: Values, path: Path, problems: Problems) -> None:
@@ -159,7 +155,9 @@ def _outside(
         to_routers = [
             link
             for link in own.values()
-            if all(isinstance(e, InterfaceEnd) and topology.is_router(e.host) for e in (link.a, link.b))
+            if all(
+                isinstance(e, InterfaceEnd) and topology.is_router(e.host) for e in (link.a, link.b)
+            )
         ]
         if len(to_routers) == 1:
             return to_routers

@@ -190,8 +190,7 @@ def _check_conflicts(actions: list[tuple[Action, Path]], problems: Problems) -> 
             what = "is enabled and disabled" if action.target_kind == "middlebox" else None
             problems.add(
                 path,
-                f"{action.target} {what or 'goes up and down'} at "
-                f"{format_duration(action.at_ns)}",
+                f"{action.target} {what or 'goes up and down'} at {format_duration(action.at_ns)}",
                 "one of the two, or another time",
             )
 

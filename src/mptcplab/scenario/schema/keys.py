@@ -854,9 +854,7 @@ ACTION = Section(
         "change": Key(value_kinds.NAMES, "Links to change.", aliases=("set", "modify")),
         "start": Key(value_kinds.NAMES, "Flows to start."),
         "stop": Key(value_kinds.NAMES, "Flows to stop."),
-        "enable": Key(
-            value_kinds.NAMES, 'Middleboxes to switch on: "link:name" or "router:name".'
-        ),
+        "enable": Key(value_kinds.NAMES, 'Middleboxes to switch on: "link:name" or "router:name".'),
         "disable": Key(
             value_kinds.NAMES,
             "Middleboxes to switch off: all passes as it is, and what they have remembered of "

@@ -388,7 +388,7 @@ def _ipv4(value: Any) -> IPv4Address:
             return IPv4Address(value)
     except ValueError:
         pass
-    raise UnitError(f"{quoted(value)} is not an IPv4 address; expected such as \"10.0.1.200\"")
+    raise UnitError(f'{quoted(value)} is not an IPv4 address; expected such as "10.0.1.200"')
 
 
 IPV4_ADDRESS = Kind(
