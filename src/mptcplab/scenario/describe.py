@@ -498,8 +498,8 @@ def _through_boxes(scenario: Scenario, flow: Flow) -> Iterator[str]:
     """Yield what middleboxes may do to a flow."""
     if boxes := interfering(scenario, scenario.paths(flow)):
         yield (
-            f"{flow.name} passes {', '.join(boxes)}: subflows, MPTCP or bytes may not come through, "
-            "and the run counts as valid all the same."
+            f"{flow.name} passes {', '.join(boxes)}: subflows, MPTCP or bytes may not come "
+            "through, and the run counts as valid all the same."
         )
     for path in scenario.paths(flow):
         for name, direction in scenario.topology.directions(path):

@@ -100,9 +100,9 @@ class Action:
     """One line of the timeline: at ``at_ns``, do ``verb`` to ``target``.
 
     ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (values of a link, in ``changes``),
-    "start" or "stop" (a flow), "enable" or "disable" (a middlebox).  ``changes`` holds (key, value) pairs under the
-    field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
-    "backward".  ``label`` is the label in figures.
+    "start" or "stop" (a flow), "enable" or "disable" (a middlebox).  ``changes`` holds (key, value)
+    pairs under the field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is
+    "both", "forward" or "backward".  ``label`` is the label in figures.
 
     "start" and "stop" are for stages and figures only: the flow's ``start_ns`` and ``stop_ns`` have
     the same times, and testbeds act on those.

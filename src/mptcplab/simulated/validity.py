@@ -241,8 +241,8 @@ class Watches:
         transfer = watch.transfer
         if not self._started(watch) or not watch.liveness.came_up:
             return
-        if transfer.changed_bytes:
-            yield f"{watch.name}: {transfer.changed_bytes} bytes arrived in packets that were changed"
+        if changed := transfer.changed_bytes:
+            yield f"{watch.name}: {changed} bytes arrived in packets that were changed"
         if transfer.failed:
             yield f"{watch.name}: ended early: {transfer.failed}"
         elif transfer.end_ns is not None and transfer.delivered_bytes != transfer.written_bytes:

@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -42,10 +42,18 @@ _ONE_PACKET_NS: Final = 1
 _RESET_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-Boxes = tuple[tuple[MiddleboxPlan, ...], tuple[MiddleboxPlan, ...]]
-"""The middleboxes at the first end of a link, and at the second."""
+@dataclass(frozen=True, slots=True)
+class EmulatedEnd:
+    """One end of a link: whether its device takes several packets in one frame, and what
+    middleboxes stand there, all switched off at first.
+    """
 
-Ends = tuple[BoxedEnd | None, BoxedEnd | None]
+    trains: bool = True
+    boxes: tuple[MiddleboxPlan, ...] = ()
+
+
+Boxed = tuple[BoxedEnd | None, BoxedEnd | None]
+"""The middleboxes at the two ends, where there are any."""
 
 
 def run_child(
@@ -55,9 +63,8 @@ def run_child(
     parameters: tuple[ChannelParameters, ChannelParameters],
     seed: int,
     piece_ns: int,
-    trains: tuple[bool, bool],
+    ends: tuple[EmulatedEnd, EmulatedEnd],
     traces: tuple[CapacityTrace, ...],
-    boxes: Boxes,
 ) -> NoReturn:
     """Carry frames until the control connection says stop or closes. For a forked process only:
     it ends here, and runs nothing that its parent has prepared for its own end.
@@ -70,10 +77,11 @@ def run_child(
         control = Connection(os.dup(control.fileno()))
         realtime = _prefer_this_process()
         _keep_memory()
-        ends = _boxed_ends(boxes, seed)
-        directions = _directions(fds, parameters, seed, piece_ns, trains, ends)
+        boxed = _boxed(ends[0], seed), _boxed(ends[1], seed)
+        trains = ends[0].trains, ends[1].trains
+        directions = _directions(fds, parameters, seed, piece_ns, trains, boxed)
         control.send((realtime, all(way.clock is not None for way in directions)))
-        commands = _Commands(control, directions, traces, ends)
+        commands = _Commands(control, directions, traces, boxed)
         engine = Engine(directions, control.fileno(), commands.handle)
         engine.run()
         status = 0
@@ -86,19 +94,19 @@ def run_child(
 class _Commands:
     """What the parent may ask for."""
 
-    __slots__ = ("_control", "_directions", "_ends", "_traces")
+    __slots__ = ("_boxed", "_control", "_directions", "_traces")
 
     def __init__(
         self,
         control: Connection,
         directions: tuple[Direction, Direction],
         traces: tuple[CapacityTrace, ...],
-        ends: Ends,
+        boxed: Boxed,
     ) -> None:
         self._control = control
         self._directions = directions
         self._traces = traces
-        self._ends = ends
+        self._boxed = boxed
 
     def handle(self) -> bool:
         """Answer one command; False when there will be none any more."""
@@ -114,7 +122,7 @@ class _Commands:
                 self._control.send(now_ns)
             elif command == "switch":
                 target, enabled = argument
-                for end in self._ends:
+                for end in self._boxed:
                     if end is not None:
                         end.chain.set_enabled(target, enabled)
                 self._control.send(now_ns)
@@ -122,7 +130,7 @@ class _Commands:
                 self._control.send(
                     tuple(
                         [] if end is None else [describe_box(box) for box in end.chain.boxes]
-                        for end in self._ends
+                        for end in self._boxed
                     )
                 )
             else:
@@ -144,7 +152,7 @@ def _directions(
     seed: int,
     piece_ns: int,
     trains: tuple[bool, bool],
-    ends: Ends,
+    boxed: Boxed,
 ) -> tuple[Direction, Direction]:
     a_fd, b_fd = fds
     a_trains, b_trains = trains
@@ -162,26 +170,22 @@ def _directions(
         )
     )
     clocks = arrival_clock(a_fd), arrival_clock(b_fd)
-    if ends == (None, None):
+    if boxed == (None, None):
         return (
             Direction(a_fd, b_fd, forward, clocks[0], in_trains=b_trains),
             Direction(b_fd, a_fd, backward, clocks[1], in_trains=a_trains),
         )
-    there = BoxedDirection(a_fd, b_fd, forward, clocks[0], ends, in_trains=b_trains)
-    back = BoxedDirection(b_fd, a_fd, backward, clocks[1], ends[::-1], in_trains=a_trains)
+    there = BoxedDirection(a_fd, b_fd, forward, clocks[0], boxed, in_trains=b_trains)
+    back = BoxedDirection(b_fd, a_fd, backward, clocks[1], boxed[::-1], in_trains=a_trains)
     there.opposite, back.opposite = back, there
     return there, back
 
 
-def _boxed_ends(boxes: Boxes, seed: int) -> Ends:
-    """Return the middleboxes at both ends, switched off as yet."""
-    near, far = (
-        BoxedEnd(make_chain([replace(plan, enabled=False) for plan in plans], seed))
-        if plans
-        else None
-        for plans in boxes
-    )
-    return near, far
+def _boxed(end: EmulatedEnd, seed: int) -> BoxedEnd | None:
+    """Return the middleboxes at an end, switched off as yet; None for none."""
+    if not end.boxes:
+        return None
+    return BoxedEnd(make_chain([replace(plan, enabled=False) for plan in end.boxes], seed))
 
 
 def _detach(parent: int, keep: set[int]) -> None:

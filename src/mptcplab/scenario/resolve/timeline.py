@@ -123,7 +123,7 @@ def _target_kind(
     flows: tuple[Flow, ...],
     problems: Problems,
 ) -> str:
-    """Return "link", "nic", "flow" or "middlebox"; empty, and noted, where the target does not exist."""
+    """Return "link", "nic", "flow" or "middlebox"; empty, and noted, where there is no such."""
     if verb in ("start", "stop"):
         kind, known = "flow", [flow.name for flow in flows]
     elif verb in ("enable", "disable"):

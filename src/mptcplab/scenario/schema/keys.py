@@ -838,8 +838,8 @@ GENERATE = Section(
 ACTION = Section(
     "timeline",
     "Events during the run. One entry may have several of `up`, `down`, `change`, `start`, "
-    "`stop`, `enable` and `disable`; the values that `change` sets are `rate` or `trace`, `delay` or `rtt`, `jitter` and "
-    "what follows it.",
+    "`stop`, `enable` and `disable`; the values that `change` sets are `rate` or `trace`, `delay` "
+    "or `rtt`, `jitter` and what follows it.",
     {
         "at": Key(
             value_kinds.DURATION,
