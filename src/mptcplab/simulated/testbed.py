@@ -341,7 +341,8 @@ class Simulation:
         """Return the first link of a subflow; remembered, since closed ones are gone."""
         for subflow in connection.subflows:
             if subflow.subflow_id == subflow_id:
-                link = self._links.get((host, subflow.tcp.local, subflow.tcp.remote))
+                flow = self._transfer_of[connection].flow.name
+                link = self._links.get((flow, host, subflow.tcp.local, subflow.tcp.remote))
                 self._subflow_links[connection, subflow_id] = link
         return self._subflow_links.get((connection, subflow_id))
 
