@@ -31,7 +31,9 @@ other = { from = "server", to = "tablet", client = "tablet" }
 
 def boxed(link: str, *boxes: str, text: str = TWO_LINKS) -> str:
     """Return a scenario with boxes on one of the links."""
-    return text.replace(f"[links.{link}]\n", f"[links.{link}]\nmiddleboxes = [{', '.join(boxes)}]\n")
+    return text.replace(
+        f"[links.{link}]\n", f"[links.{link}]\nmiddleboxes = [{', '.join(boxes)}]\n"
+    )
 
 
 def flow(done: Run, name: str = "main") -> dict[str, Any]:

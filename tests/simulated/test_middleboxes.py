@@ -123,7 +123,9 @@ def test_rewritten_payload_passes_unnoticed_without_the_checksum(tmp_path: Path)
     finished = simulate(tmp_path, TWO, with_boxes("lte", rewrite))
     assert flow(finished)["intact"] is False
     assert flow(finished)["protocol"] == "mptcp"
-    assert any("bytes arrived in packets that were changed" in n for n in finished.metadata["notes"])
+    assert any(
+        "bytes arrived in packets that were changed" in n for n in finished.metadata["notes"]
+    )
 
 
 def test_benign_boxes_leave_mptcp_alone(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def box(kind: str, seed: int = 1, **plan: Any) -> Middlebox:
 
 def segment(flags: int = ACK, payload: bytes = b"", **fields: Any) -> Segment:
     """Return a segment from inside to the peer."""
-    made = Segment(
+    return Segment(
         fields.pop("src", INSIDE),
         fields.pop("src_port", 1000),
         fields.pop("dst", PEER),
@@ -31,7 +31,6 @@ def segment(flags: int = ACK, payload: bytes = b"", **fields: Any) -> Segment:
         payload_bytes=len(payload),
         **fields,
     )
-    return made
 
 
 def answer(flags: int = ACK, payload: bytes = b"", **fields: Any) -> Segment:

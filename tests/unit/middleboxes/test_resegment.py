@@ -81,9 +81,7 @@ def test_merge_keeps_packets_apart_that_differ_in_options_or_acknowledgment() ->
     merge.forward(segment(ACK, b"one", seq=0, mptcp=(mapping(3, 100),)), True, 0)
     (first,) = merge.forward(segment(ACK, b"two", seq=3, mptcp=(mapping(3, 103),)), True, 0)
     assert bytes(first.payload or b"") == b"one"
-    (second,) = merge.forward(
-        segment(ACK, b"six", seq=6, ack=9, mptcp=(mapping(3, 103),)), True, 0
-    )
+    (second,) = merge.forward(segment(ACK, b"six", seq=6, ack=9, mptcp=(mapping(3, 103),)), True, 0)
     assert bytes(second.payload or b"") == b"two"
 
 
@@ -100,7 +98,9 @@ def test_merge_keeps_the_order_of_a_flow() -> None:
 def test_a_blind_merge_keeps_the_options_of_the_first() -> None:
     merge = box("merge", size_bytes=100, blind=True)
     merge.forward(segment(ACK, b"one", seq=0, mptcp=(mapping(3, 100),)), True, 0)
-    (out,) = merge.forward(segment(ACK | PSH, b"two", seq=3, ack=9, mptcp=(mapping(3, 103),)), True, 0)
+    (out,) = merge.forward(
+        segment(ACK | PSH, b"two", seq=3, ack=9, mptcp=(mapping(3, 103),)), True, 0
+    )
     assert (bytes(out.payload or b""), out.mptcp, out.ack) == (b"onetwo", (mapping(3, 100),), 9)
 
 

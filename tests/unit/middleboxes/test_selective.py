@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.unit.middleboxes.boxes import answer, box, mapping, segment, texts
 
@@ -38,7 +40,7 @@ def test_strip_of_mptcp_takes_all_of_its_options_and_no_other() -> None:
         ("TIMESTAMPS", "ts_val", 9, None),
     ],
 )
-def test_strip_of_tcp_options(name: str, field: str, value: object, gone: object) -> None:
+def test_strip_of_tcp_options(name: str, field: str, value: Any, gone: object) -> None:
     strip = box("strip", options=(name,))
     (out,) = strip.forward(segment(ACK, **{field: value}), True, 0)
     assert getattr(out, field) == gone
@@ -161,7 +163,7 @@ def test_a_box_that_is_off_lets_all_pass_and_counts_nothing() -> None:
         ("firewall", {}),
     ],
 )
-def test_a_train_is_treated_as_its_packets(kind: str, plan: dict[str, object]) -> None:
+def test_a_train_is_treated_as_its_packets(kind: str, plan: dict[str, Any]) -> None:
     content = bytes(range(95))
 
     def train() -> Segment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 from tests.unit.middleboxes.boxes import INSIDE, OUTSIDE, PEER, answer, box, segment
@@ -16,7 +17,7 @@ SECOND = 1_000_000_000
 NEIGHBOUR = parse_address("10.0.1.2")
 
 
-def nat(**plan: object) -> Nat:
+def nat(**plan: Any) -> Nat:
     made = box("nat", outside=IPv4Address("10.0.1.254"), **plan)
     assert isinstance(made, Nat)
     return made

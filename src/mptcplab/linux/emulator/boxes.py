@@ -103,7 +103,7 @@ class _Headers:
         _UINT16.pack_into(ip, 2, IPV4_HEADER_BYTES + transport_bytes)
         ip[10:12] = bytes(2)
         ip[12:20] = addresses
-        _UINT16.pack_into(ip, 10, 0xFFFF ^ ones_sum(ip))
+        _UINT16.pack_into(ip, 10, 0xFFFF ^ ones_sum(bytes(ip)))
         return bytes(ip)
 
 

@@ -98,8 +98,10 @@ def router_requests(
 
 def _destinations(topology: Topology) -> dict[rtnl.Network, rtnl.InterfaceAddress]:
     """Return the subnets that packets are sent to: those of hosts, and of what NATs show."""
-    shown = {address.network: address for address in outsides(topology).values()}
-    return {**_host_networks(topology), **shown}
+    networks = _host_networks(topology)
+    for address in outsides(topology).values():
+        networks.setdefault(address.network, address)
+    return networks
 
 
 def _host_networks(topology: Topology) -> dict[rtnl.Network, rtnl.InterfaceAddress]:

@@ -32,7 +32,7 @@ def packed(version: int, text: str) -> bytes:
 
 
 def segment(version: int = 4, payload: bytes = b"", **fields: Any) -> Segment:
-    made = Segment(
+    return Segment(
         packed(version, INSIDE[version]),
         1000,
         packed(version, PEER[version]),
@@ -42,7 +42,6 @@ def segment(version: int = 4, payload: bytes = b"", **fields: Any) -> Segment:
         payload_bytes=len(payload),
         **fields,
     )
-    return made
 
 
 def frame(made: Segment, *, tag: bytes = b"", ttl: int = 33) -> bytes:
@@ -168,7 +167,9 @@ def datagram(source: bytes, target: bytes, ports: tuple[int, int], content: byte
     ip[10:12] = (0xFFFF ^ ones_sum(bytes(ip))).to_bytes(2)
     pseudo = source + target + struct.pack("!BBH", 0, 17, len(udp))
     total = 0xFFFF ^ ones_sum(pseudo + udp)
-    return VNET.pack(0, 0, 0, 0, 0, 0) + MACS + TYPES[4] + ip + udp[:6] + total.to_bytes(2) + content
+    return (
+        VNET.pack(0, 0, 0, 0, 0, 0) + MACS + TYPES[4] + ip + udp[:6] + total.to_bytes(2) + content
+    )
 
 
 def test_nat_translates_datagrams_both_ways() -> None:
