@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from mptcplab.network.middlebox import MiddleboxPlan
@@ -42,18 +42,28 @@ class BoxStates:
 def interfering(scenario: Scenario, paths: Iterable[Path]) -> tuple[str, ...]:
     """Return the boxes on paths that may keep MPTCP, subflows or bytes from passing unharmed.
 
-    Those that the timeline switches while they remember connections are among them.
+    Paths are those of the client.  NATs that its connections come to from outside are among them,
+    and stateful boxes that the timeline switches while they remember connections.
     """
     switched = {each.target for each in scenario.timeline if each.target_kind == "middlebox"}
-    return tuple(
-        dict.fromkeys(
-            box.target
-            for path in paths
-            for link in path.possible
-            for box in scenario.topology.link(link).boxes
-            if box.interferes or (box.kind in _STATEFUL and box.target in switched)
-        )
-    )
+    found: dict[str, None] = {}
+    for path in paths:
+        refusing = {box.target for box in closed_to(scenario, path)}
+        for link in path.possible:
+            for box in scenario.topology.link(link).boxes:
+                forgets = box.kind in _STATEFUL and box.target in switched
+                if box.interferes or forgets or box.target in refusing:
+                    found[box.target] = None
+    return tuple(found)
+
+
+def closed_to(scenario: Scenario, path: Path) -> Iterator[MiddleboxPlan]:
+    """Yield the NATs and firewalls that a path comes to from outside: they let nobody in."""
+    for name, direction in scenario.topology.directions(path):
+        link = scenario.topology.link(name)
+        for box in link.far_boxes if direction == "forward" else link.near_boxes:
+            if box.kind in ("nat", "firewall"):
+                yield box
 
 
 def report_boxes(

@@ -19,7 +19,7 @@ from mptcplab.network.topology import (
     SwitchEnd,
     Topology,
 )
-from mptcplab.scenario.box_states import interfering
+from mptcplab.scenario.box_states import closed_to, interfering
 from mptcplab.scenario.buffers import buffer_needs
 from mptcplab.scenario.describe_workload import workload_text
 from mptcplab.scenario.kernel_limits import beyond_kernels
@@ -501,16 +501,17 @@ def _through_boxes(scenario: Scenario, flow: Flow) -> Iterator[str]:
             f"{flow.name} passes {', '.join(boxes)}: subflows, MPTCP or bytes may not come "
             "through, and the run counts as valid all the same."
         )
-    for path in scenario.paths(flow):
-        for name, direction in scenario.topology.directions(path):
-            link = scenario.topology.link(name)
-            entered = link.far_boxes if direction == "forward" else link.near_boxes
-            for box in entered:
-                if box.kind in ("nat", "firewall") and box.enabled:
-                    yield (
-                        f"{flow.name}: {box.target} lets no connection in that begins outside, as "
-                        f"that of {flow.client} does."
-                    )
+    closed = {
+        box.target: None
+        for path in scenario.paths(flow)
+        for box in closed_to(scenario, path)
+        if box.enabled
+    }
+    for target in closed:
+        yield (
+            f"{flow.name}: {target} lets no connection in that begins outside, as that of "
+            f"{flow.client} does."
+        )
 
 
 def _of_applications(scenario: Scenario) -> Iterator[str]:

@@ -86,7 +86,9 @@ def test_check_tells_of_boxes_and_what_they_may_do(tmp_path: Path) -> None:
     assert "home:nat    on dsl at home:eth1  nat to 10.0.2.3" in text
     assert "home:strip  on dsl at home:eth1  strip MP_JOIN, SACK, backward" in text
     assert "main passes home:strip: subflows, MPTCP or bytes may not come" in text
-    inward = describe(loaded(tmp_path, HOME, "flows.main.client=server"))
+    scenario = loaded(tmp_path, HOME, "flows.main.client=server")
+    assert interfering(scenario, scenario.paths(scenario.flows[0])) == ("home:nat", "home:strip")
+    inward = describe(scenario)
     assert "home:nat lets no connection in that begins outside" in " ".join(inward.split())
 
 
