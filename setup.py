@@ -44,6 +44,7 @@ COMPILED = [
     "network/counters.py",
     "simulated/fabric.py",
     "simulated/parcel.py",
+    "simulated/stations.py",
     "simulated/host.py",
     "simulated/cpu.py",
     "simulated/applications.py",

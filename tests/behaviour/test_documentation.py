@@ -99,7 +99,7 @@ def test_the_messages_of_troubleshooting_are_the_program_s() -> None:
 REASONS = {  # where what makes a run invalid is said, and in which functions
     "linux/measure/verify.py": r"check_\w+",
     "linux/measure/validity.py": r"_\w+",
-    "simulated/validity.py": "reasons|missing",
+    "simulated/validity.py": "_problems|missing",
     "results/liveness.py": "judge",
 }
 

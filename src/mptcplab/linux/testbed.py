@@ -24,6 +24,7 @@ from mptcplab.linux.measure.verify import LATENESS_QUANTILE
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.box_states import idle_boxes, report_boxes
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Scenario, Tunables
 from mptcplab.scenario.to_json import as_plain
@@ -98,7 +99,8 @@ def _run_on(
         stops.enter_context(on_stop_signal(measurement.stop))
         measurement.run()
         reasons = validity.reasons(scenario, measurement, verified)
-        notes = [*precheck.notes, *validity.notes(measurement)]
+        boxes = report_boxes(scenario, measurement.apparatus.links.box_tallies())
+        notes = [*precheck.notes, *validity.notes(scenario, measurement), *idle_boxes(boxes)]
         flows = measurement.apparatus.flows.summary(
             measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
         )
@@ -124,6 +126,7 @@ def _run_on(
         },
         "endpoints": {host: _endpoints(lab, host) for host in measurement.apparatus.hosts},
         "switches": measurement.switches,
+        "middleboxes": boxes,
         "verified": precheck.results,
         "cpu_busy": [
             [interval.end_ns, round(interval.busy, 4)] for interval in measurement.samples.busy

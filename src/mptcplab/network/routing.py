@@ -241,11 +241,34 @@ class Routing(Generic[E]):
         ports: Ports | None = None,
     ) -> Way | None:
         """Return the way from a host's address to another address, None where packets get lost."""
-        (host, source), (far, destination) = start, end
-        hops = self.gateways(host, source, destination)
+        (host, source), (_, destination) = start, end
+        return self._follow(start, self.gateways(host, source, destination), end, ports)
+
+    def onward(
+        self,
+        start: tuple[str, InterfaceAddress],
+        end: tuple[E, InterfaceAddress],
+        ports: Ports | None = None,
+    ) -> Way | None:
+        """Return the way on from a router of a packet with a source address; None likewise."""
+        router, (far, destination) = start[0], end
+        last, hops = self.forwarded(router, destination)
+        if last is not None:
+            between = self._between(last, far)
+            return None if between is None else Way(between, ())
+        return self._follow(start, hops, end, ports)
+
+    def _follow(
+        self,
+        start: tuple[str, InterfaceAddress],
+        hops: tuple[NextHop[E], ...],
+        end: tuple[E, InterfaceAddress],
+        ports: Ports | None,
+    ) -> Way | None:
+        """Return the way from a node to an address by one of its next hops, and so on."""
+        (node, source), (far, destination) = start, end
         links: list[str] = []
         routers: list[str] = []
-        node = host
         while hops:
             hop = self._hashed(node, hops, source.ip, destination.ip, ports)
             links += hop.links

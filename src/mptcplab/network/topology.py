@@ -20,6 +20,7 @@ from zlib import crc32
 
 from mptcplab.network.ecmp import Ports, router_seed
 from mptcplab.network.impairments import CapacityTrace, GilbertElliott, JitterDistribution
+from mptcplab.network.middlebox import MiddleboxPlan
 from mptcplab.network.routing import Node, Route, Routing
 
 Address = IPv4Address | IPv6Address
@@ -212,6 +213,9 @@ class Link:
     or htb), "netem" or "tap".  ``environment`` is the report's grouping: "lan", "wan", "man" or "".
     ``up`` is the state at the start of a run.  ``spare`` links are left down where a lab is
     switched to their environment.
+
+    ``near_boxes`` are the middleboxes at ``a``, ``far_boxes`` those at ``b``, each the one farthest
+    from the link first; for them, forward is what leaves their end by the link.
     """
 
     name: str
@@ -224,6 +228,13 @@ class Link:
     driver: str = "auto"
     up: bool = True
     spare: bool = False
+    near_boxes: tuple[MiddleboxPlan, ...] = ()
+    far_boxes: tuple[MiddleboxPlan, ...] = ()
+
+    @property
+    def boxes(self) -> tuple[MiddleboxPlan, ...]:
+        """All middleboxes of the link."""
+        return self.near_boxes + self.far_boxes
 
     @property
     def rtt_ns(self) -> int:
@@ -449,6 +460,20 @@ class Topology:
             if node in self._router_by_name:
                 passed.append(node)
         return tuple(passed)
+
+    def way(self, start: Place, end: Place, ports: Ports | None = None) -> Directions | None:
+        """Return (link, "forward" or "backward") for each link from one address to another.
+
+        Of a router it is the way of what it forwards.  None where packets get lost.
+        """
+        (near, source), (far, destination) = start, end
+        if source.network == destination.network:
+            links = self._between(near, far)
+        else:
+            find = self.routing.onward if self.is_router(near.host) else self.routing.way
+            way = find((near.host, source), end, ports)
+            links = None if way is None else way.links
+        return None if links is None else self._directions(near, links)
 
     def own_links(self, path: Path) -> tuple[str, ...]:
         """Return the links of a path whose state its local host sees: all up to a router."""
@@ -708,6 +733,7 @@ def _reversed(path: Path) -> Path:
 
 
 Place = tuple[InterfaceEnd, IPv4Interface | IPv6Interface]
+Directions = tuple[tuple[str, str], ...]
 Neighbour = tuple[InterfaceEnd | SwitchEnd, str | None]
 PathsOf = tuple[tuple[str, str], tuple[Path, ...]]
 

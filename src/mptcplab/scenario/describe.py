@@ -8,6 +8,7 @@ from textwrap import wrap
 
 from mptcplab.applications.workloads import Command
 from mptcplab.network.impairments import JitterDistribution
+from mptcplab.network.middlebox import MiddleboxPlan
 from mptcplab.network.topology import (
     Channel,
     Host,
@@ -19,6 +20,7 @@ from mptcplab.network.topology import (
     SwitchEnd,
     Topology,
 )
+from mptcplab.scenario.box_states import closed_to, interfering
 from mptcplab.scenario.buffers import buffer_needs
 from mptcplab.scenario.describe_workload import workload_text
 from mptcplab.scenario.kernel_limits import beyond_kernels
@@ -102,6 +104,8 @@ def describe_network(topology: Topology) -> list[str]:
         [("name", "from", "to", "rate", "delay", "queue", "BDP", "")]
         + [row for link in topology.links for row in _link(link)]
     )
+    if boxes := list(_boxes(topology)):
+        lines += ["", "Middleboxes", *_columns(boxes)]
     return lines
 
 
@@ -190,6 +194,38 @@ def _link(link: Link) -> list[tuple[str, ...]]:
         (link.name, str(link.a), str(link.b), *there, ", ".join(remarks)),
         ("", str(link.b), str(link.a), *back, ""),
     ]
+
+
+def _boxes(topology: Topology) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each middlebox: its name, where it stands, what it does."""
+    for link in topology.links:
+        for end, boxes in ((link.a, link.near_boxes), (link.b, link.far_boxes)):
+            for box in boxes:
+                yield box.target, f"on {link.name} at {end}", box_text(box)
+
+
+def box_text(box: MiddleboxPlan) -> str:
+    """Return what a middlebox does: "strip MP_JOIN, forward"."""
+    parts = [" ".join((box.kind, *([", ".join(box.options)] if box.options else [])))]
+    if box.segments:
+        parts.append(f"of {', '.join(box.segments)}")
+    if box.outside is not None:
+        parts[0] += f" to {box.outside}"
+    if box.size_bytes:
+        parts.append(f"{format_size(box.size_bytes)} at most")
+    if box.kind == "merge":
+        parts.append(f"waits {format_duration(box.hold_ns)}")
+    if box.blind:
+        parts.append("blind")
+    if box.direction != "both":
+        parts.append(box.direction)
+    if box.after_bytes:
+        parts.append(f"after {format_size(box.after_bytes)} of a flow")
+    if box.times is not None:
+        parts.append(f"{box.times} packets at most")
+    if not box.enabled:
+        parts.append("off at first")
+    return ", ".join(parts)
 
 
 def _channel(channel: Channel, rtt_ns: int) -> tuple[str, str, str, str]:
@@ -488,6 +524,7 @@ def notes(scenario: Scenario) -> Iterator[str]:
             yield f"{need.flow}: buffers {given} suffice; {wanted}."
     for flow in scenario.flows:
         yield from _plain(scenario, flow)
+        yield from _through_boxes(scenario, flow)
     cpus = sorted({host.cpu for host in scenario.topology.hosts} - {"none"})
     if cpus:
         yield f'cpu = "{", ".join(cpus)}" counts in simulation; the Linux testbed ignores it.'
@@ -495,6 +532,26 @@ def notes(scenario: Scenario) -> Iterator[str]:
         yield 'scheduler = "2012" counts in simulation; the Linux testbed has its kernel\'s.'
     yield from _of_applications(scenario)
     yield from _in_simulation_only(scenario)
+
+
+def _through_boxes(scenario: Scenario, flow: Flow) -> Iterator[str]:
+    """Yield what middleboxes may do to a flow."""
+    if boxes := interfering(scenario, scenario.paths(flow)):
+        yield (
+            f"{flow.name} passes {', '.join(boxes)}: subflows, MPTCP or bytes may not come "
+            "through, and the run counts as valid all the same."
+        )
+    closed = {
+        box.target: None
+        for path in scenario.paths(flow)
+        for box in closed_to(scenario, path)
+        if box.enabled
+    }
+    for target in closed:
+        yield (
+            f"{flow.name}: {target} lets no connection in that begins outside, as that of "
+            f"{flow.client} does."
+        )
 
 
 def _of_applications(scenario: Scenario) -> Iterator[str]:

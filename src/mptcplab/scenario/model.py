@@ -103,9 +103,9 @@ class Action:
 
     ``verb`` is "up" or "down" (a link, or "HOST:NIC"), "set" (values of a link, in ``changes``),
     "start" or "stop" (a flow), "set_priority" ("HOST:INTERFACE", with ``changes`` for its
-    "backup"), "add_address" or "remove_address" ("HOST:NAME", of one of the host's endpoints).
-    ``changes`` holds (key, value) pairs, of a link under the field names of
-    :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
+    "backup"), "add_address" or "remove_address" ("HOST:NAME", of one of the host's endpoints),
+    "enable" or "disable" (a middlebox).  ``changes`` holds (key, value) pairs, of a link under the
+    field names of :class:`mptcplab.network.topology.Channel`; ``direction`` is "both", "forward" or
     "backward".  ``label`` is the label in figures. What is ``repeated`` begins no stage.
 
     "start" and "stop" are for stages and figures only: the flow's ``start_ns`` and ``stop_ns`` have
@@ -115,7 +115,7 @@ class Action:
     at_ns: int
     verb: str
     target: str
-    target_kind: str  # "link", "nic", "flow" or "endpoint"
+    target_kind: str  # "link", "nic", "flow", "endpoint" or "middlebox"
     changes: Changes = ()
     direction: str = "both"
     label: str = ""

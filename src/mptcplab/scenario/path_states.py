@@ -14,6 +14,7 @@ from mptcplab.network.topology import (
     Link,
     Path,
 )
+from mptcplab.scenario.box_states import BoxStates
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.resolve.timeline import LinkStates
 from mptcplab.units import NANOSECONDS
@@ -33,6 +34,7 @@ class PathStates:
         self._starts = [start_ns for start_ns, _ in self._stages]
         self._links = LinkStates(scenario.topology, scenario.timeline)
         self._changes: dict[tuple[str, str], list[tuple[int, Channel]]] = {}
+        self._holes = BoxStates(scenario, "blackhole")
         for link in scenario.topology.links:
             self._changes[link.name, "forward"] = [(0, link.forward)]
             self._changes[link.name, "backward"] = [(0, link.backward)]
@@ -56,10 +58,16 @@ class PathStates:
         ) and all(self._links.is_up(self._topology.link(name), at_ns) for name in path.passed)
 
     def carries(self, path: Path, at_ns: int) -> bool:
-        """Say whether packets can pass both ways: it is up, with no rate of 0 or loss of all."""
-        return self.is_up(path, at_ns) and all(
+        """Say whether packets can pass both ways: it is up, without a rate of 0, loss of all or a
+        black hole.
+        """
+        return self.is_open(path, at_ns) and all(
             self._passes(name, direction, at_ns) for name, direction in self._round_trip(path)
         )
+
+    def is_open(self, path: Path, at_ns: int) -> bool:
+        """Say whether a path is up and no black hole is on it."""
+        return self.is_up(path, at_ns) and not self._holes.any_enabled(path, at_ns)
 
     def _passes(self, link: str, direction: str, at_ns: int) -> bool:
         channel = self._channel(link, direction, at_ns)

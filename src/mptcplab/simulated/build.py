@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from ipaddress import IPv4Interface, IPv6Interface
 from random import Random
 
 from mptcplab.loop import VirtualLoop
+from mptcplab.middleboxes import make_chain
+from mptcplab.network.ecmp import Ports
 from mptcplab.network.nic_sharing import QUEUE_PACKETS, SharedNic, Way, shared_nics
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
     VLAN_TAG_BYTES,
     Channel,
+    InterfaceEnd,
     Link,
     Path,
+    Place,
     Queue,
+    SwitchEnd,
     Topology,
 )
+from mptcplab.network.translation import outsides, seen_as
 from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.repetition import processing_jitter_ns
 from mptcplab.simulated.cpu import PROFILES
 from mptcplab.simulated.fabric import Conduit, PortRoutes, Route
 from mptcplab.simulated.host import Host
+from mptcplab.simulated.parcel import Destination
+from mptcplab.simulated.stations import BoxStation, Nowhere
 from mptcplab.stack.config import StackConfig
 from mptcplab.tuning.config import base_config
+from mptcplab.wire.segment import Segment
 
 LONGEST_TRAIN_BYTES = 524_280
 """Longest train: how finely a run looks at a fast link."""
@@ -59,13 +69,15 @@ def simulated(config: StackConfig, scenario: Scenario) -> StackConfig:
 class Network:
     """The built scenario: hosts by name, conduits by (link, direction).
 
-    ``nics`` are those whose rate is shared by what their links may ask for, by (host, NIC, way).
+    ``nics`` are those whose rate is shared by what their links may ask for, by (host, NIC, way),
+    ``stations`` the middleboxes at each end, "near" or "far", of a link.
     """
 
     loop: VirtualLoop
     hosts: dict[str, Host]
     conduits: dict[tuple[str, str], Conduit]
     nics: dict[tuple[str, str, Way], Conduit]
+    stations: dict[tuple[str, str], BoxStation] = field(default_factory=dict)
 
 
 def build(scenario: Scenario, seed: int) -> Network:
@@ -98,6 +110,7 @@ def build(scenario: Scenario, seed: int) -> Network:
     for host in scenario.topology.hosts:
         for nic in shared_nics(scenario.topology, host):
             network.nics[host.name, nic.name, nic.way] = _nic_conduit(loop, nic, random)
+    _place_boxes(scenario, network, seed)
     _connect(scenario, network)
     return network
 
@@ -121,6 +134,89 @@ def _nic_conduit(loop: VirtualLoop, nic: SharedNic, random: Random) -> Conduit:
     return Conduit(loop, nic.name, nic.way, parameters, Random(random.random()))
 
 
+def _place_boxes(scenario: Scenario, network: Network, seed: int) -> None:
+    """Put the middleboxes at the ends of their links."""
+    translates = bool(outsides(scenario.topology))
+    known = _known_addresses(scenario.topology, network) if translates else {}
+    for link in scenario.topology.links:
+        there, back = (network.conduits[link.name, way] for way in ("forward", "backward"))
+        for end, at, boxes, leaving, coming in (
+            ("near", link.a, link.near_boxes, there, back),
+            ("far", link.b, link.far_boxes, back, there),
+        ):
+            if boxes:
+                ways = _TranslatedWays(scenario.topology, network, at, leaving, known)
+                chain = make_chain(boxes, seed)
+                station = BoxStation(network.loop, chain, leaving, ways.outward, ways.inward)
+                network.stations[link.name, end] = station
+                leaving.near = coming.far = station
+
+
+def _known_addresses(
+    topology: Topology, network: Network
+) -> dict[bytes, tuple[Place, Destination]]:
+    """Return who has each IPv4 address: hosts, and NATs, which take what is for their inside."""
+    known: dict[bytes, tuple[Place, Destination]] = {}
+    nowhere = Nowhere()
+    for end, outside in outsides(topology).items():
+        known[packed_address(outside)] = ((end, outside), nowhere)
+    for host in topology.hosts:
+        for interface in host.interfaces:
+            place = InterfaceEnd(host.name, interface.name)
+            for address in interface.addresses:
+                known[packed_address(address)] = ((place, address), network.hosts[host.name])
+    return known
+
+
+class _TranslatedWays:
+    """The ways of segments that a NAT has translated, worked out when first used."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        network: Network,
+        at: InterfaceEnd | SwitchEnd,
+        leaving: Conduit,
+        known: Mapping[bytes, tuple[Place, Destination]],
+    ) -> None:
+        self._topology = topology
+        self._network = network
+        self._at = at
+        self._leaving = leaving
+        self._known = known
+        self._ways: dict[tuple[bytes, bytes, int, int], Destination | None] = {}
+
+    def outward(self, segment: Segment) -> Destination | None:
+        """Return the way to the other end, where it begins with the NAT's own link."""
+        way = self._way(segment)
+        begins = isinstance(way, Route) and way.first is self._leaving
+        return way if begins else None
+
+    def inward(self, segment: Segment) -> Destination | None:
+        """Return the way to the address inside."""
+        return self._way(segment)
+
+    def _way(self, segment: Segment) -> Destination | None:
+        key = (segment.src, segment.dst, segment.src_port, segment.dst_port)
+        if key not in self._ways:
+            self._ways[key] = self._find(segment)
+        return self._ways[key]
+
+    def _find(self, segment: Segment) -> Destination | None:
+        if segment.dst not in self._known or not isinstance(self._at, InterfaceEnd):
+            return None
+        (end, address), host = self._known[segment.dst]
+        if end.host == self._at.host:
+            return host
+        own = outsides(self._topology)[self._at]
+        ports = (segment.src_port, segment.dst_port)
+        steps = self._topology.way((self._at, own), (end, address), ports)
+        if not steps:
+            return None
+        conduits = tuple(self._network.conduits[step] for step in steps)
+        return Route(segment.src, segment.dst, conduits, ETHERNET_HEADER_BYTES, host, 0)
+
+
 def _connect(scenario: Scenario, network: Network) -> None:
     """Give the hosts of each flow their routes to one another's addresses."""
     topology = scenario.topology
@@ -135,6 +231,40 @@ def _connect(scenario: Scenario, network: Network) -> None:
             if path.by_ports:
                 route.by_ports = PortRoutes(partial(_route_on_ports, topology, path, network))
             routes.setdefault(local, {})[remote] = route
+            _connect_outside(topology, path, network)
+
+
+def _connect_outside(topology: Topology, path: Path, network: Network) -> None:
+    """Give the far host of a path the route to the address that it sees in the place of the near
+    one's.
+    """
+    seen = seen_as(topology, path)
+    if seen is None:
+        return
+    here, there = network.hosts[path.local.host], network.hosts[path.remote.host]
+    local, remote = packed_address(path.remote_address), packed_address(seen[1])
+
+    def on_ports(ports: Ports | None) -> Route | None:
+        steps = topology.way((path.remote, path.remote_address), seen, ports)
+        if not steps:
+            return None
+        conduits = tuple(network.conduits[step] for step in steps)
+        sender = network.nics.get((path.remote.host, topology.interface_at(path.remote).nic, "out"))
+        return Route(
+            local,
+            remote,
+            conduits if sender is None else (sender, *conduits),
+            _frame_header_bytes(topology, path),
+            Nowhere(),
+            here.stack.config.receive_coalescing_ns,
+        )
+
+    route = on_ports(None)
+    if route is None:
+        return
+    if path.by_ports:
+        route.by_ports = PortRoutes(lambda source, target: on_ports((source, target)) or route)
+    there.routes.setdefault(local, {})[remote] = route
 
 
 def _route(topology: Topology, path: Path, network: Network) -> Route:

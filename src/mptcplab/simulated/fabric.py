@@ -7,10 +7,12 @@ link behind them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from mptcplab.compiling import mypyc_attr
 from mptcplab.loop import Loop
 from mptcplab.network.link import channel_model
 from mptcplab.network.parameters import ChannelParameters
@@ -30,10 +32,28 @@ _MANY: Final = 4
 piece would change which of them completes a burst."""
 
 
-class Conduit(Wire):
-    """One direction of a link, in virtual time."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Station(ABC):
+    """The middleboxes at one end of a link."""
 
-    __slots__ = ("direction", "link")
+    __slots__ = ()
+
+    @abstractmethod
+    def leave(self, parcel: Parcel, conduit: Conduit) -> None:
+        """Take a parcel that is to leave by the link; the conduit enqueues what goes on."""
+
+    @abstractmethod
+    def enter(self, parcel: Parcel) -> None:
+        """Take a parcel that the link has delivered; what goes on arrives at its destination."""
+
+
+class Conduit(Wire):
+    """One direction of a link, in virtual time.
+
+    ``near`` and ``far`` are the middleboxes where it begins and ends.
+    """
+
+    __slots__ = ("direction", "far", "link", "near")
 
     def __init__(
         self,
@@ -48,8 +68,17 @@ class Conduit(Wire):
         super().__init__(loop, channel)
         self.link = link
         self.direction = direction
+        self.near: Station | None = None
+        self.far: Station | None = None
 
     def send(self, parcel: Parcel) -> None:
+        """Take a parcel that is to pass the link, and first the middleboxes before it."""
+        if self.near is None or parcel.corrupt:
+            self.enqueue(parcel)
+        else:
+            self.near.leave(parcel, self)
+
+    def enqueue(self, parcel: Parcel) -> None:
         """Put a parcel into the queue; what does not fit is dropped and counted."""
         segment = parcel.segment
         header_bytes = parcel.header_bytes
@@ -94,7 +123,10 @@ class Conduit(Wire):
         parcel.late_ns = 0
         parcel.burst_packets = 1
         parcel.spread_ns = piece.spread_ns
-        parcel.destination.arrive(parcel)
+        if self.far is None or parcel.corrupt:
+            parcel.destination.arrive(parcel)
+        else:
+            self.far.enter(parcel)
 
 
 class Route(Destination):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mptcplab.network.counters import ChannelCounters
+from mptcplab.network.translation import seen_as
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Scenario
@@ -31,7 +32,7 @@ class Sampler:
         transfers: list[Transfer],
         writer: RunWriter,
         observer: Observer,
-        links: dict[tuple[str, bytes, bytes], str],
+        links: LinkNames,
         look: Callable[[], None],
     ) -> None:
         """Take what :func:`links_by_address` returns, and who looks besides at each sample."""
@@ -159,7 +160,7 @@ class Sampler:
         self._writer.append(
             "subflows",
             [
-                shared | self._subflow_columns(host.name, connection, subflow)
+                shared | self._subflow_columns((transfer.flow.name, host.name), connection, subflow)
                 for subflow in self._subflows(host.name, connection)
             ],
         )
@@ -185,22 +186,33 @@ class Sampler:
         return sorted(present + gone, key=lambda subflow: subflow.subflow_id)
 
     def _subflow_columns(
-        self, host: str, connection: Connection, subflow: MptcpSubflow
+        self, of: tuple[str, str], connection: Connection, subflow: MptcpSubflow
     ) -> dict[str, Any]:
-        link = self._link_of.get((host, subflow.tcp.local, subflow.tcp.remote))
+        """Return the columns of a subflow ``of`` a flow, at a host."""
+        link = self._link_of.get((*of, subflow.tcp.local, subflow.tcp.remote))
         return {"subflow": subflow.subflow_id, "link": link} | subflow_columns(connection, subflow)
 
 
-def links_by_address(scenario: Scenario) -> dict[tuple[str, bytes, bytes], str]:
-    """Return the link that names the way from one address to another, by host and address pair.
+LinkNames = dict[tuple[str, str, bytes, bytes], str]
+"""The link that names a way: by flow, host, and the addresses of its sockets, own and peer's."""
+
+
+def links_by_address(scenario: Scenario) -> LinkNames:
+    """Return the link that names the way from one address to another, as each host sees them.
 
     The first one, and through routers, behind which one link may serve many, the slowest.
     """
-    links = {}
-    for here, there in scenario.host_pairs():
-        for path in scenario.topology.paths(here, there, multipath=False):
-            if path.links:
-                pair = (path.local_address.ip.packed, path.remote_address.ip.packed)
-                slowest = scenario.topology.bottleneck(path)
-                links[here, *pair] = slowest if path.routed else path.links[0]
+    links: LinkNames = {}
+    for flow in scenario.flows:
+        ends = (flow.source, flow.destination)
+        for here, there in (ends, ends[::-1]):
+            for path in scenario.topology.paths(here, there, multipath=False):
+                if path.links:
+                    pair = (path.local_address.ip.packed, path.remote_address.ip.packed)
+                    slowest = scenario.topology.bottleneck(path)
+                    name = slowest if path.routed else path.links[0]
+                    links[flow.name, here, *pair] = name
+                    if seen := seen_as(scenario.topology, path):
+                        shown = (flow.name, there, pair[1], seen[1].ip.packed)
+                        links.setdefault(shown, name)
     return links

@@ -15,9 +15,11 @@ import mptcplab
 from mptcplab.applications.workloads import Command
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.network.return_watch import ReturnWatch
+from mptcplab.middleboxes import describe_box
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.backup_watch import BackupWatch, switch_text
+from mptcplab.scenario.box_states import idle_boxes, report_boxes
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
 from mptcplab.scenario.path_mtu import narrow_paths
@@ -114,6 +116,7 @@ def _finish(
             },
             "endpoints": simulation.endpoints(),
             "switches": simulation.switches,
+            "middleboxes": simulation.boxes(),
             "notes": simulation.notes(),
             "offload": {host.name: host.offload for host in scenario.topology.hosts},
             "trains_per_window": trains_per_window(scenario),
@@ -200,6 +203,7 @@ class Simulation:
         self._links = links_by_address(scenario)
         self._subflow_links: dict[tuple[Connection, int], str | None] = {}
         self._transfer_of: dict[Connection, Transfer] = {}
+        self._half_open: set[Connection] = set()
         for name, host in self._network.hosts.items():
             host.on_event = lambda connection, event, name=name: self._handle(
                 name, connection, event
@@ -294,10 +298,28 @@ class Simulation:
         if isinstance(event, events.ConnectionAccepted):
             transfer = self._by_port[connection.subflows[0].tcp.local_port]
             self._transfer_of[connection] = transfer
-            transfer.attach(host, connection)
+            if transfer.serving is None:
+                transfer.attach(host, connection)
+            else:
+                self._half_open.add(connection)
         transfer = self._transfer_of[connection]
-        self._watches.handle(host, transfer, connection, event)
+        if connection in self._half_open:
+            self._handle_half_open(host, transfer, connection, event)
+        else:
+            self._watches.handle(host, transfer, connection, event)
         self._write_event(host, transfer, connection, event)
+
+    def _handle_half_open(
+        self, host: str, transfer: Transfer, connection: Connection, event: events.Event
+    ) -> None:
+        """Attach a further connection once it is there: a SYN may be a subflow's, without MP_JOIN,
+        whose host takes it back.
+        """
+        if isinstance(event, events.ConnectionEstablished):
+            self._half_open.remove(connection)
+            transfer.attach(host, connection)
+            self._network.hosts[host].applications[connection].handle(event)
+            self._watches.handle(host, transfer, connection, event)
 
     def _write_event(
         self, host: str, transfer: Transfer, connection: Connection, event: events.Event
@@ -336,7 +358,8 @@ class Simulation:
         """Return the first link of a subflow; remembered, since closed ones are gone."""
         for subflow in connection.subflows:
             if subflow.subflow_id == subflow_id:
-                link = self._links.get((host, subflow.tcp.local, subflow.tcp.remote))
+                flow = self._transfer_of[connection].flow.name
+                link = self._links.get((flow, host, subflow.tcp.local, subflow.tcp.remote))
                 self._subflow_links[connection, subflow_id] = link
         return self._subflow_links.get((connection, subflow_id))
 
@@ -482,9 +505,20 @@ class Simulation:
             return reasons
         return reasons + self._watches.reasons()
 
+    def boxes(self) -> list[dict[str, Any]]:
+        """Return what ``run.json`` says of each middlebox."""
+        return report_boxes(
+            self._scenario,
+            {
+                (link, end, place): describe_box(box)
+                for (link, end), station in self._network.stations.items()
+                for place, box in enumerate(station.chain.boxes)
+            },
+        )
+
     def notes(self) -> list[str]:
         """Return what a reader should know besides."""
-        notes = self._watches.notes()
+        notes = [*self._watches.notes(), *idle_boxes(self.boxes())]
         for host in self._network.hosts.values():
             if host.ring_drops:
                 notes.append(

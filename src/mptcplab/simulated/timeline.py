@@ -42,6 +42,10 @@ class Timeline:
         self._before()
         if action.verb == "set":
             self._change(action)
+        elif action.target_kind == "middlebox":
+            for station in self._network.stations.values():
+                station.chain.set_enabled(action.target, action.verb == "enable")
+                station.settle()
         elif action.target_kind == "nic":
             host, _, nic = action.target.partition(":")
             change = self._nics_down.discard if action.verb == "up" else self._nics_down.add

@@ -58,6 +58,11 @@ class Transfer(ABC):
         """The connection of the end that receives, or answers."""
 
     @property
+    def serving(self) -> Connection | None:
+        """The connection of the end that accepts."""
+        return self.receiving if self.flow.client == self.flow.source else self.sending
+
+    @property
     @abstractmethod
     def written_bytes(self) -> int:
         """How much the applications have written."""
@@ -87,6 +92,16 @@ class Transfer(ABC):
         return self.written_bytes - self.delivered_bytes
 
     @property
+    def changed_bytes(self) -> int:
+        """How many bytes arrived, and were accepted, in packets that a middlebox had changed.
+
+        Hosts write lengths: content is what a box has put in.
+        """
+        ends = (self.sending, self.receiving)
+        return sum(end.receive_buffer.content_bytes for end in ends if end is not None)
+
+    @property
     def intact(self) -> bool | None:
         """Whether every byte written was read, and the stream ended in order; None of datagrams."""
-        return self.end_ns is not None and self.delivered_bytes == self.written_bytes
+        complete = self.end_ns is not None and self.delivered_bytes == self.written_bytes
+        return complete and not self.changed_bytes

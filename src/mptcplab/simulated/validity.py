@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mptcplab.network.topology import Path
 from mptcplab.results.liveness import Judgement, Liveness, patience_ns
+from mptcplab.scenario.box_states import interfering
 from mptcplab.scenario.model import Scenario, Tunables
 from mptcplab.scenario.path_states import PathStates
 from mptcplab.simulated.build import Network, packed_address
@@ -167,6 +168,10 @@ class Watches:
         self._loop = network.loop
         self._end_ns = 0
         states = PathStates(scenario)
+        self._boxes = {
+            flow.name: interfering(scenario, scenario.paths(flow)) for flow in scenario.flows
+        }
+        """The middleboxes that each flow passes and that may keep it from being what it should."""
         self._watches: dict[Transfer, Watch] = {}
         for transfer in transfers:
             flow = transfer.flow
@@ -223,37 +228,56 @@ class Watches:
 
     def reasons(self) -> list[str]:
         """Return why the run is not what was asked for: the dead first, then what is missing."""
-        dead = [judgement.reason for judgement in self._judgements() if judgement.reason]
-        other: list[str] = []
-        for watch in self._watches.values():
-            transfer = watch.transfer
-            if not self._started(watch) or not watch.liveness.came_up:
-                continue
-            if transfer.failed:
-                other.append(f"{watch.name}: ended early: {transfer.failed}")
-            elif transfer.end_ns is not None and transfer.intact is False:
-                other.append(
-                    f"{watch.name}: of {transfer.written_bytes} bytes written, "
-                    f"{transfer.delivered_bytes} arrived"
-                )
-            elif transfer.protocol == "fallback":
-                other.append(
-                    f"{watch.name}: MPTCP was asked for and the connection fell back to TCP"
-                )
-            ended_ns = transfer.end_ns or self._end_ns
-            stop_ns = transfer.flow.stop_ns or self._end_ns
-            other += watch.missing(min(ended_ns, stop_ns, self._end_ns))
-        return dead + other
+        judgements = [(flow, each) for flow, each in self._judgements() if not self._boxes[flow]]
+        return [judgement.reason for _, judgement in judgements if judgement.reason] + [
+            problem
+            for watch in self._watches.values()
+            if not self._boxes[watch.transfer.flow.name]
+            for problem in self._problems(watch)
+        ]
+
+    def _problems(self, watch: Watch) -> Iterator[str]:
+        """Yield what a connection lacked that came up."""
+        transfer = watch.transfer
+        if not self._started(watch) or not watch.liveness.came_up:
+            return
+        if changed := transfer.changed_bytes:
+            yield f"{watch.name}: {changed} bytes arrived in packets that were changed"
+        if transfer.failed:
+            yield f"{watch.name}: ended early: {transfer.failed}"
+        elif transfer.end_ns is not None and transfer.delivered_bytes != transfer.written_bytes:
+            yield (
+                f"{watch.name}: of {transfer.written_bytes} bytes written, "
+                f"{transfer.delivered_bytes} arrived"
+            )
+        elif transfer.protocol == "fallback":
+            yield f"{watch.name}: MPTCP was asked for and the connection fell back to TCP"
+        ended_ns = transfer.end_ns or self._end_ns
+        stop_ns = transfer.flow.stop_ns or self._end_ns
+        yield from watch.missing(min(ended_ns, stop_ns, self._end_ns))
 
     def notes(self) -> list[str]:
         """Return what a reader should know besides."""
-        notes = [judgement.note for judgement in self._judgements() if judgement.note]
+        notes = []
+        for flow, judgement in self._judgements():
+            notes += [judgement.note] if judgement.note else []
+            if judgement.reason and self._boxes[flow]:
+                notes.append(self._behind_boxes(flow, judgement.reason))
         for watch in self._watches.values():
             notes += watch.broken(self._end_ns)
+            flow = watch.transfer.flow.name
+            if self._boxes[flow]:
+                notes += [self._behind_boxes(flow, problem) for problem in self._problems(watch)]
         return notes
 
-    def _judgements(self) -> Iterator[Judgement]:
+    def _behind_boxes(self, flow: str, problem: str) -> str:
+        """Return what would make a run invalid, had middleboxes not been asked for."""
+        return f"{problem} (it passes {', '.join(self._boxes[flow])})"
+
+    def _judgements(self) -> Iterator[tuple[str, Judgement]]:
+        """Yield what is to be said of connections that did not end, each with its flow."""
         for watch in self._watches.values():
             ended = watch.transfer.end_ns is not None or watch.transfer.failed
             if self._started(watch) and not (ended and watch.liveness.came_up):
-                yield watch.liveness.judge(watch.name, self._loop.now_ns)
+                judgement = watch.liveness.judge(watch.name, self._loop.now_ns)
+                yield watch.transfer.flow.name, judgement

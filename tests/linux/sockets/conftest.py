@@ -18,14 +18,16 @@ from random import Random
 from typing import Protocol
 
 import pytest
+from tests.linux.sockets.boxed_devices import BoxedPort, Gate, Relay
 
 from mptcplab.linux.kernel.namespaces import NetNamespace
-from mptcplab.linux.middlebox import BoxedPort, Chain, Gate, Middlebox, Relay
 from mptcplab.linux.sockets.blocking_host import ConnectionSocket, Host
 from mptcplab.linux.sockets.driver import Link
 from mptcplab.linux.sockets.setup import open_tun
 from mptcplab.linux.sockets.tun_device import TunDevice
 from mptcplab.loop import RealTimeLoop
+from mptcplab.middleboxes import Chain, Middlebox
+from mptcplab.network.middlebox import MiddleboxPlan
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.path_managers import InitialOnly, PathManager
@@ -237,20 +239,20 @@ def receive_all(sock: sockets.socket) -> str:
 
 
 class Relayed:
-    """Two kernels with one or more links between them, and a box on each link.
+    """Two kernels with one or more links between them, and boxes on each link.
 
     ``left`` and ``right`` have the addresses 10.N.0.1 and 10.N.0.2 (and fd00:N::1, ::2) on link N.
     """
 
-    def __init__(self, lab: Lab, boxes: list[Middlebox]) -> None:
+    def __init__(self, lab: Lab, boxes: list[list[Middlebox]]) -> None:
         self.left, self.right = lab.namespace(), lab.namespace()
         self._loop = RealTimeLoop()
         self._devices: list[TunDevice] = []
-        for number, box in enumerate(boxes, 1):
+        for number, chain in enumerate(boxes, 1):
             left = self.left.tun(f"l{number}", f"10.{number}.0.1/24", f"fd00:{number}::1/64")
             right = self.right.tun(f"r{number}", f"10.{number}.0.2/24", f"fd00:{number}::2/64")
             self._devices += [left, right]
-            Relay(self._loop, left, right, box)
+            Relay(self._loop, left, right, Chain(chain))
         self._wake = os.eventfd(0)
         self._loop.add_reader(self._wake, self._loop.stop)
         self._thread = Worker(self._loop.run)
@@ -268,16 +270,16 @@ class Count(Middlebox):
     """Counts payload that passes, and remembers which MPTCP options did."""
 
     def __init__(self) -> None:
+        super().__init__(MiddleboxPlan("count"))
         self.payload_bytes = {True: 0, False: 0}
         self.options: list[tuple[bool, MptcpOption]] = []
 
-    def forward(self, segments: list[Segment], outbound: bool) -> list[Segment]:
-        for segment in segments:
-            self.payload_bytes[outbound] += segment.payload_bytes
-            for option in segment.mptcp:
-                if not isinstance(option, Dss):
-                    self.options.append((outbound, option))
-        return segments
+    def treat(self, segment: Segment, outbound: bool, now_ns: int) -> list[Segment]:
+        self.payload_bytes[outbound] += segment.payload_bytes
+        for option in segment.mptcp:
+            if not isinstance(option, Dss):
+                self.options.append((outbound, option))
+        return [segment]
 
     def saw(self, kind: type[MptcpOption], outbound: bool) -> bool:
         """Whether an option of a kind passed in a direction (outbound: from our stack)."""
@@ -289,14 +291,14 @@ class Interop:
 
     On link N the kernel has 10.N.0.1 and fd00:N::1, our host 10.N.0.2 and fd00:N::2. Our address
     decides which link a segment takes, both ways. Every link counts, has a gate, and may have
-    a box; *outbound* is from our host to the kernel.
+    boxes; *outbound* is from our host to the kernel.
     """
 
     def __init__(
         self,
         lab: Lab,
         links: int,
-        boxes: tuple[Middlebox, ...],
+        boxes: tuple[list[Middlebox], ...],
         path_manager: Callable[[], PathManager],
         kernel_mptcp: bool,
         settings: dict[str, object],
@@ -316,7 +318,8 @@ class Interop:
             self.devices.append(device)
             self.counts.append(Count())
             self.gates.append(Gate())
-            chain = Chain(*boxes[number - 1 : number], self.gates[-1], self.counts[-1])
+            own = boxes[number - 1] if number <= len(boxes) else []
+            chain = Chain([*own, self.gates[-1], self.counts[-1]])
             port = BoxedPort(device, chain)
             self.links.append(self.host.add_link(port, f"10.{number}.0.2", f"fd00:{number}::2"))
 
@@ -402,7 +405,7 @@ class Lab:
         self._stack.callback(made.close)
         return made
 
-    def relayed(self, *boxes: Middlebox) -> Relayed:
+    def relayed(self, *boxes: list[Middlebox]) -> Relayed:
         made = Relayed(self, list(boxes))
         self._stack.callback(made.close)
         return made
@@ -410,7 +413,7 @@ class Lab:
     def interop(
         self,
         links: int = 1,
-        *boxes: Middlebox,
+        *boxes: list[Middlebox],
         path_manager: Callable[[], PathManager] = InitialOnly,
         kernel_mptcp: bool = True,
         **settings: object,

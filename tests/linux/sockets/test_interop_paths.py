@@ -7,9 +7,10 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.linux.sockets.boxed_devices import box
 
-from mptcplab.linux.middlebox import Chain, Merge, Middlebox, RewritePayload, Split, StripMptcp
 from mptcplab.linux.sockets.stream import StreamState
+from mptcplab.middleboxes import Middlebox
 from mptcplab.stack.path_managers import (
     Endpoint,
     EndpointFlag,
@@ -23,8 +24,6 @@ from mptcplab.stack.schedulers import SCHEDULERS
 from mptcplab.stack.testing import usable_paths
 from mptcplab.wire.ip import parse_address
 from mptcplab.wire.mptcp import (
-    DSS,
-    MP_JOIN,
     AddAddr,
     MpFail,
     MpFastclose,
@@ -32,6 +31,7 @@ from mptcplab.wire.mptcp import (
     MpPrio,
     RemoveAddr,
 )
+from mptcplab.wire.segment import MAX_TRAIN_BYTES
 
 if TYPE_CHECKING:
     from tests.linux.sockets.conftest import Ends, Interop, Lab
@@ -63,7 +63,7 @@ def follow() -> PathManager:
     return Endpoints([], Limits(8, 8))
 
 
-def on_both(lab: Lab, *boxes: Middlebox, checksum: bool = False) -> Interop:
+def on_both(lab: Lab, *boxes: list[Middlebox], checksum: bool = False) -> Interop:
     """A second subflow on the second link, and both links in use both ways."""
     pair = lab.interop(
         2,
@@ -331,7 +331,8 @@ def test_the_kernel_loses_all_subflows_and_joins_again(lab: Lab) -> None:
 @ROLES
 def test_a_stripped_mp_join_costs_only_the_subflow(lab: Lab, as_client: bool) -> None:
     manager = from_second if as_client else follow
-    boxes = (Chain(), StripMptcp(MP_JOIN)) if as_client else (StripMptcp(MP_JOIN),)
+    strip = [box("strip", options=("MP_JOIN",))]
+    boxes = ([], strip) if as_client else (strip,)
     pair = lab.interop(2, *boxes, path_manager=manager)
     open_limits(pair)
     if not as_client:
@@ -346,13 +347,14 @@ def test_a_stripped_mp_join_costs_only_the_subflow(lab: Lab, as_client: bool) ->
 
 @DIRECTIONS
 def test_a_payload_rewritten_on_one_of_two_subflows_is_sent_again(lab: Lab, upload: bool) -> None:
-    box = RewritePayload(outbound=upload, after_bytes=300_000)
-    pair = on_both(lab, Chain(), box, checksum=True)
+    way = "forward" if upload else "backward"
+    rewrite = box("rewrite", direction=way, after_bytes=300_000, times=1)
+    pair = on_both(lab, [], [rewrite], checksum=True)
     open_limits(pair)
     ours, theirs = pair.connect()
     settle(pair, (ours, theirs), 2)
     transfer(pair, (ours, theirs), 3 * SIZE, upload)
-    assert box.times == 0, "the box found nothing to rewrite"
+    assert rewrite.tallies[upload].changed == 1, "the box found nothing to rewrite"
     lab.eventually(lambda: pair.counts[1].saw(MpFail, not upload), "MP_FAIL")
     assert ours.state.mptcp
     assert lab.info(theirs)["fallback"] == 0
@@ -363,8 +365,8 @@ def test_a_payload_rewritten_on_one_of_two_subflows_is_sent_again(lab: Lab, uplo
 
 @DIRECTIONS
 def test_mappings_stripped_on_one_of_two_subflows(lab: Lab, upload: bool) -> None:
-    box = StripMptcp(DSS, on_syn=False, after_bytes=1_000_000)
-    pair = on_both(lab, Chain(), box)
+    strip = box("strip", options=("DSS",), after_bytes=1_000_000)
+    pair = on_both(lab, [], [strip])
     open_limits(pair)
     pair.kernel.sysctl("net.mptcp.stale_loss_cnt", 1)
     ours, theirs = pair.connect()
@@ -375,8 +377,8 @@ def test_mappings_stripped_on_one_of_two_subflows(lab: Lab, upload: bool) -> Non
 
 
 def test_blind_merging_on_one_of_two_subflows(lab: Lab) -> None:
-    merge = Merge(blind=True)
-    pair = on_both(lab, Chain(), Chain(Split(1000), merge))
+    merge = box("merge", size_bytes=MAX_TRAIN_BYTES, blind=True)
+    pair = on_both(lab, [], [box("split", size_bytes=1000), merge])
     open_limits(pair)
     ours, theirs = pair.connect()
     settle(pair, (ours, theirs), 2)

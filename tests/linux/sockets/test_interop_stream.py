@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.linux.sockets.boxed_devices import box
 
-from mptcplab.linux.middlebox import (
-    Chain,
-    Merge,
-    Middlebox,
-    Nat,
-    RewritePayload,
-    ShiftSequence,
-    Split,
-    StripMptcp,
-)
-from mptcplab.wire.ip import parse_address
-from mptcplab.wire.mptcp import DSS, MP_CAPABLE, MpFail
+from mptcplab.middleboxes import Middlebox
+from mptcplab.wire.mptcp import MpFail
 
 if TYPE_CHECKING:
     from tests.linux.sockets.conftest import Lab
@@ -28,6 +20,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.program("ip", "tc", "nsenter")]
 
 ROLES = pytest.mark.parametrize("as_client", [True, False], ids=["client", "server"])
 SIZE = 2_000_000
+AFTER_SYN = ("ACK", "data", "FIN", "RST")
 
 
 @ROLES
@@ -105,14 +98,14 @@ def test_version_0_and_the_kernel_agree_on_plain_tcp(lab: Lab, as_client: bool) 
     assert not pair.kernel.unprovoked("MPCapableFallbackSYNACK")
 
 
-BOXES: list[tuple[str, Callable[[], Middlebox]]] = [
-    ("split", lambda: Split(700)),
-    ("merge", lambda: Chain(Merge(20_000), Split(1000))),
-    ("sequence", lambda: ShiftSequence(0x7FFF_FFFF)),
+BOXES: list[tuple[str, Callable[[], list[Middlebox]]]] = [
+    ("split", lambda: [box("split", size_bytes=700)]),
+    ("merge", lambda: [box("merge", size_bytes=20_000), box("split", size_bytes=1000)]),
+    ("sequence", lambda: [box("randomise-sequence", direction="forward")]),
 ]
-NAT: tuple[str, Callable[[], Middlebox]] = (
+NAT: tuple[str, Callable[[], list[Middlebox]]] = (
     "nat",
-    lambda: Nat([parse_address("10.1.0.2")], parse_address("10.1.0.77")),
+    lambda: [box("nat", outside=IPv4Address("10.1.0.77"))],
 )
 
 
@@ -126,10 +119,9 @@ NAT: tuple[str, Callable[[], Middlebox]] = (
     ],
 )
 def test_boxes_that_mptcp_survives(
-    lab: Lab, as_client: bool, make_box: Callable[[], Middlebox]
+    lab: Lab, as_client: bool, make_box: Callable[[], list[Middlebox]]
 ) -> None:
-    box = make_box()
-    pair = lab.interop(1, box)
+    pair = lab.interop(1, make_box())
     ours, theirs = pair.join(as_client)
     pair.exchange((ours, theirs), SIZE)
     assert ours.state.mptcp
@@ -142,14 +134,13 @@ def test_boxes_that_mptcp_survives(
 def test_a_stripped_mp_capable_means_plain_tcp(lab: Lab, as_client: bool, direction: str) -> None:
     from_client = direction != "synack"
     outbound = from_client is as_client
-    box = StripMptcp(
-        MP_CAPABLE,
-        on_syn=direction != "ack",
-        on_others=direction == "ack",
-        outbound=outbound,
-        inbound=not outbound,
+    strip = box(
+        "strip",
+        options=("MP_CAPABLE",),
+        segments=("ACK", "data") if direction == "ack" else ("SYN", "SYN/ACK"),
+        direction="forward" if outbound else "backward",
     )
-    pair = lab.interop(1, box)
+    pair = lab.interop(1, [strip])
     ours, theirs = pair.join(as_client)
     if as_client:
         pair.upload((ours, theirs), SIZE)
@@ -163,7 +154,7 @@ def test_a_stripped_mp_capable_means_plain_tcp(lab: Lab, as_client: bool, direct
 
 @ROLES
 def test_stripped_mappings_mean_plain_tcp(lab: Lab, as_client: bool) -> None:
-    pair = lab.interop(1, StripMptcp(DSS, MP_CAPABLE, on_syn=False))
+    pair = lab.interop(1, [box("strip", options=("DSS", "MP_CAPABLE"), segments=AFTER_SYN)])
     ours, theirs = pair.join(as_client)
     pair.upload((ours, theirs), SIZE)
     pair.download((ours, theirs), SIZE)
@@ -173,7 +164,7 @@ def test_stripped_mappings_mean_plain_tcp(lab: Lab, as_client: bool) -> None:
 
 @ROLES
 def test_mappings_stripped_in_mid_connection_never_corrupt(lab: Lab, as_client: bool) -> None:
-    pair = lab.interop(1, StripMptcp(DSS, after_bytes=500_000))
+    pair = lab.interop(1, [box("strip", options=("DSS",), after_bytes=500_000)])
     ours, theirs = pair.join(as_client)
     data = lab.pattern(SIZE, 3)
     theirs.settimeout(3)
@@ -191,7 +182,8 @@ def test_mappings_stripped_in_mid_connection_never_corrupt(lab: Lab, as_client: 
 
 @ROLES
 def test_our_rewritten_payload_fails_the_kernels_checksum(lab: Lab, as_client: bool) -> None:
-    pair = lab.interop(1, RewritePayload(after_bytes=200_000), checksum=True)
+    rewrite = box("rewrite", direction="forward", after_bytes=200_000, times=1)
+    pair = lab.interop(1, [rewrite], checksum=True)
     ours, theirs = pair.join(as_client)
     theirs.settimeout(10)
     data = lab.pattern(SIZE, 4)
@@ -209,7 +201,8 @@ def test_our_rewritten_payload_fails_the_kernels_checksum(lab: Lab, as_client: b
 
 @ROLES
 def test_the_kernels_rewritten_payload_fails_our_checksum(lab: Lab, as_client: bool) -> None:
-    pair = lab.interop(1, RewritePayload(outbound=False, after_bytes=200_000), checksum=True)
+    rewrite = box("rewrite", direction="backward", after_bytes=200_000, times=1)
+    pair = lab.interop(1, [rewrite], checksum=True)
     ours, theirs = pair.join(as_client)
     lab.worker(lambda: theirs.sendall(lab.pattern(SIZE, 5)))
     lab.worker(lambda: [ours.recv() for _ in range(SIZE)])

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.linux.sockets.boxed_devices import Gate, box
 
-from mptcplab.linux.middlebox import (
-    Chain,
-    Gate,
-    Merge,
-    Middlebox,
-    Nat,
-    RewritePayload,
-    ShiftSequence,
-    Split,
-    StripMptcp,
-)
-from mptcplab.wire.ip import parse_address
-from mptcplab.wire.mptcp import DSS, MP_CAPABLE
+from mptcplab.middleboxes import Middlebox
 
 if TYPE_CHECKING:
     from tests.linux.sockets.conftest import Lab, Relayed
@@ -45,17 +35,17 @@ def connect(lab: Lab, relayed: Relayed, address: str = "10.1.0.2") -> tuple[sock
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["10.1.0.2", "fd00:1::2"])
 @pytest.mark.parametrize(
-    "box",
+    "boxes",
     [
-        Chain(),
-        Split(700),
-        ShiftSequence(0x9000_0000),
-        Chain(ShiftSequence(1), Split(1000), ShiftSequence(77)),
+        [],
+        [box("split", size_bytes=700)],
+        [box("randomise-sequence")],
+        [box("randomise-sequence"), box("split", size_bytes=1000), box("randomise-sequence")],
     ],
     ids=["nothing", "split", "sequence", "chain"],
 )
-def test_harmless_boxes_leave_mptcp_alone(lab: Lab, box: Middlebox, address: str) -> None:
-    relayed = lab.relayed(box)
+def test_harmless_boxes_leave_mptcp_alone(lab: Lab, boxes: list[Middlebox], address: str) -> None:
+    relayed = lab.relayed(boxes)
     client, server = connect(lab, relayed, address)
     lab.transfer(client, server, lab.pattern(SIZE))
     lab.transfer(server, client, lab.pattern(SIZE, 1))
@@ -65,8 +55,7 @@ def test_harmless_boxes_leave_mptcp_alone(lab: Lab, box: Middlebox, address: str
 
 
 def test_translated_addresses_leave_mptcp_alone(lab: Lab) -> None:
-    public = parse_address("10.1.0.77")
-    relayed = lab.relayed(Nat([parse_address("10.1.0.1")], public))
+    relayed = lab.relayed([box("nat", outside=IPv4Address("10.1.0.77"))])
     client, server = connect(lab, relayed)
     assert server.getpeername()[0] == "10.1.0.77"
     lab.transfer(client, server, lab.pattern(SIZE))
@@ -74,7 +63,7 @@ def test_translated_addresses_leave_mptcp_alone(lab: Lab) -> None:
 
 
 def test_stripped_capability_is_fallback(lab: Lab) -> None:
-    relayed = lab.relayed(StripMptcp(MP_CAPABLE))
+    relayed = lab.relayed([box("strip", options=("MP_CAPABLE",))])
     client, server = connect(lab, relayed)
     lab.transfer(client, server, lab.pattern(SIZE))
     assert lab.info(client)["fallback"] == 1
@@ -82,21 +71,23 @@ def test_stripped_capability_is_fallback(lab: Lab) -> None:
 
 
 def test_stripped_mappings_are_fallback(lab: Lab) -> None:
-    relayed = lab.relayed(StripMptcp(DSS, MP_CAPABLE, on_syn=False))
+    relayed = lab.relayed(
+        [box("strip", options=("DSS", "MP_CAPABLE"), segments=("ACK", "data", "FIN", "RST"))]
+    )
     client, server = connect(lab, relayed)
     lab.transfer(client, server, lab.pattern(SIZE))
     assert lab.info(server)["fallback"] == 1
 
 
 def test_a_rewritten_payload_passes_unnoticed_without_checksum(lab: Lab) -> None:
-    relayed = lab.relayed(RewritePayload(after_bytes=100_000))
+    relayed = lab.relayed([box("rewrite", direction="forward", after_bytes=100_000, times=1)])
     client, server = connect(lab, relayed)
     with pytest.raises(AssertionError):
         lab.transfer(client, server, lab.pattern(SIZE))
 
 
 def test_a_rewritten_payload_fails_the_checksum(lab: Lab) -> None:
-    relayed = lab.relayed(RewritePayload(after_bytes=100_000))
+    relayed = lab.relayed([box("rewrite", direction="forward", after_bytes=100_000, times=1)])
     relayed.left.sysctl("net.mptcp.checksum_enabled", 1)
     client, server = connect(lab, relayed)
     assert lab.info(client)["csum_enabled"] == 1
@@ -107,16 +98,16 @@ def test_a_rewritten_payload_fails_the_checksum(lab: Lab) -> None:
 
 
 def test_merged_packets_keep_the_stream(lab: Lab) -> None:
-    box = Merge(4000)
-    relayed = lab.relayed(Chain(Split(1000), box))
+    merge = box("merge", size_bytes=4000)
+    relayed = lab.relayed([box("split", size_bytes=1000), merge])
     client, server = connect(lab, relayed)
     lab.transfer(client, server, lab.pattern(SIZE))
-    assert box.merged > 0
+    assert merge.tallies[True].changed > 0
 
 
 def test_a_closed_gate_drops_and_an_opened_one_recovers(lab: Lab) -> None:
     gate = Gate()
-    relayed = lab.relayed(gate)
+    relayed = lab.relayed([gate])
     client, server = connect(lab, relayed)
     gate.closed = True
     client.send(b"held back")

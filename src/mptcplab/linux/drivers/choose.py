@@ -39,6 +39,9 @@ def choose_driver(link: Link, timeline: Sequence[Action]) -> str:
     channels = _demands(link, timeline)
     plain = [text for channel in channels if (text := unsupported(channel, netem=False))]
     impaired = [text for channel in channels if (text := unsupported(channel, netem=True))]
+    if link.boxes:
+        text = "only the emulator on TAP devices has middleboxes; use the tap driver"
+        plain, impaired = [text, *plain], [text, *impaired]
     if link.driver == "kernel" and plain:
         raise MachineCannotError(f"link {link.name}: {plain[0]}")
     if link.driver == "netem" and impaired:

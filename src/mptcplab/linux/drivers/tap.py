@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS, Attachment, LinkDriver, LinkReading
-from mptcplab.linux.emulator import DirectionReading, EmulatedLink, open_tap
+from mptcplab.linux.emulator import DirectionReading, EmulatedEnd, EmulatedLink, open_tap
 from mptcplab.linux.kernel import rtnl
 from mptcplab.network.channel import PIECE_NS
 from mptcplab.network.impairments import CapacityTrace
+from mptcplab.network.middlebox import MiddleboxPlan
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel
 
@@ -30,10 +31,12 @@ class TapDriver(LinkDriver):
         seed: int,
         up: bool,
         traces: tuple[CapacityTrace, ...] = (),
+        boxes: tuple[tuple[MiddleboxPlan, ...], tuple[MiddleboxPlan, ...]] = ((), ()),
     ) -> None:
         """Make the two devices, in their namespaces; frames pass once :meth:`start` is called.
 
-        ``traces`` are the capacities that channels will be given.
+        ``traces`` are the capacities that channels will be given, ``boxes`` the middleboxes at the
+        two ends, which do nothing until they are switched on.
         """
         self.name = "tap"
         self._link = link
@@ -42,6 +45,7 @@ class TapDriver(LinkDriver):
         self._seed = seed
         self._up = up
         self._traces = traces
+        self._boxes = boxes
         self._emulator: EmulatedLink | None = None
         self._descriptors: list[int] = []
         for end in ends:
@@ -70,7 +74,10 @@ class TapDriver(LinkDriver):
             backward,
             seed=self._seed,
             piece_ns=_piece_ns(forward.delay_ns + backward.delay_ns),
-            trains=(self._ends[0].offload, self._ends[1].offload),
+            ends=(
+                EmulatedEnd(self._ends[0].offload, self._boxes[0]),
+                EmulatedEnd(self._ends[1].offload, self._boxes[1]),
+            ),
             traces=self._traces,
         )
         for descriptor in self._descriptors:

@@ -20,12 +20,14 @@ What the builder of a testbed does, in each link's two namespaces and then outsi
 `forward` and `backward` are `ChannelParameters`: a to b, and b to a.
 """
 
+from mptcplab.linux.emulator.child import EmulatedEnd
 from mptcplab.linux.emulator.process import EmulatedLink, EmulatorError
 from mptcplab.linux.emulator.reading import DirectionReading, Lateness, LinkReading
 from mptcplab.linux.emulator.tap import open_tap
 
 __all__ = [
     "DirectionReading",
+    "EmulatedEnd",
     "EmulatedLink",
     "EmulatorError",
     "Lateness",

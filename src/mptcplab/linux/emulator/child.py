@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -16,11 +16,15 @@ from time import monotonic_ns, process_time_ns
 from typing import Final, NoReturn
 
 from mptcplab.linux.emulator.arrivals import arrival_clock
+from mptcplab.linux.emulator.boxed_direction import BoxedDirection
+from mptcplab.linux.emulator.boxes import BoxedEnd
 from mptcplab.linux.emulator.engine import Direction, Engine
 from mptcplab.linux.emulator.frames import classify
 from mptcplab.linux.emulator.reading import LinkReading
+from mptcplab.middleboxes import describe_box, make_chain
 from mptcplab.network.impairments import CapacityTrace
 from mptcplab.network.link import channel_model
+from mptcplab.network.middlebox import MiddleboxPlan
 from mptcplab.network.parameters import ChannelParameters
 
 _REALTIME_PRIORITY: Final = 10
@@ -38,6 +42,20 @@ _ONE_PACKET_NS: Final = 1
 _RESET_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
+@dataclass(frozen=True, slots=True)
+class EmulatedEnd:
+    """One end of a link: whether its device takes several packets in one frame, and what
+    middleboxes stand there, all switched off at first.
+    """
+
+    trains: bool = True
+    boxes: tuple[MiddleboxPlan, ...] = ()
+
+
+Boxed = tuple[BoxedEnd | None, BoxedEnd | None]
+"""The middleboxes at the two ends, where there are any."""
+
+
 def run_child(
     control: Connection,
     parent: int,
@@ -45,7 +63,7 @@ def run_child(
     parameters: tuple[ChannelParameters, ChannelParameters],
     seed: int,
     piece_ns: int,
-    trains: tuple[bool, bool],
+    ends: tuple[EmulatedEnd, EmulatedEnd],
     traces: tuple[CapacityTrace, ...],
 ) -> NoReturn:
     """Carry frames until the control connection says stop or closes. For a forked process only:
@@ -59,9 +77,12 @@ def run_child(
         control = Connection(os.dup(control.fileno()))
         realtime = _prefer_this_process()
         _keep_memory()
-        directions = _directions(fds, parameters, seed, piece_ns, trains)
+        boxed = _boxed(ends[0], seed), _boxed(ends[1], seed)
+        trains = ends[0].trains, ends[1].trains
+        directions = _directions(fds, parameters, seed, piece_ns, trains, boxed)
         control.send((realtime, all(way.clock is not None for way in directions)))
-        engine = Engine(directions, control.fileno(), _Commands(control, directions, traces).handle)
+        commands = _Commands(control, directions, traces, boxed)
+        engine = Engine(directions, control.fileno(), commands.handle)
         engine.run()
         status = 0
     except BaseException:
@@ -73,17 +94,19 @@ def run_child(
 class _Commands:
     """What the parent may ask for."""
 
-    __slots__ = ("_control", "_directions", "_traces")
+    __slots__ = ("_boxed", "_control", "_directions", "_traces")
 
     def __init__(
         self,
         control: Connection,
         directions: tuple[Direction, Direction],
         traces: tuple[CapacityTrace, ...],
+        boxed: Boxed,
     ) -> None:
         self._control = control
         self._directions = directions
         self._traces = traces
+        self._boxed = boxed
 
     def handle(self) -> bool:
         """Answer one command; False when there will be none any more."""
@@ -97,6 +120,19 @@ class _Commands:
                     if parameters != direction.channel.parameters:
                         direction.channel.configure(parameters, now_ns)
                 self._control.send(now_ns)
+            elif command == "switch":
+                target, enabled = argument
+                for end in self._boxed:
+                    if end is not None:
+                        end.chain.set_enabled(target, enabled)
+                self._control.send(now_ns)
+            elif command == "boxes":
+                self._control.send(
+                    tuple(
+                        [] if end is None else [describe_box(box) for box in end.chain.boxes]
+                        for end in self._boxed
+                    )
+                )
             else:
                 self._control.send(self._reading(now_ns, reset_peak=argument))
         except (EOFError, OSError):
@@ -116,6 +152,7 @@ def _directions(
     seed: int,
     piece_ns: int,
     trains: tuple[bool, bool],
+    boxed: Boxed,
 ) -> tuple[Direction, Direction]:
     a_fd, b_fd = fds
     a_trains, b_trains = trains
@@ -132,10 +169,23 @@ def _directions(
             parameters, ("forward", "backward"), (b_trains, a_trains), strict=True
         )
     )
-    return (
-        Direction(a_fd, b_fd, forward, arrival_clock(a_fd), in_trains=b_trains),
-        Direction(b_fd, a_fd, backward, arrival_clock(b_fd), in_trains=a_trains),
-    )
+    clocks = arrival_clock(a_fd), arrival_clock(b_fd)
+    if boxed == (None, None):
+        return (
+            Direction(a_fd, b_fd, forward, clocks[0], in_trains=b_trains),
+            Direction(b_fd, a_fd, backward, clocks[1], in_trains=a_trains),
+        )
+    there = BoxedDirection(a_fd, b_fd, forward, clocks[0], boxed, in_trains=b_trains)
+    back = BoxedDirection(b_fd, a_fd, backward, clocks[1], boxed[::-1], in_trains=a_trains)
+    there.opposite, back.opposite = back, there
+    return there, back
+
+
+def _boxed(end: EmulatedEnd, seed: int) -> BoxedEnd | None:
+    """Return the middleboxes at an end, switched off as yet; None for none."""
+    if not end.boxes:
+        return None
+    return BoxedEnd(make_chain([replace(plan, enabled=False) for plan in end.boxes], seed))
 
 
 def _detach(parent: int, keep: set[int]) -> None:

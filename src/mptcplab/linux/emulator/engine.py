@@ -83,7 +83,6 @@ class Direction:
         """Offer the model what waits at the device: at most `limit` frames, and none more once a
         delivery is due. False when the device is there no more.
         """
-        channel = self.channel
         source = self.source
         clock = self.clock
         start_ns = monotonic_ns()
@@ -103,39 +102,49 @@ class Direction:
             if clock is not None:
                 at_ns = max(clock.arrival_ns(len(frame) - VNET_HEADER_BYTES, now_ns), self._last_ns)
                 self._last_ns = at_ns
-            if frame[1] == 0:
-                size = len(frame) - VNET_HEADER_BYTES
-                channel.offer(frame, 1, size, size, at_ns)
-            else:
-                self._offer_train(frame, at_ns)
-            deadline_ns = channel.next_deadline_ns()
-            self.deadline_ns = deadline_ns
-            if deadline_ns <= now_ns:
+            self.offer(frame, at_ns)
+            self.settle()
+            if self.deadline_ns <= now_ns:
                 break
         return True
 
     def deliver(self) -> None:
         """Write what is due to the other device."""
         channel = self.channel
-        sink = self.sink
         record = self.lateness.record
         while True:
             now_ns = monotonic_ns()
             piece = channel.take(now_ns)
             if piece is None:
                 break
-            item = piece.item
             try:
-                if piece.corrupt:
-                    self._write_corrupt(piece)
-                elif type(item) is bytes:
-                    os.write(sink, marked(item) if piece.marked else item)
-                else:
-                    self._write_train(piece)
+                self.write(piece, now_ns)
             except (OSError, FrameError):
                 self.refused_packets += piece.packets
             record(now_ns - piece.arrival_ns)
-        self.deadline_ns = channel.next_deadline_ns()
+        self.settle()
+
+    def offer(self, frame: bytes, at_ns: int) -> None:
+        """Offer the model a frame that came at this time."""
+        if frame[1] == 0:
+            size = len(frame) - VNET_HEADER_BYTES
+            self.channel.offer(frame, 1, size, size, at_ns)
+        else:
+            self._offer_train(frame, at_ns)
+
+    def write(self, piece: Piece, now_ns: int) -> None:  # noqa: ARG002  for what comes behind
+        """Write a piece to the other device; `OSError` where that does not take it."""
+        item = piece.item
+        if piece.corrupt:
+            self._write_corrupt(piece)
+        elif type(item) is bytes:
+            os.write(self.sink, marked(item) if piece.marked else item)
+        else:
+            self._write_train(piece)
+
+    def settle(self) -> None:
+        """Note when the next delivery is due."""
+        self.deadline_ns = self.channel.next_deadline_ns()
 
     def reading(self, now_ns: int, *, reset_peak: bool) -> DirectionReading:
         """The counters and the lateness of now; peaks begin anew with `reset_peak`."""
@@ -246,8 +255,8 @@ class Engine:
                 elif not self._handle():
                     return
                 else:
-                    forward.deadline_ns = forward.channel.next_deadline_ns()
-                    backward.deadline_ns = backward.channel.next_deadline_ns()
+                    forward.settle()
+                    backward.settle()
 
     def _timeout_s(self, deadline_ns: int) -> float:
         """How long to wait for a frame until a delivery is due."""

@@ -26,14 +26,17 @@ VNET_HEADER_BYTES: Final = 10
 READ_BYTES: Final = VNET_HEADER_BYTES + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES + 65_536
 """Enough for any frame: Ethernet with a VLAN tag, and the largest IP packet."""
 
-_VNET: Final = struct.Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, _offset
-_NEEDS_CSUM: Final = 1
-_GSO_NONE: Final = 0
-_GSO_UDP_L4: Final = 5
+VNET: Final = struct.Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, _offset
+NEEDS_CSUM: Final = 1
+GSO_NONE: Final = 0
+GSO_TCPV4: Final = 1
+GSO_TCPV6: Final = 4
+GSO_TCP_ECN: Final = 0x80
+GSO_UDP_L4: Final = 5
 
 _TAG_TYPES: Final = (0x8100, 0x88A8)  # IEEE 802.1Q, 802.1ad
 
-_UDP_HEADER_BYTES: Final = 8
+UDP_HEADER_BYTES: Final = 8
 _ECN_MASK: Final = 3
 _WITH_PORTS: Final = (6, 17)
 """Protocols whose header begins with two ports: TCP and UDP."""
@@ -66,14 +69,14 @@ class OffloadedFrame:
     )
 
     def __init__(self, frame: bytes) -> None:
-        flags, gso_type, _, segment_bytes, csum_start, _ = _VNET.unpack_from(frame)
-        if not flags & _NEEDS_CSUM or not segment_bytes:
+        flags, gso_type, _, segment_bytes, csum_start, _ = VNET.unpack_from(frame)
+        if not flags & NEEDS_CSUM or not segment_bytes:
             raise FrameError("segmentation offload without checksum offload")
         transport = VNET_HEADER_BYTES + csum_start
         if len(frame) < transport + TCP_HEADER_BYTES:
             raise FrameError("frame ends within its headers")
-        if gso_type == _GSO_UDP_L4:
-            payload = transport + _UDP_HEADER_BYTES
+        if gso_type == GSO_UDP_L4:
+            payload = transport + UDP_HEADER_BYTES
         else:
             payload = transport + (frame[transport + 12] >> 4) * 4
         header_bytes = payload - VNET_HEADER_BYTES
@@ -124,17 +127,17 @@ class _Cutter:
     )
 
     def __init__(self, frame: bytes, payload: int) -> None:
-        flags, gso_type, _, segment_bytes, csum_start, csum_offset = _VNET.unpack_from(frame)
+        flags, gso_type, _, segment_bytes, csum_start, csum_offset = VNET.unpack_from(frame)
         template = bytearray(frame[:payload])
         header_bytes = payload - VNET_HEADER_BYTES
-        _VNET.pack_into(
+        VNET.pack_into(
             template, 0, flags, gso_type, header_bytes, segment_bytes, csum_start, csum_offset
         )
         self._template = template
         self._segment_bytes = segment_bytes
-        self._is_udp = gso_type == _GSO_UDP_L4
+        self._is_udp = gso_type == GSO_UDP_L4
         self._transport = VNET_HEADER_BYTES + csum_start
-        self._network = _network_header(frame)
+        self._network = network_header(frame)
         self._is_ipv4 = template[self._network] >> 4 == 4
         self._read_network()
         self._read_transport(len(frame))
@@ -144,7 +147,7 @@ class _Cutter:
         headers = self._template[:]
         transport_bytes = len(headers) - self._transport + payload_bytes
         if packets == 1:
-            headers[1] = _GSO_NONE
+            headers[1] = GSO_NONE
             headers[4] = headers[5] = 0  # gso_size
         ip_bytes = self._transport - self._network + transport_bytes
         if self._is_ipv4:
@@ -220,7 +223,7 @@ def classify(item: object) -> int:
     frame = item.frame if isinstance(item, OffloadedFrame) else item
     assert isinstance(frame, bytes)
     try:
-        at = _network_header(frame)
+        at = network_header(frame)
     except FrameError:
         return 0
     if frame[at] >> 4 == 4:
@@ -241,7 +244,7 @@ def marked(frame: bytes | bytearray) -> bytearray:
     Raises `FrameError` when it is neither IPv4 nor IPv6.
     """
     changed = bytearray(frame)
-    at = _network_header(frame)
+    at = network_header(frame)
     if frame[at] >> 4 == 4:
         before = int.from_bytes(frame[at : at + 2])
         after = before | CE
@@ -264,7 +267,7 @@ def corrupted(frame: bytes | bytearray) -> bytearray | None:
     changed = bytearray(frame)
     changed[:VNET_HEADER_BYTES] = bytes(VNET_HEADER_BYTES)
     try:
-        at = _network_header(frame)
+        at = network_header(frame)
     except FrameError:
         return None
     if frame[at] >> 4 == 4:
@@ -276,7 +279,7 @@ def corrupted(frame: bytes | bytearray) -> bytearray | None:
     place = transport + _CHECKSUM_AT[protocol] if protocol in _CHECKSUM_AT else fallback
     if not place or place + 2 > len(frame):
         return None
-    if frame[0] & _NEEDS_CSUM and protocol in _CHECKSUM_AT:
+    if frame[0] & NEEDS_CSUM and protocol in _CHECKSUM_AT:
         # What stands there is the sum of the pseudo-header.
         covered = frame[transport:] + bytes(len(frame) - transport & 1)
         total = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
@@ -287,8 +290,8 @@ def corrupted(frame: bytes | bytearray) -> bytearray | None:
     return changed
 
 
-def _network_header(frame: bytes | bytearray) -> int:
-    """Where the IP header is: behind the Ethernet header and any tags."""
+def network_header(frame: bytes | bytearray) -> int:
+    """Where the IP header is: behind the Ethernet header and any tags; `FrameError` for none."""
     at = VNET_HEADER_BYTES + 12  # behind the two addresses
     while int.from_bytes(frame[at : at + 2]) in _TAG_TYPES:
         at += VLAN_TAG_BYTES

@@ -9,7 +9,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Final
 
-from mptcplab.linux.emulator.child import run_child
+from mptcplab.linux.emulator.child import EmulatedEnd, run_child
 from mptcplab.linux.emulator.reading import LinkReading
 from mptcplab.network.channel import PIECE_NS
 from mptcplab.network.impairments import CapacityTrace
@@ -61,24 +61,24 @@ class EmulatedLink:
         *,
         seed: int = 0,
         piece_ns: int = PIECE_NS,
-        trains: tuple[bool, bool] = (True, True),
+        ends: tuple[EmulatedEnd, EmulatedEnd] = (EmulatedEnd(), EmulatedEnd()),
         traces: tuple[CapacityTrace, ...] = (),
     ) -> EmulatedLink:
         """Fork a process that carries frames between two TAP devices (see `open_tap`).
 
         `forward` applies from a to b, `backward` from b to a. Loss and jitter are drawn from
-        `seed`, of which each direction has its own stream. `trains` says of each device whether
-        what it is given may be several packets in one frame. `traces` are those that `configure`
-        will be given: they may be long, and the process need not be sent what it has. Returns at
-        once: start all links of a testbed before you ask any of them something.
+        `seed`, of which each direction has its own stream. `ends` says of each device whether
+        what it is given may be several packets in one frame, and what middleboxes stand before it,
+        all of them off until `switch_box`. `traces` are those that `configure` will be given: they
+        may be long, and the process need not be sent what it has. Returns at once: start all links
+        of a testbed before you ask any of them something.
         """
         ours, theirs = Pipe()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            run_child(
-                theirs, parent, (a_fd, b_fd), (forward, backward), seed, piece_ns, trains, traces
-            )
+            fds, sides = (a_fd, b_fd), (forward, backward)
+            run_child(theirs, parent, fds, sides, seed, piece_ns, ends, traces)
         theirs.close()
         link = cls(name, pid, ours)
         link.forward, link.backward = forward, backward
@@ -119,6 +119,18 @@ class EmulatedLink:
     def set_up(self, up: bool) -> int:
         """Plug the cable in or out, in both directions. Returns when (ns, monotonic clock)."""
         return self.configure(replace(self.forward, up=up), replace(self.backward, up=up))
+
+    def switch_box(self, target: str, enabled: bool) -> int:
+        """Switch the middleboxes of that target on or off. Returns when (ns, monotonic clock)."""
+        return int(self._ask("switch", (target, enabled)))
+
+    def read_boxes(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+        """What the middleboxes at each end have done (`middleboxes.describe_box`).
+
+        Raises `EmulatorError`.
+        """
+        near, far = self._ask("boxes", None)
+        return near, far
 
     def read(self, *, reset_peak: bool = False) -> LinkReading:
         """Counters, lateness and CPU time of this moment. Raises `EmulatorError`.

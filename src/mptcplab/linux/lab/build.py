@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Interface
 from typing import Final
 
 from mptcplab.linux.drivers.choose import choose_driver, traces_of
@@ -36,6 +37,7 @@ from mptcplab.network.topology import (
     SwitchEnd,
     Topology,
 )
+from mptcplab.network.translation import outsides
 from mptcplab.scenario.model import Action, Tunables
 
 _PORT_QUEUE_PACKETS: Final = 1000  # of a switch's port: Linux's own txqueuelen
@@ -187,6 +189,7 @@ def _make_devices(
                 seed=seed + number,
                 up=link.up,
                 traces=traces[link.name],
+                boxes=(link.near_boxes, link.far_boxes),
             )
             continue
         driver = KernelDriver(
@@ -362,6 +365,15 @@ def _switch_offloads_off(
         yield rtnl.set_link(devices[name].index, gso_max_packets=1)
 
 
+def _shown_address(topology: Topology, end: InterfaceEnd, index: int) -> Iterator[Request]:
+    """Yield what lets an interface answer for the address that a NAT before it shows."""
+    outside = outsides(topology).get(end)
+    if outside is None:
+        return
+    if all(outside.ip != own.ip for own in topology.interface_at(end).addresses):
+        yield rtnl.add_address(index, IPv4Interface(f"{outside.ip}/32"))
+
+
 def _configure_router(plumbing: Plumbing, topology: Topology, router: Router) -> None:
     space = plumbing.routers[router.name]
     devices = rtnl.devices(space.routing)
@@ -369,6 +381,9 @@ def _configure_router(plumbing: Plumbing, topology: Topology, router: Router) ->
     for interface in router.interfaces:
         device = devices[interface.name]
         requests += [rtnl.add_address(device.index, each) for each in interface.addresses]
+        requests += _shown_address(
+            topology, InterfaceEnd(router.name, interface.name), device.index
+        )
         mtu = None if device.mtu == interface.mtu else interface.mtu
         requests.append(rtnl.set_link(device.index, up=True, mtu=mtu))
     requests += forwarding.router_requests(topology, router, devices)
@@ -387,6 +402,7 @@ def _configure_host(plumbing: Plumbing, topology: Topology, host: Host, settings
         index = devices[interface.name].index
         mtu = None if devices[interface.name].mtu == interface.mtu else interface.mtu
         requests.append(rtnl.set_link(index, up=True, mtu=mtu))
+        requests += _shown_address(topology, InterfaceEnd(host.name, interface.name), index)
         requests += addressing.route_requests(
             host, interface, index, settings.mss, forwarding.gateways(topology, host, interface)
         )

@@ -17,6 +17,7 @@ from mptcplab.linux.kernel import rtnl
 from mptcplab.linux.kernel.netlink import Request
 from mptcplab.network.ecmp import router_seed
 from mptcplab.network.topology import Host, Interface, InterfaceEnd, Router, Topology
+from mptcplab.network.translation import outsides
 
 _ANYWHERE: Final[dict[int, rtnl.Network]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 _SEED: Final = "net.ipv4.fib_multipath_hash_seed"
@@ -85,7 +86,7 @@ def router_requests(
             yield rtnl.add_shared_route(
                 route.destination, [(devices[hop.end.interface].index, hop.gateway) for hop in hops]
             )
-    for network in _host_networks(topology):
+    for network in _destinations(topology):
         if network in connected or routing.explicit(router.name, network.network_address):
             continue
         hops = routing.next_hops(router.name, network)
@@ -93,6 +94,14 @@ def router_requests(
             yield rtnl.add_shared_route(
                 network, [(devices[hop.end.interface].index, hop.gateway) for hop in hops]
             )
+
+
+def _destinations(topology: Topology) -> dict[rtnl.Network, rtnl.InterfaceAddress]:
+    """Return the subnets that packets are sent to: those of hosts, and of what NATs show."""
+    networks = _host_networks(topology)
+    for address in outsides(topology).values():
+        networks.setdefault(address.network, address)
+    return networks
 
 
 def _host_networks(topology: Topology) -> dict[rtnl.Network, rtnl.InterfaceAddress]:
@@ -120,7 +129,7 @@ def gateways(topology: Topology, host: Host, interface: Interface) -> Iterator[G
         yield Gateway(source, _ANYWHERE[source.version], own[0])
         if len(own) == 1:
             continue
-        for network, address in _host_networks(topology).items():
+        for network, address in _destinations(topology).items():
             if network.version != source.version or network == source.network:
                 continue
             chosen = topology.routing.gateways(host.name, source, address)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from mptcplab.linux.drivers.driver import LinkDriver, LinkReading
+from mptcplab.linux.drivers.tap import TapDriver
 from mptcplab.linux.kernel import rtnl
 from mptcplab.linux.kernel.mptcp_endpoints import PathManager
 from mptcplab.linux.kernel.namespaces import NetNamespace
@@ -77,6 +78,17 @@ class LabLink:
     def readings(self) -> dict[str, LinkReading]:
         """Return the counters of both directions."""
         return self._driver.readings()
+
+    def switch_box(self, target: str, enabled: bool) -> None:
+        """Switch middleboxes of the link on or off; EmulatorError where the emulator is gone."""
+        if isinstance(self._driver, TapDriver):
+            self._driver.emulator.switch_box(target, enabled)
+
+    def start_boxes(self) -> None:
+        """Switch on the middleboxes that are on from the start."""
+        for box in self.link.boxes:
+            if box.enabled:
+                self.switch_box(box.target, True)
 
 
 def _generic_channel(space: NetNamespace) -> NetlinkSocket:
@@ -229,7 +241,10 @@ def open_lab(
     OSError where the kernel refuses.
     """
     settings = dict(tunables or {})
-    return Lab(topology, settings, build(topology, settings, None, (), seed))
+    lab = Lab(topology, settings, build(topology, settings, None, (), seed))
+    for link in lab.links.values():
+        link.start_boxes()
+    return lab
 
 
 def open_scenario(scenario: Scenario) -> Lab:

@@ -9,9 +9,11 @@ from mptcplab.linux.probes.diag import SocketSample
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.topology import Path, Topology
+from mptcplab.network.translation import seen_as
 
 FourTuple = tuple[str, int, str, int]
-"""Client address and port, server address and port."""
+"""Client address and port, server address and port; of the client what the server sees, except
+that the port is the client's own on its side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Identities:
         self._connections: dict[int, Connection] = {}
         self._hosts: dict[int, tuple[str, str]] = {}
         self._links: dict[tuple[str, str], str] = {}
+        self._seen_as: dict[tuple[str, str], str] = {}
+        """What servers see of a client's address where a NAT translates it, by both addresses."""
         self._subflows: dict[FourTuple, Subflow] = {}
         self._tokens: dict[tuple[str, int], int] = {}
 
@@ -48,6 +52,9 @@ class Identities:
             for path in self._topology.paths(client, server, multipath=False):
                 key = (str(path.local_address.ip), str(path.remote_address.ip))
                 self._links[key] = self._topology.bottleneck(path)
+                if seen := seen_as(self._topology, path):
+                    self._seen_as[key] = str(seen[1].ip)
+                    self._links.setdefault((str(seen[1].ip), key[1]), self._links[key])
 
     def connection(
         self, host: str, local_port: int, remote_port: int, token: int | None = None
@@ -81,7 +88,8 @@ class Identities:
     ) -> Subflow:
         """Return the subflow between two socket names, numbered when it is first seen."""
         client, server = (local, remote) if is_client else (remote, local)
-        key: FourTuple = (*client, *server)
+        shown = self._seen_as.get((client[0], server[0]), client[0])
+        key: FourTuple = (shown, client[1], *server)
         known = self._subflows.get(key)
         if known is None:
             name = (connection.flow.name, connection.index)

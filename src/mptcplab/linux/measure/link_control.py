@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -54,6 +55,8 @@ class Links:
             self._set(action)
         elif action.target_kind == "link":
             self.set_up(action.target, action.verb == "up")
+        elif action.target_kind == "middlebox":
+            self._switch_box(action.target, action.verb == "enable")
         elif action.target_kind == "nic":
             host, _, nic = action.target.partition(":")
             self._lab.set_nic(host, nic, up=action.verb == "up")
@@ -105,6 +108,38 @@ class Links:
         for (name, direction), channel in self.channels.items():
             if channel.trace is not None:
                 self._lab.link(name).configure(direction, channel)
+
+    def start_boxes(self) -> None:
+        """Let the middleboxes begin: before the run, everything passes them."""
+        for name in self.boxed:
+            self._lab.link(name).start_boxes()
+
+    def _switch_box(self, target: str, enabled: bool) -> None:
+        for name in self.boxed:
+            if any(box.target == target for box in self._topology.link(name).boxes):
+                self._lab.link(name).switch_box(target, enabled)
+
+    @property
+    def boxed(self) -> list[str]:
+        """The links with middleboxes."""
+        return [link.name for link in self._topology.links if link.boxes]
+
+    def box_tallies(self) -> dict[tuple[str, str, int], Mapping[str, object]]:
+        """Return what each middlebox did, by link, end ("near" or "far") and place there."""
+        tallies: dict[tuple[str, str, int], Mapping[str, object]] = {}
+        emulators = self.emulators()
+        for name in self.boxed:
+            if name in self.dead:
+                continue
+            try:
+                near, far = emulators[name].read_boxes()
+            except EmulatorError as error:
+                self._find_dead(error)
+                continue
+            for end, boxes in (("near", near), ("far", far)):
+                for place, box in enumerate(boxes):
+                    tallies[name, end, place] = box
+        return tallies
 
     def readings(self, name: str) -> dict[str, LinkReading]:
         """Return what the link's driver counted so far, by direction; of one whose emulator is

@@ -107,6 +107,7 @@ class Measurement:
         log.origin_ns = self.origin_ns
         flows.schedule(self.origin_ns)
         loop.call_at(self.origin_ns, self.apparatus.links.start_traces)
+        self.apparatus.links.start_boxes()
         self.timeline.start(self.origin_ns)
         self.samples.start(self.origin_ns)
         if not self.stop_reason:

@@ -12,6 +12,7 @@ from mptcplab.linux.measure.measurement import Measurement
 from mptcplab.linux.traffic.flow import Connection
 from mptcplab.results.liveness import patience_ns
 from mptcplab.scenario.backup_watch import ever_backup
+from mptcplab.scenario.box_states import interfering
 from mptcplab.scenario.model import Expectation, Flow, Scenario, Tunables
 from mptcplab.scenario.path_states import PathStates
 from mptcplab.stack.plugin import is_reference
@@ -26,45 +27,71 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
 
     ``verified`` are those that were found before it was measured.
     """
+    boxes = _interfering(scenario)
     return [
-        *_dead_connections(measurement),
+        *_dead_connections(measurement, boxes),
         *verified,
         *_stopped(measurement),
         *_dead_emulators(measurement),
         *_stopped_processes(measurement),
         *_lost_captures(measurement),
         *measurement.readback.reasons,
-        *_broken_connections(measurement),
-        *_missing_subflows(scenario, measurement),
+        *(text for flow, text in _shortcomings(scenario, measurement) if not boxes[flow]),
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
         *_failed_actions(measurement),
         *_late_emulators(scenario, measurement),
-        *_limited_links(measurement),
+        *_limited_links(measurement, _behind(scenario, boxes)),
         *_busy_cpu(scenario, measurement),
     ]
 
 
-def notes(measurement: Measurement) -> list[str]:
+def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
     """Return what a reader of a run should know besides."""
     return [
         *measurement.apparatus.lab.notes,
+        *_behind_boxes(scenario, measurement),
         *_cut_off_connections(measurement),
         *_unfinished_connections(measurement),
-        *_sometimes_limited_links(measurement),
+        *_sometimes_limited_links(measurement, _behind(scenario, _interfering(scenario))),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
 
 
-def _dead_connections(measurement: Measurement) -> Iterator[str]:
+def _interfering(scenario: Scenario) -> dict[str, tuple[str, ...]]:
+    """Return the middleboxes by flow that may keep it from being what it should."""
+    return {flow.name: interfering(scenario, scenario.paths(flow)) for flow in scenario.flows}
+
+
+def _shortcomings(scenario: Scenario, measurement: Measurement) -> Iterator[tuple[str, str]]:
+    """Yield what connections lacked that came up, each with its flow."""
+    yield from _broken_connections(measurement)
+    yield from _missing_subflows(scenario, measurement)
+
+
+def _behind_boxes(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    """Yield what would make a run invalid, had middleboxes not been asked for."""
+    boxes = _interfering(scenario)
+    judgements = measurement.samples.watches.judgements()
+    dead = [(flow, each.reason) for flow, each in judgements if each.reason]
+    for flow, text in (*dead, *_shortcomings(scenario, measurement)):
+        if boxes[flow]:
+            yield f"{text} (it passes {', '.join(boxes[flow])})"
+
+
+def _dead_connections(
+    measurement: Measurement, boxes: Mapping[str, tuple[str, ...]]
+) -> Iterator[str]:
     if not measurement.stop_reason:
-        yield from (each.reason for each in measurement.samples.watches.judgements() if each.reason)
+        for flow, judgement in measurement.samples.watches.judgements():
+            if judgement.reason and not boxes[flow]:
+                yield judgement.reason
 
 
 def _cut_off_connections(measurement: Measurement) -> Iterator[str]:
-    yield from (each.note for each in measurement.samples.watches.judgements() if each.note)
+    yield from (each.note for _, each in measurement.samples.watches.judgements() if each.note)
 
 
 def _stopped(measurement: Measurement) -> Iterator[str]:
@@ -89,19 +116,19 @@ def _lost_captures(measurement: Measurement) -> Iterator[str]:
         yield f"the capture on {interface} ended before the run did"
 
 
-def _broken_connections(measurement: Measurement) -> Iterator[str]:
+def _broken_connections(measurement: Measurement) -> Iterator[tuple[str, str]]:
     watches = measurement.samples.watches
     for connection in measurement.apparatus.flows.connections():
-        name = _name(connection)
+        name, flow = _name(connection), connection.flow.name
         if watches.came_up(connection) or not watches.has_died(connection):
-            yield from (f"{name}: {error}" for error in connection.errors)
+            yield from ((flow, f"{name}: {error}") for error in connection.errors)
         if connection.protocol == "fallback":
-            yield f"{name}: fell back to TCP"
+            yield flow, f"{name}: fell back to TCP"
         elif connection.errors:
             continue
         elif connection.intact is False:
             sent, received = connection.bytes_sent, connection.bytes_received
-            yield f"{name}: {sent} bytes sent, {received} received"
+            yield flow, f"{name}: {sent} bytes sent, {received} received"
 
 
 def _unfinished_connections(measurement: Measurement) -> Iterator[str]:
@@ -119,7 +146,7 @@ def _name(connection: Connection) -> str:
     return f"flow {connection.flow.name} connection {connection.index}"
 
 
-def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[tuple[str, str]]:
     states = PathStates(scenario)
     for flow in scenario.flows:
         traffic = measurement.apparatus.flows.of(flow.name)
@@ -130,13 +157,14 @@ def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[
         ]
         if not came_up:
             continue
-        yield from verify.check_subflows(
+        for problem in verify.check_subflows(
             flow,
             [] if flow.application == "striped" else [each.index for each in came_up],
             _expected_subflows(scenario, measurement, flow, states),
             measurement.samples.rows["subflows"],
             _idle_links(scenario, measurement, flow),
-        )
+        ):
+            yield flow.name, problem
 
 
 def _idle_links(scenario: Scenario, measurement: Measurement, flow: Flow) -> frozenset[str]:
@@ -237,19 +265,36 @@ def _measured_bps(
     return max((rate for rate in rates if rate is not None), default=None)
 
 
-def _unfilled(measurement: Measurement, suspects: Mapping[int, Collection[str]]) -> dict[str, int]:
+def _behind(scenario: Scenario, boxes: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """Return the links of flows that boxes may keep from filling them."""
+    return {
+        link
+        for flow in scenario.flows
+        if boxes[flow.name]
+        for path in scenario.paths(flow)
+        for link in path.possible
+    }
+
+
+def _unfilled(
+    measurement: Measurement, suspects: Mapping[int, Collection[str]], behind: Collection[str]
+) -> dict[str, int]:
     samples = measurement.samples
     backups = ever_backup(measurement.apparatus.scenario)
     due = {time_ns: set(links) - backups for time_ns, links in suspects.items()}
-    return verify.unfilled_intervals(due, samples.rows["links"], samples.cpu.most_bps)
+    unfilled = verify.unfilled_intervals(due, samples.rows["links"], samples.cpu.most_bps)
+    return {link: count for link, count in unfilled.items() if link not in behind}
 
 
-def _limited_links(measurement: Measurement) -> Iterator[str]:
-    """Yield the links that carried less than they should have, for want of CPU time."""
+def _limited_links(measurement: Measurement, behind: Collection[str]) -> Iterator[str]:
+    """Yield the links that carried less than they should have, for want of CPU time.
+
+    Those of ``behind`` may have carried less for another reason.
+    """
     samples = measurement.samples
     intervals = len(samples.busy)
-    full = _unfilled(measurement, samples.cpu.full_emulators)
-    for link, count in _unfilled(measurement, samples.cpu.starved).items():
+    full = _unfilled(measurement, samples.cpu.full_emulators, behind)
+    for link, count in _unfilled(measurement, samples.cpu.starved, behind).items():
         reason = verify.check_emulator(link, full.pop(link, 0), intervals)
         reason = reason or verify.check_starved(link, count, intervals)
         if reason is not None:
@@ -260,9 +305,9 @@ def _limited_links(measurement: Measurement) -> Iterator[str]:
             yield reason
 
 
-def _sometimes_limited_links(measurement: Measurement) -> Iterator[str]:
+def _sometimes_limited_links(measurement: Measurement, behind: Collection[str]) -> Iterator[str]:
     samples = measurement.samples
-    starved = _unfilled(measurement, samples.cpu.starved)
+    starved = _unfilled(measurement, samples.cpu.starved, behind)
     for link, count in starved.items():
         if not verify.is_limited(count, len(samples.busy)):
             yield verify.limited_by_cpu(link, count, len(samples.busy))

@@ -73,7 +73,7 @@ class Watch:
             time_ns,
             sum(self._counts.values()) + self._delivered_bytes,
             0 if self.is_over else max(self.waiting_bytes, 0),
-            reachable=any(self._states.is_up(path, time_ns) for path in self._paths),
+            reachable=any(self._states.is_open(path, time_ns) for path in self._paths),
             obstacle=self._obstacle(),
         )
 
@@ -154,10 +154,10 @@ class Watches:
                 waiting[flow] = waiting.get(flow, 0) + max(watch.waiting_bytes, 0)
         return waiting
 
-    def judgements(self) -> list[Judgement]:
-        """Return what is to be said of the connections that did not end."""
+    def judgements(self) -> list[tuple[str, Judgement]]:
+        """Return what is to be said of the connections that did not end, each with its flow."""
         return [
-            watch.liveness.judge(watch.name, self._now_ns)
+            (watch.connection.flow.name, watch.liveness.judge(watch.name, self._now_ns))
             for watch in self._started()
             if not watch.is_over
         ]

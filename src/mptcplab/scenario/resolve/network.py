@@ -21,6 +21,7 @@ from mptcplab.network.topology import (
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.resolve.addresses import Segment, resolve_addresses
 from mptcplab.scenario.resolve.channels import resolve_channels
+from mptcplab.scenario.resolve.middleboxes import resolve_middleboxes
 from mptcplab.scenario.resolve.routes import resolve_routes
 from mptcplab.scenario.schema.value_kinds import INTERFACE_NAME
 
@@ -385,6 +386,7 @@ class _Plan:
         routers = tuple(self._router(router, own[router], addresses) for router in self.routers)
         switches = tuple(Switch(name, tuple(ports)) for name, ports in self.ports.items())
         topology = Topology(name, hosts, switches, tuple(links), routers)
+        topology = resolve_middleboxes(topology, self.values["links"], self.routers, self.problems)
         return resolve_routes(topology, self.hosts, self.routers, self.problems)
 
     def _mark_backup(self, link: str, ends: tuple[End, End]) -> None:

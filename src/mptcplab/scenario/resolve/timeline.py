@@ -17,7 +17,7 @@ from mptcplab.units import format_duration, format_rate
 Values = dict[str, Any]
 _PRIORITY = "set_priority"
 _ENDPOINT_VERBS = ("add_address", "remove_address")
-_VERBS = ("up", "down", "change", "start", "stop", _PRIORITY, *_ENDPOINT_VERBS)
+_VERBS = ("up", "down", "change", "start", "stop", "enable", "disable", _PRIORITY, *_ENDPOINT_VERBS)
 Endpoints = Mapping[str, Collection[str]]
 """By host, the names of its endpoints in the file."""
 _CHANGES = {
@@ -208,9 +208,12 @@ def _target_kind(
     flows: tuple[Flow, ...],
     problems: Problems,
 ) -> str:
-    """Return "link", "nic" or "flow"; empty, and noted, where the target does not exist."""
+    """Return "link", "nic", "flow" or "middlebox"; empty, and noted, where there is no such."""
     if verb in ("start", "stop"):
         kind, known = "flow", [flow.name for flow in flows]
+    elif verb in ("enable", "disable"):
+        kind = "middlebox"
+        known = list(dict.fromkeys(box.target for link in topology.links for box in link.boxes))
     elif ":" in target and verb != "change":
         kind = "nic"
         known = [f"{host.name}:{nic.name}" for host in topology.hosts for nic in host.nics]
@@ -232,12 +235,16 @@ def _target_kind(
     return ""
 
 
+_DONE = {"start": "starts", "stop": "stops", "enable": "enabled", "disable": "disabled"}
+"""What a target does, or has done to it, by verb."""
+
+
 def own_label(verb: str, target: str, changes: Changes) -> str:
     """Return the label of an action that the file gives none."""
     if verb in _ENDPOINT_VERBS:
         return f"{target} {'added' if verb == 'add_address' else 'removed'}"
     if not changes:
-        return f"{target} {'starts' if verb == 'start' else 'stops' if verb == 'stop' else verb}"
+        return f"{target} {_DONE.get(verb, verb)}"
     return f"{target}: {changes_text(changes)}"
 
 
@@ -261,15 +268,17 @@ def changes_text(changes: Changes) -> str:
 
 
 def _check_conflicts(actions: list[tuple[Action, Path]], problems: Problems) -> None:
-    seen: dict[tuple[int, str], str] = {}
+    seen: dict[tuple[int, str, str], str] = {}
     for action, path in actions:
-        if action.verb not in ("up", "down"):
+        if action.verb not in ("up", "down", "enable", "disable"):
             continue
-        other = seen.setdefault((action.at_ns, action.target), action.verb)
+        key = (action.at_ns, action.target_kind, action.target)
+        other = seen.setdefault(key, action.verb)
         if other != action.verb:
+            what = "is enabled and disabled" if action.target_kind == "middlebox" else None
             problems.add(
                 path,
-                f"{action.target} goes up and down at {format_duration(action.at_ns)}",
+                f"{action.target} {what or 'goes up and down'} at {format_duration(action.at_ns)}",
                 "one of the two, or another time",
             )
 

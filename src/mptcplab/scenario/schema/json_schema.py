@@ -90,10 +90,19 @@ def _value(key: Key, definitions: dict[str, Any]) -> dict[str, Any]:
     if isinstance(kind, Table):
         return _reference(kind.section, definitions)
     if isinstance(kind, Rows):
-        return {"type": "array", "items": _reference(kind.section, definitions)}
+        return _rows(kind, definitions)
     if isinstance(kind, Settings):
         return _named(kind.name_pattern, kind.kind.json)
     return _tables(kind, definitions)
+
+
+def _rows(kind: Rows, definitions: dict[str, Any]) -> dict[str, Any]:
+    row = _reference(kind.section, definitions)
+    if not kind.shorthand:
+        return {"type": "array", "items": row}
+    short = kind.section.keys[kind.shorthand].kind
+    assert isinstance(short, Kind)
+    return {"anyOf": [short.json, {"type": "array", "items": {"anyOf": [row, short.json]}}]}
 
 
 def _tables(kind: Tables, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mptcplab.network.impairments import JitterDistribution
 from mptcplab.network.topology import DISCIPLINES
 from mptcplab.scenario.repetition import DEFAULT_START_JITTER_NS
 from mptcplab.scenario.schema import value_kinds
+from mptcplab.scenario.schema.middlebox_keys import MIDDLEBOX, ROUTER_MIDDLEBOX
 from mptcplab.scenario.schema.parts import Key, Rows, Rule, Section, Settings, Table, Tables
 
 SYSCTL_NAME = (
@@ -352,6 +353,13 @@ ROUTER = Section(
             'to them, several of which share the flows as `ecmp` says; by "unreachable" packets '
             "are refused. Of several, that with the longest prefix counts.",
         ),
+        "middleboxes": Key(
+            Rows(ROUTER_MIDDLEBOX, "kind"),
+            'Middleboxes where the router\'s `outside` link begins: `middleboxes = ["nat"]` hides '
+            "the hosts behind it.",
+            shown="none",
+            aliases=("middlebox", "boxes"),
+        ),
     },
 )
 
@@ -584,6 +592,14 @@ LINK = Section(
             "",
             "none",
             aliases=("env",),
+        ),
+        "middleboxes": Key(
+            Rows(MIDDLEBOX, "kind"),
+            "Middleboxes at the first end of the link, which packets from there pass in this "
+            "order before the queue, and packets to there in the opposite one behind the delay: "
+            '`middleboxes = ["nat", { kind = "strip", options = "MP_JOIN" }]`.',
+            shown="none",
+            aliases=("middlebox", "boxes"),
         ),
         "spare": Key(
             value_kinds.BOOLEAN,
@@ -895,8 +911,8 @@ GENERATE = Section(
 ACTION = Section(
     "timeline",
     "Events during the run. One entry may have several of `up`, `down`, `change`, `start`, `stop`, "
-    "`set_priority`, `add_address` and `remove_address`; the values that `change` sets are `rate` "
-    "or `trace`, `delay` or `rtt`, `jitter` and what follows it.",
+    "`set_priority`, `add_address`, `remove_address`, `enable` and `disable`; the values that "
+    "`change` sets are `rate` or `trace`, `delay` or `rtt`, `jitter` and what follows it.",
     {
         "at": Key(
             value_kinds.DURATION,
@@ -938,6 +954,12 @@ ACTION = Section(
             "repeats begins no stage.",
             shown="once",
         ),
+        "enable": Key(value_kinds.NAMES, 'Middleboxes to switch on: "link:name" or "router:name".'),
+        "disable": Key(
+            value_kinds.NAMES,
+            "Middleboxes to switch off: all passes as it is, and what they have remembered of "
+            "connections is forgotten.",
+        ),
         "rate": Key(value_kinds.RATE, "New rate."),
         "delay": Key(value_kinds.DURATION, "New delay, one way."),
         "rtt": Key(value_kinds.DURATION, "New round-trip time, half of it each way."),
@@ -965,11 +987,11 @@ ACTION = Section(
     (
         Rule(
             (
-                *("up", "down", "change", "start", "stop"),
+                *("up", "down", "change", "start", "stop", "enable", "disable"),
                 *("set_priority", "add_address", "remove_address"),
             ),
             1,
-            8,
+            10,
         ),
         Rule(("delay", "rtt"), 0, 1),
         *_ONE_OF_TWO,

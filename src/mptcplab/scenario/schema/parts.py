@@ -58,9 +58,10 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A value that is an array of tables."""
+    """A value that is an array of tables; ``shorthand`` is as in :class:`Tables`."""
 
     section: Section
+    shorthand: str = ""
 
 
 @dataclass(frozen=True, slots=True)

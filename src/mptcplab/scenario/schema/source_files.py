@@ -329,6 +329,12 @@ def normalised(section: Section, raw: Raw) -> Raw:
             result[name] = normalised(kind.section, value)
         elif isinstance(kind, Tables):
             result[name] = _normalised_tables(kind, value)
+        elif isinstance(kind, Rows) and kind.shorthand:
+            rows = [value] if isinstance(value, str) else value
+            if isinstance(rows, list):
+                result[name] = [
+                    {kind.shorthand: row} if isinstance(row, str) else row for row in rows
+                ]
     return result
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
 from math import inf, isfinite
 from typing import Any
 
@@ -362,6 +362,40 @@ NAMES = Kind(
         ]
     },
     "",
+)
+
+
+def choices(*names: str) -> Kind:
+    """Return the kind of one or several of ``names``, of which letters' case does not matter."""
+    by_case = {name.lower(): name for name in names}
+
+    def parse(value: Any) -> tuple[str, ...]:
+        known = []
+        for item in _names(value):
+            if item.lower() not in by_case:
+                hint = nearest(item, names)
+                raise UnitError(
+                    f"{quoted(item)} is not known; expected {one_of(names)}{hint and f' ({hint})'}"
+                )
+            known.append(by_case[item.lower()])
+        return tuple(dict.fromkeys(known))
+
+    one = {"enum": list(names)}
+    several = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
+    return Kind(f"one or several of {one_of(names)}", parse, {"anyOf": [one, several]}, "")
+
+
+def _ipv4(value: Any) -> IPv4Address:
+    try:
+        if isinstance(value, str):
+            return IPv4Address(value)
+    except ValueError:
+        pass
+    raise UnitError(f'{quoted(value)} is not an IPv4 address; expected such as "10.0.1.200"')
+
+
+IPV4_ADDRESS = Kind(
+    "IPv4 address", _ipv4, {"type": "string", "pattern": r"^\d+(\.\d+){3}$"}, '"10.0.1.200"'
 )
 
 

@@ -49,13 +49,16 @@ class Mapping:
         self.summed += end - start
 
     def checksum_holds(self, dsn: int) -> bool:
-        """Verify the checksum of the complete mapping; content without bytes always passes.
+        """Verify the checksum of the complete mapping; content without any bytes always passes.
 
-        ``dsn`` is the data sequence number of its first byte, 64 bits.
+        ``dsn`` is the data sequence number of its first byte, 64 bits.  Where only some parts have
+        bytes, as changed on the way, the others are zeros.
         """
         for _, _, payload in self.held:
-            if payload is None:
-                return True
+            if payload is not None:
+                break
+        else:
+            return True
         length = self.end - self.ssn + (1 if self.data_fin else 0)
         return dss_checksum(dsn, self.ssn & SEQ32_MASK, length, self.sum) == self.checksum
 

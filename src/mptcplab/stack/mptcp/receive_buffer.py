@@ -31,6 +31,7 @@ class ReceiveBuffer:
         "_measured_from_ns",
         "_measured_read",
         "_space_bytes",
+        "content_bytes",
         "counting",
         "duplicate_bytes",
         "edge_offset",
@@ -58,6 +59,8 @@ class ReceiveBuffer:
         """Bytes beyond the window, not taken."""
         self.last_train_bytes: i64 = 0
         """How much the last train brought."""
+        self.content_bytes: i64 = 0
+        """Bytes in order that came with their content, not as a length."""
         self.counting: bool = False
         """Some of the unread content came as mere lengths."""
         self._content: deque[bytes | memoryview] = deque()
@@ -190,7 +193,9 @@ class ReceiveBuffer:
         self.rcv_nxt += size
         if payload is None:
             self.counting = True
-        elif not self.counting:
+            return
+        self.content_bytes += size
+        if not self.counting:
             self._content.append(payload)
 
     def _take(self, size: int) -> bytes:

@@ -77,7 +77,7 @@ class Run:
         self.watches.look(round(time_s * SECOND), [subflow], [connection])
 
     def reasons(self) -> list[str]:
-        return [each.reason for each in self.watches.judgements() if each.reason]
+        return [each.reason for _, each in self.watches.judgements() if each.reason]
 
 
 @pytest.fixture
@@ -149,6 +149,6 @@ def test_links_that_the_timeline_cut_kill_no_connection(tmp_path: Path) -> None:
     for second in (1, 4, 6, 59):
         run.look(second, acked=1000)
     assert run.reasons() == []
-    [judgement] = run.watches.judgements()
+    [(_, judgement)] = run.watches.judgements()
     assert judgement.note.endswith("the scenario had taken its links down")
     assert run.watches.is_hopeless()
