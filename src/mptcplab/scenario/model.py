@@ -241,6 +241,7 @@ class Scenario:
     snaplen_bytes: int = 128
     sweep: Sweep = Sweep()
     trains: bool = True  # a simulation may follow several packets as one
+    lesson: str = ""  # what one learns from it
 
     def __post_init__(self) -> None:
         """Let the hashes of routers have the scenario's seed, whichever that comes to be."""
