@@ -48,6 +48,7 @@ COMPILED = [
     "simulated/host.py",
     "simulated/cpu.py",
     "simulated/applications.py",
+    "simulated/datagrams.py",
     "simulated/exchanges.py",
     "simulated/transfer.py",
     "wire/checksum.py",
@@ -62,6 +63,7 @@ COMPILED = [
     "stack/schedulers/*.py",
     "stack/tcp/*.py",
     "stack/mptcp/*.py",
+    "trace/decode/truncated_options.py",
 ]
 
 # The modules become one library, in which functions are visible to others unless told: calls among

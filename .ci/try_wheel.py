@@ -33,6 +33,7 @@ def check_files(wheel: Path) -> None:
         package / "__init__.pyi",
         *package.rglob("*.py"),
         *package.glob("scenario/data/**/*.toml"),
+        *package.glob("scenario/data/**/*.csv"),
     }
     expected = {path.relative_to(SOURCES).as_posix() for path in wanted}
     assert not expected - names, f"not in the wheel: {sorted(expected - names)}"
@@ -72,7 +73,8 @@ def main() -> None:
         run(*pip, "--no-deps", wheel, folder=folder)
         run(programs / "mptcplab", "--version", folder=folder)
         run(programs / "mptcplab", "doctor", folder=folder, allowed=(0, 3))  # 3: no Linux testbed
-        run(programs / "mptcplab", "run", "A", "--duration", "1s", folder=folder)
+        for name in ("A", "examples/wifi-and-lte", "examples/video"):
+            run(programs / "mptcplab", "run", name, "--duration", "1s", folder=folder)
         if tests:
             run(*pip, "--require-hashes", "-r", ROOT / "requirements-dev.lock", folder=folder)
             where = "import mptcplab, sys; assert mptcplab.__file__.startswith(sys.prefix)"

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.property.toml_text import toml, written
 from tests.search import cases
 
 from mptcplab.scenario import Scenario, ScenarioError, load
@@ -74,24 +75,6 @@ SLOWLY = settings(
     max_examples=cases(150),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
-def toml(value: Any) -> str:
-    """Return a value as TOML, tables inline."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    if isinstance(value, str):
-        return json.dumps(value).replace("\x7f", "\\u007f")
-    return repr(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def written(tree: dict[str, Any], folder: Path) -> Path:
-    path = folder / "drawn.toml"
-    text = "".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in tree.items())
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def loaded_or_error(path: Path, **arguments: Any) -> Scenario | ScenarioError:

@@ -45,7 +45,8 @@ def describe(run: Run) -> str:
     ]
     if len(summary["stages"]) > 1:
         parts.append("Stages\n" + columns(_stage_rows(run, summary)))
-    parts.extend(part for part in (_comparison(run), _verdict(run), _notes(run)) if part)
+    judged = (_comparison(run), _verdict(run), _lesson(run), _notes(run))
+    parts.extend(part for part in judged if part)
     return "\n\n".join(parts)
 
 
@@ -215,6 +216,15 @@ def _verdict(run: Run) -> str:
     return "\n".join([head, *(f"  {check.text}" for check in verdicts)])
 
 
+def _lesson(run: Run) -> str:
+    lesson = run.scenario.get("lesson", "")  # runs of earlier versions have none
+    return f"What one learns\n{_indented(lesson)}" if lesson else ""
+
+
+def _indented(text: str) -> str:
+    return "\n".join(wrap(text, 98, initial_indent="  ", subsequent_indent="  "))
+
+
 def _notes(run: Run) -> str:
     notes = run.metadata.get("notes", [])
     return "\n".join(["Notes", *(f"  {note}" for note in notes)]) if notes else ""
@@ -234,7 +244,8 @@ def describe_runs(runs: Sequence[Run]) -> str:
         ]
         if len(summaries[0]["stages"]) > 1:
             parts.append("Stages\n" + columns(_mean_stage_rows(used, summaries[0])))
-        parts += [part for part in (_mean_comparison(used), _mean_verdict(used)) if part]
+        judged = (_mean_comparison(used), _mean_verdict(used), _lesson(runs[0]))
+        parts += [part for part in judged if part]
     notes = Counter(note for run in runs for note in run.metadata.get("notes", []))
     if notes:
         times = [f"  {note} ({count} of {len(runs)} runs)" for note, count in notes.items()]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def add_scenario_arguments(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
     """Add SCENARIO (optional with a default), --set, and the options for times and the seed."""
-    text = "a scenario file, or a built-in name such as A"
+    text = "a scenario file, or a built-in name such as A or examples/wifi-and-lte"
     if default is None:
         parser.add_argument("scenario", metavar="SCENARIO", help=text)
     else:

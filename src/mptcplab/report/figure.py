@@ -46,6 +46,8 @@ Several = Run | Sequence[Run]
 LONGEST_LABEL: Final = 48
 """Characters of a label; more would take the room of what is drawn."""
 LONGEST_TITLE: Final = 110
+MOST_NAMED: Final = 16
+"""Lines that a legend names; more would take all of the figure."""
 
 
 def draw_throughput(runs: Several, stem: Path) -> list[Path]:
@@ -72,8 +74,16 @@ def throughput_figure(runs: Several) -> Figure:
             _finish(runs, last)
             last.set_ylabel("throughput of the links (Mb/s)")
             first.set_xlabel("")
-            first.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
-            last.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+            for panel in (first, last):
+                handles, labels = _named([panel])
+                panel.legend(
+                    handles,
+                    labels,
+                    loc="center left",
+                    bbox_to_anchor=(1, 0.5),
+                    frameon=False,
+                    fontsize=9,
+                )
         else:
             draw_legend(figure, [first])
         first.set_title(drawn(_title(runs), LONGEST_TITLE), loc="left", fontsize=11)
@@ -396,15 +406,27 @@ def _title(runs: Sequence[Run]) -> str:
 
 def draw_legend(figure: Figure, panels: Iterable[Axes]) -> None:
     """One legend for all panels, below them."""
-    handles: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
+    handles, labels = _named(panels)
     figure.legend(
-        handles.values(),
-        handles.keys(),
+        handles,
+        labels,
         loc="outside lower center",
         ncols=min(len(handles), 6),
         frameon=False,
         fontsize=9,
     )
+
+
+def _named(panels: Iterable[Axes]) -> tuple[list[Any], list[str]]:
+    """Return what a legend names, each label once; of many, the first and how many more."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    more = len(handles) - MOST_NAMED
+    if more > 0:
+        from matplotlib.lines import Line2D
+
+        handles = dict(list(handles.items())[:MOST_NAMED])
+        handles[f"and {more} more"] = Line2D([], [], linestyle="none")
+    return list(handles.values()), list(handles)

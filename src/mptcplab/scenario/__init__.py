@@ -20,15 +20,23 @@ What is wrong with a file is a ``ScenarioError`` (``errors``), raised before any
 """
 
 from mptcplab.scenario.errors import CombinedScenarioError, ScenarioError
-from mptcplab.scenario.load import Summary, experiments, is_topology, load, load_topology
+from mptcplab.scenario.load import (
+    Summary,
+    examples,
+    experiments,
+    is_topology,
+    load,
+    load_topology,
+)
 from mptcplab.scenario.model import Scenario
 
 __all__ = [
     "CombinedScenarioError",  # several errors of one file
     "Scenario",  # a resolved scenario: what a testbed runs
     "ScenarioError",  # something in a scenario file or in its overrides is wrong
-    "Summary",  # a built-in experiment's name, title and question
-    "experiments",  # the built-in experiments
+    "Summary",  # a built-in scenario's name, title, question and lesson
+    "examples",  # the other scenarios of the package, as "examples/NAME"
+    "experiments",  # the 2012 report's
     "is_topology",  # whether a file or name is a network alone
     "load",  # reads a scenario
     "load_topology",  # reads the network of a topology or scenario

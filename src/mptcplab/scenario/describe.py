@@ -52,6 +52,7 @@ def describe(scenario: Scenario) -> str:
     """Return what a run of the scenario would build and do."""
     lines = [f"{scenario.name}: {scenario.title}" if scenario.title else scenario.name]
     lines += wrap(scenario.question, WIDTH)
+    lines += wrap(scenario.lesson, WIDTH, initial_indent="  ", subsequent_indent="  ")
     scaled = f" (times scaled by {scenario.time_scale:.4g})" if scenario.time_scale != 1 else ""
     lines.append(
         f"{format_duration(scenario.duration_ns)}{scaled}, a sample every "

@@ -31,8 +31,10 @@ from mptcplab.scenario.resolve.tunables import build_tunables, check_mss
 from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
 from mptcplab.scenario.schema.read import read_section
 from mptcplab.scenario.schema.source_files import (
+    EXAMPLES,
     Source,
     built_in,
+    built_in_scenarios,
     is_file,
     is_outside,
     locate,
@@ -57,7 +59,7 @@ def load(
     check_points: bool = True,
     plugins: bool = False,
 ) -> Scenario:
-    """Return the scenario of a file or of a built-in experiment ("A").
+    """Return the scenario of a file or of a built-in name ("A", "examples/wifi-and-lte").
 
     ``overrides`` are ``KEY=VALUE`` texts as ``--set`` takes them.  ``duration_ns`` or
     ``time_scale`` scale all times of timeline and flows; links, ``settle`` times and sizes stay as
@@ -66,7 +68,7 @@ def load(
     (``module:Class``), whose code then runs; see :mod:`mptcplab.scenario.plugins`.  Raises
     ScenarioError, or CombinedScenarioError for several, before anything is built.
     """
-    path = locate(str(path_or_name), "experiments", "experiment")
+    path = locate(str(path_or_name), built_in_scenarios(), "experiment")
     source = _opened(path)
     scenario = _resolved(path, source, overrides, plugins)
     scenario = scaled(scenario, duration_ns, time_scale)
@@ -133,9 +135,9 @@ def _opened(path: FilePath) -> Source:
 
 
 def _network_file(name: str) -> FilePath:
-    if not is_file(FilePath(name)) and name.lower() in built_in("experiments"):
-        return built_in("experiments")[name.lower()]
-    return locate(name, "topologies", "topology")
+    if not is_file(FilePath(name)) and name.lower() in built_in_scenarios():
+        return built_in_scenarios()[name.lower()]
+    return locate(name, built_in("topologies"), "topology")
 
 
 def is_topology(path_or_name: str | FilePath) -> bool:
@@ -149,7 +151,7 @@ def is_topology(path_or_name: str | FilePath) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """An entry in the list of experiments."""
+    """An entry in the list of experiments or examples."""
 
     name: str
     title: str
@@ -158,25 +160,35 @@ class Summary:
     path: FilePath
     figures: tuple[int, ...] = ()
     """The report's figures of it; those that have any are what ``reproduce`` runs by itself."""
+    lesson: str = ""
 
 
 def experiments() -> tuple[Summary, ...]:
-    """Return the experiments that come with the package, by name."""
-    summaries = []
-    for name, path in built_in("experiments").items():
-        raw = read_toml(path)
-        report = raw.get("report", {})
-        summaries.append(
-            Summary(
-                name.upper(),
-                raw.get("title", ""),
-                raw.get("question", ""),
-                report.get("section", ""),
-                path,
-                tuple(report.get("figures", ())),
-            )
-        )
-    return tuple(summaries)
+    """Return the experiments of the 2012 report that come with the package, by name."""
+    return tuple(_summary(name.upper(), path) for name, path in built_in("experiments").items())
+
+
+def examples() -> tuple[Summary, ...]:
+    """Return the other scenarios that come with the package, by name: "examples/wifi-and-lte"."""
+    return tuple(
+        _summary(name, path)
+        for name, path in built_in_scenarios().items()
+        if name.startswith(EXAMPLES)
+    )
+
+
+def _summary(name: str, path: FilePath) -> Summary:
+    raw = read_toml(path)
+    report = raw.get("report", {})
+    return Summary(
+        name,
+        raw.get("title", ""),
+        raw.get("question", ""),
+        report.get("section", ""),
+        path,
+        tuple(report.get("figures", ())),
+        raw.get("lesson", ""),
+    )
 
 
 def _resolved(
@@ -218,6 +230,7 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
         name=path.stem.upper() if path == built_in("experiments").get(path.stem) else name,
         title=values["title"],
         question=values["question"],
+        lesson=values["lesson"],
         duration_ns=duration_ns,
         topology=topology,
         flows=flows,

@@ -263,6 +263,7 @@ class Scenario:
     trains: bool = True  # a simulation may follow several packets as one
     endpoints: dict[str, HostEndpoints] = field(default_factory=dict)
     """By host, all of them, where the file gives any host endpoints or limits; else empty."""
+    lesson: str = ""  # what one learns from it
 
     def __post_init__(self) -> None:
         """Let the hashes of routers have the scenario's seed, whichever that comes to be."""

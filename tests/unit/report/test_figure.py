@@ -1,5 +1,6 @@
 """The figure shows what the run holds."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,16 @@ def test_several_flows_and_their_links_are_drawn(run: Run, tmp_path: Path) -> No
     assert "throughput of the links (Mb/s)" in text
     assert "sum of the flows" in text
     assert "<!-- tiny (on" in text
+
+
+@pytest.mark.slow
+def test_of_many_flows_a_legend_names_the_first_and_how_many_more(run: Run, tmp_path: Path) -> None:
+    flow = run.scenario["flows"][0]
+    run.scenario["flows"] = [{**flow, "name": f"flow{number}"} for number in range(128)]
+    rows = run.rows("flows")
+    many = [{**row, "flow": each["name"]} for each in run.scenario["flows"] for row in rows[:3]]
+    run.rows = lambda name, read=run.rows: many if name == "flows" else read(name)  # type: ignore[method-assign]
+    svg = draw_throughput(run, tmp_path / "many")[1].read_text()
+    assert "flow15" in svg
+    assert "flow16" not in svg
+    assert re.findall(r"and (\d+) more", svg) == ["115"]  # with their sum and two of the report

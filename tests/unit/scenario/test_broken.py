@@ -226,3 +226,10 @@ def test_more_flows_than_ports_are_refused_at_once(tmp_path: Path) -> None:
 )
 def test_arguments_that_fail(arguments: dict[str, Any], where: str) -> None:
     assert error_of(Path("A"), **arguments).file == where
+
+
+def test_a_flow_that_is_neither_on_nor_off_is_refused(tmp_path: Path) -> None:
+    keys = 'application = "paced"\nrate = "1Mb/s"\non = "0s"\noff = "0s"'
+    path = tmp_path / "broken.toml"
+    path.write_text(SOUND.replace('to = "bob"', f'to = "bob"\n{keys}'))
+    assert [error.key for error in error_of(path).errors] == ["flows.main.on", "flows.main.off"]

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from mptcplab.network.topology import InterfaceEnd
-from mptcplab.scenario import experiments, load, load_topology
+from mptcplab.scenario import (
+    ScenarioError,
+    Summary,
+    examples,
+    experiments,
+    load,
+    load_topology,
+)
 from mptcplab.scenario.resolve.timeline import LinkStates
 
 DATA = Path(str(resources.files("mptcplab.scenario"))) / "data"
@@ -236,10 +243,33 @@ def test_the_list() -> None:
     assert load("a") == load("A")
 
 
-@pytest.mark.parametrize(
-    "path", sorted((DATA / "examples").glob("*.toml")), ids=lambda path: path.stem
-)
-def test_examples_load(path: Path) -> None:
-    scenario = load(path)
-    assert scenario.title or scenario.question
+@pytest.mark.parametrize("each", examples(), ids=lambda each: each.name)
+def test_examples_have_all_that_a_list_shows_and_go_by_their_name(each: Summary) -> None:
+    assert each.title
+    assert each.question.endswith("?")
+    assert each.lesson
+    scenario = load(each.name)
+    assert scenario == load(each.path)
+    assert f"examples/{scenario.name}" == each.name
+    assert (scenario.question, scenario.lesson) == (each.question, each.lesson)
     assert all(scenario.expected_subflows(flow) for flow in scenario.flows)
+
+
+def test_an_example_without_its_folder_is_named() -> None:
+    with pytest.raises(ScenarioError, match='did you mean "examples/wifi-and-lte"'):
+        load("wifi-and-lte")
+
+
+def test_a_file_of_the_name_of_an_example_has_precedence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "examples").mkdir()
+    own = 'title = "mine"\n' + (DATA / "examples" / "two-links.toml").read_text().split("\n", 1)[1]
+    (tmp_path / "examples" / "two-links").write_text(own)
+    monkeypatch.chdir(tmp_path)
+    assert load("examples/two-links").title == "mine"
+
+
+def test_a_lab_takes_the_network_of_an_example() -> None:
+    network = load_topology("examples/wifi-and-lte")
+    assert [router.name for router in network.routers] == ["home", "carrier", "internet"]

@@ -258,7 +258,8 @@ def _check_amount(
     if isinstance(workload, Messages):
         share = 1.0
         if workload.on is not None and workload.off is not None:
-            share = workload.on.mean / (workload.on.mean + workload.off.mean)
+            whole = workload.on.mean + workload.off.mean  # 0 is noted by now
+            share = workload.on.mean / whole if whole else 1.0
         bytes_in_all = workload.rate_bps * share * lasts_ns / (8 * NANOSECONDS)
         number = values["connections"] * bytes_in_all / max(workload.message.mean, HEADER_BYTES)
         what, key = "messages", "rate"

@@ -1167,6 +1167,12 @@ SCENARIO = Section(
     {
         "title": _NETWORK["title"],
         "question": Key(value_kinds.TEXT, "The question that the run is to answer.", "", "none"),
+        "lesson": Key(
+            value_kinds.TEXT,
+            "What one learns from it, which `run` and `mptcplab experiments` print.",
+            "",
+            "none",
+        ),
         "duration": Key(
             value_kinds.POSITIVE_DURATION,
             "How long the run lasts.",

@@ -38,6 +38,8 @@ _REPLACES = {
     "goodput": ("at_least",),
     "at_least": ("goodput",),
 }
+EXAMPLES = "examples"
+"""The folder of the package's examples, by which their names begin."""
 MAX_FILE_BYTES = 1 << 20
 """Of a scenario or topology file."""
 MAX_DEPTH = 32
@@ -231,7 +233,7 @@ def _syntax_error(path: FilePath, message: str) -> ScenarioError:
 
 @cache
 def built_in(folder: str) -> dict[str, FilePath]:
-    """Return the data files of a folder ("experiments", "topologies") by lower-case name."""
+    """Return the scenario files of a data folder, such as "topologies", by lower-case name."""
     root = resources.files("mptcplab.scenario") / "data" / folder
     files = {}
     for entry in root.iterdir():
@@ -240,18 +242,28 @@ def built_in(folder: str) -> dict[str, FilePath]:
     return dict(sorted(files.items()))
 
 
-def locate(name: str, folder: str, what: str) -> FilePath:
-    """Return the file that a path or a built-in name stands for; a file has precedence."""
+@cache
+def built_in_scenarios() -> dict[str, FilePath]:
+    """Return the scenarios of the package by lower-case name; an example's is "examples/NAME"."""
+    examples = built_in("examples").items()
+    return built_in("experiments") | {f"{EXAMPLES}/{name}": path for name, path in examples}
+
+
+def locate(name: str, known: dict[str, FilePath], what: str) -> FilePath:
+    """Return the file that a path or one of the known names stands for; a file has precedence."""
     path = FilePath(name)
-    known = built_in(folder)
     if is_file(path):
         return path
     if name.lower() in known:
         return known[name.lower()]
     names = [key.upper() if len(key) == 1 else key for key in known]
     problem = "is a folder" if _is_folder(path) else f"no such file, and no {what} of that name"
+    short = [key for key in names if not key.startswith(EXAMPLES)]
+    more = (
+        " or of the examples that `mptcplab experiments` lists" if len(short) < len(names) else ""
+    )
     raise ScenarioError(
-        name, "", problem, f"a TOML file or one of {', '.join(names)}", nearest(name, names)
+        name, "", problem, f"a TOML file or one of {', '.join(short)}{more}", nearest(name, names)
     )
 
 
