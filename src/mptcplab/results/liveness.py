@@ -9,7 +9,9 @@ scenario itself had taken every one of its links down.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from mptcplab.units import NANOSECONDS, format_duration
 
@@ -21,6 +23,8 @@ _CONGESTION_LOSS = 0.1
 """What full queues may take of a round trip's packets, beside the loss that a link is set to."""
 _UNLUCKY = 0.001
 """Probability with which a live connection may be taken for a dead one."""
+
+NEVER_UP: Final = "the connection never came up"
 
 
 def patience_ns(round_trip_ns: int, loss: float = 0.0) -> int:
@@ -126,7 +130,7 @@ class Liveness:
         """Return what is to be said of the connection ``name``, a flow's and its number."""
         why = f": {self._obstacle}" if self._obstacle else ""
         if not self.came_up:
-            return Judgement(reason=f"{name}: the connection never came up{why}")
+            return Judgement(reason=f"{name}: {NEVER_UP}{why}")
         from_ns = self.stalled_since_ns(now_ns)
         if from_ns is None:
             return Judgement()
@@ -137,3 +141,16 @@ class Liveness:
         if self.dead_since_ns(now_ns) is None:
             return Judgement(note=f"{text}: the scenario had taken its links down")
         return Judgement(reason=f"{text}{why}")
+
+
+def why_never_up(reasons: Sequence[str], flow: str, connection: int) -> str | None:
+    """Return what a run's reasons for being invalid say of a connection that never came up.
+
+    None for one that did; "" where nothing is known of why.
+    """
+    names = (f"flow {flow}, connection {connection}: ", f"flow {flow} connection {connection}: ")
+    for reason in reasons:
+        for name in names:
+            if reason.startswith(name + NEVER_UP):
+                return reason[len(name + NEVER_UP) :].removeprefix(": ")
+    return None
