@@ -166,21 +166,17 @@ def test_round_robin_over_unlike_links_gets_advice_that_helps(
     assert shares(after).get(Cause.HEAD_OF_LINE, 0) < 0.2
 
 
-def test_rates_of_links_that_are_never_up_together_are_not_added(tmp_path: Path) -> None:
-    turns = """write_rate = "1Mb/s"
-
-[[timeline]]
-at = "2s"
-down = "one"
-[[timeline]]
-at = "2s"
-up = "two"
-"""
-    scenario = TWO_PATHS.replace("[links.two]", "[links.two]\nup = false") + turns
-    case = Case("turns", scenario, (), Cause.APPLICATION)
+def test_a_nic_that_all_paths_share_counts_once(tmp_path: Path) -> None:
+    scenario = (
+        TWO_PATHS.replace('hosts = ["alice", "bob"]', '[hosts.bob]\n[hosts.alice]\n'
+                          'nics = { eth0 = "50Mb/s" }')
+        .replace('["alice", "bob"]', '["alice:eth0.1", "bob"]', 1)
+        .replace('["alice", "bob"]', '["alice:eth0.2", "bob"]', 1)
+    )  # fmt: skip
+    case = Case("shared", scenario, ("flows.main.write_rate=1Mb/s",), Cause.APPLICATION)
     said = leading(finished(case, "simulated", tmp_path))
     assert said.cause is Cause.APPLICATION
-    assert said.advice == "write faster: the paths carry 40 Mb/s"
+    assert said.advice == "write faster: the paths carry 50 Mb/s"
 
 
 @pytest.mark.parametrize("protocol", ["mptcp", "tcp"])

@@ -81,9 +81,10 @@ class Ends:
 def are_two_ends(one: Sequence[Path], other: Sequence[Path]) -> bool:
     """Tell whether two captures (each of one file or several) hold the same packets.
 
-    One handshake or data packet in both is enough.
+    One handshake or data packet in both is enough, unless all have the same times in both.
     """
-    return bool(_Look(one).times.keys() & _Look(other).times.keys())
+    looks = _Look(one), _Look(other)
+    return _order(*looks, _clients(looks)) != 0
 
 
 class EndFiles(NamedTuple):
@@ -100,10 +101,10 @@ class EndFiles(NamedTuple):
 def ends_of(captures: Sequence[Sequence[Path]]) -> EndFiles | None:
     """Sort captures, each of one file or several, by the end that they were taken at.
 
-    Returns None where no two captures hold the same packets, so that they are of one end, or of
-    different connections.  A capture that shares
-    packets with none, as of an interface whose packets never arrived, is of the end that its own
-    handshakes show.
+    Returns None where no two captures hold the same packets at different times, so that they are of
+    one end, parts of one capture, or of different connections.  A capture that shares packets with
+    none, as of an interface whose packets never arrived, is of the end that its own handshakes
+    show.
     """
     looks = [_Look(paths) for paths in captures]
     clients = _clients(looks)
@@ -143,6 +144,8 @@ class _Look:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.times: dict[tuple[bytes, bytes, int, int, int, int], int] = {}
         """(source, destination, ports, numbers, bytes) -> time of the first of them."""
+        self.marks: dict[tuple[bytes, bytes, int, int, int, int], tuple[int, ...]] = {}
+        """The same -> what differs from one capture point to another."""
         self.asked: list[tuple[bytes, bytes, bool]] = []
         """Source and destination of SYNs, and whether it opens a connection (not a subflow)."""
         decoder = Decoder()
@@ -163,15 +166,18 @@ class _Look:
             ).tolist()
         }
         columns = (segments.ports, segments.seq, segments.ack, segments.payload_bytes)
-        for source, destination, time_ns, *rest in zip(
+        marks = (segments.time_ns, segments.hops, segments.ip_id, segments.is_mptcp)
+        for source, destination, time_ns, hops, ip_id, is_mptcp, *rest in zip(
             *(
                 column[rows].tolist()
-                for column in (segments.source, segments.destination, segments.time_ns, *columns)
+                for column in (segments.source, segments.destination, *marks, *columns)
             ),
             strict=True,
         ):
             key = (packed[source], packed[destination], *rest)
-            self.times.setdefault(key, time_ns)
+            if key not in self.times:
+                self.times[key] = time_ns
+                self.marks[key] = (time_ns, hops, ip_id, is_mptcp)
         for element, option in segments.options:
             if isinstance(option, MpCapable | MpJoinSyn) and (
                 segments.flags[element] & (SYN | ACK) == SYN
@@ -197,17 +203,19 @@ def _clients(looks: Sequence[_Look]) -> set[bytes]:
 def _order(one: _Look, other: _Look, clients: set[bytes]) -> int:
     """Return 1 where ``one`` is nearer to the clients than ``other``, -1 farther, 0 unknown.
 
-    From one to the other and back takes time, whatever their clocks say.
+    From one to the other and back takes time, whatever their clocks say.  Where each packet has
+    the same time and header in both, they are parts of one capture that overlap.
     """
     there: list[int] = []
     back: list[int] = []
-    for key in one.times.keys() & other.times.keys():
+    shared = one.times.keys() & other.times.keys()
+    if all(one.marks[key] == other.marks[key] for key in shared):
+        return 0
+    for key in shared:
         source, _, ports = key[:3]
         from_client = source in clients if clients else ports >> 16 >= ports & 0xFFFF
         gap = other.times[key] - one.times[key]
         (there if from_client else back).append(gap if from_client else -gap)
-    if not there and not back:
-        return 0
     total = min(there, default=0) + min(back, default=0)
     return 1 if total >= 0 or not (there and back) else -1
 

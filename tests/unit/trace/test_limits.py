@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path as PathOfFile
 from typing import Any
 
 import pytest
-from tests.unit.trace.flows import ENDLESS, MS, MSS, Path, Transfer
+from tests.unit.trace.flows import ENDLESS, MS, MSS, Path, Transfer, pcap
 
+from mptcplab import trace
 from mptcplab.limits.causes import Cause
 from mptcplab.trace.connections.model import Connection
+from mptcplab.trace.two_captures import are_two_ends, ends_of
 
 A = Cause
 
@@ -110,6 +114,33 @@ def shares(connection: Connection) -> dict[Cause, float]:
         out[limit.cause] = out.get(limit.cause, 0.0) + limit.share
     assert sum(out.values()) == pytest.approx(1)
     return out
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["numbered", "without identification"])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_one_capture_that_overlap_are_one(
+    parts: int, named: bool, tmp_path: PathOfFile
+) -> None:
+    transfer = Transfer([Path(rate_bps=8e6, cwnd=lambda _: 60_000)])
+    if not named:
+        transfer._ids = repeat(0)
+    rows = sorted(transfer.run().client, key=lambda row: row[0])
+    paths = []
+    for k in range(parts):
+        first, last = (len(rows) * each // (4 * parts) for each in (4 * k - (k > 0), 4 * k + 5))
+        paths.append(tmp_path / f"{k}.pcap")
+        paths[-1].write_bytes(pcap(rows[first:last]))
+    assert ends_of([[path] for path in paths]) is None
+    assert not are_two_ends(paths[:1], paths[1:2])
+    whole = tmp_path / "whole.pcap"
+    whole.write_bytes(pcap(rows))
+    ((one,), (other,)) = (trace.open(each).connections for each in ([whole], paths))
+    assert [half.packets for half in other.subflows[0].halves] == [
+        half.packets for half in one.subflows[0].halves
+    ]
+    assert sum(half.retransmissions for half in other.subflows[0].halves) == 0
+    assert trace.open(paths).reading.follower.copies.count > 100
+    assert shares(other) == shares(one)
 
 
 @pytest.mark.parametrize("rate_bps", [8e6, 10e6, 12e6])

@@ -59,6 +59,11 @@ def capture_lines(trace: Trace) -> Iterator[str]:
     cut_off = trace.reading.decoder.cut_off
     if cut_off:
         yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"
+    for kind, packets in sorted(trace.reading.decoder.unknown_links.items()):
+        yield (
+            f"{count(packets, 'packet')} left out: LINKTYPE {kind}, a link layer that is not read "
+            "(tcpdump.org/linktypes.html has its name)"
+        )
     yield from malformed_lines(trace.malformed)
 
 
