@@ -14,6 +14,7 @@ from tests.unit.trace.flows import ENDLESS, MS, MSS, Path, Transfer, pcap
 from mptcplab import trace
 from mptcplab.limits.causes import Cause
 from mptcplab.trace.connections.model import Connection
+from mptcplab.trace.output.explain import explain_connection
 from mptcplab.trace.two_captures import are_two_ends, ends_of
 
 A = Cause
@@ -67,6 +68,28 @@ CASES = {
     "small send buffer": Case(
         lambda: Transfer([Path()], send_buffer=30_000), A.SEND_BUFFER, "never more", 0.8,
         at_server=A.UNKNOWN,
+    ),
+    "late DATA_ACKs": Case(
+        lambda: Transfer(
+            [Path(delay_ns=MS)], send_buffer=60_000, data_acks_every_ns=50 * MS
+        ),
+        A.SEND_BUFFER, "DATA_ACKs are missing for 60 kB",
+    ),
+    "late DATA_ACKs, two subflows": Case(
+        lambda: Transfer(
+            [Path(delay_ns=MS, cwnd=lambda _: 20_000), Path(delay_ns=2 * MS)],
+            send_buffer=100_000, data_acks_every_ns=30 * MS,
+        ),
+        A.SEND_BUFFER, "DATA_ACKs are missing for 100 kB",
+    ),
+    "small writes": Case(
+        lambda: Transfer([Path()], writes=every(1, 100)), A.APPLICATION, "nothing to send"
+    ),
+    "small writes, slow reader": Case(
+        lambda: Transfer(
+            [Path()], writes=every(1, 100), receive_buffer=lambda _: 16_000, read_bps=0.2e6
+        ),
+        A.RECEIVE_WINDOW, "does not read fast enough",
     ),
     "full link": Case(
         lambda: Transfer([Path(rate_bps=8e6, cwnd=lambda _: 60_000)]), A.LINK, "wait in a queue"
@@ -164,3 +187,22 @@ def test_the_cause_is_the_one_that_was_built_in(read: Any, name: str, end: str) 
     if cause is not Cause.UNKNOWN:
         details = [limit.detail for limit in connection.limits if limit.cause is cause]
         assert cause is not case.cause or any(case.words in detail for detail in details), details
+
+
+def test_a_reader_that_reads_slowly_is_not_said_not_to_read(read: Any) -> None:
+    transfer = CASES["small writes, slow reader"].make().run()
+    for capture in transfer.captures():
+        opened = read(capture)
+        (connection,) = opened.connections
+        text = "\n".join(explain_connection(opened, connection))
+        assert "does not read fast enough, and takes " in text
+        assert "the application does not read" not in text
+        assert shares(connection).get(Cause.CONGESTION_WINDOW, 0) == 0
+
+
+def test_bytes_that_their_subflow_has_acknowledged_block_nothing(read: Any) -> None:
+    transfer = CASES["late DATA_ACKs, two subflows"].make().run()
+    for capture in transfer.captures():
+        opened = read(capture)
+        (connection,) = opened.connections
+        assert "head-of-line blocked" not in "\n".join(explain_connection(opened, connection))

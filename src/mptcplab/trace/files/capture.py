@@ -134,7 +134,7 @@ class CaptureFile:
             at = 0
             while True:
                 if lost_bytes is not None:
-                    found = resume(form, data, at, stop)
+                    found = resume(form, data, at, stop, stop, last=not fresh)
                     if found is None:
                         break
                     lost_bytes += found - at

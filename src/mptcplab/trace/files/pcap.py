@@ -101,9 +101,10 @@ class PcapFormat(RecordFormat):
 
     def places(self, data: Bytes, start: int, stop: int) -> Ints:
         last = max(stop - self.header_bytes + 1, start)
-        seconds = np.ndarray((last - start,), self.word, data.data, offset=start, strides=(1,))
-        near = seconds.astype(np.int64) - self.reference_s
-        at = start + np.flatnonzero(np.abs(near) <= _TIME_SPREAD_S)
+        at = np.arange(start, last, dtype=np.int64)
+        if self.reference_s:
+            seconds = np.ndarray(at.shape, self.word, data.data, offset=start, strides=(1,))
+            at = at[np.abs(seconds.astype(np.int64) - self.reference_s) <= _TIME_SPREAD_S]
         return at[self.plausible(data, at)]
 
     def doubtful(self, _data: Bytes, _at: Ints, heads: Heads) -> Ints:

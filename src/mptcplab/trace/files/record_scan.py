@@ -117,25 +117,25 @@ def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
 
 
 def resume(
-    form: RecordFormat, data: Bytes, start: int, stop: int, until: int | None = None
+    form: RecordFormat, data: Bytes, start: int, stop: int, until: int, last: bool
 ) -> int | None:
     """Return where records go on after damage that ends before ``until``; None for nowhere.
 
-    A plausible record counts where records follow it that are plausible too, or the block ends.
+    A plausible record counts where several follow it that are plausible and whole, or where those
+    that do end with the file: ``last`` says that nothing comes after the block.
     """
-    at = form.places(data, start, stop if until is None else min(stop, until))
-    following = at
+    at = form.places(data, start, min(stop, until))
+    following = at.copy()
+    live = np.ones(at.size, dtype=bool)
     for _ in range(_SURE_RECORDS):
-        whole = following + form.header_bytes <= stop
-        inside = following[whole]
-        sizes = form.sizes(form.heads(data, inside))
-        good = np.ones(at.size, dtype=bool)
-        beyond = inside + sizes > stop  # the block ends within it
-        good[whole] = (form.plausible(data, inside) | beyond) & (sizes != ABSURD)
-        step = np.zeros(at.size, dtype=np.int64)
-        step[whole] = sizes
-        at, following = at[good], (following + step)[good]
-    return int(at[0]) if at.size else None
+        rows = np.flatnonzero(live & (following + form.header_bytes <= stop))
+        live &= last & (following == stop)
+        places = following[rows]
+        sizes = form.sizes(form.heads(data, places))
+        live[rows] = form.plausible(data, places) & (places + sizes <= stop)
+        following[rows] += sizes
+    found = np.flatnonzero(live)
+    return int(at[found[0]]) if found.size else None
 
 
 def without_damage(form: RecordFormat, data: Bytes, records: Walk, stop: int, last: bool) -> Walk:
@@ -150,7 +150,7 @@ def without_damage(form: RecordFormat, data: Bytes, records: Walk, stop: int, la
         heads = form.heads(data, at)
     for k in form.doubtful(data, at, heads)[:_MOST_DOUBTS].tolist():
         end = int(at[k + 1]) if k + 1 < at.size else stop
-        if resume(form, data, int(at[k]) + 1, stop, end) is not None:
+        if resume(form, data, int(at[k]) + 1, stop, end, last) is not None:
             return Walk(
                 records.offsets[:k], form.heads(data, records.offsets[:k]), int(at[k]), damaged=True
             )

@@ -16,6 +16,7 @@ from mptcplab.trace.findings.completeness import Completeness, completeness
 from mptcplab.trace.findings.sender_view import SenderView, sender_view
 from mptcplab.trace.findings.waits import (
     CLOSED,
+    DATA_ACKS,
     ENDED,
     GROWING,
     SLOW_READER,
@@ -123,7 +124,11 @@ class _Judge:
             case Cause.CONGESTION_WINDOW:
                 return self._congestion(kind, spans), ""
             case Cause.SEND_BUFFER:
-                return self._send_buffer(spans)
+                return (
+                    self._missing_data_acks(spans)
+                    if kind == DATA_ACKS
+                    else (self._send_buffer(spans))
+                )
             case Cause.APPLICATION:
                 return self._application(kind, spans), ""
             case Cause.SCHEDULER:
@@ -231,6 +236,12 @@ class _Judge:
         detail = f"{format_size(flight, 3)} are in flight and never more{room}"
         return detail, "a larger send buffer"
 
+    def _missing_data_acks(self, spans: list[Span]) -> tuple[str, str]:
+        starts = np.array([span.start_ns for span in spans], dtype=np.int64)
+        unacked = self.view.sent.at(starts) - self.view.acked.at(starts)
+        size = format_size(float(np.median(unacked)), 3)
+        return f"DATA_ACKs are missing for {size} that the subflows have acknowledged", ""
+
     def _application(self, kind: str, spans: list[Span]) -> str:
         if kind == ENDED:
             return "everything had been sent"
@@ -288,7 +299,7 @@ _PHRASES: Final = {
     Cause.UNKNOWN: "the capture does not show why",
 }
 _WINDOW_PHRASES: Final = {
-    CLOSED: "the receive window was closed: the application does not read",
+    CLOSED: "the receive window was closed: the application had not read",
     SLOW_READER: "the receive window was full of data that the application had not read",
     GROWING: "the receive window, which still grows, was full",
     SMALL: "the receive window was full",
