@@ -99,11 +99,13 @@ class Applications:
         """Return when a flow was done: with all that it was to do, when it stopped, or never."""
         end_ns: int = min(flow["stop_ns"] or self._measured_ns, self._measured_ns)
         workload = flow["workload"]
-        count = workload.get("count")
-        ends = [row["end_ns"] for row in rows]
-        if count and len(ends) >= count * (1 + workload.get("objects", 0)) and None not in ends:
-            end_ns = min(end_ns, max(ends))
-        return max(end_ns, flow["start_ns"] + 1)
+        count: int | None = workload.get("count")
+        ends: list[int | None] = [row["end_ns"] for row in rows]
+        known = [end for end in ends if end is not None]
+        if count and len(ends) == len(known) >= count * (1 + workload.get("objects", 0)):
+            end_ns = min(end_ns, max(known))
+        start_ns: int = flow["start_ns"]
+        return max(end_ns, start_ns + 1)
 
 
 def _table(flow: Mapping[str, Any]) -> str:

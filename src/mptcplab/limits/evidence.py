@@ -172,14 +172,15 @@ class LinkUse:
     def losses(self, path: Path, span: tuple[int, int]) -> list[tuple[str, int, int]]:
         """Return the links of a path that lost packets within ``span``, in either direction.
 
-        Of each, its name, how many packets it lost and how many it carried or was given.
+        Of each, its name, how many packets it lost and how many it was given, in the intervals that
+        end by then.
         """
         losses = []
         for name in dict.fromkeys(link for link, _ in path.links):
             lost = given = 0
             for direction in ("forward", "backward"):
                 for row in self._rows.get((name, direction), ()):
-                    if row["time_ns"] - row["interval_ns"] < span[1] and row["time_ns"] > span[0]:
+                    if span[0] <= row["time_ns"] <= span[1]:  # sent at its end, lost at once
                         down = row["drops_down"] or 0
                         lost += (row["drops_loss"] or 0) + down
                         given += (row["tx_packets"] or 0) + down

@@ -171,6 +171,7 @@ class _Connection:
         measured_ns: int = run.metadata["measured_ns"]
         self._span = (flow["start_ns"], min(end.get("end_ns") or measured_ns, measured_ns))
         self._stalled_ns = end.get("stalled_since_ns")
+        self._handshake = ""
         self._never_up = why_never_up(run.metadata["invalid_reasons"], *self._key)
         sent = tables.rows("subflows", self._key, flow["source"])
         self._given = Given(
@@ -195,9 +196,10 @@ class _Connection:
                 self._span[1] - self._span[0], 1
             )
         elif self._known is not None and self._tables.has_limits(self._key):
-            for interval in self._tables.intervals(
-                self._key, (self._flow["source"], self._flow["destination"]), self._span[1]
-            ):
+            hosts = (self._flow["source"], self._flow["destination"])
+            intervals = list(self._tables.intervals(self._key, hosts, self._span[1]))
+            self._handshake = self._handshake_kind(intervals)
+            for interval in intervals:
                 self._divide(interval, parts)
             missing = ""
         else:
@@ -250,7 +252,7 @@ class _Connection:
         self, interval: Interval, reason: str, subflow: int | None
     ) -> tuple[Cause, str]:
         if reason == "handshake":
-            return Cause.HANDSHAKE, self._handshake(interval)
+            return Cause.HANDSHAKE, self._handshake
         if reason == "tail":
             return Cause.APPLICATION, "all was sent, the last bytes were on their way"
         full, usable, down = self._links(interval)
@@ -331,12 +333,12 @@ class _Connection:
         over = [path for path in self._paths if row["link"] in dict(path.links)]
         return over[0] if len(over) == 1 else None  # addresses were translated on the way
 
-    def _handshake(self, interval: Interval) -> str:
-        """Say what a handshake waited for beside its round trips; "" for nothing that shows."""
-        waited_ns = interval.end_ns - self._span[0]
+    def _handshake_kind(self, intervals: Sequence[Interval]) -> str:
+        """Say what the handshake waited for beside its round trips; "" for nothing that shows."""
+        waited_ns = sum(interval.reasons.get(("handshake", None), 0) for interval in intervals)
         if waited_ns < max(_LEAST_RTO_NS, 2 * self._given.round_trip_ns):
             return ""
-        return "; ".join(["its SYN was repeated", *self._lost(interval.end_ns)])
+        return "; ".join(["its SYN was repeated", *self._lost(self._span[0] + waited_ns)])
 
     def _why_never_up(self, why: str) -> str:
         return "; ".join([_never_up(why), *self._lost(self._span[1])])

@@ -43,7 +43,7 @@ PCAP = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 PCAPNG = struct.pack("<IIIHHq", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1) + struct.pack("<I", 28)
 PCAPNG += struct.pack("<IIHHII", 1, 20, 1, 0, 65535, 20)
 FORMATS = {"pcap": (PCAP, pcap_record), "pcapng": (PCAPNG, pcapng_record)}
-JUNK = {
+JUNK: dict[str, Callable[[int], bytes]] = {
     "random": lambda size: random.Random(size).randbytes(size),
     "text": lambda size: (b"No space left on device\n" * size)[:size],
     "zeros": bytes,
