@@ -78,10 +78,7 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
         known = _together_bps(scenario, flow, tuple(routes.values()))
         rtt_ns = max((scenario.topology.rtt_ns(path) for path in subflows), default=0)
         full_ns = max(
-            (
-                scenario.topology.rtt_ns(path) + queue_ns(scenario, flow, path)
-                for path in subflows
-            ),
+            (scenario.topology.rtt_ns(path) + queue_ns(scenario, flow, path) for path in subflows),
             default=0,
         )
         if not rtt_ns or None in rates.values():

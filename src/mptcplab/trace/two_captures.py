@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.columns.sorting import distinct, median
 from mptcplab.trace.connections.model import Connection, Half, Held, Subflow
 from mptcplab.trace.decode.segments import ACK, SYN, Decoder, Segments
 from mptcplab.trace.files.capture import Progress
@@ -161,7 +162,7 @@ class _Look:
         rows = np.flatnonzero((segments.payload_bytes > 0) | (segments.flags & SYN != 0))
         packed = {
             code: decoder.book.packed(code)
-            for code in np.unique(
+            for code in distinct(
                 np.concatenate((segments.source[rows], segments.destination[rows]))
             ).tolist()
         }
@@ -355,7 +356,7 @@ def _seen(trace: Trace) -> dict[int, tuple[Ints, Ints]]:
         wanted = (segments.payload_bytes > 0) | (segments.flags & 2 != 0)
         rows = np.flatnonzero(wanted & (batch.half >= 0) & ~batch.retransmission)
         halves = batch.half[rows]
-        for half in np.unique(halves).tolist():
+        for half in distinct(halves).tolist():
             mine = rows[halves == half]
             thin = 1 << max(0, (taken.get(half, 0) // _MAX_POINTS))
             if thin > 1:  # the same packets are left out at both ends
@@ -417,7 +418,7 @@ def _covers(trace: Trace, other: Half, times: tuple[Ints, Ints]) -> bool:
         return False
     shifts = times[1] - times[0]
     slack = int(np.ptp(shifts)) + _EDGE_NS
-    shift = int(np.median(shifts))
+    shift = int(median(shifts))
     first, last = int(other.samples["first_ns"][0]), int(other.samples["time_ns"][-1])
     return first + shift + slack >= trace.first_ns and last + shift - slack <= trace.last_ns
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.columns.address_book import AddressBook
 from mptcplab.trace.columns.fields import Bytes, Ints, Mask, column, rows
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode import ip, link_layers, tunnels
 from mptcplab.trace.decode.dss import DssColumns, decode_dss
 from mptcplab.trace.decode.fast_path import take_usual
@@ -154,9 +155,9 @@ class Decoder:
         return _without(segments, ~bad) if bad.any() else segments
 
     def _note_links(self, batch: Batch) -> None:
-        for kind, packets in zip(*np.unique(batch.link_type, return_counts=True), strict=True):
-            if int(kind) + LINK not in _STEPS:
-                self.unknown_links[int(kind)] += int(packets)
+        for kind in distinct(batch.link_type).tolist():
+            if kind + LINK not in _STEPS:
+                self.unknown_links[kind] += int((batch.link_type == kind).sum())
 
 
 def _columns(
@@ -315,7 +316,7 @@ class _OptionTable:
         if (kind == 0).any():
             position = np.where(kind == 0, 60, position)
         plain = ~single & ~bad
-        for code in np.unique(kind[plain]).tolist():
+        for code in distinct(kind[plain]).tolist():
             rows_of = plain & (kind == code)
             self._take(code, element[rows_of], position[rows_of], length[rows_of])
         return element, position + np.where(single, 1, np.where(bad, 60, length))

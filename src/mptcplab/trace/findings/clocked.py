@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mptcplab.limits.causes import Cause
 from mptcplab.limits.partition import Claim
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.findings.sender_view import Carrier, SenderView, within
 from mptcplab.trace.follow.tcp import PROMPT_NS
 
@@ -264,7 +265,7 @@ def _flat_parts(
             last += 1
         values = bins.flight[first : last + 1]
         third = max(1, values.size // 3)
-        grown = float(np.median(values[-third:]) - np.median(values[:third]))
+        grown = float(median(values[-third:]) - median(values[:third]))
         trips = per_bin * values.size
         expected = _GROWTH_MSS * view.mss * trips * 2 / 3
         lasting = values.size * bins.width_ns >= _PLATEAU_NS or not bins.lost_before[last]

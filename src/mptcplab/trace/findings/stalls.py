@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection, Half, Subflow
 from mptcplab.trace.findings.series import Series
 from mptcplab.units import format_duration
@@ -159,4 +160,4 @@ def _is_slower(connection: Connection, subflow: Subflow, side: int) -> bool:
 
 def _round_trip_ns(subflow: Subflow, side: int) -> int:
     samples = subflow.half(side).rtt_ns
-    return int(np.median(samples)) if samples.size else subflow.handshake_ns
+    return int(median(samples)) if samples.size else subflow.handshake_ns

@@ -22,6 +22,7 @@ import numpy as np
 from mptcplab.limits.causes import Cause
 from mptcplab.limits.partition import Claim
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection
 from mptcplab.trace.findings.sender_view import TICK_NS, Carrier, SenderView, within
 
@@ -198,7 +199,7 @@ def _allowed(
     events = [np.array([span[k] for span in repairs], dtype=np.int64) for k in (0, 1)]
     pause = _RETRANSMISSION_NS + 2 * carrier.round_trip_ns
     events.append(until[until - emptied > pause])
-    span = max(_RECENT_ROUND_TRIPS * int(np.median(emptied - at)), _RETRANSMISSION_NS)
+    span = max(_RECENT_ROUND_TRIPS * int(median(emptied - at)), _RETRANSMISSION_NS)
     span = min(span, _LONGEST_NS)
     fresh = np.searchsorted(np.sort(np.concatenate(events)), at, side="right")
     since = at - int(at[0])

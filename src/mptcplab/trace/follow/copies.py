@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode.segments import Segments
 
 _APART_NS: Final = 1_000_000_000
@@ -101,7 +102,7 @@ class Copies:
 
 def _come_twice(twice: Ints, different: Ints) -> bool:
     """Tell whether the packets that come twice (keys of theirs) are most of the different ones."""
-    return different.size >= _FEW and np.unique(twice).size >= _SYSTEMATIC * different.size
+    return different.size >= _FEW and distinct(twice).size >= _SYSTEMATIC * different.size
 
 
 def _columns(segments: Segments) -> dict[str, Ints]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection
 from mptcplab.trace.files.batch import Damage
 from mptcplab.trace.files.sources import source_name
@@ -194,4 +195,4 @@ def _rtt_ns(connection: Connection) -> int:
     side = connection.busier_side
     samples = [subflow.half(side).rtt_ns for subflow in connection.subflows]
     every = np.concatenate(samples)
-    return int(np.median(every)) if every.size else 0
+    return int(median(every)) if every.size else 0
