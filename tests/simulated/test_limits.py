@@ -166,6 +166,35 @@ def test_round_robin_over_unlike_links_gets_advice_that_helps(
     assert shares(after).get(Cause.HEAD_OF_LINE, 0) < 0.2
 
 
+def test_a_larger_buffer_is_not_advised_where_losses_are_what_bounds(tmp_path: Path) -> None:
+    lossy = ("links.one.rate=10Mb/s", "links.two.rate=5Mb/s", "links.two.rtt=40ms")
+    buffer = ("links.two.loss=20%", "flows.main.buffer=100kB", "duration=3s")
+    run = finished(Case("lossy", TWO_PATHS, (*lossy, *buffer), Cause.LINK), "simulated", tmp_path)
+    (diagnosis,) = run_limits(run)
+    for limit in diagnosis.limits:
+        assert "would do" not in limit.advice
+        assert "too small" not in limit.detail
+
+
+def test_a_nic_that_is_full_is_so_for_all_paths_through_it(tmp_path: Path) -> None:
+    scenario = (
+        TWO_PATHS.replace('hosts = ["alice", "bob"]', '[hosts.bob]\n[hosts.alice]\n'
+                          'nics = { eth0 = "6Mb/s" }')
+        .replace('["alice", "bob"]', '["alice:eth0.1", "bob"]', 1)
+        .replace('["alice", "bob"]', '["alice:eth0.2", "bob"]', 1)
+    )  # fmt: skip
+    case = Case("shared", scenario, ("flows.main.buffer=1MB",), Cause.LINK)
+    said = leading(finished(case, "simulated", tmp_path))
+    assert (said.cause, said.detail) == (Cause.LINK, "alice:eth0 full")
+    assert said.share > 0.8
+
+
+def test_a_link_that_is_full_of_acknowledgments_is_the_cause(tmp_path: Path) -> None:
+    case = Case("back", ONE_PATH, ("links.one.backward.rate=20kb/s",), Cause.LINK)
+    said = leading(finished(case, "simulated", tmp_path))
+    assert (said.cause, said.detail) == (Cause.LINK, "one (backward) full")
+
+
 def test_a_nic_that_all_paths_share_counts_once(tmp_path: Path) -> None:
     scenario = (
         TWO_PATHS.replace('hosts = ["alice", "bob"]', '[hosts.bob]\n[hosts.alice]\n'

@@ -22,6 +22,7 @@ READER_SLOW: Final = "the reader is slow"
 READER_STOPPED: Final = "closed, the reader takes nothing"
 AUTOTUNING: Final = "autotuning had not got there"
 TOO_SMALL: Final = "the buffer is too small"
+USED_UP: Final = "all of the buffer is used"
 """Kinds of `Cause.RECEIVE_WINDOW`."""
 DATA_ACKS_MISSING: Final = "acknowledged by the subflows, DATA_ACKs missing"
 """A kind of `Cause.SEND_BUFFER`."""
@@ -35,6 +36,14 @@ _LONGER: Final = 1.5
 """Round trips as measured that are so much longer than those of the links wait in queues."""
 _WORTH: Final = 1.1
 """What one path alone must carry more than all did, for the others to be called a hindrance."""
+_GAIN: Final = 1.2
+"""How much more a connection could come to, for a larger buffer to be worth a word: headers and the
+start take some of what links carry, whatever the buffers."""
+_LOSSY: Final = 0.01
+"""From this loss on, congestion controls of today carry no more than Reno over such paths."""
+_MATHIS: Final = 1.22
+"""Mathis et al., "The macroscopic behavior of the TCP congestion avoidance algorithm", 1997: what a
+path with random losses carries, in segments a round trip, times the root of the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +69,13 @@ class Given:
         paths: Sequence[Path],
         rows: Mapping[str, Sequence[Row]],
         together_bps: Callable[[Sequence[Path]], int | None],
+        loss: Callable[[Path], float],
     ) -> None:
         """Take the flow of the scenario, its ``flow_limits``, and the connection's rows.
 
         ``paths`` are those that carried its data, ``rows`` those of "sender" and "receiver", and of
-        their subflows, "sent" and "received"; ``together_bps`` says what paths carry together.
+        their subflows, "sent" and "received"; ``together_bps`` says what paths carry together,
+        ``loss`` which share of packets a path lost, full queues aside.
         """
         self.simulated = testbed == "simulated"
         self.flow = flow
@@ -72,6 +83,7 @@ class Given:
         self.paths = paths
         self._rows = rows
         self._together_bps = together_bps
+        self._loss = loss
 
     @property
     def autotunes_receive_buffer(self) -> bool:
@@ -161,12 +173,40 @@ class Given:
         """Return the path, with its rate, that alone carries more than all came to; or None."""
         rates = [(path, self._together_bps([path])) for path in self.paths]
         known = [(path, rate_bps) for path, rate_bps in rates if rate_bps is not None]
-        acked = [(row["time_ns"], row["bytes_acked"]) for row in self._rows["sender"]]
-        if len(self.paths) < 2 or not known or not acked or acked[-1][1] is None:
+        came_to_bps = self._came_to_bps()
+        if len(self.paths) < 2 or not known or came_to_bps is None:
             return None
-        came_to_bps = acked[-1][1] * BITS_NS / max(acked[-1][0] - self.flow["start_ns"], 1)
         best, rate_bps = max(known, key=lambda pair: pair[1])
         return (best, rate_bps) if rate_bps > _WORTH * came_to_bps else None
+
+    def could_gain(self) -> bool:
+        """Whether the paths, with the losses that they had, could carry more than came over them.
+
+        True where it is not known.
+        """
+        came_to_bps = self._came_to_bps()
+        if self.rate_bps is None or came_to_bps is None:
+            return True
+        could_bps = sum(map(self._could_bps, self.paths))
+        return min(self.rate_bps, could_bps) > _GAIN * came_to_bps
+
+    def _could_bps(self, path: Path) -> float:
+        """Return what a path carries with the losses that it had."""
+        rate_bps = float(self._together_bps([path]) or self.rate_bps or 0)
+        loss = self._loss(path)
+        mss_bytes = max((row["mss_bytes"] or 0 for row in self._rows["sent"]), default=0)
+        if loss < _LOSSY or not mss_bytes or not path.rtt_ns:
+            return rate_bps
+        subflows = -(-len({row["subflow"] for row in self._rows["sent"]}) // len(self.paths))
+        bound_bps = subflows * _MATHIS / loss**0.5 * mss_bytes * BITS_NS / path.rtt_ns
+        return min(rate_bps, bound_bps)
+
+    def _came_to_bps(self) -> float | None:
+        """Return at what rate data were acknowledged; None where that is not known."""
+        acked = [(row["time_ns"], row["bytes_acked"]) for row in self._rows["sender"]]
+        if not acked or acked[-1][1] is None:
+            return None
+        return float(acked[-1][1] * BITS_NS / max(acked[-1][0] - self.flow["start_ns"], 1))
 
     def first_subflow(self) -> Sequence[Row]:
         """Return a row of the subflow that the connection began with, at its sender."""
@@ -250,7 +290,7 @@ def _window(kind: str, given: Given) -> Remedy:
     needed, formula = given.needed()
     if needed is None:
         return Remedy(value, "a larger receive buffer")
-    if needed <= size:
+    if needed <= size or not given.could_gain():
         return Remedy(value)
     settings = (_receive_setting(given, needed), *_short_send_buffer(given))
     return Remedy(value, _would_do(needed, formula, settings, given), settings)
@@ -262,7 +302,7 @@ def _missing(given: Given) -> Remedy:
     sends = 0 < buffer * given.send_share < window
     value = f"send buffer {format_size(buffer)}" if sends else format_size(window) if window else ""
     needed, formula = given.needed()
-    if needed is None:
+    if needed is None or not given.could_gain():
         return Remedy(value)
     settings = []
     if needed > window:
@@ -284,7 +324,7 @@ def _send_buffer(given: Given) -> Remedy:
     value = format_size(size) if size else ""
     if needed is None:
         return Remedy(value, "a larger send buffer")
-    if needed <= size * given.send_share:
+    if needed <= size * given.send_share or not given.could_gain():
         return Remedy(value)
     settings = (_send_setting(given, needed), *_short_receive_buffer(given))
     return Remedy(value, _would_do(needed, formula, settings, given), settings)

@@ -123,6 +123,7 @@ class LinkUse:
         """Return the link or NIC of a path that was full all the time; "" where none was.
 
         ``at_ns`` is the end of an interval, ``span`` the time in which the connection was there.
+        Links that are full in the direction of the acknowledgments are named with it.
         """
         for link in path.links:
             if self._is_full(link, at_ns, span):
@@ -132,6 +133,10 @@ class LinkUse:
             used = sum(self._wire_bytes(link, row) for link, row in rows) * BITS_NS
             if rows and used >= _FULL * rate_bps * _overlap_ns(rows[0][1], span):
                 return name
+        for link, direction in path.links:
+            back = "backward" if direction == "forward" else "forward"
+            if self._is_full((link, back), at_ns, span):
+                return f"{link} ({back})"
         return ""
 
     def _is_full(self, link: tuple[str, str], at_ns: int, span: tuple[int, int]) -> bool:
@@ -187,6 +192,18 @@ class LinkUse:
             if lost:
                 losses.append((name, lost, given))
         return losses
+
+    def loss(self, path: Path, span: tuple[int, int]) -> float:
+        """Return which share of a path's packets its links lost within ``span``, by the loss that
+        they are set to, in the direction of the data.
+        """
+        arrived = 1.0
+        for link in path.links:
+            rows = [row for row in self._rows.get(link, ()) if span[0] <= row["time_ns"] <= span[1]]
+            sent = sum(row["tx_packets"] or 0 for row in rows)
+            lost = sum(row["drops_loss"] or 0 for row in rows)
+            arrived *= 1 - min(lost / sent, 1) if sent else 1
+        return 1 - arrived
 
     def _states(self, paths: Sequence[Path], span: tuple[int, int]) -> Iterator[State]:
         """Yield for each interval within ``span`` the rates of the links that were up."""

@@ -18,6 +18,7 @@ from mptcplab.limits.advice import (
     READER_SLOW,
     READER_STOPPED,
     TOO_SMALL,
+    USED_UP,
     Given,
     Remedy,
     remedy,
@@ -139,7 +140,9 @@ def _told(
                 cause,
                 waited_ns / NANOSECONDS,
                 waited_ns / total_ns,
-                _kinds_text(by_cause[cause], remedies[cause].value),
+                _kinds_text(
+                    _worded(cause, by_cause[cause], remedies[cause]), remedies[cause].value
+                ),
                 remedies[cause].advice,
             )
         )
@@ -186,6 +189,7 @@ class _Connection:
                 "received": tables.rows("subflows", self._key, flow["destination"]),
             },
             lambda paths: tables.links.together_bps(paths, self._span),
+            lambda path: tables.links.loss(path, self._span),
         )
 
     def diagnosis(self) -> Diagnosis:
@@ -255,7 +259,7 @@ class _Connection:
             return Cause.HANDSHAKE, self._handshake
         if reason == "tail":
             return Cause.APPLICATION, "all was sent, the last bytes were on their way"
-        full, usable, down = self._links(interval)
+        full, every, down = self._links(interval)
         sender, receiver = interval.sender.cpu, interval.receiver.cpu
         if reason == "application":
             return Cause.APPLICATION, ""
@@ -263,7 +267,7 @@ class _Connection:
             return Cause.LINK, f"{' and '.join(down)} down"
         if reason == "no-subflow":
             return Cause.STALLED, NO_SUBFLOW
-        if full and (reason in _CONGESTION or (reason in _HELD and len(full) == usable)):
+        if full and (reason in _CONGESTION or (reason in _HELD and every)):
             return Cause.LINK, f"{' and '.join(full)} full"
         if reason in _CONGESTION and sender >= _CPU_BUSY:
             return Cause.CPU, self._flow["source"]
@@ -296,8 +300,8 @@ class _Connection:
             return self._flow["destination"], interval.receiver.cpu
         return "", 0.0
 
-    def _links(self, interval: Interval) -> tuple[list[str], int, list[str]]:
-        """Return what was full on the way, how many paths were in use, and what was down.
+    def _links(self, interval: Interval) -> tuple[list[str], bool, list[str]]:
+        """Return what was full on the way, whether all paths in use were, and what was down.
 
         The last only where every path was.  Backups are in use where no other path is up.
         """
@@ -310,8 +314,10 @@ class _Connection:
         ]
         full = [name for path in up if (name := links.full(path, at_ns, self._span))]
         down = [] if up else [*there, *backups] or self._paths
-        every = all(links.is_down(path, at_ns) for path in down)
-        return list(dict.fromkeys(full)), len(up), [path.name for path in down] if every else []
+        if not all(links.is_down(path, at_ns) for path in down):
+            down = []
+        every = len(full) == len(up)
+        return list(dict.fromkeys(full)), every, [path.name for path in down]
 
     def _used(self, sent: Sequence[Row]) -> list[Path]:
         """Return the paths that carried data; without samples, those that were to carry them."""
@@ -379,6 +385,13 @@ class _Connection:
         if grows and (size or 0) < _GROWN * self._given.receive_buffer_max_bytes:
             return AUTOTUNING
         return TOO_SMALL
+
+
+def _worded(cause: Cause, kinds: Mapping[str, int], cure: Remedy) -> Mapping[str, int]:
+    """Call a buffer too small only where a larger one would change something."""
+    if cause is Cause.RECEIVE_WINDOW and not cure.advice:
+        return {USED_UP if kind == TOO_SMALL else kind: ns for kind, ns in kinds.items()}
+    return kinds
 
 
 def _kinds_text(kinds: Mapping[str, int], value: str) -> str:

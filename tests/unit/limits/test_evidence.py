@@ -107,3 +107,9 @@ def test_losses_are_those_of_both_directions_of_the_path() -> None:
         row("b", tx_packets=5),
     )
     assert links.losses(path("a", "b"), SPAN) == [("a", 4, 6)]
+
+
+def test_a_link_that_is_full_of_acknowledgments_is_named_with_its_direction() -> None:
+    acks = row("a", direction="backward", rate_bps=20_000, tx_bytes=2_500, tx_packets=40)
+    links = use(row("a", tx_bytes=100_000), acks)
+    assert links.full(path("a"), SECOND, SPAN) == "a (backward)"
