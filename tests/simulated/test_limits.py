@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.limit_cases import NO_DELAY, ONE_PATH, SIMULATED, TWO_PATHS, Case, finished, leading
 
@@ -250,3 +252,24 @@ def test_applications_are_told_by_their_requests_and_messages(
 def test_datagrams_are_no_connection(tmp_path: Path) -> None:
     case = Case("udp", ONE_PATH + 'application = "udp"\nrate = "1Mb/s"', (), Cause.APPLICATION)
     assert run_limits(finished(case, "simulated", tmp_path)) == []
+
+
+def test_missing_data_acks_are_a_detail_without_advice(tmp_path: Path) -> None:
+    """As a kernel's run has it, made of one whose send buffer is too small."""
+    case = Case("small", ONE_PATH, ("flows.main.send_buffer=64KiB",), Cause.SEND_BUFFER)
+    folder = tmp_path / "late"
+    run = finished(case, "simulated", tmp_path / "small")
+    shutil.copytree(run.folder, folder)
+    table = run.table("limits")
+    reasons = [
+        "data-ack" if reason == "send-buffer" else reason
+        for reason in table["limited_by"].to_pylist()
+    ]
+    place = table.column_names.index("limited_by")
+    late = table.set_column(place, "limited_by", pa.array(reasons))
+    pq.write_table(late, folder / "limits.parquet")
+    (diagnosis,) = run_limits(Run(folder))
+    said = diagnosis.limits[0]
+    assert (said.cause, said.advice) == (Cause.SEND_BUFFER, "")
+    assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"
+    assert diagnosis.remedy.overrides == ()

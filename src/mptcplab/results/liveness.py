@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from mptcplab.units import NANOSECONDS, format_duration
 
@@ -23,8 +22,6 @@ _CONGESTION_LOSS = 0.1
 """What full queues may take of a round trip's packets, beside the loss that a link is set to."""
 _UNLUCKY = 0.001
 """Probability with which a live connection may be taken for a dead one."""
-
-NEVER_UP: Final = "the connection never came up"
 
 
 def patience_ns(round_trip_ns: int, loss: float = 0.0) -> int:
@@ -130,7 +127,7 @@ class Liveness:
         """Return what is to be said of the connection ``name``, a flow's and its number."""
         why = f": {self._obstacle}" if self._obstacle else ""
         if not self.came_up:
-            return Judgement(reason=f"{name}: {NEVER_UP}{why}")
+            return Judgement(reason=f"{name}: the connection never came up{why}")
         from_ns = self.stalled_since_ns(now_ns)
         if from_ns is None:
             return Judgement()
@@ -148,9 +145,9 @@ def why_never_up(reasons: Sequence[str], flow: str, connection: int) -> str | No
 
     None for one that did; "" where nothing is known of why.
     """
-    names = (f"flow {flow}, connection {connection}: ", f"flow {flow} connection {connection}: ")
-    for reason in reasons:
-        for name in names:
-            if reason.startswith(name + NEVER_UP):
-                return reason[len(name + NEVER_UP) :].removeprefix(": ")
+    for name in (f"flow {flow}, connection {connection}", f"flow {flow} connection {connection}"):
+        text = f"{name}: the connection never came up"
+        for reason in reasons:
+            if reason.startswith(text):
+                return reason.removeprefix(text).removeprefix(": ")
     return None

@@ -206,3 +206,11 @@ def test_bytes_that_their_subflow_has_acknowledged_block_nothing(read: Any) -> N
         opened = read(capture)
         (connection,) = opened.connections
         assert "head-of-line blocked" not in "\n".join(explain_connection(opened, connection))
+
+
+def test_a_window_whose_scale_is_not_known_is_closed_at_0_alone(read: Any) -> None:
+    """128 kB are 1,000 units of 128 bytes, which is less than a segment of bytes."""
+    transfer = Transfer([Path()], receive_buffer=lambda _: 128_000, read_bps=2e6).run()
+    rows = sorted(transfer.server, key=lambda row: row[0])[10:]
+    (connection,) = read(pcap(rows)).connections
+    assert shares(connection) == {Cause.UNKNOWN: 1}

@@ -364,7 +364,9 @@ def _window_kinds(view: SenderView, starts: Ints, ends: Ints) -> np.ndarray:
     _, group = np.unique(group, return_inverse=True)
     lasting = np.maximum(ends - starts, 1).astype(np.float64)
     usual = np.bincount(group, weights=window * lasting) / np.bincount(group, weights=lasting)
-    closed = (window < view.mss) & (view.acked.at(ends, "left") >= view.sent.at(starts))
+    # Of a window of which the scale is not known, nothing is known but that it is 0.
+    closed = window < view.mss if view.scale_known else window == 0
+    closed &= view.acked.at(ends, "left") >= view.sent.at(starts)
     later = offers.largest[offers.place(ends + 5 * span)]
     kinds = np.full(starts.size, SMALL, dtype=object)
     kinds[later >= _GROWN * largest] = GROWING
