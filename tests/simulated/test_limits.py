@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from tests.limit_cases import ONE_PATH, SIMULATED, TWO_PATHS, Case, finished, leading
+from tests.limit_cases import NO_DELAY, ONE_PATH, SIMULATED, TWO_PATHS, Case, finished, leading
 
 from mptcplab.cli.main import main
 from mptcplab.limits.causes import Cause
@@ -111,3 +113,163 @@ def test_run_compare_and_repetitions_have_limits_in_json(
         "receive-window",
         "link",
     ]
+
+
+def shares(run: Run, flow: int = 0) -> dict[Cause, float]:
+    """Return the shares of the causes of a flow's connection."""
+    return {limit.cause: limit.share for limit in run_limits(run)[flow].limits}
+
+
+BACK_AT_3 = """
+[[timeline]]
+at = "1s"
+down = ["one", "two"]
+[[timeline]]
+at = "3s"
+up = "two"
+"""
+
+
+@pytest.mark.parametrize("interval", ["500ms", "2s"])
+def test_links_that_are_all_down_are_told_for_as_long_as_they_are(
+    interval: str, tmp_path: Path
+) -> None:
+    scenario = TWO_PATHS.replace("40Mb/s", "2Mb/s") + BACK_AT_3
+    case = Case("back", scenario, (f"interval={interval}",), Cause.LINK)
+    run = finished(case, "simulated", tmp_path)
+    said = leading(run)
+    assert said.cause is Cause.LINK
+    assert "one and two down" in said.detail
+    assert shares(run).get(Cause.UNKNOWN, 0) < 0.01
+    assert shares(run)[Cause.STALLED] < 0.05  # the new subflow's handshake
+
+
+@pytest.mark.parametrize("rate", ["16kb/s", "64kb/s", "500kb/s"])
+def test_a_link_that_is_full_with_few_packets_is_the_cause(rate: str, tmp_path: Path) -> None:
+    case = Case("slow", NO_DELAY, (f"links.one.rate={rate}",), Cause.LINK)
+    said = leading(finished(case, "simulated", tmp_path))
+    assert (said.cause, said.detail) == (Cause.LINK, "one full")
+    assert said.share > 0.8
+
+
+@pytest.mark.parametrize("buffer", [(), ("flows.main.receive_buffer=300kB",)])
+def test_round_robin_over_unlike_links_gets_advice_that_helps(
+    buffer: tuple[str, ...], tmp_path: Path
+) -> None:
+    unlike = ("links.one.rate=50Mb/s", "links.two.rate=1Mb/s", "tunables.scheduler=round-robin")
+    case = Case("unlike", TWO_PATHS, (*unlike, *buffer, "duration=3s"), Cause.HEAD_OF_LINE)
+    before = finished(case, "simulated", tmp_path / "before")
+    (diagnosis,) = run_limits(before)
+    assert diagnosis.limits[0].cause is Cause.HEAD_OF_LINE
+    assert "with full queues" in diagnosis.limits[0].advice
+    changed = Case("changed", TWO_PATHS, (*case.overrides, *diagnosis.remedy.overrides), Cause.LINK)
+    after = finished(changed, "simulated", tmp_path / "after")
+    assert after.metadata["flows"][0]["bytes"] > 1.5 * before.metadata["flows"][0]["bytes"]
+    assert shares(after).get(Cause.HEAD_OF_LINE, 0) < 0.2
+
+
+def test_a_larger_buffer_is_not_advised_where_losses_are_what_bounds(tmp_path: Path) -> None:
+    lossy = ("links.one.rate=10Mb/s", "links.two.rate=5Mb/s", "links.two.rtt=40ms")
+    buffer = ("links.two.loss=20%", "flows.main.buffer=100kB", "duration=3s")
+    run = finished(Case("lossy", TWO_PATHS, (*lossy, *buffer), Cause.LINK), "simulated", tmp_path)
+    (diagnosis,) = run_limits(run)
+    for limit in diagnosis.limits:
+        assert "would do" not in limit.advice
+        assert "too small" not in limit.detail
+
+
+def test_a_nic_that_is_full_is_so_for_all_paths_through_it(tmp_path: Path) -> None:
+    scenario = (
+        TWO_PATHS.replace('hosts = ["alice", "bob"]', '[hosts.bob]\n[hosts.alice]\n'
+                          'nics = { eth0 = "6Mb/s" }')
+        .replace('["alice", "bob"]', '["alice:eth0.1", "bob"]', 1)
+        .replace('["alice", "bob"]', '["alice:eth0.2", "bob"]', 1)
+    )  # fmt: skip
+    case = Case("shared", scenario, ("flows.main.buffer=1MB",), Cause.LINK)
+    said = leading(finished(case, "simulated", tmp_path))
+    assert (said.cause, said.detail) == (Cause.LINK, "alice:eth0 full")
+    assert said.share > 0.8
+
+
+def test_a_link_that_is_full_of_acknowledgments_is_the_cause(tmp_path: Path) -> None:
+    case = Case("back", ONE_PATH, ("links.one.backward.rate=20kb/s",), Cause.LINK)
+    said = leading(finished(case, "simulated", tmp_path))
+    assert (said.cause, said.detail) == (Cause.LINK, "one (backward) full")
+
+
+def test_a_nic_that_all_paths_share_counts_once(tmp_path: Path) -> None:
+    scenario = (
+        TWO_PATHS.replace('hosts = ["alice", "bob"]', '[hosts.bob]\n[hosts.alice]\n'
+                          'nics = { eth0 = "50Mb/s" }')
+        .replace('["alice", "bob"]', '["alice:eth0.1", "bob"]', 1)
+        .replace('["alice", "bob"]', '["alice:eth0.2", "bob"]', 1)
+    )  # fmt: skip
+    case = Case("shared", scenario, ("flows.main.write_rate=1Mb/s",), Cause.APPLICATION)
+    said = leading(finished(case, "simulated", tmp_path))
+    assert said.cause is Cause.APPLICATION
+    assert said.advice == "write faster: the paths carry 50 Mb/s"
+
+
+@pytest.mark.parametrize("protocol", ["mptcp", "tcp"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_connection_that_never_came_up_says_why_and_advises_nothing(
+    protocol: str, direction: str, tmp_path: Path
+) -> None:
+    lost = (f"flows.main.protocol={protocol}", f"links.one.{direction}.loss=100%")
+    run = finished(Case("lost", ONE_PATH, lost, Cause.HANDSHAKE), "simulated", tmp_path)
+    (diagnosis,) = run_limits(run)
+    (said,) = diagnosis.limits
+    assert (said.cause, said.share, said.advice) == (Cause.HANDSHAKE, 1, "")
+    assert said.detail.startswith("it never came up: its handshake found no answer; one lost ")
+    assert diagnosis.remedy.overrides == ()
+
+
+@pytest.mark.parametrize(
+    ("application", "cause", "kind"),
+    [
+        ('application = "request-response"\nthink = "100ms"', Cause.APPLICATION, "no request"),
+        (
+            'application = "request-response"\nthink = "100ms"\npersistent = false',
+            Cause.APPLICATION,
+            "no request",
+        ),
+        ('application = "web"\nthink = "1s"', Cause.APPLICATION, "no request"),
+        ('application = "paced"\nrate = "64kb/s"\nmessage = "160"', Cause.APPLICATION, "late"),
+        ('application = "request-response"\nresponse = "40MB"', Cause.LINK, "one full"),
+    ],
+)
+def test_applications_are_told_by_their_requests_and_messages(
+    application: str, cause: Cause, kind: str, tmp_path: Path
+) -> None:
+    run = finished(Case("application", ONE_PATH + application, (), cause), "simulated", tmp_path)
+    said = leading(run)
+    assert (said.cause, said.advice) == (cause, "")
+    assert kind in said.detail
+    assert said.share > 0.5
+    assert sum(shares(run).values()) == pytest.approx(1)
+
+
+def test_datagrams_are_no_connection(tmp_path: Path) -> None:
+    case = Case("udp", ONE_PATH + 'application = "udp"\nrate = "1Mb/s"', (), Cause.APPLICATION)
+    assert run_limits(finished(case, "simulated", tmp_path)) == []
+
+
+def test_missing_data_acks_are_a_detail_without_advice(tmp_path: Path) -> None:
+    """As a kernel's run has it, made of one whose send buffer is too small."""
+    case = Case("small", ONE_PATH, ("flows.main.send_buffer=64KiB",), Cause.SEND_BUFFER)
+    folder = tmp_path / "late"
+    run = finished(case, "simulated", tmp_path / "small")
+    shutil.copytree(run.folder, folder)
+    table = run.table("limits")
+    reasons = [
+        "data-ack" if reason == "send-buffer" else reason
+        for reason in table["limited_by"].to_pylist()
+    ]
+    place = table.column_names.index("limited_by")
+    late = table.set_column(place, "limited_by", pa.array(reasons))
+    pq.write_table(late, folder / "limits.parquet")
+    (diagnosis,) = run_limits(Run(folder))
+    said = diagnosis.limits[0]
+    assert (said.cause, said.advice) == (Cause.SEND_BUFFER, "")
+    assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"
+    assert diagnosis.remedy.overrides == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -130,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
     Raises ``CaptureError`` for files that cannot be read and ``FilterError`` for a bad filter.
     """
     _check(args)
+    # Of numpy's linear algebra nothing is used, whose threads take a tenth of the start-up.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from mptcplab.trace.packet_filter import parse_filter
 
     test = parse_filter(args.filter) if args.filter else None

@@ -2,13 +2,16 @@
 
 A window or buffer has to hold what all usable paths carry in the largest of their round trips
 (RFC 8684 section 3.3.4 and Raiciu et al., NSDI 2012, section 3: twice that, where data wait behind
-what is missing).
+what is missing).  Where the round trips that were measured are longer than that allows for, the
+queues of the links count as well.  A buffer that holds as much already is not what to change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
 from typing import Any, Final
 
 from mptcplab.limits.causes import Cause
@@ -19,13 +22,28 @@ READER_SLOW: Final = "the reader is slow"
 READER_STOPPED: Final = "closed, the reader takes nothing"
 AUTOTUNING: Final = "autotuning had not got there"
 TOO_SMALL: Final = "the buffer is too small"
+USED_UP: Final = "all of the buffer is used"
 """Kinds of `Cause.RECEIVE_WINDOW`."""
+DATA_ACKS_MISSING: Final = "acknowledged by the subflows, DATA_ACKs missing"
+"""A kind of `Cause.SEND_BUFFER`."""
 
 _WHOLE: Final = 0.99
 _WRITABLE: Final = 1.5
 """A send buffer is filled up only when a third of it is free (Linux's sk_stream_min_wspace)."""
 _USUAL_SHARE: Final = 0.5
 """What of a kernel's receive buffer is window, where no sample tells."""
+_LONGER: Final = 1.5
+"""Round trips as measured that are so much longer than those of the links wait in queues."""
+_WORTH: Final = 1.1
+"""What one path alone must carry more than all did, for the others to be called a hindrance."""
+_GAIN: Final = 1.2
+"""How much more a connection could come to, for a larger buffer to be worth a word: headers and the
+start take some of what links carry, whatever the buffers."""
+_LOSSY: Final = 0.01
+"""From this loss on, congestion controls of today carry no more than Reno over such paths."""
+_MATHIS: Final = 1.22
+"""Mathis et al., "The macroscopic behavior of the TCP congestion avoidance algorithm", 1997: what a
+path with random losses carries, in segments a round trip, times the root of the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +68,22 @@ class Given:
         known: Mapping[str, Any],
         paths: Sequence[Path],
         rows: Mapping[str, Sequence[Row]],
+        together_bps: Callable[[Sequence[Path]], int | None],
+        loss: Callable[[Path], float],
     ) -> None:
         """Take the flow of the scenario, its ``flow_limits``, and the connection's rows.
 
-        ``rows`` are those of "sender" and "receiver", and of their subflows, "sent" and "received".
+        ``paths`` are those that carried its data, ``rows`` those of "sender" and "receiver", and of
+        their subflows, "sent" and "received"; ``together_bps`` says what paths carry together,
+        ``loss`` which share of packets a path lost, full queues aside.
         """
         self.simulated = testbed == "simulated"
         self.flow = flow
         self.known = known
-        self.paths = [path for path in paths if flow["protocol"] == "mptcp"] or list(paths[:1])
+        self.paths = paths
         self._rows = rows
+        self._together_bps = together_bps
+        self._loss = loss
 
     @property
     def autotunes_receive_buffer(self) -> bool:
@@ -103,28 +127,29 @@ class Given:
         return min(max(held / size, 0.25), 1.0)
 
     @property
+    def sending_bytes(self) -> float:
+        """What of data the send buffer holds, or may come to hold."""
+        size: int = self.known["send_buffer_bytes"] or self.known["send_buffer_max_bytes"]
+        return size * self.send_share
+
+    @property
+    def receiving_bytes(self) -> float:
+        """What of data the receive buffer holds, or may come to hold."""
+        fixed: int | None = self.known["receive_buffer_bytes"]
+        if fixed is None and self.known.get("receive_window_max_bytes"):
+            return self.receive_buffer_max_bytes
+        return (fixed or self.receive_buffer_max_bytes) * self.window_share
+
+    @cached_property
     def rate_bps(self) -> int | None:
-        """What all usable paths carry together; None where one has no rate."""
-        rates = [path.rate_bps for path in self.paths]
-        if not rates or None in rates:
-            return None
-        total = sum(rate for rate in rates if rate is not None)
-        shared = [{name: rate_bps for name, rate_bps, _ in path.nics} for path in self.paths]
-        for name, rate_bps in shared[0].items():
-            if all(name in nics for nics in shared):
-                total = min(total, rate_bps)
-        return total
+        """What the paths carry together; None where one has no rate."""
+        return self._together_bps(self.paths)
 
     @property
     def round_trip_ns(self) -> int:
         """The largest round trip of the paths: of their links, or the least that was measured."""
-        least: dict[int, int] = {}
-        for row in self._rows["sent"]:
-            if row["srtt_ns"]:
-                key = row["subflow"]
-                least[key] = min(least.get(key, row["srtt_ns"]), row["srtt_ns"])
         links_ns = max((path.rtt_ns for path in self.paths), default=0)
-        return links_ns or max(least.values(), default=0)
+        return links_ns or max((min(each) for each in self._round_trips()), default=0)
 
     def needed(self, single: float = 1.0) -> tuple[int | None, str]:
         """Return what all paths carry in the largest round trip, and how that comes about.
@@ -135,9 +160,65 @@ class Given:
         if not rate_bps or not rtt_ns:
             return None, ""
         times = 2.0 if len(self.paths) > 1 else single
-        product = f"{format_rate(rate_bps)} x {format_duration(rtt_ns)}"
+        queued = ""
+        measured_ns = max((median(each) for each in self._round_trips()), default=0)
+        if measured_ns > max(times, _LONGER) * rtt_ns:
+            full_ns = max(path.rtt_ns + path.queue_ns for path in self.paths)
+            rtt_ns, queued = max(full_ns, round(measured_ns)), " with full queues"
+        product = f"{format_rate(rate_bps)} x {format_duration(rtt_ns)}{queued}"
         size_bytes = int(times * rate_bps * rtt_ns / BITS_NS)
         return size_bytes, product if times == 1 else f"{times:g} x {product}"
+
+    def better_alone(self) -> tuple[Path, int] | None:
+        """Return the path, with its rate, that alone carries more than all came to; or None."""
+        rates = [(path, self._together_bps([path])) for path in self.paths]
+        known = [(path, rate_bps) for path, rate_bps in rates if rate_bps is not None]
+        came_to_bps = self._came_to_bps()
+        if len(self.paths) < 2 or not known or came_to_bps is None:
+            return None
+        best, rate_bps = max(known, key=lambda pair: pair[1])
+        return (best, rate_bps) if rate_bps > _WORTH * came_to_bps else None
+
+    def could_gain(self) -> bool:
+        """Whether the paths, with the losses that they had, could carry more than came over them.
+
+        True where it is not known.
+        """
+        came_to_bps = self._came_to_bps()
+        if self.rate_bps is None or came_to_bps is None:
+            return True
+        could_bps = sum(map(self._could_bps, self.paths))
+        return min(self.rate_bps, could_bps) > _GAIN * came_to_bps
+
+    def _could_bps(self, path: Path) -> float:
+        """Return what a path carries with the losses that it had."""
+        rate_bps = float(self._together_bps([path]) or self.rate_bps or 0)
+        loss = self._loss(path)
+        mss_bytes = max((row["mss_bytes"] or 0 for row in self._rows["sent"]), default=0)
+        if loss < _LOSSY or not mss_bytes or not path.rtt_ns:
+            return rate_bps
+        subflows = -(-len({row["subflow"] for row in self._rows["sent"]}) // len(self.paths))
+        bound_bps = subflows * _MATHIS / loss**0.5 * mss_bytes * BITS_NS / path.rtt_ns
+        return min(rate_bps, bound_bps)
+
+    def _came_to_bps(self) -> float | None:
+        """Return at what rate data were acknowledged; None where that is not known."""
+        acked = [(row["time_ns"], row["bytes_acked"]) for row in self._rows["sender"]]
+        if not acked or acked[-1][1] is None:
+            return None
+        return float(acked[-1][1] * BITS_NS / max(acked[-1][0] - self.flow["start_ns"], 1))
+
+    def first_subflow(self) -> Sequence[Row]:
+        """Return a row of the subflow that the connection began with, at its sender."""
+        return [row for row in self._rows["sent"] if row["subflow"] == 0][:1]
+
+    def _round_trips(self) -> list[list[int]]:
+        """Return the round trips that were measured, of each subflow."""
+        measured: dict[int, list[int]] = {}
+        for row in self._rows["sent"]:
+            if row["srtt_ns"]:
+                measured.setdefault(row["subflow"], []).append(row["srtt_ns"])
+        return list(measured.values())
 
     def key(self, name: str) -> str:
         """Return a key of the flow, as ``--set`` takes it."""
@@ -163,17 +244,15 @@ def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
     if cause is Cause.RECEIVE_WINDOW:
         return _window(kind, given)
     if cause is Cause.HEAD_OF_LINE:
-        return _larger_receive_buffer(given)
+        return _missing(given)
     if cause is Cause.SEND_BUFFER:
-        return _send_buffer(given)
+        return Remedy() if kind == DATA_ACKS_MISSING else _send_buffer(given)
     if cause is Cause.CONGESTION_WINDOW:
         return _congestion(kind, given)
     if cause is Cause.APPLICATION:
         return _application(kind, given)
     if cause is Cause.HANDSHAKE:
-        rtt_ns = given.round_trip_ns
-        value = f"round trip {format_duration(rtt_ns)}" if rtt_ns else ""
-        return Remedy(value, "fewer connections, each for longer")
+        return _handshake(kind, given)
     if cause is Cause.CPU:
         advice = f"a faster processor for {kind}, or larger packets"
         return Remedy("", advice, (f"hosts.{kind}.cpu=none",) if given.simulated else ())
@@ -183,6 +262,14 @@ def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
     if cause is Cause.LINK:
         return Remedy("", "" if kind.endswith("down") else "only a faster link, or one more")
     return Remedy()
+
+
+def _handshake(kind: str, given: Given) -> Remedy:
+    if kind:  # it is not its length that is at fault
+        return Remedy()
+    rtt_ns = given.round_trip_ns
+    value = f"round trip {format_duration(rtt_ns)}" if rtt_ns else ""
+    return Remedy(value, "fewer connections, each for longer")
 
 
 def _window(kind: str, given: Given) -> Remedy:
@@ -198,42 +285,37 @@ def _window(kind: str, given: Given) -> Remedy:
             f"{advice}: the paths carry {format_rate(rate_bps)}",
             overrides if limited else (),
         )
-    return _larger_receive_buffer(given)
-
-
-def _larger_receive_buffer(given: Given) -> Remedy:
     size = given.largest_window_bytes
-    needed, formula = given.needed()
     value = format_size(size) if size else ""
+    needed, formula = given.needed()
     if needed is None:
         return Remedy(value, "a larger receive buffer")
-    if needed <= size:
-        return Remedy(value, f"its window should do: {formula}")
-    share = given.window_share
-    setting = f"{given.key('receive_buffer')}={_written_size(needed / share)}"
-    settings = (setting, *_fixed_send_buffer(given))
-    part = "" if share > _WHOLE else f" (of which {share:.0%} is window)"
-    return Remedy(
-        value, f"{_size(needed)} would do ({formula}): {' and '.join(settings)}{part}", settings
-    )
+    if needed <= size or not given.could_gain():
+        return Remedy(value)
+    settings = (_receive_setting(given, needed), *_short_send_buffer(given))
+    return Remedy(value, _would_do(needed, formula, settings, given), settings)
 
 
-def _fixed_send_buffer(given: Given) -> tuple[str, ...]:
-    """Return the setting of a send buffer that would be too small as well."""
-    needed, _ = given.needed(_WRITABLE)
-    fixed: int | None = given.known.get("send_buffer_bytes")
-    if needed is None or fixed is None or fixed * given.send_share >= needed:
-        return ()
-    return (f"{given.key('send_buffer')}={_written_size(needed / given.send_share)}",)
-
-
-def _fixed_receive_buffer(given: Given) -> tuple[str, ...]:
-    """Return the setting of a receive buffer that would be too small as well."""
-    needed, _ = given.needed()
-    fixed: int | None = given.known.get("receive_buffer_bytes")
-    if needed is None or fixed is None or fixed * given.window_share >= needed:
-        return ()
-    return (f"{given.key('receive_buffer')}={_written_size(needed / given.window_share)}",)
+def _missing(given: Given) -> Remedy:
+    """What would do where a window or buffer is full behind missing bytes."""
+    window, buffer = given.largest_window_bytes, given.send_buffer_bytes
+    sends = 0 < buffer * given.send_share < window
+    value = f"send buffer {format_size(buffer)}" if sends else format_size(window) if window else ""
+    needed, formula = given.needed()
+    if needed is None or not given.could_gain():
+        return Remedy(value)
+    settings = []
+    if needed > window:
+        settings.append(_receive_setting(given, needed))
+    if needed > (buffer * given.send_share if sends else given.sending_bytes):
+        settings.append(_send_setting(given, needed))
+    if settings:
+        advice = _would_do(needed, formula, settings, given)
+        return Remedy(value, advice, tuple(settings))
+    alone = given.better_alone()
+    if alone is None:
+        return Remedy(value)
+    return Remedy(value, f"{alone[0].name} alone carries {format_rate(alone[1])}, which is more")
 
 
 def _send_buffer(given: Given) -> Remedy:
@@ -242,24 +324,53 @@ def _send_buffer(given: Given) -> Remedy:
     value = format_size(size) if size else ""
     if needed is None:
         return Remedy(value, "a larger send buffer")
-    buffer_bytes = needed / given.send_share
-    if buffer_bytes <= size:
-        return Remedy(value, f"it should do: {formula}")
-    setting = f"{given.key('send_buffer')}={_written_size(buffer_bytes)}"
-    settings = (setting, *_fixed_receive_buffer(given))
-    return Remedy(
-        value, f"{_size(needed)} would do ({formula}): {' and '.join(settings)}", settings
-    )
+    if needed <= size * given.send_share or not given.could_gain():
+        return Remedy(value)
+    settings = (_send_setting(given, needed), *_short_receive_buffer(given))
+    return Remedy(value, _would_do(needed, formula, settings, given), settings)
+
+
+def _would_do(needed: int, formula: str, settings: Sequence[str], given: Given) -> str:
+    share = given.window_share
+    is_part = share <= _WHOLE and any(".receive_buffer=" in setting for setting in settings)
+    part = f" (of which {share:.0%} is window)" if is_part else ""
+    return f"{_size(needed)} would do ({formula}): {' and '.join(settings)}{part}"
+
+
+def _receive_setting(given: Given, needed: float) -> str:
+    return f"{given.key('receive_buffer')}={_written_size(needed / given.window_share)}"
+
+
+def _send_setting(given: Given, needed: float) -> str:
+    return f"{given.key('send_buffer')}={_written_size(needed / given.send_share)}"
+
+
+def _short_send_buffer(given: Given) -> tuple[str, ...]:
+    """Return the setting of a send buffer that would be too small as well."""
+    needed, _ = given.needed(_WRITABLE)
+    if needed is None or given.sending_bytes >= needed:
+        return ()
+    return (_send_setting(given, needed),)
+
+
+def _short_receive_buffer(given: Given) -> tuple[str, ...]:
+    """Return the setting of a receive buffer that would be too small as well."""
+    needed, _ = given.needed()
+    if needed is None or given.receiving_bytes >= needed:
+        return ()
+    return (_receive_setting(given, needed),)
 
 
 def _congestion(kind: str, given: Given) -> Remedy:
     share = given.resent_share()
-    value = f"{share:.2%} sent again" if share else ""
-    if kind == "in slow start" and not share:
-        rtt_ns = given.round_trip_ns
-        advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
-        return Remedy(value, advice if rtt_ns else "longer transfers")
-    return Remedy(value, "fewer losses, or a congestion control that minds them less")
+    if share:
+        advice = "fewer losses, or a congestion control that minds them less"
+        return Remedy(f"{share:.2%} sent again", advice)
+    rtt_ns = given.round_trip_ns
+    if kind != "in slow start" or not rtt_ns:
+        return Remedy()
+    advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
+    return Remedy("", advice)
 
 
 def _application(kind: str, given: Given) -> Remedy:

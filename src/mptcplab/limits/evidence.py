@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,12 +12,16 @@ from mptcplab.results.run import Run
 from mptcplab.units import BITS_NS
 
 Row = Mapping[str, Any]
+State = tuple[tuple[tuple[str, str], int | None], ...]
+"""Links that are up, with their rates."""
 
 _FULL: Final = 0.95
 """Of what a link could have sent while the connection was there: from here on it sent all the
 time, but for what counters and shapers are off by."""
 _FULL_WITH_DROPS: Final = 0.85
 """The same where its queue was full as well: packets were dropped at it."""
+_ETHERNET_BYTES: Final = 14
+"""Of a frame's header, beyond the MTU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Path:
     links: tuple[tuple[str, str], ...]
     rate_bps: int | None
     rtt_ns: int
+    queue_ns: int
+    """How long the queue of its slowest link takes to send when it is full."""
     nics: tuple[tuple[str, int, tuple[tuple[str, str], ...]], ...]
 
     @property
@@ -45,6 +51,7 @@ class Path:
             tuple((link, direction) for link, direction in value["links"]),
             value["rate_bps"],
             value["rtt_ns"],
+            value.get("queue_ns", 0),
             tuple(
                 (nic["name"], nic["rate_bps"], tuple((a, b) for a, b in nic["links"]))
                 for nic in value["nics"]
@@ -102,36 +109,116 @@ class LinkUse:
         for row in run.rows("links"):
             self._rows[row["link"], row["direction"]].append(row)
         self._times = {link: [row["time_ns"] for row in rows] for link, rows in self._rows.items()}
-        self._overhead_bytes = {
-            (link["name"], direction): link[direction].get("overhead_bytes", 0)
-            for link in run.scenario["topology"]["links"]
-            for direction in ("forward", "backward")
-        }
+        self._overhead_bytes: dict[tuple[str, str], int] = {}
+        self._frame_bytes: dict[tuple[str, str], int] = {}
+        for link in run.scenario["topology"]["links"]:
+            for direction in ("forward", "backward"):
+                key = (link["name"], direction)
+                self._overhead_bytes[key] = link[direction].get("overhead_bytes", 0)
+                self._frame_bytes[key] = (
+                    link.get("mtu", 0) + _ETHERNET_BYTES + self._overhead_bytes[key]
+                )
 
     def full(self, path: Path, at_ns: int, span: tuple[int, int]) -> str:
         """Return the link or NIC of a path that was full all the time; "" where none was.
 
         ``at_ns`` is the end of an interval, ``span`` the time in which the connection was there.
+        Links that are full in the direction of the acknowledgments are named with it.
         """
         for link in path.links:
-            row = self._row(link, at_ns)
-            if row is None or not row["rate_bps"]:
-                continue
-            used = self._wire_bytes(link, row) * BITS_NS
-            could = row["rate_bps"] * _overlap_ns(row, span)
-            if used >= could * (_FULL_WITH_DROPS if row["drops_queue"] else _FULL):
+            if self._is_full(link, at_ns, span):
                 return link[0]
         for name, rate_bps, links in path.nics:
             rows = [(link, row) for link in links if (row := self._row(link, at_ns)) is not None]
             used = sum(self._wire_bytes(link, row) for link, row in rows) * BITS_NS
             if rows and used >= _FULL * rate_bps * _overlap_ns(rows[0][1], span):
                 return name
+        for link, direction in path.links:
+            back = "backward" if direction == "forward" else "forward"
+            if self._is_full((link, back), at_ns, span):
+                return f"{link} ({back})"
         return ""
+
+    def _is_full(self, link: tuple[str, str], at_ns: int, span: tuple[int, int]) -> bool:
+        row = self._row(link, at_ns)
+        if row is None or not row["rate_bps"]:
+            return False
+        used_bytes = self._wire_bytes(link, row)
+        could = row["rate_bps"] * _overlap_ns(row, span)
+        if used_bytes * BITS_NS >= could * (_FULL_WITH_DROPS if row["drops_queue"] else _FULL):
+            return True
+        # packets waited: the one that is being sent is counted once it has left
+        before = self._row(link, row["time_ns"] - row["interval_ns"])
+        began = row["time_ns"] - row["interval_ns"] <= span[0]
+        waited = row["queue_bytes"] and (began or (before is not None and before["queue_bytes"]))
+        sending_bytes = self._frame_bytes.get(link, 0) if waited else 0
+        return (used_bytes + sending_bytes) * BITS_NS >= _FULL * could
+
+    def times(self, paths: Sequence[Path]) -> Sequence[int]:
+        """Return the ends of the intervals of the rows of paths' links (ns)."""
+        return self._times.get(paths[0].links[0], []) if paths and paths[0].links else []
 
     def is_down(self, path: Path, at_ns: int) -> bool:
         """Say whether a link of a path was down."""
         rows = (self._row(link, at_ns) for link in path.links)
         return any(row is not None and row["up"] is False for row in rows)
+
+    def together_bps(self, paths: Sequence[Path], span: tuple[int, int]) -> int | None:
+        """Return the most that paths carried together at a time within ``span``.
+
+        Paths that were not up at the same time do not add up, and links and NICs that several have
+        in common carry their rate once.  None where a path had no rate.
+        """
+        states = dict.fromkeys(self._states(paths, span))
+        totals = [_together_bps(paths, dict(state)) for state in states]
+        known = [total for total in totals if total is not None]
+        return max(known, default=None) if len(known) == len(totals) else None
+
+    def losses(self, path: Path, span: tuple[int, int]) -> list[tuple[str, int, int]]:
+        """Return the links of a path that lost packets within ``span``, in either direction.
+
+        Of each, its name, how many packets it lost and how many it was given, in the intervals that
+        end by then.
+        """
+        losses = []
+        for name in dict.fromkeys(link for link, _ in path.links):
+            lost = given = 0
+            for direction in ("forward", "backward"):
+                for row in self._rows.get((name, direction), ()):
+                    if span[0] <= row["time_ns"] <= span[1]:  # sent at its end, lost at once
+                        down = row["drops_down"] or 0
+                        lost += (row["drops_loss"] or 0) + down
+                        given += (row["tx_packets"] or 0) + down
+            if lost:
+                losses.append((name, lost, given))
+        return losses
+
+    def loss(self, path: Path, span: tuple[int, int]) -> float:
+        """Return which share of a path's packets its links lost within ``span``, by the loss that
+        they are set to, in the direction of the data.
+        """
+        arrived = 1.0
+        for link in path.links:
+            rows = [row for row in self._rows.get(link, ()) if span[0] <= row["time_ns"] <= span[1]]
+            sent = sum(row["tx_packets"] or 0 for row in rows)
+            lost = sum(row["drops_loss"] or 0 for row in rows)
+            arrived *= 1 - min(lost / sent, 1) if sent else 1
+        return 1 - arrived
+
+    def _states(self, paths: Sequence[Path], span: tuple[int, int]) -> Iterator[State]:
+        """Yield for each interval within ``span`` the rates of the links that were up."""
+        links = sorted({link for path in paths for link in path.links})
+        times = self._times.get(links[0], []) if links else []
+        for at_ns in times:
+            rows = {link: self._row(link, at_ns) for link in links}
+            first = rows[links[0]]
+            if first is None or at_ns <= span[0] or at_ns - first["interval_ns"] >= span[1]:
+                continue
+            yield tuple(
+                (link, row["rate_bps"])
+                for link, row in rows.items()
+                if row is not None and row["up"] is not False
+            )
 
     def _row(self, link: tuple[str, str], at_ns: int) -> Row | None:
         times = self._times.get(link, [])
@@ -141,6 +228,36 @@ class LinkUse:
     def _wire_bytes(self, link: tuple[str, str], row: Row) -> int:
         size: int = row["tx_bytes"] + (row["tx_packets"] or 0) * self._overhead_bytes.get(link, 0)
         return size
+
+
+def _together_bps(paths: Sequence[Path], rates: Mapping[tuple[str, str], int | None]) -> int | None:
+    """Return what the paths carry together whose links have ``rates``; the others are down.
+
+    All grow alike until something of theirs is full (max-min fairness); None where one has no end.
+    """
+    growing = {
+        path: {*path.links, *((name, "") for name, _, _ in path.nics)}
+        for path in paths
+        if all(link in rates for link in path.links)
+    }
+    left = {link: float(rate) for link, rate in rates.items() if rate is not None}
+    left |= {(name, ""): float(rate) for path in growing for name, rate, _ in path.nics}
+    total = 0.0
+    while growing:
+        users = {
+            part: sum(part in parts for parts in growing.values())
+            for part in left
+            if any(part in parts for parts in growing.values())
+        }
+        if any(not parts & users.keys() for parts in growing.values()):
+            return None
+        tightest = min(users, key=lambda part: left[part] / users[part])
+        step = left[tightest] / users[tightest]
+        total += step * len(growing)
+        for part, number in users.items():
+            left[part] -= step * number
+        growing = {path: parts for path, parts in growing.items() if tightest not in parts}
+    return round(total)
 
 
 def _overlap_ns(row: Row, span: tuple[int, int]) -> int:

@@ -49,7 +49,8 @@ def partition(start_ns: int, end_ns: int, claims: Sequence[Claim]) -> list[Span]
         for claim in claims
     ]
     ends = [np.array([start_ns, end_ns], dtype=np.int64)]
-    borders = np.unique(np.concatenate([*ends, *(side for sides in clipped for side in sides)]))
+    borders = np.sort(np.concatenate([*ends, *(side for sides in clipped for side in sides)]))
+    borders = borders[np.append(True, borders[1:] != borders[:-1])]
     owner = np.full(borders.size - 1, -1, dtype=np.int64)
     for index in range(len(claims) - 1, -1, -1):
         starts, stops = clipped[index]

@@ -8,21 +8,25 @@ cause is unknown.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mptcplab.limits.advice import (
     AUTOTUNING,
+    DATA_ACKS_MISSING,
     READER_SLOW,
     READER_STOPPED,
     TOO_SMALL,
+    USED_UP,
     Given,
     Remedy,
     remedy,
 )
+from mptcplab.limits.applications import Applications, Parts
 from mptcplab.limits.causes import CLIENT_TO_SERVER, SERVER_TO_CLIENT, Cause, Limit
 from mptcplab.limits.evidence import Interval, Path, Row, Tables
+from mptcplab.results.liveness import why_never_up
 from mptcplab.results.run import Run
 from mptcplab.units import NANOSECONDS, format_duration
 
@@ -33,6 +37,8 @@ _MOSTLY: Final = 0.5
 interval: an application that works for longer may be slow for want of a processor."""
 _GROWN: Final = 0.98
 """Of the largest receive buffer: from here on, autotuning has got there."""
+_LEAST_RTO_NS: Final = NANOSECONDS
+"""A handshake that takes longer had its SYN repeated (RFC 6298 section 2.1)."""
 
 _CONGESTION: Final = {
     "slow-start": "in slow start",
@@ -42,9 +48,7 @@ _CONGESTION: Final = {
 }
 _HEAD_OF_LINE: Final = ("head-of-line", "head-of-line-loss")
 _HELD: Final = ("send-buffer", "receive-window", *_HEAD_OF_LINE)
-
-Parts = dict[tuple[Cause, str], int]
-"""Nanoseconds by cause and kind."""
+NO_SUBFLOW: Final = "no subflow was usable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +81,76 @@ WAITING: Final = {
 def run_limits(run: Run) -> list[Diagnosis]:
     """Return what held each connection of a run back, in the order of ``run.json``.
 
-    Flows whose applications ask, answer or send messages are left out: they wait for those.
+    Of flows whose applications ask, answer or send messages it is what held the flow back; those
+    without connections, and programs, are left out.
     """
     tables = Tables(run)
+    applications = Applications(run, tables.links)
     flows = {flow["name"]: flow for flow in run.scenario["flows"]}
     known = {entry["flow"]: entry for entry in run.metadata.get("flow_limits", ())}
-    return [
-        _Connection(run, tables, flows[end["flow"]], end, known.get(end["flow"])).diagnosis()
-        for end in run.metadata["flows"]
-        if flows[end["flow"]]["start_ns"] < run.metadata["measured_ns"]
-        and not flows[end["flow"]].get("workload")
-    ]
+    diagnoses: dict[tuple[str, int], Diagnosis | None] = {}
+    for end in run.metadata["flows"]:
+        flow = flows[end["flow"]]
+        if flow["start_ns"] >= run.metadata["measured_ns"]:
+            continue
+        if not flow.get("workload"):
+            key = (flow["name"], end["connection"])
+            connection = _Connection(run, tables, flow, end, known.get(flow["name"]))
+            diagnoses[key] = connection.diagnosis()
+        elif (flow["name"], 0) not in diagnoses:
+            diagnoses[flow["name"], 0] = _of_application(run, flow, applications)
+    return [diagnosis for diagnosis in diagnoses.values() if diagnosis is not None]
+
+
+def _of_application(
+    run: Run, flow: Mapping[str, Any], applications: Applications
+) -> Diagnosis | None:
+    """Say what held a flow back whose applications ask, answer or send messages."""
+    divided = applications.parts(flow)
+    if divided is None:
+        return None
+    direction, parts = divided
+    never_up = why_never_up(run.metadata["invalid_reasons"], flow["name"], 0)
+    if never_up is not None:
+        parts = {(Cause.HANDSHAKE, _never_up(never_up)): max(sum(parts.values()), 1)}
+    return _told(flow["name"], direction, parts, sum(parts.values()))
+
+
+def _told(
+    name: str,
+    direction: str,
+    parts: Mapping[tuple[Cause, str], int],
+    total_ns: int,
+    cure: Callable[[Cause, Mapping[str, int]], Remedy] | None = None,
+) -> Diagnosis:
+    """Put the parts of a time in order, the longest first, with what would change each."""
+    by_cause: dict[Cause, dict[str, int]] = defaultdict(dict)
+    for (cause, kind), duration_ns in parts.items():
+        if duration_ns:
+            by_cause[cause][kind] = duration_ns
+    order = sorted(by_cause, key=lambda cause: -sum(by_cause[cause].values()))
+    remedies = {cause: cure(cause, by_cause[cause]) if cure else Remedy() for cause in order}
+    limits = []
+    for cause in order:
+        waited_ns = sum(by_cause[cause].values())
+        limits.append(
+            Limit(
+                name,
+                direction,
+                cause,
+                waited_ns / NANOSECONDS,
+                waited_ns / total_ns,
+                _kinds_text(
+                    _worded(cause, by_cause[cause], remedies[cause]), remedies[cause].value
+                ),
+                remedies[cause].advice,
+            )
+        )
+    return Diagnosis(name, direction, tuple(limits), remedies[order[0]])
+
+
+def _never_up(why: str) -> str:
+    return f"it never came up: {why}" if why else "it never came up"
 
 
 class _Connection:
@@ -106,30 +169,41 @@ class _Connection:
         self._tables = tables
         self._key = (flow["name"], end["connection"])
         self._known = known
-        self._paths = [] if known is None else [Path.of(path) for path in known["paths"]]
+        paths = [] if known is None else [Path.of(path) for path in known["paths"]]
+        self._paths = list(dict.fromkeys(paths))
         measured_ns: int = run.metadata["measured_ns"]
         self._span = (flow["start_ns"], min(end.get("end_ns") or measured_ns, measured_ns))
         self._stalled_ns = end.get("stalled_since_ns")
+        self._handshake = ""
+        self._never_up = why_never_up(run.metadata["invalid_reasons"], *self._key)
+        sent = tables.rows("subflows", self._key, flow["source"])
         self._given = Given(
             run.metadata["testbed"],
             flow,
             known or {},
-            self._paths,
+            self._used(sent),
             {
                 "sender": tables.rows("connections", self._key, flow["source"]),
                 "receiver": tables.rows("connections", self._key, flow["destination"]),
-                "sent": tables.rows("subflows", self._key, flow["source"]),
+                "sent": sent,
                 "received": tables.rows("subflows", self._key, flow["destination"]),
             },
+            lambda paths: tables.links.together_bps(paths, self._span),
+            lambda path: tables.links.loss(path, self._span),
         )
 
     def diagnosis(self) -> Diagnosis:
         """Divide its time, and say what follows."""
         parts: Parts = defaultdict(int)
-        if self._known is not None and self._tables.has_limits(self._key):
-            for interval in self._tables.intervals(
-                self._key, (self._flow["source"], self._flow["destination"]), self._span[1]
-            ):
+        if self._never_up is not None:
+            parts[Cause.HANDSHAKE, self._why_never_up(self._never_up)] = max(
+                self._span[1] - self._span[0], 1
+            )
+        elif self._known is not None and self._tables.has_limits(self._key):
+            hosts = (self._flow["source"], self._flow["destination"])
+            intervals = list(self._tables.intervals(self._key, hosts, self._span[1]))
+            self._handshake = self._handshake_kind(intervals)
+            for interval in intervals:
                 self._divide(interval, parts)
             missing = ""
         else:
@@ -138,16 +212,13 @@ class _Connection:
         total_ns = max(self._span[1] - self._span[0], counted_ns, 1)
         if total_ns > counted_ns:
             parts[Cause.UNKNOWN, missing] += total_ns - counted_ns
-        by_cause: dict[Cause, dict[str, int]] = defaultdict(dict)
-        for (cause, kind), duration_ns in parts.items():
-            if duration_ns:
-                by_cause[cause][kind] = duration_ns
-        order = sorted(by_cause, key=lambda cause: -sum(by_cause[cause].values()))
-        remedies = {cause: remedy(cause, by_cause[cause], self._given) for cause in order}
-        limits = tuple(
-            self._limit(cause, by_cause[cause], total_ns, remedies[cause]) for cause in order
+        return _told(
+            self._name,
+            self._direction,
+            parts,
+            total_ns,
+            lambda cause, kinds: remedy(cause, kinds, self._given),
         )
-        return Diagnosis(self._name, self._direction, limits, remedies[order[0]])
 
     @property
     def _name(self) -> str:
@@ -159,18 +230,6 @@ class _Connection:
     def _direction(self) -> str:
         opens = self._flow["client"] in ("", self._flow["source"])
         return CLIENT_TO_SERVER if opens else SERVER_TO_CLIENT
-
-    def _limit(self, cause: Cause, kinds: Mapping[str, int], total_ns: int, cure: Remedy) -> Limit:
-        waited_ns = sum(kinds.values())
-        return Limit(
-            self._name,
-            self._direction,
-            cause,
-            waited_ns / NANOSECONDS,
-            waited_ns / total_ns,
-            _kinds_text(kinds, cure.value),
-            cure.advice,
-        )
 
     # -- one interval
 
@@ -197,16 +256,18 @@ class _Connection:
         self, interval: Interval, reason: str, subflow: int | None
     ) -> tuple[Cause, str]:
         if reason == "handshake":
-            return Cause.HANDSHAKE, ""
+            return Cause.HANDSHAKE, self._handshake
         if reason == "tail":
             return Cause.APPLICATION, "all was sent, the last bytes were on their way"
-        full, usable, down = self._links(interval)
+        full, every, down = self._links(interval)
         sender, receiver = interval.sender.cpu, interval.receiver.cpu
         if reason == "application":
             return Cause.APPLICATION, ""
         if down and reason in (*_CONGESTION, "no-subflow"):
             return Cause.LINK, f"{' and '.join(down)} down"
-        if full and (reason in _CONGESTION or (reason in _HELD and len(full) == usable)):
+        if reason == "no-subflow":
+            return Cause.STALLED, NO_SUBFLOW
+        if full and (reason in _CONGESTION or (reason in _HELD and every)):
             return Cause.LINK, f"{' and '.join(full)} full"
         if reason in _CONGESTION and sender >= _CPU_BUSY:
             return Cause.CPU, self._flow["source"]
@@ -219,17 +280,17 @@ class _Connection:
         if reason in _CONGESTION:
             return Cause.CONGESTION_WINDOW, _CONGESTION[reason]
         unread = self._unread(interval)
-        if reason == "receive-window" or (unread and reason in _HEAD_OF_LINE):
+        if reason == "receive-window" or (unread and reason in (*_HEAD_OF_LINE, "data-ack")):
             return Cause.RECEIVE_WINDOW, unread or self._window(interval)
         if reason in _HEAD_OF_LINE:
             return Cause.HEAD_OF_LINE, self._missing(interval, reason, subflow)
-        if reason == "send-buffer":
-            return Cause.SEND_BUFFER, ""
+        if reason in ("send-buffer", "data-ack"):
+            return Cause.SEND_BUFFER, DATA_ACKS_MISSING if reason == "data-ack" else ""
         if reason == "backup":
             return Cause.SCHEDULER, "only backups had room"
         if reason == "scheduler":
             return Cause.SCHEDULER, "a subflow had room and was not used"
-        return Cause.UNKNOWN, "no subflow was usable" if reason == "no-subflow" else ""
+        return Cause.UNKNOWN, ""
 
     def _processor(self, interval: Interval, cause: Cause, kind: str) -> tuple[str, float]:
         """Return the host whose application was waited for, and how busy its processor was."""
@@ -239,25 +300,61 @@ class _Connection:
             return self._flow["destination"], interval.receiver.cpu
         return "", 0.0
 
-    def _links(self, interval: Interval) -> tuple[list[str], int, list[str]]:
-        """Return what was full on the way, how many paths were in use, and what was down.
+    def _links(self, interval: Interval) -> tuple[list[str], bool, list[str]]:
+        """Return what was full on the way, whether all paths in use were, and what was down.
 
-        The last only where every path was.
+        The last only where every path was.  Backups are in use where no other path is up.
         """
-        links = self._tables.links
-        used = [self._path_of(row) for row in interval.subflows.values() if not row["backup"]]
-        paths = [path for path in self._paths if path in used]
-        down = [path.name for path in paths if links.is_down(path, interval.end_ns)]
-        full = [name for path in paths if (name := links.full(path, interval.end_ns, self._span))]
-        every = bool(down) and len(down) == len(paths)
-        return list(dict.fromkeys(full)), len(paths), down if every else []
+        links, at_ns = self._tables.links, interval.end_ns
+        rows = interval.subflows.values()
+        there = self._paths_of([row for row in rows if not row["backup"]])
+        backups = self._paths_of([row for row in rows if row["backup"]])
+        up = [path for path in there if not links.is_down(path, at_ns)] or [
+            path for path in backups if not links.is_down(path, at_ns)
+        ]
+        full = [name for path in up if (name := links.full(path, at_ns, self._span))]
+        down = [] if up else [*there, *backups] or self._paths
+        if not all(links.is_down(path, at_ns) for path in down):
+            down = []
+        every = len(full) == len(up)
+        return list(dict.fromkeys(full)), every, [path.name for path in down]
+
+    def _used(self, sent: Sequence[Row]) -> list[Path]:
+        """Return the paths that carried data; without samples, those that were to carry them."""
+        carried = [row for row in sent if row["bytes_sent"]]
+        regular = [row for row in carried if not row["backup"]]
+        several = self._flow["protocol"] == "mptcp"
+        return self._paths_of(regular or carried) or (self._paths if several else self._paths[:1])
+
+    def _paths_of(self, rows: Sequence[Row]) -> list[Path]:
+        """Return the paths of subflows, each once, in the scenario's order."""
+        used = [self._path_of(row) for row in rows]
+        return [path for path in self._paths if path in used]
 
     def _path_of(self, row: Row) -> Path | None:
         ends = [row[end].rpartition(":")[0].strip("[]") for end in ("local", "remote")]
         for path in self._paths:
             if [path.source, path.destination] == ends:
                 return path
-        return None
+        over = [path for path in self._paths if row["link"] in dict(path.links)]
+        return over[0] if len(over) == 1 else None  # addresses were translated on the way
+
+    def _handshake_kind(self, intervals: Sequence[Interval]) -> str:
+        """Say what the handshake waited for beside its round trips; "" for nothing that shows."""
+        waited_ns = sum(interval.reasons.get(("handshake", None), 0) for interval in intervals)
+        if waited_ns < max(_LEAST_RTO_NS, 2 * self._given.round_trip_ns):
+            return ""
+        return "; ".join(["its SYN was repeated", *self._lost(self._span[0] + waited_ns)])
+
+    def _why_never_up(self, why: str) -> str:
+        return "; ".join([_never_up(why), *self._lost(self._span[1])])
+
+    def _lost(self, until_ns: int) -> list[str]:
+        """Say what links lost of a handshake that was not answered."""
+        span = (self._span[0], until_ns)
+        first = self._paths_of(self._given.first_subflow()) or self._paths[:1]
+        losses = [loss for path in first for loss in self._tables.links.losses(path, span)]
+        return [f"{name} lost {lost} of {given} packets" for name, lost, given in losses]
 
     def _missing(self, interval: Interval, reason: str, subflow: int | None) -> str:
         """Say which subflow carried the missing bytes, and what was wrong with it."""
@@ -288,6 +385,13 @@ class _Connection:
         if grows and (size or 0) < _GROWN * self._given.receive_buffer_max_bytes:
             return AUTOTUNING
         return TOO_SMALL
+
+
+def _worded(cause: Cause, kinds: Mapping[str, int], cure: Remedy) -> Mapping[str, int]:
+    """Call a buffer too small only where a larger one would change something."""
+    if cause is Cause.RECEIVE_WINDOW and not cure.advice:
+        return {USED_UP if kind == TOO_SMALL else kind: ns for kind, ns in kinds.items()}
+    return kinds
 
 
 def _kinds_text(kinds: Mapping[str, int], value: str) -> str:

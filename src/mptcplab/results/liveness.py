@@ -9,6 +9,7 @@ scenario itself had taken every one of its links down.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mptcplab.units import NANOSECONDS, format_duration
@@ -137,3 +138,16 @@ class Liveness:
         if self.dead_since_ns(now_ns) is None:
             return Judgement(note=f"{text}: the scenario had taken its links down")
         return Judgement(reason=f"{text}{why}")
+
+
+def why_never_up(reasons: Sequence[str], flow: str, connection: int) -> str | None:
+    """Return what a run's reasons for being invalid say of a connection that never came up.
+
+    None for one that did; "" where nothing is known of why.
+    """
+    for name in (f"flow {flow}, connection {connection}", f"flow {flow} connection {connection}"):
+        text = f"{name}: the connection never came up"
+        for reason in reasons:
+            if reason.startswith(text):
+                return reason.removeprefix(text).removeprefix(": ")
+    return None

@@ -97,6 +97,7 @@ _SCENARIO: Final = {
                 "b": Text(),
                 "forward": _CHANNEL,
                 "backward": _CHANNEL,
+                "?mtu": Whole(),
             },
             key="name",
         )
@@ -169,6 +170,7 @@ _FLOW_LIMITS: Final = ListOf(
                 "links": ListOf(Pair(both=True)),
                 "rate_bps": Maybe(Whole()),
                 "rtt_ns": Whole(),
+                "?queue_ns": Whole(),
                 "nics": ListOf(
                     {"name": Text(), "rate_bps": Whole(1), "links": ListOf(Pair(both=True))}
                 ),

@@ -78,10 +78,7 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
         known = _together_bps(scenario, flow, tuple(routes.values()))
         rtt_ns = max((scenario.topology.rtt_ns(path) for path in subflows), default=0)
         full_ns = max(
-            (
-                scenario.topology.rtt_ns(path) + _queue_ns(scenario, flow, path, rates[path.links])
-                for path in subflows
-            ),
+            (scenario.topology.rtt_ns(path) + queue_ns(scenario, flow, path) for path in subflows),
             default=0,
         )
         if not rtt_ns or None in rates.values():
@@ -140,9 +137,10 @@ def _together_bps(scenario: Scenario, flow: Flow, paths: Sequence[Path]) -> list
     return carried
 
 
-def _queue_ns(scenario: Scenario, flow: Flow, path: Path, rate_bps: int | None) -> int:
+def queue_ns(scenario: Scenario, flow: Flow, path: Path) -> int:
     """Return how long the queue of a path's slowest link takes to send when it is full (ns)."""
     longest = 0
+    rate_bps = path_rate_bps(scenario, flow, path)
     directions = data_directions(scenario.topology, flow, path)
     for (name, _), channel in zip(directions, _data_channels(scenario, flow, path), strict=True):
         if rate_bps is None or channel.rate_bps != rate_bps:

@@ -16,6 +16,7 @@ from mptcplab.scenario.buffers import (
     AUTOTUNED_SEND_BYTES,
     data_directions,
     path_rate_bps,
+    queue_ns,
 )
 from mptcplab.scenario.model import Flow, Scenario, Tunables
 from mptcplab.units import BITS_NS
@@ -30,8 +31,9 @@ def flow_limits(
     what of a receive buffer is window; of a kernel's neither is known before.
 
     A path has the ``source`` and ``destination`` addresses, ``links`` as (name, direction), the
-    rate of its slowest part (bit/s, None where it has none), the round trip of its links (ns), and
-    ``nics`` with a rate of their own, each with what else goes through it.
+    rate of its slowest part (bit/s, None where it has none), the round trip of its links (ns), how
+    long the queue of the slowest takes to send when it is full (ns), and ``nics`` with a rate of
+    their own, each with what else goes through it.
     """
     unknown = {"receive_window_max_bytes": None, "window_share": None}
     return [
@@ -99,6 +101,7 @@ def _path(scenario: Scenario, flow: Flow, path: Path) -> dict[str, Any]:
         "links": [list(step) for step in data_directions(topology, flow, path)],
         "rate_bps": path_rate_bps(scenario, flow, path),
         "rtt_ns": topology.rtt_ns(path),
+        "queue_ns": queue_ns(scenario, flow, path),
         "nics": [
             nic
             for end, leaves in zip(ends, (True, False), strict=True)

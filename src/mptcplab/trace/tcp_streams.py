@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mptcplab.trace.columns.fields import Ints
 from mptcplab.trace.columns.growing import grown
 from mptcplab.trace.columns.interning import Interner
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode.segments import ACK, SYN, Segments
 
 
@@ -55,7 +56,7 @@ class Streams:
         side = 2 * pair + second
         _, firsts = np.unique(side, return_index=True)
         syns = np.flatnonzero(segments.flags & (SYN | ACK) == SYN)
-        for row in np.union1d(firsts, syns).tolist():
+        for row in distinct(np.append(firsts, syns)).tolist():
             key = int(pair[row]), int(second[row])
             flags, seq = int(segments.flags[row]), int(segments.seq[row])
             is_syn = flags & (SYN | ACK) == SYN

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.columns.sorting import distinct, median
 from mptcplab.trace.connections.model import Connection, Half, Held, Subflow
 from mptcplab.trace.decode.segments import ACK, SYN, Decoder, Segments
 from mptcplab.trace.files.capture import Progress
@@ -81,9 +82,10 @@ class Ends:
 def are_two_ends(one: Sequence[Path], other: Sequence[Path]) -> bool:
     """Tell whether two captures (each of one file or several) hold the same packets.
 
-    One handshake or data packet in both is enough.
+    One handshake or data packet in both is enough, unless all have the same times in both.
     """
-    return bool(_Look(one).times.keys() & _Look(other).times.keys())
+    looks = _Look(one), _Look(other)
+    return _order(*looks, _clients(looks)) != 0
 
 
 class EndFiles(NamedTuple):
@@ -100,10 +102,10 @@ class EndFiles(NamedTuple):
 def ends_of(captures: Sequence[Sequence[Path]]) -> EndFiles | None:
     """Sort captures, each of one file or several, by the end that they were taken at.
 
-    Returns None where no two captures hold the same packets, so that they are of one end, or of
-    different connections.  A capture that shares
-    packets with none, as of an interface whose packets never arrived, is of the end that its own
-    handshakes show.
+    Returns None where no two captures hold the same packets at different times, so that they are of
+    one end, parts of one capture, or of different connections.  A capture that shares packets with
+    none, as of an interface whose packets never arrived, is of the end that its own handshakes
+    show.
     """
     looks = [_Look(paths) for paths in captures]
     clients = _clients(looks)
@@ -143,6 +145,8 @@ class _Look:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.times: dict[tuple[bytes, bytes, int, int, int, int], int] = {}
         """(source, destination, ports, numbers, bytes) -> time of the first of them."""
+        self.marks: dict[tuple[bytes, bytes, int, int, int, int], tuple[int, ...]] = {}
+        """The same -> what differs from one capture point to another."""
         self.asked: list[tuple[bytes, bytes, bool]] = []
         """Source and destination of SYNs, and whether it opens a connection (not a subflow)."""
         decoder = Decoder()
@@ -158,20 +162,23 @@ class _Look:
         rows = np.flatnonzero((segments.payload_bytes > 0) | (segments.flags & SYN != 0))
         packed = {
             code: decoder.book.packed(code)
-            for code in np.unique(
+            for code in distinct(
                 np.concatenate((segments.source[rows], segments.destination[rows]))
             ).tolist()
         }
         columns = (segments.ports, segments.seq, segments.ack, segments.payload_bytes)
-        for source, destination, time_ns, *rest in zip(
+        marks = (segments.time_ns, segments.hops, segments.ip_id, segments.is_mptcp)
+        for source, destination, time_ns, hops, ip_id, is_mptcp, *rest in zip(
             *(
                 column[rows].tolist()
-                for column in (segments.source, segments.destination, segments.time_ns, *columns)
+                for column in (segments.source, segments.destination, *marks, *columns)
             ),
             strict=True,
         ):
             key = (packed[source], packed[destination], *rest)
-            self.times.setdefault(key, time_ns)
+            if key not in self.times:
+                self.times[key] = time_ns
+                self.marks[key] = (time_ns, hops, ip_id, is_mptcp)
         for element, option in segments.options:
             if isinstance(option, MpCapable | MpJoinSyn) and (
                 segments.flags[element] & (SYN | ACK) == SYN
@@ -197,17 +204,19 @@ def _clients(looks: Sequence[_Look]) -> set[bytes]:
 def _order(one: _Look, other: _Look, clients: set[bytes]) -> int:
     """Return 1 where ``one`` is nearer to the clients than ``other``, -1 farther, 0 unknown.
 
-    From one to the other and back takes time, whatever their clocks say.
+    From one to the other and back takes time, whatever their clocks say.  Where each packet has
+    the same time and header in both, they are parts of one capture that overlap.
     """
     there: list[int] = []
     back: list[int] = []
-    for key in one.times.keys() & other.times.keys():
+    shared = one.times.keys() & other.times.keys()
+    if all(one.marks[key] == other.marks[key] for key in shared):
+        return 0
+    for key in shared:
         source, _, ports = key[:3]
         from_client = source in clients if clients else ports >> 16 >= ports & 0xFFFF
         gap = other.times[key] - one.times[key]
         (there if from_client else back).append(gap if from_client else -gap)
-    if not there and not back:
-        return 0
     total = min(there, default=0) + min(back, default=0)
     return 1 if total >= 0 or not (there and back) else -1
 
@@ -347,7 +356,7 @@ def _seen(trace: Trace) -> dict[int, tuple[Ints, Ints]]:
         wanted = (segments.payload_bytes > 0) | (segments.flags & 2 != 0)
         rows = np.flatnonzero(wanted & (batch.half >= 0) & ~batch.retransmission)
         halves = batch.half[rows]
-        for half in np.unique(halves).tolist():
+        for half in distinct(halves).tolist():
             mine = rows[halves == half]
             thin = 1 << max(0, (taken.get(half, 0) // _MAX_POINTS))
             if thin > 1:  # the same packets are left out at both ends
@@ -409,7 +418,7 @@ def _covers(trace: Trace, other: Half, times: tuple[Ints, Ints]) -> bool:
         return False
     shifts = times[1] - times[0]
     slack = int(np.ptp(shifts)) + _EDGE_NS
-    shift = int(np.median(shifts))
+    shift = int(median(shifts))
     first, last = int(other.samples["first_ns"][0]), int(other.samples["time_ns"][-1])
     return first + shift + slack >= trace.first_ns and last + shift - slack <= trace.last_ns
 

@@ -65,6 +65,8 @@ class Transfer:
     """None reads at once."""
     writes: list[tuple[int, int]] | None = None
     """(time, bytes) that the application writes; None writes as much as the buffer takes."""
+    data_acks_every_ns: int = 0
+    """DATA_ACKs tell of new data at multiples of this alone, subflows acknowledge at once."""
     stamps: bool = True
     scale: bool = True
     client: list[tuple[int, bytes]] = field(default_factory=list)
@@ -80,6 +82,8 @@ class Transfer:
     _read: float = 0.0
     _read_ns: int = 0
     _offered: int = 0
+    _told: int = 0
+    _tells_ns: int = -1
     _ids: Any = field(default_factory=lambda: count(1))
 
     def run(self) -> Transfer:
@@ -223,6 +227,16 @@ class Transfer:
             wait = int(2 * MSS * 8e9 / self.read_bps) + 1
             self._at(now + wait, self._read_on)
 
+    def _data_acked(self, now: int) -> int:
+        """Return the DATA_ACK that is due; of a receiver that is late, have the next one sent."""
+        step = self.data_acks_every_ns
+        if not step or now % step == 0:
+            self._told = self._have
+        elif self._told < self._have and self._tells_ns < now:
+            self._tells_ns = (now // step + 1) * step
+            self._at(self._tells_ns, lambda then: self._ack(then, self.paths[0]))
+        return self._told
+
     def _ack(self, now: int, path: Path) -> None:
         if now > path.dead_ns:
             path = next(p for p in self.paths if now <= p.dead_ns)
@@ -231,7 +245,8 @@ class Transfer:
         unit = 1 << SHIFT if self.scale else 1
         window = room // unit
         self._offered = max(self._offered, self._have + window * unit)
-        have, edge, reached = self._have, self._have + window * unit, path.reached
+        edge, reached = self._have + window * unit, path.reached
+        have = self._data_acked(now)
         k = self.paths.index(path)
         data_ack = token_and_idsn(KEY_A)[1] + 1 + have
         option = self._stamp(now) + build.dss(data_ack)

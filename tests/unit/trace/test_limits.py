@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path as PathOfFile
 from typing import Any
 
 import pytest
-from tests.unit.trace.flows import ENDLESS, MS, MSS, Path, Transfer
+from tests.unit.trace.flows import ENDLESS, MS, MSS, Path, Transfer, pcap
 
+from mptcplab import trace
 from mptcplab.limits.causes import Cause
 from mptcplab.trace.connections.model import Connection
+from mptcplab.trace.output.explain import explain_connection
+from mptcplab.trace.two_captures import are_two_ends, ends_of
 
 A = Cause
 
@@ -64,6 +69,28 @@ CASES = {
         lambda: Transfer([Path()], send_buffer=30_000), A.SEND_BUFFER, "never more", 0.8,
         at_server=A.UNKNOWN,
     ),
+    "late DATA_ACKs": Case(
+        lambda: Transfer(
+            [Path(delay_ns=MS)], send_buffer=60_000, data_acks_every_ns=50 * MS
+        ),
+        A.SEND_BUFFER, "DATA_ACKs are missing for 60 kB",
+    ),
+    "late DATA_ACKs, two subflows": Case(
+        lambda: Transfer(
+            [Path(delay_ns=MS, cwnd=lambda _: 20_000), Path(delay_ns=2 * MS)],
+            send_buffer=100_000, data_acks_every_ns=30 * MS,
+        ),
+        A.SEND_BUFFER, "DATA_ACKs are missing for 100 kB",
+    ),
+    "small writes": Case(
+        lambda: Transfer([Path()], writes=every(1, 100)), A.APPLICATION, "nothing to send"
+    ),
+    "small writes, slow reader": Case(
+        lambda: Transfer(
+            [Path()], writes=every(1, 100), receive_buffer=lambda _: 16_000, read_bps=0.2e6
+        ),
+        A.RECEIVE_WINDOW, "does not read fast enough",
+    ),
     "full link": Case(
         lambda: Transfer([Path(rate_bps=8e6, cwnd=lambda _: 60_000)]), A.LINK, "wait in a queue"
     ),
@@ -112,6 +139,33 @@ def shares(connection: Connection) -> dict[Cause, float]:
     return out
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["numbered", "without identification"])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_one_capture_that_overlap_are_one(
+    parts: int, named: bool, tmp_path: PathOfFile
+) -> None:
+    transfer = Transfer([Path(rate_bps=8e6, cwnd=lambda _: 60_000)])
+    if not named:
+        transfer._ids = repeat(0)
+    rows = sorted(transfer.run().client, key=lambda row: row[0])
+    paths = []
+    for k in range(parts):
+        first, last = (len(rows) * each // (4 * parts) for each in (4 * k - (k > 0), 4 * k + 5))
+        paths.append(tmp_path / f"{k}.pcap")
+        paths[-1].write_bytes(pcap(rows[first:last]))
+    assert ends_of([[path] for path in paths]) is None
+    assert not are_two_ends(paths[:1], paths[1:2])
+    whole = tmp_path / "whole.pcap"
+    whole.write_bytes(pcap(rows))
+    ((one,), (other,)) = (trace.open(each).connections for each in ([whole], paths))
+    assert [half.packets for half in other.subflows[0].halves] == [
+        half.packets for half in one.subflows[0].halves
+    ]
+    assert sum(half.retransmissions for half in other.subflows[0].halves) == 0
+    assert trace.open(paths).reading.follower.copies.count > 100
+    assert shares(other) == shares(one)
+
+
 @pytest.mark.parametrize("rate_bps", [8e6, 10e6, 12e6])
 def test_writes_that_overlap_with_the_answers_to_those_before(read: Any, rate_bps: float) -> None:
     """Each waits in the link's queue for itself alone, which is empty before the next."""
@@ -133,3 +187,30 @@ def test_the_cause_is_the_one_that_was_built_in(read: Any, name: str, end: str) 
     if cause is not Cause.UNKNOWN:
         details = [limit.detail for limit in connection.limits if limit.cause is cause]
         assert cause is not case.cause or any(case.words in detail for detail in details), details
+
+
+def test_a_reader_that_reads_slowly_is_not_said_not_to_read(read: Any) -> None:
+    transfer = CASES["small writes, slow reader"].make().run()
+    for capture in transfer.captures():
+        opened = read(capture)
+        (connection,) = opened.connections
+        text = "\n".join(explain_connection(opened, connection))
+        assert "does not read fast enough, and takes " in text
+        assert "the application does not read" not in text
+        assert shares(connection).get(Cause.CONGESTION_WINDOW, 0) == 0
+
+
+def test_bytes_that_their_subflow_has_acknowledged_block_nothing(read: Any) -> None:
+    transfer = CASES["late DATA_ACKs, two subflows"].make().run()
+    for capture in transfer.captures():
+        opened = read(capture)
+        (connection,) = opened.connections
+        assert "head-of-line blocked" not in "\n".join(explain_connection(opened, connection))
+
+
+def test_a_window_whose_scale_is_not_known_is_closed_at_0_alone(read: Any) -> None:
+    """128 kB are 1,000 units of 128 bytes, which is less than a segment of bytes."""
+    transfer = Transfer([Path()], receive_buffer=lambda _: 128_000, read_bps=2e6).run()
+    rows = sorted(transfer.server, key=lambda row: row[0])[10:]
+    (connection,) = read(pcap(rows)).connections
+    assert shares(connection) == {Cause.UNKNOWN: 1}

@@ -20,6 +20,7 @@ from mptcplab.stack.mptcp.send_limits import (
     APPLICATION,
     AVOIDANCE,
     BACKUP,
+    DATA_ACK,
     HANDSHAKE,
     HEAD_OF_LINE_LOST,
     HEAD_OF_LINE_SLOW,
@@ -301,13 +302,16 @@ def _full(reason: int, sent_bytes: int, usable: Sequence[SocketSample]) -> Reaso
     """
     tcps = [(each, each.tcp) for each in usable if each.tcp is not None]
     carrying = [(each, tcp) for each, tcp in tcps if _on_way_bytes(tcp) or tcp.unsent_bytes]
+    on_way = any(tcp.unacked_packets or tcp.unsent_bytes for _, tcp in tcps)
+    if reason == SEND_BUFFER and tcps and not on_way and sent_bytes > 0:
+        return DATA_ACK, None
     if len(tcps) < 2 or not carrying:
         return reason, None
     blocking, slow = max(
         carrying, key=lambda pair: (pair[1].ca_state >= CA_RECOVERY, pair[1].srtt_ns)
     )
     repairs = slow.ca_state >= CA_RECOVERY
-    on_way = sum(_on_way_bytes(tcp) + tcp.unsent_bytes for _, tcp in tcps)
+    carried_bytes = sum(_on_way_bytes(tcp) + tcp.unsent_bytes for _, tcp in tcps)
     idle_ns = min(
         (
             tcp.srtt_ns
@@ -316,7 +320,7 @@ def _full(reason: int, sent_bytes: int, usable: Sequence[SocketSample]) -> Reaso
         ),
         default=None,
     )
-    if HELD_DIVISOR * (sent_bytes - on_way) >= sent_bytes or (
+    if HELD_DIVISOR * (sent_bytes - carried_bytes) >= sent_bytes or (
         idle_ns is not None and (repairs or slow.srtt_ns >= SLOWER_FACTOR * idle_ns)
     ):
         return (HEAD_OF_LINE_LOST if repairs else HEAD_OF_LINE_SLOW), blocking

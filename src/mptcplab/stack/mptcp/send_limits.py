@@ -38,7 +38,10 @@ TAIL: Final = 13
 """The application writes no more: everything was sent, and the last bytes are on their way."""
 UNKNOWN: Final = 14
 """Nobody can tell: a kernel that does not say enough of itself."""
-OVER: Final = 15
+DATA_ACK: Final = 15
+"""The subflows have nothing on the way, and DATA_ACKs are missing for what they delivered; of
+kernels."""
+OVER: Final = 16
 """Everything was sent and acknowledged, the end included: this time does not count."""
 
 NAMES: Final = (
@@ -57,6 +60,7 @@ NAMES: Final = (
     "no-subflow",
     "tail",
     "unknown",
+    "data-ack",
 )
 """Of the reasons that count, as the table ``limits`` has them."""
 

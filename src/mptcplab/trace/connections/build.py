@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.connections.inference import infer
 from mptcplab.trace.connections.model import BY_CAPABLE, BY_TOKEN, INFERRED, Connection, Subflow
 from mptcplab.trace.decode.segments import ACK, SYN
@@ -287,7 +286,7 @@ def build(reading: Reading) -> list[Connection]:
     for note in reading.notes:
         of_flow[note.half >> 1].options.append((note.number, note.time_ns, note.half, note.option))
     rows = reading.samples.table()
-    acked = set(np.unique(rows["half"][rows["data_ack_bits"] > 0]).tolist())
+    acked = set(distinct(rows["half"][rows["data_ack_bits"] > 0]).tolist())
     for connection in connections:
         connection.subflows.sort(key=lambda subflow: subflow.first_number)
         for number, subflow in enumerate(connection.subflows):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.connections.model import INFERRED, Connection, Subflow
 from mptcplab.trace.follow.announced_mappings import DSN_64, FROM_IDSN
 from mptcplab.trace.follow.read_pass import Reading
@@ -166,8 +167,8 @@ class _Placed:
         low = (signs.number & np.uint64(0xFFFF_FFFF)) >> np.uint64(_NEAR_BITS)
         out: list[tuple[int, int]] = []
         for kind, chosen in ((_WIDE_LOW, signs.is_wide), (_NARROW, ~signs.is_wide)):
-            out += [(kind, place) for place in np.unique(low[chosen]).tolist()]
-        high = np.unique(signs.number[signs.is_wide] >> np.uint64(_NEAR_BITS))
+            out += [(kind, place) for place in distinct(low[chosen]).tolist()]
+        high = distinct(signs.number[signs.is_wide] >> np.uint64(_NEAR_BITS))
         return out + [(_WIDE, place) for place in high.tolist()]
 
     def carriers(self, subflow: Subflow) -> list[_Member]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.columns.address_book import AddressBook
 from mptcplab.trace.columns.fields import PADDING, Bytes, Ints, Mask, u8
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.files.batch import Batch
 from mptcplab.wire.ip import ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_TCP
 
@@ -71,7 +72,7 @@ class Layers:
             if pending.size == 0:
                 break
             kinds = self.kind[pending]
-            for kind in np.unique(kinds).tolist() if (kinds != kinds[0]).any() else [kinds[0]]:
+            for kind in distinct(kinds).tolist() if (kinds != kinds[0]).any() else [kinds[0]]:
                 step = steps.get(int(kind))
                 chosen = pending[kinds == kind]
                 if step is None:

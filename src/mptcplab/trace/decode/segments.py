@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.columns.address_book import AddressBook
 from mptcplab.trace.columns.fields import Bytes, Ints, Mask, column, rows
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode import ip, link_layers, tunnels
 from mptcplab.trace.decode.dss import DssColumns, decode_dss
 from mptcplab.trace.decode.fast_path import take_usual
 from mptcplab.trace.decode.fragments import Reassembly
-from mptcplab.trace.decode.layers import Layers, Step
+from mptcplab.trace.decode.layers import LINK, Layers, Step
 from mptcplab.trace.decode.truncated_options import decode_cut
 from mptcplab.trace.files.batch import Batch, Damage
 from mptcplab.wire.mptcp import DSS, MPTCP_KIND, MpCapable, MptcpOption
@@ -118,6 +120,8 @@ class Decoder:
         """Packets that were left out, and options that were ignored (RFC 9293 section 3.1)."""
         self.cut_off = 0
         """Segments left out because the snap length ends within their fixed header."""
+        self.unknown_links: Counter[int] = Counter()
+        """Packets whose link layer is not read, by its LINKTYPE_ value."""
         self._reassembly = Reassembly()
 
     def decode(self, batch: Batch) -> Segments:
@@ -125,6 +129,8 @@ class Decoder:
         layers = Layers(batch, self.book, self._reassembly.add)
         take_usual(layers)
         located = layers.run(_STEPS)
+        if located.size < len(batch):
+            self._note_links(batch)
         table = _OptionTable(layers, located)
         left_out = dict(layers.malformed)
         for element, reason in table.malformed:
@@ -147,6 +153,11 @@ class Decoder:
             bad = bad | np.isin(located, np.fromiter(left_out, dtype=np.int64))
         self.cut_off += int(table.cut_off.sum())
         return _without(segments, ~bad) if bad.any() else segments
+
+    def _note_links(self, batch: Batch) -> None:
+        for kind in distinct(batch.link_type).tolist():
+            if kind + LINK not in _STEPS:
+                self.unknown_links[kind] += int((batch.link_type == kind).sum())
 
 
 def _columns(
@@ -305,7 +316,7 @@ class _OptionTable:
         if (kind == 0).any():
             position = np.where(kind == 0, 60, position)
         plain = ~single & ~bad
-        for code in np.unique(kind[plain]).tolist():
+        for code in distinct(kind[plain]).tolist():
             rows_of = plain & (kind == code)
             self._take(code, element[rows_of], position[rows_of], length[rows_of])
         return element, position + np.where(single, 1, np.where(bad, 60, length))

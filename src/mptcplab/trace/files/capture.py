@@ -22,7 +22,7 @@ from mptcplab.trace.files.pcapng import (
     PcapngFormat,
     is_pcapng,
 )
-from mptcplab.trace.files.record_scan import RecordFormat, Walk, walk
+from mptcplab.trace.files.record_scan import RecordFormat, Walk, resume, walk, without_damage
 from mptcplab.trace.files.sources import (
     MoreComes,
     Source,
@@ -34,6 +34,8 @@ from mptcplab.trace.files.sources import (
 _BLOCK_BYTES: Final = 4 << 20
 _FIRST_BLOCK_BYTES: Final = 1 << 18
 
+_RECORD_BYTES: Final = 1 << 18
+"""Of what may be part of a record that goes on in the next block."""
 _MOST_BYTE_ORDERS: Final = 100
 """Of a file's sections, one after the other: after each the block of bytes is read again."""
 _MOST_DAMAGE: Final = 1000
@@ -60,6 +62,8 @@ class CaptureFile:
         written is read on as it grows, see ``sources``.
         """
         self.damage: list[Damage] = []
+        self._is_broken = False
+        """Whether its compression broke."""
         self.packets = 0
         self._latest_ns = 0
         self._progress = progress
@@ -108,6 +112,7 @@ class CaptureFile:
                     Damage(self.packets + 1, f"the compressed file is broken here: {error}")
                 )
                 self._stream = io.BytesIO()
+                self._is_broken = True
                 break
             if not count:
                 break
@@ -117,38 +122,65 @@ class CaptureFile:
         return done
 
     def _blocks(self, form: RecordFormat, head: bytes) -> Iterator[tuple[Bytes, Walk]]:
-        """Yield (bytes, records) until the file ends or is damaged."""
+        """Yield (bytes, records) until the file ends, but for damage between them."""
         leftover = np.frombuffer(head, dtype=np.uint8)
         want = _FIRST_BLOCK_BYTES
         mean_bytes = 0
+        lost_bytes: int | None = None
+        """Left out since records broke off, None while they follow one another."""
         while True:
-            wanted = max(want, leftover.size)
-            data = np.empty(leftover.size + wanted + PADDING, dtype=np.uint8)
-            data[: leftover.size] = leftover
-            fresh = self._read_into(data.data[leftover.size : leftover.size + wanted])
-            if self._progress is not None:
-                self._progress(self._source.position(), self._source.size)
+            data, fresh = self._block(leftover, max(want, leftover.size))
             stop = leftover.size + fresh
-            if stop == 0:
-                return
-            data = data[: stop + PADDING]
-            data[stop:] = 0
-            records = walk(form, data, 0, stop, mean_bytes)
-            if records.offsets.size:
-                yield data, records
-                mean_bytes = max(records.end // records.offsets.size, form.header_bytes)
-            if records.damaged:
-                self._note_damage("the file is damaged here: the record states an absurd length")
-                return
-            leftover = data[records.end : stop]
+            at = 0
+            while True:
+                if lost_bytes is not None:
+                    found = resume(form, data, at, stop, stop, last=not fresh)
+                    if found is None:
+                        break
+                    lost_bytes += found - at
+                    self._note_damage(
+                        f"{lost_bytes:,} bytes before it are no record: they are left out"
+                    )
+                    at, lost_bytes = found, None
+                records = walk(form, data, at, stop, mean_bytes)
+                records = without_damage(form, data, records, stop, last=not fresh)
+                if records.offsets.size:
+                    yield data, records
+                    mean_bytes = (records.end - at) // records.offsets.size
+                    mean_bytes = max(mean_bytes, form.header_bytes)
+                at = records.end
+                if not records.damaged:
+                    break
+                at, lost_bytes = at + 1, 1
+            if lost_bytes is not None:  # a record may begin in the last bytes
+                kept = max(at, stop - _RECORD_BYTES) if fresh else stop
+                at, lost_bytes = kept, lost_bytes + kept - at
+            leftover = data[at:stop]
             if not fresh:
-                if leftover.size:
+                if lost_bytes is not None:
+                    self._note_damage(
+                        f"the file is damaged from here on: {lost_bytes:,} bytes to its end are "
+                        "left out"
+                    )
+                elif leftover.size:
                     self._note_damage("the file ends in the middle of this packet")
                 return
             want = _BLOCK_BYTES
 
+    def _block(self, leftover: Bytes, want: int) -> tuple[Bytes, int]:
+        """Return what was left over with up to ``want`` bytes more, and how many these are."""
+        data = np.empty(leftover.size + want + PADDING, dtype=np.uint8)
+        data[: leftover.size] = leftover
+        fresh = self._read_into(data.data[leftover.size : leftover.size + want])
+        if self._progress is not None:
+            self._progress(self._source.position(), self._source.size)
+        data = data[: leftover.size + fresh + PADDING]
+        data[leftover.size + fresh :] = 0
+        return data, fresh
+
     def _note_damage(self, reason: str) -> None:
-        if not self.damage:  # broken compression already explains why the file ends early
+        # Broken compression already explains why the file ends early.
+        if not self._is_broken and len(self.damage) < _MOST_DAMAGE:
             self.damage.append(Damage(self.packets + 1, reason))
 
     def _batch(

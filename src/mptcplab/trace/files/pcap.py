@@ -59,7 +59,10 @@ class PcapFormat(RecordFormat):
         return windows(data, 4)[at].view(self.word).astype(np.int64)
 
     def sizes(self, heads: Heads) -> Ints:
-        captured = heads.view(self.word)[2::4].astype(np.int64)
+        words = heads.view(self.word)
+        captured = words[2::4].astype(np.int64)
+        if captured.size and not captured.all():  # of no bytes at all: zeros in the file
+            captured[(captured == 0) & (words[3::4] == 0)] = ABSURD
         captured += self.header_bytes
         if captured.size and captured.max() > self.limit + self.header_bytes:
             captured[captured > self.limit + self.header_bytes] = ABSURD
@@ -67,6 +70,8 @@ class PcapFormat(RecordFormat):
 
     def size(self, data: memoryview, at: int) -> int:
         captured: int = self.unpack(data, at + 8)[0]
+        if captured == 0 and self.unpack(data, at + 12)[0] == 0:
+            return ABSURD
         return captured + self.header_bytes if captured <= self.limit else ABSURD
 
     def _seconds(self) -> tuple[int, int]:
@@ -93,6 +98,19 @@ class PcapFormat(RecordFormat):
         good &= self._is_sound(words[1::4], words[2::4], words[3::4])
         chosen = np.flatnonzero(good)
         return at[chosen], heads[chosen]
+
+    def places(self, data: Bytes, start: int, stop: int) -> Ints:
+        last = max(stop - self.header_bytes + 1, start)
+        at = np.arange(start, last, dtype=np.int64)
+        if self.reference_s:
+            seconds = np.ndarray(at.shape, self.word, data.data, offset=start, strides=(1,))
+            at = at[np.abs(seconds.astype(np.int64) - self.reference_s) <= _TIME_SPREAD_S]
+        return at[self.plausible(data, at)]
+
+    def doubtful(self, _data: Bytes, _at: Ints, heads: Heads) -> Ints:
+        seconds = heads.view(self.word)[0::4].astype(np.int64)
+        before = self.reference_s or int(seconds[0]) if seconds.size else 0
+        return np.flatnonzero(np.abs(np.diff(seconds, prepend=before)) > _TIME_SPREAD_S)
 
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
         step = int(bases[1] - bases[0])

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.columns.fields import Bytes, Heads, Ints, Mask, windows
+from mptcplab.trace.columns.fields import PADDING, Bytes, Heads, Ints, Mask, windows
 from mptcplab.trace.files.batch import CaptureError
 from mptcplab.trace.files.record_scan import ABSURD, RecordFormat
 
@@ -131,6 +131,18 @@ class PcapngFormat(RecordFormat):
         at = start + 4 * np.flatnonzero(types == ENHANCED_PACKET)
         at = at[self.plausible(data, at)]
         return at, self.heads(data, at)
+
+    def places(self, data: Bytes, start: int, stop: int) -> Ints:
+        at = np.arange(start, max(stop - self.header_bytes + 1, start), dtype=np.int64)
+        at = at[self.words(data, at) == ENHANCED_PACKET]
+        return at[self.plausible(data, at)]
+
+    def doubtful(self, data: Bytes, at: Ints, heads: Heads) -> Ints:
+        cut = self.other_byte_order(heads)
+        at, size = at[:cut], self.sizes(heads)[:cut]
+        inside = at + size <= data.size - PADDING
+        trailer = self.words(data, np.where(inside, at + size - 4, at))
+        return np.flatnonzero(~inside | (trailer != size))
 
     def candidates(self, data: Bytes, bases: Ints, span: int) -> tuple[Ints, Ints]:
         step = int(bases[1] - bases[0])

@@ -29,6 +29,8 @@ _SEGMENT_RECORDS = 32  # at least so many a segment, or the steps do not pay
 _LOOK_RECORDS = 3  # a guess is searched for within this many records' mean length
 _FEWEST_RECORDS = 4096  # below this, or with fewer segments, the plain walk is as fast
 _FEWEST_SEGMENTS = 64
+_MOST_DOUBTS: Final = 64  # records of a block that are looked at more closely
+_SURE_RECORDS: Final = 4  # in a row, after damage: chance makes no such chain
 _MOST_STEPS = 16  # times the mean; where guesses fail, the rest is walked plainly
 
 ABSURD: Final = 1 << 40
@@ -71,6 +73,14 @@ class RecordFormat(ABC):
     def plausible(self, data: Bytes, at: Ints) -> Mask:
         """Tell which positions look like a record."""
 
+    @abstractmethod
+    def places(self, data: Bytes, start: int, stop: int) -> Ints:
+        """Return where plausible records start after damage, ascending."""
+
+    @abstractmethod
+    def doubtful(self, data: Bytes, at: Ints, heads: Heads) -> Ints:
+        """Return which of the records at ``at`` may be none: they do not fit to the others."""
+
     def heads(self, data: Bytes, at: Ints) -> Heads:
         """Copy the heads of the records at each position."""
         return windows(data, self.head_bytes)[at]
@@ -104,6 +114,47 @@ def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
         return _walk_plainly(form, data, start, stop)
     records = (stop - start) // mean_bytes
     return _walk_in_step(form, data, starts, stop, _MOST_STEPS * (records // starts.size + 1))
+
+
+def resume(
+    form: RecordFormat, data: Bytes, start: int, stop: int, until: int, last: bool
+) -> int | None:
+    """Return where records go on after damage that ends before ``until``; None for nowhere.
+
+    A plausible record counts where several follow it that are plausible and whole, or where those
+    that do end with the file: ``last`` says that nothing comes after the block.
+    """
+    at = form.places(data, start, min(stop, until))
+    following = at.copy()
+    live = np.ones(at.size, dtype=bool)
+    for _ in range(_SURE_RECORDS):
+        rows = np.flatnonzero(live & (following + form.header_bytes <= stop))
+        live &= last & (following == stop)
+        places = following[rows]
+        sizes = form.sizes(form.heads(data, places))
+        live[rows] = form.plausible(data, places) & (places + sizes <= stop)
+        following[rows] += sizes
+    found = np.flatnonzero(live)
+    return int(at[found[0]]) if found.size else None
+
+
+def without_damage(form: RecordFormat, data: Bytes, records: Walk, stop: int, last: bool) -> Walk:
+    """Return the records up to the first that is none, though it looked like one.
+
+    That is one that does not fit to the others, and in the midst of which others begin.  ``last``
+    says that no more bytes follow, so that what is incomplete is looked at as well.
+    """
+    at, heads = records.offsets, records.heads
+    if last and not records.damaged and records.end + form.header_bytes <= stop:
+        at = np.append(at, records.end)
+        heads = form.heads(data, at)
+    for k in form.doubtful(data, at, heads)[:_MOST_DOUBTS].tolist():
+        end = int(at[k + 1]) if k + 1 < at.size else stop
+        if resume(form, data, int(at[k]) + 1, stop, end, last) is not None:
+            return Walk(
+                records.offsets[:k], form.heads(data, records.offsets[:k]), int(at[k]), damaged=True
+            )
+    return records
 
 
 def _walk_plainly(

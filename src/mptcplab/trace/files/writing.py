@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from mptcplab.trace.columns.fields import Bytes, Ints
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.files.batch import Batch, CaptureError
 from mptcplab.trace.files.sources import STANDARD_INPUT as STANDARD_OUTPUT
 
@@ -72,7 +73,7 @@ class CaptureWriter:
             if has_nanoseconds is None:
                 has_nanoseconds = bool((batch.time_ns % 1000).any())
             self._unit_ns = 1 if has_nanoseconds or self.is_pcapng else 1000
-        for link_type in np.unique(batch.link_type).tolist():
+        for link_type in distinct(batch.link_type).tolist():
             if link_type not in self._link_types:
                 self._add_link_type(link_type)
         data = self._blocks(batch) if self.is_pcapng else self._records(batch)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mptcplab.limits.causes import Cause
 from mptcplab.limits.partition import Claim
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.findings.sender_view import Carrier, SenderView, within
 from mptcplab.trace.follow.tcp import PROMPT_NS
 
@@ -51,6 +52,8 @@ _PLATEAU_NS: Final = 10_000_000_000
 _ANSWERING: Final = 0.65
 _NOT_ANSWERING: Final = 0.5
 _PARTIAL: Final = 0.7
+_SMALL: Final = 0.5
+"""Of the announced MSS: what waits for a congestion window leaves in larger segments."""
 _BY_CHANCE: Final = 0.2
 """More than this above what chance gives are answers."""
 
@@ -74,6 +77,8 @@ class Bins:
     """Of each carrier, bytes sent."""
     flight: Ints
     """The most in flight on all."""
+    segment_bytes: NDArray[np.float64]
+    """The mean payload of a data packet; without end where there was none."""
     repairing: Mask
     lost_before: Mask
     """Whether anything had been lost by the bin's end."""
@@ -101,6 +106,7 @@ def bins_of(view: SenderView) -> Bins:
         return np.clip((time_ns - view.start_ns) // width, 0, count - 1)
 
     risen, rates, queues, carried = [], [], [], []
+    packets = np.zeros(count)
     for carrier in view.carriers:
         queue = _queue_ns(carrier, place, count)
         threshold = max(_RISEN * carrier.round_trip_ns, _RISEN_NS)
@@ -115,6 +121,10 @@ def bins_of(view: SenderView) -> Bins:
             place(carrier.sent_ns), weights=carrier.rows["payload_bytes"], minlength=count
         )
         carried.append(amount.astype(np.int64))
+        number = np.bincount(
+            place(carrier.sent_ns), weights=carrier.rows["packets"], minlength=count
+        )
+        packets += number
     flight = np.zeros(count, dtype=np.int64)
     np.maximum.at(flight, place(view.sends_ns), view.flight_bytes)
     first_loss = view.recoveries[0][0] if view.recoveries else view.end_ns + width
@@ -129,6 +139,9 @@ def bins_of(view: SenderView) -> Bins:
         queue_ns=queues,
         carried=carried,
         flight=flight,
+        segment_bytes=np.divide(
+            np.sum(carried, axis=0), packets, out=np.full(count, np.inf), where=packets > 0
+        ),
         repairing=within(view.recoveries, middle),
         lost_before=starts + width > first_loss,
     )
@@ -164,9 +177,12 @@ def claims_of_bins(view: SenderView, bins: Bins) -> list[Claim]:
     kind[bins.lost_before] = AFTER_LOSSES
     little = bins.flight < view.mss
     cause[little], kind[little] = Cause.APPLICATION.value, ""
+    small = (bins.segment_bytes < _SMALL * view.mss) & ~bins.repairing
+    cause[small], kind[small] = Cause.APPLICATION.value, ""
+    little |= small
     near = view.near
     if not near and not view.stamped:
-        cause[:], kind[:] = Cause.UNKNOWN.value, FAR
+        cause[~small], kind[~small] = Cause.UNKNOWN.value, FAR
         return _claims(bins, cause, kind)
     full = _full(bins)
     for first, last in _flat(view, bins, ~full & ~little):
@@ -249,7 +265,7 @@ def _flat_parts(
             last += 1
         values = bins.flight[first : last + 1]
         third = max(1, values.size // 3)
-        grown = float(np.median(values[-third:]) - np.median(values[:third]))
+        grown = float(median(values[-third:]) - median(values[:third]))
         trips = per_bin * values.size
         expected = _GROWTH_MSS * view.mss * trips * 2 / 3
         lasting = values.size * bins.width_ns >= _PLATEAU_NS or not bins.lost_before[last]

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.connections.model import Connection, Half, Subflow
 from mptcplab.trace.findings.throughput import busiest
 
@@ -88,7 +89,7 @@ def _of_subflow(
     for k in np.flatnonzero(ends - mine > least).tolist():
         start, end = int(mine[k]), int(ends[k])
         low, high = np.searchsorted(rest, (start, end))
-        busy = np.unique((rest[low:high] - start) // _BUSY_SLOT_NS).size * _BUSY_SLOT_NS
+        busy = distinct((rest[low:high] - start) // _BUSY_SLOT_NS).size * _BUSY_SLOT_NS
         if busy < _BUSY_SHARE * (end - start):
             continue
         rows = half.samples

@@ -10,12 +10,14 @@ import numpy as np
 
 from mptcplab.limits.causes import CLIENT_TO_SERVER, SERVER_TO_CLIENT, Cause, Limit
 from mptcplab.limits.partition import Claim, Span, durations_ns, partition
+from mptcplab.trace.columns.sorting import distinct, median
 from mptcplab.trace.connections.model import Connection, Held
 from mptcplab.trace.findings.clocked import Bins, bins_of, claims_of_bins
 from mptcplab.trace.findings.completeness import Completeness, completeness
 from mptcplab.trace.findings.sender_view import SenderView, sender_view
 from mptcplab.trace.findings.waits import (
     CLOSED,
+    DATA_ACKS,
     ENDED,
     GROWING,
     SLOW_READER,
@@ -123,7 +125,11 @@ class _Judge:
             case Cause.CONGESTION_WINDOW:
                 return self._congestion(kind, spans), ""
             case Cause.SEND_BUFFER:
-                return self._send_buffer(spans)
+                return (
+                    self._missing_data_acks(spans)
+                    if kind == DATA_ACKS
+                    else (self._send_buffer(spans))
+                )
             case Cause.APPLICATION:
                 return self._application(kind, spans), ""
             case Cause.SCHEDULER:
@@ -138,7 +144,7 @@ class _Judge:
         starts = np.array([span.start_ns for span in spans], dtype=np.int64)
         ends = np.array([span.end_ns for span in spans], dtype=np.int64)
         window = offers.bytes[offers.place(starts)]
-        size = format_size(float(np.median(window)), 3)
+        size = format_size(float(median(window)), 3)
         if kind in (CLOSED, SLOW_READER):
             taken = self.view.acked.at(ends) - self.view.acked.at(starts)
             rate = float(taken.sum()) * 8e9 / max(duration_ns, 1)
@@ -157,7 +163,7 @@ class _Judge:
     def _larger(self, window: np.ndarray) -> str:
         """Return the window that the fastest rate seen would fill: rate times round trip."""
         view = self.view
-        now = float(np.median(window))
+        now = float(median(window))
         wanted = self._peak_bps() / 8e9 * view.round_trip_ns
         if wanted < _WORTH * now:
             return ""
@@ -190,7 +196,7 @@ class _Judge:
     def _link(self, kind: str, spans: list[Span]) -> str:
         parts = []
         chosen = self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64))
-        chosen = np.unique(chosen)
+        chosen = distinct(chosen)
         for carrier, rate, queue, risen in zip(
             self.view.carriers, self.bins.rate_bps, self.bins.queue_ns, self.bins.risen, strict=True
         ):
@@ -198,8 +204,8 @@ class _Judge:
             if mine.size == 0:
                 continue
             low = carrier.round_trip_ns
-            through = format_rate(float(np.median(rate[mine])), 3)
-            risen_to = format_duration(low + float(np.median(queue[mine])), 3)
+            through = format_rate(float(median(rate[mine])), 3)
+            risen_to = format_duration(low + float(median(queue[mine])), 3)
             parts.append(
                 f"subflow {carrier.subflow.number} at {through}, its round trip {risen_to} in "
                 f"place of {format_duration(low, 3)}"
@@ -208,28 +214,30 @@ class _Judge:
 
     def _congestion(self, kind: str, spans: list[Span]) -> str:
         losses = sum(carrier.half.retransmissions for carrier in self.view.carriers)
-        inside = np.unique(
-            self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64))
-        )
-        flight = format_size(float(np.median(self.bins.flight[inside])), 3)
+        inside = distinct(self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64)))
+        flight = format_size(float(median(self.bins.flight[inside])), 3)
         text = f"{kind}: about {flight} in flight"
         if losses:
             text += f"; {losses:,} segments were sent again"
         return text
 
     def _send_buffer(self, spans: list[Span]) -> tuple[str, str]:
-        inside = np.unique(
-            self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64))
-        )
-        flight = float(np.median(self.bins.flight[inside]))
+        inside = distinct(self.bins.at(np.array([span.start_ns for span in spans], dtype=np.int64)))
+        flight = float(median(self.bins.flight[inside]))
         offers = self.view.offers
         starts = np.array([span.start_ns for span in spans], dtype=np.int64)
         room = ""
         if offers.bytes.size:
-            window = float(np.median(offers.bytes[offers.place(starts)]))
+            window = float(median(offers.bytes[offers.place(starts)]))
             room = f", though the window has {format_size(window, 3)}"
         detail = f"{format_size(flight, 3)} are in flight and never more{room}"
         return detail, "a larger send buffer"
+
+    def _missing_data_acks(self, spans: list[Span]) -> tuple[str, str]:
+        starts = np.array([span.start_ns for span in spans], dtype=np.int64)
+        unacked = self.view.sent.at(starts) - self.view.acked.at(starts)
+        size = format_size(float(median(unacked)), 3)
+        return f"DATA_ACKs are missing for {size} that the subflows have acknowledged", ""
 
     def _application(self, kind: str, spans: list[Span]) -> str:
         if kind == ENDED:
@@ -288,7 +296,7 @@ _PHRASES: Final = {
     Cause.UNKNOWN: "the capture does not show why",
 }
 _WINDOW_PHRASES: Final = {
-    CLOSED: "the receive window was closed: the application does not read",
+    CLOSED: "the receive window was closed: the application had not read",
     SLOW_READER: "the receive window was full of data that the application had not read",
     GROWING: "the receive window, which still grows, was full",
     SMALL: "the receive window was full",

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection, Half, Subflow
 from mptcplab.trace.findings.series import data_acks
 from mptcplab.trace.findings.throughput import MOST_SUBFLOWS, busiest
@@ -143,14 +144,14 @@ class SenderView:
         for carrier in self.carriers:
             taken = carrier.acked.reached(carrier.sent.at(carrier.sent_ns), -1) - carrier.sent_ns
             taken = taken[taken > 0]
-            usual.append(int(np.median(taken)) if taken.size else 0)
+            usual.append(int(median(taken)) if taken.size else 0)
         return max(self.round_trip_ns, *usual)
 
     @property
     def near(self) -> bool:
         """Whether data passed the capture point right after it was sent."""
         waits = [
-            int(np.median(carrier.waited_ns))
+            int(median(carrier.waited_ns))
             for carrier in self.carriers
             if carrier.waited_ns is not None
         ]

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection, Half, Subflow
 from mptcplab.trace.findings.series import Series
 from mptcplab.units import format_duration
@@ -79,17 +80,20 @@ def _blocked(connection: Connection, series: Series, mss: int) -> list[Stall]:
             continue
         gap = _gap(connection, series, int(ack[first]), start_ns, end_ns)
         if gap is not None:
+            number, cause, arrived_ns = gap
             most = int(waiting.max())
-            out.append(Stall(HEAD_OF_LINE, series.side, start_ns, end_ns, most, *gap))
+            end_ns = min(end_ns, arrived_ns)
+            out.append(Stall(HEAD_OF_LINE, series.side, start_ns, end_ns, most, number, cause))
     return out
 
 
 def _gap(
     connection: Connection, series: Series, missing: int, start_ns: int, end_ns: int
-) -> tuple[int | None, str] | None:
-    """Return the subflow that carried the missing byte, and a sentence on what happened to it.
+) -> tuple[int | None, str, int] | None:
+    """Return the subflow that carried the missing byte, what happened to it, and when it was there.
 
-    None where its subflow had acknowledged it: the receiver has it, and does not take it.
+    None where its subflow soon acknowledged it: the receiver has it, and does not take it, or its
+    DATA_ACK is late.
     """
     carriers = []
     for subflow in connection.subflows:
@@ -100,18 +104,20 @@ def _gap(
             seq = int(extent["seq"]) + missing - int(half.data_rel[k])
             carriers.append((int(extent["first_ns"]), subflow.number, seq))
     if not carriers:
-        return None, f"byte {missing} was not seen in the capture before it was acknowledged"
+        text = f"byte {missing} was not seen in the capture before it was acknowledged"
+        return None, text, end_ns
     carriers.sort()
     sent_ns, number, seq = carriers[0]
     subflow = connection.subflows[number]
-    if _acknowledged_ns(subflow.half(series.side ^ 1), seq) < start_ns:
+    arrived_ns = _acknowledged_ns(subflow.half(series.side ^ 1), seq)
+    if arrived_ns < start_ns + _LEAST_NS:
         return None
     if sent_ns > start_ns + _LEAST_NS // 10:
         text = (
             f"byte {missing} was only seen {format_duration(sent_ns - start_ns, 3)} later, "
             f"on subflow {number}"
         )
-        return number, text
+        return number, text, arrived_ns
     text = f"byte {missing} was seen on subflow {number} "
     text += f"{format_duration(max(0, start_ns - sent_ns), 3)} before"
     again = subflow.half(series.side).total("retransmissions", sent_ns + 1, end_ns + 1)
@@ -129,7 +135,7 @@ def _gap(
         text += ", whose round trip is longer"
     if later:
         text += f"; it was reinjected on subflow {later[0]}"
-    return number, text
+    return number, text, arrived_ns
 
 
 def _acknowledged_ns(answer: Half, seq: int) -> int:
@@ -154,4 +160,4 @@ def _is_slower(connection: Connection, subflow: Subflow, side: int) -> bool:
 
 def _round_trip_ns(subflow: Subflow, side: int) -> int:
     samples = subflow.half(side).rtt_ns
-    return int(np.median(samples)) if samples.size else subflow.handshake_ns
+    return int(median(samples)) if samples.size else subflow.handshake_ns

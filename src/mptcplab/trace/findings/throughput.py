@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection, Subflow
 
 _BINS: Final = 400
@@ -57,7 +58,7 @@ def usual(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the running median around each value."""
     padded = np.pad(values, AROUND, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1)
-    return np.asarray(np.median(windows, axis=1))
+    return np.asarray(median(windows))
 
 
 def bins(

@@ -4,6 +4,8 @@ Every moment from one send to the next is judged by what ended it and by what ha
 
 - The window had no room for what came next, and it came as soon as there was: the window.  Where
   the byte that it waits for is missing on one of several subflows, that subflow (head of line).
+- The subflows had everything acknowledged, much was not at the data level, and the next data left
+  as soon as a DATA_ACK came: the send buffer, which holds data until then.
 - An acknowledgement arrived, the flight was well below what it had been since the last loss, and
   nothing was sent: there was nothing to send.  So too where data left without an acknowledgement.
 - Otherwise acknowledgements clock what is sent: congestion windows, a link or the send buffer bound
@@ -20,6 +22,7 @@ import numpy as np
 from mptcplab.limits.causes import Cause
 from mptcplab.limits.partition import Claim
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection
 from mptcplab.trace.findings.sender_view import TICK_NS, Carrier, SenderView, within
 
@@ -28,6 +31,7 @@ SLOW_READER: Final = "slow reader"
 SMALL: Final = "small"
 GROWING: Final = "growing"
 ENDED: Final = "ended"
+DATA_ACKS: Final = "DATA_ACKs missing"
 
 _PROMPT_NS: Final = 2_000_000
 """Within which a host has answered; longer, and it had no reason to."""
@@ -55,6 +59,9 @@ _MOST_ASKED: Final = 1 << 15
 """Bytes that are looked up to see whether they were missing."""
 _DEAD_NS: Final = 1_000_000_000
 _SLOWER: Final = 1.2
+_FULL_SHARE: Final = 0.6
+"""Of the most that was ever unacknowledged at the data level: a full send buffer holds as much, but
+for what is free when its application is told of room."""
 _SLOWER_NS: Final = 1_000_000
 """A path is slower where its round trip is longer by more than hosts take."""
 
@@ -192,7 +199,7 @@ def _allowed(
     events = [np.array([span[k] for span in repairs], dtype=np.int64) for k in (0, 1)]
     pause = _RETRANSMISSION_NS + 2 * carrier.round_trip_ns
     events.append(until[until - emptied > pause])
-    span = max(_RECENT_ROUND_TRIPS * int(np.median(emptied - at)), _RETRANSMISSION_NS)
+    span = max(_RECENT_ROUND_TRIPS * int(median(emptied - at)), _RETRANSMISSION_NS)
     span = min(span, _LONGEST_NS)
     fresh = np.searchsorted(np.sort(np.concatenate(events)), at, side="right")
     since = at - int(at[0])
@@ -259,6 +266,7 @@ def claims_of_waits(connection: Connection, view: SenderView, sends: Sends) -> l
     if stalled is not None:
         out.append(_claim(Cause.STALLED, [stalled], [view.end_ns]))
     out += _of_window(view, sends)
+    out += _of_data_acks(view, sends)
     if sends.ended:
         out.append(_claim(Cause.APPLICATION, sends.emptied[-1:], sends.until[-1:], ENDED))
     out.append(Claim(Cause.APPLICATION, *sends.idle))
@@ -305,6 +313,41 @@ def _of_window(view: SenderView, sends: Sends) -> list[Claim]:
     return out
 
 
+def _of_data_acks(view: SenderView, sends: Sends) -> list[Claim]:
+    """Return the times in which only DATA_ACKs were missing for what the subflows had delivered."""
+    arrived = np.max(
+        [each.acked.reached(each.sent.at(sends.at), view.end_ns) for each in view.carriers], axis=0
+    )
+    starts = np.maximum(arrived, sends.at)
+    ends = np.minimum(sends.emptied, sends.until)
+    unacked = view.sent.at(sends.at) - view.acked.at(starts)
+    slack = max(_PROMPT_NS, 2 * view.resolution_ns, (view.loop_ns or 0) // _SLACK_PARTS)
+    grown = view.acked.time_ns[np.diff(view.acked.value, prepend=view.acked.start) > 0]
+    if grown.size == 0:
+        return []
+    latest = grown[np.maximum(np.searchsorted(grown, sends.until, side="right") - 1, 0)]
+    held = (ends - starts > slack) & (unacked >= _FULL_SHARE * unacked.max(initial=0))
+    held &= (unacked > view.mss) & (latest > starts) & (sends.until - latest <= slack)
+    held &= ~_brought_data(view, latest)
+    chosen = np.flatnonzero(held)
+    return [Claim(Cause.SEND_BUFFER, sends.at[chosen], ends[chosen], DATA_ACKS)]
+
+
+def _brought_data(view: SenderView, times_ns: Ints) -> Mask:
+    """Tell at which times data of the other side arrived, which an application may have waited
+    for."""
+    brought = np.zeros(times_ns.shape, dtype=bool)
+    for carrier in view.carriers:
+        rows = carrier.answer.samples
+        rows = rows[rows["payload_bytes"] > 0]
+        first = rows["first_ns"] + carrier.shift_ns - view.resolution_ns
+        last = rows["time_ns"] + carrier.shift_ns + view.resolution_ns
+        if rows.size:
+            place = np.searchsorted(first, times_ns, side="right") - 1
+            brought |= (place >= 0) & (times_ns <= last[np.maximum(place, 0)])
+    return brought
+
+
 def _probed(view: SenderView, sends: Sends) -> bool:
     """Whether the sender sent anything after all was acknowledged: it asks for the window."""
     since = int(sends.emptied[-1])
@@ -321,7 +364,9 @@ def _window_kinds(view: SenderView, starts: Ints, ends: Ints) -> np.ndarray:
     _, group = np.unique(group, return_inverse=True)
     lasting = np.maximum(ends - starts, 1).astype(np.float64)
     usual = np.bincount(group, weights=window * lasting) / np.bincount(group, weights=lasting)
-    closed = (window < view.mss) & (view.acked.at(ends, "left") >= view.sent.at(starts))
+    # Of a window of which the scale is not known, nothing is known but that it is 0.
+    closed = window < view.mss if view.scale_known else window == 0
+    closed &= view.acked.at(ends, "left") >= view.sent.at(starts)
     later = offers.largest[offers.place(ends + 5 * span)]
     kinds = np.full(starts.size, SMALL, dtype=object)
     kinds[later >= _GROWN * largest] = GROWING

@@ -19,6 +19,7 @@ from mptcplab.trace.columns.fields import Bytes, Ints, Mask
 from mptcplab.trace.columns.fields import rows as gathered
 from mptcplab.trace.columns.growing import grown
 from mptcplab.trace.columns.sequence_numbers import relative_dsns
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.follow.announced_mappings import DSN_32, DSN_64, FROM_IDSN, Announced
 from mptcplab.trace.follow.by_direction import last_index
@@ -302,7 +303,7 @@ class Checksums:
         self._narrow = []
         order = np.lexsort((mapping["number"], mapping["half"]))
         mapping, rest = mapping[order], rest[order]
-        for half in np.unique(mapping["half"]).tolist():
+        for half in distinct(mapping["half"]).tolist():
             low, high = np.searchsorted(mapping["half"], (half, half + 1))
             rows = mapping[low:high]
             idsn = idsns.get(half)

@@ -3,7 +3,8 @@
 Both copies have the same header, the same text and the same IPv4 identification, which a sender
 changes from packet to packet; a router between them has taken one from the time to live.  A
 retransmission has another identification.  Where there is none (IPv6, or 0, or the same on all
-packets), two packets are the same where a hop lies between them, or where most packets come twice.
+packets), two packets are the same where a hop lies between them, or where most packets come twice;
+for as long as they do so at the same time, as in files of one capture that overlap.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from mptcplab.trace.columns.fields import Ints, Mask
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode.segments import Segments
 
 _APART_NS: Final = 1_000_000_000
@@ -78,9 +80,14 @@ class Copies:
         names = _names(columns["ip_id"], different)
         doubtful = ~names[columns["ip_id"][other]] & ~hops
         if doubtful.any():
-            nameless = int((~names[columns["ip_id"][different]]).sum())
-            twice = np.unique(every[other[doubtful]]).size
-            if nameless < _FEW or twice < _SYSTEMATIC * nameless:
+            nameless = different[~names[columns["ip_id"][different]]]
+            if not _come_twice(every[other[doubtful]], nameless):
+                at_once = doubtful & (columns["time_ns"][one] == columns["time_ns"][other])
+                if at_once.any():
+                    first, last = one[at_once].min(), other[at_once].max()
+                    between = nameless[(nameless >= first) & (nameless <= last)]
+                    if _come_twice(every[other[at_once]], between):
+                        doubtful &= ~at_once
                 other, hops = other[~doubtful], hops[~doubtful]
         fresh = other >= behind
         other, hops = other[fresh] - behind, hops[fresh]
@@ -91,6 +98,11 @@ class Copies:
         copies = np.zeros(len(segments), dtype=bool)
         copies[other] = True
         return copies
+
+
+def _come_twice(twice: Ints, different: Ints) -> bool:
+    """Tell whether the packets that come twice (keys of theirs) are most of the different ones."""
+    return different.size >= _FEW and distinct(twice).size >= _SYSTEMATIC * different.size
 
 
 def _columns(segments: Segments) -> dict[str, Ints]:

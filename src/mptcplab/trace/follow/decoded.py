@@ -15,6 +15,7 @@ import threading
 import traceback
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -72,6 +73,7 @@ class _Message:
     """New IPv6 addresses."""
     malformed: list[Damage]
     cut_off: int
+    unknown_links: Counter[int]
     read: tuple[int, int]
     """Bytes read, and bytes of the file."""
 
@@ -166,6 +168,7 @@ class _Elsewhere:
             self._decoder.book.codes(*message.addresses)
         self._decoder.malformed.extend(message.malformed)
         self._decoder.cut_off += message.cut_off
+        self._decoder.unknown_links += message.unknown_links
         if self._progress is not None:
             self._progress(*message.read)
         out: tuple[Span, Segments] = pickle.loads(message.pickled, buffers=views)  # noqa: S301
@@ -213,6 +216,7 @@ class _Sender:
         self._free = list(range(_SLOTS))
         self._decoder = Decoder()
         self._addresses = self._malformed = self._cut_off = 0
+        self._unknown_links: Counter[int] = Counter()
         self._read = (0, 1)
         self._needs_data = False
 
@@ -261,10 +265,12 @@ class _Sender:
             addresses=keys,
             malformed=decoder.malformed[self._malformed :],
             cut_off=decoder.cut_off - self._cut_off,
+            unknown_links=decoder.unknown_links - self._unknown_links,
             read=self._read,
         )
         self._addresses += keys[0].size if keys else 0
         self._malformed, self._cut_off = len(decoder.malformed), decoder.cut_off
+        self._unknown_links = decoder.unknown_links.copy()
         pickle.dump(message, self._messages, protocol=5)
         self._messages.flush()
 

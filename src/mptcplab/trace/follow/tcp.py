@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mptcplab.trace.columns.fields import Ints, Mask
 from mptcplab.trace.columns.growing import grown
+from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode.segments import ACK, FIN, RST, SYN, Segments
 from mptcplab.trace.follow.by_direction import LOWEST, HalfOrder
 from mptcplab.trace.follow.copies import Copies
@@ -293,7 +294,7 @@ class _Batch:
         if old.any():
             half = self.order.half
             halves_with_holes = np.fromiter(self.owner.holes, dtype=np.int64)
-            halves_with_holes = np.union1d(halves_with_holes, half[gaps])
+            halves_with_holes = distinct(np.append(halves_with_holes, half[gaps]))
             interesting |= old & np.isin(half, halves_with_holes)
         for k in np.flatnonzero(interesting).tolist():
             holes = self.owner.holes.setdefault(int(self.order.half[k]), Holes())

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection
 from mptcplab.trace.files.batch import Damage
 from mptcplab.trace.files.sources import source_name
@@ -59,6 +60,11 @@ def capture_lines(trace: Trace) -> Iterator[str]:
     cut_off = trace.reading.decoder.cut_off
     if cut_off:
         yield f"{cut_off:,} TCP segments end within their header: the snap length is too short"
+    for kind, packets in sorted(trace.reading.decoder.unknown_links.items()):
+        yield (
+            f"{count(packets, 'packet')} left out: LINKTYPE {kind}, a link layer that is not read "
+            "(tcpdump.org/linktypes.html has its name)"
+        )
     yield from malformed_lines(trace.malformed)
 
 
@@ -189,4 +195,4 @@ def _rtt_ns(connection: Connection) -> int:
     side = connection.busier_side
     samples = [subflow.half(side).rtt_ns for subflow in connection.subflows]
     every = np.concatenate(samples)
-    return int(np.median(every)) if every.size else 0
+    return int(median(every)) if every.size else 0

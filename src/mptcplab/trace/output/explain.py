@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from mptcplab.limits.causes import Cause
+from mptcplab.trace.columns.sorting import median
 from mptcplab.trace.connections.model import Connection, Event, Half, Held, Subflow
 from mptcplab.trace.decode.segments import ACK
 from mptcplab.trace.decode.truncated_options import option_text
@@ -227,8 +226,8 @@ def rtt_text(subflow: Subflow) -> str:
     """Return the round trip of the busier side's data, else that of the handshake, as text."""
     half = max(subflow.halves, key=lambda direction: direction.bytes)
     if half.rtt_ns.size:
-        median = format_duration(float(np.median(half.rtt_ns)), 3)
-        return f"{median} (min {format_duration(half.least_rtt_ns, 3)})"
+        usual = format_duration(float(median(half.rtt_ns)), 3)
+        return f"{usual} (min {format_duration(half.least_rtt_ns, 3)})"
     return format_duration(subflow.handshake_ns, 3) if subflow.handshake_ns else "-"
 
 
@@ -428,7 +427,7 @@ def explain_ends(ends: Ends) -> Iterator[str]:
         text = f"  subflow {passage.subflow.number}, {source} to {destination}: "
         if passage.delay_ns.size:
             text += (
-                f"one-way delay {format_duration(float(np.median(passage.delay_ns)), 3)} "
+                f"one-way delay {format_duration(float(median(passage.delay_ns)), 3)} "
                 f"(min {format_duration(int(passage.delay_ns.min()), 3)}, "
                 f"max {format_duration(int(passage.delay_ns.max()), 3)}); "
             )

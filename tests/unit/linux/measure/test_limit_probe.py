@@ -13,6 +13,7 @@ from mptcplab.stack.mptcp.send_limits import (
     APPLICATION,
     AVOIDANCE,
     BACKUP,
+    DATA_ACK,
     HANDSHAKE,
     HEAD_OF_LINE_LOST,
     HEAD_OF_LINE_SLOW,
@@ -121,6 +122,8 @@ SLOW = subflow(2, sent=10, srtt_ns=100_000_000)
     [
         (connection(sent=0, unsent=0), [subflow()], APPLICATION),
         (connection(sent=5000, unsent=0, queued=70 * MSS), [subflow(sent=5)], SEND_BUFFER),
+        (connection(sent=5000, unsent=0, queued=70 * MSS), [subflow()], DATA_ACK),
+        (connection(sent=5000, unsent=0, queued=70 * MSS), [subflow(), subflow(2)], DATA_ACK),
         (connection(sent=19000, unsent=9000), [FULL, subflow(2, sent=10, unsent=1)], AVOIDANCE),
         (connection(sent=19000, unsent=9000), [FULL, subflow(2)], SCHEDULER),
         (connection(sent=19000, unsent=9000), [FULL, subflow(2, backup=True)], BACKUP),
