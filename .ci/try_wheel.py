@@ -32,6 +32,7 @@ def check_files(wheel: Path) -> None:
         package / "py.typed",
         *package.rglob("*.py"),
         *package.glob("scenario/data/**/*.toml"),
+        *package.glob("report/page/assets/*"),
     }
     expected = {path.relative_to(SOURCES).as_posix() for path in wanted}
     assert not expected - names, f"not in the wheel: {sorted(expected - names)}"

@@ -8,7 +8,7 @@ cause is unknown.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,15 +79,32 @@ def run_limits(run: Run) -> list[Diagnosis]:
 
     Flows whose applications ask, answer or send messages are left out: they wait for those.
     """
+    return [connection.diagnosis() for connection in _connections(run)]
+
+
+def cause_intervals(run: Run) -> dict[str, list[tuple[int, int, dict[Cause, int]]]]:
+    """Return what held each connection of a run back over time: by its name, as `Limit` has it,
+    the intervals between its samples.
+
+    Each is (start, end, time by cause), all in nanoseconds. Left out are the flows that
+    :func:`run_limits` leaves out, and those of which the run has no table.
+    """
+    return {
+        connection.name: intervals
+        for connection in _connections(run)
+        if (intervals := list(connection.divided()))
+    }
+
+
+def _connections(run: Run) -> Iterator[_Connection]:
+    """Yield the connections of a run that are judged."""
     tables = Tables(run)
     flows = {flow["name"]: flow for flow in run.scenario["flows"]}
     known = {entry["flow"]: entry for entry in run.metadata.get("flow_limits", ())}
-    return [
-        _Connection(run, tables, flows[end["flow"]], end, known.get(end["flow"])).diagnosis()
-        for end in run.metadata["flows"]
-        if flows[end["flow"]]["start_ns"] < run.metadata["measured_ns"]
-        and not flows[end["flow"]].get("workload")
-    ]
+    for end in run.metadata["flows"]:
+        flow = flows[end["flow"]]
+        if flow["start_ns"] < run.metadata["measured_ns"] and not flow.get("workload"):
+            yield _Connection(run, tables, flow, end, known.get(end["flow"]))
 
 
 class _Connection:
@@ -126,10 +143,8 @@ class _Connection:
     def diagnosis(self) -> Diagnosis:
         """Divide its time, and say what follows."""
         parts: Parts = defaultdict(int)
-        if self._known is not None and self._tables.has_limits(self._key):
-            for interval in self._tables.intervals(
-                self._key, (self._flow["source"], self._flow["destination"]), self._span[1]
-            ):
+        if self._is_told:
+            for interval in self._intervals():
                 self._divide(interval, parts)
             missing = ""
         else:
@@ -147,10 +162,30 @@ class _Connection:
         limits = tuple(
             self._limit(cause, by_cause[cause], total_ns, remedies[cause]) for cause in order
         )
-        return Diagnosis(self._name, self._direction, limits, remedies[order[0]])
+        return Diagnosis(self.name, self._direction, limits, remedies[order[0]])
+
+    def divided(self) -> Iterator[tuple[int, int, dict[Cause, int]]]:
+        """Yield start and end of each interval, and its time by cause (ns)."""
+        for interval in self._intervals() if self._is_told else ():
+            parts: Parts = defaultdict(int)
+            self._divide(interval, parts)
+            by_cause: dict[Cause, int] = defaultdict(int)
+            for (cause, _), duration_ns in parts.items():
+                by_cause[cause] += duration_ns
+            yield interval.start_ns, interval.end_ns, dict(by_cause)
 
     @property
-    def _name(self) -> str:
+    def _is_told(self) -> bool:
+        """Whether the run counted what its sender waited for."""
+        return self._known is not None and self._tables.has_limits(self._key)
+
+    def _intervals(self) -> Iterator[Interval]:
+        hosts = (self._flow["source"], self._flow["destination"])
+        return self._tables.intervals(self._key, hosts, self._span[1])
+
+    @property
+    def name(self) -> str:
+        """What ``Limit`` calls it: ``FLOW``, or ``FLOW/1`` of several."""
         name: str = self._flow["name"]
         several = self._flow["connections"] > 1
         return f"{name}/{self._end['connection'] + 1}" if several else name
@@ -163,7 +198,7 @@ class _Connection:
     def _limit(self, cause: Cause, kinds: Mapping[str, int], total_ns: int, cure: Remedy) -> Limit:
         waited_ns = sum(kinds.values())
         return Limit(
-            self._name,
+            self.name,
             self._direction,
             cause,
             waited_ns / NANOSECONDS,
