@@ -16,10 +16,10 @@ from mptcplab.report.page.markup import Markup, element, pairs, section
 from mptcplab.report.page.network import Drawing, Edge, Node
 from mptcplab.report.page.plots import AnyPlot, Plot, Series, Shares, with_data
 from mptcplab.trace.connections.model import Connection, Half, Held, Subflow
-from mptcplab.trace.output.connection_table import capture_lines, summary_line
 from mptcplab.trace.files.sources import source_name
 from mptcplab.trace.findings.series import direction
 from mptcplab.trace.findings.throughput import bin_ns, busiest, throughput
+from mptcplab.trace.output.connection_table import capture_lines, summary_line
 from mptcplab.trace.output.explain import explain_connection
 from mptcplab.trace.trace import Trace
 from mptcplab.units import format_duration, format_rate, format_size
@@ -37,7 +37,7 @@ _MOST_DRAWN: Final = 16
 
 
 def capture_part(trace: Trace, connections: Sequence[Connection]) -> Part:
-    """Return what a page shows of a capture: of these of its connections."""
+    """Return what a page shows of a capture, and of these of its connections."""
     names = [source_name(path).rpartition("/")[2] or "-" for path in trace.paths]
     title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     ordered = sorted(connections, key=lambda connection: -connection.bytes)
@@ -48,9 +48,7 @@ def capture_part(trace: Trace, connections: Sequence[Connection]) -> Part:
         title=title,
         kind="capture",
         before=[
-            element(
-                "p", "What happened to the connections of this capture?", class_="question"
-            ),
+            element("p", "What happened to the connections of this capture?", class_="question"),
             *(element("p", line, class_="facts") for line in lines),
             element("p", summary_line(trace), class_="facts"),
             *_none(ordered),
@@ -71,6 +69,7 @@ def capture_part(trace: Trace, connections: Sequence[Connection]) -> Part:
         ],
         span_s=(0.0, length_s) if ordered else None,
         connections=(_view(trace, connection) for connection in ordered),
+        connection_count=len(ordered),
         listing=_listing(trace, ordered) if len(ordered) > 1 else None,
         most_points=max(_LEAST_POINTS, min(1500, _ALL_SERIES * 2 // max(len(ordered), 1))),
     )
@@ -133,7 +132,9 @@ def _view(trace: Trace, connection: Connection) -> ConnectionView:
     sides = _sides(connection)
     plots: list[AnyPlot] = []
     for side in sides:
-        plots += _of_direction(trace, connection, side, f", {_WAYS[side]}" if len(sides) > 1 else "")
+        plots += _of_direction(
+            trace, connection, side, f", {_WAYS[side]}" if len(sides) > 1 else ""
+        )
     start_s, end_s = trace.seconds(connection.start_ns), trace.seconds(connection.end_ns)
     return ConnectionView(
         f"{connection.number}: {connection.subflows[0].end(0)} to {connection.subflows[0].end(1)}",
@@ -261,13 +262,9 @@ def _windows(
     trace: Trace, connection: Connection, side: int, halves: list[tuple[Subflow, Half, Half]]
 ) -> list[Series]:
     series = [
-        Series(
-            f"in flight, subflow {subflow.number}",
-            _seconds(trace, half.samples["time_ns"]),
-            half.samples["in_flight_bytes"].astype(np.float64),
-            subflow.number,
-        )
-        for subflow, half, _ in halves
+        _in_flight(trace, subflow, half, answer)
+        for subflow, half, answer in halves
+        if half.samples.size
     ]
     whole = direction(connection, side)
     if whole is None:
@@ -281,6 +278,24 @@ def _windows(
         Series(name, time_s, value.astype(np.float64), colour, is_dashed=True)
         for name, value, colour in columns
     ]
+
+
+def _in_flight(trace: Trace, subflow: Subflow, half: Half, answer: Half) -> Series:
+    """Return what was sent on a subflow and not yet acknowledged, whenever either changes."""
+    sent, acks = half.samples, answer.samples
+    time_ns = np.unique(np.concatenate([sent["time_ns"], acks["time_ns"]]))
+    total = np.append(0, np.cumsum(sent["new_bytes"]))
+    acked = np.append(0, np.maximum(np.maximum.accumulate(acks["ack"]) - 1, 0))
+    value = (
+        total[np.searchsorted(sent["time_ns"], time_ns, side="right")]
+        - acked[np.searchsorted(acks["time_ns"], time_ns, side="right")]
+    )
+    return Series(
+        f"in flight, subflow {subflow.number}",
+        _seconds(trace, time_ns),
+        np.maximum(value, 0).astype(np.float64),
+        subflow.number,
+    )
 
 
 def _mappings(trace: Trace, subflow: Subflow, half: Half) -> list[Series]:
@@ -333,7 +348,9 @@ def _drawing(trace: Trace, connection: Connection, sides: Sequence[int]) -> Draw
             address = subflow.address(side)
             port = subflow.end(side).rpartition(":")[2]
             node.ports.append((address, f"port {port}"))
-        edge = Edge(f"subflow {subflow.number}", ((0, len(client.ports) - 1), (1, len(server.ports) - 1)))
+        edge = Edge(
+            f"subflow {subflow.number}", ((0, len(client.ports) - 1), (1, len(server.ports) - 1))
+        )
         edge.text = "backup" if any(subflow.backup) else ""
         edge.colour = subflow.number
         edge.ups = [

@@ -21,7 +21,7 @@ requests, and everything that is needed to repeat it. The file loads nothing fro
 put it beside a paper, open it in twenty years."""
 
 _EXIT_STATUS = (
-    "Exit status: 0 written, 2 what was named is none of these, or damaged, 3 the page could not be "
+    "Exit status: 0 written, 2 what was named is none of these, or damaged, 3 the page cannot be "
     "written."
 )
 _LONGEST_TITLE: Final = 120
@@ -111,9 +111,10 @@ def _part(path: Path, connection: int | None) -> Part:
             return comparison_part(path)
         inside = sorted(child.parent.name for child in path.glob("*/run.json"))
         if inside:
+            names = ", ".join(inside[:5]) + (" ..." if len(inside) > 5 else "")
             raise PageError(
-                f"{path}: is neither a run nor a comparison, and holds the runs {', '.join(inside[:5])}"
-                f"{' ...' if len(inside) > 5 else ''}; name those to be shown"
+                f"{path}: is neither a run nor a comparison, and holds the runs {names}; name "
+                "those to be shown"
             )
     elif not path.exists() and str(path) != "-":
         raise PageError(
@@ -160,6 +161,4 @@ def _write(output: Path, text: str) -> None:
             partial.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise NotWrittenError(
-            f"{output}: cannot be written: {error.strerror or error}"
-        ) from error
+        raise NotWrittenError(f"{output}: cannot be written: {error.strerror or error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from math import floor, log10
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,7 +91,7 @@ def comparison_part(folder: Path) -> Part:
                 f"Which variant of {comparison['scenario']} is better?",
                 class_="question",
             ),
-            validity(not reasons, reasons),
+            validity(not reasons, reasons, "some run" if reasons else "every run"),
             element("p", "; ".join(facts), class_="facts"),
             section("Results", _quantities(variants)),
         ],
@@ -194,13 +195,13 @@ def _intervals(
         return left + max(0.0, value) / most * (_WIDTH - left - 60)
 
     parts: list[Markup] = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        at = f"{place(share * most):.1f}"
+    for tick in _ticks(most):
+        at = f"{place(tick):.1f}"
         parts.append(element("line", x1=at, x2=at, y1=4, y2=height - 22))
         parts.append(
             element(
                 "text",
-                _text(quantity, share * most) if share else "0",
+                _text(quantity, tick) if tick else "0",
                 x=at,
                 y=height - 6,
                 text_anchor="middle",
@@ -239,6 +240,13 @@ def _intervals(
         role="img",
         class_="intervals",
     )
+
+
+def _ticks(most: float) -> list[float]:
+    """Return up to seven round numbers from 0 to the largest value."""
+    power = 10.0 ** floor(log10(most / 6))
+    step = next(size * power for size in (1, 2, 5, 10) if size * power * 6 >= most)
+    return [number * step for number in range(int(most / step) + 1)]
 
 
 def _held_back(variants: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:

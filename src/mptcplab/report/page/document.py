@@ -14,7 +14,7 @@ from mptcplab import __version__
 from mptcplab.plain_text import printable
 from mptcplab.report.page.markup import Markup, element, joined, preformatted
 from mptcplab.report.page.network import Drawing
-from mptcplab.report.page.plots import AnyPlot
+from mptcplab.report.page.plots import MOST_POINTS, AnyPlot
 
 PLOT_BYTES: Final = 6_000_000
 """Of plots of connections in a page; the rest are told in numbers alone."""
@@ -73,9 +73,10 @@ class Part:
     drawing: Drawing | None = None
     connections: Iterable[ConnectionView] = ()
     """Those with the most data first; taken one by one until the page is full."""
+    connection_count: int = 0
     listing: dict[str, Any] | None = None
     """A table of all connections, for captures: ``head``, ``numeric`` columns, ``rows``."""
-    most_points: int = 1500
+    most_points: int = MOST_POINTS
     """Of each series."""
 
 
@@ -195,15 +196,14 @@ def _data(part: Part, name: str, most_bytes: int) -> tuple[dict[str, Any], list[
     """Return a part's data, and a block of data for each connection that has room in the page."""
     views: list[Markup] = []
     names: list[str] = []
-    size, left_out = 0, 0
+    size = 0
     for view in part.connections:
-        if size > most_bytes:
-            left_out += 1
-            continue
         block = _json_block(_view_json(view, part.most_points), f"{name}-{len(views)}")
         size += len(block)
         names.append(printable(view.name))
         views.append(block)
+        if size > most_bytes:
+            break
     return {
         "span": part.span_s,
         "plots": [plot.to_json(part.most_points) for plot in part.plots],
@@ -211,7 +211,7 @@ def _data(part: Part, name: str, most_bytes: int) -> tuple[dict[str, Any], list[
         "events": _events_json(part.events),
         "drawing": None if part.drawing is None else part.drawing.to_json(),
         "connections": names,
-        "left_out": left_out,
+        "left_out": max(part.connection_count - len(names), 0),
         "listing": part.listing,
     }, views
 
@@ -255,8 +255,3 @@ def _hash(text: str) -> str:
 
 def _asset(name: str) -> str:
     return (files("mptcplab.report.page") / "assets" / name).read_text(encoding="utf-8")
-
-
-def paragraphs(texts: Iterable[str]) -> Markup:
-    """Return texts as paragraphs."""
-    return joined(element("p", text) for text in texts)

@@ -17,9 +17,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def element(
-    tag: str, /, *children: str | Iterable[str], **attributes: str | int | None
-) -> Markup:
+def element(tag: str, /, *children: str | Iterable[str], **attributes: str | int | None) -> Markup:
     """Return an element; attributes that are None are left out.
 
     ``class_`` and ``for_`` are those attributes, other underscores are hyphens.
@@ -85,9 +83,12 @@ def table(
 
 def pairs(rows: Iterable[tuple[str, str]]) -> Markup:
     """Return names and what they stand for, one pair a line."""
-    return element(
-        "dl", ((joined(element("dt", name), element("dd", text))) for name, text in rows)
-    )
+    return element("dl", (joined(element("dt", name), element("dd", text)) for name, text in rows))
+
+
+def paragraphs(texts: Iterable[str]) -> Markup:
+    """Return texts as paragraphs."""
+    return joined(element("p", text) for text in texts)
 
 
 def section(title: str, *children: str | Iterable[str], class_: str | None = None) -> Markup:

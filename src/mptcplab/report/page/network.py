@@ -28,7 +28,10 @@ _CROWDED: Final = 40
 
 @dataclass(slots=True)
 class Node:
-    """A box of the drawing; ``ports`` are (text, second line) by the edges that end there."""
+    """A box of the drawing; ``ports`` are (text, second line) of the edges that end there.
+
+    ``places`` are where on it they end: (-1 for the left side and 1 for the right, y).
+    """
 
     name: str
     kind: str
@@ -39,6 +42,7 @@ class Node:
     y: float = 0.0
     width: float = _NODE_WIDTH
     height: float = _HEAD
+    places: list[tuple[int, float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -96,8 +100,9 @@ class Drawing:
                 node.column = max([node.column, *(column + 1 for column in between)])
         lanes = self._lanes()
         port = _PORT if len(self.nodes) <= _CROWDED else 16
-        for node in self.nodes:
-            node.height = _HEAD + max(port * len(node.ports), 6)
+        for node, sides in zip(self.nodes, self._sides(), strict=True):
+            most = max(sides.count(-1), sides.count(1), 0)
+            node.height = _HEAD + max(port * most, 6)
         columns = self._in_order(lanes)
         heights = {
             column: sum(node.height + _GAP for node in nodes) - _GAP
@@ -115,28 +120,42 @@ class Drawing:
                 (lane.x, lane.x + lane.width, lane.y + lane.height / 2) for lane in passed
             ]
 
-        self._sort_ports()
+        self._place_ports()
 
-    def _sort_ports(self) -> None:
-        """Put the ports of nodes that are not on the left in the order of where they lead to."""
-        leads: dict[int, list[tuple[float, int, int, int]]] = {}
-        for number, edge in enumerate(self.edges):
+    def _sides(self) -> list[list[int]]:
+        """Return, for each port of each node, the side on which it is."""
+        sides = [[1] * len(node.ports) for node in self.nodes]
+        for edge in self.edges:
+            (a, port_a), (b, port_b) = edge.ends
+            if self.nodes[a].column < self.nodes[b].column:
+                sides[b][port_b] = -1
+            elif self.nodes[b].column < self.nodes[a].column:
+                sides[a][port_a] = -1
+        return sides
+
+    def _place_ports(self) -> None:
+        """Say where ports are: on each side from above to below by where their edges come from."""
+        wanted: list[list[float]] = [[0.0] * len(node.ports) for node in self.nodes]
+        for edge in self.edges:
             for end in (0, 1):
                 node, port = edge.ends[end]
-                other = self.nodes[edge.ends[end ^ 1][0]]
-                y = other.y + other.height * (edge.ends[end ^ 1][1] + 1) / (len(other.ports) + 1)
+                other, there = edge.ends[end ^ 1]
                 if edge.via:
-                    y = edge.via[-1 if end else 0][2]
-                leads.setdefault(node, []).append((y, port, number, end))
-        for node, several in leads.items():
-            if self.nodes[node].column == 0:
-                continue
-            ports = list(self.nodes[node].ports)
-            for place, (_, port, number, end) in enumerate(sorted(several)):
-                self.nodes[node].ports[place] = ports[port]
-                ends = list(self.edges[number].ends)
-                ends[end] = (node, place)
-                self.edges[number].ends = (ends[0], ends[1])
+                    wanted[node][port] = edge.via[
+                        0 if self.nodes[node].column < self.nodes[other].column else -1
+                    ][2]
+                else:
+                    far = self.nodes[other]
+                    wanted[node][port] = far.y + far.height * (there + 1) / (len(far.ports) + 1)
+        for node, sides, ys in zip(self.nodes, self._sides(), wanted, strict=True):
+            node.places = [(side, 0.0) for side in sides]
+            for side in (-1, 1):
+                ports = [port for port, where in enumerate(sides) if where == side]
+                if node.column or side < 0:
+                    ports.sort(key=lambda port: ys[port])
+                for place, port in enumerate(ports):
+                    y = node.y + _HEAD + (node.height - _HEAD) * (place + 0.5) / len(ports)
+                    node.places[port] = (side, y)
 
     def _lanes(self) -> dict[int, list[Node]]:
         """Return, by edge, what keeps room for it in the columns between its ends."""
@@ -187,7 +206,10 @@ class Drawing:
                 {
                     "name": printable(node.name),
                     "kind": node.kind,
-                    "ports": [[printable(text) for text in port] for port in node.ports],
+                    "ports": [
+                        [printable(text), printable(more), *place]
+                        for (text, more), place in zip(node.ports, node.places, strict=True)
+                    ],
                     "at": [node.x, node.y, node.width, node.height],
                 }
                 for node in self.nodes
@@ -208,9 +230,7 @@ class Drawing:
         }
 
 
-def of_topology(
-    topology: Mapping[str, Any], first: Sequence[str], title: str
-) -> Drawing | None:
+def of_topology(topology: Mapping[str, Any], first: Sequence[str], title: str) -> Drawing | None:
     """Return the drawing of a scenario's network; None for one of too many nodes.
 
     ``first`` are the hosts that stand on the left.  Edges are the links, in their order.

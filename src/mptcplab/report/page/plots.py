@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, nan
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.plain_text import printable
+from mptcplab.results.application_times import PERCENTILES, percentile
 
 Floats = NDArray[np.float64]
 Unit = Literal["bit/s", "B", "s", ""]
@@ -65,6 +67,7 @@ class Plot:
         series, is_thinned = [], False
         for one in self.series:
             time_s, value = one.time_s, one.value
+            mean, most = numbers(np.array([_mean(one, self.style), _most(value)]))
             if time_s.size > most_points:
                 time_s, value = thin(time_s, value, most_points)
                 is_thinned = True
@@ -77,6 +80,8 @@ class Plot:
                     "colour": one.colour,
                     "dashed": one.is_dashed,
                     "hidden": one.is_hidden,
+                    "mean": mean,
+                    "most": most,
                     "t": microseconds(time_s),
                     "y": numbers(value),
                 }
@@ -104,6 +109,25 @@ _THINNED: Final = {
     "held": _LOWEST_AND_HIGHEST,
     "points": "Of longer series every n-th point is drawn, {} in all.",
 }
+
+
+def _mean(series: Series, style: Style) -> float:
+    """Return the mean of a series: over time where its values hold for a time."""
+    weights = np.ones(series.value.size)
+    if style == "rate" and series.value.size:
+        weights = np.diff(series.time_s, prepend=series.time_s[0] - series.interval_s)
+    elif style == "held":
+        weights = np.diff(series.time_s, append=series.time_s[-1:])
+    known = np.isfinite(series.value)
+    total = float(weights[known].sum())
+    return (
+        float((series.value * weights)[known].sum()) / total if total > 0 else _most(series.value)
+    )
+
+
+def _most(value: Floats) -> float:
+    known = value[np.isfinite(value)]
+    return float(known.max()) if known.size else float("nan")
 
 
 def _means(time_s: Floats, value: Floats, most: int) -> tuple[Floats, Floats]:
@@ -226,6 +250,7 @@ class Distribution:
                     "colour": colour,
                     "dashed": False,
                     "hidden": False,
+                    **_percentiles(value_s, of),
                     "x": numbers(value_s[places]),
                     "y": numbers(share[places]),
                 }
@@ -238,6 +263,14 @@ class Distribution:
             "note": "",
             "series": series,
         }
+
+
+def _percentiles(value_s: Floats, of: int) -> dict[str, float | int | None]:
+    """Return percentiles, of all with those that never ended."""
+    values = [*value_s.tolist(), *[inf] * (of - value_s.size)]
+    known = [percentile(values, percent) for percent in PERCENTILES]
+    found = numbers(np.array([nan if value is None else value for value in known]))
+    return {f"p{percent}": value for percent, value in zip(PERCENTILES, found, strict=True)}
 
 
 AnyPlot = Plot | Shares | Distribution

@@ -15,8 +15,16 @@ from mptcplab.limits.runs import cause_intervals, run_limits
 from mptcplab.report.latency import latency_checks
 from mptcplab.report.limits import every_limit, headline
 from mptcplab.report.page.columns import Key, Rows, rate_bps
-from mptcplab.report.page.document import ConnectionView, Event, Mark, Part, paragraphs
-from mptcplab.report.page.markup import Markup, element, pairs, preformatted, section, table
+from mptcplab.report.page.document import ConnectionView, Event, Mark, Part
+from mptcplab.report.page.markup import (
+    Markup,
+    element,
+    pairs,
+    paragraphs,
+    preformatted,
+    section,
+    table,
+)
 from mptcplab.report.page.network import Drawing, of_topology
 from mptcplab.report.page.plots import (
     MOST_POINTS,
@@ -58,6 +66,7 @@ def run_part(run: Run) -> Part:
     scenario = run.scenario
     many = sum(len(plot.series) for plot in plots if isinstance(plot, Plot))
     events, left_out = _events(run)
+    connections = _Connections(run, limits)
     return Part(
         title=f"{scenario['name']}: {scenario['title']}" if scenario["title"] else scenario["name"],
         kind="run",
@@ -68,23 +77,26 @@ def run_part(run: Run) -> Part:
         marks=_marks(run),
         events=events,
         drawing=drawing,
-        connections=_connections(run, limits),
+        connections=connections.views(),
+        connection_count=len(connections.ends),
         most_points=max(100, min(MOST_POINTS, _ALL_POINTS // max(many, 1))),
     )
 
 
-def validity(valid: bool, reasons: Sequence[str]) -> Markup:
+def validity(valid: bool, reasons: Sequence[str], subject: str = "the run") -> Markup:
     """Return the line that says whether a run is what was asked for, and why not."""
     if valid:
         return element(
             "p",
             element("strong", "Valid"),
-            ": it is what the scenario asked for.",
+            f": {subject} is what the scenario asked for.",
             class_="verdict valid",
         )
     return element(
         "div",
-        element("p", element("strong", "Not valid"), ": it is not what the scenario asked for."),
+        element(
+            "p", element("strong", "Not valid"), f": {subject} is not what the scenario asked for."
+        ),
         element("ul", (element("li", reason) for reason in reasons)),
         class_="verdict invalid",
     )
@@ -302,15 +314,11 @@ def _show_largest(series: Sequence[Series]) -> None:
         one.is_hidden = True
 
 
-def _by_link(
-    run: Run, links: Rows, column: str
-) -> Iterator[tuple[int, str, str, Key]]:
+def _by_link(run: Run, links: Rows, column: str) -> Iterator[tuple[int, str, str, Key]]:
     """Yield (number, name, direction, key) of both directions of each link, the busier first."""
     for number, link in enumerate(run.scenario["topology"]["links"]):
         ways = [way for way in _WAYS if links.has((link["name"], way))]
-        totals = {
-            way: float(np.nansum(links.column((link["name"], way), column))) for way in ways
-        }
+        totals = {way: float(np.nansum(links.column((link["name"], way), column))) for way in ways}
         for way in sorted(ways, key=lambda way: -totals[way]):
             yield number, link["name"], way, (link["name"], way)
 
@@ -409,8 +417,7 @@ def _times(run: Run) -> list[AnyPlot]:
 
 def _drawing(run: Run, links: Rows) -> Drawing | None:
     scenario = run.scenario
-    senders = [flow["source"] for flow in scenario["flows"]]
-    drawing = of_topology(scenario["topology"], list(dict.fromkeys(senders)), "The network")
+    drawing = of_topology(scenario["topology"], _left(scenario["flows"]), "The network")
     if drawing is None:
         return None
     for number, (edge, link) in enumerate(
@@ -425,6 +432,18 @@ def _drawing(run: Run, links: Rows) -> Drawing | None:
         edge.colour = number
         edge.ups = _ups(links, (link["name"], "forward"))
     return drawing
+
+
+def _left(flows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the hosts that send, but for those that an earlier flow has as receivers."""
+    left: dict[str, None] = {}
+    right: set[str] = set()
+    for flow in flows:
+        if flow["source"] not in right:
+            left[flow["source"]] = None
+        if flow["destination"] not in left:
+            right.add(flow["destination"])
+    return list(left)
 
 
 def _ups(links: Rows, key: Key) -> list[tuple[float, bool]]:
@@ -454,40 +473,52 @@ def _refer(drawing: Drawing | None, plots: Sequence[AnyPlot]) -> None:
 # -- connections
 
 
-def _connections(run: Run, limits: Sequence[Limit]) -> Iterator[ConnectionView]:
-    subflows = Rows(run.table("subflows"), ("flow", "connection", "host", "subflow"))
-    ends = Rows(run.table("connections"), ("flow", "connection", "host"))
-    intervals = cause_intervals(run)
-    flows = {flow["name"]: flow for flow in run.scenario["flows"]}
-    halves: dict[Key, dict[str, list[Key]]] = defaultdict(lambda: defaultdict(list))
-    for key in subflows.keys():  # noqa: SIM118
-        halves[key[:2]][str(key[2])].append(key)
-    names = _texts(run)
-    carried = {
-        connection: {
-            host: sum(_last(subflows.column(key, "bytes_acked")) for key in keys)
+class _Connections:
+    """The connections of a run, each as its sender saw it, those with the most data first."""
+
+    def __init__(self, run: Run, limits: Sequence[Limit]) -> None:
+        self._limits = limits
+        self._subflows = Rows(run.table("subflows"), ("flow", "connection", "host", "subflow"))
+        self._connections = Rows(run.table("connections"), ("flow", "connection", "host"))
+        self._intervals = cause_intervals(run)
+        self._names = _texts(run)
+        halves: dict[Key, dict[str, list[Key]]] = defaultdict(lambda: defaultdict(list))
+        for key in self._subflows.keys():  # noqa: SIM118  (of Rows, which is no mapping)
+            halves[key[:2]][str(key[2])].append(key)
+        carried = {
+            (*connection, host): sum(
+                _last(self._subflows.column(key, "bytes_acked")) for key in keys
+            )
+            for connection, by_host in halves.items()
             for host, keys in by_host.items()
         }
-        for connection, by_host in halves.items()
-    }
-    for connection in sorted(halves, key=lambda key: -max(carried[key].values())):
-        host = max(carried[connection], key=lambda name: carried[connection][name])
-        flow, number = str(connection[0]), connection[1]
-        several = flows.get(flow, {}).get("connections", 1) > 1 or len(
-            [key for key in halves if key[0] == flow]
-        ) > 1
-        name = f"{flow}/{int(number or 0) + 1}" if several else flow
-        keys = sorted(halves[connection][host], key=lambda key: int(key[3] or 0))
-        plots = _of_connection(subflows, ends, (*connection, host), keys, names)
-        strip = Shares(
-            "limits",
-            "What held it back",
-            [_share(*interval) for interval in intervals.get(name, ())],
-        )
-        told = [limit for limit in limits if limit.connection == name]
-        yield ConnectionView(
-            name, with_data([strip, *plots]), text=headline(told) if told else ""
-        )
+        senders = [
+            (*connection, max(by_host, key=lambda host: carried[*connection, host]))
+            for connection, by_host in halves.items()
+        ]
+        self.ends = sorted(senders, key=lambda end: -carried[end])
+        self._halves = halves
+        self._several = {flow["name"] for flow in run.scenario["flows"] if flow["connections"] > 1}
+        numbers: dict[str | int | None, set[str | int | None]] = defaultdict(set)
+        for flow, number, _ in self.ends:
+            numbers[flow].add(number)
+        self._several |= {str(flow) for flow, those in numbers.items() if len(those) > 1}
+
+    def views(self) -> Iterator[ConnectionView]:
+        """Yield what the page shows of each."""
+        for end in self.ends:
+            flow, number = str(end[0]), int(end[1] or 0)
+            name = f"{flow}/{number + 1}" if flow in self._several else flow
+            keys = sorted(self._halves[end[:2]][str(end[2])], key=lambda key: int(key[3] or 0))
+            plots = _of_connection(self._subflows, self._connections, end, keys, self._names)
+            strip = Shares(
+                "limits",
+                "What held it back",
+                [_share(*interval) for interval in self._intervals.get(name, ())],
+            )
+            told = [limit for limit in self._limits if limit.connection == name]
+            text = headline(told) if told else ""
+            yield ConnectionView(name, with_data([strip, *plots]), text=text)
 
 
 def _share(
@@ -594,9 +625,7 @@ def _marks(run: Run) -> list[Mark]:
         changes = ", ".join(f"{key} {value}" for key, value in action["changes"])
         words = (action["target"], action["verb"], changes)
         by_time[action["at_ns"]].append(action["label"] or " ".join(filter(None, words)))
-    return [
-        Mark(at_ns / NANOSECONDS, ", ".join(texts)) for at_ns, texts in sorted(by_time.items())
-    ]
+    return [Mark(at_ns / NANOSECONDS, ", ".join(texts)) for at_ns, texts in sorted(by_time.items())]
 
 
 def _events(run: Run) -> tuple[list[Event], int]:

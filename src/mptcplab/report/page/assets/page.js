@@ -162,11 +162,8 @@ class Chart {
         .map((name, i) => name + " " + (100 * this.plot.of_all[i]).toFixed(1) + " %").join(", ");
     }
     const shown = this.plot.series.filter((one, i) => this.shown[i]).slice(0, 6);
-    return ": " + shown.map(one => {
-      const known = one.y.filter(value => value !== null);
-      const most = known.reduce((a, b) => Math.max(a, b), -Infinity);
-      return one.name + " up to " + quantity(most, this.plot.unit);
-    }).join(", ");
+    return ": " + shown.map(one => one.name + (one.most === undefined ? ""
+      : " up to " + quantity(one.most, this.plot.unit))).join(", ");
   }
 
   // The legend is a table, which a screen reader reads: name, value at the cursor, mean, highest.
@@ -195,17 +192,16 @@ class Chart {
       if (plot.style === "shares") {
         row.append(make("td", {class: "number"}, (100 * plot.of_all[i]).toFixed(1) + " %"));
       } else if (this.isOverTime) {
-        const known = one.y.filter(value => value !== null);
-        const sum = known.reduce((a, b) => a + b, 0);
-        const most = known.reduce((a, b) => Math.max(a, b), -Infinity);
-        row.append(
-          make("td", {class: "number"}, quantity(known.length ? sum / known.length : null, plot.unit, 3)),
-          make("td", {class: "number"}, quantity(most, plot.unit, 3)));
+        row.append(make("td", {class: "number"}, quantity(one.mean, plot.unit, 3)),
+          make("td", {class: "number"}, quantity(one.most, plot.unit, 3)));
+      } else {
+        row.append(...[one.p50, one.p95, one.p99].map(
+          value => make("td", {class: "number"}, quantity(value, "s", 3))));
       }
       body.append(row);
     });
     const heads = plot.style === "shares" ? ["", "now", "of all"]
-      : this.isOverTime ? ["", "now", "mean", "highest"] : ["", "at the cursor"];
+      : this.isOverTime ? ["", "now", "mean", "highest"] : ["", "cursor", "p50", "p95", "p99"];
     this.legend.append(make("table", {}, make("thead", {}, make("tr", {},
       ...heads.map((text, i) => make("th", {scope: "col", class: i ? "number" : null}, text)))), body));
   }
@@ -395,6 +391,7 @@ class Chart {
     const {ctx, bbox} = u;
     ctx.save();
     ctx.strokeStyle = shade("muted");
+    ctx.lineWidth = devicePixelRatio;
     ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
     for (const [at] of this.part.data.marks) {
       if (at < this.part.view[0] || at > this.part.view[1]) continue;
@@ -521,7 +518,8 @@ class Network {
     this.drawing = drawing;
     this.node = make("div", {class: "network"});
     const via = drawing.edges.flatMap(edge => edge.via);
-    const right = Math.max(...drawing.nodes.map(node => node.at[0] + node.at[2]), 1);
+    const isBent = drawing.edges.some(({ends: [[a], [b]]}) => drawing.nodes[a].at[0] === drawing.nodes[b].at[0]);
+    const right = Math.max(...drawing.nodes.map(node => node.at[0] + node.at[2]), 1) + (isBent ? 140 : 0);
     const bottom = Math.max(...drawing.nodes.map(node => node.at[1] + node.at[3]),
       ...via.map(([, , y]) => y + 20), 1);
     const svg = draw("svg", {viewBox: `-10 -10 ${right + 20} ${bottom + 20}`, role: "img",
@@ -535,16 +533,14 @@ class Network {
     this.node.append(svg);
   }
 
-  port([node, port], other) {
-    const at = this.drawing.nodes[node].at, count = this.drawing.nodes[node].ports.length;
-    const there = this.drawing.nodes[other[0]].at;
-    const y = at[1] + 26 + (at[3] - 26) * (port + .5) / Math.max(count, 1);
-    return there[0] < at[0] ? [at[0], y, -1] : [at[0] + at[2], y, 1];
+  port([node, port]) {
+    const {at, ports} = this.drawing.nodes[node], [,, side, y] = ports[port];
+    return [side < 0 ? at[0] : at[0] + at[2], y, side];
   }
 
   edge(edge, number, svg) {
-    const [ax, ay, a] = this.port(edge.ends[0], edge.ends[1]);
-    const [bx, by, b] = this.port(edge.ends[1], edge.ends[0]);
+    const [ax, ay, a] = this.port(edge.ends[0]);
+    const [bx, by, b] = this.port(edge.ends[1]);
     const reach = Math.max(Math.abs(bx - ax) / (1 + edge.via.length) * .4, 50);
     let line = `M${ax} ${ay}`, from = [ax, ay];
     const stops = edge.via.map(([low, high, y]) => bx > ax ? [low, high, y] : [high, low, y]);
@@ -577,13 +573,15 @@ class Network {
     group.append(draw("title", {}, node.kind + " " + node.name),
       draw("rect", {class: "box", x, y, width, height, rx: node.kind === "host" ? 6 : 2}),
       draw("text", {x: x + 8, y: y + 18, "font-weight": 600, "font-size": 13}, clipped(node.name, 24)));
-    const isRoomy = (height - 26) / Math.max(node.ports.length, 1) > 25;
-    node.ports.forEach(([name, address], i) => {
-      const at = y + 26 + (height - 26) * (i + .5) / node.ports.length;
-      if (!isRoomy) return;
-      group.append(draw("text", {x: x + 8, y: at - 1, "font-size": 11}, clipped(name, 28)),
-        draw("text", {class: "minor", x: x + 8, y: at + 11, "font-size": 10}, clipped(address, 32)));
-    });
+    const onSide = side => node.ports.filter(port => port[2] === side).length;
+    const isRoomy = (height - 26) / Math.max(onSide(-1), onSide(1), 1) > 25;
+    for (const [name, address, side, at] of isRoomy ? node.ports : []) {
+      const isRight = side > 0 && onSide(-1) > 0;
+      const where = {x: isRight ? x + width - 8 : x + 8, "text-anchor": isRight ? "end" : "start"};
+      const most = onSide(-1) && onSide(1) ? 14 : 28;
+      group.append(draw("text", {...where, y: at - 1, "font-size": 11}, clipped(name, most)),
+        draw("text", {...where, class: "minor", y: at + 11, "font-size": 10}, clipped(address, most + 4)));
+    }
     svg.append(group);
   }
 
@@ -607,7 +605,7 @@ class Network {
       const texts = [now[0] === null ? "" : "→ " + quantity(now[0], "bit/s", 3), now[1] === null ? "" : "← " + quantity(now[1], "bit/s", 3)];
       rate.textContent = !isUp ? "down" : texts.filter(Boolean).join("   ") +
         (edge.capacity && most ? `   ${Math.round(100 * most / edge.capacity)} %` : "");
-      const wide = Math.max(name.textContent.length, rate.textContent.length) * 6.1 + 10;
+      const wide = Math.max(name.textContent.length, rate.textContent.length) * 6.7 + 8;
       backing.setAttribute("x", at - wide / 2);
       backing.setAttribute("width", wide);
     }
@@ -815,8 +813,8 @@ class Part {
     const chosen = make("div", {class: "chosen"}, make("h3", {}, "Connection"));
     if (names.length > 1) chosen.append(this.select); else chosen.append(make("strong", {}, names[0]));
     const note = this.data.left_out ? make("p", {class: "note"},
-      `Plots of ${this.data.left_out} connections with less data are left out, so that the page stays small; ` +
-      "mptcplab page CAPTURE --connection N makes a page of one of them.") : "";
+      `Plots of ${this.data.left_out} connections with less data are left out, so that the page stays small` +
+      (this.data.listing ? "; mptcplab page CAPTURE --connection N makes a page of one of them." : ".")) : "";
     this.words = make("pre");
     this.told = make("details", {}, make("summary", {}, "The connection in words"), this.words);
     return make("div", {}, chosen, note, this.viewText, this.told, this.viewPlace);
@@ -886,7 +884,7 @@ class Part {
     const count = make("span", {class: "facts", role: "status"});
     const body = make("tbody");
     const more = make("p", {class: "more"});
-    let order = null, isDown = true, most = 25;
+    let order = null, isDown = true, most = 12;
     this.fillList = () => {
       const wanted = search.value.trim().toLowerCase();
       let shown = rows.map((row, i) => [row, i]);
@@ -918,7 +916,7 @@ class Part {
         more.append(button(`Show ${Math.min(shown.length - most, 250)} more`, () => { most += 250; this.fillList(); }));
       }
     };
-    search.addEventListener("input", () => { most = 25; this.fillList(); });
+    search.addEventListener("input", () => { most = 12; this.fillList(); });
     const heads = head.map((text, k) => make("th", {scope: "col", class: numeric.includes(k) ? "number" : null},
       button(text, () => {
         isDown = order === k ? !isDown : numeric.includes(k);
