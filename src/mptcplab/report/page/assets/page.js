@@ -75,6 +75,22 @@ function seconds(value, span) {
   return value.toFixed(places) + " s";
 }
 
+function ticks(low, high, count, isLogarithmic) {
+  const out = [];
+  if (isLogarithmic) {
+    for (let at = 10 ** Math.floor(Math.log10(low)); at <= high * 1.0001; at *= 10) {
+      for (const part of high / low > 1000 ? [1] : [1, 2, 5]) {
+        if (at * part >= low * .9999 && at * part <= high * 1.0001) out.push(at * part);
+      }
+    }
+    return out;
+  }
+  const power = 10 ** Math.floor(Math.log10((high - low) / count));
+  const step = [1, 2, 2.5, 5, 10].map(size => size * power).find(size => (high - low) / size <= count);
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) out.push(k * step);
+  return out;
+}
+
 // -- data as the page holds it
 
 function times(steps) {
@@ -242,7 +258,7 @@ class Chart {
     const top = value => value > 0 ? value * 1.06 : 1;
     const isLog = plot.log;
     const options = {
-      width: Math.max(this.canvas.clientWidth, 200), height: plot.style === "shares" ? 110 : HEIGHT,
+      width: Math.max(this.canvas.clientWidth, 200), height: this.height(),
       legend: {show: false},
       padding: [8, 12, 0, 0],
       cursor: {
@@ -262,11 +278,8 @@ class Chart {
           : isLog ? {distr: 3} : {range: (u, low, high) => [0, top(high)]},
       },
       axes: [
-        {...axis, size: 34, values: (u, at) => at.map(value => value === null ? "" :
-          this.isOverTime ? digits(value, 7) + " s" : quantity(value, "s", 3))},
-        {...axis, size: 82, values: (u, at) => at.map(value => value === null ? "" :
-          plot.style === "shares" || plot.style === "distribution" ? Math.round(100 * value) + " %"
-            : quantity(value, plot.unit, 4))},
+        {...axis, size: 34, values: (u, at) => at.map(value => value === null ? "" : this.named(value, 0))},
+        {...axis, size: 82, values: (u, at) => at.map(value => value === null ? "" : this.named(value, 1))},
       ],
       series: [{}, ...(plot.style === "shares" ? [{show: true, paths: () => null, points: {show: false}}]
         : plot.series.map(style))],
@@ -327,8 +340,8 @@ class Chart {
   }
 
   reset() {
-    const all = this.plot.series.flatMap(one => one.x);
-    this.chart.setScale("x", {min: Math.min(...all), max: Math.max(...all)});
+    const [min, max] = this.reach();
+    this.chart.setScale("x", {min, max});
   }
 
   zoomed() {
@@ -393,9 +406,17 @@ class Chart {
     ctx.strokeStyle = shade("muted");
     ctx.lineWidth = devicePixelRatio;
     ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
-    for (const [at] of this.part.data.marks) {
+    ctx.font = `${9 * devicePixelRatio}px system-ui, sans-serif`;
+    ctx.fillStyle = shade("muted");
+    ctx.textAlign = "right";
+    for (const [at, text] of this.part.data.marks) {
       if (at < this.part.view[0] || at > this.part.view[1]) continue;
       const x = u.valToPos(at, "x", true);
+      ctx.save();
+      ctx.translate(x - 3 * devicePixelRatio, bbox.top + 2 * devicePixelRatio);
+      ctx.rotate(-Math.PI / 2);
+      ctx.fillText(clipped(text, 36), 0, 0);
+      ctx.restore();
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
@@ -410,19 +431,53 @@ class Chart {
     if (this.chart) this.chart.redraw(false, true);
   }
 
+  height() {
+    return this.plot.style === "shares" ? 110 : HEIGHT;
+  }
+
+  named(value, axis) {  // a number of an axis: 0 is that below, 1 that on the left
+    if (axis === 0) return this.isOverTime ? digits(value, 7) + " s" : quantity(value, "s", 3);
+    return this.plot.style === "shares" || this.plot.style === "distribution"
+      ? Math.round(100 * value) + " %" : quantity(value, this.plot.unit, 4);
+  }
+
+  reach() {  // what the axis below covers
+    if (this.isOverTime) return this.part.view;
+    const all = this.plot.series.flatMap(one => one.x).filter(value => value > 0);
+    const low = Math.min(...all), high = Math.max(...all);
+    return low < high ? [low, high] : [low / 2 || 1e-3, high * 2 || 1];
+  }
+
+  range(from, to) {  // what the axis on the left covers, of what is shown
+    if (this.plot.style === "shares" || this.plot.style === "distribution") return [0, 1];
+    let low = Infinity, high = 0;
+    this.plot.series.forEach((one, i) => {
+      if (!this.shown[i]) return;
+      for (let k = Math.max(0, firstAt(one.x, from) - 1); k < one.x.length && one.x[k] <= to; k++) {
+        const value = one.y[k];
+        if (value === null) continue;
+        high = Math.max(high, value);
+        if (value > 0) low = Math.min(low, value);
+      }
+    });
+    if (!this.plot.log) return [0, high > 0 ? high * 1.06 : 1];
+    if (!(low < Infinity)) return [1e-3, 1];
+    return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.0001))];
+  }
+
   // The same plot as vectors, its text as text.
   svg() {
-    this.build();
-    const u = this.chart, plot = this.plot;
-    const width = u.width, left = 82, right = width - 12, head = 22, bottom = u.height - 34 + head;
+    const plot = this.plot;
+    const width = Math.max(this.canvas.clientWidth, 600), tall = this.height();
+    const left = 82, right = width - 12, head = 22, bottom = tall - 34 + head;
     const legendRows = plot.style === "shares" ? plot.names.map((name, i) => [name, causeColour(name, i)])
       : plot.series.map((one, i) => [one.name, colour(one.colour), this.shown[i], one.dashed])
         .filter(row => row[2]);
-    const height = u.height + head + 16 * legendRows.length + 8;
-    const [x0, x1] = [u.scales.x.min, u.scales.x.max], [y0, y1] = [u.scales.y.min, u.scales.y.max];
+    const height = tall + head + 16 * legendRows.length + 8;
+    const logX = !this.isOverTime, logY = Boolean(plot.log);
+    const [x0, x1] = this.reach(), [y0, y1] = this.range(x0, x1);
     const place = (value, low, high, log) => log
       ? (Math.log(value) - Math.log(low)) / (Math.log(high) - Math.log(low)) : (value - low) / (high - low);
-    const logX = u.scales.x.distr === 3, logY = u.scales.y.distr === 3;
     const X = value => left + (right - left) * place(value, x0, x1, logX);
     const Y = value => bottom - (bottom - head - 8) * place(value, y0, y1, logY);
     const f = value => value.toFixed(2);
@@ -433,18 +488,14 @@ class Chart {
     const clip = "clip-" + Math.random().toString(36).slice(2);
     root.append(draw("defs", {}, draw("clipPath", {id: clip},
       draw("rect", {x: left, y: head, width: right - left, height: bottom - head}))));
-    for (const [k, values] of [[0, u.axes[0]._splits], [1, u.axes[1]._splits]]) {
-      const texts = u.axes[k].values(u, values || []);
-      (values || []).forEach((value, i) => {
-        if (value === null || !texts[i]) return;
-        if (k === 0 && value >= x0 && value <= x1) {
-          root.append(draw("line", {x1: f(X(value)), x2: f(X(value)), y1: head + 8, y2: bottom, stroke: shade("grid")}),
-            draw("text", {x: f(X(value)), y: bottom + 18, "text-anchor": "middle", fill: shade("muted")}, texts[i]));
-        } else if (k === 1 && value >= y0 && value <= y1) {
-          root.append(draw("line", {x1: left, x2: right, y1: f(Y(value)), y2: f(Y(value)), stroke: shade("grid")}),
-            draw("text", {x: left - 8, y: f(Y(value) + 4), "text-anchor": "end", fill: shade("muted")}, texts[i]));
-        }
-      });
+    for (const value of ticks(x0, x1, 10, logX)) {
+      const x = f(X(value));
+      root.append(draw("line", {x1: x, x2: x, y1: head + 8, y2: bottom, stroke: shade("grid")}),
+        draw("text", {x, y: bottom + 18, "text-anchor": "middle", fill: shade("muted")}, this.named(value, 0)));
+    }
+    for (const value of ticks(y0, y1, plot.style === "shares" ? 2 : 5, logY)) {
+      root.append(draw("line", {x1: left, x2: right, y1: f(Y(value)), y2: f(Y(value)), stroke: shade("grid")}),
+        draw("text", {x: left - 8, y: f(Y(value) + 4), "text-anchor": "end", fill: shade("muted")}, this.named(value, 1)));
     }
     const inside = draw("g", {"clip-path": `url(#${clip})`});
     root.append(inside);
@@ -462,7 +513,7 @@ class Chart {
       }
     }
     legendRows.forEach(([name, stroke,, dashed], i) => {
-      const y = u.height + head + 6 + 16 * i;
+      const y = tall + head + 6 + 16 * i;
       root.append(draw("line", {x1: left, x2: left + 18, y1: y - 4, y2: y - 4, stroke, "stroke-width": 4, "stroke-dasharray": dashed ? "4 2" : null}),
         draw("text", {x: left + 26, y}, name));
     });
@@ -685,7 +736,7 @@ class Part {
   add(plot, into) {
     const chart = new Chart(this, plot);
     into.append(chart.figure);
-    chart.canvas.style.minHeight = (plot.style === "shares" ? 110 : HEIGHT) + "px";
+    chart.canvas.style.minHeight = chart.height() + "px";
     this.byFigure.set(chart.figure, chart);
     this.seen.observe(chart.figure);
     return chart;
@@ -811,7 +862,8 @@ class Part {
     this.viewText = make("p", {class: "facts"});
     this.viewPlace = make("div");
     const chosen = make("div", {class: "chosen"}, make("h3", {}, "Connection"));
-    if (names.length > 1) chosen.append(this.select); else chosen.append(make("strong", {}, names[0]));
+    this.paper = make("strong", {class: "paper"});  // what stands there when it is printed
+    if (names.length > 1) chosen.append(this.select, this.paper); else chosen.append(make("strong", {}, names[0]));
     const note = this.data.left_out ? make("p", {class: "note"},
       `Plots of ${this.data.left_out} connections with less data are left out, so that the page stays small` +
       (this.data.listing ? "; mptcplab page CAPTURE --connection N makes a page of one of them." : ".")) : "";
@@ -829,6 +881,7 @@ class Part {
       if (chart.chart) chart.chart.destroy();
     }
     if (this.select) this.select.value = number;
+    this.paper.textContent = view.name;
     this.viewText.textContent = view.text;
     this.words.textContent = view.words;
     this.told.classList.toggle("hidden", !view.words);
