@@ -34,6 +34,7 @@ def check_files(wheel: Path) -> None:
         *package.rglob("*.py"),
         *package.glob("scenario/data/**/*.toml"),
         *package.glob("scenario/data/**/*.csv"),
+        *package.glob("report/page/assets/*"),
     }
     expected = {path.relative_to(SOURCES).as_posix() for path in wanted}
     assert not expected - names, f"not in the wheel: {sorted(expected - names)}"

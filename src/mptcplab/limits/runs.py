@@ -8,7 +8,7 @@ cause is unknown.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -100,6 +100,31 @@ def run_limits(run: Run) -> list[Diagnosis]:
         elif (flow["name"], 0) not in diagnoses:
             diagnoses[flow["name"], 0] = _of_application(run, flow, applications)
     return [diagnosis for diagnosis in diagnoses.values() if diagnosis is not None]
+
+
+def cause_intervals(run: Run) -> dict[str, list[tuple[int, int, dict[Cause, int]]]]:
+    """Return what held each connection of a run back over time: by its name, as `Limit` has it,
+    the intervals between its samples.
+
+    Each is (start, end, time by cause), all in nanoseconds. Left out are the flows that
+    :func:`run_limits` leaves out, and those of which the run has no table.
+    """
+    return {
+        connection.name: intervals
+        for connection in _connections(run)
+        if (intervals := list(connection.divided()))
+    }
+
+
+def _connections(run: Run) -> Iterator[_Connection]:
+    """Yield the connections of bulk flows that were to begin in what was measured of a run."""
+    tables = Tables(run)
+    flows = {flow["name"]: flow for flow in run.scenario["flows"]}
+    known = {entry["flow"]: entry for entry in run.metadata.get("flow_limits", ())}
+    for end in run.metadata["flows"]:
+        flow = flows[end["flow"]]
+        if flow["start_ns"] < run.metadata["measured_ns"] and not flow.get("workload"):
+            yield _Connection(run, tables, flow, end, known.get(end["flow"]))
 
 
 def _of_application(
@@ -199,9 +224,8 @@ class _Connection:
             parts[Cause.HANDSHAKE, self._why_never_up(self._never_up)] = max(
                 self._span[1] - self._span[0], 1
             )
-        elif self._known is not None and self._tables.has_limits(self._key):
-            hosts = (self._flow["source"], self._flow["destination"])
-            intervals = list(self._tables.intervals(self._key, hosts, self._span[1]))
+        elif self._is_told:
+            intervals = list(self._intervals())
             self._handshake = self._handshake_kind(intervals)
             for interval in intervals:
                 self._divide(interval, parts)
@@ -213,15 +237,37 @@ class _Connection:
         if total_ns > counted_ns:
             parts[Cause.UNKNOWN, missing] += total_ns - counted_ns
         return _told(
-            self._name,
+            self.name,
             self._direction,
             parts,
             total_ns,
             lambda cause, kinds: remedy(cause, kinds, self._given),
         )
 
+    def divided(self) -> Iterator[tuple[int, int, dict[Cause, int]]]:
+        """Yield start and end of each interval, and its time by cause (ns)."""
+        intervals = list(self._intervals()) if self._is_told and self._never_up is None else []
+        self._handshake = self._handshake_kind(intervals)
+        for interval in intervals:
+            parts: Parts = defaultdict(int)
+            self._divide(interval, parts)
+            by_cause: dict[Cause, int] = defaultdict(int)
+            for (cause, _), duration_ns in parts.items():
+                by_cause[cause] += duration_ns
+            yield interval.start_ns, interval.end_ns, dict(by_cause)
+
     @property
-    def _name(self) -> str:
+    def _is_told(self) -> bool:
+        """Whether the run counted what its sender waited for."""
+        return self._known is not None and self._tables.has_limits(self._key)
+
+    def _intervals(self) -> Iterator[Interval]:
+        hosts = (self._flow["source"], self._flow["destination"])
+        return self._tables.intervals(self._key, hosts, self._span[1])
+
+    @property
+    def name(self) -> str:
+        """What ``Limit`` calls it: ``FLOW``, or ``FLOW/1`` of several."""
         name: str = self._flow["name"]
         several = self._flow["connections"] > 1
         return f"{name}/{self._end['connection'] + 1}" if several else name
