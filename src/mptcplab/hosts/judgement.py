@@ -1,0 +1,124 @@
+"""What is said of a host: for each pair of addresses whether a subflow comes, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from mptcplab.hosts.facts import Address, Probe
+
+
+class Step(StrEnum):
+    """Where a join gets stuck: the steps of its life, in their order."""
+
+    SOCKET = "the socket speaks MPTCP"
+    CAPABLE = "the peer answers MP_CAPABLE"
+    PATH_MANAGER = "the path manager tries"
+    LIMITS = "the limits allow it"
+    ADDRESS = "the address is usable"
+    ROUTE = "the route leads there"
+    SYN = "the SYN leaves"
+    SYN_ACK = "the SYN/ACK comes"
+    ACK = "the ACK is accepted"
+
+
+ORDER: Final = tuple(Step)
+
+
+class Outcome(StrEnum):
+    """What becomes of a pair of addresses."""
+
+    OPENS_FIRST = "opens first"
+    WILL_JOIN = "will join"
+    JOINED = "joined"
+    WILL_NOT = "will not"
+    FAILED = "tried and failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A command that mends something: on this host, or on the "peer".
+
+    A word in capitals in a command that is not ``complete`` stands for what is not known here.
+    """
+
+    command: str
+    on: str = "here"
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps a subflow from coming, at which step, how that is known, and what to do."""
+
+    code: str
+    step: Step
+    why: str
+    remedy: str
+    fixes: tuple[Fix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A pair of addresses: what becomes of it, and all that is in its way, in a join's order.
+
+    ``remote`` None stands for any destination of the default route.
+    """
+
+    local: Address | None
+    interface: str
+    remote: Address | None
+    outcome: Outcome
+    obstacles: tuple[Obstacle, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something beside the rows that a reader should know."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All that is said of a host.
+
+    ``expected`` are the local addresses that could carry a subflow, one of each interface, and
+    those that are meant to: that endpoints name, or that an announced address is a neighbour of.
+    ``subflows`` is how many stood at the end of a probe, or would come, None where that is unknown.
+    """
+
+    rows: tuple[Row, ...]
+    general: tuple[Obstacle, ...]
+    """What is in the way of every join."""
+    serving: tuple[Obstacle, ...]
+    """What would be in the way of peers that connect to this host."""
+    remarks: tuple[Remark, ...]
+    expected: tuple[Address, ...]
+    subflows: int | None
+    probe: Probe | None
+    unread: tuple[str, ...]
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are as many subflows as such addresses."""
+        return self.subflows is not None and self.subflows >= len(self.expected)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there are enough, and nothing is wrong with any of them."""
+        in_the_way = self.general or any(row.obstacles for row in self.rows)
+        return self.enough and not in_the_way
+
+    @property
+    def fixes(self) -> tuple[Fix, ...]:
+        """The commands that would mend what is in the way, each once, in a join's order."""
+        obstacles = [*self.general, *(o for row in self.rows for o in row.obstacles)]
+        if self.probe is None:
+            obstacles += self.serving
+        obstacles.sort(key=lambda obstacle: ORDER.index(obstacle.step))
+        return tuple(dict.fromkeys(fix for obstacle in obstacles for fix in obstacle.fixes))
