@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "doctor": "say what this machine can do, and what to do about what it cannot",
     "reproduce": "run experiments with their sweeps and sum them up",
     "show": "show a finished run again",
+    "host": "say why this host makes the subflows that it makes, and no others",
     "monitor": "watch the rates and round trips of interfaces",
     "inspect": "explain captures, or a run's captures",
     "buffers": "say how large buffers must be, for a scenario or for rates and round trips",

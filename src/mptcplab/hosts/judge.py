@@ -135,7 +135,7 @@ class _Case:
         if local:
             yield from local
         elif not probe.protocol:
-            if "net.mptcp.enabled" in self.facts.sysctls:
+            if self.facts.sysctls.get("net.mptcp.enabled", "0") != "0":
                 yield because.no_connection(probe.error, probe.remote, probe.port)
         elif probe.counters.get("MPTcpExtMPCapableSYNTXDisabled"):
             timeout = self.facts.sysctls.get("net.mptcp.blackhole_timeout", "3600")
@@ -212,10 +212,11 @@ class _Case:
                 yield self._row(each.address, remote, None)
 
     def _stands_in(self, each: HostAddress, done: set[Address | None]) -> bool:
-        """Say whether an endpoint that is not on the host stands for an address's interface."""
+        """Say whether an endpoint that cannot be used stands for an address's interface."""
         for endpoint in self._endpoints():
-            is_missing = self.facts.assigned(endpoint.address) is None
-            if endpoint.address in done and is_missing and self._instead(endpoint) == each.address:
+            assigned = self.facts.assigned(endpoint.address)
+            is_useless = assigned is None or assigned.scope == "link"
+            if endpoint.address in done and is_useless and self._instead(endpoint) == each.address:
                 return True
         return False
 
@@ -480,8 +481,9 @@ class _Case:
         probe = self.probe
         assert probe is not None
         came = probe.subflow(local, remote)
-        way = tuple(o for o in known if o.step in (Step.ROUTE, Step.SYN, Step.SYN_ACK))
-        if came is not None and came.came is Came.CLOSED:
+        steps = (Step.ADDRESS, Step.ROUTE, Step.SYN, Step.SYN_ACK)
+        way = tuple(o for o in known if o.step in steps)
+        if came is not None and came.came is Came.CLOSED and not way:
             return (self._closed(local, remote, shake, came.error, came.reset_reason),)
         if shake is not None and shake.answer in ("reset", "syn-ack without option"):
             if shake.answer == "reset":

@@ -12,7 +12,7 @@ from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags
 from mptcplab.wire.text import format_reset_reason
 
 _FIRST_TABLE: Final = 100
-_FIRST_FREE_PRIORITY: Final = 1000
+_USUAL_PRIORITY: Final = 1000
 HOW_TO_SPEAK_MPTCP: Final = (
     "mptcpize run PROGRAM (or mptcpize enable SERVICE); Go: GODEBUG=multipathtcp=1; own code: "
     "socket(..., IPPROTO_MPTCP); whole system: a BPF program at update_socket_protocol"
@@ -370,16 +370,15 @@ def source_route(facts: Facts, local: Address, remote: Address, interface: str) 
         via = f" via {gateway}" if gateway is not None else "" if ways else " via GATEWAY"
         command = f"{ip} route add {to}{via} dev {interface} table {table}"
         fixes.append(Fix(command, complete=bool(ways)))
-    rule = f"from {local}"
-    if not any(f"{rule}/" in text and text.endswith(f"to table {table} (IPv{local.version})")
-               for text in facts.rules):  # fmt: skip
-        fixes.append(Fix(f"{ip} rule add {rule} table {table} priority {_free_priority(facts)}"))
+    fixes.append(Fix(f"{ip} rule add from {local} table {table} priority {_priority(facts)}"))
     return tuple(fixes)
 
 
-def _free_priority(facts: Facts) -> int:
-    taken = {text.partition(":")[0] for text in facts.rules}
-    return next(p for p in range(_FIRST_FREE_PRIORITY, 32766) if str(p) not in taken)
+def _priority(facts: Facts) -> int:
+    """Return a priority that comes before all rules but that of the table local."""
+    taken = [int(text.partition(":")[0]) for text in facts.rules]
+    first = min((priority for priority in taken if priority), default=_USUAL_PRIORITY + 1)
+    return max(1, min(_USUAL_PRIORITY, first - 1))
 
 
 def first_address_out_of_reach(

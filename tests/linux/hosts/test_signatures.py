@@ -26,7 +26,12 @@ def _play(case: Case, version: int) -> Any:
         apply(lab, before.fixes)
         if case.by_hand is not None:
             case.by_hand(lab)
-        after = examined(lab, case, case.serve_again or case.server, case.wait_s).judgement
+        again = case.serve_again or case.server
+        after = examined(lab, case, again, case.wait_s).judgement
+        if case.then:
+            assert set(codes(after)) == {case.then}
+            apply(lab, after.fixes)
+            after = examined(lab, case, again, case.wait_s).judgement
         return before, after
 
     return in_lab(case.make, version, work)
