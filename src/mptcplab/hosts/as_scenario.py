@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Final
 
 from mptcplab.hosts.examine import Examination
-from mptcplab.hosts.facts import Facts
+from mptcplab.hosts.facts import Facts, Network
 from mptcplab.hosts.judge import ANYWHERE
 
 _RATE: Final = "100Mb/s"
 _RTT: Final = "20ms"
-_KEPT_SYSCTLS: Final = (
-    "net.mptcp.add_addr_timeout",
-    "net.mptcp.allow_join_initial_addr_port",
-    "net.mptcp.stale_loss_cnt",
-)
+_KEPT_SYSCTL: Final = "net.mptcp.allow_join_initial_addr_port"
 
 
 def scenario_text(examination: Examination) -> str:
@@ -41,28 +38,32 @@ def _lines(examination: Examination) -> Iterator[str]:
     if peer is not None and peer not in ANYWHERE:
         yield f"# the peer: {peer}"
     yield "# Unknown, and examples alone: rates, round trips, the peer's addresses."
+    taken: set[Network] = set()
     for each in usable:
-        name = _safe(each.interface)
         yield ""
-        yield f"[hosts.client.interfaces.\"{name}\"]"
-        yield f'addresses = "{each.address}/{each.prefix}"'
+        yield f'[hosts.client.interfaces."{_safe(each.interface)}"]'
+        network = ip_network((each.address.packed, each.prefix), strict=False)
+        if network.num_addresses > 2 and network not in taken:
+            taken.add(network)
+            yield f'addresses = "{each.address}/{each.prefix}"'
+        else:
+            yield f"# {each.address}/{each.prefix}, whose network has no room for a link of its own"
         interface = facts.interface(each.interface)
         if interface is not None and interface.mtu != 1500 and 576 <= interface.mtu <= 65535:
             yield f"mtu = {interface.mtu}"
     yield ""
     yield "[hosts.client.tunables]"
+    yield 'path_manager = "kernel"'
     yield f"enabled = {str(facts.sysctls.get('net.mptcp.enabled') == '1').lower()}"
     yield f"checksum = {str(facts.sysctls.get('net.mptcp.checksum_enabled') == '1').lower()}"
-    kept = [(name, facts.sysctls[name]) for name in _KEPT_SYSCTLS if name in facts.sysctls]
-    if kept:
-        yield "sysctls = { " + ", ".join(f'"{name}" = "{_safe(v)}"' for name, v in kept) + " }"
+    if facts.sysctls.get(_KEPT_SYSCTL) == "0":
+        yield f'sysctls = {{ "{_KEPT_SYSCTL}" = "0" }}'
     yield ""
     yield "[hosts.peer]"
-    for each in usable:
-        name = _safe(each.interface)
+    for number, each in enumerate(usable, 1):
         yield ""
-        yield f'[links."{name}"]'
-        yield f'between = ["client:{name}", "peer"]'
+        yield f"[links.link{number}]"
+        yield f'between = ["client:{_safe(each.interface)}", "peer"]'
         yield f'rate = "{_RATE}"'
         yield f'rtt = "{_RTT}"'
     yield ""
@@ -90,5 +91,3 @@ def _not_said(facts: Facts) -> Iterator[str]:
 def _safe(text: str) -> str:
     """Return a text that may stand in quotes and in comments of TOML."""
     return re.sub(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]", "?", text)
-
-

@@ -9,7 +9,7 @@ from typing import Final
 from mptcplab.hosts.examine import Examination
 from mptcplab.hosts.facts import Facts, Probe
 from mptcplab.hosts.judge import ANYWHERE
-from mptcplab.hosts.judgement import Fix, Judgement, Obstacle, Row
+from mptcplab.hosts.judgement import Count, Fix, Judgement, Obstacle, Row
 
 _WIDTH: Final = 100
 _ANY: Final = "any (default route)"
@@ -75,7 +75,7 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
         (
             str(row.local) if row.local is not None else "?",
             row.interface or "?",
-            _ANY if row.remote in ANYWHERE else str(row.remote),
+            _remote(row),
             row,
         )
         for row in rows
@@ -98,6 +98,12 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
             yield from _wrapped(row.note, "    ")
 
 
+def _remote(row: Row) -> str:
+    if row.remote is None:
+        return "an announced address"
+    return _ANY if row.remote in ANYWHERE else str(row.remote)
+
+
 def _obstacle(obstacle: Obstacle, indent: str, head: str) -> Iterator[str]:
     yield from _wrapped(f"{head}{obstacle.why}", indent)
     yield from _wrapped(obstacle.remedy, f"{indent}  to do: ")
@@ -115,19 +121,26 @@ def _wrapped(text: str, start: str) -> Iterator[str]:
 
 
 def _sum(judgement: Judgement) -> str:
-    expected = len(judgement.expected)
-    addresses = "1 usable address" if expected == 1 else f"{expected} usable addresses"
+    counts = [each for each in judgement.counts if each.expected or each.subflows]
+    parts = [_count(each, named=len(counts) > 1) for each in counts]
+    verb = "would come" if judgement.probe is None else "came"
+    if not parts:
+        return f"no subflow {verb}: this host has no usable address."
     if judgement.subflows is None:
-        return f"{addresses}; how many subflows come is not known: name a peer."
-    verb = "stand" if judgement.probe is not None else "would come"
-    if judgement.subflows == 1:
-        verb = "stands" if judgement.probe is not None else "would come"
-    count = "1 subflow" if judgement.subflows == 1 else f"{judgement.subflows} subflows"
-    text = f"{count} {verb}, for {addresses}"
+        return f"{', '.join(parts)}; name a peer."
+    text = f"{', '.join(parts)} {verb}"
     if judgement.healthy:
         return f"{text}: healthy."
-    more = " `--fix` prints the commands that mend it." if judgement.fixes else ""
+    more = " --fix prints the commands that mend it." if judgement.fixes else ""
     return f"{text}.{more}"
+
+
+def _count(count: Count, *, named: bool) -> str:
+    addresses = "usable address" if count.expected == 1 else "usable addresses"
+    number = "an unknown number" if count.subflows is None else str(count.subflows)
+    subflows = "subflow" if count.subflows == 1 else "subflows"
+    version = f"IPv{count.version}: " if named else ""
+    return f"{version}{number} {subflows} for {count.expected} {addresses}"
 
 
 def fix_script(fixes: Iterable[Fix]) -> Iterator[str]:

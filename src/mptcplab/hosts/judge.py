@@ -29,7 +29,7 @@ from mptcplab.hosts.facts import (
     ProgramSocket,
 )
 from mptcplab.hosts.filters import Fate, FirstPacket, Verdict, fate
-from mptcplab.hosts.judgement import Judgement, Obstacle, Outcome, Remark, Row, Step
+from mptcplab.hosts.judgement import Count, Judgement, Obstacle, Outcome, Remark, Row, Step
 from mptcplab.linux.kernel.mptcp_endpoints import ENDPOINTS_MAX, Endpoint, Flags
 from mptcplab.wire.mptcp import MP_CAPABLE, MP_JOIN
 
@@ -46,13 +46,14 @@ def has_laminar(kernel: str) -> bool:
 
 
 def usable_addresses(facts: Facts, remotes: Sequence[Address]) -> list[HostAddress]:
-    """Return the addresses that could carry a subflow to any of some addresses, one an interface.
+    """Return the addresses that could carry a subflow to any of some addresses, one of each
+    interface and IP version.
 
     Those are of interfaces that are up and lead there by a route of any table, and are neither
     link-local, tentative, deprecated nor secondary.  Of several, an endpoint's comes first.
     """
     named = {each.address for each in facts.endpoints or ()}
-    found: dict[str, HostAddress] = {}
+    found: dict[tuple[str, int], HostAddress] = {}
     for each in facts.addresses:
         interface = facts.interface(each.interface)
         if interface is None or not (interface.up and interface.carrier) or interface.loopback:
@@ -61,8 +62,9 @@ def usable_addresses(facts: Facts, remotes: Sequence[Address]) -> list[HostAddre
             continue
         if not any(_leads(facts, each.interface, remote, each) for remote in remotes):
             continue
-        if each.interface not in found or each.address in named:
-            found[each.interface] = each
+        key = each.interface, each.address.version
+        if key not in found or each.address in named:
+            found[key] = each
     return list(found.values())
 
 
@@ -174,16 +176,28 @@ class _Case:
             serving=tuple(self._serving()),
             remarks=tuple(self._remarks()),
             expected=self._expected(),
-            subflows=self._subflows(rows),
+            counts=tuple(self._counts(rows)),
             probe=self.probe,
             unread=self.facts.unread,
         )
 
-    def _subflows(self, rows: Sequence[Row]) -> int | None:
-        if self.probe is not None:
-            if self.probe.protocol == "fallback":
-                return 1
-            return len(self.probe.established)
+    def _counts(self, rows: Sequence[Row]) -> Iterator[Count]:
+        expected = self._expected()
+        remotes = (*self.remotes, *self.announced)
+        for version in sorted({each.version for each in (*expected, *remotes)}):
+            some = [row for row in rows if row.local is not None and row.local.version == version]
+            number = sum(each.version == version for each in expected)
+            if version == self.remotes[0].version:
+                number += sum(row.remote is None for row in rows)
+            yield Count(version, number, self._subflows(some, version))
+
+    def _subflows(self, rows: Sequence[Row], version: int) -> int | None:
+        """Return how many subflows of an IP version stand, or would come."""
+        probe = self.probe
+        if probe is not None:
+            if probe.protocol == "fallback":
+                return int(probe.remote.version == version)
+            return sum(each.local.version == version for each in probe.established)
         if any(row.outcome is Outcome.UNKNOWN for row in rows):
             return None
         coming = (Outcome.OPENS_FIRST, Outcome.WILL_JOIN)
@@ -235,7 +249,29 @@ class _Case:
         for remote in self.announced:
             for local, endpoint in self._joining(remote):
                 found.append(self._announced_row(local, remote, endpoint))
-        return found
+        return found + self._unheard_row()
+
+    def _unheard_row(self) -> list[Row]:
+        """The row of what the peer announced, where counters alone tell of it."""
+        probe = self.probe
+        if probe is None or probe.announced is not None or self.announced:
+            return []
+        count = probe.counters.get("MPTcpExtAddAddr", 0)
+        if not count:
+            return []
+        others = {s.remote for s in probe.established} - set(self.remotes)
+        if others:
+            return [
+                Row(s.local, self._interface_of(s.local, None), s.remote, Outcome.JOINED)
+                for s in probe.established
+                if s.remote in others
+            ]
+        limits = self.facts.limits
+        if limits is not None and limits.add_addr_accepted == 0:
+            refused = because.announcements_refused(count, self.most)
+            return [Row(None, "", None, Outcome.WILL_NOT, (refused,))]
+        note = "an announcement came (MPTcpExtAddAddr); which address it was, root is told"
+        return [Row(None, "", None, Outcome.UNKNOWN, (), note)]
 
     def _joining(self, remote: Address) -> list[tuple[Address | None, Endpoint | None]]:
         """Return who joins an announced address: who did, or who would."""
@@ -457,6 +493,9 @@ class _Case:
             return replace(row, outcome=Outcome.WILL_NOT)
         if self.general:
             return replace(row, outcome=Outcome.WILL_NOT, note="for the reason above")
+        if self.seen is None and self._came_and_went() and row.local is not None:
+            gone = because.rejected(row.local, row.remote or row.local, None, by_counters=True)
+            return replace(row, outcome=Outcome.FAILED, obstacles=(gone,))
         if self._denies() is None and row.remote in self.remotes:
             note = (
                 "it was not tried, and nothing that was read forbids it; whether the peer forbids "
@@ -469,6 +508,18 @@ class _Case:
         tail = f" ({', '.join(failed)} moved)" if failed else ""
         note = f"nothing that was read forbids it, and it was not tried{tail}"
         return replace(row, outcome=Outcome.UNKNOWN, note=note)
+
+    def _came_and_went(self) -> bool:
+        """Say whether the host's counters show a join that was answered and is gone again."""
+        probe = self.probe
+        if probe is None:
+            return False
+        known = [s for s in probe.subflows if (s.local, s.remote) != (probe.local, probe.remote)]
+        answered = sum(each.came is not Came.UNANSWERED for each in known)
+        return (
+            probe.counters.get("MPTcpExtMPJoinSynTx", 0) > len(known)
+            and probe.counters.get("MPTcpExtMPJoinSynAckRx", 0) > answered
+        )
 
     def _failure(
         self,
@@ -500,7 +551,8 @@ class _Case:
             return (because.answer_dropped(local, remote, by_reverse_path),)
         plain = probe.plain.get(local, "")
         if plain == "connected":
-            return (because.join_dropped(local, remote),)
+            known_rules = self.facts.chains is not None
+            return (because.join_dropped(local, remote, own_rules_known=known_rules),)
         return (because.no_answer(local, remote, plain),)
 
     def _closed(
@@ -595,18 +647,19 @@ class _Case:
 
     def _expected(self) -> tuple[Address, ...]:
         """Return the addresses that are usable, and those that are meant to be."""
-        found = {each.interface: each.address for each in self.usable}
+        found = {(each.interface, each.address.version): each.address for each in self.usable}
         for endpoint in self._endpoints():
             is_other = endpoint.address.version not in {r.version for r in self.remotes}
             name = self._interface_of(endpoint.address, endpoint)
             if not is_other and endpoint.address not in found.values():
-                found.setdefault(name or str(endpoint.address), endpoint.address)
+                key = name or str(endpoint.address), endpoint.address.version
+                found.setdefault(key, endpoint.address)
         for remote in self.announced:
             interface = self._interface_towards(remote)
             for each in self.facts.addresses if interface is not None else ():
                 is_there = interface is not None and each.interface == interface.name
                 if is_there and each.scope == "global" and each.address.version == remote.version:
-                    found.setdefault(each.interface, each.address)
+                    found.setdefault((each.interface, remote.version), each.address)
         return tuple(found.values())
 
     def _without_covered(self, rows: list[Row]) -> list[Row]:
@@ -638,6 +691,7 @@ class _Case:
 
     def _remarks(self) -> Iterator[Remark]:
         yield from self._programs()
+        yield from self._connections()
         for service in self.facts.services:
             said = ", ".join(f"{key} = {value}" for key, value in service.settings.items())
             text = _SERVICES[service.name] + (f" (here: {said})" if said else "")
@@ -665,6 +719,15 @@ class _Case:
             what = "connections to the peer" if peers else "listening sockets"
             how = f"; to make them MPTCP: {because.HOW_TO_SPEAK_MPTCP}" if kind == "tcp" else ""
             yield Remark(f"program-{kind}", f"{what} that are {text}: {shown}{more}{how}")
+
+    def _connections(self) -> Iterator[Remark]:
+        """The MPTCP connections of programs, with how many subflows each has."""
+        some = [s for s in self.facts.sockets if s.kind == "mptcp" and s.remote is not None]
+        if some:
+            shown = [f"{_program(s)} of {s.remote}: {s.subflows}" for s in some[:_SHOWN]]
+            more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+            text = f"MPTCP connections and their subflows: {', '.join(shown)}{more}"
+            yield Remark("connections", text)
 
 
 _SERVICES: Final = {

@@ -64,7 +64,7 @@ class Obstacle:
 class Row:
     """A pair of addresses: what becomes of it, and all that is in its way, in a join's order.
 
-    ``remote`` None stands for any destination of the default route.
+    ``remote`` None stands for an address that the peer announced, and that was not heard.
     """
 
     local: Address | None
@@ -84,12 +84,24 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """Of one IP version: how many local addresses should carry a subflow, and how many do or would.
+
+    ``subflows`` is None where that is not known.
+    """
+
+    version: int
+    expected: int
+    subflows: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """All that is said of a host.
 
     ``expected`` are the local addresses that could carry a subflow, one of each interface, and
     those that are meant to: that endpoints name, or that an announced address is a neighbour of.
-    ``subflows`` is how many stood at the end of a probe, or would come, None where that is unknown.
+    ``counts`` compares their number with that of the subflows.
     """
 
     rows: tuple[Row, ...]
@@ -99,14 +111,20 @@ class Judgement:
     """What would be in the way of peers that connect to this host."""
     remarks: tuple[Remark, ...]
     expected: tuple[Address, ...]
-    subflows: int | None
+    counts: tuple[Count, ...]
     probe: Probe | None
     unread: tuple[str, ...]
 
     @property
     def enough(self) -> bool:
         """Whether there are as many subflows as such addresses."""
-        return self.subflows is not None and self.subflows >= len(self.expected)
+        return all(c.subflows is not None and c.subflows >= c.expected for c in self.counts)
+
+    @property
+    def subflows(self) -> int | None:
+        """How many subflows stood at the end of a probe, or would come; None where not known."""
+        known = [each.subflows for each in self.counts if each.subflows is not None]
+        return sum(known) if len(known) == len(self.counts) else None
 
     @property
     def healthy(self) -> bool:

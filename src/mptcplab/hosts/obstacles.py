@@ -84,10 +84,9 @@ def peer_without_option(port: int) -> Obstacle:
         Step.CAPABLE,
         "the SYN/ACK came without MP_CAPABLE: what listens there is plain TCP, MPTCP is off "
         "there, or a proxy, load balancer or firewall on the path removes the option",
-        "look there with mptcplab host; the server must speak MPTCP: "
-        f"{HOW_TO_SPEAK_MPTCP}. If mptcplab host --listen {port} there does no better, the "
+        "look there with mptcplab host (net.mptcp.enabled must be 1); the server must speak "
+        f"MPTCP: {HOW_TO_SPEAK_MPTCP}. If mptcplab host --listen {port} there does no better, the "
         "option is removed on the path",
-        (Fix("sysctl -w net.mptcp.enabled=1", "peer"),),
     )
 
 
@@ -320,11 +319,12 @@ def wrong_interface(
     facts: Facts, local: Address, remote: Address, interface: str, other: str
 ) -> Obstacle:
     """Packets from an address leave by another interface."""
+    has_rule = any(f"from {local}/" in text for text in facts.rules)
+    why = "" if has_rule else ": no rule leads from that address to a table of its own"
     return Obstacle(
         "route-other-interface",
         Step.ROUTE,
-        f"packets from {local} to {remote} leave by {other}, not by {interface}: no rule leads "
-        "from that address to a table of its own",
+        f"packets from {local} to {remote} leave by {other}, not by {interface}{why}",
         "a table for the address, and a rule that leads there",
         source_route(facts, local, remote, interface),
     )
@@ -412,13 +412,15 @@ def not_sent(local: Address, remote: Address) -> Obstacle:
     )
 
 
-def join_dropped(local: Address, remote: Address) -> Obstacle:
+def join_dropped(local: Address, remote: Address, *, own_rules_known: bool) -> Obstacle:
     """TCP goes through and MP_JOIN does not."""
+    or_here = "" if own_rules_known else ", or a rule of this host (which root could read),"
     return Obstacle(
         "join-dropped",
         Step.SYN_ACK,
         f"the SYN with MP_JOIN from {local} to {remote} gets no answer, and a plain TCP "
-        "connection between the two comes up: something on the path, or at the peer, drops MP_JOIN",
+        f"connection between the two comes up: something on the path, or at the peer{or_here} "
+        "drops MP_JOIN",
         "find the firewall that drops SYNs with TCP option 30 (conntrack or IPS rules on options "
         "too) and let them pass",
     )
@@ -453,7 +455,7 @@ def join_without_option(local: Address, remote: Address) -> Obstacle:
         "join-option-stripped",
         Step.SYN_ACK,
         f"the SYN/ACK from {remote} to {local} came without MP_JOIN: something on that path "
-        "removes the option, or the SYN reached another machine than the first subflow (load balancer)",
+        "removes the option, or a load balancer gave the SYN to another machine",
         "find what removes TCP option 30 on that path; a load balancer must send joins to the "
         "server that has the connection",
     )
@@ -472,9 +474,14 @@ def refused(local: Address, remote: Address, reason: int | None) -> Obstacle:
     )
 
 
-def rejected(local: Address, remote: Address, reason: int | None) -> Obstacle:
+def rejected(
+    local: Address, remote: Address, reason: int | None, *, by_counters: bool = False
+) -> Obstacle:
     """The peer closed a subflow at its ACK."""
-    if reason is None:
+    if by_counters:
+        why = "the subflow is gone again (by this host's counters, MPJoinSynAckRx), as where the "
+        why += "peer's limit of subflows is reached"
+    elif reason is None:
         why = "closed it at once, as a peer does whose limit of subflows is reached"
     else:
         why = f"reset it ({format_reset_reason(reason)}), as Linux does at its limit of subflows"

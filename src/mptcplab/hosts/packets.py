@@ -104,8 +104,8 @@ def _of_connection(seen: list[Packet], opening: _Flow) -> PacketsSeen:
     announced: dict[bytes, None] = {}
     joins: dict[_Flow, HandshakeSeen] = {}
     for interface, segment in seen:
-        sent = segment.src, segment.src_port, segment.dst, segment.dst_port
-        back = sent[2:] + sent[:2]
+        sent: _Flow = (segment.src, segment.src_port, segment.dst, segment.dst_port)
+        back: _Flow = (segment.dst, segment.dst_port, segment.src, segment.src_port)
         capable = _option(segment, MpCapable) if back == opening else None
         if capable is not None:
             denies = bool(capable.flags & CAPABLE_NO_JOIN)

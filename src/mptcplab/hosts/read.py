@@ -6,6 +6,7 @@ of netfilter, for the programs of other users, and for some of what namespaces h
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import socket
@@ -33,7 +34,6 @@ from mptcplab.linux.probes.mib import read_counters
 
 _SYSCTLS: Final = Path("/proc/sys/net")
 _LEGACY_TABLES: Final = ("ip_tables_names", "ip6_tables_names")
-_NEEDS_ROOT: Final = "reading needs root (CAP_NET_ADMIN)"
 _SCOPES: Final = {253: "link", 254: "host"}  # RT_SCOPE_*; include/uapi/linux/rtnetlink.h
 
 _Value = TypeVar("_Value")
@@ -77,11 +77,15 @@ def resolve(host: str, port: int) -> list[Address]:
 def _or_unread(read: Callable[[], _Value], what: str, unread: list[str]) -> _Value | None:
     try:
         return read()
-    except PermissionError:
-        unread.append(f"{what}: {_NEEDS_ROOT}")
     except OSError as error:
-        unread.append(f"{what}: {error.strerror or error}")
+        unread.append(f"{what}: {_why_not(error)}")
     return None
+
+
+def _why_not(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return "reading needs root (CAP_NET_ADMIN)"
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _mptcp_sysctls() -> dict[str, str]:
@@ -179,11 +183,11 @@ def _chains(unread: list[str]) -> tuple[nftables.Chain, ...] | None:
     try:
         with NetlinkSocket(nftables.NETLINK_NETFILTER) as channel:
             chains = tuple(nftables.chains(channel))
-    except PermissionError:
-        unread.append(f"filter rules (nftables, iptables): {_NEEDS_ROOT}")
-        return None
-    except OSError:  # a kernel without nf_tables has no rules there
-        chains = ()
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EACCES):
+            unread.append(f"filter rules (nftables, iptables): {_why_not(error)}")
+            return None
+        chains = ()  # a kernel without nf_tables has no rules there
     for name in _LEGACY_TABLES:
         with suppress(OSError):
             tables = Path("/proc/thread-self/net", name).read_text().split()
@@ -202,7 +206,7 @@ def _sockets(unread: list[str]) -> Iterator[ProgramSocket]:
         mptcp, tcp = diag.mptcp(), diag.tcp()
         tcp_listeners, mptcp_listeners = diag.listeners()
     except OSError as error:
-        unread.append(f"sockets: {error.strerror or error}")
+        unread.append(f"sockets: {_why_not(error)}")
         return
     finally:
         diag.close()

@@ -18,7 +18,7 @@ def as_json(examination: Examination) -> dict[str, Any]:
     said = _plain(judgement)
     for row in said["rows"]:
         if row["remote"] in map(str, ANYWHERE):
-            row["remote"] = None
+            row["remote"] = "any"
     facts = _plain(examination.facts)
     chains = facts.pop("chains")
     facts["filter_chains"] = None if chains is None else len(chains)

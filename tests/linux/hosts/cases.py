@@ -1,4 +1,4 @@
-"""What keeps hosts from making a second subflow, each built in a lab, and what is to be said of it."""
+"""What keeps hosts from making a second subflow, each built in a lab, and what to say of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -49,7 +49,7 @@ class Case:
 
 
 class Server:
-    """What listens on the server: "mptcp", "tcp", a plain TCP "proxy" of it, or on "one" address."""
+    """What listens on the server: "mptcp", "tcp", a plain "proxy" of it, or on "one" address."""
 
     def __init__(self, lab: HostLab, kind: str, first: int) -> None:
         self._stopping = threading.Event()
@@ -186,8 +186,7 @@ def _link_local(lab: HostLab) -> None:
 def _backup(lab: HostLab) -> None:
     """The second address of the client gets an endpoint, from which the first of the server is out
     of reach."""
-    source = f"{lab.address(2, 0)}/{24 if lab.version == 4 else 64}"
-    lab.ip("server", f"rule add from {source} iif eth1 blackhole pref 100")
+    _rule("server", "input", nft.from_interface("eth1"), JOIN, DROP)(lab)
     lab.endpoint("client", 2, Flags.SUBFLOW | Flags.BACKUP)
 
 
@@ -248,7 +247,7 @@ CASES: Final = [
          "peer-plain-tcp", server="tcp", serve_again="mptcp"),
     Case("mptcp-off-at-server", "server: MPTCP is off in its container", routed,
          _sysctl("server", net__mptcp__enabled="0"), "peer-plain-tcp", server="tcp",
-         serve_again="mptcp"),
+         serve_again="mptcp", by_hand=_sysctl("server", net__mptcp__enabled="1")),
     Case("proxy", "a proxy of plain TCP in front of the server", routed, lambda _: None,
          "peer-plain-tcp", server="proxy", serve_again="mptcp"),
     Case("mptcp-off", "client: `net.mptcp.enabled 0`", routed,

@@ -1,4 +1,4 @@
-"""Every known reason for which no second subflow comes: named, mended by what --fix prints, seen."""
+"""Every known reason for which no second subflow comes: named, and mended by --fix's commands."""
 
 from __future__ import annotations
 
