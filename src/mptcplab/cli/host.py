@@ -138,9 +138,9 @@ def split_peer(text: str) -> tuple[str, int]:
     name, colon, number = text.rpartition(":")
     if text.startswith("["):
         inside, bracket, behind = text[1:].partition("]")
-        name, colon, number = (inside, behind[:1], behind[1:]) if bracket else ("", ":", "")
-        if not behind:
+        if bracket and not behind:
             return inside, DEFAULT_PORT
+        name, colon, number = inside, behind[:1], behind[1:]
     elif not colon or ":" in name:  # no port, or an IPv6 address
         return text, DEFAULT_PORT
     is_port = number.isascii() and number.isdigit() and 0 < int(number) < 65536

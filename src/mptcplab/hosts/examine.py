@@ -23,12 +23,13 @@ class Examination:
 def examine_host(seen: PacketsSeen | None = None, peers: Sequence[Address] = ()) -> Examination:
     """Judge connections to peers, or to any destination of the default route; nothing is sent."""
     facts = read_facts([*(peers or ANYWHERE), *(seen.announced if seen else ())])
-    remotes = list(peers) or [
-        each
-        for each in ANYWHERE
-        if any(r.network.prefixlen == 0 for r in facts.routes if r.network.version == each.version)
-    ]
+    remotes = list(peers) or [each for each in ANYWHERE if _leads_somewhere(facts, each)]
     return Examination(facts, judge(facts, remotes, None, seen))
+
+
+def _leads_somewhere(facts: Facts, remote: Address) -> bool:
+    lookup = facts.lookup(remote)
+    return lookup is not None and not lookup.error
 
 
 def examine_peer(

@@ -9,7 +9,7 @@ from typing import Final
 from mptcplab.hosts.examine import Examination
 from mptcplab.hosts.facts import Facts, Probe
 from mptcplab.hosts.judge import ANYWHERE
-from mptcplab.hosts.judgement import Count, Fix, Judgement, Obstacle, Row
+from mptcplab.hosts.judgement import Count, Fix, Judgement, Obstacle, Outcome, Row
 
 _WIDTH: Final = 100
 _ANY: Final = "any (default route)"
@@ -24,8 +24,9 @@ def explained(examination: Examination) -> Iterator[str]:
     for obstacle in judgement.general:
         yield ""
         yield from _obstacle(obstacle, "", "Every join: ")
-    yield ""
-    yield from _table(judgement.rows)
+    if judgement.rows:
+        yield ""
+        yield from _table(judgement.rows)
     if judgement.probe is None:
         for obstacle in judgement.serving:
             yield ""
@@ -80,9 +81,6 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
         )
         for row in rows
     ]
-    if not cells:
-        yield "no address of this host leads to the peer, or anywhere by a default route"
-        return
     heads = ("from", "interface", "to")
     widths = [max(len(heads[i]), *(len(str(cell[i])) for cell in cells)) for i in range(3)]
     lines = [(*heads, None), *cells]
@@ -91,11 +89,17 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
         if row is None:
             yield start + "  subflow"
             continue
-        yield f"{start}  {row.outcome}"
+        yield f"{start}  {_outcome(row)}"
         for obstacle in row.obstacles:
             yield from _obstacle(obstacle, "    ", "")
         if row.note:
             yield from _wrapped(row.note, "    ")
+
+
+def _outcome(row: Row) -> str:
+    if row.outcome is Outcome.FAILED and row.obstacles:
+        return f"{row.outcome}: {row.obstacles[0].step}"
+    return str(row.outcome)
 
 
 def _remote(row: Row) -> str:
@@ -125,7 +129,7 @@ def _sum(judgement: Judgement) -> str:
     parts = [_count(each, named=len(counts) > 1) for each in counts]
     verb = "would come" if judgement.probe is None else "came"
     if not parts:
-        return f"no subflow {verb}: this host has no usable address."
+        return "no default route leads anywhere: name a peer."
     if judgement.subflows is None:
         return f"{', '.join(parts)}; name a peer."
     text = f"{', '.join(parts)} {verb}"

@@ -37,6 +37,8 @@ ANYWHERE: Final = (ip_address("198.51.100.1"), ip_address("2001:db8::1"))
 """Stand-ins for any destination of the default route (RFC 5737, RFC 3849)."""
 _EPHEMERAL_PORT: Final = 49152
 _SHOWN: Final = 5
+_NOT_TRIED: Final = ("no-endpoint", "endpoint-signal", "endpoint-without-subflow")
+"""What keeps the kernel from trying to join a peer's first address from one of this host's."""
 
 
 def has_laminar(kernel: str) -> bool:
@@ -663,7 +665,7 @@ class _Case:
         return tuple(found.values())
 
     def _without_covered(self, rows: list[Row]) -> list[Row]:
-        """Leave out addresses without an endpoint that join, or should join, another address."""
+        """Leave out addresses without a subflow endpoint that are for an announced address."""
         towards_announced = {row.local for row in rows if row.remote in self.announced}
         return [
             row
@@ -671,7 +673,7 @@ class _Case:
             if not (
                 row.remote in self.remotes
                 and row.local in towards_announced
-                and any(o.code == "no-endpoint" for o in row.obstacles)
+                and any(o.code in _NOT_TRIED for o in row.obstacles)
             )
         ]
 

@@ -12,15 +12,22 @@ from mptcplab.hosts.facts import Address, Probe
 class Step(StrEnum):
     """Where a join gets stuck: the steps of its life, in their order."""
 
-    SOCKET = "the socket speaks MPTCP"
-    CAPABLE = "the peer answers MP_CAPABLE"
-    PATH_MANAGER = "the path manager tries"
-    LIMITS = "the limits allow it"
-    ADDRESS = "the address is usable"
-    ROUTE = "the route leads there"
-    SYN = "the SYN leaves"
-    SYN_ACK = "the SYN/ACK comes"
-    ACK = "the ACK is accepted"
+    SOCKET = "socket"
+    """The program's socket speaks MPTCP."""
+    CAPABLE = "MP_CAPABLE"
+    """The peer answers with it."""
+    PATH_MANAGER = "path manager"
+    """It tries to join from this address, to that one."""
+    LIMITS = "limits"
+    ADDRESS = "address"
+    """It is this host's, and usable."""
+    ROUTE = "route"
+    SYN = "SYN"
+    """It leaves this host."""
+    SYN_ACK = "SYN/ACK"
+    """It comes, with MP_JOIN."""
+    ACK = "ACK"
+    """The peer accepts it."""
 
 
 ORDER: Final = tuple(Step)
@@ -118,7 +125,9 @@ class Judgement:
     @property
     def enough(self) -> bool:
         """Whether there are as many subflows as such addresses."""
-        return all(c.subflows is not None and c.subflows >= c.expected for c in self.counts)
+        return bool(self.counts) and all(
+            each.subflows is not None and each.subflows >= each.expected for each in self.counts
+        )
 
     @property
     def subflows(self) -> int | None:

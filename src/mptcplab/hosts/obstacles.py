@@ -414,12 +414,12 @@ def not_sent(local: Address, remote: Address) -> Obstacle:
 
 def join_dropped(local: Address, remote: Address, *, own_rules_known: bool) -> Obstacle:
     """TCP goes through and MP_JOIN does not."""
-    or_here = "" if own_rules_known else ", or a rule of this host (which root could read),"
+    or_here = "" if own_rules_known else ", or a rule of this host (which root could read)"
     return Obstacle(
         "join-dropped",
         Step.SYN_ACK,
         f"the SYN with MP_JOIN from {local} to {remote} gets no answer, and a plain TCP "
-        f"connection between the two comes up: something on the path, or at the peer{or_here} "
+        f"connection between the two comes up: something on the path, or at the peer{or_here}, "
         "drops MP_JOIN",
         "find the firewall that drops SYNs with TCP option 30 (conntrack or IPS rules on options "
         "too) and let them pass",
