@@ -163,6 +163,7 @@ class SubflowSeen:
     error: int = 0
     """The errno that it died of, 0 where none is known."""
     reset_reason: int | None = None
+    remote_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

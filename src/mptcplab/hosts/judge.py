@@ -327,7 +327,8 @@ class _Case:
             in_the_way.append(because.denied(remote))
         interface = self._interface_of(local, endpoint)
         if endpoint is None:
-            in_the_way.append(because.no_endpoint(local, interface))
+            nothing = self.probe is not None and self.probe.announced == ()
+            in_the_way.append(because.no_endpoint(local, interface, nothing_announced=nothing))
         elif Flags.SUBFLOW not in endpoint.flags:
             in_the_way.append(because.endpoint_without_subflow(endpoint, interface))
         unusable = self._unusable(local, interface, endpoint)
@@ -495,7 +496,7 @@ class _Case:
             return replace(row, outcome=Outcome.WILL_NOT)
         if self.general:
             return replace(row, outcome=Outcome.WILL_NOT, note="for the reason above")
-        if self.seen is None and self._came_and_went() and row.local is not None:
+        if probe.packets is None and self._came_and_went() and row.local is not None:
             gone = because.rejected(row.local, row.remote or row.local, None, by_counters=True)
             return replace(row, outcome=Outcome.FAILED, obstacles=(gone,))
         if self._denies() is None and row.remote in self.remotes:
@@ -544,13 +545,16 @@ class _Case:
             return way or (because.join_without_option(local, remote),)
         if way:
             return way
-        if shake is None and self.seen is not None:
+        watched = came is not None and came.remote_port in (0, probe.port)
+        if shake is None and probe.packets is not None and watched:
             return (because.not_sent(local, remote),)
         if shake is not None and shake.answer == "syn-ack":
             if shake.reset_after:
                 return (self._closed(local, remote, shake, 0, shake.reset_reason),)
             by_reverse_path = bool(probe.counters.get("TcpExtIPReversePathFilter"))
             return (because.answer_dropped(local, remote, by_reverse_path),)
+        if remote in self.announced:
+            return (because.announced_no_answer(local, remote),)
         plain = probe.plain.get(local, "")
         if plain == "connected":
             known_rules = self.facts.chains is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 from collections.abc import Callable
@@ -14,6 +15,18 @@ _BACKLOG: Final = 16
 _ANSWER: Final = b"x"
 
 
+def _dual_socket() -> socket.socket:
+    """Return an MPTCP socket that takes IPv4 and IPv6, or IPv4 where the machine has no other."""
+    try:
+        both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, IPPROTO_MPTCP)
+    except OSError as error:
+        if error.errno != errno.EAFNOSUPPORT:
+            raise
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+    both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return both
+
+
 class Listener:
     """A listening MPTCP socket on a port, for IPv4 and IPv6, and the connections that came.
 
@@ -21,14 +34,14 @@ class Listener:
     """
 
     def __init__(self, port: int) -> None:
-        with_ipv6 = socket.has_ipv6
-        family = socket.AF_INET6 if with_ipv6 else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM, IPPROTO_MPTCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if with_ipv6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        self._socket.bind(("", port))
-        self._socket.listen(_BACKLOG)
+        self._socket = _dual_socket()
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(("", port))
+            self._socket.listen(_BACKLOG)
+        except OSError:
+            self._socket.close()
+            raise
         self._socket.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._socket, selectors.EVENT_READ)

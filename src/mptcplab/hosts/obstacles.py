@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from mptcplab.hosts.facts import Address, Facts, HostInterface
@@ -11,7 +11,8 @@ from mptcplab.hosts.judgement import Fix, Obstacle, Step
 from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags
 from mptcplab.wire.text import format_reset_reason
 
-_FIRST_TABLE: Final = 100
+_FIRST_TABLE: Final = 1000
+_TABLES_APART: Final = 10_000
 _USUAL_PRIORITY: Final = 1000
 HOW_TO_SPEAK_MPTCP: Final = (
     "mptcpize run PROGRAM (or mptcpize enable SERVICE); Go: GODEBUG=multipathtcp=1; own code: "
@@ -125,8 +126,8 @@ def userspace_path_manager(sysctls: dict[str, str]) -> Obstacle:
     return Obstacle(
         "userspace-path-manager",
         Step.PATH_MANAGER,
-        f"net.mptcp.{name} leaves the path manager to a daemon, and mptcpd does not run: nobody "
-        "acts on endpoints and announcements",
+        f"net.mptcp.{name} leaves the path manager to a daemon, and mptcpd does not run: unless "
+        "another one does, nobody acts on endpoints and announcements",
         "the kernel's path manager (for connections to come), or start mptcpd",
         (Fix(f"sysctl -w net.mptcp.{name}={value}"),),
     )
@@ -145,12 +146,13 @@ def denied(remote: Address) -> Obstacle:
     )
 
 
-def no_endpoint(local: Address, interface: str) -> Obstacle:
+def no_endpoint(local: Address, interface: str, *, nothing_announced: bool) -> Obstacle:
     """No endpoint names an address."""
+    also = ", and the peer announced no address" if nothing_announced else ""
     return Obstacle(
         "no-endpoint",
         Step.PATH_MANAGER,
-        f"no endpoint names {local}, and the peer announced nothing to join from there",
+        f"no endpoint names {local}{also}",
         "make it an endpoint",
         (add_endpoint(local, interface, Flags.SUBFLOW),),
     )
@@ -364,7 +366,7 @@ def source_route(facts: Facts, local: Address, remote: Address, interface: str) 
     if own:
         table = own[0]
     else:
-        table = next(t for t in range(_FIRST_TABLE, 1 << 16) if t not in by_table)
+        table = _free_table(facts, interface, by_table)
         gateway = next((each.gateway for each in ways if each.gateway is not None), None)
         to = "default" if gateway is not None or not ways else str(ways[0].network)
         via = f" via {gateway}" if gateway is not None else "" if ways else " via GATEWAY"
@@ -372,6 +374,13 @@ def source_route(facts: Facts, local: Address, remote: Address, interface: str) 
         fixes.append(Fix(command, complete=bool(ways)))
     fixes.append(Fix(f"{ip} rule add from {local} table {table} priority {_priority(facts)}"))
     return tuple(fixes)
+
+
+def _free_table(facts: Facts, interface: str, taken: Container[int]) -> int:
+    """Return a table that no route is in, and none that another interface is given."""
+    device = facts.interface(interface)
+    first = _FIRST_TABLE + (device.index % _TABLES_APART if device is not None else 0)
+    return next(t for t in range(first, 1 << 31, _TABLES_APART) if t not in taken)
 
 
 def _priority(facts: Facts) -> int:
@@ -435,6 +444,18 @@ def no_answer(local: Address, remote: Address, plain: str) -> Obstacle:
         f"the SYN from {local} to {remote} gets no answer{also}",
         f"ping -I {local} {remote}: the network behind that interface must reach the peer, and the "
         "way back must lead there",
+    )
+
+
+def announced_no_answer(local: Address, remote: Address) -> Obstacle:
+    """An address that the peer announced does not answer."""
+    return Obstacle(
+        "announced-no-answer",
+        Step.SYN_ACK,
+        f"the peer announced {remote}, and the SYN from {local} to it gets no answer",
+        "an address that cannot be reached from here (behind a NAT, of a container) should not be "
+        "announced: ip mptcp endpoint delete at the peer; otherwise a firewall or the way back is "
+        "in the way",
     )
 
 

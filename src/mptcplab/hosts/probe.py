@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
@@ -62,15 +62,20 @@ class _Watching:
                 local, remote = ip_address(each.local_address), ip_address(each.remote_address)
                 key = local, each.local_port, remote, each.remote_port
                 came = states.get(each.state, Came.CLOSED)
-                self.subflows[key] = SubflowSeen(local, remote, came)
+                port = each.remote_port
+                self.subflows[key] = SubflowSeen(local, remote, came, remote_port=port)
                 standing.add(key)
             for key, was in self.subflows.items():
                 if key not in standing and was.came is Came.ESTABLISHED:
-                    self.subflows[key] = SubflowSeen(was.local, was.remote, Came.CLOSED)
+                    self.subflows[key] = replace(was, came=Came.CLOSED)
 
     def established(self) -> int:
         """Return how many subflows stand."""
         return sum(each.came is Came.ESTABLISHED for each in self.subflows.values())
+
+    def is_waiting(self) -> bool:
+        """Say whether a SYN has no answer yet."""
+        return any(each.came is Came.UNANSWERED for each in self.subflows.values())
 
     def all_subflows(self) -> tuple[SubflowSeen, ...]:
         """Return every subflow, with why it was closed where an event said so."""
@@ -80,7 +85,9 @@ class _Watching:
                 continue
             local, remote = ip_address(event.local_address), ip_address(event.remote_address)
             key = local, event.local_port or 0, remote, event.remote_port or 0
-            known[key] = SubflowSeen(local, remote, Came.CLOSED, event.error, event.reset_reason)
+            known[key] = SubflowSeen(
+                local, remote, Came.CLOSED, event.error, event.reset_reason, event.remote_port or 0
+            )
         return tuple(known.values())
 
 
@@ -94,8 +101,9 @@ def probe(
 ) -> Probe:
     """Open an MPTCP connection, send one byte, and watch it for ``wait_s`` at most.
 
-    It ends sooner once ``expected`` subflows stand.  Afterwards one plain TCP connection is tried
-    from each address whose join got no answer, out of its interface in ``devices`` if it is there.
+    It ends sooner once ``expected`` subflows stand and no SYN waits for an answer.  Afterwards one
+    plain TCP connection is tried from each address whose join got no answer, out of its interface
+    in ``devices`` if it is there.
     """
     with ExitStack() as stack:
         events = _or_none(stack, PathManagerEvents)
@@ -190,7 +198,7 @@ def _watch(watching: _Watching, expected: int, wait_s: float) -> None:
     while (left := deadline - time.monotonic()) > 0:
         time.sleep(min(_LOOK_S, left))
         watching.look()
-        if watching.established() >= expected:
+        if watching.established() >= expected and not watching.is_waiting():
             deadline = min(deadline, time.monotonic() + _GRACE_S)
             expected = _NEVER
 

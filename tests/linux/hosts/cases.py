@@ -197,6 +197,11 @@ def _one_address(lab: HostLab) -> None:
     lab.limits("client", 2, 1)
 
 
+def _announce_nothing(lab: HostLab) -> None:
+    lab.pm("server").add(Endpoint(lab.address(8, 77), Flags.SIGNAL))
+    lab.limits("client", 2, 1)
+
+
 def _three_addresses(lab: HostLab) -> None:
     for number in (5, 6):
         bits = 24 if lab.version == 4 else 64
@@ -295,6 +300,9 @@ CASES: Final = [
          _sysctl("client", net__mptcp__pm_type="1"), "userspace-path-manager"),
     Case("backup", "client: `subflow backup`, the server announces an address: a second join to "
          "its first one", direct, _backup, "first-address-out-of-reach", 1, enough=True),
+    Case("announces-unreachable", "server: it announces an address that nothing answers at", routed,
+         _announce_nothing, "announced-no-answer", enough=True,
+         by_hand=lambda lab: lab.pm("server").delete(lab.pm("server").endpoints()[0])),
     Case("not-listening", "server: it announces an address that it does not listen on", routed,
          _one_address, "join-refused", server="one", serve_again="mptcp", enough=True),
 ]  # fmt: skip

@@ -6,7 +6,7 @@ Built with netlink alone and without shaping, since what is looked at is whether
 from __future__ import annotations
 
 import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.netlink import NetlinkSocket
 from mptcplab.linux.kernel.syscalls import CLONE_NEWNET, setns
 from mptcplab.linux.lab.supervisor import run_supervised
+from mptcplab.linux.probes.diag import DiagSocket
 
 Address = IPv4Address | IPv6Address
 
@@ -81,13 +82,22 @@ class HostLab:
         """Run one command of iproute2 on a host."""
         self.run(host, "ip", f"-{self.version}", *command.split())
 
-    def python(self, host: str, code: str) -> subprocess.Popen[bytes]:
-        """Start Python code on a host."""
+    def start(self, host: str, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a program on a host."""
         return subprocess.Popen(
-            [sys.executable, "-c", code],
-            preexec_fn=partial(setns, self.spaces[host].descriptor, CLONE_NEWNET),
-            stdout=subprocess.PIPE,
+            list(argv), preexec_fn=partial(setns, self.spaces[host].descriptor, CLONE_NEWNET)
         )
+
+    def wait_for_socket(self, host: str) -> None:
+        """Wait until a program on a host is connected, and had time for a second subflow."""
+        with self.spaces[host].entered():
+            diag = DiagSocket()
+        deadline = time.monotonic() + 10
+        while not any(each.state == "ESTABLISHED" for each in diag.tcp()):
+            assert time.monotonic() < deadline, "no connection came up"
+            time.sleep(0.05)
+        time.sleep(0.5)
+        diag.close()
 
 
 def _join(lab: HostLab, one: tuple[str, str, str], other: tuple[str, str, str]) -> None:

@@ -120,7 +120,7 @@ def test_a_gateway_that_is_not_known_is_left_to_fill_in() -> None:
     facts = laptop(routes=connected, lookups=lookups(PEER, rule=False), endpoints=unbound)
     judgement = judge(facts, [PEER], probed(SubflowSeen(MOBILE, PEER, Came.UNANSWERED)))
     command = judgement.fixes[0]
-    assert command.command == "ip -4 route add default via GATEWAY dev mobile table 100"
+    assert command.command == "ip -4 route add default via GATEWAY dev mobile table 1003"
     assert not command.complete
 
 
@@ -288,3 +288,34 @@ def test_temporary_and_deprecated_addresses_and_those_without_a_way_are_not_expe
         addresses=(*laptop().addresses, *more), interfaces=(*laptop().interfaces, bridge)
     )
     assert judge(facts, [PEER]).expected == (WIFI, MOBILE)
+
+
+def test_two_interfaces_without_tables_get_different_ones() -> None:
+    lan = ip_address("10.0.3.1")
+    third = Endpoint(lan, Flags.SUBFLOW, 2)
+    ways = tuple(
+        replace(each, source=lan, chosen=lan)
+        for each in lookups(PEER, rule=False)
+        if each.source == MOBILE and not each.device
+    )
+    main = [r for r in laptop().routes if r.table != 2]
+    facts = laptop(
+        endpoints=(replace(SUBFLOW, interface_index=0), third),
+        interfaces=(*laptop().interfaces, replace(laptop().interfaces[1], name="lan", index=4)),
+        addresses=(*laptop().addresses, HostAddress(lan, 24, "lan")),
+        routes=(
+            *main,
+            replace(main[0], interface="mobile", gateway=ip_address("10.0.2.254")),
+            replace(main[0], interface="lan", gateway=ip_address("10.0.3.254")),
+        ),
+        lookups=(*lookups(PEER, rule=False), *ways),
+        rules=(),
+    )
+    judgement = judge(facts, [PEER])
+    assert codes(judgement) == ["route-other-interface"] * 2
+    assert [fix.command for fix in judgement.fixes] == [
+        "ip -4 route add default via 10.0.2.254 dev mobile table 1003",
+        "ip -4 rule add from 10.0.2.1 table 1003 priority 1000",
+        "ip -4 route add default via 10.0.3.254 dev lan table 1004",
+        "ip -4 rule add from 10.0.3.1 table 1004 priority 1000",
+    ]

@@ -20,7 +20,6 @@ from mptcplab.wire.mptcp import (
     MptcpOption,
     MpTcpRst,
 )
-from mptcplab.wire.packet import encode_packet
 from mptcplab.wire.pcap import PcapWriter
 from mptcplab.wire.segment import ACK, RST, SYN, Segment
 
@@ -112,10 +111,9 @@ def test_a_capture_file_says_the_same(tmp_path: Path) -> None:
     with path.open("wb") as file:
         writer = PcapWriter(file)
         for number, (_, segment) in enumerate(OPENING):
-            writer.write(number, segment)
+            writer.write_segment(number, segment)
     assert digest(read_packets(path)) is not None
     assert len(list(read_packets(path))) == len(OPENING)
-    assert encode_packet(OPENING[0][1])
 
 
 def test_what_is_no_capture_is_one_error(tmp_path: Path) -> None:
