@@ -44,6 +44,10 @@ class Case:
     versions: tuple[int, ...] = (4, 6)
     wait_s: float = WAIT_S
     serve_again: str = ""
+    laminar: bool = False
+    """Whether what mends it are endpoints that Linux has from 6.18 on."""
+    needs: tuple[str, ...] = ()
+    """Sysctls that kernels before some version do not have."""
     then: str = ""
     """What is named once that is mended, and mended in its turn."""
 
@@ -239,6 +243,11 @@ def _blackhole(lab: HostLab) -> None:
 JOIN, CAPABLE, DROP, STRIP = nft.option(nft.JOIN), nft.option(nft.CAPABLE), nft.drop(), nft.strip()
 _SECOND = nft.from_interface("r2")
 
+BLACKHOLE: Final = (
+    "net/mptcp/blackhole_timeout",
+    "net/mptcp/syn_retrans_before_tcp_fallback",
+)
+
 CASES: Final = [
     Case("client-accepts-none", "client: `add_addr_accepted 0`, the server announces an address",
          direct, lambda lab: lab.limits("client", 2, 0), "limits-add-addr-accepted", 1),
@@ -284,9 +293,10 @@ CASES: Final = [
     Case("capable-stripped", "a box on the path removes MP_CAPABLE", routed,
          _rule("router", "forward", CAPABLE, STRIP), "peer-plain-tcp", by_hand=_flush_router),
     Case("capable-dropped", "a firewall on the path drops SYNs with MP_CAPABLE", routed,
-         _dropped_capable, "capable-dropped", by_hand=_flush_router, then="blackhole"),
+         _dropped_capable, "capable-dropped", by_hand=_flush_router, then="blackhole",
+         needs=BLACKHOLE),
     Case("blackhole", "such a firewall is gone, and the client still leaves MP_CAPABLE out", routed,
-         _blackhole, "blackhole"),
+         _blackhole, "blackhole", needs=BLACKHOLE),
     Case("own-filter-out", "client: a rule of its own drops MP_JOIN that leaves", routed,
          _rule("client", "output", JOIN, DROP), "local-filter"),
     Case("own-filter-in", "client: a rule of its own drops MP_JOIN that comes", routed,
@@ -299,7 +309,8 @@ CASES: Final = [
     Case("userspace", "client: `path_manager userspace`, no daemon", routed,
          _sysctl("client", net__mptcp__pm_type="1"), "userspace-path-manager"),
     Case("backup", "client: `subflow backup`, the server announces an address: a second join to "
-         "its first one", direct, _backup, "first-address-out-of-reach", 1, enough=True),
+         "its first one", direct, _backup, "first-address-out-of-reach", 1, enough=True,
+         laminar=True),
     Case("announces-unreachable", "server: it announces an address that nothing answers at", routed,
          _announce_nothing, "announced-no-answer", enough=True,
          by_hand=lambda lab: lab.pm("server").delete(lab.pm("server").endpoints()[0])),

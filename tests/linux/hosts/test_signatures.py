@@ -6,7 +6,9 @@ tests.linux.hosts.test_signatures``.
 
 from __future__ import annotations
 
+import platform
 import re
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -14,8 +16,11 @@ from tests.behaviour.documentation import DOCS
 from tests.linux.hosts.cases import CASES, Case, apply, examined
 from tests.linux.hosts.lab import HostLab, direct, in_lab, routed
 
+from mptcplab.hosts.judge import has_laminar
 from mptcplab.hosts.judgement import Judgement
 
+IS_CURRENT: Final = has_laminar(platform.release())
+"""Whether this kernel is one of those that the page was written on."""
 PAGE: Final = DOCS / "validation" / "hosts.md"
 HEAD: Final = """\
 # Why hosts make no second subflow
@@ -52,6 +57,7 @@ def page_row(case: Case, judgement: Judgement) -> str:
         f"{'on the peer: ' if fix.on == 'peer' else ''}`{fix.command}`" for fix in judgement.fixes
     )
     text = f"| {case.what} | {said.why} | {said.step} | {mended or said.remedy} |"
+    text = re.sub(r"table 1\d\d\d", "table 1003", text)
     return re.sub(r"fe80::[0-9a-f:]+", "fe80::1", text)
 
 
@@ -79,6 +85,11 @@ def _play(case: Case, version: int) -> Any:
 def test_a_misconfiguration_is_named_and_mended(case: Case, version: int) -> None:
     if version not in case.versions:
         pytest.skip(f"there is no such thing with IPv{version}")
+    for name in case.needs:
+        if not Path("/proc/sys", name).exists():
+            pytest.skip(f"this kernel has no {name}")
+    if case.laminar and not IS_CURRENT:
+        pytest.skip("this kernel has no laminar endpoints")
     before, after = _play(case, version)
     assert set(codes(before)) == {case.code}
     assert before.enough is case.enough
@@ -86,7 +97,7 @@ def test_a_misconfiguration_is_named_and_mended(case: Case, version: int) -> Non
     assert after.healthy, codes(after)
     assert after.subflows is not None
     assert after.subflows >= 2
-    if version == case.versions[0]:
+    if version == case.versions[0] and IS_CURRENT:
         assert page_row(case, before) in PAGE.read_text(encoding="utf-8").splitlines()
 
 
