@@ -56,6 +56,7 @@ EXAMPLES: Final = {
     ],
     "runs": ["mptcplab run A --duration 2s", "mptcplab runs"],
     "show": ["mptcplab run A --duration 2s --out first", "mptcplab show first"],
+    "host": ["mptcplab host", "mptcplab host --json", "mptcplab host --fix"],
     "monitor": ["mptcplab monitor lo --count 2"],
     "inspect": [
         "mptcplab inspect tests/captures/handover.pcap.gz",
@@ -74,6 +75,7 @@ STATUSES: Final = {
     "show": "0 the run is valid, 1 it is not.",
     "reproduce": "0 every run is valid, 1 one is not.",
     "goals": "0 every goal is met, 1 one is missed or undecided.",
+    "host": "0 as many subflows as usable addresses, 1 fewer, or not known.",
     "doctor": "0 the Linux testbed can run here, 3 it cannot.",
     "lab": "0; of `lab exec`, that of the command.",
 }

@@ -38,6 +38,9 @@ NOT_RUN: Final = {
     r"mptcplab reproduce C D --on linux .*": "needs a machine that carries 20 Gb/s",
     r"mptcplab run E --on linux .*": "needs a machine that carries 10 Gb/s",
     r"mptcplab monitor eth0 eth1": "watches interfaces of the reader's machine until stopped",
+    r"mptcplab host server\.example:443|mptcplab host --capture lan\.pcap server\.example:443": (
+        "connects to a server of the reader's"
+    ),
     r"unshare -rn python play\.py": "the reader's script; tests/linux/sockets runs the page's code",
 }
 
@@ -49,10 +52,11 @@ CODE_TESTED_ELSEWHERE: Final = {
 # Python that reads what commands on Linux have left.
 CODE_ABOUT_LINUX_RUNS: Final = {"docs/kernel-developers.md"}
 
-# Exit status 1 is an answer: a goal undecided, a machine too slow for a run to be valid.
-MAY_SAY_NO: Final = re.compile(r"mptcplab goals|--on linux")
+# Exit status 1 is an answer: a goal undecided, a machine too slow for a run to be valid, a host
+# with fewer subflows than addresses.
+MAY_SAY_NO: Final = re.compile(r"mptcplab (goals|host)|--on linux")
 
-_LINUX = re.compile(r"--on linux|^mptcplab (lab|doctor|monitor)\b")
+_LINUX = re.compile(r"--on linux|^mptcplab (lab|doctor|monitor|host)\b")
 _VARIES = [
     (re.compile(r"[\d.]+ s in all"), "... s in all"),
     (re.compile(r"runs/\S+"), "runs/..."),

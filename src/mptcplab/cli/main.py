@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "runs": "list the runs of a folder, their sizes, and remove some",
     "show": "show a finished run again",
     "page": "write one HTML file that shows runs, comparisons and captures",
+    "host": "say why this host makes the subflows that it makes, and no others",
     "monitor": "watch the rates and round trips of interfaces",
     "inspect": "explain captures, or a run's captures",
     "buffers": "say how large buffers must be, for a scenario or for rates and round trips",

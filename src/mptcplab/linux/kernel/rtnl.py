@@ -10,12 +10,15 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import (
+    IPv4Address,
     IPv4Interface,
     IPv4Network,
+    IPv6Address,
     IPv6Interface,
     IPv6Network,
     ip_address,
     ip_interface,
+    ip_network,
 )
 from typing import Final
 
@@ -35,6 +38,7 @@ from mptcplab.linux.kernel.netlink import (
 
 Network = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
+Address = IPv4Address | IPv6Address
 
 RTM_NEWLINK: Final = 16
 RTM_GETLINK: Final = 18
@@ -48,6 +52,7 @@ _RTM_DELRULE: Final = 33
 _RTM_GETRULE: Final = 34
 
 IFF_UP: Final = 1
+IFF_LOOPBACK: Final = 8
 
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
@@ -75,9 +80,16 @@ _IFLA_BR_MCAST_SNOOPING: Final = 23
 
 _IFA_ADDRESS: Final = 1
 _IFA_LOCAL: Final = 2
+_IFA_FLAGS: Final = 8
+IFA_F_SECONDARY: Final = 0x01
+"""Of IPv6: a temporary address (RFC 8981)."""
 _IFA_F_NODAD: Final = 0x02
+IFA_F_DADFAILED: Final = 0x08
+IFA_F_DEPRECATED: Final = 0x20
+IFA_F_TENTATIVE: Final = 0x40
 
 _RTA_DST: Final = 1
+_RTA_SRC: Final = 2
 _RTA_GATEWAY: Final = 5
 _RTA_CACHEINFO: Final = 12
 _RTA_OIF: Final = 4
@@ -95,6 +107,7 @@ _RTN_UNICAST: Final = 1
 _RTN_UNREACHABLE: Final = 7
 _RTN_LOCAL_TO_MULTICAST: Final = range(2, 6)  # what the kernel makes by itself of an address
 _RTM_F_CLONED: Final = 0x200
+_RTM_F_LOOKUP_TABLE: Final = 0x1000
 _MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 
@@ -438,16 +451,32 @@ def _rule(version: int, table: int, priority: int) -> bytes:
     return header + u32(_FRA_PRIORITY, priority) + u32(_FRA_TABLE, table)
 
 
-def addresses(channel: NetlinkSocket) -> list[tuple[int, InterfaceAddress]]:
-    """Return every address of the socket's namespace, with the index of its interface."""
+@dataclass(frozen=True, slots=True)
+class AssignedAddress:
+    """An address of an interface; ``scope`` is RT_SCOPE_*, ``flags`` are IFA_F_*."""
+
+    index: int
+    address: InterfaceAddress
+    scope: int
+    flags: int
+
+
+def assigned_addresses(channel: NetlinkSocket) -> list[AssignedAddress]:
+    """Return every address of the socket's namespace as the kernel describes it."""
     dump = Request(_RTM_GETADDR, NLM_F_DUMP, _IFADDR.pack(0, 0, 0, 0, 0), "list addresses")
     found = []
     for message in channel.query(dump):
-        _, prefix, _, _, index = _IFADDR.unpack_from(message.body)
+        _, prefix, flags, scope, index = _IFADDR.unpack_from(message.body)
         values = attributes(message.body[_IFADDR.size :])
         packed = values.get(_IFA_LOCAL) or values[_IFA_ADDRESS]
-        found.append((index, ip_interface((packed, prefix))))
+        (flags,) = struct.unpack("=I", values.get(_IFA_FLAGS, bytes([flags, 0, 0, 0])))
+        found.append(AssignedAddress(index, ip_interface((packed, prefix)), scope, flags))
     return found
+
+
+def addresses(channel: NetlinkSocket) -> list[tuple[int, InterfaceAddress]]:
+    """Return every address of the socket's namespace, with the index of its interface."""
+    return [(each.index, each.address) for each in assigned_addresses(channel)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +490,30 @@ class Route:
     prefix: int
     values: tuple[tuple[int, bytes], ...]
 
+    @property
+    def unicast(self) -> bool:
+        """Whether it leads anywhere, and is none of type unreachable, prohibit or blackhole."""
+        return self.kind == _RTN_UNICAST
+
+    @property
+    def network(self) -> Network:
+        """Where it leads."""
+        empty = bytes(16 if self.family == socket.AF_INET6 else 4)
+        return ip_network((dict(self.values).get(_RTA_DST, empty), self.prefix))
+
+    @property
+    def hops(self) -> list[tuple[int, Address | None]]:
+        """The interface and the gateway of each of its next hops; None where it is on the link."""
+        values = dict(self.values)
+        if _RTA_MULTIPATH not in values:
+            return [(self.index, _gateway(values))]
+        found, rest = [], values[_RTA_MULTIPATH]
+        while len(rest) >= _RTNEXTHOP.size:
+            length, _, _, index = _RTNEXTHOP.unpack_from(rest)
+            found.append((index, _gateway(attributes(rest[_RTNEXTHOP.size : length]))))
+            rest = rest[max(length, _RTNEXTHOP.size) :]
+        return found
+
     def __str__(self) -> str:
         values = dict(self.values)
         network = ip_address(values[_RTA_DST]) if _RTA_DST in values else None
@@ -473,6 +526,51 @@ class Route:
             text += f" with metrics {values[_RTA_METRICS].hex()}"
         kind = "" if self.kind == _RTN_UNICAST else f" of type {self.kind}"
         return f"{text} in table {self.table}{kind}"
+
+
+def _gateway(values: dict[int, bytes]) -> Address | None:
+    return ip_address(values[_RTA_GATEWAY]) if _RTA_GATEWAY in values else None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAnswer:
+    """Which way the kernel would send: what ``ip route get`` prints.
+
+    ``source`` is the address that it would choose where none is given.
+    """
+
+    index: int
+    gateway: Address | None
+    source: Address | None
+    table: int
+
+
+def look_up_route(
+    channel: NetlinkSocket, destination: Address, source: Address | None = None, index: int = 0
+) -> RouteAnswer:
+    """Return the way to a destination, from a source and out of an interface where given.
+
+    Raises NetlinkError where there is none, or where the source is no address of this host.
+    """
+    bits = destination.max_prefixlen
+    family = _family(destination.version)
+    from_bits = bits if source is not None else 0
+    body = _RTMSG.pack(family, bits, from_bits, 0, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE)
+    body += attribute(_RTA_DST, destination.packed)
+    if source is not None:
+        body += attribute(_RTA_SRC, source.packed)
+    if index:
+        body += u32(_RTA_OIF, index)
+    (answer,) = channel.query(Request(_RTM_GETROUTE, 0, body, f"look up a route to {destination}"))
+    table = answer.body[4]
+    values = attributes(answer.body[_RTMSG.size :])
+    preferred = values.get(_RTA_PREFSRC)
+    return RouteAnswer(
+        index=struct.unpack("=I", values.get(_RTA_OIF, bytes(4)))[0],
+        gateway=_gateway(values),
+        source=ip_address(preferred) if preferred else source,
+        table=struct.unpack("=I", values.get(_RTA_TABLE, bytes([table, 0, 0, 0])))[0],
+    )
 
 
 def routes(channel: NetlinkSocket) -> list[Route]:

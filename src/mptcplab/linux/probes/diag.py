@@ -52,7 +52,8 @@ STATES: Final = {
 }
 _AT_ONCE: Final = 32
 """Sockets asked for at a time: their answers must fit the netlink socket's receive buffer."""
-_STATE_MASK: Final = 0xFFF & ~(1 << 10)  # all but listeners
+_LISTENERS: Final = 1 << 10
+_STATE_MASK: Final = 0xFFF & ~_LISTENERS
 _INFINITE_SSTHRESH: Final = 0x7FFFFFFF  # include/net/tcp.h, TCP_INFINITE_SSTHRESH
 
 
@@ -142,6 +143,8 @@ class SocketSample:
     unread_bytes: int = 0
     queued_bytes: int | None = None
     key: bytes = b""
+    inode: int = 0
+    """By which /proc/PID/fd names it; 0 where no process has it open any more."""
 
 
 class DiagSocket:
@@ -165,6 +168,14 @@ class DiagSocket:
         """Return every MPTCP connection; NetlinkError where the kernel refuses."""
         return self._both_families(_IPPROTO_MPTCP)
 
+    def listeners(self) -> tuple[list[SocketSample], list[SocketSample]]:
+        """Return the listening sockets: all of TCP, and those of MPTCP, which TCP's list has too.
+
+        Raises NetlinkError where the kernel refuses.
+        """
+        tcp = self._both_families(socket.IPPROTO_TCP, _LISTENERS)
+        return tcp, self._both_families(_IPPROTO_MPTCP, _LISTENERS)
+
     def look(self, samples: Sequence[SocketSample]) -> list[SocketSample]:
         """Return what has become of sockets that were sampled before, but of those that are gone.
 
@@ -180,11 +191,11 @@ class DiagSocket:
                     found.append(parse_message(answer.body, sample.mptcp is not None))
         return found
 
-    def _both_families(self, protocol: int) -> list[SocketSample]:
+    def _both_families(self, protocol: int, states: int = _STATE_MASK) -> list[SocketSample]:
         return [
             parse_message(message.body, protocol == _IPPROTO_MPTCP)
             for family in (socket.AF_INET, socket.AF_INET6)
-            for message in self._channel.query(_dump_request(family, protocol))
+            for message in self._channel.query(_dump_request(family, protocol, states))
         ]
 
 
@@ -200,10 +211,10 @@ def _look_request(sample: SocketSample) -> Request:
     return Request(_SOCK_DIAG_BY_FAMILY, 0, body, "look at a socket")
 
 
-def _dump_request(family: int, protocol: int) -> Request:
+def _dump_request(family: int, protocol: int, states: int) -> Request:
     """Return the dump request; a protocol above 255 does not fit sdiag_protocol."""
     small = protocol if protocol < 256 else socket.IPPROTO_TCP
-    body = struct.pack("=BBBBI", family, small, _EXTENSIONS, 0, _STATE_MASK) + bytes(48)
+    body = struct.pack("=BBBBI", family, small, _EXTENSIONS, 0, states) + bytes(48)
     if protocol != small:
         body += netlink.u32(_REQUEST_PROTOCOL, protocol)
     return Request(_SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, body, "dump of sockets")
@@ -214,6 +225,7 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
     family, state = payload[0], payload[1]
     local_port, remote_port = struct.unpack_from("!HH", payload, 4)
     unread, outstanding = struct.unpack_from("=II", payload, 56)  # idiag_rqueue, idiag_wqueue
+    (inode,) = struct.unpack_from("=I", payload, 68)
     attributes = netlink.attributes(payload[_MESSAGE_BYTES:])
     memory = attributes.get(_DIAG_SKMEMINFO)
     receive_buffer, send_buffer, queued = None, None, None
@@ -238,6 +250,7 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
         unread_bytes=unread,
         queued_bytes=queued,
         key=payload[:1] + payload[4:52],
+        inode=inode,
     )
 
 

@@ -40,6 +40,8 @@ _LOC_ID, _REM_ID = 3, 4
 _SADDR4, _SADDR6, _DADDR4, _DADDR6 = 5, 6, 7, 8
 _SPORT, _DPORT = 9, 10
 _BACKUP, _ERROR = 11, 12
+_FLAGS: Final = 13
+_DENY_JOIN_ID0: Final = 1  # MPTCP_PM_EV_FLAG_DENY_JOIN_ID0
 _RESET_REASON: Final = 16
 
 
@@ -59,6 +61,9 @@ class PathManagerEvent:
     backup: bool = False
     error: int = 0
     reset_reason: int | None = None
+    denies_initial_address: bool | None = None
+    """Whether the peer refuses joins to the address of the initial subflow (the C flag of RFC 8684
+    section 3.1); None where the event does not say, as before Linux 6.18."""
 
 
 class PathManagerEvents:
@@ -116,6 +121,9 @@ def _event(command: int, values: dict[int, bytes], now_ns: int) -> PathManagerEv
         backup=bool(_number(values.get(_BACKUP))),
         error=_number(values.get(_ERROR)) or 0,
         reset_reason=_number(values.get(_RESET_REASON)),
+        denies_initial_address=None
+        if _FLAGS not in values
+        else bool((_number(values[_FLAGS]) or 0) & _DENY_JOIN_ID0),
     )
 
 

@@ -7,6 +7,8 @@ import socket
 import struct
 import threading
 
+import pytest
+
 from mptcplab.linux.kernel import netlink
 from mptcplab.linux.monitor import parse_device_counters
 from mptcplab.linux.probes import cpu, mib
@@ -108,6 +110,14 @@ def test_a_subflow_that_closed_names_its_addresses_and_error() -> None:
     assert (event.remote_address, event.remote_port) == ("10.0.1.2", 5001)
     assert (event.local_id, event.remote_id) == (1, 2)
     assert parse_events(data, 34, now_ns=5) == []
+
+
+@pytest.mark.parametrize(("flags", "denies"), [(None, None), (0, False), (2, False), (3, True)])
+def test_the_flags_of_an_event(flags: int | None, denies: bool | None) -> None:
+    values = netlink.u32(1, 7) + (b"" if flags is None else netlink.u16(13, flags))
+    data = netlink.Request(33, 0, struct.pack("=BBH", 2, 1, 0) + values, "").encode(0)
+    [event] = parse_events(data, 33, now_ns=5)
+    assert event.denies_initial_address is denies
 
 
 def diag_message(family: int, local: bytes, remote: bytes, attributes: bytes) -> bytes:
