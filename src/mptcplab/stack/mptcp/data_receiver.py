@@ -130,10 +130,14 @@ class DataReceiver:
         peer has left of it. ``True`` if ACKs are due for it.
         """
         buffer = self.buffer
+        acks_due = False
         if buffer.read_offset == buffer.rcv_nxt:
             self._readable_told = False
+            for subflow in subflows:
+                if subflow.tcp.receiver.note_all_read():
+                    acks_due = True
         if self._ending.peer_finished:
-            return False
+            return acks_due
         first: MptcpSubflow | None = None
         rtt_ns: i64 = 0
         last_receive_ns: i64 = 0
@@ -148,14 +152,14 @@ class DataReceiver:
             if tcp.last_receive_ns > last_receive_ns:
                 last_receive_ns = tcp.last_receive_ns
         if first is None:
-            return False
+            return acks_due
         mss = first.tcp.receiver.mss_bytes
         buffer.adjust(rtt_ns, mss, last_receive_ns)
         size = buffer.size_bytes
         left = buffer.edge_offset - buffer.rcv_nxt
         gained = buffer.read_offset + size - buffer.edge_offset
         if gained < left or gained < min(size // 2, 2 * mss):
-            return False
+            return acks_due
         for subflow in subflows:
             if subflow is first or (left <= mss and subflow.tcp.state in CAN_RECEIVE):
                 subflow.tcp.receiver.ack_now = True
