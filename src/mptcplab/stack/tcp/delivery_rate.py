@@ -74,10 +74,10 @@ class DeliveryRate:
         self.sample.prior_in_flight_bytes = in_flight_bytes
 
     def note_delivered(self, state: SentState, sent_ns: i64, size_bytes: i64) -> None:
-        """So much of a train is delivered, which left at ``sent_ns``."""
+        """So much of a train is delivered, which left at ``sent_ns``; what left last counts."""
         sample = self.sample
         sample.total_delivered_bytes += size_bytes
-        if self._prior_ns < 0 or state.delivered_bytes > sample.prior_delivered_bytes:
+        if self._prior_ns < 0 or sent_ns >= self._first_sent_ns:
             sample.prior_delivered_bytes = state.delivered_bytes
             sample.app_limited = state.app_limited
             self._prior_ns = state.delivered_ns

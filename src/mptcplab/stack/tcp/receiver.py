@@ -28,12 +28,17 @@ MAX_QUICK_ACKS: Final = 16
 that came again, while the peer's window is small."""
 
 
+GROWTH_PER_SEGMENT: Final = 2
+"""In segments (tcp_grow_window)."""
+
+
 class Receiver:
     """Receive state of one subflow."""
 
     __slots__ = (
         "_ack_span_bytes",
         "_coalesce_ns",
+        "_growing_segments",
         "_last_data_ns",
         "_pingpong",
         "_pushed",
@@ -61,6 +66,8 @@ class Receiver:
         """How long the interface collects packets before it hands them over together; 0: never."""
         self._quick_acks: i64 = MAX_QUICK_ACKS
         """ACKs that are still to leave at once (icsk_ack.quick)."""
+        self._growing_segments: i64 = 0
+        """Segments that the window still grows with, each of which is acknowledged."""
         self._pingpong: bool = False
         """We answer with data, which carry ACKs (inet_csk_in_pingpong_mode)."""
         self._pushed: i64 = 0
@@ -130,6 +137,13 @@ class Receiver:
         self.ack_now = True
         return True
 
+    def note_window_growth(self, grown_bytes: i64) -> None:
+        """The window is to be so much larger, two segments with each that comes.
+
+        As tcp_grow_window, which has each acknowledged at once, so that its sender gets to know.
+        """
+        self._growing_segments = grown_bytes // (GROWTH_PER_SEGMENT * self.mss_bytes)
+
     def enter_quick_ack_mode(self) -> None:
         """Acknowledge at once, even if we answer with data (tcp_enter_quickack_mode)."""
         self._quick_acks = MAX_QUICK_ACKS
@@ -148,6 +162,10 @@ class Receiver:
             self.rcv_nxt = end
             self._unacked_bytes += size
             self._ack_span_bytes = size
+            if self._growing_segments > 0:
+                self._growing_segments -= self._train_packets
+                if self._quick_acks < self._train_packets:
+                    self._quick_acks = self._train_packets
             # As __tcp_ack_snd_check: more than a full segment, or in the quick mode.
             if (
                 self._quick_acks > 0 and not self._pingpong
