@@ -89,7 +89,7 @@ class LinuxCubic(CongestionControl):
 
     def _begin_epoch(self, now_ns: int, segments: int) -> None:
         self._epoch_ns = now_ns
-        self._reno_segments = segments
+        self._reno_segments = float(segments)
         self._origin_segments = max(self._last_max_segments, segments)
         self._k_s = ((self._origin_segments - segments) / CUBIC_C) ** (1.0 / 3.0)
 
