@@ -510,7 +510,9 @@ class Sender:
             return
         if progress and self._undo_stamp_ns >= 0:
             self._undo_stamp_ns = -1
-        if ack >= self.recovery_point:
+        # As tcp_fastretrans_alert: what follows the reduction for marks says so (CWR), and until it
+        # is acknowledged marks are echoed that count no more.
+        if ack > self.recovery_point or (ack == self.recovery_point and self.ca_state != CA_CWR):
             if self.ca_state != CA_LOSS:
                 self._end_reduction()
                 self.congestion.on_recovery_exit(now_ns)

@@ -67,7 +67,7 @@ def bbr_of(connection: Connection) -> Bbr:
 
 def test_startup_drains_and_then_paces_at_the_bandwidth_with_a_short_queue() -> None:
     laboratory, connection = sending(Bbr)
-    modes = []
+    modes: list[int] = []
     while laboratory.loop.now_ns < 2 * SECOND:
         laboratory.loop.run(laboratory.loop.now_ns + 5 * MS)
         mode = bbr_of(connection).mode
