@@ -9,7 +9,7 @@ from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.network.topology import Host, InterfaceEnd, Link
 from mptcplab.scenario.model import Action, Scenario
 
-_TAKES_AWAY: Final = ("down", "set", "set_priority", "remove_address")
+_TAKES_AWAY: Final = ("down", "set", "remove_address")
 _GIVES_BACK: Final = ("up", "add_address")
 _LOW_BPS: Final = 10_000_000
 """A link that carries a tenth of this is in use: handshakes and signals are less."""
@@ -72,6 +72,7 @@ class BackupWatch:
         ``run.json`` has it, with the time (ns) on the watch's loop at which it was seen.
         """
         self.switches: list[dict[str, Any]] = []
+        self._scenario = scenario
         self._backups = BackupLinks(scenario)
         self._note = note
         self._cause = ""
@@ -80,20 +81,33 @@ class BackupWatch:
 
     def follow(self, action: Action) -> None:
         """Take in an action that was just done."""
-        watched = self._watch.waiting
-        before = {link.name for link in self._backups.links()}
+        backups_before = {link.name for link in self._backups.links()}
         self._backups.take(action)
-        if action.verb in _GIVES_BACK:
-            for name in watched:
+        becomes_backup = dict(action.changes).get("backup")
+        if action.verb in _GIVES_BACK or becomes_backup is False:
+            for name in list(self._watch.waiting):
                 self._watch.went_down(name)
-        if action.verb not in _TAKES_AWAY:
-            return
-        self._cause = action.label or f"{action.target} {action.verb}"
-        self._at_ns = action.at_ns
-        for link in self._backups.links():
-            if link.name not in watched and link.name in before and link.name != action.target:
-                rates = [each.rate_bps for each in (link.forward, link.backward)]
-                self._watch.came_up(link.name, min(_LOW_BPS, *(rate or _LOW_BPS for rate in rates)))
+        elif action.verb in _TAKES_AWAY or becomes_backup:
+            self._cause = action.label or f"{action.target} {action.verb}"
+            self._at_ns = action.at_ns
+            passed_over = self._links_of(action) | set(self._watch.waiting)
+            for link in self._backups.links():
+                if link.name in backups_before - passed_over:
+                    rates = [way.rate_bps or _LOW_BPS for way in (link.forward, link.backward)]
+                    self._watch.came_up(link.name, min(_LOW_BPS, *rates))
+
+    def _links_of(self, action: Action) -> set[str]:
+        """Return the links that an action is done to, or at whose ends its addresses are."""
+        if action.target_kind != "endpoint" or action.host is None:
+            return {action.target}
+        topology = self._scenario.topology
+        own = set(self._scenario.addresses_of(action.target))
+        links = (
+            topology.link_at(InterfaceEnd(action.host, interface.name))
+            for interface in topology.host(action.host).interfaces
+            if own.intersection(address.ip for address in interface.addresses)
+        )
+        return {link.name for link in links if link is not None}
 
     def _carries(self, link: str, up_ns: int, since_ns: int) -> None:
         switch = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tests.endpoint_rows import ROWS, promised, row
 
-from mptcplab.scenario.backup_watch import BackupLinks, ever_backup
+from mptcplab.network.return_watch import ReturnWatch
+from mptcplab.scenario.backup_watch import BackupLinks, BackupWatch, ever_backup
 from mptcplab.scenario.describe import describe
 from mptcplab.scenario.load import load
 from mptcplab.scenario.model import Scenario
@@ -157,3 +160,60 @@ def test_a_host_without_endpoints_announces_to_those_that_have_some(tmp_path: Pa
     server = scenario.endpoints["server"]
     assert [each.flags for each in server.endpoints] == [("signal",)] * 3
     assert promised(scenario) == "1>1 2>2 3>3"
+
+
+class Watch:
+    """Stands for what looks at links: tells which are looked at, and lets one carry data."""
+
+    def __init__(self, on_return: Callable[[str, int, int], None]) -> None:
+        self.on_return = on_return
+        self.waiting: dict[str, int] = {}
+
+    def came_up(self, link: str, rate_bps: int | None) -> None:
+        self.waiting[link] = 0
+
+    def went_down(self, link: str) -> None:
+        self.waiting.pop(link, None)
+
+
+def test_only_backups_that_may_be_needed_are_watched(tmp_path: Path) -> None:
+    text = PHONE
+    for at, said in enumerate(
+        (
+            'set_priority = "wifi"\nbackup = true',  # which leaves no regular one
+            'set_priority = "wifi"\nbackup = false',
+            'down = "wifi"',
+            'up = "wifi"',
+            'set_priority = ["lte", "server:eth0"]\nbackup = true',
+            'down = "lte"',
+        ),
+        1,
+    ):
+        text += f'[[timeline]]\nat = "{at}s"\n{said}\n'
+    scenario = loaded(tmp_path, text)
+    watches: list[Watch] = []
+
+    def watch_with(on_return: Callable[[str, int, int], None]) -> ReturnWatch:
+        watches.append(Watch(on_return))
+        return cast(ReturnWatch, watches[0])
+
+    noted: list[dict[str, Any]] = []
+    watch = BackupWatch(scenario, watch_with, noted.append)
+    seen = []
+    for action in scenario.timeline:
+        watch.follow(action)
+        seen.append((action.verb, sorted(watches[0].waiting)))
+    assert seen == [
+        ("set_priority", ["lte"]),
+        ("set_priority", []),
+        ("down", ["lte"]),
+        ("up", []),
+        ("set_priority", []),
+        ("set_priority", ["lte"]),
+        ("down", ["core", "lte"]),
+    ]
+    watches[0].on_return("core", 7_000_000_000, 7_200_000_000)
+    assert watch.switches == [
+        {"at_ns": 6_000_000_000, "cause": "lte down", "link": "core", "after_ns": 200_000_000}
+    ]
+    assert noted[0]["seen_ns"] == 7_200_000_000
