@@ -26,8 +26,20 @@ FIRST_PATH, SECOND_PATH = (A1, B1), (A2, B2)
 SHOWN = "192.0.2.200"
 
 
+class Lossy(Middlebox):
+    """Loses packets, so that others behind it find gaps."""
+
+    def __init__(self, random: Random, loss: float) -> None:
+        super().__init__(MiddleboxPlan("lossy"))
+        self.random = random
+        self.loss = loss
+
+    def treat(self, segment: Segment, outbound: bool, now_ns: int) -> list[Segment]:  # noqa: ARG002
+        return [each for each in packets_of(segment) if self.random.random() >= self.loss]
+
+
 def benign(random: Random) -> list[Middlebox]:
-    """Return some boxes, each of a kind that no stream notices; one NAT at most."""
+    """Return some boxes, each of a kind that no stream notices; one NAT at most, perhaps losses."""
     plans = [
         random.choice(
             (
@@ -45,19 +57,21 @@ def benign(random: Random) -> list[Middlebox]:
     if random.random() < 0.5:
         nat = MiddleboxPlan("nat", outside=IPv4Address(SHOWN))
         plans.insert(random.randrange(len(plans) + 1), nat)
-    return [
+    boxes = [
         make_box(replace(plan, direction=random.choice(("both", "forward", "backward"))), number)
         for number, plan in enumerate(plans)
     ]
+    if loss := random.choice((0.0, 0.02, 0.05)):
+        boxes.insert(random.randrange(len(boxes) + 1), Lossy(random, loss))
+    return boxes
 
 
 class Boxes:
-    """A chain on the first path of a pipe, both ways; packets may be lost before it."""
+    """A chain on the first path of a pipe, both ways."""
 
-    def __init__(self, pipe: Pipe, chain: Chain, loss: float, *, trains: bool) -> None:
+    def __init__(self, pipe: Pipe, chain: Chain, *, trains: bool) -> None:
         self.pipe = pipe
         self.chain = chain
-        self.loss = loss
         self.trains = trains
         there, back = pipe.both(*FIRST_PATH)
         there.filter, back.filter = self.on(outbound=True), self.on(outbound=False)
@@ -70,8 +84,7 @@ class Boxes:
         def carry(segment: Segment, now_ns: int) -> list[tuple[Segment, int]]:
             out = []
             for packet in [segment] if self.trains else as_packets(segment):
-                if self.pipe.random.random() >= self.loss:
-                    out += self.chain.forward(packet, outbound, now_ns)
+                out += self.chain.forward(packet, outbound, now_ns)
             self.watch()
             return [(each, 0) for each in out]
 
@@ -109,8 +122,7 @@ def test_benign_boxes_never_lose_or_alter_the_stream(seed: int) -> None:
     pipe.link(*FIRST_PATH, random.randrange(1, 40) * MS)
     if random.random() < 0.5:
         pipe.link(*SECOND_PATH, random.randrange(1, 40) * MS)
-    loss = random.choice((0.0, 0.02, 0.05))
-    Boxes(pipe, Chain(benign(random)), loss, trains=random.random() < 0.3)
+    Boxes(pipe, Chain(benign(random)), trains=random.random() < 0.3)
     stream = random.randbytes(random.choice((10, 4_000, 60_000)))
     sink = Sink(b, content=True)
     b.stack.listen(80)
