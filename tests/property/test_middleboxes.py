@@ -34,7 +34,7 @@ class Lossy(Middlebox):
         self.random = random
         self.loss = loss
 
-    def treat(self, segment: Segment, outbound: bool, now_ns: int) -> list[Segment]:  # noqa: ARG002
+    def treat(self, segment: Segment, outbound: bool, now_ns: int) -> list[Segment]:
         return [each for each in packets_of(segment) if self.random.random() >= self.loss]
 
 
