@@ -19,8 +19,8 @@ from statistics import mean
 from typing import Final
 
 from mptcplab.cli.testbeds import run_on
-from mptcplab.report.latency import latency_checks
-from mptcplab.report.verdict import checks
+from mptcplab.report.latency import LatencyCheck, latency_checks
+from mptcplab.report.verdict import Check, checks
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
@@ -58,7 +58,7 @@ def measured(name: str, testbed: str, repetitions: int, scratch: Path) -> Values
 
 def verdict(run: Run) -> str:
     """Return whether a run is valid and met what is expected of it, in one line."""
-    judged = [*checks(run), *latency_checks([run])]
+    judged: list[Check | LatencyCheck] = [*checks(run), *latency_checks([run])]
     missed = [check.text for check in judged if check.outcome != "met"]
     valid = "valid" if run.metadata["valid"] else "NOT VALID"
     reasons = [*run.metadata["invalid_reasons"], *missed]

@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from statistics import fmean
@@ -104,6 +105,11 @@ def rates_mbps(run: Run, name: str) -> list[float]:
     return [
         each["goodput_bps"] / 1e6 for each in flows if each["name"].rstrip("0123456789") == name
     ]
+
+
+def mean_rates_mbps(run: Run, names: Sequence[str]) -> list[float]:
+    """Return the mean goodput of each kind of users."""
+    return [fmean(rates_mbps(run, name)) for name in names]
 
 
 def shown(value: Estimate, digits: int = 2) -> str:
@@ -216,7 +222,7 @@ def users_table(cases: Sequence[Case], seeds: int) -> None:
                 case.example,
                 [*case.overrides, *chosen],
                 _from_one(seeds),
-                lambda run, names=names: [fmean(rates_mbps(run, name)) for name in names],
+                partial(mean_rates_mbps, names=names),
             )
             measured[control] = dict(zip(names, map(list, zip(*means, strict=True)), strict=True))
         for each in case.users:

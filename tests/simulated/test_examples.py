@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mptcplab.report.latency import latency_checks
-from mptcplab.report.verdict import checks
+from mptcplab.report.latency import LatencyCheck, latency_checks
+from mptcplab.report.verdict import Check, checks
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.scenario import load
@@ -23,14 +23,17 @@ def finished(tmp_path: Path, name: str, *overrides: str) -> Run:
     return Run(run(with_drawn_starts(scenario), tmp_path / "run", Silent()))
 
 
+def judged(done: Run) -> list[Check | LatencyCheck]:
+    return [*checks(done), *latency_checks([done])]
+
+
 @pytest.mark.documented
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_valid_and_as_expected(tmp_path: Path, name: str) -> None:
     done = finished(tmp_path, name)
     assert done.metadata["valid"], done.metadata["invalid_reasons"]
-    judged = [*checks(done), *latency_checks([done])]
-    assert judged
-    assert [check.text for check in judged if check.outcome != "met"] == []
+    assert judged(done)
+    assert [check.text for check in judged(done) if check.outcome != "met"] == []
 
 
 @pytest.mark.documented
@@ -48,4 +51,4 @@ def test_without_what_an_example_is_about_it_is_not_as_expected(
 ) -> None:
     done = finished(tmp_path, name, *overrides)
     assert done.metadata["valid"], done.metadata["invalid_reasons"]
-    assert any(check.outcome == "missed" for check in [*checks(done), *latency_checks([done])])
+    assert any(check.outcome == "missed" for check in judged(done))
