@@ -197,6 +197,18 @@ def test_a_link_that_is_full_of_acknowledgments_is_the_cause(tmp_path: Path) -> 
     assert (said.cause, said.detail) == (Cause.LINK, "one (backward) full")
 
 
+def test_what_processors_cannot_take_is_not_advised(tmp_path: Path) -> None:
+    fast = ("links.*.rate=10Gb/s", "links.*.rtt=20ms", "flows.main.receive_buffer=5MB")
+    slow = ("hosts.bob.cpu=2012", "duration=1s", "interval=100ms")
+    case = Case("slow host", TWO_PATHS, (*fast, *slow), Cause.RECEIVE_WINDOW)
+    said = leading(finished(case, "simulated", tmp_path / "slow"))
+    assert said.cause is Cause.RECEIVE_WINDOW
+    rate = float(said.advice.partition("(2 x ")[2].partition(" Gb/s")[0])
+    assert 1 < rate < 10
+    case = Case("fast host", TWO_PATHS, (*fast, "duration=1s"), Cause.RECEIVE_WINDOW)
+    assert "2 x 20 Gb/s" in leading(finished(case, "simulated", tmp_path / "fast")).advice
+
+
 def test_a_nic_that_all_paths_share_counts_once(tmp_path: Path) -> None:
     scenario = (
         TWO_PATHS.replace('hosts = ["alice", "bob"]', '[hosts.bob]\n[hosts.alice]\n'

@@ -41,6 +41,8 @@ _GAIN: Final = 1.2
 start take some of what links carry, whatever the buffers."""
 _LOSSY: Final = 0.01
 """From this loss on, congestion controls of today carry no more than Reno over such paths."""
+_WORKED: Final = 0.1
+"""Of the time, what a processor must have worked for its speed to be known."""
 _MATHIS: Final = 1.22
 """Mathis et al., "The macroscopic behavior of the TCP congestion avoidance algorithm", 1997: what a
 path with random losses carries, in segments a round trip, times the root of the loss."""
@@ -142,8 +144,39 @@ class Given:
 
     @cached_property
     def rate_bps(self) -> int | None:
-        """What the paths carry together; None where one has no rate."""
-        return self._together_bps(self.paths)
+        """What the paths carry together, and processors take; None where neither has an end."""
+        bounds = [self._together_bps(self.paths), *(bps for _, bps in self._processors)]
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    @property
+    def capacity(self) -> str:
+        """What bounds the rate of the connection, as a clause: ``the paths carry 10 Mb/s``."""
+        rate_bps = self.rate_bps
+        text = "" if rate_bps is None else format_rate(rate_bps)
+        for host, bound_bps in self._processors:
+            if bound_bps == rate_bps:
+                return f"the processor of {host} takes {text}"
+        return f"the paths carry {text}"
+
+    @cached_property
+    def _processors(self) -> list[tuple[str, int]]:
+        """What the processor of each host takes, by what it took for what there was (bit/s).
+
+        Simulated processors take so much for a packet and a byte; of hosts that had little to do,
+        and of kernels, whose processors take less for each of many, nothing is known.
+        """
+        bounds: list[tuple[str, int]] = []
+        if not self.simulated:
+            return bounds
+        for rows, column, host in (
+            ("sender", "bytes_acked", "source"), ("receiver", "bytes_received", "destination")
+        ):  # fmt: skip
+            last = self._rows[rows][-1] if self._rows[rows] else None
+            if last is None or not last["cpu_ns"] or not last[column]:
+                continue
+            if last["cpu_ns"] > _WORKED * (last["time_ns"] - self.flow["start_ns"]):
+                bounds.append((self.flow[host], last[column] * BITS_NS // last["cpu_ns"]))
+        return bounds
 
     @property
     def round_trip_ns(self) -> int:
@@ -198,7 +231,7 @@ class Given:
         if loss < _LOSSY or not mss_bytes or not path.rtt_ns:
             return rate_bps
         subflows = -(-len({row["subflow"] for row in self._rows["sent"]}) // len(self.paths))
-        bound_bps = subflows * _MATHIS / loss**0.5 * mss_bytes * BITS_NS / path.rtt_ns
+        bound_bps = float(subflows * _MATHIS / loss**0.5 * mss_bytes * BITS_NS / path.rtt_ns)
         return min(rate_bps, bound_bps)
 
     def _came_to_bps(self) -> float | None:
@@ -282,7 +315,7 @@ def _window(kind: str, given: Given) -> Remedy:
         limited = given.flow.get("read_rate_bps") is not None
         return Remedy(
             "",
-            f"{advice}: the paths carry {format_rate(rate_bps)}",
+            f"{advice}: {given.capacity}",
             overrides if limited else (),
         )
     size = given.largest_window_bytes
@@ -382,7 +415,7 @@ def _application(kind: str, given: Given) -> Remedy:
     limited = given.flow.get("write_rate_bps") is not None
     return Remedy(
         "",
-        f"write faster: the paths carry {format_rate(rate_bps)}",
+        f"write faster: {given.capacity}",
         (f"{given.key('write_rate')}={_written_rate(rate_bps)}",) if limited else (),
     )
 

@@ -133,10 +133,10 @@ class LinkUse:
             used = sum(self._wire_bytes(link, row) for link, row in rows) * BITS_NS
             if rows and used >= _FULL * rate_bps * _overlap_ns(rows[0][1], span):
                 return name
-        for link, direction in path.links:
+        for name, direction in path.links:
             back = "backward" if direction == "forward" else "forward"
-            if self._is_full((link, back), at_ns, span):
-                return f"{link} ({back})"
+            if self._is_full((name, back), at_ns, span):
+                return f"{name} ({back})"
         return ""
 
     def _is_full(self, link: tuple[str, str], at_ns: int, span: tuple[int, int]) -> bool:
@@ -152,7 +152,7 @@ class LinkUse:
         began = row["time_ns"] - row["interval_ns"] <= span[0]
         waited = row["queue_bytes"] and (began or (before is not None and before["queue_bytes"]))
         sending_bytes = self._frame_bytes.get(link, 0) if waited else 0
-        return (used_bytes + sending_bytes) * BITS_NS >= _FULL * could
+        return bool((used_bytes + sending_bytes) * BITS_NS >= _FULL * could)
 
     def times(self, paths: Sequence[Path]) -> Sequence[int]:
         """Return the ends of the intervals of the rows of paths' links (ns)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mptcplab.results.liveness import Liveness, patience_ns
+import pytest
+
+from mptcplab.results.liveness import Liveness, patience_ns, why_never_up
 
 SECOND_NS = 1_000_000_000
 PATIENCE_NS = 7 * SECOND_NS
@@ -100,3 +102,16 @@ def test_one_that_stands_still_says_from_when_on_whatever_the_reason() -> None:
         assert liveness.stalled_since_ns(5 * SECOND_NS) is None
         stall(liveness, 6, 60, reachable=reachable)
         assert liveness.stalled_since_ns(60 * SECOND_NS) == 5 * SECOND_NS
+
+
+@pytest.mark.parametrize("comma", [",", ""])
+def test_why_a_connection_never_came_up_is_read_from_the_reasons(comma: str) -> None:
+    name = f"flow main{comma} connection"
+    reasons = [
+        "link one: 1 Mb/s went through",
+        f"{name} 0: the connection never came up: refused",
+        f"{name} 1: the connection never came up",
+        f"{name} 2: no progress from 1 s on",
+    ]
+    assert [why_never_up(reasons, "main", number) for number in range(3)] == ["refused", "", None]
+    assert why_never_up(reasons, "other", 0) is None

@@ -35,6 +35,20 @@ def median(values: NDArray[Any]) -> Any:
     return (ordered[..., low].astype(np.float64) + ordered[..., high]) / 2
 
 
+def quantile(values: NDArray[Any], share: float) -> float:
+    """Return what ``share`` of a column lies below, interpolated between the two nearest.
+
+    As ``np.quantile``, which imports all of ``numpy.ma`` for it.
+    """
+    place = (values.size - 1) * share
+    low = int(place)
+    high = min(low + 1, values.size - 1)
+    ordered = np.partition(values, (low, high))
+    below, above, part = float(ordered[low]), float(ordered[high]), place - low
+    step = above - below
+    return below + step * part if part < 0.5 else above - step * (1 - part)
+
+
 def merged_once(columns: Sequence[Ints]) -> Ints:
     """Return every value of sorted columns once, sorted.
 

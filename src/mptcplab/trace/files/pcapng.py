@@ -135,7 +135,7 @@ class PcapngFormat(RecordFormat):
     def places(self, data: Bytes, start: int, stop: int) -> Ints:
         at = np.arange(start, max(stop - self.header_bytes + 1, start), dtype=np.int64)
         at = at[self.words(data, at) == ENHANCED_PACKET]
-        return at[self.plausible(data, at)]
+        return np.asarray(at[self.plausible(data, at)])
 
     def doubtful(self, data: Bytes, at: Ints, heads: Heads) -> Ints:
         cut = self.other_byte_order(heads)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mptcplab.limits.causes import Cause
 from mptcplab.limits.partition import Claim
 from mptcplab.trace.columns.fields import Ints, Mask
-from mptcplab.trace.columns.sorting import median
+from mptcplab.trace.columns.sorting import median, quantile
 from mptcplab.trace.findings.sender_view import Carrier, SenderView, within
 from mptcplab.trace.follow.tcp import PROMPT_NS
 
@@ -114,7 +114,7 @@ def bins_of(view: SenderView) -> Bins:
         rate = passed * 8e9 / width
         queues.append(queue)
         high = queue > threshold
-        usual = float(np.percentile(rate[high], 90)) if high.any() else 0.0
+        usual = quantile(rate[high], 0.9) if high.any() else 0.0
         risen.append(high & (rate >= _LINK_SHARE * usual))
         rates.append(rate)
         amount = np.bincount(

@@ -10,7 +10,7 @@ import numpy as np
 
 from mptcplab.limits.causes import CLIENT_TO_SERVER, SERVER_TO_CLIENT, Cause, Limit
 from mptcplab.limits.partition import Claim, Span, durations_ns, partition
-from mptcplab.trace.columns.sorting import distinct, median
+from mptcplab.trace.columns.sorting import distinct, median, quantile
 from mptcplab.trace.connections.model import Connection, Held
 from mptcplab.trace.findings.clocked import Bins, bins_of, claims_of_bins
 from mptcplab.trace.findings.completeness import Completeness, completeness
@@ -181,7 +181,7 @@ class _Judge:
         edges = first + np.arange(count + 1) * width
         amount = np.diff(passed.at(edges))
         amount = amount[amount > 0]
-        return float(np.percentile(amount, 95)) * 8e9 / width if amount.size else 0.0
+        return quantile(amount, 0.95) * 8e9 / width if amount.size else 0.0
 
     def _head_of_line(self, kind: str, spans: list[Span]) -> str:
         name, _, fate = kind.partition(": ")
