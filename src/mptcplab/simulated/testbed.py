@@ -14,8 +14,8 @@ from typing import Any
 import mptcplab
 from mptcplab.applications.workloads import Command
 from mptcplab.loop.stop_signals import on_stop_signal
-from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.middleboxes import describe_box
+from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.results.observer import Observer
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.backup_watch import BackupWatch, switch_text
