@@ -289,11 +289,11 @@ def _unfilled(
 def _limited_links(measurement: Measurement, behind: Collection[str]) -> Iterator[str]:
     """Yield the links that carried less than they should have, for want of CPU time.
 
-    Those of ``behind`` may have carried less for another reason.
+    Those of ``behind`` may have carried less for another reason, unless their emulators had none.
     """
     samples = measurement.samples
     intervals = len(samples.busy)
-    full = _unfilled(measurement, samples.cpu.full_emulators, behind)
+    full = _unfilled(measurement, samples.cpu.full_emulators, ())
     for link, count in _unfilled(measurement, samples.cpu.starved, behind).items():
         reason = verify.check_emulator(link, full.pop(link, 0), intervals)
         reason = reason or verify.check_starved(link, count, intervals)
