@@ -131,6 +131,8 @@ class CaptureFile:
         while True:
             data, fresh = self._block(leftover, max(want, leftover.size))
             stop = leftover.size + fresh
+            if not mean_bytes and lost_bytes is None:
+                form.begin(data, stop)
             at = 0
             while True:
                 if lost_bytes is not None:

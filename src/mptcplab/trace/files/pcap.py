@@ -58,10 +58,15 @@ class PcapFormat(RecordFormat):
     def _words(self, data: Bytes, at: Ints) -> NDArray[np.int64]:
         return windows(data, 4)[at].view(self.word).astype(np.int64)
 
+    def begin(self, data: Bytes, stop: int) -> None:
+        """Take the time of the first record for that of all, until more is known."""
+        if stop >= self.header_bytes:
+            self.reference_s = self.unpack(data.data, 0)[0]
+
     def sizes(self, heads: Heads) -> Ints:
         words = heads.view(self.word)
         captured = words[2::4].astype(np.int64)
-        if captured.size and not captured.all():  # of no bytes at all: zeros in the file
+        if self.reference_s and not captured.all():  # zeros in a file of packets with times
             captured[(captured == 0) & (words[3::4] == 0)] = ABSURD
         captured += self.header_bytes
         if captured.size and captured.max() > self.limit + self.header_bytes:
@@ -70,7 +75,7 @@ class PcapFormat(RecordFormat):
 
     def size(self, data: memoryview, at: int) -> int:
         captured: int = self.unpack(data, at + 8)[0]
-        if captured == 0 and self.unpack(data, at + 12)[0] == 0:
+        if captured == 0 and self.reference_s and self.unpack(data, at + 12)[0] == 0:
             return ABSURD
         return captured + self.header_bytes if captured <= self.limit else ABSURD
 

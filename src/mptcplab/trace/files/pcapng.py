@@ -79,6 +79,9 @@ class PcapngFormat(RecordFormat):
         self._sections: list[tuple[int, int]] = [(-1, 0)]
         """Row and first interface of sections, of the last one and of those in hand."""
 
+    def begin(self, _data: Bytes, _stop: int) -> None:
+        """Nothing: its header says all that there is to know."""
+
     def other_byte_order(self, heads: Heads) -> int:
         """Return at which record a section begins that is not in this byte order."""
         headers = np.flatnonzero(self.word_of(heads, 0) == SECTION_HEADER)

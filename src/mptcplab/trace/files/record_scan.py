@@ -48,6 +48,10 @@ class RecordFormat(ABC):
     """Records start at multiples of this many bytes from one another."""
 
     @abstractmethod
+    def begin(self, data: Bytes, stop: int) -> None:
+        """Look at the first bytes of the file, before its records are read."""
+
+    @abstractmethod
     def sizes(self, heads: Heads) -> Ints:
         """Return each record's length in bytes, header included, given the records' heads."""
 
