@@ -235,7 +235,7 @@ def users_table(cases: Sequence[Case], seeds: int) -> None:
             print("| " + " | ".join(cells) + " |", flush=True)
 
 
-TORUS_RATES: Final = {1.0: "12.112Mb/s", 0.5: "6.056Mb/s", 0.25: "3.028Mb/s", 0.1: "1.211Mb/s"}
+TORUS_RATES: Final = {1.0: "12.112Mb/s", 0.5: "6.056Mb/s", 0.1: "1.211Mb/s"}
 
 
 def torus_table(seeds: int) -> None:

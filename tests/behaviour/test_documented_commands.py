@@ -31,6 +31,7 @@ NOT_RUN: Final = {
     r"make \w+": "installs or builds; CI runs these targets themselves",
     r"\. \.venv/bin/activate": "activates an environment that a test has no need of",
     r"python bench/.*|python -m bench\.equilibria": "measures for minutes, on a quiet machine",
+    r"python -m bench\.papers": "simulates for many minutes",
     r"python -m bench\.packetdrill .*": "plays scripts that are not part of mptcplab",
     r"mptcplab goals( I)? --congestion lia": "repetitions of 120 s and more: minutes uncompiled",
     r"mptcplab goals --congestion lia --duration 60s --repetitions 3": "a minute uncompiled",

@@ -54,6 +54,7 @@ def simulated(scenario: Scenario, folder: Path) -> Run | None:
         return None
 
 
+@pytest.mark.compiled
 @pytest.mark.slow
 @settings(max_examples=cases(250))
 @given(tree=SCENARIOS)
