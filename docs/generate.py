@@ -51,6 +51,12 @@ EXAMPLES: Final = {
         "mptcplab reproduce H --duration 2s --repetitions 2 --out repeated",
     ],
     "show": ["mptcplab run A --duration 2s --out first", "mptcplab show first"],
+    "page": [
+        "mptcplab run A --duration 2s --out seen",
+        "mptcplab page seen -o seen.html",
+        "mptcplab page tests/captures/handover.pcap.gz -o handover.html",
+        "mptcplab page seen tests/captures/handover.pcap.gz -o both.html --title 'Two parts'",
+    ],
     "monitor": ["mptcplab monitor lo --count 2"],
     "inspect": [
         "mptcplab inspect tests/captures/handover.pcap.gz",

@@ -129,7 +129,9 @@ def test_the_cursor_moves_plots_network_and_values(browser: Browser, run_page: P
         browser.value("document.querySelector('.network .label text:last-child').textContent"),
     )
     assert re.fullmatch(r"[\d.]+ Mb/s", before[0])
-    assert before[0].split()[0][:3] in before[1]
+    drawn = re.match(r"→ ([\d.]+) Mb/s", before[1])
+    assert drawn is not None
+    assert float(drawn[1]) == pytest.approx(float(before[0].split()[0]), rel=0.01)
     browser.mouse("mouseMoved", left + width * 0.55, top + height / 2)  # wifi is down
     browser.settle()
     assert now(browser) == pytest.approx(1.1, abs=0.004)

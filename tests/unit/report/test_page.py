@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -200,11 +201,11 @@ def test_a_page_has_no_more_connections_than_there_is_room_for(
 
 
 def decoded(steps: list[int]) -> list[float]:
-    return (np.cumsum(steps) / 1e6).tolist()
+    return [float(total) / 1e6 for total in accumulate(steps)]
 
 
 def test_rates_are_thinned_to_means_that_carry_the_same() -> None:
-    time_s = np.arange(1, 1001) * 0.1
+    time_s = np.arange(1.0, 1001.0) * 0.1
     value = np.where(np.arange(1000) % 10 == 0, 50.0, 0.0)
     plot = Plot("k", "t", "bit/s", "rate", [Series("s", time_s, value, interval_s=0.1)])
     (series,) = plot.to_json(100)["series"]
