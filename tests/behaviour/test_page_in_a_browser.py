@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.browser import Browser, program
+from tests.browser import PROGRAMS, Browser
 from tests.many_connections import capture
 from tests.unit.report.test_page import HOSTILE
 
@@ -16,7 +16,7 @@ from mptcplab.cli.main import main
 
 HANDOVER = Path(__file__).parents[1] / "captures" / "handover.pcap.gz"
 
-pytestmark = [pytest.mark.program("chromium"), pytest.mark.slow]
+pytestmark = [pytest.mark.program("|".join(PROGRAMS)), pytest.mark.slow]
 
 SCENARIO = """
 title = "two links, one of which fails"
@@ -43,7 +43,6 @@ NOW = "document.querySelector('.clock output').textContent"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert program() is not None
     with Browser() as one:
         yield one
 

@@ -243,9 +243,9 @@ def of_topology(topology: Mapping[str, Any], first: Sequence[str], title: str) -
             name = str(each.get("name", ""))
             numbers[name] = len(nodes)
             nodes.append(Node(name, kind))
-            for interface in _listed(each, "interfaces"):
-                texts = [text for text in interface.get("addresses") or () if isinstance(text, str)]
-                addresses[f"{name}:{interface.get('name')}"] = ", ".join(texts)
+            for one in _listed(each, "interfaces"):
+                texts = [text for text in one.get("addresses") or () if isinstance(text, str)]
+                addresses[f"{name}:{one.get('name')}"] = ", ".join(texts)
             for port in each.get("ports") or ():
                 plugged[str(port)] = name
     edges = []
