@@ -252,7 +252,8 @@ def _ticks(most: float) -> list[float]:
 def _held_back(variants: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     rows = []
     for variant in variants:
-        for limit in variant.get("limits") or ():
+        limits = variant.get("limits")
+        for limit in limits if isinstance(limits, list) else ():
             if isinstance(limit, dict) and isinstance(limit.get("share"), int | float):
                 words = [str(limit.get(key, "")) for key in ("connection", "cause")]
                 more = [str(limit.get(key, "")) for key in ("detail", "advice")]

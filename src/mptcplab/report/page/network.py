@@ -244,9 +244,9 @@ def of_topology(topology: Mapping[str, Any], first: Sequence[str], title: str) -
             numbers[name] = len(nodes)
             nodes.append(Node(name, kind))
             for one in _listed(each, "interfaces"):
-                texts = [text for text in one.get("addresses") or () if isinstance(text, str)]
+                texts = [text for text in _values(one, "addresses") if isinstance(text, str)]
                 addresses[f"{name}:{one.get('name')}"] = ", ".join(texts)
-            for port in each.get("ports") or ():
+            for port in _values(each, "ports"):
                 plugged[str(port)] = name
     edges = []
     for link in topology["links"]:
@@ -277,5 +277,9 @@ def of_topology(topology: Mapping[str, Any], first: Sequence[str], title: str) -
 
 def _listed(value: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     """Return the objects of a list; of what is none, nothing."""
+    return [one for one in _values(value, key) if isinstance(one, dict)]
+
+
+def _values(value: Mapping[str, Any], key: str) -> list[Any]:
     several = value.get(key)
-    return [one for one in several if isinstance(one, dict)] if isinstance(several, list) else []
+    return several if isinstance(several, list) else []

@@ -421,8 +421,8 @@ def _drawing(run: Run, links: Rows) -> Drawing | None:
         rates = [link[way]["rate_bps"] for way in _WAYS]
         edge.capacity_bps = max((rate for rate in rates if rate), default=None)
         edge.text = "" if edge.capacity_bps is None else format_rate(edge.capacity_bps)
-        delays = [int(link[way].get("delay_ns") or 0) for way in _WAYS]
-        if any(delays):
+        delays = [link[way].get("delay_ns") for way in _WAYS]
+        if any(delays) and all(isinstance(delay, int) for delay in delays):
             edge.text += f", {format_duration(sum(delays))} round trip"
         edge.colour = number
         edge.ups = _ups(links, (link["name"], "forward"))
