@@ -18,13 +18,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Final
 
-from mptcplab.cli.testbeds import run_on
 from mptcplab.report.latency import LatencyCheck, latency_checks
 from mptcplab.report.verdict import Check, checks
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
 from mptcplab.scenario import load
+from mptcplab.testbeds import run_on
 
 COMPARED: Final = (
     *("wifi-and-lte", "starlink", "satellite-and-dsl", "data-centre", "video", "ecn"),

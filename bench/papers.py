@@ -23,12 +23,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final, TypeVar
 
-from mptcplab.cli.testbeds import run_on
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import Estimate, estimate, jain_index
 from mptcplab.results.summary import summarise
 from mptcplab.scenario import load
+from mptcplab.testbeds import run_on
 
 PAYLOAD: Final = 0.95
 """Of a frame of 1,514 bytes: 1,448 bytes of TCP's, 1,428 of Multipath TCP's."""

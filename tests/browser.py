@@ -29,17 +29,11 @@ _ARGUMENTS: Final = (
 )  # fmt: skip
 
 
-def program() -> str | None:
-    """Return the path of a Chromium, None where there is none."""
-    return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-
-
 class Browser:
     """One page in one Chromium; ``complaints`` are the errors that it has told of."""
 
     def __init__(self, width: int = 1280, height: int = 1000) -> None:
-        path = program()
-        assert path is not None, "there is no Chromium"
+        path = next(path for name in PROGRAMS if (path := shutil.which(name)))
         self._folder = Path(tempfile.mkdtemp(prefix="mptcplab-chromium-"))
         self.complaints: list[str] = []
         self._number = 0

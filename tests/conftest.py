@@ -96,8 +96,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             _skip_or_fail(reason)
     for marker in item.iter_markers("program"):
         for program in marker.args:
-            if shutil.which(program) is None:
-                _skip_or_fail(f"{program} is not installed")
+            if not any(map(shutil.which, program.split("|"))):
+                _skip_or_fail(f"{program.replace('|', ' or ')} is not installed")
 
 
 @pytest.fixture(scope="session")

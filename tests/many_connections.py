@@ -48,7 +48,9 @@ def _connection(number: int, rounds: int, random: Random) -> Iterator[tuple[int,
     )
     first = (random.getrandbits(31), random.getrandbits(31))
 
-    def packet(path: int, side: int, seq: int, ack: int, flags: int, option: bytes, size: int = 0):
+    def packet(
+        path: int, side: int, seq: int, ack: int, flags: int, option: bytes, size: int = 0
+    ) -> bytes:
         ends = (hosts[path], SERVER) if side == 0 else (SERVER, hosts[path])
         ports = (2000 + path, 80) if side == 0 else (80, 2000 + path)
         base = first[side], first[side ^ 1] if flags & build.ACK else 0

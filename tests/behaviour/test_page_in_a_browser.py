@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.browser import Browser, program
+from tests.browser import PROGRAMS, Browser
 from tests.many_connections import capture
 from tests.unit.report.test_page import HOSTILE
 
@@ -16,7 +16,7 @@ from mptcplab.cli.main import main
 
 HANDOVER = Path(__file__).parents[1] / "captures" / "handover.pcap.gz"
 
-pytestmark = [pytest.mark.program("chromium"), pytest.mark.slow]
+pytestmark = [pytest.mark.program("|".join(PROGRAMS)), pytest.mark.slow]
 
 SCENARIO = """
 title = "two links, one of which fails"
@@ -43,7 +43,6 @@ NOW = "document.querySelector('.clock output').textContent"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert program() is not None
     with Browser() as one:
         yield one
 
@@ -129,7 +128,9 @@ def test_the_cursor_moves_plots_network_and_values(browser: Browser, run_page: P
         browser.value("document.querySelector('.network .label text:last-child').textContent"),
     )
     assert re.fullmatch(r"[\d.]+ Mb/s", before[0])
-    assert before[0].split()[0][:3] in before[1]
+    drawn = re.match(r"→ ([\d.]+) Mb/s", before[1])
+    assert drawn is not None
+    assert float(drawn[1]) == pytest.approx(float(before[0].split()[0]), rel=0.01)
     browser.mouse("mouseMoved", left + width * 0.55, top + height / 2)  # wifi is down
     browser.settle()
     assert now(browser) == pytest.approx(1.1, abs=0.004)

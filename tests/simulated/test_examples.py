@@ -14,7 +14,10 @@ from mptcplab.scenario import load
 from mptcplab.scenario.repetition import with_drawn_starts
 from mptcplab.simulated.testbed import run
 
-EXAMPLES = ("wifi-and-lte", "starlink", "satellite-and-dsl", "data-centre", "video", "ecn")
+EXAMPLES = (
+    *("wifi-and-lte", "backup", "firewall", "starlink"),
+    *("satellite-and-dsl", "data-centre", "video", "ecn"),
+)
 """Those that people ask for; the networks of papers take minutes (bench/papers.py)."""
 
 

@@ -52,7 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="+",
         type=Path,
         metavar="SOURCE",
-        help="the folder of a run or of a comparison, or a capture (pcap or pcapng)",
+        help="the folder of a run or of a comparison, or a capture: a file (pcap or pcapng), a "
+        "folder of captures, a quoted pattern, or - for standard input",
     )
     parser.add_argument(
         "-o",
@@ -116,7 +117,7 @@ def _part(path: Path, connection: int | None) -> Part:
                 f"{path}: is neither a run nor a comparison, and holds the runs {names}; name "
                 "those to be shown"
             )
-    elif not path.exists() and str(path) != "-":
+    elif not path.exists() and str(path) != "-" and not set("*?[") & set(path.name):
         raise PageError(
             f"{path}: there is no such file or folder; expected the folder of a run or of a "
             "comparison, or a capture"

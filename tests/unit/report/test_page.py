@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mptcplab.report.page import document
 from mptcplab.report.page.columns import Rows, rate_bps
 from mptcplab.report.page.comparison import comparison_part, run_folders
 from mptcplab.report.page.document import ConnectionView, Event, Mark, Part, page
@@ -150,6 +152,41 @@ def test_hostile_texts_of_parts_are_inert_in_data(text: str) -> None:
     assert "\u202e" not in page([part], text)
 
 
+def test_the_library_is_as_it_was_published() -> None:
+    """uPlot 1.6.32 of the npm registry; its licence is in every page."""
+    assets = Path(document.__file__).parent / "assets"
+    digest = hashlib.sha256((assets / "uPlot.iife.min.js").read_bytes()).hexdigest()
+    assert digest == "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
+    licence = (assets / "uPlot.LICENSE").read_text()
+    assert "Permission is hereby granted" in licence
+    assert licence.splitlines()[0] in Seen(page([Part("x", "run", [], [])], "x")).text
+
+
+@pytest.mark.parametrize("value", [None, 7, "text", [7], [{}], {"a": {}}])
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("scenario", "topology", "hosts"),
+        ("scenario", "topology", "switches"),
+        ("scenario", "question"),
+        ("versions",),
+        ("build",),
+        ("path_manager",),
+    ],
+)
+def test_what_is_not_checked_of_a_run_may_be_anything(
+    run: Run, place: tuple[str, ...], value: Any
+) -> None:
+    metadata = json.loads((run.folder / "run.json").read_text())
+    *outer, last = place
+    holder = metadata
+    for key in outer:
+        holder = holder[key]
+    holder[last] = value
+    (run.folder / "run.json").write_text(json.dumps(metadata))
+    assert Seen(page([run_part(Run(run.folder))], "x")).tags["article"] == 1
+
+
 def test_question_and_validity_come_first(run: Run) -> None:
     text = page([run_part(run)], "x")
     places = [
@@ -200,11 +237,11 @@ def test_a_page_has_no_more_connections_than_there_is_room_for(
 
 
 def decoded(steps: list[int]) -> list[float]:
-    return (np.cumsum(steps) / 1e6).tolist()
+    return [float(total) / 1e6 for total in accumulate(steps)]
 
 
 def test_rates_are_thinned_to_means_that_carry_the_same() -> None:
-    time_s = np.arange(1, 1001) * 0.1
+    time_s = np.arange(1.0, 1001.0) * 0.1
     value = np.where(np.arange(1000) % 10 == 0, 50.0, 0.0)
     plot = Plot("k", "t", "bit/s", "rate", [Series("s", time_s, value, interval_s=0.1)])
     (series,) = plot.to_json(100)["series"]
@@ -248,6 +285,14 @@ def test_shares_are_joined_without_losing_time() -> None:
     length = np.array(decoded(shown["end"])) - np.array(decoded(shown["start"]))
     cpu = [dict(zip(one[::2], one[1::2], strict=True)).get(1, 0.0) for one in shown["shares"]]
     assert float((length * np.array(cpu)).sum()) == pytest.approx(10.0, rel=0.01)
+
+
+def test_a_logarithmic_axis_has_no_zero() -> None:
+    series = Series("s", np.arange(3.0), np.array([0.0, 1.0, -1.0]))
+    (one,) = Plot("k", "t", "s", "points", [series], is_logarithmic=True).to_json()["series"]
+    assert one["y"] == [None, 1, None]
+    (curve,) = Distribution("k", "t", [("c", np.array([0.0, 2.0]), 2)]).to_json()["series"]
+    assert curve["x"] == [1e-9, 2]
 
 
 def test_a_distribution_counts_what_never_ended() -> None:

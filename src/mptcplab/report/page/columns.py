@@ -78,3 +78,10 @@ def rate_bps(time_s: Floats, size_bytes: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = np.where(length > 0, np.maximum(growth, 0.0) * 8 / length, np.nan)
     return np.asarray(rate)
+
+
+def summed(time_s: Floats, value: Floats) -> tuple[Floats, Floats]:
+    """Return each time once, with the sum of its values."""
+    times, place = np.unique(time_s, return_inverse=True)
+    total = np.bincount(place, weights=value, minlength=times.size)
+    return times, np.asarray(total, dtype=np.float64)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mptcplab.plain_text import plain_values
 from mptcplab.report.comparison import with_margin
-from mptcplab.report.page.columns import Rows
+from mptcplab.report.page.columns import Rows, summed
 from mptcplab.report.page.document import Part
 from mptcplab.report.page.markup import Markup, element, joined, section, table
 from mptcplab.report.page.plots import Floats
@@ -226,7 +226,7 @@ def _intervals(
                 element("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=y - 5, y2=y + 5, class_=colour)
                 for x in (low, high)
             ),
-            element("circle", cx=f"{place(value['mean']):.1f}", cy=y, r=4.5, class_=colour),
+            element("circle", cx=f"{place(value['mean']):.1f}", cy=y, r=5, class_=colour),
         ]
     told = "; ".join(
         f"{label}: {'none' if value is None else _text(quantity, value['mean'])}"
@@ -252,7 +252,8 @@ def _ticks(most: float) -> list[float]:
 def _held_back(variants: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     rows = []
     for variant in variants:
-        for limit in variant.get("limits") or ():
+        limits = variant.get("limits")
+        for limit in limits if isinstance(limits, list) else ():
             if isinstance(limit, dict) and isinstance(limit.get("share"), int | float):
                 words = [str(limit.get(key, "")) for key in ("connection", "cause")]
                 more = [str(limit.get(key, "")) for key in ("detail", "advice")]
@@ -308,7 +309,7 @@ def _pictures(folder: Path, variants: Sequence[Mapping[str, Any]]) -> Iterator[M
         element(
             "p",
             f"Goodput over time, from 0 to {format_rate(most)}; `mptcplab page` with the folder of "
-            f"a run (such as {drawn[0][2].folder}) shows all of it.",
+            f"a run (such as {'/'.join(drawn[0][2].folder.parts[-2:])}) shows all of it.",
             class_="note",
         ),
         element("div", joined(figures), class_="small-multiples"),
@@ -318,11 +319,10 @@ def _pictures(folder: Path, variants: Sequence[Mapping[str, Any]]) -> Iterator[M
 def _goodput(run: Run) -> tuple[Floats, Floats]:
     """Return time (s) and goodput (bit/s) of all flows, in at most so many points."""
     rows = Rows(run.table("flows"), ())
-    time_s, place = np.unique(rows.time_s(()), return_inverse=True)
-    total = np.bincount(place, weights=rows.column((), "goodput_bps"))
+    time_s, total = summed(rows.time_s(()), rows.column((), "goodput_bps"))
     width = -(-time_s.size // _POINTS) if time_s.size else 1
     starts = np.arange(0, time_s.size, width)
     if not starts.size:
         return time_s, total
     counts = np.diff(np.append(starts, time_s.size))
-    return time_s[starts], np.add.reduceat(total, starts) / counts
+    return time_s[starts], np.asarray(np.add.reduceat(total, starts) / counts)

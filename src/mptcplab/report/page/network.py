@@ -101,8 +101,7 @@ class Drawing:
         lanes = self._lanes()
         port = _PORT if len(self.nodes) <= _CROWDED else 16
         for node, sides in zip(self.nodes, self._sides(), strict=True):
-            most = max(sides.count(-1), sides.count(1), 0)
-            node.height = _HEAD + max(port * most, 6)
+            node.height = _HEAD + max(port * max(sides.count(-1), sides.count(1)), 6)
         columns = self._in_order(lanes)
         heights = {
             column: sum(node.height + _GAP for node in nodes) - _GAP
@@ -147,15 +146,15 @@ class Drawing:
                 else:
                     far = self.nodes[other]
                     wanted[node][port] = far.y + far.height * (there + 1) / (len(far.ports) + 1)
-        for node, sides, ys in zip(self.nodes, self._sides(), wanted, strict=True):
-            node.places = [(side, 0.0) for side in sides]
+        for box, sides, ys in zip(self.nodes, self._sides(), wanted, strict=True):
+            box.places = [(side, 0.0) for side in sides]
             for side in (-1, 1):
                 ports = [port for port, where in enumerate(sides) if where == side]
-                if node.column or side < 0:
-                    ports.sort(key=lambda port: ys[port])
+                if box.column:
+                    ports.sort(key=ys.__getitem__)
                 for place, port in enumerate(ports):
-                    y = node.y + _HEAD + (node.height - _HEAD) * (place + 0.5) / len(ports)
-                    node.places[port] = (side, y)
+                    y = box.y + _HEAD + (box.height - _HEAD) * (place + 0.5) / len(ports)
+                    box.places[port] = (side, y)
 
     def _lanes(self) -> dict[int, list[Node]]:
         """Return, by edge, what keeps room for it in the columns between its ends."""
@@ -244,10 +243,10 @@ def of_topology(topology: Mapping[str, Any], first: Sequence[str], title: str) -
             name = str(each.get("name", ""))
             numbers[name] = len(nodes)
             nodes.append(Node(name, kind))
-            for interface in _listed(each, "interfaces"):
-                texts = [text for text in interface.get("addresses") or () if isinstance(text, str)]
-                addresses[f"{name}:{interface.get('name')}"] = ", ".join(texts)
-            for port in each.get("ports") or ():
+            for one in _listed(each, "interfaces"):
+                texts = [text for text in _values(one, "addresses") if isinstance(text, str)]
+                addresses[f"{name}:{one.get('name')}"] = ", ".join(texts)
+            for port in _values(each, "ports"):
                 plugged[str(port)] = name
     edges = []
     for link in topology["links"]:
@@ -264,18 +263,11 @@ def of_topology(topology: Mapping[str, Any], first: Sequence[str], title: str) -
     for end, switch in plugged.items():  # a cable, which is no link of its own
         name, _, interface = end.partition(":")
         if name in numbers and switch in numbers:
-            node, there = nodes[numbers[name]], nodes[numbers[switch]]
-            node.ports.append((interface, addresses.get(end, "")))
-            there.ports.append(("", ""))
-            edges.append(
-                Edge(
-                    "",
-                    (
-                        (numbers[switch], len(there.ports) - 1),
-                        (numbers[name], len(node.ports) - 1),
-                    ),
-                )
-            )
+            host, fabric = nodes[numbers[name]], nodes[numbers[switch]]
+            host.ports.append((interface, addresses.get(end, "")))
+            fabric.ports.append(("", ""))
+            here = (numbers[name], len(host.ports) - 1)
+            edges.append(Edge("", ((numbers[switch], len(fabric.ports) - 1), here)))
     if len(nodes) > MOST_NODES:
         return None
     drawing = Drawing(nodes, edges, title)
@@ -285,5 +277,9 @@ def of_topology(topology: Mapping[str, Any], first: Sequence[str], title: str) -
 
 def _listed(value: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     """Return the objects of a list; of what is none, nothing."""
+    return [one for one in _values(value, key) if isinstance(one, dict)]
+
+
+def _values(value: Mapping[str, Any], key: str) -> list[Any]:
     several = value.get(key)
-    return [one for one in several if isinstance(one, dict)] if isinstance(several, list) else []
+    return several if isinstance(several, list) else []

@@ -25,6 +25,8 @@ MOST_POINTS: Final = 1500
 """Of a series: more than a screen has columns."""
 _MOST_INTERVALS: Final = 600
 """Of shares of time."""
+_LEAST_S: Final = 1e-9
+"""Of a distribution, whose axis is logarithmic."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,8 @@ class Plot:
             if time_s.size > most_points:
                 time_s, value = thin(time_s, value, most_points)
                 is_thinned = True
+            if self.is_logarithmic:  # which has no place for 0
+                value = np.where(value > 0, value, np.nan)
             if self.style == "rate" and time_s.size:
                 begin_s = max(0.0, float(one.time_s[0]) - one.interval_s)
                 time_s, value = np.append(begin_s, time_s), np.append(value[:1], value)
@@ -251,7 +255,7 @@ class Distribution:
                     "dashed": False,
                     "hidden": False,
                     **_percentiles(value_s, of),
-                    "x": numbers(value_s[places]),
+                    "x": numbers(np.maximum(value_s[places], _LEAST_S)),
                     "y": numbers(share[places]),
                 }
             )

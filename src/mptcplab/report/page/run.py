@@ -12,9 +12,9 @@ import numpy as np
 
 from mptcplab.limits.causes import Limit
 from mptcplab.limits.runs import cause_intervals, run_limits
-from mptcplab.report.latency import latency_checks
+from mptcplab.report.latency import LatencyCheck, latency_checks
 from mptcplab.report.limits import every_limit, headline
-from mptcplab.report.page.columns import Key, Rows, rate_bps
+from mptcplab.report.page.columns import Key, Rows, rate_bps, summed
 from mptcplab.report.page.document import ConnectionView, Event, Mark, Part
 from mptcplab.report.page.markup import (
     Markup,
@@ -35,7 +35,7 @@ from mptcplab.report.page.plots import (
     Shares,
     with_data,
 )
-from mptcplab.report.verdict import checks, comparisons
+from mptcplab.report.verdict import Check, checks, comparisons
 from mptcplab.results.application_times import PERCENTILES, ApplicationTimes
 from mptcplab.results.run import Run
 from mptcplab.results.summary import settle_ns, summarise
@@ -166,17 +166,14 @@ def _tables(run: Run, summary: Mapping[str, Any]) -> Iterator[Markup]:
     if len(summary["stages"]) > 1:
         parts.append(_stages(summary))
     yield section("Results", parts)
-    verdicts = [*checks(run), *latency_checks([run])]
+    verdicts: list[Check | LatencyCheck] = [*checks(run), *latency_checks([run])]
     compared = comparisons(run)
     if verdicts:
-        yield section(
-            "Expected of it",
-            element(
-                "ul",
-                (element("li", check.text, class_=f"outcome {_word(check.outcome)}")
-                 for check in verdicts),
-            ),
-        )  # fmt: skip
+        lines = [
+            element("li", check.text, class_=f"outcome {_word(check.outcome)}")
+            for check in verdicts
+        ]
+        yield section("Expected of it", element("ul", lines))
     if compared:
         yield section(
             "Beside the 2012 report",
@@ -285,9 +282,7 @@ def _goodput(run: Run) -> Plot:
     rows = Rows(run.table("flows"), ("flow",))
     series = []
     for (name,) in rows.keys():  # noqa: SIM118  (of Rows, which is no mapping)
-        time_s = rows.time_s((name,))
-        times, place = np.unique(time_s, return_inverse=True)
-        total = np.bincount(place, weights=rows.column((name,), "goodput_bps"))
+        times, total = summed(rows.time_s((name,)), rows.column((name,), "goodput_bps"))
         interval_s = float(rows.column((name,), "interval_ns")[0]) / NANOSECONDS
         series.append(Series(str(name), times, total, interval_s=interval_s))
     _show_largest(series)
@@ -297,10 +292,10 @@ def _goodput(run: Run) -> Plot:
 
 
 def _sum(several: Sequence[Series]) -> Series:
-    times = np.concatenate([one.time_s for one in several])
-    values = np.concatenate([one.value for one in several])
-    at, place = np.unique(times, return_inverse=True)
-    total = np.bincount(place, weights=values)
+    at, total = summed(
+        np.concatenate([one.time_s for one in several]),
+        np.concatenate([one.value for one in several]),
+    )
     interval_s = several[0].interval_s
     return Series("all flows", at, total, len(several), is_dashed=True, interval_s=interval_s)
 
@@ -426,8 +421,8 @@ def _drawing(run: Run, links: Rows) -> Drawing | None:
         rates = [link[way]["rate_bps"] for way in _WAYS]
         edge.capacity_bps = max((rate for rate in rates if rate), default=None)
         edge.text = "" if edge.capacity_bps is None else format_rate(edge.capacity_bps)
-        delays = [int(link[way].get("delay_ns") or 0) for way in _WAYS]
-        if any(delays):
+        delays = [link[way].get("delay_ns") for way in _WAYS]
+        if any(delays) and all(isinstance(delay, int) for delay in delays):
             edge.text += f", {format_duration(sum(delays))} round trip"
         edge.colour = number
         edge.ups = _ups(links, (link["name"], "forward"))
