@@ -56,17 +56,13 @@ EXAMPLES: Final = {
     ],
     "runs": ["mptcplab run A --duration 2s", "mptcplab runs"],
     "show": ["mptcplab run A --duration 2s --out first", "mptcplab show first"],
-<<<<<<< HEAD
     "host": ["mptcplab host", "mptcplab host --json", "mptcplab host --fix"],
-||||||| 49be607
-=======
     "page": [
         "mptcplab run A --duration 2s --out seen",
         "mptcplab page seen -o seen.html",
         "mptcplab page tests/captures/handover.pcap.gz -o handover.html",
         "mptcplab page seen tests/captures/handover.pcap.gz -o both.html --title 'Two parts'",
     ],
->>>>>>> page15
     "monitor": ["mptcplab monitor lo --count 2"],
     "inspect": [
         "mptcplab inspect tests/captures/handover.pcap.gz",
