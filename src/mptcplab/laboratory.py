@@ -64,6 +64,14 @@ class Run(results.Run):
 
         return throughput_figure(self)
 
+    def page(self) -> str:
+        """Return the HTML of the page that ``mptcplab page`` writes of it."""
+        from mptcplab.report.page.document import page
+        from mptcplab.report.page.run import run_part
+
+        part = run_part(self)
+        return page([part], part.title)
+
     def __str__(self) -> str:
         """Return the text that ``mptcplab show`` prints."""
         from mptcplab.cli.render import describe
@@ -118,6 +126,14 @@ class Sweep:
         chosen = next(iter(cells)) if metric is None else metric
         title = f"{sweep.scenarios[0].name} on {sweep.asked.testbed}"
         return metric_figure(title, sweep.points, sweep.columns, cells[chosen])
+
+    def page(self) -> str:
+        """Return the HTML of the page that ``mptcplab page`` writes of it."""
+        from mptcplab.cli.sweep_page import sweep_part
+        from mptcplab.report.page.document import page
+
+        part = sweep_part(self.folder)
+        return page([part], part.title)
 
     def __str__(self) -> str:
         """Return the text that ``mptcplab sweep`` prints."""

@@ -232,6 +232,24 @@ def test_runs_and_series_are_kept_on_request(scenario: Path, tmp_path: Path) -> 
     )
 
 
+def test_a_page_shows_every_point(scenario: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "out", tmp_path / "page.html"
+    assert swept(scenario, out, *OVER, "--repetitions", "1") == 0
+    assert main(["page", str(out), "-o", str(file)]) == 0
+    html = file.read_text()
+    assert html.count("data:image/svg+xml;base64,") == len(
+        set(pq.read_table(out / "summary.parquet")["metric"].to_pylist())
+    )
+    block = html.partition('id="part-0-data">')[2].partition("</script>")[0]
+    listing = json.loads(block)["listing"]
+    assert [row[0] for row in listing["rows"]][::2] == [["32KB", 32_000], ["128KB", 128_000]]
+    assert "1 of 1" in [cell[0] for cell in listing["rows"][0]]
+    settings = json.loads((out / "sweep.json").read_text())
+    settings["points"][0]["values"] = {"flows.*.buffer": "7MB"}
+    (out / "sweep.json").write_text(json.dumps(settings))
+    assert main(["page", str(out), "-o", str(file)]) == 2
+
+
 def test_python_has_the_same(scenario: Path, tmp_path: Path) -> None:
     made = mptcplab.sweep(
         scenario, {"flows.*.buffer": ["32KB", "128KB"]}, repetitions=2, jobs=1, out=tmp_path / "out"

@@ -89,6 +89,7 @@ def _listing(trace: Trace, connections: Sequence[Connection]) -> dict[str, Any]:
         "downloaded", "rate", "sent again",
     ]  # fmt: skip
     return {
+        "title": "Connections",
         "head": head,
         "numeric": [4, 5, 6, 7, 8, 9, 10],
         "rows": [_row(trace, connection) for connection in connections],

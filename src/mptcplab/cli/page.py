@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from mptcplab.report.page.document import Part
 
 _DESCRIPTION = """\
-Write one HTML file that shows finished runs, comparisons (the folders that `compare` leaves) and
-captures: what was asked and whether it is valid, the network with rates that follow a time cursor,
-throughput, round trips, windows, queues and data over time, what held connections back, events,
+Write one HTML file that shows finished runs, comparisons (the folders that `compare` leaves),
+sweeps and captures: what was asked and whether it is valid, the network with rates that follow a
+time cursor, throughput, round trips, windows, queues and data over time, what held connections back, events,
 requests, and everything that is needed to repeat it. The file loads nothing from anywhere: mail it,
 put it beside a paper, open it in twenty years."""
 
@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="+",
         type=Path,
         metavar="SOURCE",
-        help="the folder of a run or of a comparison, or a capture: a file (pcap or pcapng), a "
+        help="the folder of a run, comparison or sweep, or a capture: a file (pcap or pcapng), a "
         "folder of captures, a quoted pattern, or - for standard input",
     )
     parser.add_argument(
@@ -110,17 +110,21 @@ def _part(path: Path, connection: int | None) -> Part:
             return run_part(Run(path))
         if (path / FILE).exists():
             return comparison_part(path)
+        if (path / "sweep.json").exists():
+            from mptcplab.cli.sweep_page import sweep_part
+
+            return sweep_part(path)
         inside = sorted(child.parent.name for child in path.glob("*/run.json"))
         if inside:
             names = ", ".join(inside[:5]) + (" ..." if len(inside) > 5 else "")
             raise PageError(
-                f"{path}: is neither a run nor a comparison, and holds the runs {names}; name "
-                "those to be shown"
+                f"{path}: is neither a run nor a comparison nor a sweep, and holds the runs "
+                f"{names}; name those to be shown"
             )
     elif not path.exists() and str(path) != "-" and not set("*?[") & set(path.name):
         raise PageError(
-            f"{path}: there is no such file or folder; expected the folder of a run or of a "
-            "comparison, or a capture"
+            f"{path}: there is no such file or folder; expected the folder of a run, "
+            "comparison or sweep, or a capture"
         )
     return _capture(path, connection)
 

@@ -363,7 +363,7 @@ def sweep_text(sweep: Sweep) -> str:
         rows = [heading]
         for point, cell in zip(sweep.points, of_metric, strict=True):
             outcome = "" if cell.outcome == "not judged" else str(cell.outcome)
-            rows.append([point.label, _mean_text(cell), _against(cell, of_metric[0]), outcome])
+            rows.append([point.label, mean_text(cell), relative(cell, of_metric[0]), outcome])
         hidden = len(rows) - 1 - _SHOWN_POINTS
         parts += ["", columns(rows[: _SHOWN_POINTS + 1], indent="", left=1)]
         if hidden > 0:
@@ -395,7 +395,8 @@ def _how_many(sweep: Sweep) -> str:
     return text
 
 
-def _mean_text(cell: Cell) -> str:
+def mean_text(cell: Cell) -> str:
+    """Return the mean of a cell with its interval, or why there is none."""
     from mptcplab.report.comparison import with_margin
 
     if cell.value is None:
@@ -403,7 +404,8 @@ def _mean_text(cell: Cell) -> str:
     return with_margin(lambda value: value_text(cell.metric, value), cell.value)
 
 
-def _against(cell: Cell, first: Cell) -> str:
+def relative(cell: Cell, first: Cell) -> str:
+    """Return the difference to the first point in percent; "" where there is none."""
     if cell.difference is None or first.value is None or not first.value.mean:
         return ""
     percent = 100 / first.value.mean

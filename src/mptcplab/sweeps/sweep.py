@@ -75,7 +75,12 @@ class Sweep:
             "title": first.title,
             "testbed": self.asked.testbed,
             "parameters": [
-                {"key": column.key, "unit": column.unit, "numeric": column.numbers is not None}
+                {
+                    "key": column.key,
+                    "unit": column.unit,
+                    "values": list(column.texts),
+                    "numbers": column.numbers and list(column.numbers.values()),
+                }
                 for column in self.columns
             ],
             "points": [

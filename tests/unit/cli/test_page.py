@@ -92,7 +92,11 @@ def test_a_page_takes_the_place_of_another_whole(tmp_path: Path) -> None:
     [
         (["nowhere"], 2, "nowhere: there is no such file or folder; expected the folder of a run"),
         (["text"], 2, "text: "),
-        (["runs"], 2, "runs: is neither a run nor a comparison, and holds the runs one, two; name"),
+        (
+            ["runs"],
+            2,
+            "runs: is neither a run nor a comparison nor a sweep, and holds the runs ",
+        ),
         (["empty"], 2, "empty: "),
         (["damaged"], 2, "damaged/comparison.json: not JSON: "),
         ([str(HANDOVER), "--connection", "99"], 2, "--connection 99: MPTCP connections are number"),

@@ -75,7 +75,8 @@ class Part:
     """Those with the most data first; taken one by one until the page is full."""
     connection_count: int = 0
     listing: dict[str, Any] | None = None
-    """A table of all connections, for captures: ``head``, ``numeric`` columns, ``rows``."""
+    """A table to filter and sort, of a capture's connections or a sweep's points: ``title``,
+    ``head``, ``numeric`` columns, ``rows``."""
     most_points: int = MOST_POINTS
     """Of each series."""
 
@@ -92,6 +93,7 @@ def page(parts: Sequence[Part], title: str) -> str:
             "default-src 'none'",
             f"script-src {_hash(library)} {_hash(script)}",
             f"style-src {_hash(style)}",
+            "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",
         )

@@ -8,7 +8,7 @@ from typing import Final
 
 from mptcplab.plain_text import printable
 
-_VOID: Final = ("br", "hr", "input", "meta")
+_VOID: Final = ("br", "hr", "img", "input", "meta")
 
 
 class Markup(str):

@@ -684,6 +684,8 @@ class Part {
       this.time = this.span[0];
       this.isPinned = false;
       this.build();
+    } else if (this.data.listing) {  // a sweep: points, which have no time in common
+      this.place.append(this.list());
     }
   }
 
@@ -932,8 +934,8 @@ class Part {
   // the list of all connections of a capture
 
   list() {
-    const {head, numeric, rows} = this.data.listing;
-    const search = make("input", {type: "search", placeholder: "filter", "aria-label": "Filter the connections"});
+    const {title, head, numeric, rows} = this.data.listing;
+    const search = make("input", {type: "search", placeholder: "filter", "aria-label": "Filter the list: " + title});
     const count = make("span", {class: "facts", role: "status"});
     const body = make("tbody");
     const more = make("p", {class: "more"});
@@ -977,7 +979,7 @@ class Part {
         heads.forEach((one, j) => one.setAttribute("aria-sort", j !== k ? "none" : isDown ? "descending" : "ascending"));
         this.fillList();
       })));
-    const place = make("div", {}, make("h3", {}, "Connections"), make("div", {class: "controls"}, search, " ", count),
+    const place = make("div", {}, make("h3", {}, title), make("div", {class: "controls"}, search, " ", count),
       make("div", {class: "wide listing"}, make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body)), more);
     this.fillList();
     return place;
