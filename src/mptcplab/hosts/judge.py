@@ -28,14 +28,13 @@ from mptcplab.hosts.facts import (
     Probe,
     ProgramSocket,
 )
-from mptcplab.hosts.filters import Fate, FirstPacket, Verdict, fate
+from mptcplab.hosts.filters import Fate, FirstPacket, fate
 from mptcplab.hosts.judgement import Count, Judgement, Obstacle, Outcome, Remark, Row, Step
 from mptcplab.linux.kernel.mptcp_endpoints import ENDPOINTS_MAX, Endpoint, Flags
 from mptcplab.wire.mptcp import MP_CAPABLE, MP_JOIN
 
 ANYWHERE: Final = (ip_address("198.51.100.1"), ip_address("2001:db8::1"))
 """Stand-ins for any destination of the default route (RFC 5737, RFC 3849)."""
-_EPHEMERAL_PORT: Final = 49152
 _SHOWN: Final = 5
 _NOT_TRIED: Final = ("no-endpoint", "endpoint-signal", "endpoint-without-subflow")
 """What keeps the kernel from trying to join a peer's first address from one of this host's."""
@@ -434,23 +433,19 @@ class _Case:
         self, local: Address, remote: Address, interface: str, subtype: int
     ) -> Iterator[Obstacle]:
         """Yield the rules of this host that certainly keep a handshake's packets from passing."""
-        port = self.probe.port if self.probe is not None else _EPHEMERAL_PORT
+        port = self.probe.port if self.probe is not None else None
         name = "MP_JOIN" if subtype == MP_JOIN else "MP_CAPABLE"
         for direction, what, step in (
             ("out", f"the SYN with {name}", Step.SYN),
             ("in", f"the SYN/ACK with {name}", Step.SYN_ACK),
         ):
-            ends = (local, remote, _EPHEMERAL_PORT, port)
-            if direction == "in":
-                ends = (remote, local, port, _EPHEMERAL_PORT)
-            packet = FirstPacket(direction, *ends, subtype, interface)
+            if direction == "out":
+                packet = FirstPacket(direction, local, remote, None, port, subtype, interface)
+            else:
+                packet = FirstPacket(direction, remote, local, port, None, subtype, interface)
             verdict = fate(self.facts.chains or (), packet)
-            if verdict.fate in (Fate.DROPPED, Fate.STRIPPED) and self._is_about(verdict):
+            if verdict.fate in (Fate.DROPPED, Fate.STRIPPED):
                 yield because.filtered(verdict, what, step)
-
-    def _is_about(self, verdict: Verdict) -> bool:
-        """Say whether a verdict may be told: without a probe a port is not known."""
-        return self.probe is not None or verdict.chain is not None
 
     def _denies(self) -> bool | None:
         if self.probe is not None and self.probe.denies_initial_address is not None:
