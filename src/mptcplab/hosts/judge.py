@@ -276,10 +276,11 @@ class _Case:
 
     def _joining(self, remote: Address) -> list[tuple[Address | None, Endpoint | None]]:
         """Return who joins an announced address: who did, or who would."""
+        endpoints = [e for e in self._endpoints() if e.address.version == remote.version]
         did = [s.local for s in self.probe.subflows if s.remote == remote] if self.probe else []
         if did:
-            return [(local, None) for local in dict.fromkeys(did)]
-        endpoints = [e for e in self._endpoints() if e.address.version == remote.version]
+            bound = {e.address: e for e in endpoints if e.flags & (Flags.FULLMESH | Flags.LAMINAR)}
+            return [(local, bound.get(local)) for local in dict.fromkeys(did)]
         mesh = [e for e in endpoints if Flags.FULLMESH in e.flags]
         if mesh:
             return [(e.address, e) for e in mesh]
@@ -468,6 +469,8 @@ class _Case:
             )
         came = self.probe.subflow(local, remote) if local is not None else None
         shake = self.seen.handshake(local, remote) if self.seen and local is not None else None
+        if shake is not None and interface in shake.syn_interfaces:
+            in_the_way = [o for o in in_the_way if o.code != "route-other-interface"]
         row = Row(local, interface, remote, outcome, tuple(in_the_way), note)
         if self.probe.protocol != "mptcp":
             note = "" if in_the_way else "for the reason above"
@@ -638,6 +641,9 @@ class _Case:
         )
         if not (elsewhere and row.remote in self.remotes and row.obstacles and row.local):
             return row
+        if row.outcome is Outcome.WILL_NOT:
+            why = f"{row.obstacles[0].why}; {row.local} has its subflow to an announced address"
+            return replace(row, obstacles=(), note=why)
         endpoint = next((e for e in self._endpoints() if e.address == row.local), None)
         if endpoint is None:
             return row
