@@ -47,6 +47,8 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("MPTCPLAB_HYPOTHESIS", "repeatable"))
 
+HOSTS = Path(__file__).parent / "linux" / "hosts"
+"""Tests that look at hosts, and measure nothing."""
 IPPROTO_MPTCP = 262
 IS_ONE_OF_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 NICENESS = os.getpriority(os.PRIO_PROCESS, 0)
@@ -79,10 +81,13 @@ def _skip_or_fail(reason: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that measure on the kernel in one process."""
+    """Keep the tests that measure on the kernel in one process, and those that only look at hosts
+    in another.
+    """
     for item in items:
         if item.get_closest_marker("kernel") is not None:
-            item.add_marker(pytest.mark.xdist_group("kernel"))
+            group = "hosts" if HOSTS in item.path.parents else "kernel"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -33,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Read how this host is set up (sysctls, MPTCP endpoints and limits, addresses, "
         "routes, rules, filters, sockets) and say for each pair of a local and a remote address "
         "whether a subflow joins, and why not. With PEER, open one MPTCP connection there, send "
-        "one byte, and say what came of it. Nothing on the host is changed. As root it sees filter "
+        "one byte, and say what came of it; where a join gets no answer, try a plain TCP "
+        "connection from the same address. Nothing on the host is changed. As root it sees filter "
         "rules, the peer's announcements and packets besides.",
         epilog="Exit status: 0 as many subflows as usable addresses, 1 fewer or not known, 2 bad "
         "input, 3 this machine cannot.",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Write one HTML file that shows finished runs, comparisons (the folders that `compare` leaves),
 sweeps and captures: what was asked and whether it is valid, the network with rates that follow a
-time cursor, throughput, round trips, windows, queues and data over time, what held connections back, events,
-requests, and everything that is needed to repeat it. The file loads nothing from anywhere: mail it,
+time cursor, throughput, round trips, windows, queues and data over time, what held connections
+back, events, requests, and everything that is needed to repeat it. The file loads nothing from anywhere: mail it,
 put it beside a paper, open it in twenty years."""
 
 _EXIT_STATUS = (

@@ -35,13 +35,16 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FirstPacket:
-    """A SYN with an MPTCP option that leaves ("out"), or a SYN/ACK that comes ("in")."""
+    """A SYN with an MPTCP option that leaves ("out"), or a SYN/ACK that comes ("in").
+
+    A port that is not known, as that of a connection to come, is None.
+    """
 
     direction: str
     source: Address
     destination: Address
-    source_port: int
-    destination_port: int
+    source_port: int | None
+    destination_port: int | None
     subtype: int
     interface: str
 
@@ -97,7 +100,7 @@ _EQUAL, _NOT_EQUAL = 0, 1
 _NEUTRAL: Final = frozenset({"counter", "log", "notrack", "last"})
 _IPPROTO_TCP: Final = 6
 _INTERFACE_NAME_BYTES: Final = 16
-_XT_TCP: Final = struct.Struct("=HHHHBBBB")  # struct xt_tcp, linux/netfilter/xt_tcpudp.h
+_XT_TCP_BYTES: Final = 12  # struct xt_tcp, linux/netfilter/xt_tcpudp.h
 _SYN, _SYN_ACK = 0x02, 0x12
 
 Registers = dict[int, bytes | None]
@@ -240,8 +243,9 @@ def _payload(values: dict[int, bytes], packet: FirstPacket) -> bytes | None:
     known: dict[int, int] = {}
     base = _number(values.get(2, b""))
     if base == _BASE_TRANSPORT:
-        ports = struct.pack("!HH", packet.source_port, packet.destination_port)
-        known = dict(enumerate(ports))
+        for start, port in ((0, packet.source_port), (2, packet.destination_port)):
+            if port is not None:
+                known |= dict(enumerate(struct.pack("!H", port), start))
         known[13] = _SYN if packet.direction == "out" else _SYN_ACK
     elif base == _BASE_NETWORK:
         protocol, start = (9, 12) if packet.source.version == 4 else (6, 8)
@@ -299,22 +303,30 @@ def _in_range(value: bytes | None, values: dict[int, bytes]) -> bool | None:
 def _xt_tcp(values: dict[int, bytes], packet: FirstPacket) -> bool | None:
     """Follow iptables' ``-m tcp`` (struct xt_tcp): ports, an option, flags, perhaps inverted."""
     info = values.get(3, b"")
-    if len(info) < _XT_TCP.size:
+    if len(info) < _XT_TCP_BYTES:
         return None
-    first_source, last_source, first, last, option, mask, wanted, inverted = _XT_TCP.unpack_from(
-        info
+    sources, destinations, option, mask, wanted, inverted = (
+        info[0:4],
+        info[4:8],
+        *info[8:12],
     )
     flags = _SYN if packet.direction == "out" else _SYN_ACK
     holds = [
-        (first_source <= packet.source_port <= last_source) is not bool(inverted & 1),
-        (first <= packet.destination_port <= last) is not bool(inverted & 2),
+        _in_ports(packet.source_port, sources, bool(inverted & 1)),
+        _in_ports(packet.destination_port, destinations, bool(inverted & 2)),
         (flags & mask == wanted) is not bool(inverted & 4),
     ]
-    if not all(holds):
-        return False
-    if not option:
-        return True
-    return not inverted & 8 if option == MPTCP_KIND else None
+    if option:
+        holds.append(not inverted & 8 if option == MPTCP_KIND else None)
+    return False if False in holds else None if None in holds else True
+
+
+def _in_ports(port: int | None, bounds: bytes, is_inverted: bool) -> bool | None:
+    """Say whether a port is within bounds, None where it is not known and they are not all."""
+    first, last = struct.unpack("=HH", bounds)
+    if (first, last) == (0, 0xFFFF):
+        return not is_inverted
+    return None if port is None else (first <= port <= last) is not is_inverted
 
 
 def _is_target(expression: Expression, name: str) -> bool:

@@ -28,14 +28,13 @@ from mptcplab.hosts.facts import (
     Probe,
     ProgramSocket,
 )
-from mptcplab.hosts.filters import Fate, FirstPacket, Verdict, fate
+from mptcplab.hosts.filters import Fate, FirstPacket, fate
 from mptcplab.hosts.judgement import Count, Judgement, Obstacle, Outcome, Remark, Row, Step
 from mptcplab.linux.kernel.mptcp_endpoints import ENDPOINTS_MAX, Endpoint, Flags
 from mptcplab.wire.mptcp import MP_CAPABLE, MP_JOIN
 
 ANYWHERE: Final = (ip_address("198.51.100.1"), ip_address("2001:db8::1"))
 """Stand-ins for any destination of the default route (RFC 5737, RFC 3849)."""
-_EPHEMERAL_PORT: Final = 49152
 _SHOWN: Final = 5
 _NOT_TRIED: Final = ("no-endpoint", "endpoint-signal", "endpoint-without-subflow")
 """What keeps the kernel from trying to join a peer's first address from one of this host's."""
@@ -277,10 +276,11 @@ class _Case:
 
     def _joining(self, remote: Address) -> list[tuple[Address | None, Endpoint | None]]:
         """Return who joins an announced address: who did, or who would."""
+        endpoints = [e for e in self._endpoints() if e.address.version == remote.version]
         did = [s.local for s in self.probe.subflows if s.remote == remote] if self.probe else []
         if did:
-            return [(local, None) for local in dict.fromkeys(did)]
-        endpoints = [e for e in self._endpoints() if e.address.version == remote.version]
+            bound = {e.address: e for e in endpoints if e.flags & (Flags.FULLMESH | Flags.LAMINAR)}
+            return [(local, bound.get(local)) for local in dict.fromkeys(did)]
         mesh = [e for e in endpoints if Flags.FULLMESH in e.flags]
         if mesh:
             return [(e.address, e) for e in mesh]
@@ -434,23 +434,19 @@ class _Case:
         self, local: Address, remote: Address, interface: str, subtype: int
     ) -> Iterator[Obstacle]:
         """Yield the rules of this host that certainly keep a handshake's packets from passing."""
-        port = self.probe.port if self.probe is not None else _EPHEMERAL_PORT
+        port = self.probe.port if self.probe is not None else None
         name = "MP_JOIN" if subtype == MP_JOIN else "MP_CAPABLE"
         for direction, what, step in (
             ("out", f"the SYN with {name}", Step.SYN),
             ("in", f"the SYN/ACK with {name}", Step.SYN_ACK),
         ):
-            ends = (local, remote, _EPHEMERAL_PORT, port)
-            if direction == "in":
-                ends = (remote, local, port, _EPHEMERAL_PORT)
-            packet = FirstPacket(direction, *ends, subtype, interface)
+            if direction == "out":
+                packet = FirstPacket(direction, local, remote, None, port, subtype, interface)
+            else:
+                packet = FirstPacket(direction, remote, local, port, None, subtype, interface)
             verdict = fate(self.facts.chains or (), packet)
-            if verdict.fate in (Fate.DROPPED, Fate.STRIPPED) and self._is_about(verdict):
+            if verdict.fate in (Fate.DROPPED, Fate.STRIPPED):
                 yield because.filtered(verdict, what, step)
-
-    def _is_about(self, verdict: Verdict) -> bool:
-        """Say whether a verdict may be told: without a probe a port is not known."""
-        return self.probe is not None or verdict.chain is not None
 
     def _denies(self) -> bool | None:
         if self.probe is not None and self.probe.denies_initial_address is not None:
@@ -473,6 +469,8 @@ class _Case:
             )
         came = self.probe.subflow(local, remote) if local is not None else None
         shake = self.seen.handshake(local, remote) if self.seen and local is not None else None
+        if shake is not None and interface in shake.syn_interfaces:
+            in_the_way = [o for o in in_the_way if o.code != "route-other-interface"]
         row = Row(local, interface, remote, outcome, tuple(in_the_way), note)
         if self.probe.protocol != "mptcp":
             note = "" if in_the_way else "for the reason above"
@@ -643,6 +641,9 @@ class _Case:
         )
         if not (elsewhere and row.remote in self.remotes and row.obstacles and row.local):
             return row
+        if row.outcome is Outcome.WILL_NOT:
+            why = f"{row.obstacles[0].why}; {row.local} has its subflow to an announced address"
+            return replace(row, obstacles=(), note=why)
         endpoint = next((e for e in self._endpoints() if e.address == row.local), None)
         if endpoint is None:
             return row

@@ -68,14 +68,14 @@ def chain(hook: str, *rules: list[Expression], accepts: bool = True, name: str =
     return Chain("inet", "filter", name or hook, hook, 0, accepts, made)
 
 
-def syn(subtype: int = MP_JOIN) -> FirstPacket:
+def syn(subtype: int = MP_JOIN, port: int | None = 5201) -> FirstPacket:
     """Return a SYN that leaves by eth2."""
-    return FirstPacket("out", HERE, THERE, 50000, 5201, subtype, "eth2")
+    return FirstPacket("out", HERE, THERE, None, port, subtype, "eth2")
 
 
 def syn_ack(subtype: int = MP_JOIN) -> FirstPacket:
     """Return its SYN/ACK."""
-    return FirstPacket("in", THERE, HERE, 5201, 50000, subtype, "eth2")
+    return FirstPacket("in", THERE, HERE, 5201, None, subtype, "eth2")
 
 
 def test_a_rule_on_a_subtype_drops_that_subtype_alone() -> None:
@@ -155,6 +155,18 @@ def test_what_cannot_be_followed_is_not_known() -> None:
         "exthdr", a1=number(1), a2=b"\x02", a3=number(0), a4=number(1), a6=number(1)
     )
     assert fate([chain("output", [other_option, equal(b"\1"), DROP])], syn()).fate is Fate.UNKNOWN
+
+
+def test_a_port_that_is_not_known_decides_nothing() -> None:
+    rule = [DESTINATION_PORT, equal(struct.pack("!H", 80)), ACCEPT]
+    strict = [chain("output", rule, accepts=False)]
+    assert fate(strict, syn(port=443)).fate is Fate.DROPPED
+    assert fate(strict, syn(port=80)).fate is Fate.PASSES
+    assert fate(strict, syn(port=None)).fate is Fate.UNKNOWN
+    to_80 = struct.pack("=HHHHBBBB", 0, 65535, 80, 80, 0, 0, 0, 0)
+    match = load("match", a1=b"tcp\0", a3=to_80)
+    assert fate([chain("output", [match, DROP])], syn(port=None)).fate is Fate.UNKNOWN
+    assert fate([chain("output", [match, DROP])], syn(port=80)).fate is Fate.DROPPED
 
 
 def test_jumps_are_followed_and_circles_end() -> None:

@@ -255,6 +255,25 @@ def test_a_subflow_that_goes_another_way_is_not_called_healthy() -> None:
     assert not judgement.healthy
 
 
+def test_where_packets_left_counts_before_what_routes_say() -> None:
+    facts = laptop(
+        endpoints=(replace(SUBFLOW, interface_index=0),), lookups=lookups(PEER, rule=False)
+    )
+    joined = SubflowSeen(MOBILE, PEER, Came.ESTABLISHED)
+    seen = shake(answer="syn-ack", established=True)
+    assert codes(judge(facts, [PEER], probed(joined, packets=seen))) == []
+    lost = probed(SubflowSeen(MOBILE, PEER, Came.UNANSWERED), packets=shake())
+    assert codes(judge(facts, [PEER], lost)) == ["no-answer"]
+
+
+def test_an_address_with_a_subflow_to_an_announced_one_is_not_missed_at_the_first() -> None:
+    joined = SubflowSeen(MOBILE, SECOND, Came.ESTABLISHED)
+    probe = probed(joined, announced=(SECOND,), denies_initial_address=True)
+    judgement = judge(laptop(limits=Limits(2, 1)), [PEER], probe)
+    assert judgement.healthy
+    assert "has its subflow to an announced address" in judgement.rows[1].note
+
+
 def test_as_a_server() -> None:
     deny = {"net.mptcp.enabled": "1", "net.mptcp.allow_join_initial_addr_port": "0"}
     lost = Endpoint(ip_address("10.0.3.1"), Flags.SIGNAL, 2)
