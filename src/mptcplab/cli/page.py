@@ -17,8 +17,8 @@ _DESCRIPTION = """\
 Write one HTML file that shows finished runs, comparisons (the folders that `compare` leaves),
 sweeps and captures: what was asked and whether it is valid, the network with rates that follow a
 time cursor, throughput, round trips, windows, queues and data over time, what held connections
-back, events, requests, and everything that is needed to repeat it. The file loads nothing from anywhere: mail it,
-put it beside a paper, open it in twenty years."""
+back, events, requests, and everything that is needed to repeat it. The file loads nothing from
+anywhere: mail it, put it beside a paper, open it in twenty years."""
 
 _EXIT_STATUS = (
     "Exit status: 0 written, 2 what was named is none of these, or damaged, 3 the page cannot be "
