@@ -275,6 +275,14 @@ def test_python_has_the_same(scenario: Path, tmp_path: Path) -> None:
     assert "two links" in str(run)
 
 
+def test_a_cluster_that_is_not_there_is_one_error(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", str(scenario), *OVER, "--out", str(tmp_path / "out"), "--cluster"]
+    assert main([*words, "local:many"]) == 3
+    assert "expected local:N" in capsys.readouterr().err
+
+
 def test_importing_costs_next_to_nothing() -> None:
     code = (
         "import time; began = time.perf_counter(); import mptcplab; "

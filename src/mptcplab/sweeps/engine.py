@@ -19,6 +19,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar
 
 _Task = TypeVar("_Task")
@@ -121,24 +122,45 @@ class ClusterWorkers:
     @contextmanager
     def executor(self) -> Iterator[Executor]:
         """Connect; what is still to be made is called off when the block is left."""
-        from distributed import Client, LocalCluster
-
+        distributed = _distributed()
         where, _, number = self._address.partition(":")
         if where != "local":
-            with Client(self._address, timeout=_CONNECT_S) as client:
+            try:
+                client = distributed.Client(self._address, timeout=_CONNECT_S)
+            except (OSError, ValueError) as error:
+                said = str(error).splitlines()[0]
+                raise ClusterError(f"--cluster {self._address}: no scheduler: {said}") from error
+            with client:
                 yield from self._of(client)
             return
+        if not number.isdecimal() or not int(number):
+            raise ClusterError(f"--cluster {self._address}: expected local:N, as in local:4")
         with (
-            LocalCluster(
+            distributed.LocalCluster(
                 n_workers=int(number), threads_per_worker=1, dashboard_address=None
             ) as cluster,
-            Client(cluster) as client,
+            distributed.Client(cluster) as client,
         ):
             yield from self._of(client)
 
     def _of(self, client: Any) -> Iterator[Executor]:
         self._threads = max(1, sum(client.nthreads().values()))
         yield client.get_executor(pure=False)
+
+
+class ClusterError(RuntimeError):
+    """There is no cluster to work on; the text says why."""
+
+    exit_status = 3  # this machine cannot
+
+
+def _distributed() -> Any:
+    try:
+        return import_module("distributed")
+    except ImportError as error:
+        raise ClusterError(
+            "--cluster needs Dask: pip install 'mptcplab[cluster]', or leave it out"
+        ) from error
 
 
 def make_all(
