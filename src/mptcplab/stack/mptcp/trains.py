@@ -154,8 +154,11 @@ class Trains:
             most = self._most(mss)
             if self._burst_bytes > least:
                 most = least = self._burst_bytes
-        if in_flight_bytes > 0 and sender.ca_state != CA_RECOVERY:
-            oldest = sender.queue.first()
+        queue = sender.queue
+        # RFC 3042: while an ACK out of order may be the last, what it lets go does not wait.
+        disordered = queue.sacked_bytes > 0 or sender.dupacks > 0
+        if in_flight_bytes > 0 and not disordered and sender.ca_state != CA_RECOVERY:
+            oldest = queue.first()
             # An acknowledgment will come soon.
             if oldest is not None and now_ns - oldest.sent_ns >= sender.rtt.srtt_ns >> 1:
                 if reader_bound(window_bytes, largest_window_bytes):
