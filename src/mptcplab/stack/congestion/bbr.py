@@ -22,7 +22,7 @@ HIGH_GAIN: Final = 739 / 256
 DRAIN_GAIN: Final = 88 / 256
 """Its inverse, which drains in one round trip what startup queued."""
 CWND_GAIN: Final = 2.0
-PROBE_GAINS: Final[list[float]] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+PROBE_GAINS: Final = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 """The cycle of PROBE_BW (bbr_pacing_gain)."""
 FIRST_PHASES: Final = 7
 """The cycle begins at any phase but the one that drains (bbr_cycle_rand)."""
