@@ -45,6 +45,8 @@ IPPROTO_MPTCP = 262  # include/uapi/linux/in.h
 MS = 1_000_000
 SECOND = 1_000_000_000
 LEFT, RIGHT = "10.98.0.1", "10.98.0.2"
+OURS = {"cubic": "cubic-linux"}
+"""Our names of the kernel's congestion controls, where they differ."""
 FIRST_LOST = 150
 TAIL_BYTES = 97_500
 """The last packet of it is neither full nor small. The round trip of a small one is less than the
@@ -192,7 +194,7 @@ def kernel_hosts(path: LinkUnderTest) -> Iterator[KernelHosts]:
 
 def settings(protocol: str, congestion: str) -> StackConfig:
     """Return our stack's settings: its defaults."""
-    control = CONGESTION_CONTROLS[congestion]
+    control = CONGESTION_CONTROLS[OURS.get(congestion, congestion)]
     config = StackConfig(control, LowestRtt, InitialOnly)
     config.mptcp = protocol == "mptcp"
     config.trains_per_window = TRAINS_PER_WINDOW

@@ -19,9 +19,9 @@ from mptcplab.stack.congestion.wvegas import WVegas
 
 CONGESTION_CONTROLS: dict[str, type[CongestionControl]] = {
     "reno": NewReno,
-    "cubic": LinuxCubic,
-    "cubic-rfc9438": Cubic,
+    "cubic": Cubic,
     "cubic-hystart": CubicHyStart,
+    "cubic-linux": LinuxCubic,
     "lia": Lia,
     "olia": Olia,
     "olia-draft": OliaDraft,

@@ -1,9 +1,8 @@
 """CUBIC with HyStart as Linux has it (net/ipv4/tcp_cubic.c), which hosts use by default.
 
-It differs from RFC 9438 (``cubic-rfc9438``) where the kernel does. Windows are whole segments. The
-curve is aimed at the least round trip ahead. The window grows towards Reno's, and not at once. It
-grows by 5 % a round trip at least while nothing was ever lost, and slow start ends by HyStart
-(``hybrid_slow_start``).
+It differs from RFC 9438 (``cubic``) where the kernel does: windows are whole segments, the curve is
+aimed at the least round trip ahead, the window grows towards Reno's and not at once, by 5 % a round
+trip at least while nothing was ever lost, and slow start ends by HyStart (``hybrid_slow_start``).
 """
 
 from __future__ import annotations
