@@ -22,10 +22,10 @@ SYSCTL_NAME = (
 CONGESTION = (
     *("cubic", "reno", "bbr", "dctcp", "vegas", "westwood", "htcp", "illinois", "bic", "hybla"),
     *("highspeed", "scalable", "veno", "yeah", "nv", "lp", "cdg"),
-    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "cubic-linux", "olia-draft"),
+    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "olia-draft"),
 )
 COUPLED = ("lia", "olia", "olia-draft", "balia", "wvegas")
-SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart", "cubic-linux")
+SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart")
 
 TUNABLES = Section(
     "tunables",
@@ -707,9 +707,8 @@ FLOW = Section(
         "congestion": Key(
             value_kinds.choice(*CONGESTION, classes=True, renamed={"olia-linux": "olia"}),
             "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
-            "upstream kernels cannot. Simulation has these, reno, dctcp, cubic (RFC 9438), "
-            "cubic-hystart (with HyStart++, RFC 9406), cubic-linux (as the kernel's cubic, with "
-            "HyStart) and olia-draft.",
+            "upstream kernels cannot. Simulation has these, reno, cubic, cubic-hystart and "
+            "olia-draft.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),

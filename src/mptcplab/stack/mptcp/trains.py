@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
+from mptcplab.stack.tcp.pacing import AVOIDANCE_PERCENT, SLOW_START_PERCENT
 from mptcplab.stack.tcp.receiver import ACK_EVERY_SEGMENTS
 from mptcplab.stack.tcp.sender import CA_RECOVERY, Sender
 from mptcplab.wire.segment import MAX_TRAIN_BYTES, Segment
@@ -21,9 +22,9 @@ from mptcplab.wire.segment import MAX_TRAIN_BYTES, Segment
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-BURSTS_PER_S: Final = 1024
-"""A burst holds what leaves in this part of a second at the pacing rate (tcp_tso_autosize:
-sk_pacing_shift 10)."""
+BURST_NS: Final = 1_000_000
+"""A burst holds what leaves in this time at the pacing rate (tcp_tso_autosize: sk_pacing_shift 10,
+about a millisecond)."""
 
 BURST_RTT_SHIFT: Final = 9
 """On short paths, a burst holds more: the largest one, halved for each 512 microseconds of the
@@ -154,11 +155,8 @@ class Trains:
             most = self._most(mss)
             if self._burst_bytes > least:
                 most = least = self._burst_bytes
-        queue = sender.queue
-        # RFC 3042: while an ACK out of order may be the last, what it lets go does not wait.
-        disordered = queue.sacked_bytes > 0 or sender.dupacks > 0
-        if in_flight_bytes > 0 and not disordered and sender.ca_state != CA_RECOVERY:
-            oldest = queue.first()
+        if in_flight_bytes > 0 and sender.ca_state != CA_RECOVERY:
+            oldest = sender.queue.first()
             # An acknowledgment will come soon.
             if oldest is not None and now_ns - oldest.sent_ns >= sender.rtt.srtt_ns >> 1:
                 if reader_bound(window_bytes, largest_window_bytes):
@@ -205,7 +203,7 @@ class Trains:
         part = mss
         srtt_ns = sender.rtt.srtt_ns
         min_rtt_ns = sender.rtt.min_rtt_ns
-        parts = 0 if sender.pacing.enabled else self._parts  # a timer spreads what is paced
+        parts = self._parts
         if parts > 0:
             if 0 < parts * min_rtt_ns < srtt_ns:  # no longer on the way than the least round trip
                 parts = srtt_ns // min_rtt_ns
@@ -225,7 +223,10 @@ class Trains:
             return
         burst: i64 = MAX_TRAIN_BYTES if most_bytes > MAX_TRAIN_BYTES else most_bytes
         if srtt_ns > 0:
-            paced = sender.pacing_rate() // BURSTS_PER_S
+            percent: i64 = AVOIDANCE_PERCENT
+            if cwnd < sender.congestion.ssthresh_bytes:
+                percent = SLOW_START_PERCENT
+            paced = percent * cwnd * BURST_NS // (srtt_ns * 100)
             halvings = min_rtt_ns // MICROSECOND_NS >> BURST_RTT_SHIFT
             if halvings < 17:
                 paced += MAX_TRAIN_BYTES >> halvings

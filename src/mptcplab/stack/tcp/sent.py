@@ -16,7 +16,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mptcplab.compiling import mypyc_attr
-from mptcplab.stack.tcp.delivery_rate import DeliveryRate, SentState
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -38,7 +37,6 @@ class Sent:
         "offset",
         "older",
         "payload",
-        "rate_state",
         "retransmitted",
         "sacked",
         "sends",
@@ -76,8 +74,6 @@ class Sent:
         self.map_length: i64 = 0
         self.checksum: i64 = -1
         """DSS checksum of that mapping, -1 for none."""
-        self.rate_state: SentState | None = None
-        """What it noted for samples of the delivery rate, where these are wanted."""
 
     def fork(self, seq: i64, end: i64) -> Sent:
         """Return a record for the part ``seq`` to ``end`` of this one, in the same condition."""
@@ -97,7 +93,6 @@ class Sent:
         part.map_ssn = self.map_ssn
         part.map_length = self.map_length
         part.checksum = self.checksum
-        part.rate_state = self.rate_state
         return part
 
     def keep_from(self, seq: i64) -> None:
@@ -136,7 +131,6 @@ class SentQueue:
         "newest_sent_ns",
         "oldest",
         "out_bytes",
-        "rate",
         "reordered",
         "retransmitted_bytes",
         "sacked_bytes",
@@ -150,7 +144,6 @@ class SentQueue:
         self.newest: Sent | None = None
         """Ends of the list of what may yet be deemed lost, in the order in which it last left (as
         Linux's tsorted_sent_queue)."""
-        self.rate = DeliveryRate()
         self.lost_queue: deque[Sent] = deque()
         """Records to retransmit, in the order they were deemed lost."""
         self.out_bytes: i64 = 0
@@ -193,8 +186,6 @@ class SentQueue:
     def append(self, record: Sent) -> None:
         """Add a record that left just now."""
         self._records.append(record)
-        if self.rate.enabled:
-            record.rate_state = self.rate.note_sent(self.out_bytes, record.sent_ns)
         self.out_bytes += record.end - record.seq
         self._link(record)
 
@@ -208,8 +199,6 @@ class SentQueue:
         """Account for one more transmission of ``record``."""
         record.sent_ns = now_ns
         record.sends += 1
-        if self.rate.enabled:
-            record.rate_state = self.rate.note_sent(self.out_bytes, now_ns)
         if not record.retransmitted:
             record.retransmitted = True
             self.retransmitted_bytes += record.end - record.seq
@@ -224,8 +213,6 @@ class SentQueue:
         self.newest_sent_ns = -1
         self.newest_end = 0
         self.newest_resent = False
-        if self.rate.enabled:
-            self.rate.begin_ack(self.in_flight_bytes())
 
     def acknowledge(self, una: i64) -> None:
         """Take out everything before ``una`` (a cumulative acknowledgment)."""
@@ -375,8 +362,6 @@ class SentQueue:
 
     def _delivered(self, record: Sent, size: i64) -> None:
         self.delivered_bytes += size
-        if record.rate_state is not None:
-            self.rate.note_delivered(record.rate_state, record.sent_ns, size)
         if record.lost:
             self.lost_bytes -= size
             record.lost = False
