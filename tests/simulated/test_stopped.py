@@ -74,7 +74,7 @@ def test_a_stop_ends_repetitions_after_the_run_that_it_met(
     killer = Killer("draining", signal.SIGHUP)
     killer.close = lambda: None  # type: ignore[attr-defined]
     monkeypatch.setattr("mptcplab.cli.progress.progress_for", lambda *_: killer)
-    argv = ["run", "A", "--duration", "200ms", "--repetitions", "3", "--out", str(tmp_path)]
-    assert main(argv) == 129
+    argv = ["run", "A", "--duration", "200ms", "--repetitions", "3", "--jobs", "1"]
+    assert main([*argv, "--out", str(tmp_path)]) == 129
     assert capsys.readouterr().err.endswith("mptcplab: stopped by SIGHUP\n")
     assert len(list(tmp_path.glob("*/run.json"))) == 1
