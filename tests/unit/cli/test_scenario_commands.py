@@ -98,7 +98,7 @@ def test_experiments(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     assert "B  Robustness on 2x 1 Gb/s LAN links (section 3.3.2)" in listed
     assert "SESSIONS  Parallel sessions of MPTCP beside as many of TCP (appendix F)" in listed
-    assert "examples/wifi-and-lte  A phone with WiFi and LTE\n" in listed
+    assert "examples/wifi-and-lte  A phone with WiFi and LTE" in listed
     assert max(map(len, listed.splitlines())) <= 100
     called("experiments", "--json")
     rows = json.loads(capsys.readouterr().out)
