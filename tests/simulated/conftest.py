@@ -1,4 +1,4 @@
-"""Whole simulations take many times longer uncompiled: slow ones are left to the compiled build.
+"""Whole simulations take many times longer uncompiled: they are left to the compiled build.
 
 Snapshots and properties, which run on both builds, show that both give the same.
 """
@@ -11,7 +11,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests of this folder as ``compiled``."""
+    """Mark the tests of this folder as ``compiled``."""
     for item in items:
-        if Path(__file__).parent in item.path.parents and item.get_closest_marker("slow"):
+        if Path(__file__).parent in item.path.parents:
             item.add_marker("compiled")
