@@ -244,8 +244,7 @@ def _make(sweep: Sweep, workers: Workers) -> None:
     from mptcplab.units import NANOSECONDS, format_duration
 
     began_s = time.monotonic()
-    for made, row in enumerate(sweep.make(workers), 1):
-        left = len(sweep.tasks_left())
+    for made, (row, left) in enumerate(sweep.make(workers), 1):
         taken_s = time.monotonic() - began_s
         rest = format_duration(taken_s / made * left * NANOSECONDS) if left else "0 s"
         shown = _headline(sweep, row)

@@ -11,12 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from mptcplab.results.observer import Observer
 from mptcplab.scenario.errors import ScenarioError
 from mptcplab.scenario.repetition import random_sources
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.sweeps.design import Design, Point
-from mptcplab.sweeps.engine import ThisProcess, Workers, make_all
+from mptcplab.sweeps.engine import Workers, make_all
 from mptcplab.sweeps.store import RUNS, Store, runs_table
 from mptcplab.sweeps.summary import Cell, metrics_in, runs_still_needed, summarised, summary_table
 from mptcplab.sweeps.tasks import Row, Task, perform
@@ -149,25 +148,19 @@ class Sweep:
         chosen = [metric for metric in present if metric.rpartition(" [")[0] in self.asked.metrics]
         return chosen or present
 
-    def make(
-        self, workers: Workers, observer: Callable[[Task], Observer] | None = None
-    ) -> Iterator[Row]:
-        """Make what is left and yield each row once it is written down.
-
-        ``observer`` is for runs in this process alone. Closing the iterator ends what is made.
+    def make(self, workers: Workers) -> Iterator[tuple[Row, int]]:
+        """Make what is left and yield each row once it is written down, with how many runs are
+        still known to be needed. Closing the iterator ends what is made.
         """
-        function: Callable[[Task], Row] = perform
-        if observer is not None and isinstance(workers, ThisProcess):
-            function = _Watched(observer)
         self.rows = self.store.rows()
         while tasks := self.tasks_left():
-            with closing(make_all(function, tasks, workers, _died)) as results:
-                for _, row in results:
+            with closing(make_all(perform, tasks, workers, _died)) as results:
+                for done, (_, row) in enumerate(results, 1):
                     if row.cut:
                         return
                     self.rows.append(row)
                     self.store.append(row)
-                    yield row
+                    yield row, len(tasks) - done
 
     def cells(self) -> list[list[Cell]]:
         """Return the summary: a list for each metric, with a cell for each point."""
@@ -194,14 +187,6 @@ class Sweep:
             )
         elif not self.asked.keep:
             self.store.remove(RUNS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    observer: Callable[[Task], Observer]
-
-    def __call__(self, task: Task) -> Row:
-        return perform(task, self.observer(task))
 
 
 def _digest(scenario: Scenario) -> str:

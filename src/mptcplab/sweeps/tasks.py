@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mptcplab.report.comparison import measured
-from mptcplab.results.observer import Observer, Silent
+from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import jain_index
 from mptcplab.results.summary import Rates, settle_ns
@@ -57,14 +57,14 @@ class Row:
     """Whether a signal ended it before its time: it is made again."""
 
 
-def perform(task: Task, observer: Observer | None = None) -> Row:
+def perform(task: Task) -> Row:
     """Make one run and measure it; what goes wrong is the row's reason, and no exception."""
     folder = task.folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             shutil.rmtree(folder)  # of a run that nobody wrote down
-        run = Run(run_on(task.testbed, task.scenario, folder, observer or Silent()))
+        run = Run(run_on(task.testbed, task.scenario, folder, Silent()))
         row = Row(
             task.point,
             task.seed,
