@@ -37,7 +37,11 @@ class Identities:
         self._topology = topology
         self._connections: dict[int, Connection] = {}
         self._hosts: dict[int, tuple[str, str]] = {}
-        self._links: dict[tuple[str, str], str] = {}
+        self._links: dict[tuple[str, str, str], str | None] = {}
+        """The link of a path by client, its address (its own or a NAT's) and the server's address.
+
+        None where one address of a NAT stands for several of the client's links.
+        """
         self._seen_as: dict[tuple[str, str], str] = {}
         """What servers see of a client's address where a NAT translates it, by both addresses."""
         self._subflows: dict[FourTuple, Subflow] = {}
@@ -50,11 +54,13 @@ class Identities:
             self._connections[connection.port] = connection
             self._hosts[connection.port] = (client, server)
             for path in self._topology.paths(client, server, multipath=False):
-                key = (str(path.local_address.ip), str(path.remote_address.ip))
-                self._links[key] = self._topology.bottleneck(path)
+                local, remote = str(path.local_address.ip), str(path.remote_address.ip)
+                link = self._topology.bottleneck(path)
+                self._links[client, local, remote] = link
                 if seen := seen_as(self._topology, path):
-                    self._seen_as[key] = str(seen[1].ip)
-                    self._links.setdefault((str(seen[1].ip), key[1]), self._links[key])
+                    self._seen_as[local, remote] = shown = str(seen[1].ip)
+                    same = self._links.setdefault((client, shown, remote), link) == link
+                    self._links[client, shown, remote] = link if same else None
 
     def connection(
         self, host: str, local_port: int, remote_port: int, token: int | None = None
@@ -86,7 +92,11 @@ class Identities:
         local: tuple[str, int],
         remote: tuple[str, int],
     ) -> Subflow:
-        """Return the subflow between two socket names, numbered when it is first seen."""
+        """Return the subflow between two socket names, numbered when it is first seen.
+
+        Where a server's name for it stands for several links of the client, it is remembered only
+        when the client has named it.
+        """
         client, server = (local, remote) if is_client else (remote, local)
         shown = self._seen_as.get((client[0], server[0]), client[0])
         key: FourTuple = (shown, client[1], *server)
@@ -94,13 +104,11 @@ class Identities:
         if known is None:
             name = (connection.flow.name, connection.index)
             index = sum((other.flow, other.connection) == name for other in self._subflows.values())
-            known = Subflow(
-                connection.flow.name,
-                connection.index,
-                index,
-                self._links.get((client[0], server[0])),
-            )
-            self._subflows[key] = known
+            addresses = (self._hosts[connection.port][0], client[0], server[0])
+            link = self._links.get(addresses)
+            known = Subflow(connection.flow.name, connection.index, index, link)
+            if link is not None or addresses not in self._links:
+                self._subflows[key] = known
         return known
 
     def link_of(self, path: Path) -> str:
