@@ -36,7 +36,7 @@ def joined(
 
 def transfer(pipe: Pipe, connection: Connection, sink: Sink, size: int = MEGABYTE) -> None:
     pump(pipe.hosts[0], connection, size)
-    assert pipe.run(30 * SECOND, lambda: sink.received == size)
+    assert pipe.run(60 * SECOND, lambda: sink.received == size)
 
 
 def from_client(pipe: Pipe) -> list[Segment]:

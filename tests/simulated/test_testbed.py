@@ -222,7 +222,7 @@ def test_a_congestion_control_it_does_not_have_is_refused_before_anything_starts
     tmp_path: Path,
 ) -> None:
     with pytest.raises(UnsupportedError, match=r"flows\.main\.congestion"):
-        simulate(tmp_path, TWO_LINKS, "flows.main.congestion=bbr")
+        simulate(tmp_path, TWO_LINKS, "flows.main.congestion=vegas")
     assert [path.name for path in tmp_path.iterdir()] == ["scenario.toml"]
 
 

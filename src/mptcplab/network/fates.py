@@ -95,6 +95,7 @@ def _drawn_from(parameters: ChannelParameters) -> tuple[object, ...]:
     return (
         parameters.loss,
         parameters.burst_loss,
+        parameters.lost_packets,
         parameters.corrupt,
         parameters.duplicate,
         parameters.reorder,

@@ -82,6 +82,27 @@ class BurstLoss(LossModel):
         return _NO_LOSS
 
 
+class ListedLoss(LossModel):
+    """The packets of a list are lost, which makes an experiment of one loss repeatable."""
+
+    __slots__ = ("_next", "_numbers", "_passed")
+
+    def __init__(self, numbers: tuple[int, ...]) -> None:
+        self._numbers = sorted(set(numbers))
+        self._next = 0
+        self._passed = 0  # how many packets were offered before the gap to come
+
+    def next_gap(self) -> int:
+        """Up to the next number of the list."""
+        if self._next == len(self._numbers):
+            return _NO_LOSS
+        number = self._numbers[self._next]
+        gap = number - self._passed
+        self._passed = number + 1
+        self._next += 1
+        return gap
+
+
 def geometric(probability: float, random: Random) -> int:
     """How many times an event of this probability fails to happen before it does."""
     if probability <= 0.0:
@@ -94,6 +115,8 @@ def geometric(probability: float, random: Random) -> int:
 
 def loss_model(parameters: ChannelParameters, random: Random) -> LossModel:
     """The loss that the parameters ask for."""
+    if parameters.lost_packets:
+        return ListedLoss(parameters.lost_packets)
     if parameters.burst_loss is not None:
         return BurstLoss(parameters.burst_loss, random)
     if parameters.loss > 0.0:

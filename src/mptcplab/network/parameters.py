@@ -44,6 +44,9 @@ class ChannelParameters:
     """Probability of a packet, independently of others, to be lost on the wire (0 to 1)."""
     burst_loss: GilbertElliott | None = None
     """Loss in bursts, in the place of `loss`."""
+    lost_packets: tuple[int, ...] = ()
+    """In the place of both: which packets are lost, numbered from 0 from the moment on when
+    this is set, as the queue lets them onto the wire. For tests of what one loss, or ten, do."""
     duplicate: float = 0.0
     """Probability of a packet to arrive twice (0 to 1)."""
     corrupt: float = 0.0

@@ -153,3 +153,21 @@ def test_a_rate_that_changes_moves_early_packets_too(discipline: str) -> None:
 def test_a_probability_beyond_1_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected a probability from 0 to 1"):
         ChannelParameters(**{name: 1.5})  # type: ignore[arg-type]
+
+
+@DISCIPLINES
+def test_the_packets_of_a_list_are_lost_counted_from_when_it_is_set(discipline: str) -> None:
+    parameters = ChannelParameters(FAST, 0, discipline=discipline)
+    link = channel(parameters)
+    link.offer("before", 3, FRAME, FRAME, 0)
+    pieces = drain(link)
+    link.configure(replace(parameters, lost_packets=(7, 0, 5)), MS)
+    link.offer("first", 6, FRAME, FRAME, 2 * MS)
+    link.offer("second", 6, FRAME, FRAME, 2 * MS)
+    pieces += drain(link)
+    assert numbers(pieces, lambda _: True) == [
+        *(("before", index) for index in range(3)),
+        *(("first", index) for index in (1, 2, 3, 4)),
+        *(("second", index) for index in (0, 2, 3, 4, 5)),
+    ]
+    assert link.counters.loss_packets == 3

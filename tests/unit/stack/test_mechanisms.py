@@ -182,6 +182,65 @@ def test_who_answers_with_data_does_not_acknowledge_at_once() -> None:
     assert not receiver.ack_now
 
 
+def with_text(size: int, *, answered: bool = False) -> tuple[Receiver, Timers]:
+    """Return a receiver of so much text whose quick ACKs are used up."""
+    timers = Timers()
+    receiver = Receiver(timers, 0)
+    receiver.open_at(0)
+    receiver.mss_bytes = 1000
+    use_up_quick_acks(receiver)
+    if answered:
+        receiver.note_train(1, 0, SECOND, 1)
+        receiver.note_data_sent(2)
+    receiver.accept(1, 1 + size, None, 3)
+    assert not receiver.ack_now
+    return receiver, timers
+
+
+def test_more_than_a_segment_is_acknowledged_at_once() -> None:
+    """__tcp_ack_snd_check: the second need not be full."""
+    receiver, _ = with_text(1000)
+    receiver.accept(1001, 1002, None, 4)
+    assert receiver.ack_now
+
+
+def test_what_is_no_full_segment_is_acknowledged_once_read() -> None:
+    """tcp_cleanup_rbuf: its sender may wait, unless we answer with data."""
+    assert with_text(999)[0].note_all_read()
+    assert not with_text(1000)[0].note_all_read()
+    receiver, _ = with_text(10, answered=True)
+    assert not receiver.note_all_read()
+    receiver.accept(11, 21, None, 4)
+    assert receiver.note_all_read()
+
+
+def test_data_that_come_again_and_a_late_ack_end_the_wait_for_answers() -> None:
+    """tcp_enter_quickack_mode and tcp_delack_timer_handler."""
+    receiver, _ = with_text(10, answered=True)
+    receiver.accept(1, 11, None, 4)
+    receiver.ack_sent()
+    receiver.accept(11, 21, None, 5)
+    assert receiver.ack_now
+    receiver, _ = with_text(10, answered=True)
+    receiver.note_delayed_ack()
+    receiver.ack_sent()
+    receiver.accept(11, 21, None, 5)
+    assert not receiver.ack_now
+    assert receiver.note_all_read()
+
+
+def test_while_the_window_grows_every_segment_is_acknowledged() -> None:
+    """tcp_grow_window: two segments larger with each that comes."""
+    receiver, _ = with_text(1000)
+    receiver.ack_sent()
+    receiver.note_window_growth(4000)
+    for start in (1001, 2001, 3001):
+        receiver.note_train(1, 0, SECOND, 4)
+        receiver.accept(start, start + 1000, None, 4)
+        assert receiver.ack_now == (start < 3001)
+        receiver.ack_sent()
+
+
 @pytest.mark.parametrize(
     ("coalesce_ns", "packets", "spread_ns", "count", "ack_spread_ns"),
     [
@@ -215,6 +274,36 @@ def test_out_of_order_every_packet_is_acknowledged() -> None:
     ack = Segment(b"", 1, b"", 2, flags=ACK)
     receiver.make_ack_train(ack)
     assert (ack.packets, ack.ack_step_bytes, ack.spread_ns) == (10, 0, 900)
+
+
+def test_a_delivery_rate_is_of_the_slower_of_sending_and_acknowledging() -> None:
+    """tcp_rate_gen: ACKs that come together are no faster path."""
+    queue = SentQueue()
+    queue.rate.enabled = True
+    for number in range(10):
+        queue.append(Sent(1 + number * 1000, 1001 + number * 1000, None, number * MS))
+    sample = queue.rate.sample
+    queue.begin_ack()
+    queue.acknowledge(1001)
+    queue.rate.end_ack(20 * MS, 20 * MS)
+    assert (sample.delivered_bytes, sample.interval_ns) == (1000, 20 * MS)
+    queue.append(Sent(10_001, 11_001, None, 20 * MS))
+    queue.begin_ack()
+    queue.acknowledge(10_001)  # all at once
+    queue.rate.end_ack(20 * MS, 29 * MS)
+    assert (sample.delivered_bytes, sample.interval_ns) == (10_000, 29 * MS)
+    queue.rate.limit(queue.in_flight_bytes())
+    queue.append(Sent(11_001, 12_001, None, 30 * MS))
+    queue.begin_ack()
+    queue.acknowledge(11_001)
+    queue.rate.end_ack(20 * MS, 40 * MS)
+    assert (sample.delivered_bytes, sample.interval_ns) == (10_000, 20 * MS)
+    before = sample.app_limited
+    queue.begin_ack()
+    queue.acknowledge(12_001)
+    queue.rate.end_ack(30 * MS, 41 * MS)
+    assert (before, sample.app_limited) == (False, True)
+    assert sample.interval_ns == -1, "faster than the least round trip"
 
 
 def test_sack_blocks_newest_first_and_duplicates_reported() -> None:

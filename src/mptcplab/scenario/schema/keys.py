@@ -22,10 +22,10 @@ SYSCTL_NAME = (
 CONGESTION = (
     *("cubic", "reno", "bbr", "dctcp", "vegas", "westwood", "htcp", "illinois", "bic", "hybla"),
     *("highspeed", "scalable", "veno", "yeah", "nv", "lp", "cdg"),
-    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "olia-draft"),
+    *("lia", "olia", "balia", "wvegas", "cubic-hystart", "cubic-rfc9438", "olia-draft"),
 )
 COUPLED = ("lia", "olia", "olia-draft", "balia", "wvegas")
-SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart")
+SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart", "cubic-rfc9438")
 
 TUNABLES = Section(
     "tunables",
@@ -707,8 +707,9 @@ FLOW = Section(
         "congestion": Key(
             value_kinds.choice(*CONGESTION, classes=True, renamed={"olia-linux": "olia"}),
             "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
-            "upstream kernels cannot. Simulation has these, reno, cubic, cubic-hystart and "
-            "olia-draft.",
+            "upstream kernels cannot. Simulation has these, cubic (as the kernel's, with "
+            "HyStart), reno, bbr (version 1), dctcp, and, which kernels have not, cubic-rfc9438 "
+            "(without HyStart), cubic-hystart (with HyStart++, RFC 9406) and olia-draft.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),

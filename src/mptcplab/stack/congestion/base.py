@@ -15,6 +15,8 @@ Who calls what (all times are the loop's nanoseconds):
 ``on_rto``                  on each expiry of the retransmission timer
 ``undo``                    when the last ``on_loss_event`` or ``on_rto`` proves spurious
 ``restart_after_idle``      before sending when nothing was sent for longer than one RTO
+``on_transmit_start``       before new data leave with nothing in flight, with the time since the
+                            last transmission (Linux's CA_EVENT_TX_START)
 ``restart_after_syn_loss``  when the handshake ended and our SYN had to be sent again
 ``penalise``                when a scheduler finds this subflow blocking its connection
 ``close``                   when the subflow is gone
@@ -32,6 +34,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Final
 
 from mptcplab.compiling import mypyc_attr
+from mptcplab.stack.congestion.rate_sample import RateSample
 
 UNLIMITED_BYTES: Final = 1 << 60
 """The first ssthresh: arbitrarily high (RFC 5681, section 3.1)."""
@@ -52,7 +55,9 @@ class AckSample:
         "in_flight_bytes",
         "in_recovery",
         "now_ns",
+        "rate",
         "rtt_ns",
+        "spread_ns",
         "srtt_ns",
     )
 
@@ -66,6 +71,7 @@ class AckSample:
         in_recovery: bool = False,
         advanced: bool = True,
         echoed: bool = False,
+        spread_ns: int = 0,
     ) -> None:
         self.now_ns: int = now_ns
         self.acked_bytes: int = acked_bytes
@@ -82,6 +88,10 @@ class AckSample:
         """Whether the cumulative acknowledgment moved on."""
         self.echoed: bool = echoed
         """Whether it echoes that packets were marked (ECE, RFC 3168)."""
+        self.spread_ns: int = spread_ns
+        """Over what time the ACKs came that it stands for, the last one now; 0 for one ACK."""
+        self.rate = RateSample()
+        """How fast the path delivers, for controls that ask for it."""
 
 
 class CongestionGroup:
@@ -113,6 +123,7 @@ class CongestionControl(ABC):
         "cwnd_bytes",
         "group",
         "mss_bytes",
+        "pacing_rate",
         "round_ended",
         "rounds",
         "srtt_ns",
@@ -130,6 +141,8 @@ class CongestionControl(ABC):
         self.round_ended: bool = False
         """Whether the ACK at hand completed one."""
         self.group: CongestionGroup = group
+        self.pacing_rate: int = 0
+        """How fast to send, in bytes per second, where sending is paced; 0 to follow the window."""
         self._carry_bytes: float = 0.0
         self._round_left_bytes: int = 0
         self._flight_peak_bytes: int = 0
@@ -143,6 +156,9 @@ class CongestionControl(ABC):
 
     needs_ecn: ClassVar[bool] = False
     """Whether it works by marks alone, and precise ones (Linux's TCP_CONG_NEEDS_ECN)."""
+    controls_rate: ClassVar[bool] = False
+    """Whether it has sending paced, and sets rate and window itself, in recovery as well, by
+    samples of the delivery rate (Linux's cong_control)."""
 
     @abstractmethod
     def avoid_congestion(self, acked_bytes: int, ack: AckSample) -> None:
@@ -243,6 +259,9 @@ class CongestionControl(ABC):
     def restart_after_idle(self, now_ns: int) -> None:
         """Return to the restart window (RFC 5681, section 4.1)."""
         self.cwnd_bytes = min(self.cwnd_bytes, initial_window_bytes(self.mss_bytes))
+
+    def on_transmit_start(self, now_ns: int, idle_ns: int) -> None:
+        """Note that sending begins again, ``idle_ns`` after the last transmission."""
 
     def restart_after_syn_loss(self) -> None:
         """Begin with one segment: our SYN timed out (RFC 5681, section 3.1)."""

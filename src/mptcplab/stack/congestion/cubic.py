@@ -111,6 +111,12 @@ class Cubic(CongestionControl):
         self._epoch_ns = -1
         self._timed_out = True
 
+    def on_transmit_start(self, now_ns: int, idle_ns: int) -> None:
+        """Move the epoch on by the time in which nothing was sent (section 5.8)."""
+        if self._epoch_ns >= 0:
+            self._epoch_ns += now_ns - max(now_ns - idle_ns, self._unused_since_ns)
+            self._unused_since_ns = -1
+
     def _begin_epoch(self, now_ns: int, segments: float) -> None:
         self._epoch_ns = now_ns
         self._reno_segments = segments

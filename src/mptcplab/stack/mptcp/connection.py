@@ -435,7 +435,8 @@ class Connection(Node):
         rtt = RttEstimator(config.initial_rto_ns, config.min_rto_ns, config.max_rto_ns)
         congestion = config.congestion(mss, self.congestion_group)
         sender = Sender(host.random_bits(32), rtt, congestion, Timers(), config.user_timeout_ns)
-        sender.pacing.enabled = config.pacing
+        if config.pacing:
+            sender.pacing.enabled = True
         tcp = ControlBlock(
             config,
             local,
@@ -1456,7 +1457,7 @@ class Connection(Node):
             # What poll_transmit looks for: rare, and asked for every segment.
             tcp = subflow.tcp
             if tcp.sender.queue.lost_bytes or tcp.sender.probe_due or tcp.fin_pending:
-                segment = subflow.poll_transmit(now_ns)
+                segment = self._poll_due(subflow, now_ns)
                 if segment is not None:
                     return segment
         send = self.send
@@ -1478,6 +1479,11 @@ class Connection(Node):
                     return segment
         self._note_limit(now_ns)
         return None
+
+    def _poll_due(self, subflow: MptcpSubflow, now_ns: i64) -> Segment | None:
+        """Return what is due on a subflow; a tail loss probe takes new data where it can."""
+        segment = self.send.poll_probe(subflow, self.usable, now_ns)
+        return subflow.poll_transmit(now_ns) if segment is None else segment
 
     def _note_limit(self, now_ns: i64) -> None:
         """Nothing more can be sent now: note why."""

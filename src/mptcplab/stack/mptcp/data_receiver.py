@@ -124,16 +124,38 @@ class DataReceiver:
     def after_read(self, subflows: list[MptcpSubflow]) -> bool:
         """The application has read: tune the buffer, and see whether the peer is to be told.
 
-        The buffer is tuned as by Linux's mptcp_rcv_space_adjust, by the slowest subflow. The window
-        opens in steps worth a segment (RFC 9293 section 3.8.6.2.2), and, as by tcp_cleanup_rbuf and
-        mptcp_cleanup_rbuf, without data to acknowledge only where that at least doubles what the
-        peer has left of it. ``True`` if ACKs are due for it.
+        The window opens in steps worth a segment (RFC 9293 section 3.8.6.2.2), and, as by
+        tcp_cleanup_rbuf and mptcp_cleanup_rbuf, without data to acknowledge only where that at
+        least doubles what the peer has left of it. ``True`` if ACKs are due.
         """
         buffer = self.buffer
+        acks_due = False
         if buffer.read_offset == buffer.rcv_nxt:
             self._readable_told = False
+            for subflow in subflows:
+                if subflow.tcp.receiver.note_all_read():
+                    acks_due = True
         if self._ending.peer_finished:
-            return False
+            return acks_due
+        first = self._tune(subflows)
+        if first is None:
+            return acks_due
+        mss = first.tcp.receiver.mss_bytes
+        size = buffer.size_bytes
+        left = buffer.edge_offset - buffer.rcv_nxt
+        gained = buffer.read_offset + size - buffer.edge_offset
+        if gained < left or gained < min(size // 2, 2 * mss):
+            return acks_due
+        for subflow in subflows:
+            if subflow is first or (left <= mss and subflow.tcp.state in CAN_RECEIVE):
+                subflow.tcp.receiver.ack_now = True
+        return True
+
+    def _tune(self, subflows: list[MptcpSubflow]) -> MptcpSubflow | None:
+        """Tune the buffer by the slowest subflow, as Linux's mptcp_rcv_space_adjust.
+
+        Returns the first subflow that can receive.
+        """
         first: MptcpSubflow | None = None
         rtt_ns: i64 = 0
         last_receive_ns: i64 = 0
@@ -148,15 +170,9 @@ class DataReceiver:
             if tcp.last_receive_ns > last_receive_ns:
                 last_receive_ns = tcp.last_receive_ns
         if first is None:
-            return False
-        mss = first.tcp.receiver.mss_bytes
-        buffer.adjust(rtt_ns, mss, last_receive_ns)
-        size = buffer.size_bytes
-        left = buffer.edge_offset - buffer.rcv_nxt
-        gained = buffer.read_offset + size - buffer.edge_offset
-        if gained < left or gained < min(size // 2, 2 * mss):
-            return False
-        for subflow in subflows:
-            if subflow is first or (left <= mss and subflow.tcp.state in CAN_RECEIVE):
-                subflow.tcp.receiver.ack_now = True
-        return True
+            return None
+        grown = self.buffer.adjust(rtt_ns, first.tcp.receiver.mss_bytes, last_receive_ns)
+        if grown > 0:
+            for subflow in subflows:
+                subflow.tcp.receiver.note_window_growth(grown)
+        return first

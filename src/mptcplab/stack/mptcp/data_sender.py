@@ -376,6 +376,37 @@ class DataSender:
         subflow.backlog.remove_to(start + length)
         return self._send_on(subflow, usable, start, start + length, now_ns)
 
+    def poll_probe(
+        self, subflow: MptcpSubflow, usable: list[MptcpSubflow], now_ns: i64
+    ) -> Segment | None:
+        """Return new data as a tail loss probe, whatever the congestion window says, or ``None``.
+
+        RFC 8985 section 7.3 prefers them to repeated ones, within the peer's window. A subflow has
+        those that it was given and, where it is alone, all; others are the scheduler's to give.
+        """
+        if not subflow.tcp.sender.may_probe() or subflow not in usable:
+            return None
+        start, end = subflow.backlog.first(self.buffer.acked_offset)
+        waiting = end > start
+        if not waiting:
+            if len(usable) > 1 or self.reinject:
+                return None
+            start, end = self.sent_offset, self.buffer.written_offset
+        if end > self.window_end:
+            end = self.window_end
+        if end > start + subflow.tcp.sender.mss_bytes:
+            end = start + subflow.tcp.sender.mss_bytes
+        if end <= start:
+            return None
+        if waiting:
+            subflow.backlog.remove_to(end)
+        else:
+            self._note_given(subflow, start, end)
+        subflow.view.in_flight_bytes = subflow.tcp.sender.in_flight_bytes()
+        segment = self._send_on(subflow, usable, start, end, now_ns)
+        subflow.tcp.sender.note_probe(now_ns)
+        return segment
+
     def is_finishing(self) -> bool:
         """Say whether the end of the stream is what is to be sent next, after ``poll_backlog``."""
         return (
@@ -562,6 +593,8 @@ class DataSender:
         buffer = self.buffer
         written = buffer.written_offset
         if self.sent_offset >= written and not self.backlogged and not self.reinject:
+            for subflow in usable:
+                subflow.tcp.sender.note_no_data()
             if self.finished:
                 self.limits.note(self._why_not_over(usable), now_ns)
             elif self.write_short:

@@ -168,13 +168,17 @@ class ReceiveBuffer:
         self.read_offset += size
         return size
 
-    def adjust(self, rtt_ns: i64, mss_bytes: i64, now_ns: i64) -> None:
-        """Once per round trip: grow to twice what was read in the last one, and some slack."""
-        if self.max_bytes <= self.size_bytes or rtt_ns <= 0:
-            return
+    def adjust(self, rtt_ns: i64, mss_bytes: i64, now_ns: i64) -> i64:
+        """Once per round trip: grow to twice what was read in the last one, and some slack.
+
+        Returns by how much it grew.
+        """
+        size = self.size_bytes
+        if self.max_bytes <= size or rtt_ns <= 0:
+            return 0
         elapsed_ns = now_ns - self._measured_from_ns
         if elapsed_ns < rtt_ns:
-            return
+            return 0
         copied = self.read_offset - self._measured_read
         if elapsed_ns < 2 * rtt_ns:  # what comes in trains ends a round trip late
             copied = copied * rtt_ns // elapsed_ns
@@ -188,6 +192,7 @@ class ReceiveBuffer:
                 self.size_bytes = wanted if wanted < self.max_bytes else self.max_bytes
         self._measured_from_ns = now_ns
         self._measured_read = self.read_offset
+        return self.size_bytes - size
 
     def _append(self, size: i64, payload: bytes | None) -> None:
         self.rcv_nxt += size

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
-from mptcplab.stack.tcp.pacing import AVOIDANCE_PERCENT, SLOW_START_PERCENT
 from mptcplab.stack.tcp.receiver import ACK_EVERY_SEGMENTS
 from mptcplab.stack.tcp.sender import CA_RECOVERY, Sender
 from mptcplab.wire.segment import MAX_TRAIN_BYTES, Segment
@@ -22,9 +21,9 @@ from mptcplab.wire.segment import MAX_TRAIN_BYTES, Segment
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-BURST_NS: Final = 1_000_000
-"""A burst holds what leaves in this time at the pacing rate (tcp_tso_autosize: sk_pacing_shift 10,
-about a millisecond)."""
+BURSTS_PER_S: Final = 1024
+"""A burst holds what leaves in this part of a second at the pacing rate (tcp_tso_autosize:
+sk_pacing_shift 10)."""
 
 BURST_RTT_SHIFT: Final = 9
 """On short paths, a burst holds more: the largest one, halved for each 512 microseconds of the
@@ -203,7 +202,7 @@ class Trains:
         part = mss
         srtt_ns = sender.rtt.srtt_ns
         min_rtt_ns = sender.rtt.min_rtt_ns
-        parts = self._parts
+        parts = 0 if sender.pacing.enabled else self._parts  # a timer spreads what is paced
         if parts > 0:
             if 0 < parts * min_rtt_ns < srtt_ns:  # no longer on the way than the least round trip
                 parts = srtt_ns // min_rtt_ns
@@ -223,10 +222,7 @@ class Trains:
             return
         burst: i64 = MAX_TRAIN_BYTES if most_bytes > MAX_TRAIN_BYTES else most_bytes
         if srtt_ns > 0:
-            percent: i64 = AVOIDANCE_PERCENT
-            if cwnd < sender.congestion.ssthresh_bytes:
-                percent = SLOW_START_PERCENT
-            paced = percent * cwnd * BURST_NS // (srtt_ns * 100)
+            paced = sender.pacing_rate() // BURSTS_PER_S
             halvings = min_rtt_ns // MICROSECOND_NS >> BURST_RTT_SHIFT
             if halvings < 17:
                 paced += MAX_TRAIN_BYTES >> halvings

@@ -271,6 +271,7 @@ class ControlBlock:
             seq + size < receiver.last_ack_sent or seq > receiver.rcv_nxt + window_bytes
         ):
             if size and seq + size < receiver.last_ack_sent:
+                receiver.enter_quick_ack_mode()  # tcp_send_dupack
                 receiver.note_duplicate(seq, seq + size)
             self._challenge(now_ns, always=size > 0)
             return DROPPED
@@ -351,7 +352,8 @@ class ControlBlock:
             if ack < snd_una:
                 ack = snd_una
             duplicates = segment.ack_count if duplicate else 0
-            sender.handle_ack(ack, blocks, echoed_ns, duplicates, now_ns)
+            spread_ns = segment.spread_ns if segment.ack_count > 1 else 0
+            sender.handle_ack(ack, blocks, echoed_ns, duplicates, spread_ns, now_ns)
             if ack > snd_una:
                 report.acked = True
                 if self.fin_seq >= 0 and ack > self.fin_seq:
@@ -423,7 +425,7 @@ class ControlBlock:
             return
         if timers.delayed_ack_ns <= now_ns:
             timers.delayed_ack_ns = NEVER_NS
-            self.receiver.ack_now = True
+            self.receiver.note_delayed_ack()
         if timers.user_timeout_ns <= now_ns:
             report.gave_up = True
             return
@@ -598,7 +600,7 @@ class ControlBlock:
                 segment.sack = receiver.sack_blocks((room - 2) >> 3)
         self.ecn.stamp_ack(segment)
         receiver.make_ack_train(segment)
-        receiver.ack_sent()
+        receiver.ack_sent(segment.ack_count)
         return segment
 
     def make_probe(self, window: i64, options: tuple[MptcpOption, ...], now_ns: i64) -> Segment:

@@ -10,6 +10,11 @@ from mptcplab.stack.tcp.timers import Timers
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
+SECOND_NS: Final = 1_000_000_000
+
+UNPACED_SEGMENTS: Final = 10
+"""The first of a connection are not paced (tcp_update_skb_after_send)."""
+
 SLOW_START_PERCENT: Final = 200
 """Linux's tcp_pacing_ss_ratio and tcp_pacing_ca_ratio, in percent of cwnd / srtt."""
 AVOIDANCE_PERCENT: Final = 120
@@ -31,13 +36,17 @@ class Pacing:
         allowed_ns = self._timers.pacing_ns
         return allowed_ns != NEVER_NS and now_ns < allowed_ns
 
-    def note_sent(
-        self, size_bytes: i64, cwnd_bytes: i64, srtt_ns: i64, slow_start: bool, now_ns: i64
-    ) -> None:
-        """So many bytes leave: work out when the next may."""
-        if not self.enabled or srtt_ns == 0:
-            return
-        percent: i64 = SLOW_START_PERCENT if slow_start else AVOIDANCE_PERCENT
+    def note_sent(self, size_bytes: i64, bytes_per_s: i64, now_ns: i64) -> None:
+        """So many bytes leave: work out when the next may, at a rate above 0."""
         allowed_ns = self._timers.pacing_ns
         start_ns = allowed_ns if allowed_ns != NEVER_NS and allowed_ns > now_ns else now_ns
-        self._timers.pacing_ns = start_ns + size_bytes * srtt_ns * 100 // (cwnd_bytes * percent)
+        self._timers.pacing_ns = start_ns + size_bytes * SECOND_NS // bytes_per_s
+
+
+def window_rate(cwnd_bytes: i64, srtt_ns: i64, slow_start: bool) -> i64:
+    """Return the rate at which a window is spread over its round trip (bytes per second).
+
+    As Linux's tcp_update_pacing_rate.
+    """
+    percent: i64 = SLOW_START_PERCENT if slow_start else AVOIDANCE_PERCENT
+    return cwnd_bytes * (SECOND_NS // 100) // srtt_ns * percent

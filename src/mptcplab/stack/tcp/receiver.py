@@ -24,8 +24,12 @@ ACK_EVERY_SEGMENTS: Final = 2
 """RFC 5681 section 4.2: an ACK for at least every second full-sized segment."""
 
 MAX_QUICK_ACKS: Final = 16
-"""Linux's TCP_MAX_QUICKACKS: so many segments are acknowledged one by one when data begin to come,
-while the peer's window is small."""
+"""Linux's TCP_MAX_QUICKACKS: so many ACKs leave at once when data begin to come, and after text
+that came again, while the peer's window is small."""
+
+
+GROWTH_PER_SEGMENT: Final = 2
+"""In segments (tcp_grow_window)."""
 
 
 class Receiver:
@@ -34,7 +38,10 @@ class Receiver:
     __slots__ = (
         "_ack_span_bytes",
         "_coalesce_ns",
+        "_growing_segments",
         "_last_data_ns",
+        "_pingpong",
+        "_pushed",
         "_quick_acks",
         "_ranges",
         "_timers",
@@ -58,7 +65,14 @@ class Receiver:
         self._coalesce_ns: i64 = coalesce_ns
         """How long the interface collects packets before it hands them over together; 0: never."""
         self._quick_acks: i64 = MAX_QUICK_ACKS
-        """Segments that are still to be acknowledged at once."""
+        """ACKs that are still to leave at once (icsk_ack.quick)."""
+        self._growing_segments: i64 = 0
+        """Segments that the window still grows with, each of which is acknowledged."""
+        self._pingpong: bool = False
+        """We answer with data, which carry ACKs (inet_csk_in_pingpong_mode)."""
+        self._pushed: i64 = 0
+        """Segments that are not full and wait for their ACK: ends of what the peer had to say for
+        now (ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2)."""
         self._last_data_ns: i64 = 0
         """When the last text came."""
         self._train_packets: i64 = 1
@@ -103,9 +117,37 @@ class Receiver:
         self._last_data_ns = now_ns
 
     def note_data_sent(self, now_ns: i64) -> None:
-        """We answer with data, which carry ACKs themselves (Linux's pingpong mode)."""
+        """We answer soon with data, which carry ACKs themselves (tcp_event_data_sent)."""
         if self._last_data_ns and now_ns - self._last_data_ns < DELAYED_ACK_NS:
-            self._quick_acks = 0
+            self._pingpong = True
+
+    def note_delayed_ack(self) -> None:
+        """An ACK waited in vain for data of ours to carry it (tcp_delack_timer_handler)."""
+        self._pingpong = False
+        self.ack_now = True
+
+    def note_all_read(self) -> bool:
+        """The application has read all: acknowledge what was not a full segment.
+
+        As tcp_cleanup_rbuf: its sender may wait for that ACK, and we do not answer with data, or
+        have not answered the first. ``True`` if so.
+        """
+        if self._timers.delayed_ack_ns == NEVER_NS or self._pushed <= (1 if self._pingpong else 0):
+            return False
+        self.ack_now = True
+        return True
+
+    def note_window_growth(self, grown_bytes: i64) -> None:
+        """The window is to be so much larger, two segments with each that comes.
+
+        As tcp_grow_window, which has each acknowledged at once, so that its sender gets to know.
+        """
+        self._growing_segments = grown_bytes // (GROWTH_PER_SEGMENT * self.mss_bytes)
+
+    def enter_quick_ack_mode(self) -> None:
+        """Acknowledge at once, even if we answer with data (tcp_enter_quickack_mode)."""
+        self._quick_acks = MAX_QUICK_ACKS
+        self._pingpong = False
 
     def accept(self, seq: i64, end: i64, payload: bytes | None, now_ns: i64) -> list[Chunk] | None:
         """Take payload in, the part at or after ``rcv_nxt``; return what is now in order.
@@ -120,13 +162,24 @@ class Receiver:
             self.rcv_nxt = end
             self._unacked_bytes += size
             self._ack_span_bytes = size
-            if self._quick_acks > 0 or self._unacked_bytes >= ACK_EVERY_SEGMENTS * self.mss_bytes:
+            if self._growing_segments > 0:
+                self._growing_segments -= self._train_packets
+                if self._quick_acks < self._train_packets:
+                    self._quick_acks = self._train_packets
+            # As __tcp_ack_snd_check: more than a full segment, or in the quick mode.
+            if (
+                self._quick_acks > 0 and not self._pingpong
+            ) or self._unacked_bytes > self.mss_bytes:
                 self.ack_now = True
-            elif self._timers.delayed_ack_ns == NEVER_NS:
-                self._timers.delayed_ack_ns = now_ns + DELAYED_ACK_NS
+            else:
+                if size < self.mss_bytes:
+                    self._pushed += 1
+                if self._timers.delayed_ack_ns == NEVER_NS:
+                    self._timers.delayed_ack_ns = now_ns + DELAYED_ACK_NS
             return None
         self.ack_now = True  # RFC 5681 section 4.2: out of order, or filling a gap
         if end <= rcv_nxt:
+            self.enter_quick_ack_mode()  # tcp_data_queue
             self.note_duplicate(seq, end)
             return []
         if seq < rcv_nxt:
@@ -188,7 +241,7 @@ class Receiver:
         if packets <= 1 or (self._coalesce_ns > 0 and spread_ns <= self._coalesce_ns):
             return
         each = ACK_EVERY_SEGMENTS
-        if self._ack_span_bytes == 0 or self._quick_acks >= packets:
+        if self._ack_span_bytes == 0 or (self._quick_acks >= packets and not self._pingpong):
             each = 1
         if self._coalesce_ns > 0:
             together = packets * self._coalesce_ns // spread_ns
@@ -201,10 +254,11 @@ class Receiver:
         ack.ack_step_bytes = self._ack_span_bytes // count
         ack.spread_ns = spread_ns * (packets - each) // (packets - 1)
 
-    def ack_sent(self) -> None:
-        """An acknowledgment of everything up to ``rcv_nxt`` leaves."""
+    def ack_sent(self, acks: i64 = 1) -> None:
+        """An acknowledgment of everything up to ``rcv_nxt`` leaves, the last of so many."""
         if self._quick_acks > 0:
-            self._quick_acks -= self._train_packets
+            self._quick_acks -= acks
+        self._pushed = 0
         self._train_packets = 1
         self.ack_now = False
         self._timers.delayed_ack_ns = NEVER_NS

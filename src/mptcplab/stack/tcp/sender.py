@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from mptcplab.seq import unwrap32
 from mptcplab.stack.congestion.base import AckSample, CongestionControl
 from mptcplab.stack.ready import NEVER_NS
-from mptcplab.stack.tcp.pacing import Pacing
+from mptcplab.stack.tcp.pacing import UNPACED_SEGMENTS, Pacing, window_rate
 from mptcplab.stack.tcp.rack import DUP_THRESHOLD, Rack
 from mptcplab.stack.tcp.rate_reduction import RateReduction
 from mptcplab.stack.tcp.rtt import RttEstimator
@@ -114,6 +114,8 @@ class Sender:
         self.queue = SentQueue()
         self.counters = SendCounters()
         self.pacing = Pacing(timers)
+        self.pacing.enabled = congestion.controls_rate
+        self.queue.rate.enabled = congestion.controls_rate
         self.mss_bytes: i64 = congestion.mss_bytes
         """Payload per packet that we send: the agreed MSS less our options."""
         self.snd_una: i64 = 0
@@ -133,6 +135,7 @@ class Sender:
         self._reduction = RateReduction()
         self._tlp = TailLossProbe(timers)
         self._sample = AckSample()
+        self._sample.rate = self.queue.rate.sample
         self._user_timeout_ns: i64 = user_timeout_ns
         self._force_one: bool = False
         """The first retransmission of a recovery may leave whatever the window says."""
@@ -186,6 +189,8 @@ class Sender:
         counters = self.counters
         counters.sent_bytes += size
         counters.sent_trains += 1
+        if in_flight_bytes == 0:
+            self.congestion.on_transmit_start(now_ns, now_ns - self.last_send_ns)
         self.last_send_ns = now_ns
         if self.ca_state == CA_RECOVERY or self.ca_state == CA_CWR:
             self._reduction.note_sent(size)
@@ -216,17 +221,29 @@ class Sender:
         self._resend(record, now_ns)
         return record
 
+    def may_probe(self) -> bool:
+        """Say whether a tail loss probe is due, and none is out."""
+        return self.probe_due and self._tlp.may_send() and self.queue.out_bytes > 0
+
+    def note_probe(self, now_ns: i64) -> None:
+        """New data have left as a tail loss probe (RFC 8985 section 7.3)."""
+        self._end_probe(False, now_ns)
+
     def take_probe(self, now_ns: i64) -> Sent | None:
-        """Return the segment of a tail loss probe, which leaves now, or None."""
-        timers = self.timers
-        timers.probe_ns = NEVER_NS
+        """Return what leaves again now as a tail loss probe, or None."""
+        self.timers.probe_ns = NEVER_NS
         self.probe_due = False
         record = self._tlp.choose(self.queue, self.mss_bytes)
         if record is not None:
-            self._tlp.note_sent(self.snd_nxt)
             self._resend(record, now_ns)
-            timers.rto_ns = now_ns + self.rtt.rto_ns
+            self._end_probe(True, now_ns)
         return record
+
+    def _end_probe(self, resent: bool, now_ns: i64) -> None:
+        self.probe_due = False
+        self._tlp.note_sent(self.snd_nxt, resent)
+        self.timers.probe_ns = NEVER_NS
+        self.timers.rto_ns = now_ns + self.rtt.rto_ns
 
     def _resend(self, record: Sent, now_ns: i64) -> None:
         """Account for one more transmission of ``record``."""
@@ -247,10 +264,19 @@ class Sender:
             self._pace(size, now_ns)
 
     def _pace(self, size: i64, now_ns: i64) -> None:
+        rate = self.pacing_rate()
+        if rate > 0 and self.counters.sent_bytes > UNPACED_SEGMENTS * self.mss_bytes:
+            self.pacing.note_sent(size, rate, now_ns)
+
+    def pacing_rate(self) -> i64:
+        """Return the rate of pacing, were it on (bytes per second); 0 before there is one."""
         congestion = self.congestion
-        self.pacing.note_sent(
-            size, congestion.cwnd_bytes, self.rtt.srtt_ns, congestion.in_slow_start(), now_ns
-        )
+        rate: i64 = congestion.pacing_rate
+        srtt_ns = self.rtt.srtt_ns
+        if rate == 0 and srtt_ns > 0:
+            cwnd: i64 = congestion.cwnd_bytes
+            rate = window_rate(cwnd, srtt_ns, congestion.in_slow_start())
+        return rate
 
     # Acknowledgments.
 
@@ -260,13 +286,15 @@ class Sender:
         blocks: list[tuple[int, int]],
         echoed_sent_ns: i64,
         duplicates: i64,
+        spread_ns: i64,
         now_ns: i64,
     ) -> None:
         """Take in an acceptable ACK (``snd_una <= ack <= snd_nxt``).
 
         ``blocks`` are SACK blocks in relative numbers, ``echoed_sent_ns`` the time our echoed
         timestamp stands for (-1 for none), ``duplicates`` for how many duplicates in the sense of
-        RFC 5681 section 2 the ACK stands.
+        RFC 5681 section 2 the ACK stands, ``spread_ns`` the time over which came what it stands
+        for.
         """
         queue = self.queue
         timers = self.timers
@@ -299,6 +327,9 @@ class Sender:
         if self.echoed or self.ca_state == CA_RECOVERY or self.ca_state == CA_CWR:
             self._reduce(progress and newly_lost == 0, flight_size, now_ns)
         if queue.delivered_bytes > 0:
+            self._sample.spread_ns = spread_ns
+            if queue.rate.enabled:
+                self._sample_rate(newly_lost, now_ns)
             self._note_delivery(progress, rtt_ns, now_ns)
 
     def _reduce(self, safe: bool, flight_size: i64, now_ns: i64) -> None:
@@ -309,6 +340,25 @@ class Sender:
             self.congestion.cwnd_bytes = self._reduction.window_bytes(
                 self.in_flight_bytes(), self.queue.delivered_bytes, safe, self.mss_bytes
             )
+
+    def _sample_rate(self, newly_lost: i64, now_ns: i64) -> None:
+        """Work out the sample of the delivery rate for the congestion control."""
+        rate = self.queue.rate
+        rate.end_ack(self.rtt.min_rtt_ns, now_ns)
+        sample = rate.sample
+        sample.lost_bytes = newly_lost
+        sample.recovering = self.ca_state == CA_RECOVERY
+        sample.timed_out = self.ca_state == CA_LOSS
+        allowed_ns = self.timers.pacing_ns
+        sample.next_send_ns = allowed_ns if allowed_ns != NEVER_NS else now_ns
+
+    def note_no_data(self) -> None:
+        """The application has no more to send at present (tcp_rate_check_app_limited)."""
+        queue = self.queue
+        if queue.rate.enabled and queue.lost_bytes <= queue.retransmitted_bytes:
+            in_flight = self.in_flight_bytes()
+            if in_flight < self.congestion.cwnd_bytes:
+                queue.rate.limit(in_flight)
 
     def _note_delivery(self, progress: bool, rtt_ns: i64, now_ns: i64) -> None:
         """Something newly arrived: tell the congestion control, and set the timers anew."""
@@ -324,6 +374,9 @@ class Sender:
         sample.advanced = progress
         sample.echoed = self.echoed
         self.congestion.on_ack(sample)
+        if sample.rate.limit_by_application:
+            sample.rate.limit_by_application = False
+            queue.rate.limit(self.in_flight_bytes())
         if queue.out_bytes:
             timers.rto_ns = now_ns + self.rtt.rto_ns
             if self.sack_enabled:
@@ -344,6 +397,8 @@ class Sender:
             self.mss_bytes,
             now_ns,
         )
+        if newly_lost and self.queue.rate.enabled:
+            self.queue.rate.note_lost(newly_lost)
         if newly_lost and self.ca_state < CA_RECOVERY:
             self._enter_recovery(flight_size, now_ns)
         return newly_lost
@@ -455,7 +510,9 @@ class Sender:
             return
         if progress and self._undo_stamp_ns >= 0:
             self._undo_stamp_ns = -1
-        if ack >= self.recovery_point:
+        # As tcp_fastretrans_alert: what follows the reduction for marks says so (CWR), and until it
+        # is acknowledged marks are echoed that count no more.
+        if ack > self.recovery_point or (ack == self.recovery_point and self.ca_state != CA_CWR):
             if self.ca_state != CA_LOSS:
                 self._end_reduction()
                 self.congestion.on_recovery_exit(now_ns)
@@ -488,11 +545,11 @@ class Sender:
         self._undo_stamp_ns = NOT_RESENT
         self.timers.probe_ns = NEVER_NS
         congestion = self.congestion
-        if marked:  # reduced already; one reduction a round trip (tcp_enter_recovery)
-            congestion.cwnd_bytes = self._reduction.target_bytes
-        else:
+        if not marked or self.queue.rate.enabled:
             congestion.on_loss_event(now_ns, flight_size)
-        if self.sack_enabled:
+        else:  # reduced already; one reduction a round trip (tcp_enter_recovery)
+            congestion.cwnd_bytes = self._reduction.target_bytes
+        if self._reduces():
             self._reduction.begin(congestion.cwnd_bytes, flight_size)
             congestion.cwnd_bytes = self._reduction.window_bytes(
                 self.in_flight_bytes(), 0, False, self.mss_bytes
@@ -500,6 +557,8 @@ class Sender:
 
     def _reduces(self) -> bool:
         """Say whether the window is coming down step by step (RFC 6937, which needs SACK)."""
+        if self.queue.rate.enabled:
+            return False  # the congestion control sets it (tcp_cong_control)
         state = self.ca_state
         return state == CA_CWR or (state == CA_RECOVERY and self.sack_enabled)
 

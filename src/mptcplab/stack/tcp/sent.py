@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mptcplab.compiling import mypyc_attr
+from mptcplab.stack.tcp.delivery_rate import DeliveryRate, SentState
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -37,6 +38,7 @@ class Sent:
         "offset",
         "older",
         "payload",
+        "rate_state",
         "retransmitted",
         "sacked",
         "sends",
@@ -74,6 +76,8 @@ class Sent:
         self.map_length: i64 = 0
         self.checksum: i64 = -1
         """DSS checksum of that mapping, -1 for none."""
+        self.rate_state: SentState | None = None
+        """What it noted for samples of the delivery rate, where these are wanted."""
 
     def fork(self, seq: i64, end: i64) -> Sent:
         """Return a record for the part ``seq`` to ``end`` of this one, in the same condition."""
@@ -93,6 +97,7 @@ class Sent:
         part.map_ssn = self.map_ssn
         part.map_length = self.map_length
         part.checksum = self.checksum
+        part.rate_state = self.rate_state
         return part
 
     def keep_from(self, seq: i64) -> None:
@@ -131,6 +136,7 @@ class SentQueue:
         "newest_sent_ns",
         "oldest",
         "out_bytes",
+        "rate",
         "reordered",
         "retransmitted_bytes",
         "sacked_bytes",
@@ -144,6 +150,7 @@ class SentQueue:
         self.newest: Sent | None = None
         """Ends of the list of what may yet be deemed lost, in the order in which it last left (as
         Linux's tsorted_sent_queue)."""
+        self.rate = DeliveryRate()
         self.lost_queue: deque[Sent] = deque()
         """Records to retransmit, in the order they were deemed lost."""
         self.out_bytes: i64 = 0
@@ -186,6 +193,8 @@ class SentQueue:
     def append(self, record: Sent) -> None:
         """Add a record that left just now."""
         self._records.append(record)
+        if self.rate.enabled:
+            record.rate_state = self.rate.note_sent(self.out_bytes, record.sent_ns)
         self.out_bytes += record.end - record.seq
         self._link(record)
 
@@ -199,6 +208,8 @@ class SentQueue:
         """Account for one more transmission of ``record``."""
         record.sent_ns = now_ns
         record.sends += 1
+        if self.rate.enabled:
+            record.rate_state = self.rate.note_sent(self.out_bytes, now_ns)
         if not record.retransmitted:
             record.retransmitted = True
             self.retransmitted_bytes += record.end - record.seq
@@ -213,6 +224,8 @@ class SentQueue:
         self.newest_sent_ns = -1
         self.newest_end = 0
         self.newest_resent = False
+        if self.rate.enabled:
+            self.rate.begin_ack(self.in_flight_bytes())
 
     def acknowledge(self, una: i64) -> None:
         """Take out everything before ``una`` (a cumulative acknowledgment)."""
@@ -362,6 +375,8 @@ class SentQueue:
 
     def _delivered(self, record: Sent, size: i64) -> None:
         self.delivered_bytes += size
+        if record.rate_state is not None:
+            self.rate.note_delivered(record.rate_state, record.sent_ns, size)
         if record.lost:
             self.lost_bytes -= size
             record.lost = False

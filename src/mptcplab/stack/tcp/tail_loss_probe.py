@@ -25,10 +25,12 @@ they are shorter than sending a window takes, as on a LAN, it would come before 
 class TailLossProbe:
     """The probe that is out, if one is."""
 
-    __slots__ = ("_timers", "end")
+    __slots__ = ("_resent", "_timers", "end")
 
     def __init__(self, timers: Timers) -> None:
         self._timers: Timers = timers
+        self._resent: bool = False
+        """TLP.is_retrans: the probe repeats data."""
         self.end: i64 = -1
         """TLP.end_seq: ``snd_nxt`` when the probe left; -1 while none is out."""
 
@@ -56,13 +58,12 @@ class TailLossProbe:
         timers.probe_ns = deadline_ns if deadline_ns < timers.rto_ns else timers.rto_ns
 
     def choose(self, queue: SentQueue, mss_bytes: i64) -> Sent | None:
-        """Return what to send as a probe (RFC 8985 section 7.3): the last segment, or nothing.
+        """Return what to repeat as a probe (RFC 8985 section 7.3): the last segment, or nothing.
 
-        DEVIATION: never new data, which the RFC prefers: which subflow new data take is the
-        scheduler's to say.
+        New data are better, where there are any: those who have them ask ``may_send`` first.
         """
         last = queue.last()
-        if last is None or self.end >= 0 or last.sacked or last.lost:
+        if last is None or not self.may_send() or last.sacked or last.lost:
             return None
         size = last.end - last.seq
         if size > mss_bytes:
@@ -70,9 +71,14 @@ class TailLossProbe:
             last = queue.last()
         return last
 
-    def note_sent(self, snd_nxt: i64) -> None:
-        """The probe leaves."""
+    def may_send(self) -> bool:
+        """Say whether no probe is out."""
+        return self.end < 0
+
+    def note_sent(self, snd_nxt: i64, resent: bool) -> None:
+        """The probe has left, with new data or with data ``resent``."""
         self.end = snd_nxt
+        self._resent = resent
 
     def was_duplicate(self, block_end: i64) -> bool:
         """A D-SACK came: say whether it speaks of the probe (RFC 8985 section 7.4.2)."""
@@ -82,7 +88,14 @@ class TailLossProbe:
         return False
 
     def repaired_loss(self, ack: i64, duplicate: bool) -> bool:
-        """An ACK came while a probe is out: say whether the probe repaired a loss (section 7.4)."""
+        """An ACK came while a probe is out: say whether the probe repaired a loss (section 7.4).
+
+        New data repair nothing: what else is lost shows in the ACK, and RACK finds it.
+        """
+        if not self._resent:
+            if ack >= self.end:
+                self.end = -1
+            return False
         if ack <= self.end:
             if duplicate and ack == self.end:
                 self.end = -1  # the original and the probe both arrived

@@ -43,7 +43,7 @@ def test_what_is_of_our_stack_alone_is_for_hosts_that_run_it(override: str) -> N
     ("overrides", "said"),
     [
         (("hosts.*.stack=ours", "flows.*.application=iperf3"), '.application: "iperf3"'),
-        (("hosts.bliksem.stack=ours", "flows.*.congestion=bbr"), '.congestion: "bbr"'),
+        (("hosts.bliksem.stack=ours", "flows.*.congestion=vegas"), '.congestion: "vegas"'),
         (("hosts.donder.stack=ours", "tunables.ndiffports=2"), "bliksem.tunables.ndiffports"),
     ],
 )

@@ -128,7 +128,11 @@ def test_a_timeout_falls_back_to_one_segment_and_changes_ssthresh_once() -> None
     assert (control.cwnd_bytes, control.ssthresh_bytes) == (MSS, 10 * MSS)
 
 
-@pytest.mark.parametrize("name", CONGESTION_CONTROLS)
+WINDOWED = [name for name, kind in CONGESTION_CONTROLS.items() if not kind.controls_rate]
+"""Those that are told by losses how far to open a window."""
+
+
+@pytest.mark.parametrize("name", WINDOWED)
 def test_undo_takes_a_reduction_back(name: str) -> None:
     for timeout in (False, True):
         control = CONGESTION_CONTROLS[name](MSS, CongestionGroup())
@@ -143,7 +147,7 @@ def test_undo_takes_a_reduction_back(name: str) -> None:
         assert (control.cwnd_bytes, control.ssthresh_bytes) == (50 * MSS, 40 * MSS)
 
 
-@pytest.mark.parametrize("name", CONGESTION_CONTROLS)
+@pytest.mark.parametrize("name", WINDOWED)
 def test_after_idling_the_window_is_the_initial_one_or_less(name: str) -> None:
     control = CONGESTION_CONTROLS[name](MSS, CongestionGroup())
     control.cwnd_bytes = 50 * MSS
@@ -175,7 +179,7 @@ def test_closing_leaves_the_group_and_may_be_repeated() -> None:
     assert group.members == [second]
 
 
-@pytest.mark.parametrize("name", CONGESTION_CONTROLS)
+@pytest.mark.parametrize("name", WINDOWED)
 def test_alone_every_control_grows_by_about_a_segment_per_window(name: str) -> None:
     """With one subflow, the coupled controls are Reno (CUBIC and wVegas move by their own law)."""
     control = CONGESTION_CONTROLS[name](MSS, CongestionGroup())
@@ -190,7 +194,10 @@ def test_alone_every_control_grows_by_about_a_segment_per_window(name: str) -> N
             left_bytes = control.cwnd_bytes - (train + 1) * 20 * MSS
             control.on_ack(AckSample(now_ns, 20 * MSS, RTT_NS, RTT_NS, max(0, left_bytes)))
     grown = control.cwnd_bytes / MSS - 100
-    if name.startswith("cubic"):
+    if name == "cubic":
+        # The kernel's is not slower than a segment for 20 acknowledged while nothing was lost.
+        assert grown == 50.0
+    elif name.startswith("cubic"):
         # No plateau is known: K = 0, 0.4 t^3 with t = 0.1 s, and Reno's window is the larger one.
         assert 5.0 < grown < 10.0
     elif name == "wvegas":

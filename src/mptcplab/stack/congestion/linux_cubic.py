@@ -1,0 +1,121 @@
+"""CUBIC with HyStart as Linux has it (net/ipv4/tcp_cubic.c), which hosts use by default.
+
+It differs from RFC 9438 (``cubic-rfc9438``) where the kernel does. Windows are whole segments. The
+curve is aimed at the least round trip ahead. The window grows towards Reno's, and not at once. It
+grows by 5 % a round trip at least while nothing was ever lost, and slow start ends by HyStart
+(``hybrid_slow_start``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mptcplab.stack.congestion.base import AckSample, CongestionControl, CongestionGroup
+from mptcplab.stack.congestion.hybrid_slow_start import HybridSlowStart
+
+BETA_1024: Final = 717
+"""What a loss leaves of the window, in parts of 1024 (beta)."""
+CUBIC_C: Final = 410 / 1024
+"""Segments per second cubed (cube_rtt_scale)."""
+RENO_WINDOWS: Final = 15 / 8
+"""Windows acknowledged for each segment that Reno's window grows by (beta_scale)."""
+UNPROVEN_COUNT: Final = 20
+"""While no loss has shown what the path holds, a segment for 20 acknowledged at least."""
+LEAST_COUNT: Final = 2
+"""A segment for two acknowledged at most: half of the window a round trip."""
+FLAT_FACTOR: Final = 100
+"""On the plateau, a segment for so many windows acknowledged."""
+SETTLING_NS: Final = 1_000_000_000
+"""Round trips are not looked at for so long after recovery."""
+
+
+class LinuxCubic(CongestionControl):
+    """The kernel's CUBIC, uncoupled."""
+
+    __slots__ = (
+        "_epoch_ns",
+        "_hybrid",
+        "_k_s",
+        "_last_max_segments",
+        "_min_rtt_ns",
+        "_origin_segments",
+        "_reno_segments",
+    )
+
+    def __init__(self, mss_bytes: int, group: CongestionGroup) -> None:
+        super().__init__(mss_bytes, group)
+        self._hybrid = HybridSlowStart()
+        self._last_max_segments: int = 0
+        """last_max_cwnd; 0 while nothing was lost."""
+        self._epoch_ns: int = -1
+        """When the current congestion avoidance began; -1 while there is none."""
+        self._k_s: float = 0.0
+        self._origin_segments: int = 0
+        """Where the plateau of the curve is (bic_origin_point)."""
+        self._reno_segments: float = 0.0
+        """The window that Reno would have (tcp_cwnd)."""
+        self._min_rtt_ns: int = 0
+        """delay_min; 0 before the first sample."""
+
+    def on_ack(self, ack: AckSample) -> None:
+        """See whether slow start is to end, then open the window."""
+        rtt_ns = ack.rtt_ns
+        if rtt_ns > 0 and (self._epoch_ns < 0 or ack.now_ns - self._epoch_ns >= SETTLING_NS):
+            if self._min_rtt_ns == 0 or rtt_ns < self._min_rtt_ns:
+                self._min_rtt_ns = rtt_ns
+            if not (self._hybrid.found or ack.in_recovery) and self.in_slow_start():
+                stop_bytes = self._hybrid.window_to_stop_at(
+                    ack, self.cwnd_bytes, self.mss_bytes, self._min_rtt_ns
+                )
+                if stop_bytes:
+                    self.ssthresh_bytes = stop_bytes
+        super().on_ack(ack)
+
+    def avoid_congestion(self, acked_bytes: int, ack: AckSample) -> None:
+        """Add a segment for so many acknowledged that the curve is reached in a round trip."""
+        segments = self.cwnd_bytes // self.mss_bytes
+        if self._epoch_ns < 0:
+            self._begin_epoch(ack.now_ns, segments)
+        offset_s = (ack.now_ns - self._epoch_ns + self._min_rtt_ns) / 1e9 - self._k_s
+        change = int(CUBIC_C * abs(offset_s) ** 3)
+        ahead = self._origin_segments + (change if offset_s > 0.0 else -change) - segments
+        count = segments // ahead if ahead > 0 else FLAT_FACTOR * segments
+        if self._last_max_segments == 0 and count > UNPROVEN_COUNT:
+            count = UNPROVEN_COUNT
+        self._reno_segments += acked_bytes / self.mss_bytes / (RENO_WINDOWS * segments)
+        behind = int(self._reno_segments) - segments
+        if behind > 0 and segments // behind < count:
+            count = segments // behind
+        self.grow(acked_bytes / max(count, LEAST_COUNT))
+
+    def _begin_epoch(self, now_ns: int, segments: int) -> None:
+        self._epoch_ns = now_ns
+        self._reno_segments = float(segments)
+        self._origin_segments = max(self._last_max_segments, segments)
+        self._k_s = ((self._origin_segments - segments) / CUBIC_C) ** (1.0 / 3.0)
+
+    def on_transmit_start(self, now_ns: int, idle_ns: int) -> None:
+        """Move the curve on by the time in which nothing was sent."""
+        if self._epoch_ns >= 0:
+            self._epoch_ns = min(self._epoch_ns + idle_ns, now_ns)
+
+    def ssthresh_after_loss(self, flight_bytes: int) -> int:
+        """Return beta of the window, at least two segments."""
+        return max(self.cwnd_bytes * BETA_1024 // 1024, 2 * self.mss_bytes)
+
+    def on_loss_event(self, now_ns: int, flight_size_bytes: int) -> None:
+        """Note the window as the next plateau, a lower one if it shrank, and reduce it."""
+        segments = self.cwnd_bytes // self.mss_bytes
+        if segments < self._last_max_segments:
+            segments = segments * (1024 + BETA_1024) // 2048
+        self._last_max_segments = segments
+        self._epoch_ns = -1
+        super().on_loss_event(now_ns, flight_size_bytes)
+
+    def on_rto(self, now_ns: int, flight_size_bytes: int, first: bool) -> None:
+        """Fall back to one segment and forget all but where slow start is to end."""
+        super().on_rto(now_ns, flight_size_bytes, first)
+        self._last_max_segments = 0
+        self._epoch_ns = -1
+        self._min_rtt_ns = 0
+        self._hybrid.restart()
