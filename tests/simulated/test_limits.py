@@ -189,6 +189,22 @@ def test_a_larger_buffer_is_advised_only_where_it_helps(tmp_path: Path) -> None:
     assert 0 < advised < 3
 
 
+@pytest.mark.parametrize("buffer", ["400kB", "1MB"])
+def test_a_path_that_a_buffer_keeps_idle_beside_a_full_link(buffer: str, tmp_path: Path) -> None:
+    unlike = ("links.one.rate=50Mb/s", "links.two.rate=25Mb/s", "links.two.rtt=160ms")
+    given = (*unlike, f"flows.main.buffer={buffer}", "duration=8s")
+    before = finished(Case("idle", TWO_PATHS, given, Cause.LINK), "simulated", tmp_path / "before")
+    (diagnosis,) = run_limits(before)
+    assert diagnosis.limits[0].cause is Cause.LINK
+    assert "one full but not two" in diagnosis.limits[0].detail
+    assert "3 MB would do" in diagnosis.limits[0].advice
+    changed = Case("changed", TWO_PATHS, (*given, *diagnosis.remedy.overrides), Cause.LINK)
+    after = finished(changed, "simulated", tmp_path / "after")
+    assert after.metadata["flows"][0]["bytes"] > 1.2 * before.metadata["flows"][0]["bytes"]
+    (better,) = run_limits(after)
+    assert better.limits[0].advice == "only a faster link, or one more"
+
+
 def test_a_nic_that_is_full_is_so_for_all_paths_through_it(tmp_path: Path) -> None:
     scenario = (
         TWO_PATHS.replace('hosts = ["alice", "bob"]', '[hosts.bob]\n[hosts.alice]\n'

@@ -8,7 +8,7 @@ queues of the links count as well.  A buffer that holds as much already is not w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -68,24 +68,38 @@ class Given:
         testbed: str,
         flow: Mapping[str, Any],
         known: Mapping[str, Any],
-        paths: Sequence[Path],
+        paths: tuple[Sequence[Path], Sequence[Path]],
         rows: Mapping[str, Sequence[Row]],
         together_bps: Callable[[Sequence[Path]], int | None],
         loss: Callable[[Path], float],
     ) -> None:
         """Take the flow of the scenario, its ``flow_limits``, and the connection's rows.
 
-        ``paths`` are those that carried its data, ``rows`` those of "sender" and "receiver", and of
-        their subflows, "sent" and "received"; ``together_bps`` says what paths carry together,
-        ``loss`` which share of packets a path lost, full queues aside.
+        ``paths`` are those that carried its data, and all that it had beside backups; ``rows`` are
+        those of "sender" and "receiver", and of their subflows, "sent" and "received".
+        ``together_bps`` says what paths carry together, ``loss`` which share of packets a path
+        lost, full queues aside.
         """
         self.simulated = testbed == "simulated"
         self.flow = flow
         self.known = known
-        self.paths = paths
+        self.paths, self._open_paths = paths
         self._rows = rows
         self._together_bps = together_bps
         self._loss = loss
+
+    def with_unused_paths(self) -> Given:
+        """Return the same, as if all paths that the connection had beside backups were in use."""
+        paths = self._open_paths or self.paths
+        return Given(
+            "simulated" if self.simulated else "",
+            self.flow,
+            self.known,
+            (paths, paths),
+            self._rows,
+            self._together_bps,
+            self._loss,
+        )
 
     @property
     def autotunes_receive_buffer(self) -> bool:
@@ -293,8 +307,32 @@ def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
         backup = kind.startswith("only backups")
         return Remedy("", "a subflow that is no backup" if backup else "another scheduler")
     if cause is Cause.LINK:
-        return Remedy("", "" if kind.endswith("down") else "only a faster link, or one more")
+        return Remedy() if kind.endswith("down") else _full(kind, given.with_unused_paths())
     return Remedy()
+
+
+def full_links(full: Iterable[str], others: Sequence[str]) -> str:
+    """Name what was full on the way, and the paths that were not; "" where nothing was."""
+    names = " and ".join(dict.fromkeys(full))
+    besides = f" but not {' and '.join(others)}" if others else ""
+    return f"{names} full{besides}" if names else ""
+
+
+def _full(kind: str, given: Given) -> Remedy:
+    """What would do where links are full: all that there are, or some, with room on others."""
+    _, _, room = kind.partition(" but not ")
+    if not room or not given.could_gain():
+        return Remedy("", "only a faster link, or one more")
+    settings = _larger_buffers(given)
+    if not settings:
+        return Remedy("", f"{room} had room: {given.capacity}" if given.rate_bps else "")
+    needed, formula = given.needed()
+    return Remedy("", _would_do(needed or 0, formula, settings, given), settings)
+
+
+def _larger_buffers(given: Given) -> tuple[str, ...]:
+    """Return the settings of buffers that hold less than the paths need."""
+    return (*_short_receive_buffer(given), *_short_send_buffer(given))
 
 
 def _handshake(kind: str, given: Given) -> Remedy:

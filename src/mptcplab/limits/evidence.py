@@ -22,6 +22,8 @@ _FULL_WITH_DROPS: Final = 0.85
 """The same where its queue was full as well: packets were dropped at it."""
 _ETHERNET_BYTES: Final = 14
 """Of a frame's header, beyond the MTU."""
+_TELLING: Final = 100
+"""Packets of a link, from which on what it lost tells its loss to a hundredth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Path:
     queue_ns: int
     """How long the queue of its slowest link takes to send when it is full."""
     nics: tuple[tuple[str, int, tuple[tuple[str, str], ...]], ...]
+    loss: float = 0.0
+    """The share of packets that its links are set to lose."""
 
     @property
     def name(self) -> str:
@@ -56,6 +60,7 @@ class Path:
                 (nic["name"], nic["rate_bps"], tuple((a, b) for a, b in nic["links"]))
                 for nic in value["nics"]
             ),
+            value.get("loss", 0.0),
         )
 
 
@@ -195,14 +200,16 @@ class LinkUse:
 
     def loss(self, path: Path, span: tuple[int, int]) -> float:
         """Return which share of a path's packets its links lost within ``span``, by the loss that
-        they are set to, in the direction of the data.
+        they are set to, in the direction of the data; where it carried few, what they are set to.
         """
         arrived = 1.0
         for link in path.links:
             rows = [row for row in self._rows.get(link, ()) if span[0] <= row["time_ns"] <= span[1]]
             sent = sum(row["tx_packets"] or 0 for row in rows)
+            if sent < _TELLING:
+                return path.loss
             lost = sum(row["drops_loss"] or 0 for row in rows)
-            arrived *= 1 - min(lost / sent, 1) if sent else 1
+            arrived *= 1 - min(lost / sent, 1)
         return 1 - arrived
 
     def _states(self, paths: Sequence[Path], span: tuple[int, int]) -> Iterator[State]:

@@ -21,6 +21,7 @@ from mptcplab.limits.advice import (
     USED_UP,
     Given,
     Remedy,
+    full_links,
     remedy,
 )
 from mptcplab.limits.applications import Applications, Parts
@@ -202,11 +203,12 @@ class _Connection:
         self._handshake = ""
         self._never_up = why_never_up(run.metadata["invalid_reasons"], *self._key)
         sent = tables.rows("subflows", self._key, flow["source"])
+        self._used = self._carriers(sent)
         self._given = Given(
             run.metadata["testbed"],
             flow,
             known or {},
-            self._used(sent),
+            (self._used, self._paths_of([row for row in sent if not row["backup"]])),
             {
                 "sender": tables.rows("connections", self._key, flow["source"]),
                 "receiver": tables.rows("connections", self._key, flow["destination"]),
@@ -314,7 +316,7 @@ class _Connection:
         if reason == "no-subflow":
             return Cause.STALLED, NO_SUBFLOW
         if full and (reason in _CONGESTION or (reason in _HELD and every)):
-            return Cause.LINK, f"{' and '.join(full)} full"
+            return Cause.LINK, full
         if reason in _CONGESTION and sender >= _CPU_BUSY:
             return Cause.CPU, self._flow["source"]
         if reason in (*_CONGESTION, *_HELD) and receiver >= _CPU_BUSY:
@@ -346,10 +348,11 @@ class _Connection:
             return self._flow["destination"], interval.receiver.cpu
         return "", 0.0
 
-    def _links(self, interval: Interval) -> tuple[list[str], bool, list[str]]:
+    def _links(self, interval: Interval) -> tuple[str, bool, list[str]]:
         """Return what was full on the way, whether all paths in use were, and what was down.
 
-        The last only where every path was.  Backups are in use where no other path is up.
+        The last only where every path was.  Backups are in use where no other path is up, and
+        paths that carried nothing are not.
         """
         links, at_ns = self._tables.links, interval.end_ns
         rows = interval.subflows.values()
@@ -358,14 +361,15 @@ class _Connection:
         up = [path for path in there if not links.is_down(path, at_ns)] or [
             path for path in backups if not links.is_down(path, at_ns)
         ]
-        full = [name for path in up if (name := links.full(path, at_ns, self._span))]
+        full = {path: name for path in up if (name := links.full(path, at_ns, self._span))}
         down = [] if up else [*there, *backups] or self._paths
         if not all(links.is_down(path, at_ns) for path in down):
             down = []
-        every = len(full) == len(up)
-        return list(dict.fromkeys(full)), every, [path.name for path in down]
+        every = all(path in full or path not in self._used for path in up)
+        text = full_links(full.values(), [path.name for path in up if path not in full])
+        return text, every, [path.name for path in down]
 
-    def _used(self, sent: Sequence[Row]) -> list[Path]:
+    def _carriers(self, sent: Sequence[Row]) -> list[Path]:
         """Return the paths that carried data; without samples, those that were to carry them."""
         carried = [row for row in sent if row["bytes_sent"]]
         regular = [row for row in carried if not row["backup"]]

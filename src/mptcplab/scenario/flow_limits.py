@@ -32,8 +32,8 @@ def flow_limits(
 
     A path has the ``source`` and ``destination`` addresses, ``links`` as (name, direction), the
     rate of its slowest part (bit/s, None where it has none), the round trip of its links (ns), how
-    long the queue of the slowest takes to send when it is full (ns), and ``nics`` with a rate of
-    their own, each with what else goes through it.
+    long the queue of the slowest takes to send when it is full (ns), the ``loss`` that its links
+    are set to (0 to 1), and ``nics`` with a rate of their own, each with what else goes through it.
     """
     unknown = {"receive_window_max_bytes": None, "window_share": None}
     return [
@@ -95,13 +95,18 @@ def _path(scenario: Scenario, flow: Flow, path: Path) -> dict[str, Any]:
     ends = (path.local, path.remote) if sends else (path.remote, path.local)
     addresses = (path.local_address, path.remote_address)
     source, destination = addresses if sends else addresses[::-1]
+    directions = data_directions(topology, flow, path)
+    arrives = math.prod(
+        1 - getattr(topology.link(name), direction).missing for name, direction in directions
+    )
     return {
         "source": str(source.ip),
         "destination": str(destination.ip),
-        "links": [list(step) for step in data_directions(topology, flow, path)],
+        "links": [list(step) for step in directions],
         "rate_bps": path_rate_bps(scenario, flow, path),
         "rtt_ns": topology.rtt_ns(path),
         "queue_ns": queue_ns(scenario, flow, path),
+        "loss": 1 - arrives,
         "nics": [
             nic
             for end, leaves in zip(ends, (True, False), strict=True)
