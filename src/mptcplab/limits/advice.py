@@ -8,6 +8,7 @@ queues of the links count as well.  A buffer that holds as much already is not w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from mptcplab.limits.causes import Cause
 from mptcplab.limits.evidence import Path, Row
-from mptcplab.units import BITS_NS, format_duration, format_rate, format_size
+from mptcplab.units import BITS_NS, NANOSECONDS, format_duration, format_rate, format_size
 
 READER_SLOW: Final = "the reader is slow"
 READER_STOPPED: Final = "closed, the reader takes nothing"
@@ -39,13 +40,18 @@ _WORTH: Final = 1.1
 _GAIN: Final = 1.2
 """How much more a connection could come to, for a larger buffer to be worth a word: headers and the
 start take some of what links carry, whatever the buffers."""
-_LOSSY: Final = 0.01
-"""From this loss on, congestion controls of today carry no more than Reno over such paths."""
+_BY_LOSS: Final = ("reno", "cubic", "cubic-hystart", "cubic-rfc9438", "lia", "olia", "balia")
+"""Controls whose windows follow from losses, as Reno's or CUBIC's do at most."""
+_HELD: Final = 0.05
+"""Of the time: what buffers must have been full, to be what keeps a path from being used."""
 _WORKED: Final = 0.1
 """Of the time, what a processor must have worked for its speed to be known."""
 _MATHIS: Final = 1.22
 """Mathis et al., "The macroscopic behavior of the TCP congestion avoidance algorithm", 1997: what a
 path with random losses carries, in segments a round trip, times the root of the loss."""
+_CUBIC: Final = 1.054
+"""The same of CUBIC, times the loss over the round trip in seconds, to the power of 3/4 (RFC 9438
+section 5.1, equation 6, with its C and beta)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +93,13 @@ class Given:
         self._rows = rows
         self._together_bps = together_bps
         self._loss = loss
+        self.held = 0.0
+        """Of the time, what a window or buffer was full, whatever the links did meanwhile."""
 
     def with_unused_paths(self) -> Given:
         """Return the same, as if all paths that the connection had beside backups were in use."""
         paths = self._open_paths or self.paths
-        return Given(
+        given = Given(
             "simulated" if self.simulated else "",
             self.flow,
             self.known,
@@ -100,6 +108,8 @@ class Given:
             self._together_bps,
             self._loss,
         )
+        given.held = self.held
+        return given
 
     @property
     def autotunes_receive_buffer(self) -> bool:
@@ -237,15 +247,24 @@ class Given:
         could_bps = sum(map(self._could_bps, self.paths))
         return min(self.rate_bps, could_bps) > _GAIN * came_to_bps
 
+    def is_held_by_loss(self, path: Path) -> bool:
+        """Whether a path, with the losses that it had, carries a good deal less than its links."""
+        rate_bps = self._together_bps([path])
+        return self._could_bps(path) * _GAIN < (math.inf if rate_bps is None else rate_bps)
+
     def _could_bps(self, path: Path) -> float:
         """Return what a path carries with the losses that it had."""
-        rate_bps = float(self._together_bps([path]) or self.rate_bps or 0)
+        rate_bps = float(self._together_bps([path]) or self.rate_bps or math.inf)
         loss = self._loss(path)
         mss_bytes = max((row["mss_bytes"] or 0 for row in self._rows["sent"]), default=0)
-        if loss < _LOSSY or not mss_bytes or not path.rtt_ns:
+        known = self.flow["congestion"] in _BY_LOSS
+        if not known or not loss or not mss_bytes or not path.rtt_ns:
             return rate_bps
         subflows = -(-len({row["subflow"] for row in self._rows["sent"]}) // len(self.paths))
-        bound_bps = float(subflows * _MATHIS / loss**0.5 * mss_bytes * BITS_NS / path.rtt_ns)
+        window = _MATHIS / loss**0.5
+        if self.flow["congestion"].startswith("cubic"):
+            window = max(window, _CUBIC * (path.rtt_ns / NANOSECONDS / loss) ** 0.75)
+        bound_bps: float = subflows * window * mss_bytes * BITS_NS / path.rtt_ns
         return min(rate_bps, bound_bps)
 
     def _came_to_bps(self) -> float | None:
@@ -320,12 +339,17 @@ def full_links(full: Iterable[str], others: Sequence[str]) -> str:
 
 def _full(kind: str, given: Given) -> Remedy:
     """What would do where links are full: all that there are, or some, with room on others."""
+    advice = "a faster link, or one more"
     _, _, room = kind.partition(" but not ")
+    others = [path for path in given.paths if path.name in room.split(" and ")]
+    lossy = [path.name for path in others if given.is_held_by_loss(path)]
+    if lossy:
+        return Remedy("", f"{advice}, or fewer losses on {' and '.join(lossy)}")
     if not room or not given.could_gain():
-        return Remedy("", "only a faster link, or one more")
-    settings = _larger_buffers(given)
+        return Remedy("", f"only {advice}")
+    settings = _larger_buffers(given) if given.held > _HELD else ()
     if not settings:
-        return Remedy("", f"{room} had room: {given.capacity}" if given.rate_bps else "")
+        return Remedy("", f"{advice}; {room} had room")
     needed, formula = given.needed()
     return Remedy("", _would_do(needed or 0, formula, settings, given), settings)
 

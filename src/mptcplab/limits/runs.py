@@ -222,6 +222,7 @@ class _Connection:
     def diagnosis(self) -> Diagnosis:
         """Divide its time, and say what follows."""
         parts: Parts = defaultdict(int)
+        held_ns = 0
         if self._never_up is not None:
             parts[Cause.HANDSHAKE, self._why_never_up(self._never_up)] = max(
                 self._span[1] - self._span[0], 1
@@ -231,11 +232,13 @@ class _Connection:
             self._handshake = self._handshake_kind(intervals)
             for interval in intervals:
                 self._divide(interval, parts)
+                held_ns += sum(ns for (why, _), ns in interval.reasons.items() if why in _HELD)
             missing = ""
         else:
             missing = "the run has no table of it: it was made by an earlier version"
         counted_ns = sum(parts.values())
         total_ns = max(self._span[1] - self._span[0], counted_ns, 1)
+        self._given.held = held_ns / total_ns
         if total_ns > counted_ns:
             parts[Cause.UNKNOWN, missing] += total_ns - counted_ns
         return _told(
