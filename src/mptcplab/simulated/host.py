@@ -15,6 +15,7 @@ from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import DataReadable, DataWritable, Event
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.stack import Stack
+from mptcplab.wire.icmp import IcmpError, Problem
 from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
@@ -176,6 +177,11 @@ class Host(Destination):
         self.stack.receive(segment, self.loop.now_ns)
         self.wake()
 
+    def take_error(self, error: IcmpError) -> None:
+        """An ICMP error gets to the stack."""
+        self.stack.receive_error(error, self.loop.now_ns)
+        self.wake()
+
     def expire(self) -> None:
         """A timer of the stack is due."""
         self.stack.handle_timeout(self.loop.now_ns)
@@ -221,8 +227,11 @@ class Host(Destination):
         ):
             routes = self.routes.get(segment.src)
             route = None if routes is None else routes.get(segment.dst)
-            if route is None:
-                return  # no link leads to that address
+            if route is None:  # as the kernel's connect: the network is unreachable
+                ends = (segment.src, segment.src_port, segment.dst, segment.dst_port)
+                error = IcmpError(Problem.NO_ROUTE, ends, segment.seq)
+                self.stack.receive_error(error, self.loop.now_ns)
+                return
             if route.by_ports is not None:
                 route = route.by_ports.route(source, segment.dst_port)
             self._taken[slot] = route

@@ -22,7 +22,6 @@ from mptcplab.scenario.backup_watch import BackupWatch, switch_text
 from mptcplab.scenario.box_states import idle_boxes, report_boxes
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
-from mptcplab.scenario.path_mtu import narrow_paths
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.simulated.applications import BulkTransfer
 from mptcplab.simulated.build import (
@@ -52,6 +51,7 @@ FIRST_PORT = 5001  # iperf's, as the report used
 _COLLECT_EVERY = 1_000_000
 """Objects more than before the last collection that start another one during the measurement."""
 
+_DETAILS = ("why", "reason", "backup", "by_peer", "address_id", "stale", "mptcp", "mtu_bytes")
 _ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
 """Events shown while a run is under way."""
 
@@ -143,8 +143,6 @@ def _check(scenario: Scenario) -> None:
                 f'flows.{flow.name}.application: "command" runs programs, which the simulated '
                 "testbed has none of; expected another application, or --on linux"
             )
-    for problem in narrow_paths(scenario, [host.name for host in scenario.topology.hosts]):
-        raise UnsupportedError(f"{problem}, or --on linux")
     _check_time_passes(scenario)
     check_policies(scenario)
 
@@ -327,7 +325,7 @@ class Simulation:
         subflow = getattr(event, "subflow_id", None)
         details = [
             f"{name} {getattr(value, 'value', value)}"
-            for name in ("why", "reason", "backup", "by_peer", "address_id", "stale", "mptcp")
+            for name in _DETAILS
             if (value := getattr(event, name, None)) is not None
         ]
         now_ns = self._network.loop.now_ns

@@ -9,6 +9,8 @@ from typing import Final
 from mptcplab.wire.error import WireError
 from mptcplab.wire.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, PROTOCOL_TCP
 
+PROTOCOL_ICMP: Final = 1
+PROTOCOL_ICMPV6: Final = 58
 ICMP_HEADER_BYTES: Final = 8
 
 UNREACHABLE: Final = 3
