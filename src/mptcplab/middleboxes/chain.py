@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mptcplab.middleboxes.box import Middlebox
 from mptcplab.middleboxes.selective import directions
+from mptcplab.network.middlebox import ICMP
 from mptcplab.wire.icmp import IcmpError
 from mptcplab.wire.segment import Segment
 
@@ -32,7 +33,7 @@ class Chain:
         """
         for box in self.boxes if outbound else self.boxes[::-1]:
             plan = box.plan
-            drops = plan.kind == "blackhole" or (is_error and "ICMP" in plan.segments)
+            drops = plan.kind == "blackhole" or (is_error and ICMP in plan.segments)
             if box.enabled and drops and directions(plan)[outbound]:
                 box.tallies[outbound].seen += 1
                 box.tallies[outbound].dropped += 1

@@ -94,6 +94,7 @@ class Host(Destination):
         "applications",
         "copies_cost",
         "datagram_sinks",
+        "errors_received",
         "loop",
         "name",
         "on_event",
@@ -127,6 +128,8 @@ class Host(Destination):
         """By port: who takes what comes for it, which is no segment of TCP."""
         self.on_event: Callable[[Connection, Event], None] | None = None
         """Called with every event but that data can be read or written."""
+        self.errors_received: dict[str, int] = {}
+        """ICMP errors by the name of their MIB counter (RFC 4293, RFC 4443)."""
         self.ring_drops = 0
         """Packets that found the ring of their core full."""
         self.copies_cost: bool = profile is not None
@@ -179,6 +182,11 @@ class Host(Destination):
 
     def take_error(self, error: IcmpError) -> None:
         """An ICMP error gets to the stack."""
+        counter = "IcmpInDestUnreachs"
+        if len(error.src) != 4:
+            too_big = error.problem is Problem.TOO_BIG
+            counter = "Icmp6InPktTooBigs" if too_big else "Icmp6InDestUnreachs"
+        self.errors_received[counter] = self.errors_received.get(counter, 0) + 1
         self.stack.receive_error(error, self.loop.now_ns)
         self.wake()
 

@@ -94,6 +94,7 @@ def _finish(
     """Judge a run and write it; ``begun`` is when it did, by the calendar and on a clock."""
     started, wall = begun
     reasons = simulation.reasons()
+    writer.append("counters", simulation.counter_rows())
     writer.metadata(
         {
             "scenario": as_plain(scenario),
@@ -465,6 +466,14 @@ class Simulation:
                 "stalled_since_ns": self._watches.stalled_since_ns(transfer),
             }
             for transfer in self._all
+        ]
+
+    def counter_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the ``counters`` table: the ICMP errors that came to each host."""
+        return [
+            {"host": name, "counter": counter, "before": 0, "after": count}
+            for name, host in self._network.hosts.items()
+            for counter, count in sorted(host.errors_received.items())
         ]
 
     def endpoints(self) -> dict[str, Any]:
