@@ -451,6 +451,14 @@ class Topology:
         assert back is not None
         return replace(path, links=there.links, back=_unless_same(there.links, back.links))
 
+    def places(self, host: str) -> list[Place]:
+        """Return the interfaces of a host, each with an address of it."""
+        return [
+            (InterfaceEnd(host, interface.name), address)
+            for interface in self.host(host).interfaces
+            for address in interface.addresses
+        ]
+
     def routers_on(self, path: Path) -> tuple[str, ...]:
         """Return the routers that a path passes, from local to remote."""
         passed = []

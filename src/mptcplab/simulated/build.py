@@ -299,8 +299,8 @@ def _connect_refused(scenario: Scenario, network: Network) -> None:
         return
     for here, there in scenario.host_pairs():
         routes = network.hosts[here].routes
-        for start in _places(topology, here):
-            for end in _places(topology, there):
+        for start in topology.places(here):
+            for end in topology.places(there):
                 local, remote = packed_address(start[1]), packed_address(end[1])
                 refusal = topology.refusal(start, end)
                 if refusal is None or remote in routes.get(local, {}):
@@ -314,14 +314,6 @@ def _connect_refused(scenario: Scenario, network: Network) -> None:
                 routes.setdefault(local, {})[remote] = Route(
                     local, remote, conduits, ETHERNET_HEADER_BYTES, dead_end, 0
                 )
-
-
-def _places(topology: Topology, host: str) -> list[Place]:
-    return [
-        (InterfaceEnd(host, interface.name), address)
-        for interface in topology.host(host).interfaces
-        for address in interface.addresses
-    ]
 
 
 def _connect(scenario: Scenario, network: Network) -> None:
