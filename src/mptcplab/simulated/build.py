@@ -222,7 +222,8 @@ class _TranslatedWays:
         if not steps:
             return None
         conduits = tuple(self._network.conduits[step] for step in steps)
-        ways = _Ways(self._topology, self._network, (self._at, own), Nowhere())
+        sender = self._known.get(segment.src, ((self._at, own), Nowhere()))
+        ways = _Ways(self._topology, self._network, sender, self._at.host)
         return ways.route(
             (segment.src, segment.dst), conduits, steps, ETHERNET_HEADER_BYTES, (host, 0)
         )
@@ -232,13 +233,19 @@ class _Ways:
     """Makes routes from one place, and finds the ways of errors back there."""
 
     def __init__(
-        self, topology: Topology, network: Network, place: Place, sender: Destination
+        self,
+        topology: Topology,
+        network: Network,
+        sender: tuple[Place, Destination],
+        start: str = "",
     ) -> None:
-        """Take the interface and address of who sends, and who is told of errors."""
+        """Take where the sender is, and who is told of errors; ``start`` is the node where routes
+        begin if that is not the sender.
+        """
         self._topology = topology
         self._network = network
-        self._place = place
-        self._sender = sender
+        self._place, self._sender = sender
+        self._start = start or self._place[0].host
         self._back: dict[str, tuple[tuple[Conduit, ...], Destination] | None] = {}
 
     def route(
@@ -260,7 +267,7 @@ class _Ways:
         limits = [UNLIMITED_BYTES] * len(conduits)
         routers = [""] * len(conduits)
         first = conduits.index(self._network.conduits[steps[0]])
-        for place, near in enumerate(topology.forwarders(self._place[0].host, steps), first):
+        for place, near in enumerate(topology.forwarders(self._start, steps), first):
             if near is not None and near in topology.narrow_ends:
                 routers[place] = near.host
                 limits[place] = topology.interface_at(near).mtu
@@ -306,7 +313,7 @@ def _connect_refused(scenario: Scenario, network: Network) -> None:
                 if refusal is None or remote in routes.get(local, {}):
                     continue
                 steps, router = refusal
-                ways = _Ways(topology, network, start, network.hosts[here])
+                ways = _Ways(topology, network, (start, network.hosts[here]))
                 explicit = topology.routing.explicit(router, end[1].ip)
                 problem = Problem.NO_ROUTE if explicit is None else Problem.HOST
                 dead_end = DeadEnd(router, problem, Refusals(ways.back))
@@ -349,7 +356,7 @@ def _connect_outside(topology: Topology, path: Path, network: Network) -> None:
             return None
         conduits = tuple(network.conduits[step] for step in steps)
         sender = network.nics.get((path.remote.host, topology.interface_at(path.remote).nic, "out"))
-        ways = _Ways(topology, network, (path.remote, path.remote_address), there)
+        ways = _Ways(topology, network, ((path.remote, path.remote_address), there))
         return ways.route(
             (local, remote),
             conduits if sender is None else (sender, *conduits),
@@ -368,7 +375,7 @@ def _connect_outside(topology: Topology, path: Path, network: Network) -> None:
 
 def _route(topology: Topology, path: Path, network: Network) -> Route:
     here, there = network.hosts[path.local.host], network.hosts[path.remote.host]
-    ways = _Ways(topology, network, (path.local, path.local_address), here)
+    ways = _Ways(topology, network, ((path.local, path.local_address), here))
     return ways.route(
         (packed_address(path.local_address), packed_address(path.remote_address)),
         _conduits(topology, path, network),
