@@ -138,6 +138,11 @@ class Stack(HostView):
         """The link of one of our addresses is down, or the address is gone."""
         self._set_address(address, False, now_ns)
 
+    def resend_waiting(self, address: bytes, now_ns: i64) -> None:
+        """What was last sent again from an address has waited in its interface: it leaves now."""
+        for connection in list(self.connections):
+            connection.resend_waiting(address, now_ns)
+
     def _set_address(self, address: bytes, up: bool, now_ns: i64) -> None:
         for local in self.local_addresses:
             if local.address == address and local.up is not up:

@@ -62,6 +62,7 @@ from mptcplab.stack.tcp.state import (
     CLOSED,
     ESTABLISHED,
     SYN_SENT,
+    SYNCHRONIZED,
     TIME_WAIT,
 )
 from mptcplab.stack.tcp.timers import Timers
@@ -1042,6 +1043,14 @@ class Connection(Node):
                 self._carry_out(paths.manager.on_local_up(view, local), now_ns)
             else:
                 self._carry_out(paths.manager.on_local_down(view, local), now_ns)
+        self.mark()
+
+    def resend_waiting(self, address: bytes, now_ns: i64) -> None:
+        """What subflows from an address have last sent again leaves now."""
+        for subflow in self.subflows:
+            tcp = subflow.tcp
+            if tcp.local == address and tcp.state in SYNCHRONIZED:
+                tcp.sender.resend_waiting(now_ns)
         self.mark()
 
     def change_paths(

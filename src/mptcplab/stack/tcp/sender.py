@@ -379,6 +379,13 @@ class Sender:
         timers.reorder_ns = NEVER_NS
         timers.rto_ns = now_ns + self.rtt.rto_ns
 
+    def resend_waiting(self, now_ns: i64) -> None:
+        """What was sent again at the last timeout did not leave then, and does so now."""
+        if self.rtt.timeouts and self.queue.out_bytes:
+            self.queue.mark_all_lost()
+            self._force_one = True
+            self.timers.rto_ns = now_ns + self.rtt.rto_ns
+
     def change_mss(self, mss_bytes: i64) -> None:
         """Let packets carry so much from now on."""
         before_bytes = self.mss_bytes
