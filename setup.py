@@ -43,6 +43,7 @@ COMPILED = [
     "network/wire.py",
     "network/counters.py",
     "simulated/fabric.py",
+    "simulated/forwarding.py",
     "simulated/parcel.py",
     "simulated/stations.py",
     "simulated/host.py",

@@ -116,13 +116,19 @@ class LinkUse:
         self._times = {link: [row["time_ns"] for row in rows] for link, rows in self._rows.items()}
         self._overhead_bytes: dict[tuple[str, str], int] = {}
         self._frame_bytes: dict[tuple[str, str], int] = {}
+        self._mtu: dict[str, int] = {}
         for link in run.scenario["topology"]["links"]:
+            self._mtu[link["name"]] = link.get("mtu", 1500)
             for direction in ("forward", "backward"):
                 key = (link["name"], direction)
                 self._overhead_bytes[key] = link[direction].get("overhead_bytes", 0)
                 self._frame_bytes[key] = (
                     link.get("mtu", 0) + _ETHERNET_BYTES + self._overhead_bytes[key]
                 )
+
+    def narrowest(self, path: Path) -> tuple[str, int]:
+        """Return the link of a path with the smallest MTU (bytes), the first of several."""
+        return min(((name, self._mtu[name]) for name, _ in path.links), key=lambda pair: pair[1])
 
     def full(self, path: Path, at_ns: int, span: tuple[int, int]) -> str:
         """Return the link or NIC of a path that was full all the time; "" where none was.

@@ -50,6 +50,10 @@ _CONGESTION: Final = {
 _HEAD_OF_LINE: Final = ("head-of-line", "head-of-line-loss")
 _HELD: Final = ("send-buffer", "receive-window", *_HEAD_OF_LINE)
 NO_SUBFLOW: Final = "no subflow was usable"
+BLACK_HOLE: Final = "path-MTU black hole"
+"""Packets are too big for a link beyond a router, and the sender is not told (RFC 2923)."""
+_FIXED_BYTES: Final = {False: 40, True: 60}
+"""IP and TCP headers without options, by whether IPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,10 @@ class _Connection:
         self._span = (flow["start_ns"], min(end.get("end_ns") or measured_ns, measured_ns))
         self._stalled_ns = end.get("stalled_since_ns")
         self._handshake = ""
+        self._narrow_mss: int | None = None
+        """The MSS with which packets would pass a path-MTU black hole, where one was found."""
+        routers = run.scenario["topology"].get("routers", ())
+        self._ways_are_known = all(router["ecmp"] != "ports" for router in routers)
         self._never_up = why_never_up(run.metadata["invalid_reasons"], *self._key)
         sent = tables.rows("subflows", self._key, flow["source"])
         self._used = self._carriers(sent)
@@ -246,8 +254,14 @@ class _Connection:
             self._direction,
             parts,
             total_ns,
-            lambda cause, kinds: remedy(cause, kinds, self._given),
+            self._remedy,
         )
+
+    def _remedy(self, cause: Cause, kinds: Mapping[str, int]) -> Remedy:
+        if cause is Cause.STALLED and self._narrow_mss is not None:
+            smaller = f"tunables.mss={self._narrow_mss}"
+            return Remedy("", f"ICMP errors that get through, or {smaller}", (smaller,))
+        return remedy(cause, kinds, self._given)
 
     def divided(self) -> Iterator[tuple[int, int, dict[Cause, int]]]:
         """Yield start and end of each interval, and its time by cause (ns)."""
@@ -292,7 +306,8 @@ class _Connection:
             since_ns = max(self._stalled_ns, interval.start_ns)
             live = (since_ns - interval.start_ns) / (interval.end_ns - interval.start_ns)
             dead_ns = length_ns - round(length_ns * live)
-            parts[Cause.STALLED, f"since {format_duration(self._stalled_ns)}"] += dead_ns
+            why = self._black_hole(interval) or f"since {format_duration(self._stalled_ns)}"
+            parts[Cause.STALLED, why] += dead_ns
         for (reason, subflow), duration_ns in interval.reasons.items():
             cause, kind = self._name_cause(interval, reason, subflow)
             waited_ns = round(duration_ns * live)
@@ -329,6 +344,9 @@ class _Connection:
     def _waited(self, interval: Interval, reason: str, subflow: int | None) -> tuple[Cause, str]:
         """Return the cause behind what neither links nor processors account for."""
         if reason in _CONGESTION:
+            hole = self._black_hole(interval)
+            if hole:
+                return Cause.STALLED, hole
             return Cause.CONGESTION_WINDOW, _CONGESTION[reason]
         unread = self._unread(interval)
         if reason == "receive-window" or (unread and reason in (*_HEAD_OF_LINE, "data-ack")):
@@ -419,8 +437,37 @@ class _Connection:
         path = self._path_of(row)
         where = row["link"] if path is None else path.name
         if not moved:
-            return f"{where} carried nothing"
+            return self._hole_of(interval, row) or f"{where} carried nothing"
         return f"{where} repaired losses" if reason == "head-of-line-loss" else f"{where} is slower"
+
+    def _black_hole(self, interval: Interval) -> str:
+        """Say where packets of all subflows are too big for a link, and nothing came of them."""
+        holes = [self._hole_of(interval, row) for row in interval.subflows.values()]
+        return holes[0] if holes and all(holes) else ""
+
+    def _hole_of(self, interval: Interval, row: Row) -> str:
+        """Say the same of one subflow; "" where that is not so, or its way is not known.
+
+        Its segments are larger than a link takes although it has lost them: nobody has told it.
+        """
+        path = self._path_of(row) if self._ways_are_known else None
+        before = interval.before.get(row["subflow"])
+        acked = 0 if before is None else before["bytes_acked"]
+        if (
+            path is None
+            or not path.links
+            or row["bytes_acked"] > acked
+            or not row["retransmissions"]
+            or row["mss_bytes"] is None
+        ):
+            return ""
+        name, mtu = self._tables.links.narrowest(path)
+        headers_bytes = _FIXED_BYTES[":" in path.source]
+        packet_bytes = row["mss_bytes"] + headers_bytes
+        if packet_bytes <= mtu:
+            return ""
+        self._narrow_mss = mtu - headers_bytes
+        return f"{BLACK_HOLE}: {name} takes {mtu} bytes, its packets have {packet_bytes} and more"
 
     def _unread(self, interval: Interval) -> str:
         """Say what the reader does where most of the buffer waits for it; "" where it does not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from mptcplab.network.middlebox import MiddleboxPlan
+from mptcplab.wire.icmp import IcmpError
 from mptcplab.wire.segment import Segment
 
 
@@ -62,6 +63,9 @@ class Middlebox(ABC):
 
     def forget(self) -> None:  # noqa: B027 - most boxes remember nothing
         """Lose what it has remembered of connections."""
+
+    def translate_error(self, error: IcmpError, outbound: bool) -> None:  # noqa: B027
+        """Change what an ICMP error quotes of a segment to what it is on the other side."""
 
     @property
     def deadline_ns(self) -> int | None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from mptcplab.middleboxes.box import Middlebox
 from mptcplab.middleboxes.selective import directions
+from mptcplab.network.middlebox import ICMP
+from mptcplab.wire.icmp import IcmpError
 from mptcplab.wire.segment import Segment
 
 
@@ -24,14 +26,25 @@ class Chain:
         """Return what leaves the last box for a segment that reaches the first."""
         return self._pass(self.boxes if outbound else self.boxes[::-1], segment, outbound, now_ns)
 
-    def passes_other(self, outbound: bool) -> bool:
-        """Say whether a packet passes that is neither TCP nor UDP: a black hole alone drops it."""
-        for box in self.boxes:
-            if box.enabled and box.plan.kind == "blackhole" and directions(box.plan)[outbound]:
+    def passes_other(self, outbound: bool, *, is_error: bool = False) -> bool:
+        """Say whether a packet passes that is neither TCP nor UDP.
+
+        A black hole drops it; an ICMP error about TCP or UDP (``is_error``) also what drops those.
+        """
+        for box in self.boxes if outbound else self.boxes[::-1]:
+            plan = box.plan
+            drops = plan.kind == "blackhole" or (is_error and ICMP in plan.segments)
+            if box.enabled and drops and directions(plan)[outbound]:
                 box.tallies[outbound].seen += 1
                 box.tallies[outbound].dropped += 1
                 return False
         return True
+
+    def translate_error(self, error: IcmpError, outbound: bool) -> None:
+        """Give an ICMP error about a segment the addresses and ports that are known beyond NATs."""
+        for box in self.boxes if outbound else self.boxes[::-1]:
+            if box.enabled:
+                box.translate_error(error, outbound)
 
     @property
     def deadline_ns(self) -> int | None:

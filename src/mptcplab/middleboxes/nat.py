@@ -8,6 +8,7 @@ from mptcplab.middleboxes.box import Middlebox
 from mptcplab.middleboxes.connections import Connections
 from mptcplab.middleboxes.packets import FlowKey, flow_of, is_tcp, reverse_flow
 from mptcplab.network.middlebox import MiddleboxPlan
+from mptcplab.wire.icmp import IcmpError
 from mptcplab.wire.segment import ACK, SYN, Segment
 
 _FIRST_PORT: Final = 49_152  # of the dynamic ports (RFC 6335 section 6)
@@ -133,6 +134,17 @@ class Nat(Middlebox):
         """Return the address and port inside that a port outside stands for, if any."""
         mapping = self._by_port.get((tcp, port))
         return None if mapping is None else mapping.inside[1:]
+
+    def translate_error(self, error: IcmpError, outbound: bool) -> None:
+        """Translate the addresses of the segment that an error is about (RFC 5508 section 4.2)."""
+        if outbound:  # it came in, and had its destination translated
+            found = self.shown(True, error.dst, error.dst_port)
+            if found is not None:
+                error.dst, error.dst_port = found
+        elif error.src == self.outside:
+            found = self.hidden(True, error.src_port)
+            if found is not None:
+                error.src, error.src_port = found
 
     def forget(self) -> None:
         """Forget all mappings, as when it is switched off and on."""

@@ -20,7 +20,9 @@ TCP_OPTIONS = ("MSS", "WINDOW_SCALE", "SACK_PERMITTED", "SACK", "TIMESTAMPS")
 OPTIONS = (*MPTCP_OPTIONS, "MPTCP", *TCP_OPTIONS, "UNKNOWN")
 """What boxes call TCP options; "MPTCP" is all of MPTCP's, "UNKNOWN" all that have no name here."""
 
-SEGMENTS = ("SYN", "SYN/ACK", "ACK", "data", "FIN", "RST")
+ICMP = "ICMP"
+"""What boxes call ICMP and ICMPv6 errors about TCP segments and UDP datagrams."""
+SEGMENTS = ("SYN", "SYN/ACK", "ACK", "data", "FIN", "RST", ICMP)
 """What boxes call segments: "ACK" has no payload and none of the other flags."""
 
 KINDS = (

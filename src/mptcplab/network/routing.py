@@ -242,7 +242,17 @@ class Routing(Generic[E]):
     ) -> Way | None:
         """Return the way from a host's address to another address, None where packets get lost."""
         (host, source), (_, destination) = start, end
-        return self._follow(start, self.gateways(host, source, destination), end, ports)
+        return self._follow(start, self.gateways(host, source, destination), end, ports)[0]
+
+    def refused(
+        self, start: tuple[str, InterfaceAddress], end: tuple[E, InterfaceAddress]
+    ) -> Way | None:
+        """Return the way from a host's address to the router that has no route on to another.
+
+        None where packets arrive, where they get lost otherwise, and where no router is beside.
+        """
+        (host, source), (_, destination) = start, end
+        return self._follow(start, self.gateways(host, source, destination), end, None)[1]
 
     def onward(
         self,
@@ -256,7 +266,7 @@ class Routing(Generic[E]):
         if last is not None:
             between = self._between(last, far)
             return None if between is None else Way(between, ())
-        return self._follow(start, hops, end, ports)
+        return self._follow(start, hops, end, ports)[0]
 
     def _follow(
         self,
@@ -264,8 +274,11 @@ class Routing(Generic[E]):
         hops: tuple[NextHop[E], ...],
         end: tuple[E, InterfaceAddress],
         ports: Ports | None,
-    ) -> Way | None:
-        """Return the way from a node to an address by one of its next hops, and so on."""
+    ) -> tuple[Way | None, Way | None]:
+        """Return the way from a node to an address by one of its next hops, and so on.
+
+        Or else, as the second, that to a router that has no route on.
+        """
         (node, source), (far, destination) = start, end
         links: list[str] = []
         routers: list[str] = []
@@ -274,13 +287,15 @@ class Routing(Generic[E]):
             links += hop.links
             node = hop.node
             if node in routers:  # explicit routes that lead in a circle
-                return None
+                return None, None
             routers.append(node)
             last, hops = self.forwarded(node, destination)
             if last is not None:
                 between = self._between(last, far)
-                return None if between is None else Way((*links, *between), tuple(routers))
-        return None
+                if between is None:
+                    return None, None
+                return Way((*links, *between), tuple(routers)), None
+        return None, Way(tuple(links), tuple(routers)) if routers else None
 
     def _hashed(
         self,

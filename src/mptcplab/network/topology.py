@@ -451,6 +451,14 @@ class Topology:
         assert back is not None
         return replace(path, links=there.links, back=_unless_same(there.links, back.links))
 
+    def places(self, host: str) -> list[Place]:
+        """Return the interfaces of a host, each with an address of it."""
+        return [
+            (InterfaceEnd(host, interface.name), address)
+            for interface in self.host(host).interfaces
+            for address in interface.addresses
+        ]
+
     def routers_on(self, path: Path) -> tuple[str, ...]:
         """Return the routers that a path passes, from local to remote."""
         passed = []
@@ -474,6 +482,36 @@ class Topology:
             way = find((near.host, source), end, ports)
             links = None if way is None else way.links
         return None if links is None else self._directions(near, links)
+
+    def refusal(self, start: Place, end: Place) -> tuple[Directions, str] | None:
+        """Return the way from a host's address to the router that has no route on to another, and
+        that router; None where there is none that refuses.
+        """
+        (near, source), (_, destination) = start, end
+        if source.network == destination.network or source.version != destination.version:
+            return None
+        way = self.routing.refused((near.host, source), end)
+        if way is None:
+            return None
+        return self._directions(near, way.links), way.routers[-1]
+
+    def forwarders(self, start: str, steps: Directions) -> tuple[InterfaceEnd | None, ...]:
+        """Return for each link of a way from a node on the router's interface before it, if any."""
+        ends: list[InterfaceEnd | None] = []
+        at = start
+        for name, direction in steps:
+            link = self.link(name)
+            near, far = (link.a, link.b) if direction == "forward" else (link.b, link.a)
+            if not self.is_router(at):
+                ends.append(None)
+            elif isinstance(near, InterfaceEnd):
+                ends.append(near)
+            else:  # plugged straight into the switch
+                ends.append(
+                    next(end for end in self._ends_of[at] if self._attached[end][0] == near)
+                )
+            at = _node_of(far)
+        return tuple(ends)
 
     def own_links(self, path: Path) -> tuple[str, ...]:
         """Return the links of a path whose state its local host sees: all up to a router."""
@@ -565,6 +603,19 @@ class Topology:
         if not isinstance(far, SwitchEnd) or not self._walk(near).reaches(far):
             return None
         return self._way(one, other, crc32(" ".join(sorted((str(one), str(other)))).encode()))
+
+    @cached_property
+    def narrow_ends(self) -> frozenset[InterfaceEnd]:
+        """The routers' interfaces that not every packet of every host fits."""
+        largest_bytes = max(
+            (interface.mtu for host in self.hosts for interface in host.interfaces), default=0
+        )
+        return frozenset(
+            InterfaceEnd(router.name, interface.name)
+            for router in self.routers
+            for interface in router.interfaces
+            if interface.mtu < largest_bytes
+        )
 
     @cached_property
     def _positions(self) -> dict[str, int]:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from typing import Any
 
 from mptcplab.network.impairments import CapacityTrace, JitterDistribution
@@ -12,7 +19,7 @@ from mptcplab.scenario.model import Action
 
 _TEXTS = (
     *(InterfaceEnd, SwitchEnd),
-    *(IPv4Address, IPv6Address, IPv4Interface, IPv6Interface),
+    *(IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network),
 )
 
 

@@ -30,11 +30,18 @@ from mptcplab.scenario.model import Scenario
 from mptcplab.scenario.repetition import processing_jitter_ns
 from mptcplab.simulated.cpu import PROFILES
 from mptcplab.simulated.fabric import Conduit, PortRoutes, Route
+from mptcplab.simulated.forwarding import (
+    UNLIMITED_BYTES,
+    DeadEnd,
+    ForwardedRoute,
+    Refusals,
+)
 from mptcplab.simulated.host import Host
 from mptcplab.simulated.parcel import Destination
 from mptcplab.simulated.stations import BoxStation, Nowhere
 from mptcplab.stack.config import StackConfig
 from mptcplab.tuning.config import base_config
+from mptcplab.wire.icmp import Problem
 from mptcplab.wire.segment import Segment
 
 LONGEST_TRAIN_BYTES = 524_280
@@ -112,6 +119,7 @@ def build(scenario: Scenario, seed: int) -> Network:
             network.nics[host.name, nic.name, nic.way] = _nic_conduit(loop, nic, random)
     _place_boxes(scenario, network, seed)
     _connect(scenario, network)
+    _connect_refused(scenario, network)
     return network
 
 
@@ -214,7 +222,105 @@ class _TranslatedWays:
         if not steps:
             return None
         conduits = tuple(self._network.conduits[step] for step in steps)
-        return Route(segment.src, segment.dst, conduits, ETHERNET_HEADER_BYTES, host, 0)
+        sender = self._known.get(segment.src, ((self._at, own), Nowhere()))
+        ways = _Ways(self._topology, self._network, sender, self._at.host)
+        return ways.route(
+            (segment.src, segment.dst), conduits, steps, ETHERNET_HEADER_BYTES, (host, 0)
+        )
+
+
+class _Ways:
+    """Makes routes from one place, and finds the ways of errors back there."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        network: Network,
+        sender: tuple[Place, Destination],
+        start: str = "",
+    ) -> None:
+        """Take where the sender is, and who is told of errors; ``start`` is the node where routes
+        begin if that is not the sender.
+        """
+        self._topology = topology
+        self._network = network
+        self._place, self._sender = sender
+        self._start = start or self._place[0].host
+        self._back: dict[str, tuple[tuple[Conduit, ...], Destination] | None] = {}
+
+    def route(
+        self,
+        addresses: tuple[bytes, bytes],
+        conduits: tuple[Conduit, ...],
+        steps: tuple[tuple[str, str], ...],
+        frame_header_bytes: int,
+        end: tuple[Destination, int],
+    ) -> Route:
+        """Return the route over ``conduits``, which contain those of ``steps``.
+
+        ``end`` is the host there, and how long its interface collects packets (ns).
+        """
+        arguments = (*addresses, conduits, frame_header_bytes, *end)
+        topology = self._topology
+        if not topology.narrow_ends:
+            return Route(*arguments)
+        limits = [UNLIMITED_BYTES] * len(conduits)
+        routers = [""] * len(conduits)
+        first = conduits.index(self._network.conduits[steps[0]])
+        for place, near in enumerate(topology.forwarders(self._start, steps), first):
+            if near is not None and near in topology.narrow_ends:
+                routers[place] = near.host
+                limits[place] = topology.interface_at(near).mtu
+        if not any(routers):
+            return Route(*arguments)
+        route = ForwardedRoute(*arguments)
+        route.forward_by(tuple(routers), tuple(limits), Refusals(self.back))
+        return route
+
+    def back(self, router: str) -> tuple[tuple[Conduit, ...], Destination] | None:
+        """Return the links from a router to the sender, and the sender."""
+        if router not in self._back:
+            self._back[router] = self._find_back(router)
+        return self._back[router]
+
+    def _find_back(self, router: str) -> tuple[tuple[Conduit, ...], Destination] | None:
+        version = self._place[1].version
+        own = next(
+            (InterfaceEnd(router, interface.name), address)
+            for interface in self._topology.node(router).interfaces
+            for address in interface.addresses
+            if address.version == version
+        )
+        if own[0].host == self._place[0].host:
+            return (), self._sender
+        steps = self._topology.way(own, self._place)
+        if steps is None:
+            return None
+        return tuple(self._network.conduits[step] for step in steps), self._sender
+
+
+def _connect_refused(scenario: Scenario, network: Network) -> None:
+    """Give hosts their routes to addresses that a router on the way has no route to."""
+    topology = scenario.topology
+    if not topology.routers:
+        return
+    for here, there in scenario.host_pairs():
+        routes = network.hosts[here].routes
+        for start in topology.places(here):
+            for end in topology.places(there):
+                local, remote = packed_address(start[1]), packed_address(end[1])
+                refusal = topology.refusal(start, end)
+                if refusal is None or remote in routes.get(local, {}):
+                    continue
+                steps, router = refusal
+                ways = _Ways(topology, network, (start, network.hosts[here]))
+                explicit = topology.routing.explicit(router, end[1].ip)
+                problem = Problem.NO_ROUTE if explicit is None else Problem.HOST
+                dead_end = DeadEnd(router, problem, Refusals(ways.back))
+                conduits = tuple(network.conduits[step] for step in steps)
+                routes.setdefault(local, {})[remote] = Route(
+                    local, remote, conduits, ETHERNET_HEADER_BYTES, dead_end, 0
+                )
 
 
 def _connect(scenario: Scenario, network: Network) -> None:
@@ -250,13 +356,13 @@ def _connect_outside(topology: Topology, path: Path, network: Network) -> None:
             return None
         conduits = tuple(network.conduits[step] for step in steps)
         sender = network.nics.get((path.remote.host, topology.interface_at(path.remote).nic, "out"))
-        return Route(
-            local,
-            remote,
+        ways = _Ways(topology, network, ((path.remote, path.remote_address), there))
+        return ways.route(
+            (local, remote),
             conduits if sender is None else (sender, *conduits),
+            steps,
             _frame_header_bytes(topology, path),
-            Nowhere(),
-            here.stack.config.receive_coalescing_ns,
+            (Nowhere(), here.stack.config.receive_coalescing_ns),
         )
 
     route = on_ports(None)
@@ -268,14 +374,14 @@ def _connect_outside(topology: Topology, path: Path, network: Network) -> None:
 
 
 def _route(topology: Topology, path: Path, network: Network) -> Route:
-    there = network.hosts[path.remote.host]
-    return Route(
-        packed_address(path.local_address),
-        packed_address(path.remote_address),
+    here, there = network.hosts[path.local.host], network.hosts[path.remote.host]
+    ways = _Ways(topology, network, ((path.local, path.local_address), here))
+    return ways.route(
+        (packed_address(path.local_address), packed_address(path.remote_address)),
         _conduits(topology, path, network),
+        topology.directions(path),
         _frame_header_bytes(topology, path),
-        there,
-        there.stack.config.receive_coalescing_ns,
+        (there, there.stack.config.receive_coalescing_ns),
     )
 
 

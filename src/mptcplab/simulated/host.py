@@ -15,6 +15,7 @@ from mptcplab.stack.config import StackConfig
 from mptcplab.stack.events import DataReadable, DataWritable, Event
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.stack import Stack
+from mptcplab.wire.icmp import IcmpError, Problem
 from mptcplab.wire.segment import Segment
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Host(Destination):
         "applications",
         "copies_cost",
         "datagram_sinks",
+        "errors_received",
         "loop",
         "name",
         "on_event",
@@ -126,6 +128,8 @@ class Host(Destination):
         """By port: who takes what comes for it, which is no segment of TCP."""
         self.on_event: Callable[[Connection, Event], None] | None = None
         """Called with every event but that data can be read or written."""
+        self.errors_received: dict[str, int] = {}
+        """ICMP errors by the name of their MIB counter (RFC 4293, RFC 4443)."""
         self.ring_drops = 0
         """Packets that found the ring of their core full."""
         self.copies_cost: bool = profile is not None
@@ -176,6 +180,16 @@ class Host(Destination):
         self.stack.receive(segment, self.loop.now_ns)
         self.wake()
 
+    def take_error(self, error: IcmpError) -> None:
+        """An ICMP error gets to the stack."""
+        counter = "IcmpInDestUnreachs"
+        if len(error.src) != 4:
+            too_big = error.problem is Problem.TOO_BIG
+            counter = "Icmp6InPktTooBigs" if too_big else "Icmp6InDestUnreachs"
+        self.errors_received[counter] = self.errors_received.get(counter, 0) + 1
+        self.stack.receive_error(error, self.loop.now_ns)
+        self.wake()
+
     def expire(self) -> None:
         """A timer of the stack is due."""
         self.stack.handle_timeout(self.loop.now_ns)
@@ -221,8 +235,11 @@ class Host(Destination):
         ):
             routes = self.routes.get(segment.src)
             route = None if routes is None else routes.get(segment.dst)
-            if route is None:
-                return  # no link leads to that address
+            if route is None:  # as the kernel's connect: the network is unreachable
+                ends = (segment.src, segment.src_port, segment.dst, segment.dst_port)
+                error = IcmpError(Problem.NO_ROUTE, ends, segment.seq)
+                self.stack.receive_error(error, self.loop.now_ns)
+                return
             if route.by_ports is not None:
                 route = route.by_ports.route(source, segment.dst_port)
             self._taken[slot] = route

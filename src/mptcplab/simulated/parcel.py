@@ -9,6 +9,7 @@ from zlib import crc32
 from mptcplab.compiling import mypyc_attr
 from mptcplab.seq import SEQ32_MASK, seq_add
 from mptcplab.simulated.cpu import Core, Work
+from mptcplab.wire.icmp import IcmpError
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES, Dss, MptcpOption
 from mptcplab.wire.segment import ECT_0, ECT_1, FIN, PSH, Segment
 
@@ -30,6 +31,9 @@ class Destination(ABC):
     @abstractmethod
     def receive(self, segment: Segment) -> None:
         """Take a segment whose packets a core of the host has handled."""
+
+    def take_error(self, error: IcmpError) -> None:  # noqa: B027 - hosts alone care
+        """Take an ICMP error about a segment that was sent from here."""
 
 
 @mypyc_attr(free_list_len=1)

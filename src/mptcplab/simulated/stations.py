@@ -9,7 +9,8 @@ from mptcplab.loop import Loop, Timer
 from mptcplab.loop.timers import NEVER
 from mptcplab.middleboxes import Chain
 from mptcplab.middleboxes.packets import FlowKey, flow_of
-from mptcplab.simulated.fabric import Conduit, Station
+from mptcplab.simulated.fabric import Conduit, Route, Station
+from mptcplab.simulated.forwarding import ErrorRoute
 from mptcplab.simulated.parcel import Destination, Parcel
 from mptcplab.wire.segment import Segment
 
@@ -86,6 +87,9 @@ class BoxStation(Station):
         self._clock.set(NEVER if deadline_ns is None else deadline_ns)
 
     def _take(self, parcel: Parcel, *, outbound: bool) -> None:
+        if isinstance(parcel.destination, ErrorRoute):
+            self._take_error(parcel, parcel.destination, outbound=outbound)
+            return
         segment = parcel.segment
         segment.spread_ns, segment.late_ns = parcel.spread_ns, parcel.late_ns
         segment.burst_packets = parcel.burst_packets
@@ -105,6 +109,27 @@ class BoxStation(Station):
             self._courses[flow_of(out)] = course
             self._pass(out, course, outbound)
         self.settle()
+
+    def _take_error(self, parcel: Parcel, route: ErrorRoute, *, outbound: bool) -> None:
+        """Let an ICMP error pass, with the addresses that its side of each NAT knows."""
+        if not self.chain.passes_other(outbound, is_error=True):
+            return
+        error = route.error
+        sender = error.src
+        self.chain.translate_error(error, outbound)
+        if outbound:
+            self._leaving.enqueue(parcel)
+        elif error.src == sender:
+            route.arrive(parcel)
+        else:
+            way = self._inward(Segment(error.dst, error.dst_port, error.src, error.src_port))
+            if way is not None:
+                conduits = way.conduits if isinstance(way, Route) else ()
+                end = way.host if isinstance(way, Route) else way
+                inside = ErrorRoute(conduits, end, error)
+                parcel.destination = inside
+                parcel.hop = 0
+                inside.arrive(parcel)
 
     def _pass(self, segment: Segment, course: _Course, outbound: bool) -> None:
         header_bytes = segment.header_bytes + course.link_bytes

@@ -22,7 +22,6 @@ from mptcplab.scenario.backup_watch import BackupWatch, switch_text
 from mptcplab.scenario.box_states import idle_boxes, report_boxes
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Action, Flow, Scenario
-from mptcplab.scenario.path_mtu import narrow_paths
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.simulated.applications import BulkTransfer
 from mptcplab.simulated.build import (
@@ -52,6 +51,7 @@ FIRST_PORT = 5001  # iperf's, as the report used
 _COLLECT_EVERY = 1_000_000
 """Objects more than before the last collection that start another one during the measurement."""
 
+_DETAILS = ("why", "reason", "backup", "by_peer", "address_id", "stale", "mptcp", "mtu_bytes")
 _ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
 """Events shown while a run is under way."""
 
@@ -94,6 +94,7 @@ def _finish(
     """Judge a run and write it; ``begun`` is when it did, by the calendar and on a clock."""
     started, wall = begun
     reasons = simulation.reasons()
+    writer.append("counters", simulation.counter_rows())
     writer.metadata(
         {
             "scenario": as_plain(scenario),
@@ -143,8 +144,6 @@ def _check(scenario: Scenario) -> None:
                 f'flows.{flow.name}.application: "command" runs programs, which the simulated '
                 "testbed has none of; expected another application, or --on linux"
             )
-    for problem in narrow_paths(scenario, [host.name for host in scenario.topology.hosts]):
-        raise UnsupportedError(f"{problem}, or --on linux")
     _check_time_passes(scenario)
     check_policies(scenario)
 
@@ -327,7 +326,7 @@ class Simulation:
         subflow = getattr(event, "subflow_id", None)
         details = [
             f"{name} {getattr(value, 'value', value)}"
-            for name in ("why", "reason", "backup", "by_peer", "address_id", "stale", "mptcp")
+            for name in _DETAILS
             if (value := getattr(event, name, None)) is not None
         ]
         now_ns = self._network.loop.now_ns
@@ -467,6 +466,14 @@ class Simulation:
                 "stalled_since_ns": self._watches.stalled_since_ns(transfer),
             }
             for transfer in self._all
+        ]
+
+    def counter_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the ``counters`` table: the ICMP errors that came to each host."""
+        return [
+            {"host": name, "counter": counter, "before": 0, "after": count}
+            for name, host in self._network.hosts.items()
+            for counter, count in sorted(host.errors_received.items())
         ]
 
     def endpoints(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from mptcplab.network.impairments import with_implied
-from mptcplab.network.topology import InterfaceEnd
+from mptcplab.network.topology import InterfaceEnd, Link
 from mptcplab.scenario.model import Action, Scenario, Tunables
 from mptcplab.simulated.build import Network
 from mptcplab.tuning.endpoints import EndpointTable
@@ -50,7 +50,7 @@ class Timeline:
             host, _, nic = action.target.partition(":")
             change = self._nics_down.discard if action.verb == "up" else self._nics_down.add
             change((host, nic))
-            self._settle()
+            self._settle(action.target)
         elif action.target_kind == "endpoint":
             self._change_endpoint(action)
         elif action.target_kind == "link":
@@ -72,11 +72,18 @@ class Timeline:
                 changes = with_implied(action.changes)
                 conduit.configure(replace(conduit.channel.parameters, **changes))
 
-    def _settle(self) -> None:
-        """Bring every link, and what hosts see of it, to the state that cables and NICs give it."""
+    def _settle(self, changed_nic: str = "") -> None:
+        """Bring every link, and what hosts see of it, to the state that cables and NICs give it.
+
+        ``changed_nic`` ("host:nic") is the NIC that has been set up or down.
+        """
         for link in self._scenario.topology.links:
             ends = [end for end in (link.a, link.b) if isinstance(end, InterfaceEnd)]
             works = self._cable_up[link.name] and not any(map(self._nic_is_down, ends))
+            if works and not self._network.conduits[link.name, "forward"].channel.parameters.up:
+                for end in ends:
+                    if f"{end.host}:{self._scenario.topology.interface_at(end).nic}" != changed_nic:
+                        self._resolve_again(link, end)
             for direction in ("forward", "backward"):
                 conduit = self._network.conduits[link.name, direction]
                 if conduit.channel.parameters.up != works:
@@ -86,6 +93,25 @@ class Timeline:
         for switch in self._scenario.topology.switches:
             for port in switch.ports:
                 self._tell_host(port, not self._nic_is_down(port))
+
+    def _resolve_again(self, link: Link, end: InterfaceEnd) -> None:
+        """A host's interface has its carrier back: what waited there leaves.
+
+        As in Linux: with the carrier went what the interface knew of its neighbours
+        (arp_evict_nocarrier), so that the last retransmission waits for the neighbour's address,
+        which takes a round trip of the link now. Of a NIC that was set down, routes went as well,
+        and nothing waits.
+        """
+        if self._scenario.topology.is_router(end.host):
+            return
+        host, loop = self._network.hosts[end.host], self._network.loop
+
+        def leave() -> None:
+            for address in self._scenario.topology.interface_at(end).addresses:
+                host.stack.resend_waiting(address.ip.packed, loop.now_ns)
+            host.wake()
+
+        loop.call_at(loop.now_ns + link.rtt_ns, leave)
 
     def _nic_is_down(self, end: InterfaceEnd) -> bool:
         nic = self._scenario.topology.interface_at(end).nic

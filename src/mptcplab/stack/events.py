@@ -18,6 +18,7 @@ class CloseReason(Enum):
     RESET = "reset by peer"
     REFUSED = "refused"
     TIMEOUT = "timed out"
+    UNREACHABLE = "unreachable"
     ABORTED = "aborted"
     REMOVED = "address removed"
     LINK_DOWN = "link down"
@@ -107,6 +108,15 @@ class SubflowStale(Event):
     kind: ClassVar[str] = "subflow-stale"
     subflow_id: int
     stale: bool
+
+
+@dataclass(slots=True)
+class PathMtuReduced(Event):
+    """A router told that packets of a subflow are too big for its next link (RFC 1191)."""
+
+    kind: ClassVar[str] = "path-mtu"
+    subflow_id: int
+    mtu_bytes: int
 
 
 @dataclass(slots=True)

@@ -27,6 +27,13 @@ class HostView:
         """Return the MSS in bytes that is announced from an address (RFC 9293 section 3.7.1)."""
         raise NotImplementedError
 
+    def path_mtu(self, local: bytes, remote: bytes, now_ns: int) -> tuple[int, int]:
+        """Return the path MTU in bytes that routers have told of, and when that is forgotten.
+
+        (0, ``NEVER_NS``) where they have told nothing.
+        """
+        raise NotImplementedError
+
     def local_port(self, local: bytes, wanted: int, remote: bytes, remote_port: int) -> int:
         """Return ``wanted``, or a free ephemeral port for 0; 0 if it is taken or none is free."""
         raise NotImplementedError

@@ -28,8 +28,10 @@ from mptcplab.stack.path_managers.base import (
     PathView,
     RemoteAddress,
 )
+from mptcplab.stack.path_mtu import PathMtus
 from mptcplab.stack.ready import NEVER_NS, ReadyQueue
 from mptcplab.stack.syn_queue import SynQueue
+from mptcplab.wire.icmp import IcmpError, Problem
 from mptcplab.wire.ip import IPV4_FIXED_BYTES, IPV6_FIXED_BYTES, format_address, is_unicast
 from mptcplab.wire.keys import token_and_idsn
 from mptcplab.wire.mptcp import (
@@ -94,6 +96,7 @@ class Stack(HostView):
         "connections",
         "local_addresses",
         "mtu_of",
+        "path_mtus",
         "random",
     )
 
@@ -104,6 +107,7 @@ class Stack(HostView):
         self.local_addresses: list[LocalAddress] = []
         self.mtu_of: dict[bytes, int] = {}
         """MTU of the interfaces of addresses that differ from the configuration's."""
+        self.path_mtus = PathMtus()
         self.connections: list[Connection] = []
         self._outputs = Outputs()
         self._ready = ReadyQueue()
@@ -134,6 +138,11 @@ class Stack(HostView):
         """The link of one of our addresses is down, or the address is gone."""
         self._set_address(address, False, now_ns)
 
+    def resend_waiting(self, address: bytes, now_ns: i64) -> None:
+        """What was last sent again from an address has waited in its interface: it leaves now."""
+        for connection in list(self.connections):
+            connection.resend_waiting(address, now_ns)
+
     def _set_address(self, address: bytes, up: bool, now_ns: i64) -> None:
         for local in self.local_addresses:
             if local.address == address and local.up is not up:
@@ -161,10 +170,18 @@ class Stack(HostView):
 
     def mss_for(self, local: bytes) -> int:
         """Return the MSS that we announce from an address (RFC 9293 section 3.7.1)."""
-        mtu = self.mtu_of.get(local, self.config.mtu_bytes)
-        mss = mtu - (IPV4_FIXED_BYTES if len(local) == 4 else IPV6_FIXED_BYTES)
+        mss = self._interface_mtu(local) - (
+            IPV4_FIXED_BYTES if len(local) == 4 else IPV6_FIXED_BYTES
+        )
         limit = self.config.mss_bytes
         return mss if limit == 0 or mss < limit else limit
+
+    def _interface_mtu(self, local: bytes) -> int:
+        return self.mtu_of.get(local, self.config.mtu_bytes)
+
+    def path_mtu(self, local: bytes, remote: bytes, now_ns: int) -> tuple[int, int]:
+        """Return the path MTU that routers have told of, and when that is forgotten."""
+        return self.path_mtus.find(local, remote, now_ns) or (0, NEVER_NS)
 
     # Opening.
 
@@ -259,6 +276,35 @@ class Stack(HostView):
             connection = binding.connection
             connection.receive(binding.subflow, segment, now_ns)
             self._ready.mark(connection)
+
+    def receive_error(self, error: IcmpError, now_ns: i64) -> None:
+        """Take in an ICMP error about a segment of ours.
+
+        It has to quote a sequence number that is in flight, which who sees none of our packets
+        would have to guess (RFC 5927 section 4.1); so in Linux's tcp_v4_err.
+        """
+        if self._outputs.changes:
+            self._take_changes()
+        binding = self._find(error.src, error.src_port, error.dst, error.dst_port)
+        if binding is None or not binding.subflow.tcp.sender.has_in_flight(error.seq):
+            return
+        connection = binding.connection
+        if error.problem is Problem.TOO_BIG:
+            self._take_too_big(error, binding.subflow, now_ns)
+        else:
+            connection.handle_unreachable(binding.subflow, error, now_ns)
+        self._ready.mark(connection)
+
+    def _take_too_big(self, error: IcmpError, subflow: MptcpSubflow, now_ns: i64) -> None:
+        """RFC 1191 section 6.4: all connections on the path are told; one sends again."""
+        local, remote = error.src, error.dst
+        interface_bytes = self._interface_mtu(local)
+        mtu = self.path_mtus.take(local, remote, error.mtu_bytes, interface_bytes, now_ns)
+        if mtu:
+            _, expires_ns = self.path_mtu(local, remote, now_ns)
+            for connection in self.connections:
+                connection.limit_packets(local, remote, mtu, expires_ns)
+            subflow.tcp.take_too_big(mtu, now_ns)
 
     def handle_timeout(self, now_ns: i64) -> None:
         """Do what is due; nothing if nothing is."""

@@ -8,8 +8,8 @@ transport checksum to be completed by the device (virtio 1.2 section 5.1.6.2), a
 kernel's own TCP do.
 
 Other packets (ICMP, fragments, headers with IP options) meet black holes alone, and what is not IP
-(ARP) none; but what ICMP errors say of a TCP segment or UDP datagram is translated by NATs, so that
-path MTU discovery works through them.
+(ARP) none; but ICMP errors meet boxes that drop these, and what they say of a TCP segment or UDP
+datagram is translated by NATs, so that path MTU discovery works through them.
 """
 
 from __future__ import annotations
@@ -35,6 +35,18 @@ from mptcplab.middleboxes.nat import Nat
 from mptcplab.middleboxes.packets import FlowKey, flow_of
 from mptcplab.wire.checksum import ones_sum
 from mptcplab.wire.error import WireError
+from mptcplab.wire.icmp import (
+    ICMP_HEADER_BYTES,
+    PARAMETER_PROBLEM,
+    PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
+    TIME_EXCEEDED,
+    UNREACHABLE,
+    V6_PARAMETER_PROBLEM,
+    V6_TIME_EXCEEDED,
+    V6_TOO_BIG,
+    V6_UNREACHABLE,
+)
 from mptcplab.wire.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, PROTOCOL_TCP
 from mptcplab.wire.packet import split_train
 from mptcplab.wire.segment import CWR, Segment
@@ -45,9 +57,8 @@ _UDP_CHECKSUM_OFFSET: Final = 6
 _UDP: Final = struct.Struct("!HHHH")  # ports, length, checksum
 _PLAIN_IPV4: Final = 0x45  # a header without options
 _FRAGMENT_MASK: Final = 0x3FFF
-_PROTOCOL_ICMP: Final = 1
-_ICMP_HEADER_BYTES: Final = 8
-_ICMP_ERRORS: Final = (3, 11, 12)  # unreachable, time exceeded, parameter problem (RFC 792)
+_ICMP_ERRORS: Final = (UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM)
+_ICMPV6_ERRORS: Final = (V6_UNREACHABLE, V6_TOO_BIG, V6_TIME_EXCEEDED, V6_PARAMETER_PROBLEM)
 _UINT16: Final = struct.Struct("!H")
 
 
@@ -126,7 +137,7 @@ class BoxedEnd:
             return [frame]
         parsed = _parse(frame, at)
         if parsed is None:
-            if not self.chain.passes_other(outbound):
+            if not self.chain.passes_other(outbound, is_error=_is_icmp_error(frame, at)):
                 return []
             return [self._with_translated_error(frame, at, outbound)]
         segment, headers = parsed
@@ -186,9 +197,9 @@ class _IcmpError:
     def of(cls, frame: bytes, at: int) -> _IcmpError | None:
         """Read a frame; None where it holds no such error."""
         icmp = at + IPV4_HEADER_BYTES
-        inner = icmp + _ICMP_HEADER_BYTES
+        inner = icmp + ICMP_HEADER_BYTES
         whole = inner + IPV4_HEADER_BYTES + 8
-        if frame[at] != _PLAIN_IPV4 or len(frame) < whole or frame[at + 9] != _PROTOCOL_ICMP:
+        if frame[at] != _PLAIN_IPV4 or len(frame) < whole or frame[at + 9] != PROTOCOL_ICMP:
             return None
         protocol = frame[inner + 9]
         if (
@@ -234,6 +245,19 @@ class _IcmpError:
 
     def _port(self, at: int) -> int:
         return int(_UINT16.unpack_from(self._bytes, at)[0])
+
+
+def _is_icmp_error(frame: bytes, at: int) -> bool:
+    """Say whether a packet is an ICMP or ICMPv6 error."""
+    if frame[at] >> 4 == 4:
+        kind = at + ((frame[at] & 0xF) << 2)
+        protocol, errors = frame[at + 9], _ICMP_ERRORS
+        expected = PROTOCOL_ICMP
+    else:
+        kind = at + IPV6_HEADER_BYTES
+        protocol, errors = frame[at + 6], _ICMPV6_ERRORS
+        expected = PROTOCOL_ICMPV6
+    return protocol == expected and kind < len(frame) and frame[kind] in errors
 
 
 def _ip_header(frame: bytes) -> int | None:

@@ -11,7 +11,6 @@ from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.kernel_limits import beyond_bridges, beyond_kernels
 from mptcplab.scenario.model import KERNEL_SCHEDULERS, Flow, Scenario, Tunables
-from mptcplab.scenario.path_mtu import narrow_paths
 from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
 from mptcplab.stack.plugin import is_reference
@@ -57,7 +56,6 @@ def _ours(topology: Topology) -> set[str]:
 def _problems(scenario: Scenario) -> Iterator[str]:
     yield from (f"{problem}, {_INSTEAD}" for problem in beyond_kernels(scenario))
     ours = _ours(scenario.topology)
-    yield from (f'{problem}, or stack = "kernel"' for problem in narrow_paths(scenario, ours))
     schedulers = _available_schedulers()
     for name, tunables in scenario.tunables.items():
         if name in ours:

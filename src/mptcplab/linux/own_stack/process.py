@@ -24,6 +24,7 @@ from mptcplab.linux.lab.steering import longest_train_bytes, open_device
 from mptcplab.linux.own_stack.jobs import Job, job_of
 from mptcplab.linux.probes.link_state import LinkWatch
 from mptcplab.linux.sockets.driver import Driver, Link
+from mptcplab.linux.sockets.icmp import ErrorSocket
 from mptcplab.linux.traffic.plan import KERNEL_CONGESTION
 from mptcplab.loop import CallbackTimer, RealTimeLoop
 from mptcplab.scenario.model import Flow, Scenario, Tunables
@@ -43,7 +44,16 @@ from mptcplab.wire.ip import format_address, parse_address
 MESSAGE_BYTES: Final = 1 << 16
 _COLLECT_EVERY: Final = 100_000
 """Objects more than before the last collection that start another: packets leave no cycles."""
-_DETAILS: Final = ("why", "reason", "backup", "by_peer", "address_id", "stale", "mptcp")
+_DETAILS: Final = (
+    "why",
+    "reason",
+    "backup",
+    "by_peer",
+    "address_id",
+    "stale",
+    "mptcp",
+    "mtu_bytes",
+)
 
 SubflowNames = tuple[list[str | int], list[str | int]]
 """Address and port of our end, and of the peer's."""
@@ -91,6 +101,10 @@ class StackProcess:
             ]
         first = next(link for links in self._links.values() for link in links)
         self._loop.add_reader(device.fileno(), partial(self._read_device, first))
+        addresses = [each for interface in host.interfaces for each in interface.addresses]
+        for version in sorted({address.version for address in addresses}):
+            errors = ErrorSocket(version)
+            self._loop.add_reader(errors.fileno(), partial(self._read_errors, errors))
         if tunables.path_manager != "kernel":
             watch = LinkWatch()
             self._loop.add_reader(watch.fileno(), partial(self._read_links, watch))
@@ -106,6 +120,10 @@ class StackProcess:
 
     def _read_device(self, link: Link) -> None:
         self._driver.handle_readable(link)
+        self._set_timer()
+
+    def _read_errors(self, errors: ErrorSocket) -> None:
+        self._driver.handle_errors(errors.read_errors())
         self._set_timer()
 
     def _handle_timeout(self) -> None:

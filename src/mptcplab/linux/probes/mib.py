@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 _FILES: Final = ("net/snmp", "net/netstat")
+_FILE_V6: Final = "net/snmp6"
 
 
 def parse_counters(text: str) -> dict[str, int]:
@@ -22,11 +23,20 @@ def parse_counters(text: str) -> dict[str, int]:
     return counters
 
 
+def parse_icmpv6(text: str) -> dict[str, int]:
+    """Return the counters of ICMPv6 ("Icmp6InPktTooBigs") of /proc/net/snmp6, one a line."""
+    pairs = (line.split() for line in text.splitlines() if line.startswith("Icmp6"))
+    return {name: int(value) for name, value in pairs}
+
+
 def read_counters() -> dict[str, int]:
     """Return the counters of the network namespace that the calling thread is in."""
     counters = {}
     for name in _FILES:
         counters.update(parse_counters(Path(f"/proc/thread-self/{name}").read_text()))
+    snmp6 = Path(f"/proc/thread-self/{_FILE_V6}")
+    if snmp6.exists():  # not without IPv6
+        counters.update(parse_icmpv6(snmp6.read_text()))
     return counters
 
 

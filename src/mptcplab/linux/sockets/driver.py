@@ -7,13 +7,14 @@ asyncio loop. Whoever runs it calls ``handle_readable`` when a link's descriptor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic_ns
 
 from mptcplab.linux.sockets.tun_device import SegmentPort
 from mptcplab.stack.events import Event
 from mptcplab.stack.mptcp.connection import Connection
 from mptcplab.stack.stack import Stack
+from mptcplab.wire.icmp import IcmpError
 from mptcplab.wire.ip import parse_address
 
 
@@ -88,6 +89,13 @@ class Driver:
                 receive(segment, now_ns)
             else:
                 self.unroutable += 1
+        self.handle_errors(link.port.take_errors())
+
+    def handle_errors(self, errors: Iterable[IcmpError]) -> None:
+        """Take in ICMP errors, then send what that calls for."""
+        now_ns = monotonic_ns()
+        for error in errors:
+            self.stack.receive_error(error, now_ns)
         self.flush()
 
     def handle_timeout(self) -> None:

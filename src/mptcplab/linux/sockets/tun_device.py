@@ -15,6 +15,12 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from mptcplab.wire.error import WireError
+from mptcplab.wire.icmp import (
+    PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
+    IcmpError,
+    decode_icmp_error,
+)
 from mptcplab.wire.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, PROTOCOL_TCP
 from mptcplab.wire.packet import decode_packet, encode_headers
 from mptcplab.wire.segment import CWR, Segment
@@ -66,6 +72,10 @@ class SegmentPort(ABC):
     def write_segment(self, segment: Segment) -> None:
         """Send one."""
 
+    def take_errors(self) -> list[IcmpError]:
+        """Return the ICMP errors about TCP segments that came with what was read."""
+        return []
+
 
 class TunDevice(SegmentPort):
     """One TUN device, as a port for ``Segment`` objects.
@@ -75,14 +85,15 @@ class TunDevice(SegmentPort):
     cannot be made (no /dev/net/tun, no CAP_NET_ADMIN).
     """
 
-    __slots__ = ("_fd", "name", "not_tcp", "overruns", "undecodable")
+    __slots__ = ("_errors", "_fd", "name", "not_tcp", "overruns", "undecodable")
 
     def __init__(self, name: str, *, offload: bool = True) -> None:
         if not 0 < len(name.encode()) < _IFNAMSIZ:
             raise ValueError(f"interface name {name!r}: expected 1 to {_IFNAMSIZ - 1} bytes")
         self.name = name
         self.not_tcp = 0
-        """Packets read that carry no TCP: neighbour discovery, ICMP."""
+        """Packets read that are neither TCP nor an ICMP error about it: neighbour discovery."""
+        self._errors: list[IcmpError] = []
         self.undecodable = 0
         """TCP packets read that contradict themselves or fail their checksum."""
         self.overruns = 0
@@ -126,6 +137,11 @@ class TunDevice(SegmentPort):
                 segments.append(segment)
         return segments
 
+    def take_errors(self) -> list[IcmpError]:
+        """Return the ICMP errors about TCP segments that came with what was read."""
+        errors, self._errors = self._errors, []
+        return errors
+
     def write_segment(self, segment: Segment) -> None:
         """Hand a segment or train to the kernel as one packet.
 
@@ -167,7 +183,11 @@ class TunDevice(SegmentPort):
         flags, gso_type, _header_bytes, gso_size, _start, _offset = _VNET_HEADER.unpack_from(data)
         packet = memoryview(data)[_VNET_HEADER.size :]
         if not _carries_tcp(packet):
-            self.not_tcp += 1
+            error = _icmp_error(packet)
+            if error is None:
+                self.not_tcp += 1
+            else:
+                self._errors.append(error)
             return None
         try:
             trusted = flags & (_NEEDS_CSUM | _DATA_VALID) != 0
@@ -178,6 +198,23 @@ class TunDevice(SegmentPort):
         if gso_type:
             segment.segment_size_bytes = gso_size
         return segment
+
+
+def _icmp_error(packet: memoryview) -> IcmpError | None:
+    """Return the ICMP error about a TCP segment that a packet is, if it is one."""
+    if len(packet) < IPV4_HEADER_BYTES:
+        return None
+    version = packet[0] >> 4
+    if version == 4:
+        start, protocol = (packet[0] & 0xF) << 2, packet[9]
+    else:
+        start, protocol = IPV6_HEADER_BYTES, packet[6]
+    if protocol != (PROTOCOL_ICMP if version == 4 else PROTOCOL_ICMPV6):
+        return None
+    try:
+        return decode_icmp_error(bytes(packet[start:]), version)
+    except WireError:
+        return None
 
 
 def _carries_tcp(packet: memoryview) -> bool:

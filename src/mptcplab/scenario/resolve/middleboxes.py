@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, Final
 
-from mptcplab.network.middlebox import MiddleboxPlan
+from mptcplab.network.middlebox import ICMP, MiddleboxPlan
 from mptcplab.network.topology import InterfaceEnd, Link, SwitchEnd, Topology
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.schema.value_kinds import NAME
@@ -131,6 +131,14 @@ def _check_keys(kind: str, values: Values, path: Path, problems: Problems) -> No
         )
     if kind == "strip" and not values["options"]:
         problems.add((*path, "options"), "is missing", 'such as options = "MP_JOIN"')
+    if ICMP in (values["segments"] or ()) and (
+        kind != "drop" or values["options"] or values["after"] or values["times"]
+    ):
+        problems.add(
+            (*path, "segments"),
+            f'"{ICMP}" is no TCP segment, so that options, after and times say nothing of it',
+            f'kind = "drop" with segments = "{ICMP}", and another box for TCP segments',
+        )
     if kind == "drop" and not (values["options"] or values["segments"]):
         problems.add(
             path,

@@ -113,7 +113,10 @@ def check_mss(scenario: Scenario, values: Values, problems: Problems) -> None:
 
 
 def _narrowest(path: NetworkPath, topology: Topology) -> tuple[int, str]:
-    """Return the smallest MTU on a path, and where it is."""
-    mtus = [(topology.link(name).mtu, name) for name in path.links]
+    """Return the smallest MTU that the ends of a path know, and where it is.
+
+    What routers find too big beyond their own links, they say (path MTU discovery).
+    """
+    mtus = [(topology.link(name).mtu, name) for name in topology.own_links(path)]
     mtus += [(topology.interface_at(end).mtu, str(end)) for end in (path.local, path.remote)]
     return min(mtus, key=lambda pair: pair[0])

@@ -44,7 +44,8 @@ _KEYS: dict[str, Key] = {
     "segments": Key(
         value_kinds.choices(*SEGMENTS),
         'With `strip` and `drop`, which segments it acts on: "ACK" is a segment without payload '
-        "and other flags.",
+        'and other flags; "ICMP", with `drop` alone, are the ICMP errors about TCP and UDP, such '
+        "as a router's that a packet is too big.",
         shown="all",
         aliases=("segment",),
     ),

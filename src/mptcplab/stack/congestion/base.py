@@ -18,6 +18,7 @@ Who calls what (all times are the loop's nanoseconds):
 ``on_transmit_start``       before new data leave with nothing in flight, with the time since the
                             last transmission (Linux's CA_EVENT_TX_START)
 ``restart_after_syn_loss``  when the handshake ended and our SYN had to be sent again
+``change_mss``              when packets carry more or less from now on (the path MTU)
 ``penalise``                when a scheduler finds this subflow blocking its connection
 ``close``                   when the subflow is gone
 ==========================  ======================================================================
@@ -266,6 +267,16 @@ class CongestionControl(ABC):
     def restart_after_syn_loss(self) -> None:
         """Begin with one segment: our SYN timed out (RFC 5681, section 3.1)."""
         self.cwnd_bytes = self.mss_bytes
+
+    def change_mss(self, mss_bytes: int) -> None:
+        """Count in segments of another size: the window stays as many of them, as in Linux."""
+        before_bytes = self.mss_bytes
+        self.mss_bytes = mss_bytes
+        self.cwnd_bytes = max(self.cwnd_bytes * mss_bytes // before_bytes, mss_bytes)
+        if self.ssthresh_bytes < UNLIMITED_BYTES:
+            scaled_bytes = self.ssthresh_bytes * mss_bytes // before_bytes
+            self.ssthresh_bytes = max(scaled_bytes, 2 * mss_bytes)
+        self._remember()
 
     def penalise(self, now_ns: int) -> None:
         """Halve the window of a subflow that holds its connection back.

@@ -62,9 +62,11 @@ from mptcplab.stack.tcp.state import (
     CLOSED,
     ESTABLISHED,
     SYN_SENT,
+    SYNCHRONIZED,
     TIME_WAIT,
 )
 from mptcplab.stack.tcp.timers import Timers
+from mptcplab.wire.icmp import IcmpError
 from mptcplab.wire.mptcp import (
     MAX_MAPPING_BYTES,
     RST_MIDDLEBOX,
@@ -343,13 +345,13 @@ class Connection(Node):
     def open(self, local: bytes, local_port: int, now_ns: i64) -> None:
         """Open the initial subflow."""
         remote = self.paths.initial_remote
-        subflow = self._add_subflow(local, local_port, remote.address, remote.port, active=True)
+        subflow = self._add_subflow(local, local_port, remote.address, remote.port, True, now_ns)
         subflow.tcp.open(self.inbound.buffer.largest_bytes(), now_ns)
         self.mark()
 
     def accept(self, syn: Segment, syn_queue: SynQueue, now_ns: i64) -> None:
         """Answer the SYN of the initial subflow; the queue of half-open ones counts it."""
-        subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
+        subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, False, now_ns)
         syn_queue.length += 1
         self.syn_queue = syn_queue
         self._emit(events.ConnectionAccepted())
@@ -375,7 +377,7 @@ class Connection(Node):
         half_open = [subflow for subflow in self.subflows if subflow.is_half_open_join()]
         if half_open and len(half_open) >= config.max_half_open_joins:
             self._forget_join(half_open[0], now_ns)
-        subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, active=False)
+        subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, False, now_ns)
         subflow.join.remote_id = join.address_id
         subflow.join.local_id = self.paths.local_id_of(syn.dst)
         subflow.join.remote_nonce = join.nonce
@@ -426,7 +428,13 @@ class Connection(Node):
         self.mark()
 
     def _add_subflow(
-        self, local: bytes, local_port: int, remote: bytes, remote_port: int, active: bool
+        self,
+        local: bytes,
+        local_port: int,
+        remote: bytes,
+        remote_port: int,
+        active: bool,
+        now_ns: i64,
     ) -> MptcpSubflow:
         """Make a subflow, not yet opened."""
         config = self.config
@@ -450,6 +458,7 @@ class Connection(Node):
             mss,
         )
         tcp.dscp = self._dscp
+        tcp.path.mtu_bytes, tcp.timers.path_mtu_ns = host.path_mtu(local, remote, now_ns)
         subflow = MptcpSubflow(
             self._next_subflow_id,
             tcp,
@@ -642,6 +651,25 @@ class Connection(Node):
         limit = max(UNMAPPED_LIMIT_BYTES, self.inbound.buffer.size_bytes)
         if subflow.mappings.unmapped_bytes > limit:
             self._reset_for(subflow, RST_MIDDLEBOX, CloseReason.PROTOCOL, now_ns)
+
+    # Errors in (ICMP).
+
+    def handle_unreachable(self, subflow: MptcpSubflow, error: IcmpError, now_ns: i64) -> None:
+        """A segment of a subflow did not get to the peer."""
+        subflow.tcp.take_unreachable(error.problem, error.seq, now_ns)
+        if subflow.tcp.state is CLOSED:
+            self.handle_closed(subflow, now_ns)
+
+    def limit_packets(self, local: bytes, remote: bytes, mtu_bytes: i64, expires_ns: i64) -> None:
+        """The path between two addresses takes packets of so many bytes."""
+        for subflow in self.subflows:
+            tcp = subflow.tcp
+            if tcp.local == local and tcp.remote == remote:
+                if tcp.path.mtu_bytes != mtu_bytes:
+                    self._emit(events.PathMtuReduced(subflow.subflow_id, mtu_bytes))
+                tcp.limit_packets(mtu_bytes, expires_ns)
+        self.send.offered_bytes = -1
+        self.mark()
 
     # MPTCP options in.
 
@@ -882,7 +910,7 @@ class Connection(Node):
     def _after_rto(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A retransmission timeout: let others carry what this one cannot (RFC 8684 3.3.6)."""
         view = subflow.view
-        if subflow.tcp.sender.rtt.backoff == 1:
+        if subflow.tcp.sender.rtt.timeouts == 1:
             view.first_timeout_ns = now_ns
         if not view.stale and self._is_silent(subflow, now_ns):
             view.stale = True
@@ -899,7 +927,7 @@ class Connection(Node):
         """
         config = self.config
         limit: i64 = config.stale_loss_count
-        timeouts = subflow.tcp.sender.rtt.backoff
+        timeouts = subflow.tcp.sender.rtt.timeouts
         if limit == 0 or timeouts < 2:
             return False
         if timeouts > limit:
@@ -907,7 +935,7 @@ class Connection(Node):
         others = [other for other in self.usable if other is not subflow and not other.view.stale]
         silent_ns = now_ns - subflow.view.first_timeout_ns
         return silent_ns > limit * config.min_rto_ns and any(
-            other.tcp.sender.rtt.backoff == 0 for other in others
+            other.tcp.sender.rtt.timeouts == 0 for other in others
         )
 
     def _after_peer_fin(self, subflow: MptcpSubflow, now_ns: i64) -> None:
@@ -1018,6 +1046,14 @@ class Connection(Node):
                 self._carry_out(paths.manager.on_local_down(view, local), now_ns)
         self.mark()
 
+    def resend_waiting(self, address: bytes, now_ns: i64) -> None:
+        """What subflows from an address have last sent again leaves now."""
+        for subflow in self.subflows:
+            tcp = subflow.tcp
+            if tcp.local == address and tcp.state in SYNCHRONIZED:
+                tcp.sender.resend_waiting(now_ns)
+        self.mark()
+
     def change_paths(
         self, change: Callable[[PathManager, PathView], list[Command]], now_ns: i64
     ) -> None:
@@ -1120,7 +1156,7 @@ class Connection(Node):
         port = host.local_port(local, command.local_port, remote.address, remote.port)
         if port == 0:
             return
-        subflow = self._add_subflow(local, port, remote.address, remote.port, active=True)
+        subflow = self._add_subflow(local, port, remote.address, remote.port, True, now_ns)
         subflow.join.local_id = local_id
         subflow.join.remote_id = remote.address_id
         subflow.backup_local = command.backup or self.paths.manager.is_backup(local)

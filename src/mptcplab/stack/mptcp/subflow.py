@@ -192,7 +192,7 @@ class MptcpSubflow:
         view.in_flight_bytes = in_flight_bytes
         view.in_recovery = sender.ca_state == CA_RECOVERY
         view.timed_out = sender.ca_state == CA_LOSS
-        view.timeouts = sender.rtt.backoff
+        view.timeouts = sender.rtt.timeouts
         view.rttvar_ns = sender.rtt.rttvar_ns
         view.worthwhile_bytes = 0
         if sender.pacing.enabled and sender.pacing.holds(now_ns):
@@ -220,17 +220,23 @@ class MptcpSubflow:
         taken = TIMESTAMP_BYTES if tcp.timestamps.enabled else 0
         if self._session.mptcp:
             taken += DSS_BYTES
-        self._set_payload(mss_bytes - taken)
+        path = tcp.path
+        path.agreed_mss_bytes = mss_bytes
+        path.option_bytes = taken
+        self._set_payload()
 
     def regain_option_space(self) -> None:
         """After a fallback in the handshake: no DSS will take room from the payload."""
-        self._set_payload(self.tcp.sender.mss_bytes + DSS_BYTES)
+        self.tcp.path.option_bytes -= DSS_BYTES
+        self._set_payload()
 
-    def _set_payload(self, mss_bytes: i64) -> None:
+    def _set_payload(self) -> None:
         """The payload per packet is known: start congestion control for it."""
         tcp = self.tcp
         sender = tcp.sender
-        tcp.receiver.mss_bytes = mss_bytes
+        path = tcp.path
+        tcp.receiver.mss_bytes = path.agreed_mss_bytes - path.option_bytes
+        mss_bytes = path.payload_bytes()
         if sender.mss_bytes == mss_bytes:
             return
         group = sender.congestion.group
@@ -510,7 +516,7 @@ class MptcpSubflow:
             return
         tcp.handle_timeout(window_closed, now_ns, report)
         if report.gave_up:
-            self.reset(CloseReason.TIMEOUT, now_ns)
+            self.reset(tcp.reason_for_silence(), now_ns)
         elif report.keepalive_due:
             self.send_window_probe(now_ns)
 

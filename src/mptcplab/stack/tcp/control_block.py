@@ -20,6 +20,7 @@ from mptcplab.stack.events import CloseReason
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.tcp.ecn import Ecn
 from mptcplab.stack.tcp.keepalive import Keepalive
+from mptcplab.stack.tcp.path_view import PathView
 from mptcplab.stack.tcp.peer_window import PeerWindow, WindowProbes
 from mptcplab.stack.tcp.receiver import Receiver
 from mptcplab.stack.tcp.report import (
@@ -51,6 +52,7 @@ from mptcplab.stack.tcp.state import (
 )
 from mptcplab.stack.tcp.timers import Timers
 from mptcplab.stack.tcp.timestamps import Timestamps
+from mptcplab.wire.icmp import Problem
 from mptcplab.wire.mptcp import Dss, MptcpOption
 from mptcplab.wire.segment import ACK, ECE, FIN, MAX_OPTION_BYTES, PSH, RST, SYN, Segment
 
@@ -70,6 +72,12 @@ tcp_invalid_ratelimit)."""
 
 MIN_MSS_BYTES: Final = 88
 """Smaller announcements are raised to this: 48 is Linux's TCP_MIN_SND_MSS, and 40 are options."""
+
+NO_WAY: Final = (Problem.NO_ROUTE, Problem.HOST)
+"""What says that the network is broken somewhere, not congested (RFC 6069 section 3)."""
+
+ENDS_HALF_OPEN: Final = (*NO_WAY, Problem.TIME_EXCEEDED, Problem.PARAMETER)
+"""After which a SYN is not answered any longer (Linux's tcp_req_err)."""
 
 NO_BLOCKS: Final[list[tuple[int, int]]] = []
 """What an ACK without SACK reports; nobody adds to it."""
@@ -92,6 +100,7 @@ class ControlBlock:
         "local",
         "local_port",
         "outbox",
+        "path",
         "peer_window",
         "rcv_wscale",
         "receiver",
@@ -99,7 +108,6 @@ class ControlBlock:
         "remote_port",
         "sender",
         "state",
-        "syn_mss_bytes",
         "syn_timeouts",
         "timers",
         "timestamps",
@@ -141,12 +149,11 @@ class ControlBlock:
         """Where segments go that must leave whatever becomes of this subflow."""
         self.active: bool = active
         """Whether we opened it."""
+        self.path = PathView(mss_bytes, ipv4=len(local) == 4)
         self.state: State = CLOSED
         self.close_reason: CloseReason | None = None
         self.rcv_wscale: i64 = 0
         """Rcv.Wind.Shift of RFC 7323 section 2.3."""
-        self.syn_mss_bytes: i64 = mss_bytes
-        """The MSS that our SYN announces."""
         self.syn_timeouts: i64 = 0
         self.fin_pending: bool = False
         """Our FIN leaves once everything before it has."""
@@ -192,7 +199,7 @@ class ControlBlock:
             self.peer_window.scale = 0
             self.rcv_wscale = 0
         self.sender.sack_enabled = config.sack and segment.sack_permitted
-        return max(MIN_MSS_BYTES, min(mss, self.syn_mss_bytes))
+        return max(MIN_MSS_BYTES, min(mss, self.path.announced_mss_bytes))
 
     def receive_in_syn_sent(self, segment: Segment) -> Arrival:
         """Judge a segment in SYN-SENT (RFC 9293 section 3.10.7.3); a SYN is the caller's to take.
@@ -431,6 +438,8 @@ class ControlBlock:
             return
         if timers.pacing_ns <= now_ns:
             timers.pacing_ns = NEVER_NS
+        if timers.path_mtu_ns <= now_ns:
+            self.limit_packets(0, NEVER_NS)
         if timers.reorder_ns <= now_ns:
             sender.detect_losses(sender.queue.out_bytes, now_ns)
         if timers.rto_ns <= now_ns:
@@ -451,19 +460,65 @@ class ControlBlock:
                 self.config.syn_retries if self.state is SYN_SENT else self.config.synack_retries
             )
             if self.syn_timeouts >= limit:
-                self.close(CloseReason.TIMEOUT)
+                self.close(self.reason_for_silence())
                 return
             self.syn_timeouts += 1
             sender.handle_syn_timeout(now_ns, again=False)
             return
         if window_closed and self.last_receive_ns >= sender.last_send_ns:
             # RFC 9293 section 3.8.6.1: not while the peer answers that its window is closed.
-            sender.rtt.backoff = 0
-        if sender.rtt.backoff >= self.config.retries:
+            sender.rtt.backoff = sender.rtt.timeouts = 0
+        if sender.rtt.is_given_up(self.config.retries, now_ns):
             report.gave_up = True
             return
         sender.handle_rto(now_ns)
         report.timed_out = True
+
+    # Errors that come back from the path (ICMP).
+
+    def limit_packets(self, mtu_bytes: i64, expires_ns: i64) -> None:
+        """Let packets be as large as a path MTU allows, until then; 0 for nothing known of it."""
+        path = self.path
+        path.mtu_bytes = mtu_bytes
+        path.resent_for_bytes = 0 if mtu_bytes == 0 else path.resent_for_bytes
+        self.timers.path_mtu_ns = expires_ns
+        if self.state is not SYN_SENT:  # there the peer's MSS is yet to come
+            self.sender.change_mss(path.payload_bytes())
+
+    def take_too_big(self, mtu_bytes: i64, now_ns: i64) -> None:
+        """Packets of ours were larger than the path MTU, which is known by now: send them again.
+
+        Linux's tcp_v4_mtu_reduced.
+        """
+        path = self.path
+        if (
+            path.resent_for_bytes == 0 or mtu_bytes < path.resent_for_bytes
+        ) and self.state in SYNCHRONIZED:
+            path.resent_for_bytes = mtu_bytes
+            self.sender.resend_too_big(now_ns)
+
+    def take_unreachable(self, problem: Problem, seq: int, now_ns: i64) -> None:
+        """A segment did not get to the peer (RFC 1122 section 4.2.3.9), as Linux's tcp_v4_err.
+
+        It ends an attempt to connect. Later it is only remembered: even what the RFC calls hard
+        errors are no proof that the peer is gone for good.
+        """
+        self.path.error = problem
+        if self.state is SYN_SENT or (
+            self.state is SYN_RECEIVED and problem in ENDS_HALF_OPEN  # tcp_req_err
+        ):
+            self.close(self.reason_for_silence())
+        elif problem in NO_WAY:
+            self.sender.revert_backoff(seq, now_ns)
+
+    def reason_for_silence(self) -> CloseReason:
+        """Return what a subflow ends for that has timed out: the last error, if one came."""
+        error = self.path.error
+        if error is None:
+            return CloseReason.TIMEOUT
+        if error is Problem.PORT or error is Problem.PROTOCOL:
+            return CloseReason.REFUSED
+        return CloseReason.UNREACHABLE
 
     # Ending.
 
@@ -483,6 +538,7 @@ class ControlBlock:
         self.keepalive.stop()
         self.timers.time_wait_ns = NEVER_NS
         self.timers.join_ack_ns = NEVER_NS
+        self.timers.path_mtu_ns = NEVER_NS
         self.fin_pending = False
         self.sender.congestion.close()
 
@@ -621,7 +677,7 @@ class ControlBlock:
         flags = SYN | self.ecn.syn_flags(passive, self.syn_timeouts > 0)
         segment = self.make_bare(flags | ACK if passive else flags, self.sender.iss, 0)
         segment.window = min(window, 0xFFFF)
-        segment.mss = self.syn_mss_bytes
+        segment.mss = self.path.announced_mss_bytes
         segment.sack_permitted = self.sender.sack_enabled if passive else config.sack
         if config.window_scaling and (not passive or self.rcv_wscale or self.peer_window.scale):
             segment.wscale = self.rcv_wscale

@@ -27,11 +27,13 @@ class RttEstimator:
         "_max_rto_ns",
         "_min_rto_ns",
         "_min_since_ns",
+        "_no_way_since_ns",
         "backoff",
         "min_rtt_ns",
         "rto_ns",
         "rttvar_ns",
         "srtt_ns",
+        "timeouts",
     )
 
     def __init__(
@@ -44,12 +46,16 @@ class RttEstimator:
         self._max_rto_ns: i64 = max_rto_ns
         self._base_rto_ns: i64 = initial_rto_ns
         self._min_since_ns: i64 = 0
+        self._no_way_since_ns: i64 = -1
+        """When a doubling of the RTO was first taken back, -1 for never since the last sample."""
         self.rto_ns: i64 = initial_rto_ns
         self.srtt_ns: i64 = 0
         self.rttvar_ns: i64 = 0
         self.min_rtt_ns: i64 = 0
         self.backoff: i64 = 0
-        """How often the RTO has been doubled since the last sample."""
+        """How often the RTO has been doubled since the last sample, less what was taken back."""
+        self.timeouts: i64 = 0
+        """How many timeouts there were since."""
 
     def add_sample(self, rtt_ns: i64, now_ns: i64) -> None:
         """Take one measurement in; it also undoes the backoff (RFC 6298 section 5)."""
@@ -81,17 +87,40 @@ class RttEstimator:
             rto = self._max_rto_ns
         self._base_rto_ns = rto
         self.rto_ns = rto
-        self.backoff = 0
+        self._note_progress()
 
     def back_off(self) -> None:
         """Double the RTO after a timeout (RFC 6298 (5.5))."""
+        self.timeouts += 1
         self.backoff += 1
         doubled = self.rto_ns * 2
         self.rto_ns = doubled if doubled < self._max_rto_ns else self._max_rto_ns
 
+    def revert_backoff(self, now_ns: i64) -> None:
+        """Take back the last doubling of the RTO (RFC 6069 section 4.2)."""
+        if self._no_way_since_ns < 0:
+            self._no_way_since_ns = now_ns
+        self.backoff -= 1
+        rto = self._base_rto_ns << self.backoff
+        self.rto_ns = rto if rto < self._max_rto_ns else self._max_rto_ns
+
+    def is_given_up(self, retries: i64, now_ns: i64) -> bool:
+        """Say whether so many timeouts have passed, or as much time as they would take.
+
+        The latter where doublings were taken back (Linux's retransmits_timed_out).
+        """
+        if self.backoff >= retries or self._no_way_since_ns < 0:
+            return self.backoff >= retries
+        patience_ns: i64 = 0
+        rto = self._base_rto_ns
+        for _ in range(retries + 1):
+            patience_ns += rto
+            rto = 2 * rto if 2 * rto < self._max_rto_ns else self._max_rto_ns
+        return now_ns - self._no_way_since_ns >= patience_ns
+
     def restart_unsampled(self) -> None:
         """Begin to send data after a handshake that left no sample (RFC 6298 (5.7))."""
-        self.backoff = 0
+        self._note_progress()
         self._base_rto_ns = max(self._base_rto_ns, min(LOST_SYN_RTO_NS, self._max_rto_ns))
         self.rto_ns = self._base_rto_ns
 
@@ -102,5 +131,10 @@ class RttEstimator:
         acknowledgment of new data (tcp_ack), which is what makes a revived path usable at once.
         """
         if self.backoff:
-            self.backoff = 0
             self.rto_ns = self._base_rto_ns
+        self._note_progress()
+
+    def _note_progress(self) -> None:
+        self.backoff = 0
+        self.timeouts = 0
+        self._no_way_since_ns = -1

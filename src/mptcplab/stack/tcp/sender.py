@@ -157,6 +157,10 @@ class Sender:
         """Return the relative form of an acknowledgment number."""
         return unwrap32(ack - self.iss, self.snd_una)
 
+    def has_in_flight(self, seq: int) -> bool:
+        """Say whether a sequence number, as on the wire, was sent and is not acknowledged."""
+        return self.snd_una <= self.unwrap(seq) <= self.snd_nxt
+
     # Sending.
 
     def record_syn(self, now_ns: i64) -> None:
@@ -429,6 +433,56 @@ class Sender:
         timers.probe_ns = NEVER_NS
         timers.reorder_ns = NEVER_NS
         timers.rto_ns = now_ns + self.rtt.rto_ns
+
+    def resend_waiting(self, now_ns: i64) -> None:
+        """What was sent again at the last timeout did not leave then, and does so now."""
+        if self.rtt.timeouts and self.queue.out_bytes:
+            self.queue.mark_all_lost()
+            self._force_one = True
+            self.timers.rto_ns = now_ns + self.rtt.rto_ns
+
+    def change_mss(self, mss_bytes: i64) -> None:
+        """Let packets carry so much from now on."""
+        before_bytes = self.mss_bytes
+        if mss_bytes != before_bytes:
+            self.congestion.change_mss(mss_bytes)
+            reduction = self._reduction
+            reduction.target_bytes = reduction.target_bytes * mss_bytes // before_bytes
+            self.mss_bytes = mss_bytes
+
+    def resend_too_big(self, now_ns: i64) -> None:
+        """Packets that carry more than one may now are lost: send what they carried again.
+
+        Linux's tcp_simple_retransmit: the window stays, since the path has shown no congestion.
+        """
+        if not self.queue.mark_larger_lost(self.mss_bytes):
+            return
+        if self.ca_state != CA_LOSS:
+            congestion = self.congestion
+            if self.ca_state == CA_OPEN:  # tcp_current_ssthresh
+                congestion.ssthresh_bytes = max(
+                    congestion.ssthresh_bytes, congestion.cwnd_bytes * 3 // 4
+                )
+            self.ca_state = CA_LOSS
+            self.recovery_point = self.snd_nxt
+            self._undo_stamp_ns = -1
+        self.dupacks = 0
+        self._tlp.forget()
+        self._force_one = True
+        timers = self.timers
+        timers.probe_ns = NEVER_NS
+        timers.rto_ns = now_ns + self.rtt.rto_ns
+
+    def revert_backoff(self, seq: int, now_ns: i64) -> None:
+        """What was sent again did not get through for want of a way: take back one doubling of the
+        timer (RFC 6069; Linux's tcp_ld_RTO_revert).
+        """
+        record = self.queue.first()
+        if self.rtt.backoff == 0 or record is None or self.unwrap(seq) != self.snd_una:
+            return
+        self.rtt.revert_backoff(now_ns)
+        due_ns = record.sent_ns + self.rtt.rto_ns
+        self.timers.rto_ns = due_ns if due_ns > now_ns else now_ns
 
     def handle_syn_timeout(self, now_ns: i64, again: bool) -> None:
         """Send our SYN once more: the timer expired, or (``again``) the peer repeated its own.

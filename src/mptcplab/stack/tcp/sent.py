@@ -323,6 +323,15 @@ class SentQueue:
                 self.lost_bytes += size
             self.lost_queue.append(record)
 
+    def mark_larger_lost(self, size_bytes: i64) -> i64:
+        """Deem lost what is larger than ``size_bytes``; return how many bytes newly are."""
+        newly_lost: i64 = 0
+        for index in range(self._head, len(self._records)):
+            record = self._records[index]
+            if record.end - record.seq > size_bytes and not record.sacked:
+                newly_lost += self.mark_lost(record)
+        return newly_lost
+
     def forget_sacks(self) -> None:
         """Forget what was sacked: the receiver may have reneged (RFC 2018 section 8)."""
         for index in range(self._head, len(self._records)):

@@ -21,6 +21,7 @@ class Timers:
         "join_ack_ns",
         "keepalive_ns",
         "pacing_ns",
+        "path_mtu_ns",
         "probe_ns",
         "reorder_ns",
         "rto_ns",
@@ -48,6 +49,9 @@ class Timers:
         self.join_ack_ns: i64 = NEVER_NS
         """The third packet of MP_JOIN is sent again (RFC 8684 section 3.2)."""
 
+        self.path_mtu_ns: i64 = NEVER_NS
+        """What routers told of the path MTU is forgotten (RFC 1191 section 6.3)."""
+
     def earliest_ns(self) -> i64:
         """Return the earliest deadline."""
         earliest = self.rto_ns
@@ -67,6 +71,8 @@ class Timers:
             earliest = self.user_timeout_ns
         if self.join_ack_ns < earliest:
             earliest = self.join_ack_ns
+        if self.path_mtu_ns < earliest:
+            earliest = self.path_mtu_ns
         return earliest
 
     def stop_sending(self) -> None:
