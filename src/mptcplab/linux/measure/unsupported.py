@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from mptcplab.linux.lab.congestion import missing_controls
 from mptcplab.linux.lab.host_limits import limit_bytes
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.topology import Topology
@@ -77,6 +78,7 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'tunables.path_manager: "{tunables.path_manager}" is a class for mptcplab\'s own '
                 f'stack; expected "link-aware" or "kernel", {_INSTEAD}'
             )
+    yield from (f"{problem}, {_INSTEAD}" for problem in missing_controls(scenario))
     for flow in scenario.flows:
         if flow.application != "bulk" and ours & {flow.source, flow.destination}:
             yield (

@@ -25,7 +25,10 @@ CONGESTION = (
     *("lia", "olia", "balia", "wvegas", "cubic-hystart", "olia-draft"),
 )
 COUPLED = ("lia", "olia", "olia-draft", "balia", "wvegas")
-SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart")
+KERNEL_COUPLED = ("lia", "olia", "balia")
+"""Those that the Linux testbed brings to its kernel, by BPF."""
+SIMULATED_CONGESTION = ("olia-draft", "wvegas", "cubic-hystart")
+"""Those of our own stack alone."""
 
 TUNABLES = Section(
     "tunables",
@@ -705,10 +708,17 @@ FLOW = Section(
             shown="as fast as data arrive",
         ),
         "congestion": Key(
-            value_kinds.choice(*CONGESTION, classes=True, renamed={"olia-linux": "olia"}),
-            "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
-            "upstream kernels cannot. Simulation has these, reno, cubic, cubic-hystart and "
-            "olia-draft.",
+            value_kinds.choice(
+                *CONGESTION,
+                classes=True,
+                renamed={"olia-linux": "olia"},
+                more=value_kinds.KERNEL_CONGESTION,
+            ),
+            "Congestion control of each subflow; lia, olia, balia and wvegas couple them. "
+            "Simulation has these, reno, cubic, cubic-hystart and olia-draft. The Linux testbed "
+            "has its kernel's own, and by BPF lia, olia and balia (as root, from Linux 6.4 on). "
+            'An object of your own with a BPF congestion control, such as "mine.bpf.o", is for '
+            "the Linux testbed, with `--plugins`.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),
