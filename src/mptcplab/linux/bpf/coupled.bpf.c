@@ -130,7 +130,7 @@ INLINE int next_subflow(struct survey *all, struct subflow *one)
 	if (!all->node || all->node == all->head)
 		return 1;
 	all->node = node->next;
-	context = (const void *)((u64)node - FIELD((struct mptcp_subflow_context *)0, node, FIELD_BYTE_OFFSET));
+	context = (const void *)((u64)node - OFFSET(struct mptcp_subflow_context, node));
 	context = READ_ONLY(struct mptcp_subflow_context, context);
 	tp = READ_ONLY(struct tcp_sock, context->tcp_sock);
 	u8 state = READ_ONLY(struct sock, context->tcp_sock)->__sk_common.skc_state;
@@ -209,7 +209,7 @@ INLINE int survey(struct tcp_sock *tp, struct survey *all)
 	context = READ_ONLY(struct mptcp_subflow_context, tp->inet_conn.icsk_ulp_data);
 	connection = READ_ONLY(struct mptcp_sock, context->conn);
 	all->ops = tp->inet_conn.icsk_ca_ops;
-	all->head = (const void *)((u64)connection + FIELD((struct mptcp_sock *)0, conn_list, FIELD_BYTE_OFFSET));
+	all->head = (const void *)((u64)connection + OFFSET(struct mptcp_sock, conn_list));
 	all->node = connection->conn_list.next;
 	bpf_loop(MOST_SUBFLOWS, add_subflow, all, 0);
 	return all->members > 1;
@@ -299,13 +299,9 @@ INLINE s64 balia_growth(struct tcp_sock *tp)
 /* Whether the window held sending back (tcp_is_cwnd_limited of include/net/tcp.h). */
 INLINE int window_was_used(struct tcp_sock *tp)
 {
-	u64 bits = 0;
-
 	if (tp->snd_cwnd < tp->snd_ssthresh)
 		return tp->snd_cwnd < 2 * tp->max_packets_out;
-	bits = *((const u8 *)tp + FIELD(tp, is_cwnd_limited, FIELD_BYTE_OFFSET));
-	bits <<= FIELD(tp, is_cwnd_limited, FIELD_LSHIFT);
-	return (bits >> FIELD(tp, is_cwnd_limited, FIELD_RSHIFT)) != 0;
+	return BIT(tp, is_cwnd_limited) != 0;
 }
 
 /* Slow start up to ssthresh; return how many of the acknowledged packets are left for congestion avoidance. */

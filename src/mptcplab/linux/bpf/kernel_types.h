@@ -19,7 +19,9 @@ typedef long long s64;
 enum { TCP_ESTABLISHED = 1, TCP_CLOSE_WAIT = 8 }; /* include/net/tcp_states.h: the states in which one may send */
 enum { TCP_CONG_NON_RESTRICTED = 1 };             /* include/net/tcp.h */
 
+#ifdef __bpf__
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+#endif
 
 struct list_head {
 	struct list_head *next;
@@ -63,7 +65,9 @@ struct mptcp_subflow_context {
 	struct sock *tcp_sock;
 };
 
+#ifdef __bpf__
 #pragma clang attribute pop
+#endif
 
 /* The members that are used, for libbpf to match with the kernel's by name. */
 struct tcp_congestion_ops {
@@ -74,6 +78,8 @@ struct tcp_congestion_ops {
 	void (*cong_avoid)(struct sock *sk, u32 ack, u32 acked);
 	u32 (*undo_cwnd)(struct sock *sk);
 };
+
+#ifdef __bpf__
 
 /* include/uapi/linux/bpf.h: helper number 181 */
 static long (*bpf_loop)(u32 count, void *callback, void *context, u64 flags) = (void *)181;
@@ -86,7 +92,30 @@ extern void *bpf_rdonly_cast(const void *object, u32 type) __attribute__((sectio
 	((const type *)bpf_rdonly_cast(pointer, __builtin_btf_type_id(*(type *)0, TARGET_TYPE)))
 
 /* of __builtin_preserve_field_info */
-enum { FIELD_BYTE_OFFSET = 0, FIELD_BYTE_SIZE = 1, FIELD_LSHIFT = 4, FIELD_RSHIFT = 5 };
+enum { FIELD_BYTE_OFFSET = 0, FIELD_LSHIFT = 4, FIELD_RSHIFT = 5 };
 #define FIELD(object, member, what) __builtin_preserve_field_info((object)->member, what)
+#define OFFSET(type, member) FIELD((type *)0, member, FIELD_BYTE_OFFSET)
+
+/* Return a field of one bit. */
+#define BIT(object, member) \
+	((u64)*((const u8 *)(object) + FIELD(object, member, FIELD_BYTE_OFFSET)) \
+		 << FIELD(object, member, FIELD_LSHIFT) >> FIELD(object, member, FIELD_RSHIFT))
+
+#else /* the same in a process, for tests */
+
+static long bpf_loop(u32 count, void *callback, void *context, u64 flags)
+{
+	u32 index = 0;
+
+	while (index < count && !((int (*)(u32, void *))callback)(index, context))
+		index++;
+	return (long)(index + flags);
+}
+
+#define READ_ONLY(type, pointer) ((const type *)(pointer))
+#define OFFSET(type, member) __builtin_offsetof(type, member)
+#define BIT(object, member) ((u64)(object)->member)
+
+#endif
 
 #endif

@@ -62,7 +62,8 @@ def obstacle() -> str | None:
     release = platform.release()
     version = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
     if version < _FIRST_KERNEL:
-        return f"Linux {release} has no links of struct_ops; a kernel from 6.4 on"
+        needed = ".".join(map(str, _FIRST_KERNEL))
+        return f"Linux {release} has no links of struct_ops; a kernel from {needed} on"
     if not _BTF.exists():
         return f"this kernel tells no types ({_BTF} is missing); one with CONFIG_DEBUG_INFO_BTF=y"
     if _read(_JIT).strip() == "0":
