@@ -233,7 +233,7 @@ def loss_table(results: dict[str, Any]) -> list[str]:
                     _values(results, "loss", name, on, f"{link} packets/s")
                     for link in ("one", "two")
                 ]
-                cells.append(" + ".join(_cell(path) for path in paths))
+                cells.append(" + ".join(map(_cell, paths)))
                 cells.append(_cell(map(sum, zip(*paths, strict=True))))
             form = forms([LossyPath(loss, RTT_MS) for loss in losses])
             cells += [" + ".join(f"{rate:.0f}" for rate in form), f"{sum(form):.0f}"]

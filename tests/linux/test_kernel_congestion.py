@@ -107,7 +107,8 @@ def subflows_in_a_lab(asked: Scenario) -> list[tuple[str, str, str]]:
         accepted, _ = listening.accept()
         accepted.send(b"established")
         connecting.recv(20)
-        deadline, found = time.monotonic() + PATIENCE_S, []
+        deadline = time.monotonic() + PATIENCE_S
+        found: list[tuple[str, str, str]] = []
         while len(found) < 4 and time.monotonic() < deadline:
             found = []
             for host in ("alice", "bob"):

@@ -37,7 +37,7 @@ def check_supported(scenario: Scenario) -> None:
     if problems:
         raise UnsupportedError("\n".join(dict.fromkeys(problems)))
     if _ours(scenario.topology):
-        check_policies(scenario)
+        check_policies(scenario, _ours(scenario.topology))
 
 
 def check_standing(topology: Topology) -> None:
@@ -65,8 +65,9 @@ def _problems(scenario: Scenario) -> Iterator[str]:
             continue
         if tunables.scheduler not in (*KERNEL_SCHEDULERS, *schedulers):
             yield (
-                f'tunables.scheduler: "{tunables.scheduler}" is none of this kernel\'s; expected '
-                f"one of {', '.join(schedulers)}, {_INSTEAD}"
+                f'tunables.scheduler: "{tunables.scheduler}" is of mptcplab\'s own stack alone; '
+                f"expected one of this kernel's ({', '.join(schedulers)}; see "
+                f'net.mptcp.available_schedulers), stack = "ours" for the sender, {_INSTEAD}'
             )
         if tunables.enabled and tunables.version == 0:
             yield (
@@ -105,7 +106,8 @@ def _problems(scenario: Scenario) -> Iterator[str]:
         if ":" in flow.congestion or flow.congestion in SIMULATED_CONGESTION:
             yield (
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is of mptcplab\'s own stack '
-                f'alone; expected a congestion control of kernels, such as "cubic", {_INSTEAD}'
+                f'alone; expected a congestion control of kernels, such as "cubic" or "lia", '
+                f'stack = "ours" for {flow.source}, {_INSTEAD}'
             )
 
 

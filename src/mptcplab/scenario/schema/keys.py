@@ -85,9 +85,13 @@ TUNABLES = Section(
                 "ecf",
                 "own-windows",
                 classes=True,
+                more=value_kinds.KERNEL_SCHEDULER,
             ),
-            "Which subflow carries the next data. \"default\" is each stack's own: the kernel's "
-            'only one, which is "linux-default" in our stack, and "lowest-rtt" in ours. '
+            "Which subflow carries the next data. \"default\" is each stack's own: the kernel's, "
+            'which is "linux-default" in our stack, and "lowest-rtt" in ours. The other names are '
+            'of our stack alone (simulation, and hosts with `stack = "ours"`); the Linux testbed '
+            "has those that its kernel lists in `net.mptcp.available_schedulers`, of which "
+            'upstream kernels have "default" alone. '
             '"lowest-rtt" has opportunistic retransmission and penalisation, the two mechanisms '
             'of NSDI 2012 for small receive buffers; "lowest-rtt-m1" has the first alone, '
             '"lowest-rtt-plain" neither. "2012" is the latter, with round trips shorter than a '

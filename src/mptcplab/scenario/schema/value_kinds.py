@@ -313,7 +313,7 @@ TEXT = Kind("text", _text, {"type": "string"}, '"text"')
 class More:
     """What may stand for a name beside those that are known."""
 
-    pattern: str
+    pattern: str | None
     """Of what is taken on every machine, for the JSON Schema."""
     text: str
     accepts: Callable[[str], bool]
@@ -338,6 +338,22 @@ KERNEL_CONGESTION = More(
     "another that this kernel offers (net.ipv4.tcp_available_congestion_control), or the file of "
     'a BPF object, such as "mine.bpf.o"',
     _is_kernel_congestion,
+)
+
+
+_SCHEDULERS = FilePath("/proc/sys/net/mptcp/available_schedulers")
+
+
+def _is_kernel_scheduler(value: str) -> bool:
+    """Return whether this kernel has a packet scheduler of a name."""
+    try:
+        return value in _SCHEDULERS.read_text().split()
+    except OSError:  # not Linux, or before 6.8
+        return False
+
+
+KERNEL_SCHEDULER = More(
+    None, "another that this kernel offers (net.mptcp.available_schedulers)", _is_kernel_scheduler
 )
 
 
@@ -372,7 +388,7 @@ def choice(
 
     schema: dict[str, Any] = {"enum": list(names)}
     if classes:
-        patterns = [own] if more is None else [own, more.pattern]
+        patterns = [own, *([more.pattern] if more is not None and more.pattern else ())]
         schema = {"anyOf": [schema, *({"type": "string", "pattern": each} for each in patterns)]}
     return Kind(one_of(names), parse, schema, f'"{names[0]}"')
 
