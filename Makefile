@@ -1,8 +1,10 @@
-# Everything a fresh machine needs is Python 3.11 or later and make; `make compile` wants a C compiler.
+# Everything a fresh machine needs is Python 3.11 or later and make; `make compile` wants a C compiler,
+# and LIA, OLIA and BALIA on the kernel want clang where mptcplab is built (libbpf where it runs).
 #
 #   make run     installs into .venv and runs experiment A: on this kernel, or in simulated time
 #   make test    installs the developers' tools too and runs the checks and tests that CI runs
 #   make compile compiles our stack and the simulator: the same results, many times faster
+#   make bpf     compiles the kernel's congestion controls again, after a change
 #   make docs    builds the documentation into build/docs
 #   make wheel   builds the source distribution and, from it, the wheel, and tries that elsewhere
 #
@@ -18,7 +20,7 @@ DURATION ?= 20s
 # of the tests, those that are run against the wheel: what is compiled, and what simulates
 WHEEL_TESTS ?= tests/unit/stack tests/simulated/test_builds.py
 
-.PHONY: run test compile docs wheel dist try-wheel install dev lint types imports unit format lock clean
+.PHONY: run test compile bpf docs wheel dist try-wheel install dev lint types imports unit format lock clean
 
 run: install
 	$(BIN)/mptcplab run A --on auto --trial --duration $(DURATION)
@@ -27,6 +29,9 @@ test: lint types imports unit
 
 compile: dev
 	MPTCPLAB_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
+
+bpf: install
+	$(BIN)/python -c 'import setup; from pathlib import Path; setup.compile_bpf(Path("src"), must=True)'
 
 wheel: dist try-wheel
 

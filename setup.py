@@ -1,11 +1,14 @@
-"""What pyproject.toml cannot say: which modules mypyc compiles and when, and a build's commit.
+"""What pyproject.toml cannot say: what is compiled and when, and a build's commit.
 
 A wheel, and so ``pip install .``, is compiled where there is a C compiler with Python's headers,
 and interpreted elsewhere; an editable installation is interpreted. ``MPTCPLAB_COMPILE=1`` compiles
-both and fails where that is not possible, ``MPTCPLAB_COMPILE=0`` compiles nothing. Both builds
-write the same results; the compiled one simulates many times faster.
+both and fails where that is not possible, ``MPTCPLAB_COMPILE=0`` leaves both interpreted. Both
+builds write the same results; the compiled one simulates many times faster.
 
     MPTCPLAB_COMPILE=1 python setup.py build_ext --inplace      # or: make compile
+
+Congestion controls for the kernel are compiled to BPF where there is clang, whatever the build;
+with ``MPTCPLAB_COMPILE=1`` a wheel without them is an error.
 
 In the compiled modules ``i64`` is a machine integer; uncompiled, and for callers, an ``int``. What
 may need more bits (data sequence numbers, keys) stays ``int``.
@@ -77,6 +80,19 @@ BUILDS_ANYTHING = {*BUILDS_A_WHEEL, "build", "build_ext", "editable_wheel", "dev
 
 COMMIT_FILE = "mptcplab/COMMIT"
 
+BPF_SOURCE = "mptcplab/linux/bpf/coupled.bpf.c"
+# BTF, by which the kernel's types are found, comes with -g
+BPF_OPTIONS = [
+    "-target",
+    "bpf",
+    "-O2",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",
+    "-Werror",
+]
+
 
 def write_commit(target: Path) -> None:
     """Write which commit this is, where git knows; a source distribution brought it along."""
@@ -88,13 +104,39 @@ def write_commit(target: Path) -> None:
             target.write_text(asked.stdout)
 
 
+def compile_bpf(root: Path, must: bool) -> None:
+    """Compile the kernel's congestion controls beside their source below ``root``, with clang.
+
+    Without it, say so, or SystemExit where they ``must`` be there.
+    """
+    source = Path("src", BPF_SOURCE)
+    target = Path(root, BPF_SOURCE).with_suffix(".o")
+    target.unlink(missing_ok=True)
+    if not shutil.which("clang"):
+        told = "no clang: this build has no congestion controls for the kernel (lia, olia, balia)"
+        if must:
+            raise SystemExit(told)
+        print(f"mptcplab: {told}", file=sys.stderr)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["clang", *BPF_OPTIONS, "-c", str(source), "-o", str(target)], check=True)
+    if shutil.which("llvm-strip"):  # the source's lines, for debuggers
+        subprocess.run(["llvm-strip", "-g", str(target)], check=True)
+
+
 class BuildWithCommit(build_py):
-    """Copies the modules, and the commit; an editable installation asks git when it runs."""
+    """Copies the modules, compiles BPF, and notes the commit.
+
+    An editable installation has its BPF object beside the source, and asks git when it runs.
+    """
 
     def run(self) -> None:
         """Build."""
         super().run()
-        if not self.editable_mode:
+        if self.editable_mode:
+            compile_bpf(Path("src"), must=False)
+        else:
+            compile_bpf(Path(self.build_lib), must=os.environ.get(SWITCH) == "1")
             write_commit(Path(self.build_lib, COMMIT_FILE))
 
 

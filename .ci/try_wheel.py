@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,10 @@ def check_files(wheel: Path) -> None:
         *package.glob("scenario/data/**/*.toml"),
         *package.glob("scenario/data/**/*.csv"),
         *package.glob("report/page/assets/*"),
+        *package.glob("linux/bpf/*.[ch]"),
     }
+    if shutil.which("clang"):
+        wanted.add(package / "linux/bpf/coupled.bpf.o")
     expected = {path.relative_to(SOURCES).as_posix() for path in wanted}
     assert not expected - names, f"not in the wheel: {sorted(expected - names)}"
     others = {name for name in names - expected if not name.endswith((".so", "/COMMIT"))}

@@ -1,16 +1,16 @@
 """Does a command that is killed leave anything behind, lose anything, or end in a traceback?
 
-    python bench/killed_runs.py [--runs 50] [--seed N] [--only COMMAND]
+    python bench/killed_runs.py [--runs 50] [--seed N] [--only WORDS]
 
 Starts commands, most of them on the Linux testbed, and kills each at a random moment (while it
 imports, builds, verifies, measures, drains, writes or draws): with SIGINT, SIGTERM, SIGHUP or
 SIGKILL, or with SIGSTOP and then one of these, sent to the command line or to any process below it.
 After each it compares this machine with what it was before: processes of the command, labs, named
 and mounted network namespaces, those that processes hold, interfaces, routes and rules of all
-tables, qdiscs, and every sysctl under net.  A run's folder must be absent or whole, and whole where
-the command had said so; a lab that was told to be up must work, and be down after `lab down`; what
-was left half-written must be gone after the next command.  A lab of its own stands beside from the
-first kill to the last, and must then still work.
+tables, qdiscs, and every sysctl under net, the list of congestion controls among them.  A run's
+folder must be absent or whole, and whole where the command had said so; a lab that was told to be
+up must work, and be down after `lab down`; what was left half-written must be gone after the next
+command.  A lab of its own stands beside from the first kill to the last, and must then still work.
 
 What other programs on the machine do meanwhile counts against a command, so let none change
 networks.  Exit status 1 where anything was left, lost, or not said in one line.
@@ -84,6 +84,8 @@ TARGETS: Final = (
     Target(f"run A --on linux {SHORT}", 7.0),
     Target("run A --on linux --duration 1s --repetitions 2 --out OUT", 10.0),
     Target("run E --on linux --duration 2s --out OUT --json", 7.0),
+    Target(f"run A --on linux --set flows.*.congestion=lia {SHORT}", 7.0),
+    Target(f"run examples/two-losses --on linux {SHORT}", 7.0),
     Target(f"run B --on simulated {SHORT}", 5.0),
     Target("run A --on simulated --duration 1s --repetitions 3 --out OUT", 7.0),
     Target("compare A --variant tunables.scheduler=ecf --variant links.*.rtt=5ms --duration 1s "
@@ -304,10 +306,10 @@ def main() -> int:
     )
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="commands whose names contain this")
+    parser.add_argument("--only", default="", help="commands that contain this")
     parser.add_argument("--for", dest="seconds", type=float, default=1e9, help="stop after that")
     options = parser.parse_args()
-    targets = [target for target in TARGETS if options.only in target.name]
+    targets = [target for target in TARGETS if options.only in target.argv]
     start, began_s = machine(), time.monotonic()
     beside = f"beside-{os.getpid()}"
     subprocess.run([*COMMAND, "lab", "up", "report", "--name", beside], check=True)

@@ -50,6 +50,20 @@ def test_the_modules_to_compile_exist(setup: dict[str, Any]) -> None:
         assert list((ROOT / "src" / "mptcplab").glob(pattern)), pattern
 
 
+def test_without_clang_a_build_says_what_it_lacks(
+    tmp_path: Path,
+    setup: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    setup["compile_bpf"](tmp_path, must=False)
+    assert "no congestion controls for the kernel (lia, olia, balia)" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SystemExit, match="no clang"):
+        setup["compile_bpf"](tmp_path, must=True)
+
+
 @pytest.mark.slow
 def test_without_a_compiler_a_wheel_is_interpreted_and_whole(
     tmp_path: Path, setup: dict[str, Any]

@@ -71,6 +71,7 @@ def examine() -> tuple[list[Finding], str]:
 
     from mptcplab.linux.errors import MachineCannotError
     from mptcplab.linux.kernel.capabilities import probe
+    from mptcplab.linux.lab.congestion import coupled_obstacle
     from mptcplab.linux.lab.host_limits import limit_bytes, put_back_left_over
     from mptcplab.linux.lab.supervisor import run_supervised
     from mptcplab.linux.standing_lab import registry
@@ -84,6 +85,7 @@ def examine() -> tuple[list[Finding], str]:
     return [
         Finding("namespaces", True, True),
         *_kernel_findings(found),
+        _coupled(coupled_obstacle()),
         _program_buffers(limit_bytes()),
         *_programs(),
     ], found.kernel
@@ -167,6 +169,17 @@ def _kernel_findings(found: Capabilities) -> list[Finding]:
             "root, or sysctl net.core.wmem_max and net.core.rmem_max of half the size wanted",
         ),
     ]
+
+
+def _coupled(obstacle: str | None) -> Finding:
+    """Return whether flows on the kernel may have coupled congestion control."""
+    return _finding(
+        "lia, olia and balia on the kernel (BPF)",
+        obstacle is None,
+        False,
+        "flows with these run in simulation, or on hosts with our own stack",
+        obstacle or "",
+    )
 
 
 def _program_buffers(limit: int | None) -> Finding:

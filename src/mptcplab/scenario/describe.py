@@ -32,11 +32,12 @@ from mptcplab.scenario.model import (
     Scenario,
     Sweep,
     Tunables,
+    is_bpf_object,
 )
 from mptcplab.scenario.repetition import random_sources
 from mptcplab.scenario.resolve.channels import bdp_bytes
 from mptcplab.scenario.resolve.timeline import LinkStates, changes_text, own_label
-from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
+from mptcplab.scenario.schema.keys import KERNEL_COUPLED, SIMULATED_CONGESTION
 from mptcplab.units import format_duration, format_rate, format_size
 
 WIDTH = 100
@@ -579,6 +580,17 @@ def _in_simulation_only(scenario: Scenario) -> Iterator[str]:
         if flow.source not in ours
         and (flow.congestion in SIMULATED_CONGESTION or ":" in flow.congestion)
     ]
+    by_bpf = [
+        f"{flow.congestion} of {flow.name}"
+        for flow in scenario.flows
+        if flow.source not in ours
+        and (flow.congestion in KERNEL_COUPLED or is_bpf_object(flow.congestion))
+    ]
+    if by_bpf:
+        yield (
+            f"{', '.join(by_bpf)}: the Linux testbed loads it by BPF, as root, from Linux 6.4 on "
+            "(`mptcplab doctor` says whether it can here)."
+        )
     for host, tunables in scenario.tunables.items():
         if tunables.scheduler not in KERNEL_SCHEDULERS and host not in ours:
             simulated.append(f'scheduler = "{tunables.scheduler}" of {host}')

@@ -20,6 +20,11 @@ KERNEL_SCHEDULERS = ("default", "linux-default", "2012")
 it, and the one for simulation alone."""
 
 
+def is_bpf_object(congestion: str) -> bool:
+    """Return whether a congestion control is named as the file of a BPF object."""
+    return congestion.endswith(".o")
+
+
 @dataclass(frozen=True, slots=True)
 class Tunables:
     """Settings of one host's stack: the report's sysctls and some of later kernels.

@@ -1,8 +1,10 @@
-"""Whether a scenario may bring code: classes of a user's own as ``module:Class``, and commands.
+"""Whether a scenario may bring code: classes of a user's own as ``module:Class``, BPF objects, and
+commands.
 
 A scenario file is data.  Its references to classes are followed only where the user says so: with
 ``--plugins`` (``plugins=True`` of :func:`mptcplab.scenario.load`) for any module, or for modules of
-a folder that the environment variable ``MPTCPLAB_PLUGINS`` names.  Commands need the former.
+a folder that the environment variable ``MPTCPLAB_PLUGINS`` names.  Commands and BPF objects need
+the former.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Final
 
 from mptcplab.applications.workloads import Command
 from mptcplab.scenario.errors import Path, Problems
-from mptcplab.scenario.model import Scenario
+from mptcplab.scenario.model import Scenario, is_bpf_object
 
 VARIABLE: Final = "MPTCPLAB_PLUGINS"
 """Names folders whose modules any scenario may use, joined by ``:`` as in ``PATH``."""
@@ -57,6 +59,12 @@ def check_reference(path: Path, name: str, problems: Problems) -> None:
             f'"{name}" is code, which no scenario runs unless you say so',
             f"--plugins on the command line, if you trust the module {name.partition(':')[0]} "
             f"(plugins=True in Python), or its folder in {VARIABLE}",
+        )
+    elif path[-1] == "congestion" and is_bpf_object(name):
+        problems.add(
+            path,
+            f'"{name}" is code for the kernel, which no scenario loads unless you say so',
+            "--plugins on the command line, if you trust the file (plugins=True in Python)",
         )
 
 

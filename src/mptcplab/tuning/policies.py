@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ _REQUIRED: dict[Any, str] = {
 """The one method that each abstract class leaves to its subclasses."""
 
 
-def check_policies(scenario: Scenario) -> None:
-    """Raise PluginError where the scenario names a class that cannot be used."""
+def check_policies(scenario: Scenario, hosts: Collection[str] | None = None) -> None:
+    """Raise PluginError where the scenario names a class that cannot be used.
+
+    ``hosts`` are those with our stack, None for all.
+    """
     for flow in scenario.flows:
         if is_reference(flow.congestion):
             _own(f"flows.{flow.name}.congestion", flow.congestion, CongestionControl, scenario, 2)
-    for host in scenario.tunables:
+    for host in scenario.tunables if hosts is None else hosts:
         scheduler_for(scenario, host)
         _own_path_manager(scenario, host)
 
@@ -49,13 +52,21 @@ def scheduler_for(scenario: Scenario, host: str) -> Callable[[], Scheduler]:
     """Return what makes the scheduler of a host's connections.
 
     The "default" is the one of 2012, lowest RTT first with its two cures for small buffers (NSDI
-    2012, section 4.2); Linux's own present one is "linux-default".
+    2012, section 4.2); Linux's own present one is "linux-default".  Raises PluginError for one that
+    only kernels have.
     """
     name = scenario.tunables.get(host, Tunables()).scheduler
     if is_reference(name):
         own: type[Scheduler] = _own("tunables.scheduler", name, Scheduler, scenario, 0)
         return own
-    return LowestRtt if name == "default" else SCHEDULERS[name]
+    if name == "default":
+        return LowestRtt
+    if name not in SCHEDULERS:
+        raise PluginError(
+            f'{scenario.source}: tunables.scheduler: "{name}" is a scheduler of kernels; our own '
+            f"stack has {', '.join(SCHEDULERS)}"
+        )
+    return SCHEDULERS[name]
 
 
 def path_manager_for(

@@ -104,6 +104,14 @@ def _sysctl_path(name: str) -> Path:
     return Path("/proc/sys", *(part.replace("/", ".") for part in parts))
 
 
+def read_sysctl(name: str) -> str | None:
+    """Return a sysctl of the calling thread's namespaces; None where this kernel has none such."""
+    try:
+        return _sysctl_path(name).read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
 def write_sysctl(name: str, value: str) -> None:
     """Set a sysctl of the calling thread's namespaces."""
     path = _sysctl_path(name)

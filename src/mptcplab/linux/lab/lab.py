@@ -21,6 +21,7 @@ from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.netlink import NetlinkSocket, Request
 from mptcplab.linux.lab import addressing, forwarding
 from mptcplab.linux.lab.build import Plumbing, build
+from mptcplab.linux.lab.congestion import Controls
 from mptcplab.linux.lab.endpoint_plan import HostPlan, scenario_traffic, scenario_wishes
 from mptcplab.linux.lab.processes import start_on
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Topology
@@ -107,8 +108,11 @@ class Lab:
         self.plans: Mapping[str, HostPlan] = plumbing.plans
         self.notes: Sequence[str] = plumbing.notes
         """What is not as it was asked for, in sentences."""
+        self.congestion: Mapping[str, str] = {}
+        """The kernel's names of the congestion controls that it has by BPF, by the scenario's."""
         self._tunables = tunables
         self._plumbing = plumbing
+        self._controls: Controls | None = None
         self._links = {
             link.name: LabLink(link, plumbing.drivers[link.name], self._restore_link_routes)
             for link in topology.links
@@ -132,6 +136,12 @@ class Lab:
     def close(self) -> None:
         """Take everything down; programs still running hold their namespaces until they end."""
         self._plumbing.close()
+        if self._controls is not None:
+            self._controls.close()
+
+    def hold(self, controls: Controls) -> None:
+        """Keep congestion controls registered for as long as the lab stands."""
+        self._controls, self.congestion = controls, controls.names
 
     @property
     def tunables(self) -> dict[str, Tunables]:
@@ -249,14 +259,22 @@ def open_lab(
 
 def open_scenario(scenario: Scenario) -> Lab:
     """Build what a scenario needs: its flows decide who announces which addresses, its timeline
-    what a link must be able to become.  Raises as :func:`open_lab` does.
+    what a link must be able to become.  Its congestion controls by BPF come first.  Raises as
+    :func:`open_lab` does.
     """
-    plumbing = build(
-        scenario.topology,
-        scenario.tunables,
-        scenario_traffic(scenario),
-        scenario.timeline,
-        scenario.seed,
-        scenario_wishes(scenario),
-    )
-    return Lab(scenario.topology, scenario.tunables, plumbing)
+    controls = Controls(scenario)
+    try:
+        plumbing = build(
+            scenario.topology,
+            scenario.tunables,
+            scenario_traffic(scenario),
+            scenario.timeline,
+            scenario.seed,
+            scenario_wishes(scenario),
+        )
+    except BaseException:
+        controls.close()
+        raise
+    lab = Lab(scenario.topology, scenario.tunables, plumbing)
+    lab.hold(controls)
+    return lab

@@ -43,9 +43,7 @@ def host_sysctls(host: Host, settings: Tunables) -> dict[str, str]:
 
 
 def _mptcp(settings: Tunables) -> dict[str, str]:
-    scheduler = settings.scheduler
-    if scheduler in KERNEL_SCHEDULERS:
-        scheduler = "default"
+    scheduler = kernel_scheduler(settings)
     values = {
         "net.mptcp.enabled": str(int(settings.enabled)),
         "net.mptcp.checksum_enabled": str(int(settings.checksum)),
@@ -65,6 +63,11 @@ def _mptcp(settings: Tunables) -> dict[str, str]:
     if scheduler == "default" and not Path("/proc/sys/net/mptcp/scheduler").exists():
         del values["net.mptcp.scheduler"]  # Linux before 6.8 has no other
     return values
+
+
+def kernel_scheduler(settings: Tunables) -> str:
+    """Return the kernel's name of a host's packet scheduler."""
+    return "default" if settings.scheduler in KERNEL_SCHEDULERS else settings.scheduler
 
 
 def optional_sysctls() -> dict[str, str]:

@@ -67,6 +67,7 @@ class Measurement:
                 writer.workspace,
                 self._answered,
                 {name: stack.start_job for name, stack in stacks.items()},
+                lab.congestion,
             )
             opened.callback(flows.close)
             identities.add(flows.connections())

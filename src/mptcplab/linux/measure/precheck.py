@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from mptcplab.linux.drivers.tap import TapDriver
 from mptcplab.linux.kernel import offloads, rtnl
+from mptcplab.linux.kernel.namespaces import read_sysctl
 from mptcplab.linux.lab.lab import Lab
+from mptcplab.linux.lab.sysctls import kernel_scheduler
 from mptcplab.linux.measure.verify import (
     PROBES,
     RATE_TOLERANCE,
@@ -61,10 +63,22 @@ class Precheck:
         for name in down:
             self._lab.link(name).set_up(True)
         try:
-            return self._settings(used) + self._measured(paths)
+            return self._schedulers() + self._settings(used) + self._measured(paths)
         finally:
             for name in down:
                 self._lab.link(name).set_up(False)
+
+    def _schedulers(self) -> list[str]:
+        """Compare each kernel's packet scheduler with what it should be."""
+        reasons = []
+        for host, tunables in self._lab.tunables.items():
+            asked = kernel_scheduler(tunables)
+            if self._scenario.topology.host(host).stack == "kernel" and tunables.enabled:
+                with self._lab.enter(host):
+                    found = read_sysctl("net.mptcp.scheduler")
+                if found not in (asked, None):
+                    reasons.append(f"{host}: the packet scheduler is {found}, {asked} asked for")
+        return reasons
 
     def _settings(self, links: Iterable[str]) -> list[str]:
         """Compare what each link's driver says that it is set to with what it should be."""

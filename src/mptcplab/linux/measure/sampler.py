@@ -195,6 +195,8 @@ class SocketSampler:
         local = (sample.local_address, sample.local_port)
         remote = (sample.remote_address, sample.remote_port)
         subflow = self._identities.subflow(connection, is_client, local, remote)
+        if self.host == connection.flow.source and sample.congestion:
+            connection.congestion_seen.add(sample.congestion)
         # The kernel counts SYN and FIN among the bytes; the opener's SYN is acknowledged first.
         acked = tcp.bytes_acked - is_client - (sample.state == "FIN-WAIT-2")
         received = tcp.bytes_received - (sample.state in _FIN_RECEIVED)

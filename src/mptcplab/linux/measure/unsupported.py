@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from mptcplab.linux.lab.congestion import missing_controls
 from mptcplab.linux.lab.host_limits import limit_bytes
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.topology import Topology
@@ -35,7 +36,7 @@ def check_supported(scenario: Scenario) -> None:
     if problems:
         raise UnsupportedError("\n".join(dict.fromkeys(problems)))
     if _ours(scenario.topology):
-        check_policies(scenario)
+        check_policies(scenario, _ours(scenario.topology))
 
 
 def check_standing(topology: Topology) -> None:
@@ -62,8 +63,9 @@ def _problems(scenario: Scenario) -> Iterator[str]:
             continue
         if tunables.scheduler not in (*KERNEL_SCHEDULERS, *schedulers):
             yield (
-                f'tunables.scheduler: "{tunables.scheduler}" is none of this kernel\'s; expected '
-                f"one of {', '.join(schedulers)}, {_INSTEAD}"
+                f'tunables.scheduler: "{tunables.scheduler}" is of mptcplab\'s own stack alone; '
+                f"expected one of this kernel's ({', '.join(schedulers)}; see "
+                f'net.mptcp.available_schedulers), stack = "ours" for the sender, {_INSTEAD}'
             )
         if tunables.enabled and tunables.version == 0:
             yield (
@@ -75,6 +77,7 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'tunables.path_manager: "{tunables.path_manager}" is a class for mptcplab\'s own '
                 f'stack; expected "link-aware" or "kernel", {_INSTEAD}'
             )
+    yield from (f"{problem}, {_INSTEAD}" for problem in missing_controls(scenario))
     for flow in scenario.flows:
         if flow.application != "bulk" and ours & {flow.source, flow.destination}:
             yield (
@@ -101,7 +104,8 @@ def _problems(scenario: Scenario) -> Iterator[str]:
         if ":" in flow.congestion or flow.congestion in SIMULATED_CONGESTION:
             yield (
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is of mptcplab\'s own stack '
-                f'alone; expected a congestion control of kernels, such as "cubic", {_INSTEAD}'
+                f'alone; expected a congestion control of kernels, such as "cubic" or "lia", '
+                f'stack = "ours" for {flow.source}, {_INSTEAD}'
             )
 
 

@@ -68,6 +68,7 @@ def _interfering(scenario: Scenario) -> dict[str, tuple[str, ...]]:
 def _shortcomings(scenario: Scenario, measurement: Measurement) -> Iterator[tuple[str, str]]:
     """Yield what connections lacked that came up, each with its flow."""
     yield from _broken_connections(measurement)
+    yield from _other_congestion(measurement)
     yield from _missing_subflows(scenario, measurement)
 
 
@@ -129,6 +130,19 @@ def _broken_connections(measurement: Measurement) -> Iterator[tuple[str, str]]:
         elif connection.intact is False:
             sent, received = connection.bytes_sent, connection.bytes_received
             yield flow, f"{name}: {sent} bytes sent, {received} received"
+
+
+def _other_congestion(measurement: Measurement) -> Iterator[tuple[str, str]]:
+    """Yield which connections had subflows with another congestion control than was asked for.
+
+    Programs choose their own, and iperf3 has a connection besides for control.
+    """
+    for connection in measurement.apparatus.flows.connections():
+        flow = connection.flow
+        others = connection.congestion_seen - {flow.congestion}
+        if others and flow.application not in ("iperf3", "command"):
+            text = f"congestion control {', '.join(sorted(others))}, not {flow.congestion}"
+            yield flow.name, f"{_name(connection)}: {text}"
 
 
 def _unfinished_connections(measurement: Measurement) -> Iterator[str]:

@@ -24,9 +24,10 @@ _SOCK_DIAG_BY_FAMILY: Final = 20
 # include/uapi/linux/inet_diag.h
 _REQUEST_PROTOCOL: Final = 3
 _DIAG_INFO: Final = 2
+_DIAG_CONG: Final = 4
 _DIAG_SKMEMINFO: Final = 7
 _DIAG_ULP_INFO: Final = 19
-_EXTENSIONS: Final = 1 << (_DIAG_INFO - 1) | 1 << (_DIAG_SKMEMINFO - 1)
+_EXTENSIONS: Final = 1 << (_DIAG_INFO - 1) | 1 << (_DIAG_CONG - 1) | 1 << (_DIAG_SKMEMINFO - 1)
 _ULP_MPTCP: Final = 3
 _SUBFLOW_TOKEN_LOC: Final = 2
 _SUBFLOW_FLAGS: Final = 8
@@ -145,6 +146,8 @@ class SocketSample:
     key: bytes = b""
     inode: int = 0
     """By which /proc/PID/fd names it; 0 where no process has it open any more."""
+    congestion: str = ""
+    """The name of a TCP socket's congestion control; empty where it has none any more."""
 
 
 class DiagSocket:
@@ -251,6 +254,7 @@ def parse_message(payload: bytes, is_mptcp: bool) -> SocketSample:
         queued_bytes=queued,
         key=payload[:1] + payload[4:52],
         inode=inode,
+        congestion=attributes.get(_DIAG_CONG, b"").rstrip(b"\0").decode(errors="replace"),
     )
 
 

@@ -46,6 +46,7 @@ class Connection:
     checked: bool = True  # whether every byte is compared
     is_sampled: bool = True  # whether samples tell of its sockets, which then last
     begun: bool = True  # whether there is to be a connection, once the flow has started
+    congestion_seen: set[str] = field(default_factory=set)  # of the sender's subflows
 
     @property
     def came_up(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -36,8 +37,12 @@ class Flows:
         workspace: Path,
         on_answer: Answer,
         own_stacks: Mapping[str, StartJob],
+        congestion: Mapping[str, str],
     ) -> None:
-        """Make the traffic of every flow; FlowError where this machine lacks the application."""
+        """Make the traffic of every flow; FlowError where this machine lacks the application.
+
+        ``congestion`` has the kernel's names of what the lab has registered, by the scenario's.
+        """
         self._scenario = scenario
         self._loop = loop
         self._watched: set[int] = set()
@@ -46,6 +51,9 @@ class Flows:
         self.traffic: list[Traffic] = []
         port = FIRST_PORT
         for flow in scenario.flows:
+            if flow.source not in own_stacks:
+                name = congestion.get(flow.congestion, flow.congestion)
+                flow = replace(flow, congestion=name)
             self.traffic.append(
                 _make(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
             )

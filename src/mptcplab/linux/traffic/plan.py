@@ -8,7 +8,7 @@ from typing import Final
 from mptcplab.linux.traffic.sockets import SocketPlan
 from mptcplab.network.topology import Path
 from mptcplab.scenario.model import Flow, Scenario, Tunables
-from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
+from mptcplab.scenario.schema.keys import COUPLED, SIMULATED_CONGESTION
 
 FIRST_PORT: Final = 5001  # iperf's, which the report used
 
@@ -59,5 +59,6 @@ def socket_plans(
 
 
 def _kernel_congestion(name: str) -> str:
-    """Return what a socket of the kernel's is given: of our own, only the far end has one."""
-    return KERNEL_CONGESTION if name in SIMULATED_CONGESTION or ":" in name else name
+    """Return what a socket of the kernel's is given: with our stack's, it only receives."""
+    ours = (*COUPLED, *SIMULATED_CONGESTION)
+    return KERNEL_CONGESTION if name in ours or ":" in name else name

@@ -25,7 +25,10 @@ CONGESTION = (
     *("lia", "olia", "balia", "wvegas", "cubic-hystart", "cubic-rfc9438", "olia-draft"),
 )
 COUPLED = ("lia", "olia", "olia-draft", "balia", "wvegas")
-SIMULATED_CONGESTION = (*COUPLED, "cubic-hystart", "cubic-rfc9438")
+KERNEL_COUPLED = ("lia", "olia", "balia")
+"""Those that the Linux testbed brings to its kernel, by BPF."""
+SIMULATED_CONGESTION = ("olia-draft", "wvegas", "cubic-hystart", "cubic-rfc9438")
+"""Those of our own stack alone."""
 
 TUNABLES = Section(
     "tunables",
@@ -82,9 +85,13 @@ TUNABLES = Section(
                 "ecf",
                 "own-windows",
                 classes=True,
+                more=value_kinds.KERNEL_SCHEDULER,
             ),
-            "Which subflow carries the next data. \"default\" is each stack's own: the kernel's "
-            'only one, which is "linux-default" in our stack, and "lowest-rtt" in ours. '
+            "Which subflow carries the next data. \"default\" is each stack's own: the kernel's, "
+            'which is "linux-default" in our stack, and "lowest-rtt" in ours. The other names are '
+            'of our stack alone (simulation, and hosts with `stack = "ours"`); the Linux testbed '
+            "has those that its kernel lists in `net.mptcp.available_schedulers`, of which "
+            'upstream kernels have "default" alone. '
             '"lowest-rtt" has opportunistic retransmission and penalisation, the two mechanisms '
             'of NSDI 2012 for small receive buffers; "lowest-rtt-m1" has the first alone, '
             '"lowest-rtt-plain" neither. "2012" is the latter, with round trips shorter than a '
@@ -705,11 +712,19 @@ FLOW = Section(
             shown="as fast as data arrive",
         ),
         "congestion": Key(
-            value_kinds.choice(*CONGESTION, classes=True, renamed={"olia-linux": "olia"}),
-            "Congestion control of each subflow; lia, olia, balia and wvegas couple them, which "
-            "upstream kernels cannot. Simulation has these, cubic (as the kernel's, with "
-            "HyStart), reno, bbr (version 1), dctcp, and, which kernels have not, cubic-rfc9438 "
-            "(without HyStart), cubic-hystart (with HyStart++, RFC 9406) and olia-draft.",
+            value_kinds.choice(
+                *CONGESTION,
+                classes=True,
+                renamed={"olia-linux": "olia"},
+                more=value_kinds.KERNEL_CONGESTION,
+            ),
+            "Congestion control of each subflow; lia, olia, balia and wvegas couple them. "
+            "Simulation has these, cubic (as the kernel's, with HyStart), reno, bbr (version 1), "
+            "dctcp, and, which kernels have not, cubic-rfc9438 (without HyStart), cubic-hystart "
+            "(with HyStart++, RFC 9406) and olia-draft. The Linux testbed has its kernel's own, "
+            "and by BPF lia, olia and balia (as root, from Linux 6.4 on). An object of your own "
+            'with a BPF congestion control, such as "mine.bpf.o", is for the Linux testbed, with '
+            "`--plugins`.",
             "cubic",
             aliases=("congestion_control", "cc"),
         ),

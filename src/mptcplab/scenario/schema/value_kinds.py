@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
 from math import inf, isfinite
+from pathlib import Path as FilePath
 from typing import Any
 
 from mptcplab.applications.distributions import Distribution, fixed
@@ -308,10 +309,64 @@ def _text(value: Any) -> str:
 TEXT = Kind("text", _text, {"type": "string"}, '"text"')
 
 
-def choice(*names: str, classes: bool = False, renamed: dict[str, str] | None = None) -> Kind:
+@dataclass(frozen=True, slots=True)
+class More:
+    """What may stand for a name beside those that are known."""
+
+    pattern: str | None
+    """Of what is taken on every machine, for the JSON Schema."""
+    text: str
+    accepts: Callable[[str], bool]
+
+
+BPF_OBJECT = r"[\w./-]+\.o"
+_AVAILABLE = FilePath("/proc/sys/net/ipv4/tcp_available_congestion_control")
+
+
+def _is_kernel_congestion(value: str) -> bool:
+    """Return whether a name is an object file's, or of a congestion control of this kernel's."""
+    if re.fullmatch(BPF_OBJECT, value):
+        return True
+    try:
+        return value in _AVAILABLE.read_text().split()
+    except OSError:  # not Linux
+        return False
+
+
+KERNEL_CONGESTION = More(
+    rf"^{BPF_OBJECT}$",
+    "another that this kernel offers (net.ipv4.tcp_available_congestion_control), or the file of "
+    'a BPF object, such as "mine.bpf.o"',
+    _is_kernel_congestion,
+)
+
+
+_SCHEDULERS = FilePath("/proc/sys/net/mptcp/available_schedulers")
+
+
+def _is_kernel_scheduler(value: str) -> bool:
+    """Return whether this kernel has a packet scheduler of a name."""
+    try:
+        return value in _SCHEDULERS.read_text().split()
+    except OSError:  # not Linux, or before 6.8
+        return False
+
+
+KERNEL_SCHEDULER = More(
+    None, "another that this kernel offers (net.mptcp.available_schedulers)", _is_kernel_scheduler
+)
+
+
+def choice(
+    *names: str,
+    classes: bool = False,
+    renamed: dict[str, str] | None = None,
+    more: More | None = None,
+) -> Kind:
     """Return the kind of one of ``names``; with ``classes`` also ``"package.module:Class"``.
 
-    ``renamed`` has names of earlier versions, and what each is called now.
+    ``renamed`` has names of earlier versions, and what each is called now; ``more`` is what else
+    is taken.
     """
     own = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
@@ -322,15 +377,19 @@ def choice(*names: str, classes: bool = False, renamed: dict[str, str] | None = 
             return str(value)
         if isinstance(value, str) and (value in names or (classes and re.fullmatch(own, value))):
             return value
+        if isinstance(value, str) and more is not None and more.accepts(value):
+            return value
         hint = nearest(value, names) if isinstance(value, str) else ""
         if renamed and value in renamed:
             hint = f'it is called "{renamed[value]}" now'
-        wanted = one_of(names) + (', or a class of your own as "module:Class"' if classes else "")
+        wanted = one_of(names) + (f", {more.text}" if more else "")
+        wanted += ', or a class of your own as "module:Class"' if classes else ""
         raise UnitError(f"{quoted(value)} is not known; expected {wanted}{hint and f' ({hint})'}")
 
     schema: dict[str, Any] = {"enum": list(names)}
     if classes:
-        schema = {"anyOf": [schema, {"type": "string", "pattern": own}]}
+        patterns = [own, *([more.pattern] if more is not None and more.pattern else ())]
+        schema = {"anyOf": [schema, *({"type": "string", "pattern": each} for each in patterns)]}
     return Kind(one_of(names), parse, schema, f'"{names[0]}"')
 
 

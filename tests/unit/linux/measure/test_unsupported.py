@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mptcplab.linux.kernel.bpf import BpfError
+from mptcplab.linux.lab import congestion
 from mptcplab.linux.measure import unsupported
 from mptcplab.linux.measure.unsupported import UnsupportedError, check_standing, check_supported
 from mptcplab.scenario import load
@@ -17,7 +21,8 @@ from mptcplab.scenario import load
         ("tunables.scheduler=mine:Own", 'tunables.scheduler: "mine:Own"'),
         ("tunables.path_manager=mine:Own", 'tunables.path_manager: "mine:Own"'),
         ("flows.*.congestion=mine:Own", 'flows.main.congestion: "mine:Own"'),
-        ("flows.*.congestion=lia", 'flows.main.congestion: "lia"'),
+        ("flows.*.congestion=wvegas", 'flows.main.congestion: "wvegas"'),
+        ("flows.*.congestion=olia-draft", 'flows.main.congestion: "olia-draft"'),
     ],
 )
 def test_what_is_of_our_stack_alone_is_refused(override: str, said: str) -> None:
@@ -51,6 +56,30 @@ def test_what_our_stack_cannot_do_is_refused(overrides: tuple[str, ...], said: s
     with pytest.raises(UnsupportedError) as caught:
         check_supported(load("A", overrides=overrides))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["lia", "olia", "balia"])
+def test_a_machine_without_bpf_is_told_of_before_anything_is_made(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(congestion, "try_loading", refuse)
+    with pytest.raises(UnsupportedError) as caught:
+        check_supported(load("A", overrides=(f"flows.*.congestion={name}",)))
+    assert f'flows.main.congestion: "{name}": it takes CAP_BPF' in str(caught.value)
+    assert "or --on simulated" in str(caught.value)
+
+
+def refuse(source: Path) -> None:
+    """Be a machine on which BPF is not allowed, or mptcplab was built without clang."""
+    raise BpfError("it takes CAP_BPF of the machine itself; root, outside of containers")
+
+
+def test_a_module_that_the_kernel_lacks_is_told_of_before_anything_is_made() -> None:
+    kernel_has = congestion.available()
+    name = next(each for each in ("nv", "cdg", "lp", "yeah") if each not in kernel_has)
+    with pytest.raises(UnsupportedError, match="this kernel has no such module") as caught:
+        check_supported(load("A", overrides=(f"flows.*.congestion={name}",)))
+    assert "reno" in str(caught.value)
 
 
 def test_iperf3_with_buffers_beyond_the_machines_limit_is_refused(
