@@ -92,8 +92,27 @@ class Fleet:
     def problems(self) -> list[str]:
         """Return what stands in the way of the set-up, each with its host."""
         return [
-            f"{name}: {problem}" for name, host in self.set_ups.items() for problem in host.problems
+            f"{name}: {problem}"
+            for name, host in self.set_ups.items()
+            for problem in (*host.problems, *self.standing_problems(name))
         ]
+
+    def standing_problems(self, name: str) -> list[str]:
+        """Return what a set-up that stands on a host keeps from being done."""
+        journal = self.facts[name]["journal"]
+        if journal is None or not journal["standing"]:
+            return []
+        return [
+            f"a set-up stands there, by {journal['who']} since {journal['since']}; take it down "
+            f"first: mptcplab hosts {self.scenario.source} down"
+        ]
+
+    def journal(self, name: str) -> dict[str, Any] | None:
+        """Return what stands on a host, or was left there by an agent that was killed."""
+        line = self.lines[name]
+        facts = checked(line, FACTS, line.ask("facts", sysctls=[]).get("facts"), "facts")
+        journal: dict[str, Any] | None = facts["journal"]
+        return journal
 
     def notes(self) -> list[str]:
         """Return what is not as the scenario has it, each with its host."""
@@ -108,13 +127,6 @@ class Fleet:
         problems = self.problems()
         if problems:
             raise HostsError("\n".join(problems))
-        for name, facts in self.facts.items():
-            journal = facts["journal"]
-            if journal is not None and journal["standing"]:
-                raise HostsError(
-                    f"{name}: a set-up stands there, by {journal['who']} since {journal['since']}; "
-                    f"take it down first: mptcplab hosts {self.scenario.source} down"
-                )
         self._begin()
         if any(facts["journal"] is not None for facts in self.facts.values()):
             self.look()  # as it is without what was left

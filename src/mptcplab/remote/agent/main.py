@@ -62,6 +62,7 @@ class Agent:
         self.interval_ns = self.next_ns = 0
         self._due: list[tuple[int, Message]] = []
         self.heard_s = time.monotonic()
+        self.leaving: LeaveError | None = None
 
     def answer(self, message: Message) -> Message:
         """Return the answer to one message, what went wrong included."""
@@ -126,11 +127,13 @@ class Agent:
     def on_stand(self, message: Message) -> Message:
         """Leave everything as it is when this agent ends."""
         self.journal.keep_standing(message["who"])
-        raise LeaveError(undo=False)
+        self.leaving = LeaveError(undo=False)
+        return {}
 
     def on_leave(self, _message: Message) -> Message:
         """Undo everything and end."""
-        raise LeaveError(undo=True)
+        self.leaving = LeaveError(undo=True)
+        return {}
 
     def _set_down(self, interface: str) -> None:
         if interface in self._down or not interfaces.is_up(interface):
@@ -232,6 +235,8 @@ class Agent:
                     self.guardian.alive()
                 for message in frames.feed(data):
                     _say(self.answer(message))
+                    if self.leaving is not None:
+                        raise self.leaving
             elif time.monotonic() - self.heard_s > SILENCE_S:
                 raise LeaveError(undo=True)
             self._give_due_orders()

@@ -293,7 +293,7 @@ HOST = Section(
         ),
         "ssh": Key(
             value_kinds.TEXT,
-            "Where the host is when it is a real machine (`--on hosts`): \"user@address\", with "
+            'Where the host is when it is a real machine (`--on hosts`): "user@address", with '
             '":port" where it is not 22. Other testbeds ignore it.',
             shown="none",
         ),
