@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,8 +49,18 @@ class SampledSockets(DiagSocket):
         """Return the MPTCP connections."""
         return self._mptcp
 
+    def look(self, samples: Sequence[SocketSample]) -> list[SocketSample]:
+        """Return what has become of sockets by the last sample, but of those that are gone."""
+        wanted = {_name(each) for each in samples}
+        return [each for each in (*self._tcp, *self._mptcp) if _name(each) in wanted]
+
     def close(self) -> None:
         """Do nothing."""
+
+
+def _name(sample: SocketSample) -> tuple[object, ...]:
+    local = sample.local_address, sample.local_port
+    return *local, sample.remote_address, sample.remote_port, sample.mptcp is None
 
 
 @dataclass
@@ -86,13 +96,20 @@ class HostSamples:
         self._hosts = hosts
         self._flows = flows
         self.origin_ns = self.end_ns = 0
-        self.rows: dict[str, Rows] = {"flows": [], "links": [], "subflows": [], "connections": []}
+        self.rows: dict[str, Rows] = {
+            "flows": [],
+            "links": [],
+            "subflows": [],
+            "connections": [],
+            "limits": [],
+        }
         self.watches = Watches(scenario, flows)
         self.samplers = {
             name: SocketSampler(name, host.sockets, identities) for name, host in hosts.items()
         }
         self.busy: list[BusyInterval] = []
         self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
+        self._begun_ns = 0
         self._ticks: dict[str, list[int]] = {}
 
     def take_sockets(self, samples: Mapping[str, Sample]) -> int:
@@ -109,10 +126,26 @@ class HostSamples:
             rows = self.samplers[name].sample(at_ns)
             subflows += rows[0]
             connections += rows[1]
+            self.rows["limits"] += self.samplers[name].limits.rows(at_ns)
         self.rows["subflows"] += subflows
         self.rows["connections"] += connections
         self.watches.look(time_ns, subflows, connections)
         return time_ns
+
+    def begin(self, traffic: Traffic) -> None:
+        """A flow begins: its connections wait for something from now on."""
+        for sampler in self.samplers.values():
+            for connection in traffic.connections:
+                sampler.limits.begin(connection, traffic.flow.start_ns)
+                self._begun_ns = traffic.flow.start_ns
+
+    def take_look(self, name: str, sample: Sample) -> None:
+        """Take in the sockets of a host that sends: what its connections wait for now."""
+        host = self._hosts[name]
+        host.sockets.take(sample)
+        at_ns = host.clock.here(sample["at_ns"]) - self.origin_ns
+        if at_ns > self._begun_ns:
+            self.samplers[name].limits.probe(at_ns)
 
     def take(self, samples: Mapping[str, Sample], *, first: bool) -> Reading:
         """Take in whole samples, one of each host; the first only sets counters."""

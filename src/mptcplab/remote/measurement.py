@@ -32,6 +32,7 @@ from mptcplab.remote.clocks import Clock
 from mptcplab.remote.errors import HostsError
 from mptcplab.remote.fleet import Fleet, checked
 from mptcplab.remote.host_samples import Host, HostSamples, Sample, interfaces_of, probes_of
+from mptcplab.remote.remote_captures import RemoteCaptures
 from mptcplab.remote.remote_paths import RemotePaths
 from mptcplab.remote.remote_worker import RemoteWorkers
 from mptcplab.remote.ssh import AgentLine
@@ -85,6 +86,7 @@ class RemoteMeasurement:
             opened.callback(self.flows.close)
             self.identities.add(self.flows.connections())
             self.samples = HostSamples(scenario, self._hosts, self.flows, self.identities)
+            self._captures = RemoteCaptures(fleet, writer.workspace)
             self.paths = RemotePaths(
                 fleet, self.loop, self._lacks_subflow, self._endpoint_changed, self._sample_sockets
             )
@@ -111,6 +113,7 @@ class RemoteMeasurement:
                 probes=probes_of(self._scenario, name, host.set_up),
                 ports=ports,
             )
+        self._captures.start()
         self.flows.prepare()
         self.paths.update()
         self._counters = self._read_counters()
@@ -146,7 +149,10 @@ class RemoteMeasurement:
         interval_ns = self._scenario.interval_ns
         for name, host in self._hosts.items():
             first_ns = host.clock.there(self.origin_ns)
-            self._fleet.lines[name].tell("every", interval_ns=interval_ns, first_ns=first_ns)
+            sends = any(flow.source == name for flow in self._scenario.flows)
+            self._fleet.lines[name].tell(
+                "every", interval_ns=interval_ns, first_ns=first_ns, looks=sends
+            )
             for traffic in self.flows.traffic:
                 flow = traffic.flow
                 for worker in host.workers.by_flow.get(flow.name, ()):
@@ -154,6 +160,9 @@ class RemoteMeasurement:
                     if flow.stop_ns is not None and flow.stop_ns < self._scenario.duration_ns:
                         worker.planned("stop", self.origin_ns + flow.stop_ns)
         self.flows.schedule(self.origin_ns)
+        for traffic in self.flows.traffic:
+            begin = partial(self.samples.begin, traffic)
+            self.loop.call_at(self.origin_ns + traffic.flow.start_ns, begin)
 
     def _wait_for_last_sample(self) -> None:
         """Wait for the samples of the last interval, which are on their way."""
@@ -168,9 +177,10 @@ class RemoteMeasurement:
     def _finish(self) -> None:
         """End what is measured, and let it drain."""
         for line in self._fleet.lines.values():
-            line.tell("every", interval_ns=0, first_ns=0)
+            line.tell("every", interval_ns=0, first_ns=0, looks=False)
         self._drain()
         self._sample_sockets()
+        self._captures.fetch()
         after = self._read_counters()
         self._writer.append(
             "counters",
@@ -234,6 +244,10 @@ class RemoteMeasurement:
             self.measured_ns,
         )
 
+    def lost_captures(self) -> list[str]:
+        """Return the interfaces whose captures had ended before the run did."""
+        return self._captures.lost
+
     def close(self) -> None:
         """Give everything back."""
         self._opened.close()
@@ -245,6 +259,8 @@ class RemoteMeasurement:
             try:
                 if "sample" in message:
                     self._take_sample(name, message)
+                elif "look" in message:
+                    self.samples.take_look(name, SOCKETS(message["look"], "look"))
                 elif "worker" in message:
                     self._hosts[name].workers.take(message["worker"], message.get("said"))
                 elif "problem" in message:

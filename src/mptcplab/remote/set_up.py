@@ -162,6 +162,12 @@ def _check(scenario: Scenario, host: Host, facts: Facts, result: HostSetUp) -> N
             f'tunables.scheduler: "{settings.scheduler}" is none of its kernel\'s; expected one of '
             + ", ".join(available)
         )
+    used = {interface.name for interface in used_interfaces(scenario, host)}
+    for end in scenario.captures:
+        if end.host == host.name and end.interface not in used:
+            result.problems.append(
+                f"captures: {end} is on no path of a flow; expected one of {', '.join(used)}"
+            )
     captures = any(end.host == host.name for end in scenario.captures)
     if captures and "tcpdump" not in facts["programs"]:
         result.problems.append("captures need tcpdump, which is not installed there")

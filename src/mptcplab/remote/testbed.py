@@ -184,6 +184,8 @@ def _reasons(scenario: Scenario, measurement: RemoteMeasurement) -> Iterator[str
         for _, judgement in measurement.samples.watches.judgements():
             if judgement.reason:
                 yield judgement.reason
+    for interface in measurement.lost_captures():
+        yield f"the capture on {interface} ended before the run did"
     yield from (text for _, text in outcome.broken_connections(measurement.outcome))
     yield from (text for _, text in outcome.missing_subflows(measurement.outcome))
     late_ns = max(measurement.late_max_ns, measurement.timeline.late_max_ns)

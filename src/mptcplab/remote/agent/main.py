@@ -34,8 +34,8 @@ from mptcplab.remote.agent.workers import WorkerEnd
 from mptcplab.remote.frames import MARK, FrameError, FrameReader, Message, encode
 
 SILENCE_S: Final = 10
-_NEVER: Final = float("inf")
 _CHUNK_BYTES: Final = 1 << 20
+_LOOK_EVERY_NS: Final = 20_000_000
 _CAPTURES_LOOK_S: Final = 1.0
 
 
@@ -60,6 +60,7 @@ class Agent:
         self.captures: dict[str, HostCapture] = {}
         self._down: dict[str, list[Command]] = {}
         self.interval_ns = self.next_ns = 0
+        self._look_ns = 0  # when to look at senders' sockets again; 0: not at all
         self._due: list[tuple[int, Message]] = []
         self.heard_s = time.monotonic()
         self.leaving: LeaveError | None = None
@@ -162,9 +163,19 @@ class Agent:
         return {"sample": sample | {"bytes": self._progress()}}
 
     def on_every(self, message: Message) -> Message:
-        """Sample everything at ``first_ns`` and then at each interval; 0 ends it."""
+        """Sample everything at ``first_ns`` and then at each interval; 0 ends it.
+
+        With ``looks``, look at the sockets fifty times a second besides.
+        """
         self.interval_ns, self.next_ns = message["interval_ns"], message["first_ns"]
+        self._look_ns = message["first_ns"] if message["looks"] and self.interval_ns else 0
         return {}
+
+    def take_due_look(self) -> Message:
+        """Return what the sockets are that senders have."""
+        assert self.sampler is not None
+        self._look_ns = max(self._look_ns + _LOOK_EVERY_NS, time.monotonic_ns())
+        return {"look": self.sampler.look() | {"bytes": {}}}
 
     def take_due_sample(self) -> Message:
         """Return the sample of an interval, which nobody asks for each time."""
@@ -180,7 +191,7 @@ class Agent:
 
     def close_sampler(self) -> None:
         """Take no more samples."""
-        self.interval_ns = 0
+        self.interval_ns = self._look_ns = 0
         if self.sampler is not None:
             self.sampler.close()
             self.sampler = None
@@ -242,6 +253,8 @@ class Agent:
             self._give_due_orders()
             if self.interval_ns and time.monotonic_ns() >= self.next_ns:
                 _say(self.take_due_sample())
+            if self._look_ns and time.monotonic_ns() >= self._look_ns:
+                _say(self.take_due_look())
             for capture in self.captures.values():
                 capture.look()
             self._pass_answers_on()
@@ -271,6 +284,8 @@ class Agent:
         times_ns = [at_ns for at_ns, _ in self._due]
         if self.interval_ns:
             times_ns.append(self.next_ns)
+        if self._look_ns:
+            times_ns.append(self._look_ns)
         if self.captures:
             wait_s = min(wait_s, _CAPTURES_LOOK_S)
         if times_ns:

@@ -22,6 +22,7 @@ SOCKET_FIELDS: Final = tuple(
     if field.name not in ("tcp", "mptcp", "key", "inode")
 )
 MOST_SOCKETS: Final = 2048
+_SEARCH_NS: Final = 100_000_000
 _SIOCGIFFLAGS: Final = 0x8913  # include/uapi/linux/sockios.h
 _IFF_UP: Final = 0x1
 _IFF_RUNNING: Final = 0x40
@@ -39,6 +40,8 @@ class HostSampler:
         self._interfaces = interfaces
         self._ports = frozenset(ports)
         self._asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._known: list[SocketSample] = []
+        self._search_ns = 0
         self._probers = {
             probe["key"]: RttProber(probe["interface"], probe["local"], probe["remote"])
             for probe in probes
@@ -49,11 +52,19 @@ class HostSampler:
         at_ns = time.monotonic_ns()
         tcp = [each for each in self._diag.tcp() if self._is_ours(each)]
         mptcp = [each for each in self._diag.mptcp() if self._is_ours(each)]
-        return {
-            "at_ns": at_ns,
-            "tcp": [_plain(each) for each in tcp[:MOST_SOCKETS]],
-            "mptcp": [_plain(each) for each in mptcp[:MOST_SOCKETS]],
-        }
+        self._known = [*tcp[:MOST_SOCKETS], *mptcp[:MOST_SOCKETS]]
+        return _sockets(at_ns, self._known)
+
+    def look(self) -> dict[str, Any]:
+        """Return the sockets of the flows that are known; others are searched for now and then,
+        which takes milliseconds.
+        """
+        at_ns = time.monotonic_ns()
+        if at_ns >= self._search_ns:
+            self._search_ns = at_ns + _SEARCH_NS
+            return self.sockets()
+        self._known = self._diag.look(self._known)
+        return _sockets(at_ns, self._known)
 
     def whole(self) -> dict[str, Any]:
         """Return a sample of everything, and send the next echoes."""
@@ -102,7 +113,15 @@ class HostSampler:
             prober.close()
 
 
-def _plain(sample: SocketSample) -> list[Any]:
+def _sockets(at_ns: int, samples: list[SocketSample]) -> dict[str, Any]:
+    return {
+        "at_ns": at_ns,
+        "tcp": [plain_socket(each) for each in samples if each.mptcp is None],
+        "mptcp": [plain_socket(each) for each in samples if each.mptcp is not None],
+    }
+
+
+def plain_socket(sample: SocketSample) -> list[Any]:
     """Return a socket as a list: its own fields, then those of TCP_INFO and MPTCP_INFO or null."""
     return [
         [getattr(sample, name) for name in SOCKET_FIELDS],
