@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from mptcplab.scenario.model import Scenario
 
 # name -> module with a function run(scenario, folder, observer) -> Path
-TESTBEDS: Final = {"linux": "mptcplab.linux.testbed", "simulated": "mptcplab.simulated.testbed"}
+TESTBEDS: Final = {
+    "hosts": "mptcplab.remote.testbed",
+    "linux": "mptcplab.linux.testbed",
+    "simulated": "mptcplab.simulated.testbed",
+}
 DEFAULT: Final = "simulated"
 
 LONG_S: Final = 10

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "show": "show a finished run again",
     "page": "write one HTML file that shows runs, comparisons and captures",
     "host": "say why this host makes the subflows that it makes, and no others",
+    "hosts": "look at real hosts of a scenario, set them up, and undo that",
     "monitor": "watch the rates and round trips of interfaces",
     "inspect": "explain captures, or a run's captures",
     "buffers": "say how large buffers must be, for a scenario or for rates and round trips",

@@ -75,17 +75,17 @@ class PlannedRun:
 
 
 def workers_for(testbed: str, jobs: int | None, runs: int) -> Workers:
-    """Return who makes runs: on one kernel this process, one at a time, else all cores."""
+    """Return who makes runs: all cores in simulation, else this process, one at a time."""
     from mptcplab.scenario import ScenarioError
     from mptcplab.sweeps.engine import ThisProcess, local_workers
 
     if jobs is not None and jobs < 1:
         raise ScenarioError("--jobs", "", f"{jobs} is no number of runs", "1 or more")
-    if testbed != "linux":
+    if testbed == "simulated":
         return local_workers(jobs, runs)
     if (jobs or 1) > 1:
-        problem = "runs on one kernel would disturb each other"
-        raise ScenarioError("--jobs", "", problem, "1 on the Linux testbed")
+        problem = "runs on the same kernels would disturb each other"
+        raise ScenarioError("--jobs", "", problem, "1, or --on simulated")
     return ThisProcess()
 
 

@@ -272,7 +272,7 @@ def _make(
             sum_up(name)
     for testbed in _testbeds(args):
         planned = [each for each in chain(*left.values()) if each.testbed == testbed]
-        workers = workers_for(testbed, args.jobs if testbed != "linux" else None, len(planned))
+        workers = workers_for(testbed, args.jobs if testbed == "simulated" else None, len(planned))
         for number, (each, run) in enumerate(made(planned, workers), 1):
             draw_throughput(run, each.folder / "throughput")
             print(f"[{number}/{len(planned)}] {each.title}", file=sys.stderr, flush=True)

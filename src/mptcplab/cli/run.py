@@ -58,6 +58,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="on Linux: while it runs, let programs such as iperf3 have the buffers of their flows "
         "by this machine's net.core.rmem_max and wmem_max (root)",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="with --on hosts: show what would be changed on each host, and change nothing",
+    )
     add_jobs_argument(parser)
     parser.add_argument(
         "--repetitions",
@@ -83,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     from mptcplab.report.limits import summary_with_limits
 
     scenario = load_scenario(args)
+    if args.dry_run:
+        return _show_changes(scenario, args)
     repetitions = repetitions_of(args, 1)
     if args.raise_host_limits:
         _raise_limits(scenario, args)
@@ -113,6 +120,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{text}", file=sys.stderr if args.json else sys.stdout)
         return 0 if works else 1
     return 0 if finished.metadata["valid"] else 1
+
+
+def _show_changes(scenario: Scenario, args: argparse.Namespace) -> int:
+    """Print what a run would change on real hosts; 3 where something stands in the way."""
+    from mptcplab.cli.hosts import look_at, print_hosts
+    from mptcplab.scenario import ScenarioError
+
+    if args.on != "hosts":
+        raise ScenarioError("--dry-run", "", f"does not go with --on {args.on}", "--on hosts")
+    reports = look_at(scenario)
+    print_hosts(reports, as_json=args.json)
+    return _MACHINE_CANNOT if any(report.problems for report in reports) else 0
 
 
 def _show(finished: Run) -> None:

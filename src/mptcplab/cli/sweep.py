@@ -232,7 +232,7 @@ def _workers(args: argparse.Namespace, sweep: Sweep) -> Workers:
 
     if not args.cluster:
         return workers_for(args.on, args.jobs, len(sweep.tasks_left()))
-    if args.on == "linux":
+    if args.on != "simulated":
         problem = "is for simulations: a worker's kernel is not this one"
         raise ScenarioError("--cluster", "", problem, "--on simulated")
     return ClusterWorkers(args.cluster)

@@ -247,6 +247,11 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
         processing_jitter_ns=values["processing_jitter"],
         captures=_captures(values["captures"], topology, problems),
         snaplen_bytes=values["snaplen"],
+        ssh={
+            host.name: values["hosts"][host.name]["ssh"]
+            for host in topology.hosts
+            if values["hosts"][host.name]["ssh"]
+        },
     )
     scenario = replace(scenario, endpoints=build_endpoints(scenario, values, problems))
     check_links(scenario, problems)

@@ -269,6 +269,7 @@ class Scenario:
     endpoints: dict[str, HostEndpoints] = field(default_factory=dict)
     """By host, all of them, where the file gives any host endpoints or limits; else empty."""
     lesson: str = ""  # what one learns from it
+    ssh: dict[str, str] = field(default_factory=dict)  # where hosts are that are real machines
 
     def __post_init__(self) -> None:
         """Let the hashes of routers have the scenario's seed, whichever that comes to be."""

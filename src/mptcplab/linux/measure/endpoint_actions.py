@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mptcplab.linux.kernel.mptcp_endpoints import Address, Flags
 from mptcplab.linux.lab.endpoint_plan import kernel_endpoint
-from mptcplab.linux.measure.apparatus import Apparatus
+from mptcplab.linux.measure.own_stack_host import StackHost
 from mptcplab.linux.path_management.link_aware import LinkAwarePathManager
-from mptcplab.scenario.model import Action
+from mptcplab.scenario.model import Action, Scenario
 
 
 class EndpointActions:
     """Carries out ``set_priority``, ``add_address`` and ``remove_address``."""
 
-    def __init__(self, apparatus: Apparatus, endpoints: LinkAwarePathManager) -> None:
-        self._apparatus = apparatus
+    def __init__(
+        self,
+        scenario: Scenario,
+        stacks: Mapping[str, StackHost],
+        endpoints: LinkAwarePathManager,
+    ) -> None:
+        self._scenario = scenario
+        self._stacks = stacks
         self._endpoints = endpoints
         self._priorities: dict[tuple[str, Address], bool] = {}
 
@@ -23,10 +30,10 @@ class EndpointActions:
         """Do what an action says; OSError or RuntimeError where the kernel does not."""
         host = action.host
         assert host is not None
-        if host in self._apparatus.stacks:
-            self._apparatus.stacks[host].perform(action)
+        if host in self._stacks:
+            self._stacks[host].perform(action)
             return
-        scenario = self._apparatus.scenario
+        scenario = self._scenario
         if action.verb == "set_priority":
             backup = bool(dict(action.changes)["backup"])
             for address in scenario.addresses_of(action.target):

@@ -16,6 +16,7 @@ from mptcplab.linux.measure.captures import Captures
 from mptcplab.linux.measure.event_log import EventLog
 from mptcplab.linux.measure.identity import Identities
 from mptcplab.linux.measure.link_control import Links
+from mptcplab.linux.measure.outcome import Outcome
 from mptcplab.linux.measure.own_stack_host import StackHost
 from mptcplab.linux.measure.path_watch import PathWatch
 from mptcplab.linux.measure.readback import Readback
@@ -168,6 +169,18 @@ class Measurement:
     def measured_ns(self) -> int:
         """How long was measured."""
         return max(0, self.samples.end_ns - self.origin_ns)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What has come of its connections."""
+        return Outcome(
+            self.apparatus.scenario,
+            self.apparatus.flows,
+            self.samples.watches,
+            self.samples.rows["subflows"],
+            self.origin_ns,
+            self.measured_ns,
+        )
 
     @property
     def switches(self) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from mptcplab.linux.traffic.flow import Connection
 from mptcplab.linux.traffic.plan import client_and_server
 from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.scenario.backup_watch import BackupWatch, switch_text
-from mptcplab.scenario.model import Action, Flow, Tunables
+from mptcplab.scenario.model import Action, Flow, Scenario, Tunables
 
 
 class PathWatch:
@@ -49,7 +50,9 @@ class PathWatch:
                     opened.callback(events.close)
                     loop.add_reader(events.fileno(), partial(self._read_events, host, events))
             self._opened = opened.pop_all()
-        self._endpoints = EndpointActions(apparatus, self._awareness.endpoints)
+        self._endpoints = EndpointActions(
+            apparatus.scenario, apparatus.stacks, self._awareness.endpoints
+        )
         self._backups = BackupWatch(
             apparatus.scenario, partial(ReturnWatch, loop, links.sent_bytes), self._switched
         )
@@ -135,17 +138,36 @@ class PathWatch:
         """
         if not self._apparatus.links.is_up(link):
             return False
-        present = self._samples.subflows_on(link)
-        return any(
-            (host, connection.flow.name, connection.index) not in present
-            for connection in self._apparatus.flows.connections()
-            if _is_running(connection) and self._wants(connection.flow, link)
-            for host in client_and_server(connection.flow)
+        return lacks_subflow(
+            self._apparatus.scenario,
+            self._apparatus.flows.connections(),
+            link,
+            self._samples.subflows_on(link),
         )
 
-    def _wants(self, flow: Flow, link: str) -> bool:
-        paths = self._apparatus.scenario.expected_subflows(flow)
-        return any(self._apparatus.identities.link_of(path) == link for path in paths)
+
+def lacks_subflow(
+    scenario: Scenario,
+    connections: Iterable[Connection],
+    link: str,
+    present: Collection[tuple[str, str, int]],
+) -> bool:
+    """Return whether a running MPTCP connection has no subflow on a link, at one of its ends, where
+    its scenario wants one.
+
+    ``present`` has (host, flow, connection) of each end of a subflow that is established there.
+    """
+    return any(
+        (host, connection.flow.name, connection.index) not in present
+        for connection in connections
+        if _is_running(connection) and _wants(scenario, connection.flow, link)
+        for host in client_and_server(connection.flow)
+    )
+
+
+def _wants(scenario: Scenario, flow: Flow, link: str) -> bool:
+    paths = scenario.expected_subflows(flow)
+    return any(scenario.topology.bottleneck(path) == link for path in paths)
 
 
 def _link_aware(apparatus: Apparatus) -> bool:

@@ -28,8 +28,8 @@ from mptcplab.linux.measure.verify import (
 )
 from mptcplab.linux.probes import cgroups, cpu
 from mptcplab.linux.probes.burst import Flood, Route, Throughput, measure_rate, plan_flood
-from mptcplab.linux.probes.rtt import RttProber, echo_frame_bytes
-from mptcplab.network.topology import Channel, InterfaceEnd, Link, Path
+from mptcplab.linux.probes.rtt import ECHO_BYTES, RttProber
+from mptcplab.network.topology import ETHERNET_HEADER_BYTES, Channel, InterfaceEnd, Link, Path
 from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Flow, Scenario
 from mptcplab.units import format_duration, format_rate
@@ -43,6 +43,7 @@ _NEIGHBOURS_NS: Final = 4_000_000_000
 second apart."""
 _SLOW_ECHO_NS: Final = 1_000_000_000  # one that takes as long to send is sent once
 _FLOOD_MOST_NS: Final = 10_000_000_000
+_IP_HEADER_BYTES: Final = {4: 20, 6: 40}
 
 
 class Precheck:
@@ -184,7 +185,7 @@ class Precheck:
 
     def _sending(self, path: Path) -> tuple[int, int]:
         """Return how long an echo is being sent (ns): by emulators, and by shapers with a burst."""
-        frame_bytes = echo_frame_bytes(path.local_address.version)
+        frame_bytes = _echo_frame_bytes(path.local_address.version)
         emulated = [name for name in path.links if self._lab.link(name).driver == "tap"]
         shaped = [name for name in path.links if name not in emulated]
         topology = self._scenario.topology
@@ -294,6 +295,11 @@ class _Cost:
             return 0, 0
         reading = self._emulator.read()
         return reading.cpu_ns, getattr(reading, self._direction).counters["sent_bytes"]
+
+
+def _echo_frame_bytes(version: int) -> int:
+    """Return the length of an echo's frame, with its Ethernet header."""
+    return ETHERNET_HEADER_BYTES + _IP_HEADER_BYTES[version] + ECHO_BYTES
 
 
 def _usable_cpus() -> float:

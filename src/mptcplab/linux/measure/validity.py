@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mptcplab.linux.drivers.driver import DIRECTIONS
-from mptcplab.linux.measure import verify
+from mptcplab.linux.measure import outcome, verify
 from mptcplab.linux.measure.measurement import Measurement
-from mptcplab.linux.traffic.flow import Connection
-from mptcplab.results.liveness import patience_ns
 from mptcplab.scenario.backup_watch import ever_backup
 from mptcplab.scenario.box_states import interfering
-from mptcplab.scenario.model import Expectation, Flow, Scenario, Tunables
-from mptcplab.scenario.path_states import PathStates
-from mptcplab.stack.plugin import is_reference
+from mptcplab.scenario.model import Expectation, Scenario
 
 _LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
-_SETTLED_NS: Final = 1_000_000_000
-"""How long a path must be up, beside four round trips, for its subflow to be missed."""
 
 
 def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str]) -> list[str]:
@@ -36,7 +29,7 @@ def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str
         *_stopped_processes(measurement),
         *_lost_captures(measurement),
         *measurement.readback.reasons,
-        *(text for flow, text in _shortcomings(scenario, measurement) if not boxes[flow]),
+        *(text for flow, text in _shortcomings(measurement) if not boxes[flow]),
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
@@ -65,11 +58,11 @@ def _interfering(scenario: Scenario) -> dict[str, tuple[str, ...]]:
     return {flow.name: interfering(scenario, scenario.paths(flow)) for flow in scenario.flows}
 
 
-def _shortcomings(scenario: Scenario, measurement: Measurement) -> Iterator[tuple[str, str]]:
+def _shortcomings(measurement: Measurement) -> Iterator[tuple[str, str]]:
     """Yield what connections lacked that came up, each with its flow."""
-    yield from _broken_connections(measurement)
-    yield from _other_congestion(measurement)
-    yield from _missing_subflows(scenario, measurement)
+    yield from outcome.broken_connections(measurement.outcome)
+    yield from outcome.other_congestion(measurement.outcome)
+    yield from outcome.missing_subflows(measurement.outcome)
 
 
 def _behind_boxes(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
@@ -77,7 +70,7 @@ def _behind_boxes(scenario: Scenario, measurement: Measurement) -> Iterator[str]
     boxes = _interfering(scenario)
     judgements = measurement.samples.watches.judgements()
     dead = [(flow, each.reason) for flow, each in judgements if each.reason]
-    for flow, text in (*dead, *_shortcomings(scenario, measurement)):
+    for flow, text in (*dead, *_shortcomings(measurement)):
         if boxes[flow]:
             yield f"{text} (it passes {', '.join(boxes[flow])})"
 
@@ -117,104 +110,9 @@ def _lost_captures(measurement: Measurement) -> Iterator[str]:
         yield f"the capture on {interface} ended before the run did"
 
 
-def _broken_connections(measurement: Measurement) -> Iterator[tuple[str, str]]:
-    watches = measurement.samples.watches
-    for connection in measurement.apparatus.flows.connections():
-        name, flow = _name(connection), connection.flow.name
-        if watches.came_up(connection) or not watches.has_died(connection):
-            yield from ((flow, f"{name}: {error}") for error in connection.errors)
-        if connection.protocol == "fallback":
-            yield flow, f"{name}: fell back to TCP"
-        elif connection.errors:
-            continue
-        elif connection.intact is False:
-            sent, received = connection.bytes_sent, connection.bytes_received
-            yield flow, f"{name}: {sent} bytes sent, {received} received"
-
-
-def _other_congestion(measurement: Measurement) -> Iterator[tuple[str, str]]:
-    """Yield which connections had subflows with another congestion control than was asked for.
-
-    Programs choose their own, and iperf3 has a connection besides for control.
-    """
-    for connection in measurement.apparatus.flows.connections():
-        flow = connection.flow
-        others = connection.congestion_seen - {flow.congestion}
-        if others and flow.application not in ("iperf3", "command"):
-            text = f"congestion control {', '.join(sorted(others))}, not {flow.congestion}"
-            yield flow.name, f"{_name(connection)}: {text}"
-
-
 def _unfinished_connections(measurement: Measurement) -> Iterator[str]:
-    if measurement.stop_reason:
-        return
-    for connection in measurement.apparatus.flows.connections():
-        connected = connection.protocol not in (None, "fallback")
-        died = measurement.samples.watches.has_died(connection)
-        if connected and connection.intact is None and connection.checked and not died:
-            name = _name(connection)
-            yield f"{name}: what it had sent did not all arrive before the run was over"
-
-
-def _name(connection: Connection) -> str:
-    return f"flow {connection.flow.name} connection {connection.index}"
-
-
-def _missing_subflows(scenario: Scenario, measurement: Measurement) -> Iterator[tuple[str, str]]:
-    states = PathStates(scenario)
-    for flow in scenario.flows:
-        traffic = measurement.apparatus.flows.of(flow.name)
-        came_up = [
-            each
-            for each in traffic.connections
-            if each.is_sampled and measurement.samples.watches.came_up(each)
-        ]
-        if not came_up:
-            continue
-        for problem in verify.check_subflows(
-            flow,
-            [] if flow.application == "striped" else [each.index for each in came_up],
-            _expected_subflows(scenario, measurement, flow, states),
-            measurement.samples.rows["subflows"],
-            _idle_links(scenario, measurement, flow),
-        ):
-            yield flow.name, problem
-
-
-def _idle_links(scenario: Scenario, measurement: Measurement, flow: Flow) -> frozenset[str]:
-    """Return the links whose subflows may carry nothing: backups."""
-    backups = ever_backup(scenario)
-    return frozenset(
-        measurement.apparatus.identities.link_of(path)
-        for path in scenario.expected_subflows(flow)
-        if backups.intersection(path.passed)
-    )
-
-
-def _expected_subflows(
-    scenario: Scenario, measurement: Measurement, flow: Flow, states: PathStates
-) -> dict[str, int]:
-    """Return how many subflows a connection of a flow should have had, by link: those of the paths
-    that were up for long enough while it ran.
-    """
-    manager = scenario.tunables.get(flow.client, Tunables()).path_manager
-    if is_reference(manager):
-        return {}
-    ends_ns = [
-        each.end_monotonic_ns - measurement.origin_ns
-        for each in measurement.apparatus.flows.of(flow.name).connections
-        if each.end_monotonic_ns is not None
-    ]
-    until_ns = min([flow.stop_ns or scenario.duration_ns, measurement.measured_ns, *ends_ns])
-    expected: dict[str, int] = {}
-    for path, wanted in Counter(scenario.expected_subflows(flow)).items():
-        needed_ns = _SETTLED_NS + 4 * states.round_trip_ns(path)
-        if loss := states.loss(path):
-            needed_ns += patience_ns(states.round_trip_ns(path), loss)
-        if states.longest_up_ns(path, flow.start_ns, until_ns) >= needed_ns:
-            link = measurement.apparatus.identities.link_of(path)
-            expected[link] = expected.get(link, 0) + wanted
-    return expected
+    if not measurement.stop_reason:
+        yield from outcome.unfinished_connections(measurement.outcome)
 
 
 def _late_sampler(scenario: Scenario, measurement: Measurement) -> Iterator[str]:

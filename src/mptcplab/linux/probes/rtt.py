@@ -14,8 +14,6 @@ import time
 from ipaddress import ip_address
 from typing import Final
 
-from mptcplab.network.topology import ETHERNET_HEADER_BYTES
-
 _ECHO_REQUEST: Final = {4: 8, 6: 128}  # RFC 792, RFC 4443
 _ECHO_REPLY: Final = {4: 0, 6: 129}
 _SO_TIMESTAMPNS: Final = 35  # include/uapi/asm-generic/socket.h
@@ -23,12 +21,8 @@ _HEADER: Final = struct.Struct("!BBHHH")
 _PAYLOAD: Final = struct.Struct("=Qq")  # nonce, time sent
 _TIMESPEC: Final = struct.Struct("=qq")
 _ANCILLARY_BYTES: Final = 64
-_IP_HEADER_BYTES: Final = {4: 20, 6: 40}
-
-
-def echo_frame_bytes(version: int) -> int:
-    """Return the length of an echo's frame, with its Ethernet header."""
-    return ETHERNET_HEADER_BYTES + _IP_HEADER_BYTES[version] + _HEADER.size + _PAYLOAD.size
+ECHO_BYTES: Final = _HEADER.size + _PAYLOAD.size
+"""The length of an echo, without its IP header."""
 
 
 class RttProber:

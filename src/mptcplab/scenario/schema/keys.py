@@ -298,6 +298,12 @@ HOST = Section(
             "and flows are made for each of them by `for`.",
             shown="one, of that name",
         ),
+        "ssh": Key(
+            value_kinds.TEXT,
+            'Where the host is when it is a real machine (`--on hosts`): "user@address", with '
+            '":port" where it is not 22. Other testbeds ignore it.',
+            shown="none",
+        ),
         "nics": Key(
             Tables(NIC, "NIC", value_kinds.INTERFACE_NAME, shorthand="rate"), "NICs by name."
         ),

@@ -1,0 +1,59 @@
+"""End runs on real hosts at random moments, and look whether anything is left on them.
+
+    python bench/killed_hosts.py [N] [WAY ...]
+
+Ends N runs (20) in each way: "controller" (SIGKILL of the command), "line" (the management network
+gone), "agent" (SIGKILL of a process of an agent) and "everything" (SIGKILL of all of them at once,
+after which `mptcplab hosts FILE down` has only journals to go by).  The hosts are namespaces with
+sshd. Rules, routes, endpoints, limits, sysctls, interfaces, processes and journals of afterwards
+are compared with those of before.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.linux.remote.conftest import TWO_LINKS
+from tests.linux.remote.kills import LONGEST_S, WAYS, end_a_run
+from tests.linux.remote.machines import Machines, machines
+
+from mptcplab.scenario import load
+
+
+def main(runs: int, ways: list[str]) -> int:
+    """Return 1 where anything was left."""
+    failures = 0
+    topology = load(TWO_LINKS).topology
+    with tempfile.TemporaryDirectory() as folder, machines(topology, Path(folder)) as hosts:
+        for way in ways:
+            began = time.monotonic()
+            left = sum(_leaves(partial_end(hosts, way)) for _ in range(runs))
+            failures += left
+            took_s = time.monotonic() - began
+            print(f"{way}: {runs} runs ended, {left} left something ({took_s:.0f} s)", flush=True)
+    return 1 if failures else 0
+
+
+def partial_end(hosts: Machines, way: str) -> Callable[[], None]:
+    """Return what ends one run at a random moment."""
+    return lambda: end_a_run(hosts, way, random.uniform(0.2, LONGEST_S))
+
+
+def _leaves(end: Callable[[], None]) -> bool:
+    try:
+        end()
+    except AssertionError as error:
+        print(error, flush=True)
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    chosen = [word for word in sys.argv[1:] if not word.isdigit()]
+    sys.exit(main(numbers[0] if numbers else 20, chosen or list(WAYS)))

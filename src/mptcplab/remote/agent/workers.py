@@ -1,0 +1,96 @@
+"""The senders and receivers of flows, and other programs, in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from mptcplab.linux.traffic import receiver, sender
+from mptcplab.linux.traffic.sockets import SocketError
+from mptcplab.linux.traffic.worker import BYTES_SLOT, Progress, fail
+from mptcplab.remote.agent.processes import close_all_but, die_with_parent
+
+_RUN: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
+    "sender": sender.run,
+    "receiver": receiver.run,
+}
+_PROGRESS_BYTES: Final = 64
+_LINE_MOST: Final = 1 << 16
+
+
+class WorkerEnd:
+    """One end of a connection: a process that takes orders and gives answers, line by line."""
+
+    def __init__(self, role: str, order: dict[str, Any]) -> None:
+        """Start it; its counters are in memory that both map."""
+        counters = os.memfd_create("progress", os.MFD_CLOEXEC)
+        os.truncate(counters, _PROGRESS_BYTES)
+        path = f"/proc/self/fd/{counters}"
+        orders, self._orders = os.pipe()
+        self.answers, answers = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(role, order | {"progress": path}, orders, answers, counters)
+        os.close(orders)
+        os.close(answers)
+        self.progress = Progress(Path(path))
+        os.close(counters)
+        os.set_blocking(self.answers, False)
+        self._text = b""
+        self.ended = False
+
+    def order(self, text: str) -> None:
+        """Pass an order on; one to a process that has ended is lost."""
+        with contextlib.suppress(OSError):
+            os.write(self._orders, text.encode() + b"\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the answers that have come; ``ended`` says whether more can."""
+        answers: list[dict[str, Any]] = []
+        while True:
+            try:
+                data = os.read(self.answers, _LINE_MOST)
+            except BlockingIOError:
+                return answers
+            if not data:
+                self.ended = True
+                return answers
+            *lines, self._text = (self._text + data).split(b"\n")
+            answers += [json.loads(line) for line in lines]
+
+    def bytes_done(self) -> int:
+        """Return what it has sent, or received and checked."""
+        return self.progress.slots[BYTES_SLOT]
+
+    def close(self) -> None:
+        """Kill it and give everything back."""
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.waitpid(self.pid, 0)
+        for descriptor in (self._orders, self.answers):
+            os.close(descriptor)
+        self.progress.close()
+
+
+def _become(role: str, order: dict[str, Any], orders: int, answers: int, counters: int) -> None:
+    """Be a worker from now on, with nothing of the agent's but three descriptors."""
+    try:
+        die_with_parent()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(orders, 0)
+        os.dup2(answers, 1)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        close_all_but(counters)
+        _RUN[role](order)
+    except (SocketError, OSError) as error:
+        fail(str(error))
+    finally:
+        os._exit(0)

@@ -1,0 +1,217 @@
+"""The testbed of real hosts: sets them up over SSH, runs and measures a scenario, and undoes it."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from mptcplab import __version__
+from mptcplab.linux.measure import outcome, verify
+from mptcplab.loop.stop_signals import on_stop_signal
+from mptcplab.network.topology import InterfaceEnd
+from mptcplab.remote.clocks import Clock, compare_clocks
+from mptcplab.remote.errors import HostsInputError
+from mptcplab.remote.fleet import Fleet, hosts_of
+from mptcplab.remote.measurement import RemoteMeasurement
+from mptcplab.remote.set_up import ends_of
+from mptcplab.results.observer import Observer, Silent
+from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.kernel_limits import beyond_kernels
+from mptcplab.scenario.model import Scenario, Tunables
+from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
+from mptcplab.scenario.to_json import as_plain
+
+_LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
+_INSTEAD: Final = "or another testbed"
+
+
+def run(scenario: Scenario, folder: Path, observer: Observer | None = None) -> Path:
+    """Run a scenario on its real hosts and return the folder of the finished run.
+
+    A stop signal from the first packet on ends it in order, with what was measured, as an invalid
+    run.  Whatever happens, the hosts are as they were at the end.  Raises HostsInputError for what
+    real hosts cannot do, HostsError where a host cannot be used or refuses.
+    """
+    check_supported(scenario)
+    listener = observer or Silent()
+    started, clock_ns = datetime.now(UTC), time.monotonic_ns()
+    writer = RunWriter(folder)
+    stops = ExitStack()
+    try:
+        listener.phase("connecting")
+        with Fleet(scenario) as fleet:
+            listener.phase("building")
+            fleet.look()
+            fleet.set_up()
+            reasons, metadata = _run_on(fleet, writer, listener, stops)
+        writer.metadata(
+            metadata
+            | {
+                "scenario": as_plain(scenario),
+                "testbed": "hosts",
+                "started": started.isoformat(timespec="seconds"),
+                "wall_s": (time.monotonic_ns() - clock_ns) / 1e9,
+                "versions": {"mptcplab": __version__, "python": platform.python_version()},
+            }
+        )
+        return writer.finish(valid=not reasons, reasons=reasons)
+    except BaseException:
+        writer.abandon()
+        raise
+    finally:
+        stops.close()
+
+
+def check_supported(scenario: Scenario) -> None:
+    """Raise HostsInputError, a line for each thing, where real hosts cannot do what is asked."""
+    hosts_of(scenario)
+    problems = [f"{scenario.source}: {problem}" for problem in _problems(scenario)]
+    if problems:
+        raise HostsInputError("\n".join(dict.fromkeys(problems)))
+
+
+def _problems(scenario: Scenario) -> Iterator[str]:
+    yield from (f"{problem}, {_INSTEAD}" for problem in beyond_kernels(scenario))
+    for flow in scenario.flows:
+        if flow.application != "bulk" or flow.workload is not None:
+            yield (
+                f"flows.{flow.name}.application: does not run on real hosts; expected "
+                f'application = "bulk", {_INSTEAD}'
+            )
+        if ":" in flow.congestion or flow.congestion in SIMULATED_CONGESTION:
+            yield (
+                f'flows.{flow.name}.congestion: "{flow.congestion}" is of mptcplab\'s own stack '
+                f'alone; expected a congestion control of kernels, such as "cubic", {_INSTEAD}'
+            )
+        if not scenario.paths(flow):
+            yield f"flows.{flow.name}: no path between its hosts over the links it may use"
+    for host in hosts_of(scenario):
+        settings = scenario.tunables.get(host.name, Tunables())
+        if host.stack != "kernel":
+            yield f'hosts.{host.name}.stack: real hosts use their own kernel; expected "kernel"'
+        if settings.enabled and settings.version != 1:
+            yield f"tunables.version: kernels speak version 1 (RFC 8684) alone, {_INSTEAD}"
+        if ":" in settings.path_manager:
+            yield (
+                f'tunables.path_manager: "{settings.path_manager}" is a class for mptcplab\'s own '
+                f'stack; expected "link-aware" or "kernel", {_INSTEAD}'
+            )
+    yield from _impossible_actions(scenario)
+    for link in scenario.topology.links:
+        if link.boxes:
+            yield f"links.{link.name}.middleboxes: what real links do is theirs, {_INSTEAD}"
+
+
+def _impossible_actions(scenario: Scenario) -> Iterator[str]:
+    real = {host.name for host in hosts_of(scenario)}
+    for action in scenario.timeline:
+        if action.verb == "set" or action.target_kind == "middlebox":
+            yield (
+                f"timeline: {action.verb} of {action.target}: a real link is what it is; expected "
+                f"up and down, flows and endpoints, {_INSTEAD}"
+            )
+        elif action.target_kind in ("link", "nic"):
+            ends = ends_of(scenario, action.target, action.target_kind)
+            yield from _unreachable(f"timeline: {action.verb} of {action.target}", ends, real)
+    for each in scenario.topology.links:
+        if not each.up:
+            ends = ends_of(scenario, each.name, "link")
+            yield from _unreachable(f"links.{each.name}.up: false", ends, real)
+
+
+def _unreachable(what: str, ends: list[InterfaceEnd], real: set[str]) -> Iterator[str]:
+    if not any(end.host in real for end in ends):
+        yield f"{what}: no interface of a host with `ssh` is at its ends, {_INSTEAD}"
+
+
+def _run_on(
+    fleet: Fleet, writer: RunWriter, observer: Observer, stops: ExitStack
+) -> tuple[list[str], dict[str, Any]]:
+    """Measure and judge; return why the run is invalid, and its metadata."""
+    scenario = fleet.scenario
+    clocks = {name: compare_clocks(line) for name, line in fleet.lines.items()}
+    observer.phase("starting")
+    with closing(RemoteMeasurement(fleet, clocks, writer, observer)) as measurement:
+        measurement.prepare()
+        observer.phase("measuring")
+        stops.enter_context(on_stop_signal(measurement.stop))
+        measurement.run()
+        after = {} if measurement.lost else {n: compare_clocks(i) for n, i in fleet.lines.items()}
+        reasons = list(_reasons(scenario, measurement))
+        flows = measurement.flows.summary(
+            measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
+        )
+        notes = [*fleet.notes(), *_notes(measurement, clocks, after)]
+    metadata = {
+        "measured_ns": measurement.measured_ns,
+        "origin_unix_ns": measurement.origin_unix_ns,
+        "drivers": {link.name: "real" for link in scenario.topology.links},
+        "trains_per_window": 0,
+        "flows": flows,
+        "hosts": {
+            name: {key: facts[key] for key in ("hostname", "kernel", "python")}
+            | {
+                "ssh": scenario.ssh[name],
+                "interfaces": fleet.set_ups[name].interfaces,
+                "changes": [str(step) for step in fleet.set_ups[name].steps],
+                "clock": clocks[name].plain(),
+                "clock_at_end": after[name].plain() if name in after else None,
+            }
+            for name, facts in fleet.facts.items()
+        },
+        "path_manager": {
+            name: scenario.tunables.get(name, Tunables()).path_manager for name in fleet.set_ups
+        },
+        "cpu_busy": [
+            [interval.end_ns, round(interval.busy, 4)] for interval in measurement.samples.busy
+        ],
+        "lateness_max_ns": measurement.late_max_ns,
+        "notes": notes,
+    }
+    return reasons, metadata
+
+
+def _reasons(scenario: Scenario, measurement: RemoteMeasurement) -> Iterator[str]:
+    yield from measurement.lost
+    if measurement.stop_reason:
+        yield f"stopped by {measurement.stop_reason} at {measurement.measured_ns / 1e9:.1f} s"
+    elif not measurement.lost:
+        for _, judgement in measurement.samples.watches.judgements():
+            if judgement.reason:
+                yield judgement.reason
+    for interface in measurement.lost_captures():
+        yield f"the capture on {interface} ended before the run did"
+    yield from (text for _, text in outcome.broken_connections(measurement.outcome))
+    yield from (text for _, text in outcome.missing_subflows(measurement.outcome))
+    late_ns = max(measurement.late_max_ns, measurement.timeline.late_max_ns)
+    if late_ns > scenario.interval_ns * _LATENESS_TOLERANCE:
+        yield (
+            f"samples or the timeline were late by up to {late_ns / 1e6:.0f} ms, of an interval of "
+            f"{scenario.interval_ns / 1e6:g} ms"
+        )
+    for failure in measurement.timeline.failures:
+        yield f"an action of the timeline failed: {failure}"
+
+
+def _notes(
+    measurement: RemoteMeasurement, before: Mapping[str, Clock], after: Mapping[str, Clock]
+) -> Iterator[str]:
+    if not measurement.stop_reason and not measurement.lost:
+        yield from outcome.unfinished_connections(measurement.outcome)
+    for name, clock in after.items():
+        drift_ns = abs(clock.offset_ns - before[name].offset_ns)
+        error_ns = clock.error_ns + before[name].error_ns
+        if drift_ns > error_ns:
+            yield (
+                f"{name}: its clock moved by {drift_ns / 1e6:.3f} ms against this machine's during "
+                "the run; times of its rows are by the clock of the beginning"
+            )
+    busy = [interval for interval in measurement.samples.busy if interval.busy >= verify.BUSY]
+    if busy:
+        count = len(measurement.samples.busy)
+        yield f"a host's processors were all busy in {len(busy)} of {count} intervals"

@@ -1,0 +1,84 @@
+"""Runs on machines that are ended in every unkind way, and what has to be left: nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from tests.linux.remote.conftest import TWO_LINKS
+from tests.linux.remote.machines import Machines
+
+from mptcplab.linux.kernel import rtnl
+
+RUN: Final = ("run", str(TWO_LINKS), "--on", "hosts", "--duration", "4s", "--json")
+LONGEST_S: Final = 9.0
+"""About as long as such a run takes."""
+_ENDS_WITHIN_S: Final = 40
+
+
+def kill_controller(machines: Machines, run: subprocess.Popen[str]) -> None:
+    """SIGKILL the command."""
+    del machines
+    run.kill()
+
+
+def cut_line(machines: Machines, run: subprocess.Popen[str]) -> None:
+    """Take the management network away from all machines, for good as far as a run can tell."""
+    _set_ports(machines, up=False)
+    run.communicate(timeout=_ENDS_WITHIN_S)
+
+
+def kill_agent(machines: Machines, run: subprocess.Popen[str]) -> None:
+    """SIGKILL one process of an agent, whichever: itself, its guardian or a worker."""
+    del run
+    agents = machines.agents()
+    if agents:
+        with suppress(ProcessLookupError):
+            os.kill(random.choice(agents), signal.SIGKILL)
+
+
+def kill_all_of_agents(machines: Machines, run: subprocess.Popen[str]) -> None:
+    """SIGKILL all processes of all agents at once, guardians too: only journals are left."""
+    del run
+    for agent in machines.agents():
+        with suppress(ProcessLookupError):
+            os.kill(agent, signal.SIGKILL)
+
+
+WAYS: Final[dict[str, Callable[[Machines, subprocess.Popen[str]], None]]] = {
+    "controller": kill_controller,
+    "line": cut_line,
+    "agent": kill_agent,
+    "everything": kill_all_of_agents,
+}
+
+
+def end_a_run(machines: Machines, way: str, after_s: float) -> None:
+    """Start a run, end it in a way after so many seconds, and fail if anything is left."""
+    before = machines.state()
+    run = machines.start(*RUN, *machines.options)
+    time.sleep(after_s)
+    try:
+        WAYS[way](machines, run)
+        run.communicate(timeout=_ENDS_WITHIN_S)
+    finally:
+        run.kill()
+        run.communicate()
+        _set_ports(machines, up=True)
+    if way == "everything":  # nobody is left to undo it but the next command
+        down = machines.run("hosts", str(TWO_LINKS), "down", *machines.options)
+        assert down.returncode == 0, down.stderr
+    machines.expect(before, within_s=30)
+
+
+def _set_ports(machines: Machines, *, up: bool) -> None:
+    devices = rtnl.devices(machines.management.routing)
+    for name, device in devices.items():
+        if name.startswith("to-"):
+            machines.management.routing.request(rtnl.set_link(device.index, up=up))

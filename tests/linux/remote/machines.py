@@ -1,0 +1,238 @@
+"""Machines to log in to: hosts of a lab with an sshd each, and a management network beside it.
+
+The links are those of a topology, built by the Linux testbed; what that sets up on hosts beside
+addresses is taken away again, so that the hosts are as real ones are found.  Controllers run in a
+namespace of the management network; nothing is sent outside namespaces made here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any, Final
+
+from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel.namespaces import NetNamespace
+from mptcplab.linux.kernel.syscalls import CLONE_NEWNET, setns
+from mptcplab.linux.lab.lab import Lab, open_lab
+from mptcplab.network.topology import Topology
+
+SSHD: Final = "/usr/sbin/sshd"
+_NETWORK: Final = "10.99.0.{}/24"
+_SAYS: Final = ("link", "address", "rule", "route show table all", "mptcp endpoint", "mptcp limits")
+
+
+@dataclass
+class Machines:
+    """The machines of a lab, by name, with their addresses on the management network."""
+
+    lab: Lab
+    management: NetNamespace
+    home: Path
+    addresses: dict[str, str]
+
+    @property
+    def options(self) -> list[str]:
+        """What tells a command where the machines are."""
+        return [
+            word
+            for name, address in self.addresses.items()
+            for word in ("--set", f'hosts.{name}.ssh="root@{address}"')
+        ]
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start ``mptcplab`` in the management network."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "mptcplab", *arguments],
+            preexec_fn=partial(setns, self.management.descriptor, CLONE_NEWNET),
+            env=os.environ | {"HOME": str(self.home)},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run ``mptcplab`` in the management network to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def on(self, host: str, *argv: str) -> str:
+        """Run a program on a machine and return what it printed."""
+        done = subprocess.run(
+            argv,
+            preexec_fn=partial(setns, self.lab.namespace(host).descriptor, CLONE_NEWNET),
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
+    def ip(self, host: str, command: str) -> None:
+        """Run one command of iproute2 on a machine."""
+        self.on(host, "ip", *command.split())
+
+    def state(self) -> dict[str, str]:
+        """Return all that a controller might leave on the machines."""
+        said = {}
+        for host in self.addresses:
+            for family in ("-4", "-6"):
+                for what in _SAYS:
+                    said[f"{host} {family} {what}"] = "\n".join(
+                        sorted(self.on(host, "ip", "-N", family, *what.split()).splitlines())
+                    )
+            said[f"{host} sysctls"] = self.on(
+                host, "sh", "-c", "grep -rs . /proc/sys/net/mptcp /proc/sys/net/ipv4/conf/*/arp_*"
+            )
+        said["journals"] = str(sorted(Path("/run").glob("mptcplab-hosts/*")))
+        return said
+
+    def expect(self, state: Mapping[str, str], within_s: float) -> None:
+        """Wait until the machines are in a state, and no agent runs there; fail if they never are.
+
+        An agent whose line was cut takes some seconds to notice.
+        """
+        deadline = time.monotonic() + within_s
+        while self.agents() or self.state() != state:
+            if time.monotonic() > deadline:
+                now = self.state()
+                assert {k: v for k, v in now.items() if v != state[k]} == {
+                    k: v for k, v in state.items() if v != now[k]
+                }
+                assert not self.agents()
+            time.sleep(0.1)
+
+    def agents(self) -> list[int]:
+        """Return the processes of agents and their guardians on these machines."""
+        spaces = {os.fstat(self.lab.namespace(host).descriptor).st_ino for host in self.addresses}
+        return [
+            int(process.name)
+            for process in Path("/proc").iterdir()
+            if process.name.isdigit() and _is_agent(process, spaces)
+        ]
+
+
+def _is_agent(process: Path, spaces: set[int]) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes()
+        return b"mptcplab-agent" in words and (process / "ns/net").stat().st_ino in spaces
+    except OSError:
+        return False
+
+
+@contextmanager
+def machines(topology: Topology, folder: Path) -> Iterator[Machines]:
+    """Build machines and the network between them."""
+    with ExitStack() as opened:
+        lab = opened.enter_context(open_lab(topology))
+        management = NetNamespace.create("management")
+        opened.callback(management.close)
+        management.routing.request(rtnl.add_bridge("bridge"))
+        _up(management, "bridge", _NETWORK.format(254))
+        addresses = {}
+        for number, host in enumerate(topology.hosts, 1):
+            _plain(lab, host.name)
+            _manage(lab, management, host.name, number)
+            addresses[host.name] = _NETWORK.format(number).partition("/")[0]
+        key = folder / "host_key"
+        ssh = folder / ".ssh"
+        ssh.mkdir()
+        for file in (key, ssh / "id_ed25519"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file], check=True)
+        (folder / "authorized").write_bytes((ssh / "id_ed25519.pub").read_bytes())
+        public = " ".join(key.with_suffix(".pub").read_text().split()[:2])
+        (ssh / "known_hosts").write_text(
+            "".join(f"{address} {public}\n" for address in addresses.values())
+        )
+        Path("/run/sshd").mkdir(exist_ok=True)
+        for host, address in addresses.items():
+            server = lab.spawn(
+                host,
+                _sshd(folder, key, address),
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            opened.callback(_end, server)
+        result = Machines(lab, management, folder, addresses)
+        _wait_for_machines(result)
+        yield result
+
+
+def _sshd(folder: Path, key: Path, address: str) -> Sequence[str]:
+    options = {
+        "HostKey": key,
+        "ListenAddress": address,
+        "AuthorizedKeysFile": folder / "authorized",
+        "StrictModes": "no",
+        "PidFile": "none",
+        "UsePAM": "no",
+        "PermitRootLogin": "prohibit-password",
+        "MaxStartups": "100",
+    }
+    return [
+        *(SSHD, "-D", "-e", "-f", "/dev/null"),
+        *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
+    ]
+
+
+def _plain(lab: Lab, host: str) -> None:
+    """Take away what the Linux testbed does to a host for MPTCP."""
+    manager = lab.pm(host)
+    for endpoint in manager.endpoints():
+        manager.delete(endpoint)
+    with lab.enter(host):
+        for family in ("-4", "-6"):
+            rules = subprocess.run(
+                ["ip", family, "rule", "show"], capture_output=True, text=True, check=True
+            ).stdout
+            for line in rules.splitlines():
+                priority = line.partition(":")[0]
+                if 1000 <= int(priority) < 2000:
+                    table = line.rsplit(maxsplit=1)[1]
+                    subprocess.run(["ip", family, "rule", "delete", "priority", priority])
+                    subprocess.run(["ip", family, "route", "flush", "table", table])
+
+
+def _manage(lab: Lab, management: NetNamespace, host: str, number: int) -> None:
+    """Give a host an interface on the management network."""
+    space = lab.namespace(host)
+    near = rtnl.VethEnd("mgmt0", space.descriptor)
+    far = rtnl.VethEnd(f"to-{number}", management.descriptor)
+    space.routing.request(rtnl.add_veth(near, far))
+    _up(space, "mgmt0", _NETWORK.format(number))
+    devices = rtnl.devices(management.routing)
+    management.routing.request(
+        rtnl.set_link(devices[f"to-{number}"].index, up=True, master=devices["bridge"].index)
+    )
+
+
+def _up(space: NetNamespace, name: str, address: str) -> None:
+    index = rtnl.devices(space.routing)[name].index
+    space.routing.request(rtnl.add_address(index, ip_interface(address)))
+    space.routing.request(rtnl.set_link(index, up=True))
+
+
+def _wait_for_machines(result: Machines) -> None:
+    """Wait until every sshd listens and every interface has its carrier."""
+    deadline = time.monotonic() + 10
+    for host in result.addresses:
+        while ":22 " not in result.on(host, "ss", "-tln") or "NO-CARRIER" in result.on(
+            host, "ip", "link"
+        ):
+            assert time.monotonic() < deadline, f"{host} is not ready"
+            time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()

@@ -1,0 +1,53 @@
+"""The program that is sent to hosts: of the standard library alone."""
+
+from __future__ import annotations
+
+import ast
+import sys
+
+import pytest
+
+from mptcplab.remote import bundle
+from mptcplab.remote.ssh import Target
+
+
+def test_the_agent_needs_nothing_but_the_standard_library() -> None:
+    names = bundle.modules()
+    for path in names.values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            imported = []
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported = [node.module]
+            for name in imported:
+                first = name.partition(".")[0]
+                known = name in names or name == "mptcplab.laboratory"
+                assert known or first in sys.stdlib_module_names, f"{path}: {name}"
+
+
+def test_it_is_small() -> None:
+    assert len(bundle.program()) < 60_000
+    assert "'" not in bundle.command().split("'")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("host", Target("host")),
+        ("me@host", Target("host", "me")),
+        ("me@10.0.0.1:2222", Target("10.0.0.1", "me", 2222)),
+        ("me@[fd00::1]:2222", Target("fd00::1", "me", 2222)),
+        ("fd00::1", Target("fd00::1")),
+    ],
+)
+def test_targets(text: str, target: Target) -> None:
+    assert Target.parse(text) == target
+
+
+@pytest.mark.parametrize(
+    "text", ["", "@host", "-oProxyCommand=x", "me@-x", "a b", "host:ssh", "me@host\x1b"]
+)
+def test_what_is_no_target(text: str) -> None:
+    with pytest.raises(ValueError, match='"'):
+        Target.parse(text)
