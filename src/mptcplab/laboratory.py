@@ -343,7 +343,7 @@ def _swept(
     cluster: str | None,
     out: File | None,
 ) -> Sweep:
-    from mptcplab.cli.repeated_runs import workers_for
+    from mptcplab.cli.repeated_runs import check_jobs, workers_for
     from mptcplab.sweeps.engine import ClusterWorkers, Workers
     from mptcplab.sweeps.sweep import Asked
     from mptcplab.sweeps.sweep import Sweep as SweepOfRuns
@@ -357,11 +357,13 @@ def _swept(
 
     folder = _temporary("sweep") if out is None else Path(out)
     made = SweepOfRuns(design, at, asked, folder)
-    workers: Workers
-    if cluster is None:
-        workers = workers_for(asked.testbed, jobs, len(made.tasks_left()))
-    else:
-        workers = ClusterWorkers(cluster)
+    check_jobs(asked.testbed, jobs)
+
+    def workers(runs: int) -> Workers:
+        if cluster is not None:
+            return ClusterWorkers(cluster)
+        return workers_for(asked.testbed, jobs, runs)
+
     with made.store.opened(made.settings()):
         try:
             for _ in made.make(workers):

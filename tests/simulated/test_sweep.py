@@ -16,6 +16,7 @@ import pytest
 import mptcplab
 from mptcplab import testbeds
 from mptcplab.cli.main import main
+from mptcplab.sweeps.engine import ThisProcess
 
 SCENARIO = """
 title = "two links"
@@ -84,6 +85,21 @@ def test_the_same_command_goes_on_and_another_is_refused(
     (tmp_path / "full" / "file").touch()
     assert swept(scenario, tmp_path / "full", *OVER) == 2
     assert "holds something else" in capsys.readouterr().err
+
+
+def test_no_more_processes_start_than_runs_are_left(
+    scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def workers(_: int | None, runs: int) -> ThisProcess:
+        asked.append(runs)
+        return ThisProcess()
+
+    monkeypatch.setattr("mptcplab.sweeps.engine.local_workers", workers)
+    assert swept(scenario, tmp_path / "out", *OVER[:2], "--repetitions", "2") == 0
+    assert swept(scenario, tmp_path / "out", *OVER[:2], "--repetitions", "3") == 0
+    assert asked == [4, 2]
 
 
 def test_a_failed_run_is_a_row_with_its_reason(

@@ -308,7 +308,7 @@ def _text(
     repetitions: int,
 ) -> str:
     from mptcplab.cli.columns import columns
-    from mptcplab.report.comparison import relative_text
+    from mptcplab.report.differences import percent_text
     from mptcplab.report.limits import limits_text
 
     scenario = variants[0].scenario
@@ -333,7 +333,7 @@ def _text(
                 [
                     variant.label,
                     result.text,
-                    relative_text(result, first),
+                    percent_text(result.difference, first.value),
                     "" if is_first else str(result.outcome),
                     method,
                 ]

@@ -76,17 +76,21 @@ class PlannedRun:
 
 def workers_for(testbed: str, jobs: int | None, runs: int) -> Workers:
     """Return who makes runs: on one kernel this process, one at a time, else all cores."""
-    from mptcplab.scenario import ScenarioError
     from mptcplab.sweeps.engine import ThisProcess, local_workers
+
+    check_jobs(testbed, jobs)
+    return ThisProcess() if testbed == "linux" else local_workers(jobs, runs)
+
+
+def check_jobs(testbed: str, jobs: int | None) -> None:
+    """Raise ScenarioError where so many runs at a time are none, or too many for the testbed."""
+    from mptcplab.scenario import ScenarioError
 
     if jobs is not None and jobs < 1:
         raise ScenarioError("--jobs", "", f"{jobs} is no number of runs", "1 or more")
-    if testbed != "linux":
-        return local_workers(jobs, runs)
-    if (jobs or 1) > 1:
+    if testbed == "linux" and (jobs or 1) > 1:
         problem = "runs on one kernel would disturb each other"
         raise ScenarioError("--jobs", "", problem, "1 on the Linux testbed")
-    return ThisProcess()
 
 
 def add_jobs_argument(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _list_points(sweep, args.json)
         return 0
-    workers = _workers(args, sweep)
+    workers = _workers(args)
     with sweep.store.opened(sweep.settings()):
         try:
             _make(sweep, workers)
@@ -225,20 +226,23 @@ def _design(args: argparse.Namespace, base: Scenario) -> Design:
     )
 
 
-def _workers(args: argparse.Namespace, sweep: Sweep) -> Workers:
-    from mptcplab.cli.repeated_runs import workers_for
+def _workers(args: argparse.Namespace) -> Callable[[int], Workers]:
+    """Return what returns who makes so many runs."""
+    from mptcplab.cli.repeated_runs import check_jobs, workers_for
     from mptcplab.scenario import ScenarioError
     from mptcplab.sweeps.engine import ClusterWorkers
 
     if not args.cluster:
-        return workers_for(args.on, args.jobs, len(sweep.tasks_left()))
+        check_jobs(args.on, args.jobs)
+        return lambda runs: workers_for(args.on, args.jobs, runs)
     if args.on == "linux":
         problem = "is for simulations: a worker's kernel is not this one"
         raise ScenarioError("--cluster", "", problem, "--on simulated")
-    return ClusterWorkers(args.cluster)
+    cluster = ClusterWorkers(args.cluster)
+    return lambda _: cluster
 
 
-def _make(sweep: Sweep, workers: Workers) -> None:
+def _make(sweep: Sweep, workers: Callable[[int], Workers]) -> None:
     """Make what is left, with a line for each run that says how many are done, and the rest."""
     from mptcplab.loop.stop_signals import Stopped, stop_received
     from mptcplab.units import NANOSECONDS, format_duration
@@ -352,6 +356,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
 def sweep_text(sweep: Sweep) -> str:
     """Return what the command prints of a sweep whose runs are made."""
     from mptcplab.cli.columns import columns
+    from mptcplab.report.differences import percent_text
 
     first = sweep.scenarios[0]
     cells = sweep.cells()
@@ -362,7 +367,14 @@ def sweep_text(sweep: Sweep) -> str:
         rows = [heading]
         for point, cell in zip(sweep.points, of_metric, strict=True):
             outcome = "" if cell.outcome == "not judged" else str(cell.outcome)
-            rows.append([point.label, mean_text(cell), relative(cell, of_metric[0]), outcome])
+            rows.append(
+                [
+                    point.label,
+                    mean_text(cell),
+                    percent_text(cell.difference, of_metric[0].value),
+                    outcome,
+                ]
+            )
         hidden = len(rows) - 1 - _SHOWN_POINTS
         parts += ["", columns(rows[: _SHOWN_POINTS + 1], indent="", left=1)]
         if hidden > 0:
@@ -401,14 +413,3 @@ def mean_text(cell: Cell) -> str:
     if cell.value is None:
         return "not done in time" if cell.missing else "no valid run"
     return with_margin(lambda value: value_text(cell.metric, value), cell.value)
-
-
-def relative(cell: Cell, first: Cell) -> str:
-    """Return the difference to the first point in percent; "" where there is none."""
-    if cell.difference is None or first.value is None or not first.value.mean:
-        return ""
-    percent = 100 / first.value.mean
-    text = f"{cell.difference.mean * percent:+.1f}"
-    if cell.difference.margin is not None:
-        text += f" ± {cell.difference.margin * abs(percent):.1f}"
-    return f"{text} %"

@@ -9,8 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mptcplab.cli.sweep import mean_text, relative
+from mptcplab.cli.sweep import mean_text
 from mptcplab.plain_text import printable
+from mptcplab.report.differences import percent_text
 from mptcplab.report.page.document import Part
 from mptcplab.report.page.markup import Markup, element, section
 from mptcplab.report.page.run import validity
@@ -92,7 +93,7 @@ def _listing(sweep: FinishedSweep) -> dict[str, Any]:
             cell = of_metric[point.number]
             row.append([mean_text(cell), cell.value.mean if cell.value else -1])
             share = cell.difference.mean if cell.difference else 0
-            row.append([relative(cell, of_metric[0]), share])
+            row.append([percent_text(cell.difference, of_metric[0].value), share])
         rows.append(row)
     numeric = [place for place, column in enumerate(sweep.columns) if column.numbers]
     numeric += range(len(sweep.columns), len(head))

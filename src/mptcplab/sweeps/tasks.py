@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import jain_index
 from mptcplab.results.summary import Rates, settle_ns
+from mptcplab.results.writer import passing_runs
 from mptcplab.testbeds import run_on
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ def perform(task: Task) -> Row:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             shutil.rmtree(folder)  # of a run that nobody wrote down
-        run = Run(run_on(task.testbed, task.scenario, folder, Silent()))
+        with nullcontext() if task.keep or task.series else passing_runs():
+            run = Run(run_on(task.testbed, task.scenario, folder, Silent()))
         row = Row(
             task.point,
             task.seed,
