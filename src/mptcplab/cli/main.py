@@ -109,12 +109,14 @@ def _main(arguments: list[str]) -> int:
     if arguments in _ASKS_FOR_HELP:
         print(HELP, end="")
         return 0
+    from mptcplab.cli.verbosity import choose_verbosity
     from mptcplab.loop.stop_signals import Stopped, forget_stop_signals, stop_received
 
     forget_stop_signals()
     command = next((word for word in arguments if not word.startswith("-")), None)
     try:
         args = build_parser(command).parse_args(arguments)
+        choose_verbosity(args)
         status: int = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:

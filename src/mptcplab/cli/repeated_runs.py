@@ -10,13 +10,14 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from mptcplab.cli.verbosity import VERBOSE, say
 
 if TYPE_CHECKING:
     import argparse
@@ -53,12 +54,10 @@ def seeds_of(testbed: str, scenario: Scenario, repetitions: int) -> list[int]:
     from mptcplab.scenario.repetition import random_sources
 
     if testbed == "simulated" and repetitions > 1 and not random_sources(scenario):
-        print(
+        say(
             f"mptcplab: {scenario.name}: nothing in it is random (processing_jitter and "
             "start_jitter are 0, and links lose nothing): every seed gives the same run, which is "
-            "one observation; it is made once",
-            file=sys.stderr,
-            flush=True,
+            "one observation; it is made once"
         )
         repetitions = 1
     return [scenario.seed + number for number in range(repetitions)]
@@ -114,6 +113,8 @@ def made(planned: Sequence[PlannedRun], workers: Workers) -> Iterator[tuple[Plan
         for each, folder in results:
             run = Run(folder)
             end_if_stopped(run)
+            valid = "valid" if run.metadata["valid"] else "NOT VALID"
+            say(f"{run.folder}: {valid}, took {run.metadata['wall_s']:.2f} s", VERBOSE)
             yield each, run
 
 

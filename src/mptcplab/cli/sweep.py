@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mptcplab.cli.repeated_runs import DEFAULT_REPETITIONS, repetitions_of
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
+from mptcplab.cli.verbosity import VERBOSE, add_verbosity_arguments, say
 from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--series", action="store_true", help="keep flows, links and subflows over time of all runs"
     )
     parser.add_argument("--dry-run", action="store_true", help="list the points and run nothing")
+    add_verbosity_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     parser.set_defaults(run=run)
 
@@ -250,13 +251,12 @@ def _make(sweep: Sweep, workers: Callable[[int], Workers]) -> None:
     began_s = time.monotonic()
     for made, (row, left) in enumerate(sweep.make(workers), 1):
         taken_s = time.monotonic() - began_s
-        rest = format_duration(taken_s / made * left * NANOSECONDS) if left else "0 s"
+        rest = format_duration(taken_s / made * left * NANOSECONDS, 2) if left else "0 s"
         shown = _headline(sweep, row)
-        print(
-            f"[{len(sweep.rows)}/{len(sweep.rows) + left}, {rest} left] {shown}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"[{len(sweep.rows)}/{len(sweep.rows) + left}, {rest} left] {shown}")
+        for metric, value in row.metrics.items():
+            say(f"    {metric.rpartition(' [')[0]} {value_text(metric, value)}", VERBOSE)
+        say(f"    took {row.wall_s:.2f} s", VERBOSE)
     number = stop_received()
     if number is not None:
         raise Stopped(number)
@@ -355,8 +355,8 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
 
 def sweep_text(sweep: Sweep) -> str:
     """Return what the command prints of a sweep whose runs are made."""
-    from mptcplab.cli.columns import columns
     from mptcplab.report.differences import percent_text
+    from mptcplab.text_table import columns
 
     first = sweep.scenarios[0]
     cells = sweep.cells()

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from mptcplab.provenance import this_build
+from mptcplab.provenance import this_build, this_command, this_machine
 from mptcplab.results.debug_log import FILE as DEBUG_LOG
 from mptcplab.results.debug_log import debug_lines, wanted_hosts
 from mptcplab.results.tables import SCHEMA_VERSION, TABLES, arrow_schema
@@ -98,6 +98,8 @@ class RunWriter:
         self._metadata: dict[str, Any] = {
             "schema": SCHEMA_VERSION,
             "build": asdict(this_build()),
+            "machine": asdict(this_machine()),
+            "command": this_command(),
         }
 
     @property

@@ -127,8 +127,10 @@ class ClusterWorkers:
     @contextmanager
     def executor(self) -> Iterator[Executor]:
         """Connect; what is still to be made is called off when the block is left."""
-        distributed = _distributed()
         where, _, number = self._address.partition(":")
+        if where == "local" and not (number.isdecimal() and int(number)):
+            raise ClusterError(f"--cluster {self._address}: expected local:N, as in local:4")
+        distributed = _distributed()
         if where != "local":
             try:
                 client = distributed.Client(self._address, timeout=_CONNECT_S)
@@ -138,8 +140,6 @@ class ClusterWorkers:
             with client:
                 yield from self._of(client)
             return
-        if not number.isdecimal() or not int(number):
-            raise ClusterError(f"--cluster {self._address}: expected local:N, as in local:4")
         with (
             distributed.LocalCluster(
                 n_workers=int(number), threads_per_worker=1, dashboard_address=None

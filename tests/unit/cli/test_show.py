@@ -88,3 +88,21 @@ def test_a_scenario_without_a_key_is_damaged(
     (folder / "run.json").write_text(json.dumps(metadata))
     assert main(["show", str(folder)]) == 2
     assert "it has no scenario.flows" in capsys.readouterr().err
+
+
+def test_quiet_says_nothing_and_verbose_which_build_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(SCENARIO)
+    assert main(["run", str(path), "--quiet", "--out", str(tmp_path / "quiet")]) == 0
+    quiet = capsys.readouterr()
+    assert quiet.err == ""
+    assert "Flows" in quiet.out
+    assert main(["run", str(path), "-v", "--out", str(tmp_path / "verbose")]) == 0
+    verbose = capsys.readouterr()
+    assert verbose.err.startswith("mptcplab: 0")
+    assert "[measuring]" in verbose.err
+    assert main(["run", str(path), "--out", str(tmp_path / "usual")]) == 0
+    usual = capsys.readouterr()
+    assert usual.err.startswith("[building]")
