@@ -108,6 +108,17 @@ class Sweep:
         return self._sweep.summary_table()
 
     @property
+    def distributions(self) -> pa.Table:
+        """A row for each point, flow and percent of the times of its requests or messages.
+
+        Empty where no flow has any.
+        """
+        from mptcplab.sweeps.distributions import distributions_table
+
+        sweep = self._sweep
+        return distributions_table(sweep.points, sweep.columns, sweep.distributions())
+
+    @property
     def valid(self) -> bool:
         """Whether every run is valid."""
         return all(row.valid for row in self._sweep.rows)
@@ -322,6 +333,21 @@ def compare(  # noqa: PLR0913
         None,
         out,
     )
+
+
+def overlay(*runs: results.Run | File) -> Figure:
+    """Return a figure of several runs over one another: goodput of each flow, a line a run.
+
+    Runs are given as such, or by their folders; RunError for a folder that holds none.
+    """
+    from mptcplab.cli.show import labels
+    from mptcplab.report.figure import overlay_figure
+
+    if len(runs) < 2:
+        raise TypeError("an overlay is of two runs or more")
+    opened = [each if isinstance(each, results.Run) else Run(Path(each)) for each in runs]
+    names = labels([each.folder for each in opened])
+    return overlay_figure(dict(zip(names, opened, strict=True)))
 
 
 def inspect(*captures: File) -> Capture:

@@ -36,7 +36,7 @@ COMMANDS: Final = {
     "doctor": "say what this machine can do, and what to do about what it cannot",
     "reproduce": "run experiments with their sweeps and sum them up",
     "runs": "list the runs of a folder, their sizes, and remove some",
-    "show": "show a finished run again",
+    "show": "show a finished run again, or several in one figure",
     "page": "write one HTML file that shows runs, comparisons and captures",
     "host": "say why this host makes the subflows that it makes, and no others",
     "monitor": "watch the rates and round trips of interfaces",

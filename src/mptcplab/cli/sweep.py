@@ -105,7 +105,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything")
     parser.add_argument("--keep-runs", action="store_true", help="keep the folder of every run")
     parser.add_argument(
-        "--series", action="store_true", help="keep flows, links and subflows over time of all runs"
+        "--series",
+        action="store_true",
+        help="keep flows, links, subflows, requests over time of all",
     )
     parser.add_argument("--dry-run", action="store_true", help="list the points and run nothing")
     add_verbosity_arguments(parser)
@@ -302,15 +304,18 @@ def _list_points(sweep: Sweep, as_object: bool) -> None:
 
 
 def _draw(sweep: Sweep) -> list[Path]:
+    from mptcplab.sweeps.distributions import draw_distribution
     from mptcplab.sweeps.figure import draw_metric
 
     shown = sweep.cells()
     if not sweep.asked.metrics:
         shown = shown[:_SHOWN_METRICS]
     title = f"{sweep.scenarios[0].name} on {sweep.asked.testbed}"
+    where = (sweep.points, sweep.columns)
+    folder = sweep.store.folder
     return [
-        draw_metric(title, sweep.points, sweep.columns, cells, sweep.store.folder)[0]
-        for cells in shown
+        *(draw_metric(title, *where, cells, folder)[0] for cells in shown),
+        *(draw_distribution(title, *where, each, folder)[0] for each in sweep.distributions()),
     ]
 
 

@@ -15,6 +15,7 @@ from mptcplab.report.differences import percent_text
 from mptcplab.report.page.document import Part
 from mptcplab.report.page.markup import Markup, element, section
 from mptcplab.report.page.run import validity
+from mptcplab.sweeps.distributions import distribution_figure
 from mptcplab.sweeps.figure import metric_figure
 from mptcplab.sweeps.finished import FinishedSweep, read_sweep
 from mptcplab.sweeps.tasks import unit_of
@@ -58,6 +59,12 @@ def _figures(sweep: FinishedSweep) -> Iterator[Markup]:
         title = f"{sweep.scenario} on {sweep.testbed}"
         picture = _data_url(metric_figure(title, sweep.points, sweep.columns, cells))
         alternative = f"{name} over the points of the sweep; the table below has the values"
+        yield section(name, element("img", src=picture, alt=alternative, class_="figure"))
+    for of_flow in sweep.distributions()[:_MOST_FIGURES]:
+        title = f"{sweep.scenario} on {sweep.testbed}"
+        picture = _data_url(distribution_figure(title, sweep.points, sweep.columns, of_flow))
+        name = f"times of {of_flow[0].flow}"
+        alternative = f"how the {name} are distributed at the points of the sweep"
         yield section(name, element("img", src=picture, alt=alternative, class_="figure"))
 
 

@@ -15,6 +15,7 @@ from mptcplab.scenario.errors import ScenarioError
 from mptcplab.scenario.repetition import random_sources
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.sweeps.design import Design, Point
+from mptcplab.sweeps.distributions import Distribution, distributions, distributions_table
 from mptcplab.sweeps.engine import Workers, make_all
 from mptcplab.sweeps.store import RUNS, Store, runs_table
 from mptcplab.sweeps.summary import Cell, metrics_in, runs_still_needed, summarised, summary_table
@@ -173,6 +174,10 @@ class Sweep:
             self._summed_rows = len(self.rows)
         return self._cells
 
+    def distributions(self) -> list[list[Distribution]]:
+        """Return how times are distributed: a list for each flow, with an entry for each point."""
+        return distributions(len(self.points), self.rows)
+
     def runs_table(self) -> pa.Table:
         """Return a row for each run and metric."""
         return runs_table(self.points, self.columns, self.rows)
@@ -187,6 +192,10 @@ class Sweep:
             return
         self.store.write_table("runs", self.runs_table())
         self.store.write_table("summary", self.summary_table())
+        times = self.distributions()
+        if times:
+            table = distributions_table(self.points, self.columns, times)
+            self.store.write_table("distributions", table)
         if self.asked.series:
             self.store.merge_series(
                 self._task(row.point, row.seed)
