@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "buffers": "say how large buffers must be, for a scenario or for rates and round trips",
     "goals": "judge a congestion control by the three goals of RFC 6356, and its fairness",
     "schema": "print the scenario file's JSON Schema, for editors",
+    "completion": "print what makes a shell complete commands and options",
 }
 
 
@@ -67,8 +68,10 @@ Start with `mptcplab experiments`, then `mptcplab run A`.
 _ASKS_FOR_HELP: Final = (["-h"], ["--help"])
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser; of the sub-commands only ``command`` gets its arguments."""
+def build_parser(
+    command: str | None = None, *, everything: bool = False
+) -> argparse.ArgumentParser:
+    """Return the parser; of the sub-commands only ``command`` gets its arguments, or all do."""
     import argparse
     import importlib
 
@@ -86,7 +89,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mptcplab {__version__}")
     subparsers = parser.add_subparsers(prog="mptcplab", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        if name == command:
+        if everything or name == command:
             importlib.import_module(f"mptcplab.cli.{name}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
