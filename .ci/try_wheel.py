@@ -23,10 +23,20 @@ SOURCES = ROOT / "src"
 # what the shell's own environment would bring in from outside of the wheel
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
+SHARED = {
+    "share/man/man1/mptcplab.1",
+    "share/bash-completion/completions/mptcplab.bash",
+    "share/fish/vendor_completions.d/mptcplab.fish",
+    "share/zsh/site-functions/_mptcplab",
+}
+
 
 def check_files(wheel: Path) -> None:
     """Compare what is in a wheel with the sources; AssertionError for what lacks or is too much."""
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    shared = {name.rpartition("/data/")[2] for name in names if ".data/data/" in name}
+    names = {name for name in names if ".data/data/" not in name}
+    assert shared == SHARED, f"for share/ in the wheel: {sorted(shared)}"
     package = SOURCES / "mptcplab"
     wanted = {
         package / "py.typed",
@@ -35,6 +45,7 @@ def check_files(wheel: Path) -> None:
         *package.glob("scenario/data/**/*.toml"),
         *package.glob("scenario/data/**/*.csv"),
         *package.glob("report/page/assets/*"),
+        *package.glob("cli/completions/*"),
     }
     expected = {path.relative_to(SOURCES).as_posix() for path in wanted}
     assert not expected - names, f"not in the wheel: {sorted(expected - names)}"
