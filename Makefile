@@ -6,6 +6,7 @@
 #   make compile compiles our stack and the simulator: the same results, many times faster
 #   make bpf     compiles the kernel's congestion controls again, after a change
 #   make docs    builds the documentation into build/docs
+#   make man     writes the man page and the shells' completion scripts anew, from the program
 #   make wheel   builds the source distribution and, from it, the wheel, and tries that elsewhere
 #
 # Another Python, beside the first: make test PYTHON=python3.13 VENV=.venv-3.13
@@ -20,7 +21,7 @@ DURATION ?= 20s
 # of the tests, those that are run against the wheel: what is compiled, and what simulates
 WHEEL_TESTS ?= tests/unit/stack tests/simulated/test_builds.py
 
-.PHONY: run test compile bpf docs wheel dist try-wheel install dev lint types imports unit format lock clean
+.PHONY: run test compile bpf docs wheel dist try-wheel install dev lint types imports unit format lock clean man
 
 run: install
 	$(BIN)/mptcplab run A --on auto --trial --duration $(DURATION)
@@ -78,8 +79,12 @@ imports: dev
 unit: dev
 	$(BIN)/pytest -n auto --dist loadgroup -m "not documented and not compiled"
 
+man: dev
+	$(BIN)/python docs/shell.py
+
 docs: dev
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/shell.py --check
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "Built build/docs/index.html"
 

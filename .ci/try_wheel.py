@@ -24,10 +24,20 @@ SOURCES = ROOT / "src"
 # what the shell's own environment would bring in from outside of the wheel
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
+SHARED = {
+    "share/man/man1/mptcplab.1",
+    "share/bash-completion/completions/mptcplab.bash",
+    "share/fish/vendor_completions.d/mptcplab.fish",
+    "share/zsh/site-functions/_mptcplab",
+}
+
 
 def check_files(wheel: Path) -> None:
     """Compare what is in a wheel with the sources; AssertionError for what lacks or is too much."""
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    shared = {name.rpartition("/data/")[2] for name in names if ".data/data/" in name}
+    names = {name for name in names if ".data/data/" not in name}
+    assert shared == SHARED, f"for share/ in the wheel: {sorted(shared)}"
     package = SOURCES / "mptcplab"
     wanted = {
         package / "py.typed",
@@ -37,6 +47,7 @@ def check_files(wheel: Path) -> None:
         *package.glob("scenario/data/**/*.csv"),
         *package.glob("report/page/assets/*"),
         *package.glob("linux/bpf/*.[ch]"),
+        *package.glob("cli/completions/*"),
     }
     if shutil.which("clang"):
         wanted.add(package / "linux/bpf/coupled.bpf.o")

@@ -55,7 +55,12 @@ EXAMPLES: Final = {
         "mptcplab reproduce H --duration 2s --repetitions 2 --out repeated",
     ],
     "runs": ["mptcplab run A --duration 2s", "mptcplab runs"],
-    "show": ["mptcplab run A --duration 2s --out first", "mptcplab show first"],
+    "show": [
+        "mptcplab run A --duration 2s --out first",
+        "mptcplab show first",
+        "mptcplab run A --duration 2s --set flows.main.buffer=1MB --out second",
+        "mptcplab show first second -o both",
+    ],
     "host": ["mptcplab host", "mptcplab host --json", "mptcplab host --fix"],
     "page": [
         "mptcplab run A --duration 2s --out seen",
@@ -73,12 +78,13 @@ EXAMPLES: Final = {
     "buffers": ["mptcplab buffers F", "mptcplab buffers 1Gb/s@33.3ms 300Mb/s@202ms"],
     "goals": ["mptcplab goals --congestion olia --duration 10s --repetitions 2"],
     "schema": ["mptcplab schema -o scenario.schema.json"],
+    "completion": ["mptcplab completion bash"],
 }
 
 STATUSES: Final = {
     "run": "0 the run is valid, 1 it is not.",
     "compare": "0 every run is valid, 1 one is not.",
-    "show": "0 the run is valid, 1 it is not.",
+    "show": "0 every run is valid, 1 one is not.",
     "reproduce": "0 every run is valid, 1 one is not.",
     "goals": "0 every goal is met, 1 one is missed or undecided.",
     "host": "0 as many subflows as usable addresses, 1 fewer, or not known.",

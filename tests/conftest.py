@@ -30,6 +30,9 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Some set this for all programs, and tables would be as wide as that.
+os.environ.pop("COLUMNS", None)
+
 # A machine that others use as well is slow at times, which says nothing about a property.
 settings.register_profile(
     "repeatable",

@@ -3,8 +3,8 @@
 One scenario file describes hosts, links, flows and a timeline.  A testbed runs it, on the Linux
 kernel's MPTCP or on the package's own stack, and leaves a run: one folder of tables and metadata.
 
-From Python: :func:`run`, :func:`sweep`, :func:`compare`, :func:`inspect` and :func:`load`, which
-are imported when they are first asked for.
+From Python: :func:`run`, :func:`sweep`, :func:`compare`, :func:`inspect`, :func:`load` and
+:func:`overlay`, which are imported when they are first asked for.
 """
 
 __version__ = "0.1.0"
@@ -17,6 +17,7 @@ __all__ = [
     "compare",
     "inspect",
     "load",
+    "overlay",
     "run",
     "sweep",
 ]

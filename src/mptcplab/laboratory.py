@@ -108,6 +108,17 @@ class Sweep:
         return self._sweep.summary_table()
 
     @property
+    def distributions(self) -> pa.Table:
+        """A row for each point, flow and percent of the times of its requests or messages.
+
+        Empty where no flow has any.
+        """
+        from mptcplab.sweeps.distributions import distributions_table
+
+        sweep = self._sweep
+        return distributions_table(sweep.points, sweep.columns, sweep.distributions())
+
+    @property
     def valid(self) -> bool:
         """Whether every run is valid."""
         return all(row.valid for row in self._sweep.rows)
@@ -324,6 +335,21 @@ def compare(  # noqa: PLR0913
     )
 
 
+def overlay(*runs: results.Run | File) -> Figure:
+    """Return a figure of several runs over one another: goodput of each flow, a line a run.
+
+    Runs are given as such, or by their folders; RunError for a folder that holds none.
+    """
+    from mptcplab.cli.show import labels
+    from mptcplab.report.figure import overlay_figure
+
+    if len(runs) < 2:
+        raise TypeError("an overlay is of two runs or more")
+    opened = [each if isinstance(each, results.Run) else Run(Path(each)) for each in runs]
+    names = labels([each.folder for each in opened])
+    return overlay_figure(dict(zip(names, opened, strict=True)))
+
+
 def inspect(*captures: File) -> Capture:
     """Read a capture, or several as one, and reconstruct its MPTCP connections.
 
@@ -343,7 +369,7 @@ def _swept(
     cluster: str | None,
     out: File | None,
 ) -> Sweep:
-    from mptcplab.cli.repeated_runs import workers_for
+    from mptcplab.cli.repeated_runs import check_jobs, workers_for
     from mptcplab.sweeps.engine import ClusterWorkers, Workers
     from mptcplab.sweeps.sweep import Asked
     from mptcplab.sweeps.sweep import Sweep as SweepOfRuns
@@ -357,11 +383,13 @@ def _swept(
 
     folder = _temporary("sweep") if out is None else Path(out)
     made = SweepOfRuns(design, at, asked, folder)
-    workers: Workers
-    if cluster is None:
-        workers = workers_for(asked.testbed, jobs, len(made.tasks_left()))
-    else:
-        workers = ClusterWorkers(cluster)
+    check_jobs(asked.testbed, jobs)
+
+    def workers(runs: int) -> Workers:
+        if cluster is not None:
+            return ClusterWorkers(cluster)
+        return workers_for(asked.testbed, jobs, runs)
+
     with made.store.opened(made.settings()):
         try:
             for _ in made.make(workers):

@@ -1,9 +1,12 @@
-"""Which build of mptcplab this is: compiled or interpreted, of which commit, on which Python."""
+"""Which build of mptcplab this is, on which machine it runs, and what was asked of it."""
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from mptcplab import __version__
+from mptcplab.plain_text import printable
 
 PACKAGE: Final = Path(__file__).parent
 """The folder that runs; the functions below look at another where one is given."""
@@ -35,6 +39,13 @@ class Build:
     """The git commit (40 hexadecimal digits), with "-dirty" where files differed from it; None
     where neither git nor the wheel knows."""
 
+    @property
+    def text(self) -> str:
+        """One line a person can read."""
+        kind = "compiled" if self.compiled else "interpreted"
+        commit = f", commit {self.commit}" if self.commit else ""
+        return f"{self.version}, {kind}, on {self.python}{commit}"
+
 
 @cache
 def this_build() -> Build:
@@ -45,6 +56,46 @@ def this_build() -> Build:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         commit=commit_of(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a run was made on, as ``run.json`` keeps it."""
+
+    cpu: str
+    """The processor's own name, or its architecture where it tells none."""
+    cores: int
+    """That this process may use."""
+    kernel: str
+
+
+@cache
+def this_machine() -> Machine:
+    """Return the machine that this process runs on."""
+    return Machine(_processor(), len(os.sched_getaffinity(0)), platform.release())
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return printable(" ".join(value.split()))
+    return platform.machine()
+
+
+def this_command() -> str | None:
+    """Return what was typed, as a shell takes it; None in a notebook or an interactive Python."""
+    program, *words = sys.argv or [""]
+    name = Path(program).name
+    if name in ("", "-c", "-m", "ipykernel_launcher.py"):
+        return None
+    if name == "__main__.py":
+        name = Path(program).parent.name
+    return printable(shlex.join([name, *words]))
 
 
 def stale_modules(package: Path = PACKAGE) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 import mptcplab
 from mptcplab import testbeds
 from mptcplab.cli.main import main
+from mptcplab.sweeps.engine import ThisProcess
 
 SCENARIO = """
 title = "two links"
@@ -84,6 +85,43 @@ def test_the_same_command_goes_on_and_another_is_refused(
     (tmp_path / "full" / "file").touch()
     assert swept(scenario, tmp_path / "full", *OVER) == 2
     assert "holds something else" in capsys.readouterr().err
+
+
+def test_no_more_processes_start_than_runs_are_left(
+    scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def workers(_: int | None, runs: int) -> ThisProcess:
+        asked.append(runs)
+        return ThisProcess()
+
+    monkeypatch.setattr("mptcplab.sweeps.engine.local_workers", workers)
+    assert swept(scenario, tmp_path / "out", *OVER[:2], "--repetitions", "2") == 0
+    assert swept(scenario, tmp_path / "out", *OVER[:2], "--repetitions", "3") == 0
+    assert asked == [4, 2]
+
+
+def test_times_of_requests_are_distributions_of_their_points(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scenario.open("a") as file:
+        file.write('flows.ask = { from = "alice", to = "bob", application = "request-response" }\n')
+    out = tmp_path / "out"
+    over = ["--over", "links.one.rtt=10ms,80ms", "--repetitions", "2", "--series"]
+    assert swept(scenario, out, *over) == 0
+    assert (out / "figure-times-of-ask.svg").exists()
+    table = pq.read_table(out / "distributions.parquet").to_pylist()
+    assert len(table) == 2 * 101
+    assert {row["links.one.rtt"] for row in table} == {0.01, 0.08}
+    fast, slow = ([row["mean_s"] for row in table if row["point"] == point] for point in (0, 1))
+    assert fast == sorted(fast)
+    assert fast[50] < slow[50]
+    assert set(pq.read_table(out / "series-requests.parquet")["flow"].to_pylist()) == {"ask"}
+    assert not (out / "series-messages.parquet").exists()
+    assert main(["page", str(out), "-o", str(tmp_path / "page.html")]) == 0
+    assert "how the times of ask are distributed" in (tmp_path / "page.html").read_text()
+    capsys.readouterr()
 
 
 def test_a_failed_run_is_a_row_with_its_reason(

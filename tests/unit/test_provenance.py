@@ -101,3 +101,29 @@ def test_a_compiled_module_beside_its_source_is_what_counts(tmp_path: Path) -> N
     (loop / f"virtual{EXTENSION_SUFFIXES[0]}").touch()
     (loop / "__init__.py").write_text("")
     assert compiled() == "True"
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/usr/bin/mptcplab", "run", "A", "--set", "a=b c"], "mptcplab run A --set 'a=b c'"),
+        (["/lib/mptcplab/__main__.py", "run"], "mptcplab run"),
+        (["figure.py", "\x1b[2J"], "figure.py '\\x1b[2J'"),
+        (["-c"], None),
+        ([""], None),
+        (["/x/ipykernel_launcher.py", "-f", "k.json"], None),
+    ],
+)
+def test_the_command_is_what_was_typed(
+    argv: list[str], command: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    assert provenance.this_command() == command
+
+
+def test_the_machine_has_a_name_cores_and_a_kernel() -> None:
+    machine = provenance.this_machine()
+    assert machine.cpu.isprintable()
+    assert machine.cpu
+    assert machine.cores >= 1
+    assert machine.kernel == platform.release()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mptcplab.cli.columns import columns
 from mptcplab.report.comparison import Quantity, with_margin
 from mptcplab.results.application_times import PERCENTILES
 from mptcplab.results.statistics import Estimate
+from mptcplab.text_table import columns
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
 _NAMES = [f"p{percent}" for percent in PERCENTILES]

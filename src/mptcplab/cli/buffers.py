@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _of_paths(texts: list[str]) -> tuple[dict[str, Any], str]:
-    from mptcplab.cli.columns import columns
     from mptcplab.scenario.buffers import mptcp_buffer_bytes, tcp_buffer_bytes
+    from mptcplab.text_table import columns
     from mptcplab.units import format_duration, format_rate, format_size
 
     paths = [_path(text) for text in texts]
@@ -101,10 +101,10 @@ def _path(text: str) -> tuple[int, int]:
 
 
 def _of_scenario(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from mptcplab.cli.columns import columns
     from mptcplab.scenario import ScenarioError
     from mptcplab.scenario.buffers import buffer_needs
     from mptcplab.scenario.to_json import as_plain
+    from mptcplab.text_table import columns
     from mptcplab.units import format_duration, format_rate, format_size
 
     if len(args.subjects) > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from mptcplab.cli.repeated_runs import (
     workers_for,
 )
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
+from mptcplab.cli.verbosity import add_verbosity_arguments, say
 from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_jobs_argument(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all runs, new or empty")
+    add_verbosity_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
 
@@ -235,7 +236,7 @@ def _make(args: argparse.Namespace, variants: list[Variant], planned: list[Plann
     for each, run in made(planned, workers):
         runs[each.folder] = run
         title = f"[{len(runs)}/{len(planned)}] {each.title}"
-        print(f"{title}: {_headline(run)}", file=sys.stderr, flush=True)
+        say(f"{title}: {_headline(run)}")
     for place, each in enumerate(planned):
         variants[place % len(variants)].add(runs[each.folder])
 
@@ -307,9 +308,9 @@ def _text(
     results: list[list[Result]],
     repetitions: int,
 ) -> str:
-    from mptcplab.cli.columns import columns
-    from mptcplab.report.comparison import relative_text
+    from mptcplab.report.differences import percent_text
     from mptcplab.report.limits import limits_text
+    from mptcplab.text_table import columns
 
     scenario = variants[0].scenario
     parts = [
@@ -333,7 +334,7 @@ def _text(
                 [
                     variant.label,
                     result.text,
-                    relative_text(result, first),
+                    percent_text(result.difference, first.value),
                     "" if is_first else str(result.outcome),
                     method,
                 ]

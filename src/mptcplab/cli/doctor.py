@@ -211,9 +211,7 @@ def _programs() -> list[Finding]:
 
 
 def _print(build: Build, findings: list[Finding], kernel: str, able: bool) -> None:
-    kind = "compiled" if build.compiled else "interpreted"
-    commit = f", commit {build.commit}" if build.commit else ""
-    print(f"mptcplab {build.version}, {kind}, on {build.python}{commit}")
+    print(f"mptcplab {build.text}")
     print(f"Linux {kernel}")
     for finding in findings:
         mark = "yes" if finding.present else "NO " if finding.needed else "no "

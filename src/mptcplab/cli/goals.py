@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path as FilePath
@@ -21,6 +20,7 @@ from mptcplab.cli.repeated_runs import (
     workers_for,
 )
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
+from mptcplab.cli.verbosity import add_verbosity_arguments, say
 from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_jobs_argument(parser)
     parser.add_argument("--out", type=FilePath, metavar="DIR", help="keep the runs in this folder")
+    add_verbosity_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -181,7 +182,7 @@ def _made(args: argparse.Namespace, planned: list[PlannedRun]) -> dict[FilePath,
             reasons = "; ".join(run.metadata["invalid_reasons"])
             raise RunError(f"{each.folder}: not valid: {reasons}")
         runs[each.folder] = run
-        print(f"[{len(runs)}/{len(planned)}] {each.title}", file=sys.stderr, flush=True)
+        say(f"[{len(runs)}/{len(planned)}] {each.title}")
     return runs
 
 
@@ -238,8 +239,8 @@ def _print(
     verdicts: list[Any],
     repetitions: int,
 ) -> None:
-    from mptcplab.cli.columns import columns
     from mptcplab.report.goals import rate
+    from mptcplab.text_table import columns
     from mptcplab.units import format_duration
 
     together = rates_of["together"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mptcplab.cli.inspect_output import check_readable, chosen, of_connection, print_all, told
 from mptcplab.cli.terminal import unfiltered
+from mptcplab.cli.verbosity import NORMAL, add_verbosity_arguments, is_told, say
 
 if TYPE_CHECKING:
     from mptcplab.trace.connections.model import Connection
@@ -87,6 +88,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     what.add_argument("--packets", action="store_true", help="list the TCP packets, one per line")
     what.add_argument("--events", action="store_true", help="list the events, one per line")
     what.add_argument("--json", action="store_true", help="print one JSON object")
+    add_verbosity_arguments(parser)
     what.add_argument(
         "--connections",
         action="store_true",
@@ -264,7 +266,7 @@ def _write(args: argparse.Namespace, trace: Trace, test: Test | None) -> None:
 
     writer = CaptureWriter(args.write, trace.paths)
     write_packets(trace, of_connection(args, test), writer)
-    print(writer.description, file=sys.stderr)
+    say(writer.description)
 
 
 def _write_tables(trace: Trace, folder: Path) -> None:
@@ -275,7 +277,7 @@ def _write_tables(trace: Trace, folder: Path) -> None:
         written = write_tables(trace, folder)
     except OSError as error:
         raise CaptureError(f"--tables {folder}: {error.strerror or error}") from None
-    print(f"wrote {len(written)} tables to {folder}", file=sys.stderr)
+    say(f"wrote {len(written)} tables to {folder}")
 
 
 def _draw(trace: Trace, connections: list[Connection], folder: Path, most: int) -> None:
@@ -292,12 +294,12 @@ def _draw(trace: Trace, connections: list[Connection], folder: Path, most: int) 
         f", of the {drawn} connections with the most data; --figures-of {len(connections)} draws "
         "all" if rest > 0 else ""
     )  # fmt: skip
-    print(f"wrote {len(written)} figures to {folder}{left_out}", file=sys.stderr)
+    say(f"wrote {len(written)} figures to {folder}{left_out}")
 
 
 def _progress() -> Progress | None:
     """Return what shows the progress of reading, in a terminal and for large files."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not is_told(NORMAL):
         return None
 
     terminal = unfiltered(sys.stderr)

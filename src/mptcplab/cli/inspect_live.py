@@ -11,6 +11,7 @@ import numpy as np
 
 from mptcplab.cli.inspect_output import check_readable, chosen, of_connection, print_all, told
 from mptcplab.cli.terminal import unfiltered
+from mptcplab.cli.verbosity import NORMAL, is_told, say
 from mptcplab.trace.decode.segments import Segments
 from mptcplab.trace.files.batch import Batch, CaptureError
 from mptcplab.trace.files.interface import InterfaceSource, drop_rights
@@ -49,7 +50,7 @@ def inspect_live(args: argparse.Namespace, test: Test | None) -> int:
         if args.write is not None:
             shown.writer = CaptureWriter(args.write, [path])
         name = source.name if source is not None else source_name(path)
-        print(f"reading from {name}; Ctrl-C ends", file=sys.stderr)
+        say(f"reading from {name}; Ctrl-C ends")
         trace = watch.run(source)
     check_readable(trace)
     shown.finish(trace)
@@ -78,7 +79,7 @@ class _Shown:
         self._live = LiveBatches()
         self._printed: set[str] = set()
         self._last: list[str] = []
-        self._status = sys.stderr.isatty()
+        self._status = sys.stderr.isatty() and is_told(NORMAL)
 
     def hooks(self) -> Hooks:
         """Return what is to be called."""
@@ -90,7 +91,7 @@ class _Shown:
         self._clear()
         if self.writer is not None:
             self.writer.close()
-            print(self.writer.description, file=sys.stderr)
+            say(self.writer.description)
         if self._lists_packets:
             return
         if self._args.events:

@@ -36,7 +36,7 @@ COMMANDS: Final = {
     "doctor": "say what this machine can do, and what to do about what it cannot",
     "reproduce": "run experiments with their sweeps and sum them up",
     "runs": "list the runs of a folder, their sizes, and remove some",
-    "show": "show a finished run again",
+    "show": "show a finished run again, or several in one figure",
     "page": "write one HTML file that shows runs, comparisons and captures",
     "host": "say why this host makes the subflows that it makes, and no others",
     "hosts": "look at real hosts of a scenario, set them up, and undo that",
@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "buffers": "say how large buffers must be, for a scenario or for rates and round trips",
     "goals": "judge a congestion control by the three goals of RFC 6356, and its fairness",
     "schema": "print the scenario file's JSON Schema, for editors",
+    "completion": "print what makes a shell complete commands and options",
 }
 
 
@@ -68,8 +69,10 @@ Start with `mptcplab experiments`, then `mptcplab run A`.
 _ASKS_FOR_HELP: Final = (["-h"], ["--help"])
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser; of the sub-commands only ``command`` gets its arguments."""
+def build_parser(
+    command: str | None = None, *, everything: bool = False
+) -> argparse.ArgumentParser:
+    """Return the parser; of the sub-commands only ``command`` gets its arguments, or all do."""
     import argparse
     import importlib
 
@@ -87,7 +90,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mptcplab {__version__}")
     subparsers = parser.add_subparsers(prog="mptcplab", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        if name == command:
+        if everything or name == command:
             importlib.import_module(f"mptcplab.cli.{name}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
@@ -110,12 +113,14 @@ def _main(arguments: list[str]) -> int:
     if arguments in _ASKS_FOR_HELP:
         print(HELP, end="")
         return 0
+    from mptcplab.cli.verbosity import choose_verbosity
     from mptcplab.loop.stop_signals import Stopped, forget_stop_signals, stop_received
 
     forget_stop_signals()
     command = next((word for word in arguments if not word.startswith("-")), None)
     try:
         args = build_parser(command).parse_args(arguments)
+        choose_verbosity(args)
         status: int = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:

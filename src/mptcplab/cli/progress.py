@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mptcplab.cli.terminal import unfiltered
+from mptcplab.cli.verbosity import NORMAL, VERBOSE, is_told, say
 from mptcplab.plain_text import printable
 from mptcplab.results.observer import Observer
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
@@ -52,8 +53,7 @@ class PlainProgress(Observer):
         """Nothing is left open."""
 
     def _say(self, line: str) -> None:
-        with suppress(OSError):  # whoever read it has gone; the run goes on
-            print(line, file=sys.stderr, flush=True)
+        say(line)
 
 
 def _rtt(rtt_ns: int | None) -> str:
@@ -150,7 +150,7 @@ class LiveProgress(Observer):
 
 
 def progress_for(title: str, duration_ns: int) -> PlainProgress | LiveProgress:
-    """Return the live display in a terminal, plain lines elsewhere."""
-    if sys.stderr.isatty():
+    """Return the live display in a terminal, plain lines elsewhere and for -v; -q drops both."""
+    if sys.stderr.isatty() and is_told(NORMAL) and not is_told(VERBOSE):
         return LiveProgress(title, duration_ns)
     return PlainProgress(duration_ns)

@@ -8,7 +8,6 @@ from textwrap import wrap
 from typing import Any
 
 from mptcplab.cli.applications import applications_text, mean_applications_text
-from mptcplab.cli.columns import columns
 from mptcplab.limits.causes import Limit
 from mptcplab.limits.runs import mean_limits, run_limits
 from mptcplab.report.comparison import with_margin
@@ -30,6 +29,7 @@ from mptcplab.results.debug_log import FILE as DEBUG_LOG
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import Estimate
 from mptcplab.results.summary import settle_ns, summarise
+from mptcplab.text_table import columns, text_width
 from mptcplab.units import format_duration, format_rate, format_size
 
 
@@ -103,7 +103,7 @@ def _bytes(flow: dict[str, Any]) -> str:
 
 
 def _link_rows(summary: dict[str, Any]) -> list[list[str]]:
-    rows = [["link", "driver", "configured", "mean"]]
+    rows = [["link", "driver", "configured", "mean", "used"]]
     for link in summary["links"]:
         configured = link["configured_bps"]
         rows.append(
@@ -112,9 +112,14 @@ def _link_rows(summary: dict[str, Any]) -> list[list[str]]:
                 link["driver"] or "not built",
                 "unlimited" if configured is None else format_rate(configured),
                 format_rate(link["mean_bps"]),
+                _used(link["utilisation"]),
             ]
         )
     return rows
+
+
+def _used(utilisation: float | None) -> str:
+    return "" if utilisation is None else f"{utilisation:.0%}"
 
 
 def _stage_rows(run: Run, summary: dict[str, Any]) -> list[list[str]]:
@@ -179,7 +184,7 @@ def _beside_report(
             when = "" if finding["stage"] is None else f"stage {finding['stage']}: "
             lines += wrap(
                 f"{when}{finding['text']} ({finding['source']})",
-                98,
+                text_width(),
                 initial_indent="  ",
                 subsequent_indent="    ",
             )
@@ -222,7 +227,7 @@ def _lesson(run: Run) -> str:
 
 
 def _indented(text: str) -> str:
-    return "\n".join(wrap(text, 98, initial_indent="  ", subsequent_indent="  "))
+    return "\n".join(wrap(text, text_width(), initial_indent="  ", subsequent_indent="  "))
 
 
 def _notes(run: Run) -> str:
@@ -299,15 +304,20 @@ def _mean_flow_rows(used: Sequence[Run], summaries: Sequence[dict[str, Any]]) ->
 
 
 def _mean_link_rows(summaries: Sequence[dict[str, Any]]) -> list[list[str]]:
-    rows = [["link", "driver", "configured", "mean"]]
+    rows = [["link", "driver", "configured", "mean", "used"]]
     for at, link in enumerate(summaries[0]["links"]):
         configured = link["configured_bps"]
+        mean, used = (
+            mean_of([summary["links"][at][key] for summary in summaries])
+            for key in ("mean_bps", "utilisation")
+        )
         rows.append(
             [
                 link["name"],
                 link["driver"] or "not built",
                 "unlimited" if configured is None else format_rate(configured),
-                _mean(mean_of([summary["links"][at]["mean_bps"] for summary in summaries])),
+                _mean(mean),
+                _used(used and used.mean),
             ]
         )
     return rows

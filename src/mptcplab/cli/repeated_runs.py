@@ -10,13 +10,14 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from mptcplab.cli.verbosity import VERBOSE, say
 
 if TYPE_CHECKING:
     import argparse
@@ -53,12 +54,10 @@ def seeds_of(testbed: str, scenario: Scenario, repetitions: int) -> list[int]:
     from mptcplab.scenario.repetition import random_sources
 
     if testbed == "simulated" and repetitions > 1 and not random_sources(scenario):
-        print(
+        say(
             f"mptcplab: {scenario.name}: nothing in it is random (processing_jitter and "
             "start_jitter are 0, and links lose nothing): every seed gives the same run, which is "
-            "one observation; it is made once",
-            file=sys.stderr,
-            flush=True,
+            "one observation; it is made once"
         )
         repetitions = 1
     return [scenario.seed + number for number in range(repetitions)]
@@ -76,17 +75,21 @@ class PlannedRun:
 
 def workers_for(testbed: str, jobs: int | None, runs: int) -> Workers:
     """Return who makes runs: all cores in simulation, else this process, one at a time."""
-    from mptcplab.scenario import ScenarioError
     from mptcplab.sweeps.engine import ThisProcess, local_workers
+
+    check_jobs(testbed, jobs)
+    return local_workers(jobs, runs) if testbed == "simulated" else ThisProcess()
+
+
+def check_jobs(testbed: str, jobs: int | None) -> None:
+    """Raise ScenarioError where so many runs at a time are none, or too many for the testbed."""
+    from mptcplab.scenario import ScenarioError
 
     if jobs is not None and jobs < 1:
         raise ScenarioError("--jobs", "", f"{jobs} is no number of runs", "1 or more")
-    if testbed == "simulated":
-        return local_workers(jobs, runs)
-    if (jobs or 1) > 1:
+    if testbed != "simulated" and (jobs or 1) > 1:
         problem = "runs on the same kernels would disturb each other"
         raise ScenarioError("--jobs", "", problem, "1, or --on simulated")
-    return ThisProcess()
 
 
 def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +113,8 @@ def made(planned: Sequence[PlannedRun], workers: Workers) -> Iterator[tuple[Plan
         for each, folder in results:
             run = Run(folder)
             end_if_stopped(run)
+            valid = "valid" if run.metadata["valid"] else "NOT VALID"
+            say(f"{run.folder}: {valid}, took {run.metadata['wall_s']:.2f} s", VERBOSE)
             yield each, run
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from mptcplab.cli.repeated_runs import (
     workers_for,
 )
 from mptcplab.cli.scenario_arguments import add_plugins_argument
+from mptcplab.cli.verbosity import add_verbosity_arguments, say
 from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for all runs and the summary"
     )
+    add_verbosity_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     parser.set_defaults(run=run)
 
@@ -275,7 +276,7 @@ def _make(
         workers = workers_for(testbed, args.jobs if testbed == "simulated" else None, len(planned))
         for number, (each, run) in enumerate(made(planned, workers), 1):
             draw_throughput(run, each.folder / "throughput")
-            print(f"[{number}/{len(planned)}] {each.title}", file=sys.stderr, flush=True)
+            say(f"[{number}/{len(planned)}] {each.title}")
             name = names[each.folder]
             missing[name] -= 1
             if not missing[name]:
@@ -424,7 +425,7 @@ def _table(summary: list[dict[str, Any]]) -> str:
     """Return the summary as text; what the report measured, and what its links could carry, have
     a column each where there is any.
     """
-    from mptcplab.cli.columns import columns
+    from mptcplab.text_table import columns
     from mptcplab.units import format_rate
 
     points = [point for entry in summary for point in entry["runs"]]
@@ -447,7 +448,7 @@ def _table(summary: list[dict[str, Any]]) -> str:
                     carry_bps = row["capacity_bps"]
                     cells.append("" if carry_bps is None else format_rate(carry_bps))
                 rows.append(["", point["label"] if not index else "", row["what"], *cells])
-    lines = [columns(rows, left=3, indent="")]
+    lines = [columns(rows, left=3, indent="", fitted=False)]
     for entry in summary:
         found = entry["findings"] + [
             f"{row['what'].removeprefix('goodput, ')}: {finding}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from mptcplab.cli.repeated_runs import add_jobs_argument
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
 from mptcplab.cli.testbeds import AUTO
+from mptcplab.cli.verbosity import add_verbosity_arguments, say
 from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "back, in a folder named ...-what-if beside the first, and show both",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder, new or empty")
+    add_verbosity_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)
 
@@ -227,7 +229,7 @@ def _repeat(scenario: Scenario, args: argparse.Namespace) -> int:
     left = [each for each in planned if finished(each) is None]
     for each, run in made(left, workers_for(testbed, args.jobs, len(left))):
         draw_throughput(run, run.folder / "throughput")
-        print(f"mptcplab: done: {each.title}", file=sys.stderr, flush=True)
+        say(f"mptcplab: done: {each.title}")
     runs = [Run(each.folder) for each in planned]
     figures = draw_throughput(valid_ones(runs) or runs, out / "throughput")
     summary = summarise_runs(runs)
@@ -258,7 +260,7 @@ def _run_auto(scenario: Scenario, args: argparse.Namespace) -> Run:
 
 
 def _say(testbed: str, why: str) -> None:
-    print(f"mptcplab: running on the {testbed} testbed: {why}", file=sys.stderr, flush=True)
+    say(f"mptcplab: running on the {testbed} testbed: {why}")
 
 
 def _run_on(testbed: str, scenario: Scenario, args: argparse.Namespace) -> Run:

@@ -149,8 +149,8 @@ def _test(args: argparse.Namespace) -> Callable[[Listed], bool]:
 
 
 def _table(listed: list[Listed], folder: Path) -> str:
-    from mptcplab.cli.columns import columns
     from mptcplab.plain_text import printable
+    from mptcplab.text_table import columns
     from mptcplab.units import format_size
 
     if not listed:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mptcplab.cli.repeated_runs import DEFAULT_REPETITIONS, repetitions_of
 from mptcplab.cli.scenario_arguments import add_scenario_arguments, load_scenario
+from mptcplab.cli.verbosity import VERBOSE, add_verbosity_arguments, say
 from mptcplab.testbeds import DEFAULT, TESTBEDS
 
 if TYPE_CHECKING:
@@ -104,9 +105,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything")
     parser.add_argument("--keep-runs", action="store_true", help="keep the folder of every run")
     parser.add_argument(
-        "--series", action="store_true", help="keep flows, links and subflows over time of all runs"
+        "--series",
+        action="store_true",
+        help="keep flows, links, subflows, requests over time of all",
     )
     parser.add_argument("--dry-run", action="store_true", help="list the points and run nothing")
+    add_verbosity_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     parser.set_defaults(run=run)
 
@@ -117,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _list_points(sweep, args.json)
         return 0
-    workers = _workers(args, sweep)
+    workers = _workers(args)
     with sweep.store.opened(sweep.settings()):
         try:
             _make(sweep, workers)
@@ -225,20 +229,23 @@ def _design(args: argparse.Namespace, base: Scenario) -> Design:
     )
 
 
-def _workers(args: argparse.Namespace, sweep: Sweep) -> Workers:
-    from mptcplab.cli.repeated_runs import workers_for
+def _workers(args: argparse.Namespace) -> Callable[[int], Workers]:
+    """Return what returns who makes so many runs."""
+    from mptcplab.cli.repeated_runs import check_jobs, workers_for
     from mptcplab.scenario import ScenarioError
     from mptcplab.sweeps.engine import ClusterWorkers
 
     if not args.cluster:
-        return workers_for(args.on, args.jobs, len(sweep.tasks_left()))
+        check_jobs(args.on, args.jobs)
+        return lambda runs: workers_for(args.on, args.jobs, runs)
     if args.on != "simulated":
         problem = "is for simulations: a worker's kernel is not this one"
         raise ScenarioError("--cluster", "", problem, "--on simulated")
-    return ClusterWorkers(args.cluster)
+    cluster = ClusterWorkers(args.cluster)
+    return lambda _: cluster
 
 
-def _make(sweep: Sweep, workers: Workers) -> None:
+def _make(sweep: Sweep, workers: Callable[[int], Workers]) -> None:
     """Make what is left, with a line for each run that says how many are done, and the rest."""
     from mptcplab.loop.stop_signals import Stopped, stop_received
     from mptcplab.units import NANOSECONDS, format_duration
@@ -246,13 +253,12 @@ def _make(sweep: Sweep, workers: Workers) -> None:
     began_s = time.monotonic()
     for made, (row, left) in enumerate(sweep.make(workers), 1):
         taken_s = time.monotonic() - began_s
-        rest = format_duration(taken_s / made * left * NANOSECONDS) if left else "0 s"
+        rest = format_duration(taken_s / made * left * NANOSECONDS, 2) if left else "0 s"
         shown = _headline(sweep, row)
-        print(
-            f"[{len(sweep.rows)}/{len(sweep.rows) + left}, {rest} left] {shown}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"[{len(sweep.rows)}/{len(sweep.rows) + left}, {rest} left] {shown}")
+        for metric, value in row.metrics.items():
+            say(f"    {metric.rpartition(' [')[0]} {value_text(metric, value)}", VERBOSE)
+        say(f"    took {row.wall_s:.2f} s", VERBOSE)
     number = stop_received()
     if number is not None:
         raise Stopped(number)
@@ -298,15 +304,18 @@ def _list_points(sweep: Sweep, as_object: bool) -> None:
 
 
 def _draw(sweep: Sweep) -> list[Path]:
+    from mptcplab.sweeps.distributions import draw_distribution
     from mptcplab.sweeps.figure import draw_metric
 
     shown = sweep.cells()
     if not sweep.asked.metrics:
         shown = shown[:_SHOWN_METRICS]
     title = f"{sweep.scenarios[0].name} on {sweep.asked.testbed}"
+    where = (sweep.points, sweep.columns)
+    folder = sweep.store.folder
     return [
-        draw_metric(title, sweep.points, sweep.columns, cells, sweep.store.folder)[0]
-        for cells in shown
+        *(draw_metric(title, *where, cells, folder)[0] for cells in shown),
+        *(draw_distribution(title, *where, each, folder)[0] for each in sweep.distributions()),
     ]
 
 
@@ -351,7 +360,8 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
 
 def sweep_text(sweep: Sweep) -> str:
     """Return what the command prints of a sweep whose runs are made."""
-    from mptcplab.cli.columns import columns
+    from mptcplab.report.differences import percent_text
+    from mptcplab.text_table import columns
 
     first = sweep.scenarios[0]
     cells = sweep.cells()
@@ -362,7 +372,14 @@ def sweep_text(sweep: Sweep) -> str:
         rows = [heading]
         for point, cell in zip(sweep.points, of_metric, strict=True):
             outcome = "" if cell.outcome == "not judged" else str(cell.outcome)
-            rows.append([point.label, mean_text(cell), relative(cell, of_metric[0]), outcome])
+            rows.append(
+                [
+                    point.label,
+                    mean_text(cell),
+                    percent_text(cell.difference, of_metric[0].value),
+                    outcome,
+                ]
+            )
         hidden = len(rows) - 1 - _SHOWN_POINTS
         parts += ["", columns(rows[: _SHOWN_POINTS + 1], indent="", left=1)]
         if hidden > 0:
@@ -401,14 +418,3 @@ def mean_text(cell: Cell) -> str:
     if cell.value is None:
         return "not done in time" if cell.missing else "no valid run"
     return with_margin(lambda value: value_text(cell.metric, value), cell.value)
-
-
-def relative(cell: Cell, first: Cell) -> str:
-    """Return the difference to the first point in percent; "" where there is none."""
-    if cell.difference is None or first.value is None or not first.value.mean:
-        return ""
-    percent = 100 / first.value.mean
-    text = f"{cell.difference.mean * percent:+.1f}"
-    if cell.difference.margin is not None:
-        text += f" ± {cell.difference.margin * abs(percent):.1f}"
-    return f"{text} %"

@@ -9,11 +9,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mptcplab.cli.sweep import mean_text, relative
+from mptcplab.cli.sweep import mean_text
 from mptcplab.plain_text import printable
+from mptcplab.report.differences import percent_text
 from mptcplab.report.page.document import Part
 from mptcplab.report.page.markup import Markup, element, section
 from mptcplab.report.page.run import validity
+from mptcplab.sweeps.distributions import distribution_figure
 from mptcplab.sweeps.figure import metric_figure
 from mptcplab.sweeps.finished import FinishedSweep, read_sweep
 from mptcplab.sweeps.tasks import unit_of
@@ -58,6 +60,12 @@ def _figures(sweep: FinishedSweep) -> Iterator[Markup]:
         picture = _data_url(metric_figure(title, sweep.points, sweep.columns, cells))
         alternative = f"{name} over the points of the sweep; the table below has the values"
         yield section(name, element("img", src=picture, alt=alternative, class_="figure"))
+    for of_flow in sweep.distributions()[:_MOST_FIGURES]:
+        title = f"{sweep.scenario} on {sweep.testbed}"
+        picture = _data_url(distribution_figure(title, sweep.points, sweep.columns, of_flow))
+        name = f"times of {of_flow[0].flow}"
+        alternative = f"how the {name} are distributed at the points of the sweep"
+        yield section(name, element("img", src=picture, alt=alternative, class_="figure"))
 
 
 def _data_url(figure: Figure) -> str:
@@ -92,7 +100,7 @@ def _listing(sweep: FinishedSweep) -> dict[str, Any]:
             cell = of_metric[point.number]
             row.append([mean_text(cell), cell.value.mean if cell.value else -1])
             share = cell.difference.mean if cell.difference else 0
-            row.append([relative(cell, of_metric[0]), share])
+            row.append([percent_text(cell.difference, of_metric[0].value), share])
         rows.append(row)
     numeric = [place for place, column in enumerate(sweep.columns) if column.numbers]
     numeric += range(len(sweep.columns), len(head))

@@ -12,22 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from mptcplab.report.differences import Outcome, beside, corrected, mean_of, outcome
 from mptcplab.results.application_times import PERCENTILES
 from mptcplab.results.run import Run
-from mptcplab.results.statistics import (
-    SIGNIFICANCE,
-    Difference,
-    Estimate,
-    difference,
-    estimate,
-    holm,
-)
+from mptcplab.results.statistics import Difference, Estimate
 from mptcplab.results.summary import Rates, completion_ns, settled, summarise
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
-Outcome = Literal["better", "worse", "no difference shown", "not judged"]
 _IN_ALL = "goodput in all"
 
 
@@ -135,54 +128,27 @@ def compared(
     """
     first = variants[0]
     results = [[_result(quantity, first, other) for quantity in quantities] for other in variants]
-    judged = [
-        (mine, position, result.difference.p_value)
-        for mine in results
-        for position, result in enumerate(mine)
-        if result.difference is not None and result.difference.p_value is not None
-    ]
-    for (mine, position, _), p_value in zip(judged, holm([p for *_, p in judged]), strict=True):
-        result = mine[position]
-        mine[position] = replace(result, p_value=p_value, outcome=_outcome(result, p_value))
-    return results
+    flat = [result for mine in results for result in mine]
+    p_values = iter(corrected([result.difference for result in flat]))
+    return [[_judged(result, next(p_values)) for result in mine] for mine in results]
 
 
 def _result(
     quantity: Quantity, first: Sequence[Values | None], other: Sequence[Values | None]
 ) -> Result:
-    own = [run[quantity] for run in other if run is not None]
-    values = [value for value in own if value is not None]
-    value = estimate(values) if values and len(values) == len(own) else None
-    pairs = [
-        (mine[quantity], theirs[quantity])
-        for mine, theirs in zip(other, first, strict=True)
-        if mine is not None and theirs is not None
-    ]
-    both = [(a, b) for a, b in pairs if a is not None and b is not None]
-    held = None
-    if other is not first and both and len(both) == len(pairs):
-        held = difference([a for a, _ in both], [b for _, b in both])
+    mine, theirs = (
+        {place: run[quantity] for place, run in enumerate(runs) if run is not None}
+        for runs in (other, first)
+    )
+    held = None if other is first else beside(mine, theirs)
     short = "not done in time" if quantity.is_time else "too short"
-    return Result(quantity, value, held, None, "not judged", short if own else "no valid run")
+    why_none = short if mine else "no valid run"
+    return Result(quantity, mean_of(mine), held, None, "not judged", why_none)
 
 
-def _outcome(result: Result, p_value: float) -> Outcome:
-    assert result.difference is not None
-    if p_value >= SIGNIFICANCE:
-        return "no difference shown"
-    return "better" if (result.difference.mean > 0) != result.quantity.is_time else "worse"
-
-
-def relative_text(result: Result, first: Result) -> str:
-    """Return the difference to the first variant in percent: "+4.2 ± 0.8 %"."""
-    if result.difference is None or first.value is None or not first.value.mean:
-        return ""
-    percent = 100 / first.value.mean
-    margin = result.difference.margin
-    if margin is None:
-        return f"{result.difference.mean * percent:+.1f} %"
-    within = "<0.1" if margin * abs(percent) < 0.05 else f"{margin * abs(percent):.1f}"
-    return f"{result.difference.mean * percent:+.1f} ± {within} %"
+def _judged(result: Result, p_value: float | None) -> Result:
+    judged = outcome(result.difference, p_value, is_time=result.quantity.is_time)
+    return replace(result, p_value=p_value, outcome=judged)
 
 
 def with_margin(text: Callable[[float], str], value: Estimate) -> str:

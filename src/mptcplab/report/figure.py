@@ -46,6 +46,11 @@ Several = Run | Sequence[Run]
 LONGEST_LABEL: Final = 48
 """Characters of a label; more would take the room of what is drawn."""
 LONGEST_TITLE: Final = 110
+_LETTER_INCHES: Final = 0.085
+"""Of a legend's text, on average."""
+_HANDLE_LETTERS: Final = 8
+"""What a legend's line takes, and the gaps around it."""
+_MOST_PANELS: Final = 6
 MOST_NAMED: Final = 16
 """Lines that a legend names; more would take all of the figure."""
 
@@ -113,6 +118,52 @@ def draw_side_by_side(
         figure.suptitle(drawn(title, LONGEST_TITLE), x=0.01, ha="left", fontsize=11)
         draw_legend(figure, panels[0])
         return save(figure, stem)
+
+
+def draw_overlay(runs: Mapping[str, Run], stem: Path) -> list[Path]:
+    """Draw several runs over one another; return the PNG and SVG written at ``stem``."""
+    return save(overlay_figure(runs), stem)
+
+
+def overlay_figure(runs: Mapping[str, Run]) -> Figure:
+    """Return the figure of several runs, by their labels: goodput of each flow, a line a run.
+
+    Flows are one by name; of many, the sum is drawn. What the timeline does is marked where all
+    runs have the same one.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    series = {label: _flow_series([run]) for label, run in runs.items()}
+    names = list(dict.fromkeys(name for flows in series.values() for name in flows))
+    if len(names) > _MOST_PANELS:
+        total = "all flows"
+        series = {label: {total: _sum(flows.values())} for label, flows in series.items()}
+        names = [total]
+    first, *others = runs.values()
+    is_one_timeline = all(run.scenario["timeline"] == first.scenario["timeline"] for run in others)
+    colours = colours_of(runs)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, 1.8 + 3.2 * len(names)), layout="constrained")
+        panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+        for name, axes in zip(names, panels, strict=True):
+            highest = [
+                _draw_steps(axes, flows[name], color=colours[label], label=drawn(label))
+                for label, flows in series.items()
+                if name in flows
+            ]
+            top = max(highest) or 1.0
+            if is_one_timeline:
+                _mark_actions(first, axes, top)
+            else:
+                axes.set_ylim(0, top * 1.15)
+            _finish(list(runs.values()), axes)
+            axes.set_ylabel(f"{drawn(name)} (Mb/s)")
+            if axes is not panels[-1]:
+                axes.set_xlabel("")
+        draw_legend(figure, panels)
+        panels[0].set_title("goodput of the flows", loc="left", fontsize=11)
+    return figure
 
 
 def _listed(runs: Several) -> Sequence[Run]:
@@ -378,7 +429,8 @@ def _caption(action: dict[str, Any]) -> str:
 
 
 def _finish(runs: Sequence[Run], axes: Axes) -> None:
-    axes.set_xlim(0, max(runs[0].metadata["measured_ns"], 1) / NANOSECONDS)
+    longest_ns = max(run.metadata["measured_ns"] for run in runs)
+    axes.set_xlim(0, max(longest_ns, 1) / NANOSECONDS)
     axes.set_xlabel("time (s)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -411,10 +463,27 @@ def draw_legend(figure: Figure, panels: Iterable[Axes]) -> None:
         handles,
         labels,
         loc="outside lower center",
-        ncols=min(len(handles), 6),
+        ncols=legend_columns(figure, labels),
         frameon=False,
         fontsize=9,
     )
+
+
+def legend_columns(figure: Figure, labels: Sequence[str]) -> int:
+    """Return how many columns of a legend below all panels fit into the figure's width."""
+    longest = max(map(len, labels), default=0)
+    fitting = int(figure.get_figwidth() / (_LETTER_INCHES * (longest + _HANDLE_LETTERS)))
+    return max(1, min(len(labels), 6, fitting))
+
+
+def logarithmic(axes: Axes) -> None:
+    """Make the axis of x a logarithmic one, whose ticks are numbers as one writes them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _named(panels: Iterable[Axes]) -> tuple[list[Any], list[str]]:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mptcplab.report.comparison import with_margin
-from mptcplab.report.figure import COLOURS, LONGEST_LABEL, LONGEST_TITLE, STYLE, drawn, save
+from mptcplab.report.figure import (
+    COLOURS,
+    LONGEST_LABEL,
+    LONGEST_TITLE,
+    STYLE,
+    drawn,
+    logarithmic,
+    save,
+)
 from mptcplab.results.application_times import ApplicationTimes
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import Estimate, estimate
 from mptcplab.results.summary import settle_ns, stages
 from mptcplab.units import NANOSECONDS, format_duration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Outcome = Literal["met", "missed", "undecided", "not measured"]
 
@@ -103,11 +115,29 @@ def draw_latency(run: Run, stem: Path) -> list[Path]:
 
     Returns the PNG and SVG written at ``stem``; none for a run without any.
     """
-    times = ApplicationTimes(run)
-    names = [flow["name"] for flow in run.scenario["flows"] if times.kind(flow["name"])]
-    series = {name: times.times(name).values_s for name in names}
-    if not any(map(len, series.values())):
-        return []
+    title = run.scenario["title"] or run.scenario["name"]
+    return draw_latencies({"": run}, f"{title}, on {run.metadata['testbed']}", stem)
+
+
+def draw_latencies(runs: Mapping[str, Run], title: str, stem: Path) -> list[Path]:
+    """Draw how the times of several runs, by their labels, are distributed; see draw_latency."""
+    figure = latency_figure(runs, title)
+    return [] if figure is None else save(figure, stem)
+
+
+def latency_figure(runs: Mapping[str, Run], title: str) -> Figure | None:
+    """Return the figure of the distributions of times, a line for each run and flow, or None."""
+    series: dict[str, Sequence[float]] = {}
+    for label, run in runs.items():
+        times = ApplicationTimes(run)
+        for flow in run.scenario["flows"]:
+            name, kind = flow["name"], times.kind(flow["name"])
+            values = times.times(name).values_s if kind else ()
+            if any(map(isfinite, values)):
+                whose = f"{label}, {name}" if label else name
+                series[f"{whose} ({len(values)} {kind})"] = values
+    if not series:
+        return None
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -116,25 +146,25 @@ def draw_latency(run: Run, stem: Path) -> list[Path]:
         axes = figure.subplots()
         for place, (name, values) in enumerate(series.items()):
             ended = [value * 1e3 for value in values if isfinite(value)]
-            if not ended:
-                continue
             shares = [(rank + 1) / len(values) for rank in range(len(ended))]
             axes.step(
                 [ended[0], *ended],
                 [0.0, *shares],
                 where="post",
                 color=COLOURS[place % len(COLOURS)],
-                label=drawn(f"{name} ({len(values)} {times.kind(name)})", LONGEST_LABEL),
+                label=drawn(name, LONGEST_LABEL),
             )
-        axes.set_xscale("log")
-        axes.set_ylim(0, 1.02)
-        axes.set_xlabel("time (ms)")
-        axes.set_ylabel("share that took at most so long")
-        axes.grid(which="both", color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        finish_distribution(axes)
         axes.legend(loc="lower right", frameon=False, fontsize=9)
-        title = run.scenario["title"] or run.scenario["name"]
-        axes.set_title(
-            drawn(f"{title}, on {run.metadata['testbed']}", LONGEST_TITLE), loc="left", fontsize=11
-        )
-        return save(figure, stem)
+        axes.set_title(drawn(title, LONGEST_TITLE), loc="left", fontsize=11)
+    return figure
+
+
+def finish_distribution(axes: Axes) -> None:
+    """Give a distribution of times (ms) its axes."""
+    logarithmic(axes)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("time (ms)")
+    axes.set_ylabel("share that took at most so long")
+    axes.grid(which="both", color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)

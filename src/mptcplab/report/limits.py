@@ -10,12 +10,12 @@ from mptcplab.limits.causes import Limit
 from mptcplab.limits.runs import WAITING, Diagnosis, run_limits
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
+from mptcplab.text_table import text_width
 
 _SHOWN: Final = 8
 """Connections that are told of one by one; ``--json`` has all."""
 _LEAST_SHARE: Final = 0.005
 """What takes less of the time is not shown."""
-_WIDTH: Final = 98
 
 
 def summary_with_limits(run: Run) -> dict[str, Any]:
@@ -43,10 +43,10 @@ def limits_text(limits: Sequence[Limit], title: str = "What held the connections
         by_connection.setdefault((limit.connection, limit.direction), []).append(limit)
     if not by_connection:
         return ""
-    lines = [title]
+    lines, width = [title], text_width()
     for several in list(by_connection.values())[:_SHOWN]:
-        lines += wrap(headline(several), _WIDTH, initial_indent="  ", subsequent_indent="    ")
-        lines += wrap(_shares(several), _WIDTH, initial_indent="    ", subsequent_indent="    ")
+        lines += wrap(headline(several), width, initial_indent="  ", subsequent_indent="    ")
+        lines += wrap(_shares(several), width, initial_indent="    ", subsequent_indent="    ")
     left_out = len(by_connection) - _SHOWN
     if left_out > 0:
         lines.append(f"  and {left_out} more connections, which --json has")

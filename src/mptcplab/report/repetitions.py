@@ -174,7 +174,10 @@ def summarise_runs(runs: Sequence[Run]) -> dict[str, Any]:
             {
                 "name": link["name"],
                 "configured_bps": link["configured_bps"],
-                "mean_bps": as_json(mean_of([each["links"][at]["mean_bps"] for each in summaries])),
+                **{
+                    key: as_json(mean_of([each["links"][at][key] for each in summaries]))
+                    for key in ("mean_bps", "utilisation")
+                },
                 "driver": link["driver"],
             }
             for at, link in enumerate(first["links"])

@@ -43,9 +43,14 @@ class Rates:
             for row in run.rows("flows")
         ]
         self._links: dict[str, list[Sample]] = {"forward": [], "backward": []}
+        self._could: dict[str, list[Sample]] = {"forward": [], "backward": []}
         for row in run.rows("links"):
             sample = Sample(row["time_ns"], row["interval_ns"], row["link"], row["tx_bytes"])
             self._links[row["direction"]].append(sample)
+            if row["rate_bps"] and (row["up"] or row["tx_bytes"]):
+                could_bytes = row["rate_bps"] * row["interval_ns"] // (8 * NANOSECONDS)
+                could = Sample(row["time_ns"], row["interval_ns"], row["link"], could_bytes)
+                self._could[row["direction"]].append(could)
 
     @property
     def end_ns(self) -> int:
@@ -70,6 +75,16 @@ class Rates:
             for direction in ("forward", "backward")
         )
         return "backward" if backward > forward else "forward"
+
+    def utilisation(self, link: str, start_ns: int, end_ns: int) -> float | None:
+        """Return the part of what a link could carry while it was up that it did carry.
+
+        In its busier direction, by the rate that it had in each interval; None without a rate.
+        """
+        direction = self.busier(link, start_ns, end_ns)
+        could = _mean_bps(self._could[direction], start_ns, end_ns).get(link)
+        carried = _mean_bps(self._links[direction], start_ns, end_ns).get(link, 0.0)
+        return carried / could if could else None
 
     def of(self, name: str, start_ns: int, end_ns: int) -> float | None:
         """Return the rate of "total", of a flow or of a link; None for a name never seen."""
@@ -134,7 +149,8 @@ def summarise(run: Run) -> dict[str, Any]:
     rates = Rates(run)
     scenario, metadata = run.scenario, run.metadata
     end_ns = metadata["measured_ns"]
-    link_rates = rates.links_bps(min(settle_ns(run), end_ns), end_ns)
+    start_ns = min(settle_ns(run), end_ns)
+    link_rates = rates.links_bps(start_ns, end_ns)
     return {
         "run": str(run.folder),
         "scenario": scenario["name"],
@@ -150,6 +166,7 @@ def summarise(run: Run) -> dict[str, Any]:
                 "name": link["name"],
                 "configured_bps": link[rates.busier(link["name"], 0, end_ns)]["rate_bps"],
                 "mean_bps": link_rates.get(link["name"], 0.0),
+                "utilisation": rates.utilisation(link["name"], start_ns, end_ns),
                 "driver": metadata["drivers"].get(link["name"]),
             }
             for link in scenario["topology"]["links"]

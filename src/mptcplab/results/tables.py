@@ -9,6 +9,7 @@ packet counts are per interval in ``flows`` and ``links``, cumulative in ``subfl
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ ADDED: Final = {
 """Columns that runs of earlier versions lack: there they read as null, and a table as empty."""
 
 
+@cache
 def arrow_schema(table: str) -> pa.Schema:
     """Return the Arrow schema of a table; KeyError for a name that is not in ``TABLES``."""
     import pyarrow as pa

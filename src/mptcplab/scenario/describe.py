@@ -38,9 +38,9 @@ from mptcplab.scenario.repetition import random_sources
 from mptcplab.scenario.resolve.channels import bdp_bytes
 from mptcplab.scenario.resolve.timeline import LinkStates, changes_text, own_label
 from mptcplab.scenario.schema.keys import KERNEL_COUPLED, SIMULATED_CONGESTION
+from mptcplab.text_table import columns, text_width
 from mptcplab.units import format_duration, format_rate, format_size
 
-WIDTH = 100
 _VERBS = {"set": "change"}
 _KINDS = {
     "measured": "2012",
@@ -52,8 +52,8 @@ _KINDS = {
 def describe(scenario: Scenario) -> str:
     """Return what a run of the scenario would build and do."""
     lines = [f"{scenario.name}: {scenario.title}" if scenario.title else scenario.name]
-    lines += wrap(scenario.question, WIDTH)
-    lines += wrap(scenario.lesson, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    lines += wrap(scenario.question, text_width())
+    lines += wrap(scenario.lesson, text_width(), initial_indent="  ", subsequent_indent="  ")
     scaled = f" (times scaled by {scenario.time_scale:.4g})" if scenario.time_scale != 1 else ""
     lines.append(
         f"{format_duration(scenario.duration_ns)}{scaled}, a sample every "
@@ -61,7 +61,7 @@ def describe(scenario: Scenario) -> str:
     )
     lines.append(scenario.source)
     lines += [f"with --set {override}" for override in scenario.overrides]
-    lines += wrap(_random(scenario), WIDTH, subsequent_indent="  ")
+    lines += wrap(_random(scenario), text_width(), subsequent_indent="  ")
     if scenario.settle_ns:
         lines.append(f"Goodput leaves out the first {format_duration(scenario.settle_ns)}")
     lines += ["", *describe_network(scenario.topology)]
@@ -78,7 +78,7 @@ def describe(scenario: Scenario) -> str:
     if remarks:
         lines.append("")
         for remark in remarks:
-            lines += wrap(f"Note: {remark}", WIDTH, subsequent_indent="  ")
+            lines += wrap(f"Note: {remark}", text_width(), subsequent_indent="  ")
     return "\n".join(lines)
 
 
@@ -104,24 +104,18 @@ def describe_network(topology: Topology) -> list[str]:
     lines += ["", "Links"]
     lines += _columns(
         [("name", "from", "to", "rate", "delay", "queue", "BDP", "")]
-        + [row for link in topology.links for row in _link(link)]
+        + [row for link in topology.links for row in _link(link)],
+        headed=True,
     )
     if boxes := list(_boxes(topology)):
         lines += ["", "Middleboxes", *_columns(boxes)]
     return lines
 
 
-def _columns(rows: Sequence[Sequence[str]], indent: int = 2) -> list[str]:
+def _columns(rows: Sequence[Sequence[str]], indent: int = 2, *, headed: bool = False) -> list[str]:
     if not rows:
         return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        (
-            " " * indent
-            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return columns(rows, left=len(rows[0]), indent=" " * indent, headed=headed).split("\n")
 
 
 def _host(host: Host, topology: Topology) -> list[str]:
@@ -280,10 +274,14 @@ def _discipline(queue: Queue) -> str:
 def _tunables(scenario: Scenario) -> list[str]:
     shown = {host: _tunables_of(tunables) for host, tunables in scenario.tunables.items()}
     if len(set(shown.values())) == 1:
-        return wrap(next(iter(shown.values())), WIDTH, initial_indent="  ", subsequent_indent="  ")
+        return wrap(
+            next(iter(shown.values())), text_width(), initial_indent="  ", subsequent_indent="  "
+        )
     lines = []
     for host, text in shown.items():
-        lines += wrap(f"{host}: {text}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += wrap(
+            f"{host}: {text}", text_width(), initial_indent="  ", subsequent_indent="    "
+        )
     return lines
 
 
@@ -340,7 +338,9 @@ def _endpoints(scenario: Scenario) -> list[str]:
 def _flows(scenario: Scenario) -> list[str]:
     lines = []
     for flow in scenario.flows:
-        lines += wrap(_flow(flow, scenario), WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += wrap(
+            _flow(flow, scenario), text_width(), initial_indent="  ", subsequent_indent="    "
+        )
         subflows = scenario.expected_subflows(flow)
         if flow.application == "striped":
             subflows = scenario.paths(flow)
@@ -456,11 +456,13 @@ def _stages(scenario: Scenario) -> list[str]:
     expected = _expected(scenario.expectations, None)
     measured = _measured(scenario.report.measured, None)
     for whole in filter(None, (expected, measured)):
-        lines += wrap(f"whole run, {whole}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += wrap(
+            f"whole run, {whole}", text_width(), initial_indent="  ", subsequent_indent="    "
+        )
     for finding in scenario.report.findings:
         when = "" if finding.stage is None else f"stage {finding.stage}: "
         text = f"2012, {when}{finding.text} ({finding.source})"
-        lines += wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += wrap(text, text_width(), initial_indent="  ", subsequent_indent="    ")
     return lines
 
 
@@ -495,7 +497,7 @@ def _sweep(scenario: Scenario) -> list[str]:
         parts += filter(None, [_measured(point.measured, None)])
         lines += wrap(
             f"{point.label}: {'; '.join(parts)}",
-            WIDTH,
+            text_width(),
             initial_indent="  ",
             subsequent_indent="    ",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import mptcplab
 from mptcplab.applications.workloads import Command
+from mptcplab.garbage import rarely_collected
 from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.middleboxes import describe_box
 from mptcplab.network.return_watch import ReturnWatch
@@ -48,8 +48,6 @@ from mptcplab.tuning.policies import check_policies
 from mptcplab.units import NANOSECONDS, format_duration
 
 FIRST_PORT = 5001  # iperf's, as the report used
-_COLLECT_EVERY = 1_000_000
-"""Objects more than before the last collection that start another one during the measurement."""
 
 _DETAILS = ("why", "reason", "backup", "by_peer", "address_id", "stale", "mptcp", "mtu_bytes")
 _ANNOUNCED = ("subflow-established", "subflow-closed", "subflow-stale", "fallback")
@@ -406,18 +404,9 @@ class Simulation:
     def measure(self) -> None:
         """Let the scenario's time pass, or less of it where :meth:`stop` is called."""
         self._timeline.arm()
-        # Nothing that a run makes for its packets is part of a cycle: the collector would only look
-        # for one again and again.
-        gc.collect()
-        gc.freeze()
-        thresholds = gc.get_threshold()
-        gc.set_threshold(_COLLECT_EVERY)
-        try:
+        with rarely_collected():
             if not self._stopped_by:
                 self._network.loop.run(self._scenario.duration_ns)
-        finally:
-            gc.set_threshold(*thresholds)
-            gc.unfreeze()
         self._sampler.sample()
         self._sampler.cancel()
         self._watches.end()

@@ -22,6 +22,8 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar
 
+from mptcplab.garbage import keep_loaded, release_loaded
+
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
@@ -51,7 +53,10 @@ class ThisProcess:
     @contextmanager
     def executor(self) -> Iterator[Executor]:
         """Return an executor whose tasks are done when it has taken them."""
-        yield _AtOnce()
+        try:
+            yield _AtOnce()
+        finally:
+            release_loaded()
 
 
 class _AtOnce(Executor):
@@ -122,8 +127,10 @@ class ClusterWorkers:
     @contextmanager
     def executor(self) -> Iterator[Executor]:
         """Connect; what is still to be made is called off when the block is left."""
-        distributed = _distributed()
         where, _, number = self._address.partition(":")
+        if where == "local" and not (number.isdecimal() and int(number)):
+            raise ClusterError(f"--cluster {self._address}: expected local:N, as in local:4")
+        distributed = _distributed()
         if where != "local":
             try:
                 client = distributed.Client(self._address, timeout=_CONNECT_S)
@@ -133,8 +140,6 @@ class ClusterWorkers:
             with client:
                 yield from self._of(client)
             return
-        if not number.isdecimal() or not int(number):
-            raise ClusterError(f"--cluster {self._address}: expected local:N, as in local:4")
         with (
             distributed.LocalCluster(
                 n_workers=int(number), threads_per_worker=1, dashboard_address=None
@@ -190,7 +195,7 @@ def make_all(
                     else:
                         break
                     try:
-                        running[executor.submit(function, task)] = task, deaths
+                        running[executor.submit(_make, function, task)] = task, deaths
                     except BrokenExecutor as error:  # a process died while it had nothing to do
                         lost: Future[_Result] = Future()
                         lost.set_exception(error)
@@ -207,6 +212,13 @@ def make_all(
                     else:
                         whole = False
                         suspects.append((task, deaths + alone))
+
+
+def _make(function: Callable[[_Task], _Result], task: _Task) -> _Result:
+    """Make a task; what the first one of a process has loaded, the others have too."""
+    result = function(task)
+    keep_loaded()
+    return result
 
 
 def _is_death(error: BaseException | None) -> bool:

@@ -13,7 +13,16 @@ from math import ceil, isclose, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.report.figure import COLOURS, INK, LONGEST_TITLE, STYLE, drawn, save
+from mptcplab.report.figure import (
+    COLOURS,
+    INK,
+    LONGEST_TITLE,
+    STYLE,
+    drawn,
+    legend_columns,
+    logarithmic,
+    save,
+)
 from mptcplab.sweeps.design import Column, Point
 from mptcplab.sweeps.summary import Cell
 from mptcplab.sweeps.tasks import unit_of
@@ -47,8 +56,12 @@ def draw_metric(
 ) -> list[Path]:
     """Draw a metric's cells, one for each point; return the PNG and SVG, named after the metric."""
     name, _ = unit_of(cells[0].metric)
-    slug = "-".join("".join(c if c.isalnum() else " " for c in name).split())
-    return save(metric_figure(title, points, columns, cells), folder / f"figure-{slug}")
+    return save(metric_figure(title, points, columns, cells), folder / f"figure-{slug(name)}")
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a file's."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name).split())
 
 
 def metric_figure(
@@ -93,7 +106,7 @@ def _draw_lines(points: Sequence[Point], cells: Sequence[Cell], layout: _Layout)
 
     by_panel: dict[str, dict[str, list[tuple[float, Cell]]]] = {}
     for point, cell in zip(points, cells, strict=True):
-        panel = ", ".join(f"{_short(c.key)}={point.values[c.key]}" for c in layout.panels)
+        panel = ", ".join(f"{short_key(c.key)}={point.values[c.key]}" for c in layout.panels)
         line = "" if layout.lines is None else point.values[layout.lines.key]
         x = float(layout.axis.value(point.values[layout.axis.key]))
         by_panel.setdefault(panel, {}).setdefault(line, []).append((x, cell))
@@ -116,16 +129,16 @@ def _draw_lines(points: Sequence[Point], cells: Sequence[Cell], layout: _Layout)
         if place % across == 0:
             axes.set_ylabel(_y_label(cells[0].metric))
         unit = f" ({x_unit})" if x_unit else ""
-        axes.set_xlabel(f"{_short(layout.axis.key)}{unit}")
+        axes.set_xlabel(f"{short_key(layout.axis.key)}{unit}")
     if layout.lines is not None:
         handles, labels = axes_of[0].get_legend_handles_labels()
         figure.legend(
             handles,
             labels,
             loc="outside lower center",
-            ncols=4,
+            ncols=legend_columns(figure, labels),
             frameon=False,
-            title=_short(layout.lines.key),
+            title=short_key(layout.lines.key),
         )
     return figure
 
@@ -176,7 +189,7 @@ def _finish(axes: Axes, xs: Sequence[float]) -> None:
     axes.set_ylim(bottom=0)
     least, most = min(xs), max(xs)
     if least > 0 and most / least >= _LOGARITHMIC:
-        axes.set_xscale("log")
+        logarithmic(axes)
         ticks = sorted(set(xs))
         if len(ticks) <= _MOST_LINES and not any(
             isclose(log10(a), log10(b), abs_tol=0.1) for a, b in pairwise(ticks)
@@ -198,5 +211,6 @@ def _scale(metric: str) -> float:
     return 1e6 if unit_of(metric)[1] == "bit/s" else 1.0
 
 
-def _short(key: str) -> str:
+def short_key(key: str) -> str:
+    """Return the last part of a key, as figures show it."""
     return drawn(key.rpartition(".")[2])

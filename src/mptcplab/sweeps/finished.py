@@ -11,6 +11,7 @@ from typing import Any, Final
 from mptcplab.results.run import RunError
 from mptcplab.results.shape import ListOf, Text, Whole, problems
 from mptcplab.sweeps.design import Column, Point
+from mptcplab.sweeps.distributions import Distribution, distributions
 from mptcplab.sweeps.store import SETTINGS, Store
 from mptcplab.sweeps.summary import Cell, metrics_in, summarised
 from mptcplab.sweeps.tasks import Row
@@ -39,6 +40,10 @@ class FinishedSweep:
     def cells(self) -> list[list[Cell]]:
         """Return the summary: a list for each metric, with a cell for each point."""
         return summarised(len(self.points), self.rows, metrics_in(self.rows))
+
+    def distributions(self) -> list[list[Distribution]]:
+        """Return how times are distributed: a list for each flow, with an entry for each point."""
+        return distributions(len(self.points), self.rows)
 
 
 def read_sweep(folder: Path) -> FinishedSweep:

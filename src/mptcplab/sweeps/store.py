@@ -155,6 +155,8 @@ class Store:
                 ):
                     filled = pa.array([value] * len(table), pa.int64())
                     table = table.add_column(place, column, filled)
+                if not len(table):  # as of requests, where no flow asks for anything
+                    continue
                 writer = writer or pq.ParquetWriter(partial, table.schema)
                 writer.write_table(table)
             if writer is not None:

@@ -8,17 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
+from mptcplab.report.differences import Outcome, beside, corrected, mean_of, outcome
 from mptcplab.results.application_times import percentile
-from mptcplab.results.statistics import (
-    SIGNIFICANCE,
-    Difference,
-    Estimate,
-    difference,
-    estimate,
-    holm,
-)
+from mptcplab.results.statistics import Difference, Estimate, estimate
 from mptcplab.sweeps.design import Column, Point
 from mptcplab.sweeps.store import parameter_array
 from mptcplab.sweeps.tasks import Row, unit_of
@@ -31,8 +25,6 @@ LEAST_FOR_PRECISION: Final = 3
 """Runs before an interval says anything of how many more are needed."""
 MOST_FOR_PRECISION: Final = 100
 """Runs of a point at which a wish for precision ends."""
-
-Outcome = Literal["better", "worse", "no difference shown", "not judged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +47,8 @@ class Cell:
     @property
     def outcome(self) -> Outcome:
         """What the corrected test says; of times less is better, of all else more."""
-        if self.difference is None or self.p_value is None:
-            return "not judged"
-        if self.p_value >= SIGNIFICANCE:
-            return "no difference shown"
         is_time = unit_of(self.metric)[1] == "s"
-        return "better" if (self.difference.mean > 0) != is_time else "worse"
+        return outcome(self.difference, self.p_value, is_time=is_time)
 
     def percentile(self, percent: float) -> float | None:
         """Return a percentile over its runs."""
@@ -82,39 +70,29 @@ def summarised(count: int, rows: Sequence[Row], metrics: Sequence[str]) -> list[
 
 
 def _of_metric(metric: str, valid: Sequence[Sequence[Row]]) -> list[Cell]:
-    first = _values(metric, valid[0])
-    cells = []
-    for point, rows in enumerate(valid):
-        values = _values(metric, rows)
-        missing = sum(row.metrics.get(metric) is None for row in rows)
-        value = estimate(list(values.values())) if values and not missing else None
-        held = None
-        both = sorted(values.keys() & first.keys())
-        if point and both and not missing:
-            held = difference([values[seed] for seed in both], [first[seed] for seed in both])
-        cells.append(Cell(point, metric, values, missing, value, held))
-    judged = [
-        (place, cell.difference.p_value)
-        for place, cell in enumerate(cells)
-        if cell.difference is not None and cell.difference.p_value is not None
+    values = [
+        {row.seed: row.metrics.get(metric) for row in sorted(rows, key=lambda row: row.seed)}
+        for rows in valid
     ]
-    for (place, _), p_value in zip(judged, holm([p for _, p in judged]), strict=True):
-        cell = cells[place]
-        cells[place] = Cell(
-            cell.point,
-            cell.metric,
-            cell.values,
-            cell.missing,
-            cell.value,
-            cell.difference,
-            p_value,
+    held = [None, *(beside(mine, values[0]) for mine in values[1:])]
+    return [
+        _cell(point, metric, mine, difference, p_value)
+        for point, (mine, difference, p_value) in enumerate(
+            zip(values, held, corrected(held), strict=True)
         )
-    return cells
+    ]
 
 
-def _values(metric: str, rows: Sequence[Row]) -> dict[int, float]:
-    pairs = ((row.seed, row.metrics.get(metric)) for row in sorted(rows, key=lambda row: row.seed))
-    return {seed: value for seed, value in pairs if value is not None}
+def _cell(
+    point: int,
+    metric: str,
+    values: Mapping[int, float | None],
+    held: Difference | None,
+    p_value: float | None,
+) -> Cell:
+    known = {seed: value for seed, value in values.items() if value is not None}
+    missing = len(values) - len(known)
+    return Cell(point, metric, known, missing, mean_of(values), held, p_value)
 
 
 def runs_still_needed(values: Sequence[float], precision: float) -> int:

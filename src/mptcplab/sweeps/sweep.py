@@ -15,6 +15,7 @@ from mptcplab.scenario.errors import ScenarioError
 from mptcplab.scenario.repetition import random_sources
 from mptcplab.scenario.to_json import as_plain
 from mptcplab.sweeps.design import Design, Point
+from mptcplab.sweeps.distributions import Distribution, distributions, distributions_table
 from mptcplab.sweeps.engine import Workers, make_all
 from mptcplab.sweeps.store import RUNS, Store, runs_table
 from mptcplab.sweeps.summary import Cell, metrics_in, runs_still_needed, summarised, summary_table
@@ -57,6 +58,8 @@ class Sweep:
         self.columns = design.columns(self.points)
         self.store = Store(folder)
         self.rows: list[Row] = []
+        self._cells: list[list[Cell]] = []
+        self._summed_rows = 0
 
     @staticmethod
     def _loaded(load: Callable[[Point], Scenario], point: Point) -> Scenario:
@@ -148,13 +151,15 @@ class Sweep:
         chosen = [metric for metric in present if metric.rpartition(" [")[0] in self.asked.metrics]
         return chosen or present
 
-    def make(self, workers: Workers) -> Iterator[tuple[Row, int]]:
+    def make(self, workers_for: Callable[[int], Workers]) -> Iterator[tuple[Row, int]]:
         """Make what is left and yield each row once it is written down, with how many runs are
-        still known to be needed. Closing the iterator ends what is made.
+        still known to be needed; ``workers_for`` returns who makes so many.
+
+        Closing the iterator ends what is made.
         """
         self.rows = self.store.rows()
         while tasks := self.tasks_left():
-            with closing(make_all(perform, tasks, workers, _died)) as results:
+            with closing(make_all(perform, tasks, workers_for(len(tasks)), _died)) as results:
                 for done, (_, row) in enumerate(results, 1):
                     if row.cut:
                         return
@@ -164,7 +169,14 @@ class Sweep:
 
     def cells(self) -> list[list[Cell]]:
         """Return the summary: a list for each metric, with a cell for each point."""
-        return summarised(len(self.points), self.rows, self.judged_metrics())
+        if self._summed_rows != len(self.rows):
+            self._cells = summarised(len(self.points), self.rows, self.judged_metrics())
+            self._summed_rows = len(self.rows)
+        return self._cells
+
+    def distributions(self) -> list[list[Distribution]]:
+        """Return how times are distributed: a list for each flow, with an entry for each point."""
+        return distributions(len(self.points), self.rows)
 
     def runs_table(self) -> pa.Table:
         """Return a row for each run and metric."""
@@ -180,6 +192,10 @@ class Sweep:
             return
         self.store.write_table("runs", self.runs_table())
         self.store.write_table("summary", self.summary_table())
+        times = self.distributions()
+        if times:
+            table = distributions_table(self.points, self.columns, times)
+            self.store.write_table("distributions", table)
         if self.asked.series:
             self.store.merge_series(
                 self._task(row.point, row.seed)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mptcplab.report.comparison import measured
+from mptcplab.results.application_times import ApplicationTimes
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.results.statistics import jain_index
 from mptcplab.results.summary import Rates, settle_ns
+from mptcplab.results.writer import passing_runs
 from mptcplab.testbeds import run_on
 
 if TYPE_CHECKING:
     from mptcplab.scenario.model import Scenario
 
-SERIES: Final = ("flows", "links", "subflows")
+SERIES: Final = ("flows", "links", "subflows", "requests", "messages")
 """The tables over time that a sweep keeps where it is asked to."""
 
 
@@ -53,6 +56,8 @@ class Row:
     metrics: dict[str, float | None] = field(default_factory=dict)
     wall_s: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    times_s: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """By flow: the percentiles, from 0 to 100, of the times of its requests or messages."""
     cut: bool = False
     """Whether a signal ended it before its time: it is made again."""
 
@@ -64,7 +69,8 @@ def perform(task: Task) -> Row:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             shutil.rmtree(folder)  # of a run that nobody wrote down
-        run = Run(run_on(task.testbed, task.scenario, folder, Silent()))
+        with nullcontext() if task.keep or task.series else passing_runs():
+            run = Run(run_on(task.testbed, task.scenario, folder, Silent()))
         row = Row(
             task.point,
             task.seed,
@@ -73,6 +79,7 @@ def perform(task: Task) -> Row:
             metrics_of(run),
             float(run.metadata["wall_s"]),
             {name: run.metadata.get(name) for name in ("build", "versions")},
+            times_of(run),
             run.is_cut,
         )
     except Exception as error:  # whatever it is, the sweep goes on and tells of it
@@ -107,6 +114,24 @@ def metrics_of(run: Run) -> dict[str, float | None]:
         metrics["goodput in all [bit/s]"] = sum(flows.values())
         metrics["Jain's index []"] = jain_index(list(flows.values()))
     return metrics
+
+
+def times_of(run: Run) -> dict[str, list[float | None]]:
+    """Return the percentiles of the times of each flow's requests or messages (s).
+
+    What was wanted in the run's start-up is left out, as in all its percentiles.
+    """
+    times = ApplicationTimes(run)
+    found = {}
+    for flow in run.scenario["flows"]:
+        name = flow["name"]
+        if times.kind(name) is not None:
+            since_ns = flow["start_ns"] + settle_ns(run) if settle_ns(run) else 0
+            measured_times = times.times(name, since_ns)
+            if measured_times.ended:
+                values = (measured_times.percentile_s(percent) for percent in range(101))
+                found[name] = [value and round(value, 9) for value in values]
+    return found
 
 
 def unit_of(metric: str) -> tuple[str, str]:

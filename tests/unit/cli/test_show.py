@@ -88,3 +88,66 @@ def test_a_scenario_without_a_key_is_damaged(
     (folder / "run.json").write_text(json.dumps(metadata))
     assert main(["show", str(folder)]) == 2
     assert "it has no scenario.flows" in capsys.readouterr().err
+
+
+def test_quiet_says_nothing_and_verbose_which_build_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(SCENARIO)
+    assert main(["run", str(path), "--quiet", "--out", str(tmp_path / "quiet")]) == 0
+    quiet = capsys.readouterr()
+    assert quiet.err == ""
+    assert "Flows" in quiet.out
+    assert main(["run", str(path), "-v", "--out", str(tmp_path / "verbose")]) == 0
+    verbose = capsys.readouterr()
+    assert verbose.err.startswith("mptcplab: 0")
+    assert "[measuring]" in verbose.err
+    assert main(["run", str(path), "--out", str(tmp_path / "usual")]) == 0
+    usual = capsys.readouterr()
+    assert usual.err.startswith("[building]")
+
+
+def test_several_runs_are_a_line_each_and_one_figure(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.toml"
+    other = tmp_path / "slow" / "run"
+    words = ["run", str(path), "--set", "links.l.rate=0.5Mb/s", "--out", str(other)]
+    assert main(words) == 0
+    capsys.readouterr()
+    stem = tmp_path / "both.runs"
+    assert main(["show", str(folder), str(other), "-o", str(stem)]) == 0
+    heading, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["run", "scenario", "testbed", "seed", "goodput", "of", "f"]
+    assert first.startswith(f"{tmp_path.name}/run ")
+    assert second.startswith("slow/run ")
+    svg = (tmp_path / "both.runs.svg").read_text()
+    assert "slow/run" in svg
+    assert not (tmp_path / "both.runs-latency.png").exists()
+    assert main(["show", str(folder), str(other), "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert [each["run"] for each in both] == [str(folder), str(other)]
+
+
+def test_a_name_for_the_figure_of_one_run_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(folder), "-o", "figure"]) == 2
+    assert "is for several runs" in capsys.readouterr().err
+
+
+def test_figures_of_times_have_numbers_for_ticks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.toml"
+    asking = 'flows.ask = { from = "a", to = "b", application = "request-response", count = 3 }'
+    path.write_text(f"{SCENARIO}{asking}\n")
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for place in runs:
+        assert main(["run", str(path), "--duration", "2s", "--out", str(place)]) == 0
+    assert main(["show", *map(str, runs), "-o", str(tmp_path / "times")]) == 0
+    assert "times-latency.png" in capsys.readouterr().out
+    for svg in (runs[0] / "latency.svg", tmp_path / "times-latency.svg"):
+        text = svg.read_text()
+        assert "mathdefault" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mptcplab.cli.main import main
+from mptcplab.cli.terminal import PlainStream
 
 ESCAPES = "\u001b]0;PWNED\u0007\u001b[2J\u009b31m\u202e $x^{$ </text><script>\nvalid: the run is"
 SCENARIO = f"""
@@ -89,3 +91,55 @@ def test_of_names_of_files(
 def test_of_a_name_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path / "PWNED\udcff.toml")]) == 2
     assert is_harmless(capsys)
+
+
+class Terminal(io.StringIO):
+    """Takes what is written as a terminal does."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+LINES = (
+    "valid: the run is what the scenario asked for",
+    "NOT VALID:",
+    "  goodput: 1.8 Gb/s, expected at least 1.85 Gb/s: met",
+    "  goodput: 1.8 Gb/s, expected at least 1.85 Gb/s: missed",
+    "small buffers  1 Mb/s  -40.2 %  worse  paired",
+    "large buffers  9 Mb/s  +40.2 %  better",
+    "not a valid word, nothing better  to colour",
+)
+
+
+def test_verdicts_have_colours_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    print(*LINES, sep="\n", file=PlainStream(terminal))  # type: ignore[call-overload]
+    green, red, plain = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+    assert terminal.getvalue().splitlines() == [
+        f"{green}valid{plain}: the run is what the scenario asked for",
+        f"{red}NOT VALID{plain}:",
+        f"  goodput: 1.8 Gb/s, expected at least 1.85 Gb/s: {green}met{plain}",
+        f"  goodput: 1.8 Gb/s, expected at least 1.85 Gb/s: {red}missed{plain}",
+        f"small buffers  1 Mb/s  -40.2 %  {red}worse{plain}  paired",
+        f"large buffers  9 Mb/s  +40.2 %  {green}better{plain}",
+        LINES[-1],
+    ]
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_who_wants_no_colours_gets_none(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    print(*LINES, sep="\n", file=PlainStream(terminal))  # type: ignore[call-overload]
+    assert terminal.getvalue().splitlines() == list(LINES)
+
+
+def test_a_file_gets_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    file = io.StringIO()
+    print(*LINES, sep="\n", file=PlainStream(file))  # type: ignore[call-overload]
+    assert file.getvalue().splitlines() == list(LINES)

@@ -12,8 +12,8 @@ from mptcplab.report.comparison import (
     compared,
     draw_comparison,
     measured,
-    relative_text,
 )
+from mptcplab.report.differences import percent_text
 from mptcplab.results.run import Run
 
 GOODPUT = Quantity("goodput of main", False)
@@ -44,7 +44,7 @@ def test_pairs_show_what_overlapping_intervals_hide() -> None:
     assert result.difference.mean == pytest.approx(1e6)
     assert result.difference.method == "paired"
     (first,), _ = compared([GOODPUT], [runs(GOODPUT, *base)] * 2)
-    assert relative_text(result, first) == "+5.0 ± 1.2 %"
+    assert percent_text(result.difference, first.value) == "+5.0 ± 1.2 %"
 
 
 @pytest.mark.parametrize(

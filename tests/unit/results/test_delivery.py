@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from mptcplab.results.run import Run
-from mptcplab.results.writer import FolderError, NotDeliveredError, RunWriter, remove_abandoned
+from mptcplab.results.writer import (
+    FolderError,
+    NotDeliveredError,
+    RunWriter,
+    passing_runs,
+    remove_abandoned,
+)
 
 EVENT = {"time_ns": 5, "event": "x"}
 
@@ -128,6 +134,17 @@ def test_everything_is_on_the_disk_before_it_has_its_name(
     before = done[: done.index("rename")]
     assert {path.name for path in folder.iterdir()} | {".run.partial"} == set(before)
     assert done[done.index("rename") + 1 :] == [tmp_path.name]
+
+
+def test_a_run_that_is_read_and_removed_at_once_waits_for_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+    monkeypatch.setattr(os, "fsync", done.append)
+    writer = measured(tmp_path / "run")
+    with passing_runs():
+        check_whole(writer.finish(valid=True))
+    assert done == []
 
 
 def link(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,10 @@ from mptcplab.sweeps.engine import LocalProcesses, ThisProcess, make_all
 
 def squared(number: int) -> int:
     return number * number
+
+
+def frozen_now(number: int) -> int:
+    return gc.get_freeze_count()
 
 
 def fatal(number: int) -> int:
@@ -43,6 +48,14 @@ def slow(number: int) -> int:
 def test_one_process_makes_one_task_after_the_other() -> None:
     made = make_all(squared, [1, 2, 3], ThisProcess(), died=squared)
     assert list(made) == [(1, 1), (2, 4), (3, 9)]
+
+
+def test_what_the_first_task_loaded_is_left_alone_until_all_are_made() -> None:
+    before = gc.get_freeze_count()
+    first, second = (frozen for _, frozen in make_all(frozen_now, [1, 2], ThisProcess(), died=int))
+    assert first == before
+    assert second > before + 1000
+    assert gc.get_freeze_count() == before
 
 
 @pytest.mark.slow

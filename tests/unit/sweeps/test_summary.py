@@ -63,6 +63,14 @@ def test_invalid_runs_do_not_count_and_undone_flows_leave_no_mean() -> None:
     assert cells[2].percentile(50) == 11
 
 
+def test_runs_that_are_not_done_are_not_left_out_of_a_difference() -> None:
+    made = rows(0, 10, None, 12, 11) + rows(1, 20, 22, 21, 20)
+    (cells,) = summarised(2, made, [METRIC])
+    assert cells[1].value is not None
+    assert cells[1].difference is None
+    assert cells[1].outcome == "not judged"
+
+
 def test_precision_asks_for_runs_until_the_interval_is_narrow() -> None:
     assert runs_still_needed([], 0.05) == LEAST_FOR_PRECISION
     assert runs_still_needed([10, 10], 0.05) == LEAST_FOR_PRECISION - 2

@@ -13,6 +13,7 @@ import numpy as np
 
 from mptcplab.plain_text import plain_values
 from mptcplab.report.comparison import with_margin
+from mptcplab.report.differences import percent_text
 from mptcplab.report.page.columns import Rows, summed
 from mptcplab.report.page.document import Part
 from mptcplab.report.page.markup import Markup, element, joined, section, table
@@ -20,7 +21,7 @@ from mptcplab.report.page.plots import Floats
 from mptcplab.report.page.run import validity
 from mptcplab.results.run import Run, RunError
 from mptcplab.results.shape import Flag, ListOf, Maybe, Number, Text, Whole, problems
-from mptcplab.results.statistics import Estimate
+from mptcplab.results.statistics import Difference, Estimate
 from mptcplab.units import NANOSECONDS, format_duration, format_rate
 
 FILE: Final = "comparison.json"
@@ -138,17 +139,17 @@ def _quantities(variants: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
         rows, values = [], []
         for variant in variants:
             quantity = variant["quantities"][place]
-            value = quantity["value"]
-            values.append(value)
+            value = _estimate(quantity)
+            values.append(quantity["value"])
             known = "none" if value is None else with_margin(
                 lambda number, of=quantity: _text(of, number),  # type: ignore[misc]
-                Estimate(value["mean"], value["margin"], value["count"]),
+                value,
             )  # fmt: skip
             rows.append(
                 [
                     variant["label"],
                     known,
-                    _relative(quantity, first),
+                    percent_text(_difference(quantity), _estimate(first)),
                     "" if variant is variants[0] else quantity["outcome"],
                     _p_value(quantity),
                 ]
@@ -159,15 +160,16 @@ def _quantities(variants: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
         yield _intervals(first, [variant["label"] for variant in variants], values)
 
 
-def _relative(quantity: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    held, base = quantity["difference"], first["value"]
-    if held is None or base is None or not base["mean"]:
-        return ""
-    percent = 100 / base["mean"]
-    text = f"{held['mean'] * percent:+.1f}"
-    if held["margin"] is None:
-        return f"{text} %"
-    return f"{text} ± {held['margin'] * abs(percent):.1f} %"
+def _estimate(quantity: Mapping[str, Any]) -> Estimate | None:
+    value = quantity["value"]
+    return None if value is None else Estimate(value["mean"], value["margin"], value["count"])
+
+
+def _difference(quantity: Mapping[str, Any]) -> Difference | None:
+    held = quantity["difference"]
+    if held is None:
+        return None
+    return Difference(held["mean"], held["margin"], quantity["corrected_p_value"], held["method"])
 
 
 def _p_value(quantity: Mapping[str, Any]) -> str:

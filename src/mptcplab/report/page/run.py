@@ -205,7 +205,7 @@ def _link_row(link: Mapping[str, Any]) -> list[str]:
         link["driver"] or "not built",
         "unlimited" if configured is None else format_rate(configured),
         format_rate(link["mean_bps"]),
-        f"{link['mean_bps'] / configured:.1%}" if configured else "",
+        "" if link["utilisation"] is None else f"{link['utilisation']:.1%}",
     ]
 
 
