@@ -237,8 +237,9 @@ def _plain(data: bytes) -> bytes:
 
 
 def _scenario_files(_sound: Path) -> list[bytes]:
+    """Return the examples; of 128 hosts, each of which takes time while coverage is traced, 16."""
     files = sorted((ROOT / "scenario" / "data").glob("*/*.toml"))
-    return [SCENARIO, *(path.read_bytes() for path in files)]
+    return [SCENARIO, *(path.read_bytes().replace(b"\nk = 8\n", b"\nk = 4\n") for path in files)]
 
 
 def _tables(sound: Path) -> list[bytes]:
