@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.scenario import load
-from mptcplab.simulated.testbed import UnsupportedError, run
+from mptcplab.simulated.testbed import run
 
 PHONE = """
 duration = "4s"
@@ -84,12 +82,16 @@ def test_a_run_repeats_itself(tmp_path: Path) -> None:
     assert one.table("links").equals(again.table("links"))
 
 
-def test_a_link_too_small_for_the_packets_of_our_stack_is_refused(tmp_path: Path) -> None:
-    narrow = "links.isp-core.mtu=1400"
-    with pytest.raises(UnsupportedError, match=r"links\.isp-core\.mtu: 1400 is less than the"):
-        simulate(tmp_path, PHONE, narrow)
-    finished = simulate(tmp_path, PHONE, narrow, "tunables.mss=1360")
-    assert finished.metadata["valid"], finished.metadata["invalid_reasons"]
+def test_a_run_with_explicit_routes_says_which(tmp_path: Path) -> None:
+    finished = simulate(
+        tmp_path,
+        PHONE.replace(
+            'routers = ["isp", "cell", "core"]',
+            'routers = { isp = { routes = { server = "core" } }, cell = {}, core = {} }',
+        ),
+    )
+    (router,) = (each for each in finished.scenario["topology"]["routers"] if each["name"] == "isp")
+    assert [route["via"] for route in router["routes"]] == [["core"]]
 
 
 def test_a_link_that_fails_beyond_a_router_is_told_to_no_host(tmp_path: Path) -> None:

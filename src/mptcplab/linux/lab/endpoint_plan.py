@@ -5,7 +5,8 @@ the address that routing chooses: the one of the same network.  So there is one 
 the server's addresses, on the pair of addresses that share a network, and none across networks, as
 ``subflow`` and ``fullmesh`` endpoints would try.  A further address of the client in the network of
 the initial subflow is a ``subflow`` endpoint, and so is each from which routers lead to the server.
-Where they lead from several addresses to several, all of the client's are ``fullmesh``.  Addresses
+Where they lead from several addresses to several, all of the client's are ``fullmesh``; attempts
+between two that nothing leads between end with a router's error.  Addresses
 on a backup interface have a ``backup`` endpoint, of that flag alone where they need no other.
 
 A scenario that gives endpoints itself gets these.
@@ -13,7 +14,7 @@ A scenario that gives endpoints itself gets these.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -179,15 +180,21 @@ def _multipath(
 ) -> None:
     if len(paths) < 2:
         return
-    _open_each(plans, client, server, paths)
+    _open_each(plans, client, server, paths, topology.paths(client, server))
     for path in paths:
         for end, address in ((path.local, path.local_address), (path.remote, path.remote_address)):
             if topology.interface_at(end).backup:
                 plans[end.host].add(Endpoint(address.ip, Flags.BACKUP))
 
 
-def _open_each(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:
-    """Let a subflow come up on each of two or more paths."""
+def _open_each(
+    plans: dict[str, HostPlan],
+    client: str,
+    server: str,
+    paths: Sequence[Path],
+    leading: Collection[Path],
+) -> None:
+    """Let a subflow come up on each of two or more paths, of all that are ``leading`` there."""
     extra = len(paths) - 1
     by_remote: dict[Address, list[Address]] = {}
     for path in paths:
@@ -196,8 +203,8 @@ def _open_each(plans: dict[str, HostPlan], client: str, server: str, paths: Sequ
         for remote in by_remote:
             plans[server].add(Endpoint(remote, Flags.SIGNAL))
     if len(by_remote) > 1 and any(path.routed for path in paths):
-        _mesh(plans, client, server, paths)
-        plans[client].allow(subflows=extra, addresses=len(by_remote) - 1)
+        tried = _mesh(plans, client, server, paths, leading)
+        plans[client].allow(subflows=tried - 1, addresses=len(by_remote) - 1)
         plans[server].allow(subflows=extra, addresses=0)
         return
     routed = any(path.routed for path in paths)
@@ -209,20 +216,38 @@ def _open_each(plans: dict[str, HostPlan], client: str, server: str, paths: Sequ
     plans[server].allow(subflows=extra, addresses=0)
 
 
-def _mesh(plans: dict[str, HostPlan], client: str, server: str, paths: Sequence[Path]) -> None:
-    """Let each address of the client join each of the server's; refuse what is less than that."""
-    pairs = {(path.local_address.ip, path.remote_address.ip) for path in paths}
+def _mesh(
+    plans: dict[str, HostPlan],
+    client: str,
+    server: str,
+    paths: Sequence[Path],
+    leading: Collection[Path],
+) -> int:
+    """Let each address of the client join each of the server's; return how many pairs that are.
+
+    What nothing leads to is tried as well, and a router answers that it has no route. Refused is to
+    leave out what something leads to.
+    """
+    pairs = _pairs(paths)
+    left_out = _pairs(leading) - pairs
     locals_ = dict.fromkeys(path.local_address.ip for path in paths)
     remotes = dict.fromkeys(path.remote_address.ip for path in paths)
+    tried = 0
     for local in locals_:
         for remote in remotes:
-            if local.version == remote.version and (local, remote) not in pairs:
+            tried += local.version == remote.version
+            if (local, remote) in left_out:
                 raise MachineCannotError(
-                    f"routers lead from {client} to {server}, but not from {local} to {remote}, "
-                    "and the kernel's path manager would try each pair of addresses; expected "
-                    "routes for all pairs, fewer links for the flow, or --on simulated"
+                    f"routers lead from {client} to {server}, and the flow leaves out {local} to "
+                    f"{remote}, which the kernel's path manager would use, as any pair of "
+                    "addresses; expected all links for the flow, fewer, or --on simulated"
                 )
         plans[client].add(Endpoint(local, Flags.SUBFLOW | Flags.FULLMESH))
+    return tried
+
+
+def _pairs(paths: Iterable[Path]) -> set[tuple[Address, Address]]:
+    return {(path.local_address.ip, path.remote_address.ip) for path in paths}
 
 
 _BOTH: Final = Flags.SIGNAL | Flags.FULLMESH

@@ -229,3 +229,32 @@ def test_fragments_and_broken_headers_pass_as_they_are() -> None:
     assert through(drop, bytes(fragment)) == [bytes(fragment)]
     short = frame(segment(4, b"x"))[: VNET_HEADER_BYTES + 14 + 25]
     assert through(drop, short) == [short]
+
+
+def icmpv6_error(kind: int, about: bytes) -> bytes:
+    """Return an ICMPv6 message from outside about a packet that went there."""
+    message = struct.pack("!BBHI", kind, 0, 0, 1280) + about[:48]
+    ip = (
+        struct.pack("!IHBB", 6 << 28, len(message), 58, 64)
+        + packed(6, PEER[6])
+        + packed(6, INSIDE[6])
+    )
+    return VNET.pack(0, 0, 0, 0, 0, 0) + MACS + TYPES[6] + ip + message
+
+
+def test_a_box_that_drops_icmp_drops_errors_alone() -> None:
+    boxed = BoxedEnd(make_chain([MiddleboxPlan("drop", segments=("ICMP",), direction="backward")]))
+    about = encode_packet(segment())
+    too_big = icmp_error(packed(4, PEER[4]), packed(4, INSIDE[4]), about)
+    assert boxed.forward(too_big, False, 0) == []
+    assert boxed.forward(too_big, True, 0) == [too_big]
+    echo = bytearray(too_big)
+    echo[VNET_HEADER_BYTES + 14 + 20] = 0
+    assert boxed.forward(bytes(echo), False, 0) == [bytes(echo)]
+    about = encode_packet(segment(6))
+    assert boxed.forward(icmpv6_error(2, about), False, 0) == []
+    solicitation = icmpv6_error(135, about)
+    assert boxed.forward(solicitation, False, 0) == [solicitation]
+    data = frame(segment(payload=b"data"))
+    assert boxed.forward(data, False, 0) == [data]
+    assert boxed.chain.boxes[0].tallies[False].dropped == 2

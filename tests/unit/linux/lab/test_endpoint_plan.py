@@ -109,8 +109,13 @@ b1 = { between = ["q", "b"] }
 [flows]
 main = { from = "a", to = "b" }
 """
-    with pytest.raises(MachineCannotError, match=r"routers lead from a to b, but not from"):
-        plans_of(tmp_path, torus)
+    joined = torus.replace("[flows]", 'x = { between = ["i", "p"] }\n[flows]')
+    left_out = joined.replace(
+        'to = "b" }', 'to = "b", links = ["a0", "a1", "l0", "l1", "b0", "b1"] }'
+    )
+    with pytest.raises(MachineCannotError, match=r"the flow leaves out \S+ to \S+, which the"):
+        plans_of(tmp_path, left_out)
+    assert plans_of(tmp_path, torus)["a"].limits == Limits(3, 1)  # two of four pairs lead nowhere
 
 
 def test_a_persistent_testbed_has_no_full_mesh_where_hosts_are_both(tmp_path: Path) -> None:
