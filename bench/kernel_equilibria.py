@@ -40,10 +40,15 @@ RESULTS: Final = Path(__file__).with_name("kernel_equilibria.json")
 RTT_MS: Final = 10
 FORMS: Final = {"lia": lia_rates, "olia": olia_rates, "balia": balia_rates}
 LOSSES: Final = ((0.001, 0.001), (0.001, 0.004))
+EXPERIMENT: Final = (
+    (("link6",), ("cubic", "lia")),
+    (("link6", "link5"), ("cubic", "reno", "lia")),
+)
+"""Of experiment I: the links of MPTCP, and the congestion controls on them."""
 
 TWO_LOSSES: Final = """
 title = "Two lossy paths"
-duration = "85s"
+duration = "60s"
 hosts = ["alice", "bob"]
 [links.one]
 between = ["alice", "bob"]
@@ -59,10 +64,8 @@ to = "bob"
 buffer = "16MB"
 """
 # A kernel gives data to a subflow long before it can send them. What it gives in slow start to one
-# that then has a loss takes that one up to ten seconds.
-SETTLING_S: Final = 25.0
-SMALL_BUFFER: Final = {"flows.judged.buffer": "2MB", "duration": "60s"}
-SETTLING_SMALL_S: Final = 10.0
+# that then has a loss takes that one some seconds.
+SETTLING_S: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -93,16 +96,15 @@ def cases() -> Iterator[Case]:
             settings = {"flows.judged.congestion": control, "links.two.loss": losses[1]}
             name = f"{control} {losses[0]} {losses[1]}"
             yield Case("loss", name, TWO_LOSSES, SETTLING_S, settings)
-            yield Case("small", name, TWO_LOSSES, SETTLING_SMALL_S, settings | SMALL_BUFFER)
     for control in ("reno", *FORMS):
         settings = {"flows.mptcp.congestion": control}
         yield Case("bottleneck", control, "examples/bottleneck", 15.0, settings)
-    for links in (["link6"], ["link6", "link5"]):
-        for control in ("cubic", "reno", "lia"):
+    for links, controls in EXPERIMENT:
+        for control in controls:
             settings = {
                 "flows.mptcp.congestion": control,
                 "flows.tcp.congestion": "cubic" if control == "cubic" else "reno",
-                "flows.mptcp.links": links,
+                "flows.mptcp.links": list(links),
             }
             yield Case("experiment", f"{control} {len(links)}", "I", 5.0, settings, False)
 
@@ -114,7 +116,7 @@ def measure(case: Case, on: str, seed: int) -> dict[str, float]:
         if "\n" in scenario:
             scenario = str(Path(folder, "scenario.toml"))
             Path(scenario).write_text(case.scenario)
-        duration = "25s" if case.table == "experiment" else None
+        duration = "20s" if case.table == "experiment" else None
         run = mptcplab.run(
             scenario,
             on=on,
@@ -249,29 +251,27 @@ def loss_table(results: dict[str, Any]) -> list[str]:
 def conditions_table(results: dict[str, Any]) -> list[str]:
     """The sums of both paths beside what one TCP gets with the better path's RTT and losses."""
     rows = [
-        "| control | loss | buffer | RTT (ms) | lost (‰) | best TCP there | kernel (%) | "
-        "simulation (%) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| control | loss | RTT (ms) | lost (‰) | best TCP there | kernel (%) | simulation (%) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for losses in LOSSES:
         for control in FORMS:
             name = f"{control} {losses[0]} {losses[1]}"
-            for table, buffer in (("loss", "16 MB"), ("small", "2 MB")):
-                trips, lost, best, ratios = _conditions(results, table, name, "linux")
-                simulated = _conditions(results, table, name, "simulated")[3]
-                rows.append(
-                    f"| {control} | {losses[0]}, {losses[1]} | {buffer} | {trips} | {lost} | "
-                    f"{_cell(best)} | {_cell(ratios, 100)} | {_cell(simulated, 100)} |"
-                )
+            trips, lost, best, ratios = _conditions(results, name, "linux")
+            simulated = _conditions(results, name, "simulated")[3]
+            rows.append(
+                f"| {control} | {losses[0]}, {losses[1]} | {trips} | {lost} | {_cell(best)} | "
+                f"{_cell(ratios, 100)} | {_cell(simulated, 100)} |"
+            )
     return rows
 
 
 def _conditions(
-    results: dict[str, Any], table: str, name: str, on: str
+    results: dict[str, Any], name: str, on: str
 ) -> tuple[str, str, list[float], list[float]]:
     """Return RTT and losses of both paths, and by run the best TCP and what part the sum is."""
     trips, lost, sent = (
-        [_values(results, table, name, on, f"{link} {what}") for link in ("one", "two")]
+        [_values(results, "loss", name, on, f"{link} {what}") for link in ("one", "two")]
         for what in ("rtt", "loss", "packets/s")
     )
     best, ratios = [], []
@@ -312,15 +312,16 @@ def experiment_table(results: dict[str, Any]) -> list[str]:
         "TCP, simulation |",
         "|---|---|---|---|---|---|---|",
     ]
-    for links in (1, 2):
-        for control in ("cubic", "reno", "lia"):
+    for links, controls in EXPERIMENT:
+        for control in controls:
+            name = f"{control} {len(links)}"
             cells = [
-                _cell(_values(results, "experiment", f"{control} {links}", on, f"{flow} bps"), 1e-6)
+                _cell(_values(results, "experiment", name, on, f"{flow} bps"), 1e-6)
                 for on in ("linux", "simulated")
                 for flow in ("mptcp", "tcp")
             ]
             other = "cubic" if control == "cubic" else "reno"
-            rows.append(f"| {links} | {control} | {other} | " + " | ".join(cells) + " |")
+            rows.append(f"| {len(links)} | {control} | {other} | " + " | ".join(cells) + " |")
     return rows
 
 

@@ -30,7 +30,9 @@ UNDER_TEST: Final = str(Path(mptcplab.__file__).parents[1])
 NOT_RUN: Final = {
     r"make \w+": "installs or builds; CI runs these targets themselves",
     r"\. \.venv/bin/activate": "activates an environment that a test has no need of",
-    r"python bench/.*|python -m bench\.equilibria": "measures for minutes, on a quiet machine",
+    r"python bench/.*|python -m bench\.(kernel_)?equilibria.*": (
+        "measures for minutes, on a quiet machine"
+    ),
     r"python -m bench\.papers": "simulates for many minutes",
     r"python -m bench\.packetdrill .*": "plays scripts that are not part of mptcplab",
     r"mptcplab goals( I)? --congestion lia": "repetitions of 120 s and more: minutes uncompiled",

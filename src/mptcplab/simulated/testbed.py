@@ -129,8 +129,8 @@ def _check(scenario: Scenario) -> None:
     for flow in scenario.flows:
         if flow.congestion not in CONGESTION_CONTROLS and not is_reference(flow.congestion):
             raise UnsupportedError(
-                f'flows.{flow.name}.congestion: "{flow.congestion}" is a kernel module; the '
-                f"simulated testbed has {', '.join(CONGESTION_CONTROLS)}"
+                f'flows.{flow.name}.congestion: "{flow.congestion}" is for kernels; the simulated '
+                f"testbed has {', '.join(CONGESTION_CONTROLS)}"
             )
         if flow.application == "iperf3":
             raise UnsupportedError(

@@ -6,6 +6,8 @@
  * are named): RFC 6356; Khalili et al., CoNEXT 2012; draft-walid-mptcp-congestion-control-04. Slow start, the window's
  * use and the fall to one packet at a timeout are the kernel's and Reno's.
  *
+ * One thing is other than there: a sibling counts with the part of its window that it uses (window_in_use).
+ *
  * A subflow finds its siblings through its connection (struct mptcp_sock, conn_list). It reads them without their
  * locks, under RCU: a sibling that is just going away may count once more, or not.
  *
@@ -117,6 +119,21 @@ INLINE int larger(u64 a, u64 b, u64 c, u64 d)
 	return a_high > c_high || (a_high == c_high && a_rest > c_rest);
 }
 
+/*
+ * Return how much of its window a subflow uses, in packets.
+ *
+ * The kernel's MPTCP gives data to subflows long before they are sent, and does not take them back. So one that has
+ * sent its part stands idle, with a window as it was, while another, with a small window, holds what the peer waits
+ * for. If the former's whole window counted, the latter's would hardly grow, and both would stay as they are for
+ * seconds. What is not used is no rate: it counts with what it has sent of late.
+ */
+INLINE u64 window_in_use(const struct tcp_sock *tp)
+{
+	u64 used = BIT(tp, is_cwnd_limited) ? tp->snd_cwnd : tp->max_packets_out;
+
+	return at_least(at_most(tp->packets_out ? used : 0, tp->snd_cwnd), 1);
+}
+
 /* Read the next sibling; return 1 where the walk is over, and rtt 0 where the sibling does not count. */
 INLINE int next_subflow(struct survey *all, struct subflow *one)
 {
@@ -136,7 +153,7 @@ INLINE int next_subflow(struct survey *all, struct subflow *one)
 	u8 state = READ_ONLY(struct sock, context->tcp_sock)->__sk_common.skc_state;
 	if (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT)
 		return 0;
-	packets = tp->snd_cwnd;
+	packets = window_in_use(tp);
 	mss = tp->mss_cache;
 	if (tp->inet_conn.icsk_ca_ops == all->ops) {
 		const u64 *theirs = tp->inet_conn.icsk_ca_priv;

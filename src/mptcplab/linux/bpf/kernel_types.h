@@ -50,7 +50,8 @@ struct tcp_sock {
 	u32 srtt_us; /* in eighths of a microsecond */
 	u32 mss_cache;
 	u32 delivered;
-	u32 max_packets_out;
+	u32 packets_out;
+	u32 max_packets_out; /* in this window of data, where the window did not limit */
 	u8 is_cwnd_limited : 1;
 	_Bool is_mptcp;
 };

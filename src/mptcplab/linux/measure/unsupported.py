@@ -97,7 +97,7 @@ def _problems(scenario: Scenario) -> Iterator[str]:
         if flow.source in ours:
             if flow.congestion not in CONGESTION_CONTROLS and not is_reference(flow.congestion):
                 yield (
-                    f'flows.{flow.name}.congestion: "{flow.congestion}" is a kernel module; our '
+                    f'flows.{flow.name}.congestion: "{flow.congestion}" is for kernels; our '
                     f"own stack, which sends, has {', '.join(CONGESTION_CONTROLS)}"
                 )
             continue

@@ -13,6 +13,7 @@ struct given {
 	u32 since_loss; /* packets */
 	u32 between_losses;
 	s64 carry; /* by PACKET_SHIFT */
+	u32 in_use; /* packets; the whole window where the window limits */
 };
 
 struct outcome {
@@ -40,8 +41,9 @@ static struct tcp_sock *lay_out(const struct given *given, u32 count, u32 which)
 		tp->srtt_us = given[i].rtt;
 		tp->mss_cache = given[i].mss;
 		tp->delivered = 1000 + given[i].since_loss;
-		tp->max_packets_out = given[i].window;
-		tp->is_cwnd_limited = 1;
+		tp->packets_out = given[i].in_use;
+		tp->max_packets_out = given[i].in_use;
+		tp->is_cwnd_limited = given[i].in_use >= given[i].window;
 		tp->is_mptcp = 1;
 		tp->inet_conn.icsk_ca_ops = (const void *)1; /* whose first byte, in this order, is a state */
 		tp->inet_conn.icsk_ulp_data = &contexts[i];

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.program("cc")
 
 CONTROLS = ("lia", "olia", "balia")
 PACKET = 1 << 40
+MOST_PACKETS = 1_000_000
 EIGHTH_NS = 125
 """Nanoseconds in an eighth of a microsecond, in which the kernel keeps round-trip times."""
 
@@ -34,6 +35,7 @@ class Given(ctypes.Structure):
         ("since_loss", ctypes.c_uint32),
         ("between_losses", ctypes.c_uint32),
         ("carry", ctypes.c_int64),
+        ("in_use", ctypes.c_uint32),
     )
 
 
@@ -68,6 +70,7 @@ subflow = st.builds(
     since_loss=st.integers(1, 1_000_000),
     between_losses=st.integers(1, 1_000_000),
     carry=st.integers(0, PACKET - 1),
+    in_use=st.just(MOST_PACKETS),
 )
 subflows = st.lists(subflow, min_size=1, max_size=6)
 
@@ -121,3 +124,21 @@ def test_a_loss_leaves_what_it_leaves_in_our_stack(
     left = member.ssthresh_after_loss(member.cwnd_bytes) / row.mss
     assert after.ssthresh + after.carry / PACKET == pytest.approx(left, rel=1e-3, abs=0.01)
     assert after.ssthresh >= 2
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("in_use", [0, 3])
+def test_what_a_sibling_does_not_use_does_not_count(
+    kernel: ctypes.CDLL, name: str, in_use: int
+) -> None:
+    """One whose data are sent stands idle, while another holds what the peer waits for."""
+    own = Given(window=4, rtt=80_000, mss=1448, since_loss=9, between_losses=9, in_use=4)
+    idle = Given(window=400, rtt=80_000, mss=1448, since_loss=9, between_losses=9, in_use=in_use)
+    as_used = Given(window=max(1, in_use), rtt=80_000, mss=1448, since_loss=9, between_losses=9)
+    as_used.in_use = as_used.window
+    after = kernel.acknowledge(CONTROLS.index(name), copied([own, idle]), 2, 0, 1)
+    expected = kernel.acknowledge(CONTROLS.index(name), copied([own, as_used]), 2, 0, 1)
+    assert (after.window, after.carry) == (expected.window, expected.carry)
+    idle.in_use = idle.window
+    suppressed = kernel.acknowledge(CONTROLS.index(name), copied([own, idle]), 2, 0, 1)
+    assert after.carry > suppressed.carry or name == "olia"  # which takes from the largest window
