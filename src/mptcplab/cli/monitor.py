@@ -12,7 +12,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the sub-command."""
     parser = subparsers.add_parser(
         "monitor",
-        help="watch MPTCP connections, or the rates and round trips of interfaces",
+        help="watch MPTCP connections, or rates of interfaces",
         description="Print, until interrupted, the rates at which interfaces send and receive, and "
         "the round-trip time to a host behind each; without IFACE, each MPTCP connection of this "
         "host, or of that of --ssh, with its subflows: rates, what its sender waits for, round "

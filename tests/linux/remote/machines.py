@@ -149,6 +149,8 @@ def machines(topology: Topology, folder: Path) -> Iterator[Machines]:
     """Build machines and the network between them."""
     with ExitStack() as opened:
         lab = opened.enter_context(open_lab(topology))
+        for link in lab.links.values():
+            link.set_up(True)  # whatever the scenario begins with
         management = NetNamespace.create("management")
         opened.callback(management.close)
         management.routing.request(rtnl.add_bridge("bridge"))

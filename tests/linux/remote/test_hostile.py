@@ -35,7 +35,7 @@ def test_one_clear_error(two_machines: Machines, kind: str, says: str) -> None:
         done = two_machines.run(
             *("hosts", str(TWO_LINKS), "check", *two_machines.options),
             *("--set", f'hosts.server.ssh="root@{address}:2222"'),
-            timeout=60,
+            timeout=120,
         )
     assert done.returncode == 3, done.stderr
     assert done.stdout == ""
