@@ -68,7 +68,8 @@ EXAMPLES: Final = {
         "mptcplab page tests/captures/handover.pcap.gz -o handover.html",
         "mptcplab page seen tests/captures/handover.pcap.gz -o both.html --title 'Two parts'",
     ],
-    "monitor": ["mptcplab monitor lo --count 2"],
+    "hosts": [],
+    "monitor": ["mptcplab monitor lo --count 2", "mptcplab monitor --count 1"],
     "inspect": [
         "mptcplab inspect tests/captures/handover.pcap.gz",
         "mptcplab inspect tests/captures/handover.pcap.gz --filter 'subtype == join'",

@@ -96,9 +96,10 @@ def test_the_messages_of_troubleshooting_are_the_program_s() -> None:
         assert any(pattern.search(message) for message in sources), row
 
 
-REASONS = {  # where what makes a run invalid is said, and in which functions
+REASONS = {  # where what makes a run invalid is said (one file or two), and in which functions
     "linux/measure/verify.py": r"check_\w+",
-    "linux/measure/validity.py": r"_\w+",
+    "linux/measure/validity.py linux/measure/outcome.py": r"_\w+|\w+_connections|\w+_subflows",
+    "remote/testbed.py": "_reasons",
     "simulated/validity.py": "_problems|missing",
     "results/liveness.py": "judge",
 }
@@ -107,9 +108,9 @@ REASONS = {  # where what makes a run invalid is said, and in which functions
 @pytest.mark.parametrize("source", REASONS)
 def test_every_reason_for_invalidity_is_explained(source: str) -> None:
     explained = re.findall(r"`([^`]+)`", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"))
-    tree = ast.parse((ROOT / "src" / "mptcplab" / source).read_text())
+    trees = [ast.parse((ROOT / "src/mptcplab" / path).read_text()) for path in source.split()]
     reasons = 0
-    for function in ast.walk(tree):
+    for function in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(function, ast.FunctionDef) and re.fullmatch(REASONS[source], function.name):
             for node in ast.walk(function):
                 if not isinstance(node, ast.JoinedStr):

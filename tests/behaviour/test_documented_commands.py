@@ -40,6 +40,11 @@ NOT_RUN: Final = {
     r"mptcplab reproduce A B F H I --on simulated --on linux .*": "minutes of real time",
     r"mptcplab reproduce C D --on linux .*": "needs a machine that carries 20 Gb/s",
     r"mptcplab run E --on linux .*": "needs a machine that carries 10 Gb/s",
+    r"pip install 'mptcplab\[hosts\]'": "installs",
+    r"mptcplab hosts mine\.toml (check|up|status|down)|mptcplab monitor --ssh root@left\.example"
+    r"|mptcplab run mine\.toml --on hosts --out first|mptcplab page first": (
+        "logs in to machines of the reader's; tests/linux/remote runs the same on some of its own"
+    ),
     r"mptcplab monitor eth0 eth1": "watches interfaces of the reader's machine until stopped",
     r"mptcplab host server\.example:443|mptcplab host --capture lan\.pcap server\.example:443": (
         "connects to a server of the reader's"

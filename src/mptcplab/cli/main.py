@@ -40,7 +40,7 @@ COMMANDS: Final = {
     "page": "write one HTML file that shows runs, comparisons and captures",
     "host": "say why this host makes the subflows that it makes, and no others",
     "hosts": "look at real hosts of a scenario, set them up, and undo that",
-    "monitor": "watch the rates and round trips of interfaces",
+    "monitor": "watch MPTCP connections, or rates of interfaces",
     "inspect": "explain captures, or a run's captures",
     "buffers": "say how large buffers must be, for a scenario or for rates and round trips",
     "goals": "judge a congestion control by the three goals of RFC 6356, and its fairness",

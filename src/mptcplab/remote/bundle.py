@@ -31,7 +31,7 @@ class FromMemory(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
 sys.meta_path.insert(0, FromMemory())
 from {entry} import main
-main(sys.argv[1] if len(sys.argv) > 1 else "")
+main(sys.argv[1], sys.argv[2])
 """
 
 # Reads the length of what follows, ten digits, then that: the rest of the stream is the agent's.
@@ -66,16 +66,19 @@ def program() -> bytes:
     return f"{len(packed):010d}".encode() + packed
 
 
-def command() -> str:
+def command(*, watch: bool = False) -> str:
     """Return the command line that starts the agent on a host, for whatever shell is there.
 
-    It takes the newest Python that it finds, as root or by ``sudo`` without a password.
+    It takes the first Python of 3.11 or later that it finds, as root or by ``sudo`` without a
+    password; one that is only to ``watch`` runs as whoever logs in.
     """
+    may_watch = f'[ "{int(watch)}" = 1 ]'
+    arguments = f'-I -u -c "$0" "$SSH_CONNECTION" {"watch" if watch else "change"}'
     shell = (
         "for p in python3 python3.14 python3.13 python3.12 python3.11; do "
         'if "$p" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then '
-        'if [ "$(id -u)" = 0 ]; then exec "$p" -I -u -c "$0" "$SSH_CONNECTION"; '
-        'else exec sudo -n -- "$p" -I -u -c "$0" "$SSH_CONNECTION"; fi; fi; done; '
+        f'if {may_watch} || [ "$(id -u)" = 0 ]; then exec "$p" {arguments}; '
+        f'else exec sudo -n -- "$p" {arguments}; fi; fi; done; '
         'echo "no Python 3.11 or later" >&2; exit 127'
     )
     return f"exec sh -c '{shell}' '{_BOOTSTRAP}'"

@@ -41,6 +41,8 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Action
 from mptcplab.units import format_size
 
+_ECHOES: Final = 5
+_ECHO_EVERY_S: Final = 0.1
 _HEAD_START_NS: Final = 300_000_000
 _ROUND_TRIPS: Final = 20  # of the slowest line, between giving orders and scenario time 0
 _LOOK_EVERY_NS: Final = 10_000_000
@@ -61,6 +63,8 @@ class RemoteMeasurement:
         self._is_done = False
         self.origin_ns = self.origin_unix_ns = 0
         self.late_max_ns = 0
+        self.rtt_ns: dict[str, int] = {}
+        """The shortest round trip over each link before the run."""
         self.lost: list[str] = []
         """What became of hosts that are out of reach."""
         self._counters: dict[str, dict[str, int]] = {}
@@ -114,9 +118,19 @@ class RemoteMeasurement:
                 ports=ports,
             )
         self._captures.start()
+        self._measure_round_trips()
         self.flows.prepare()
         self.paths.update()
         self._counters = self._read_counters()
+
+    def _measure_round_trips(self) -> None:
+        """Send a few echoes over each link before anything else does."""
+        for _ in range(_ECHOES + 1):
+            for name, answer in self._fleet.ask_all("sample", whole=True).items():
+                sample = checked(self._fleet.lines[name], SAMPLE, answer.get("sample"), "sample")
+                for link, rtt_ns in sample["rtt"].items():
+                    self.rtt_ns[link] = min(rtt_ns, self.rtt_ns.get(link, rtt_ns))
+            time.sleep(_ECHO_EVERY_S)
 
     def run(self) -> None:
         """Measure from scenario time 0 to the end, or to a request to stop; then let it drain.
@@ -271,7 +285,10 @@ class RemoteMeasurement:
     def _note_lost(self, text: str) -> None:
         if text not in self.lost:
             self.lost.append(text)
-            if self.origin_ns:
+            if not self.origin_ns:  # who waits for the traffic to be ready is to hear of it
+                for connection in self.flows.connections():
+                    connection.errors.append(text)
+            else:
                 self.log.add(
                     time.monotonic_ns(), "testbed", "host-lost", detail=text, announce=text
                 )

@@ -33,6 +33,8 @@ T = TypeVar("T")
 _CONNECT_S: Final = 15
 _START_S: Final = 20
 _ANSWER_S: Final = 30
+_LEAVE_S: Final = 15
+"""How long an agent may take to undo what it did; it goes on by itself after that."""
 _HEARTBEAT_S: Final = 2
 _SILENCE_S: Final = 10
 """An agent answers every heartbeat: one that has said nothing for so long is out of reach."""
@@ -124,10 +126,14 @@ class SshThread:
 class AgentLine:
     """One host: its SSH connection and the agent at the other end.
 
-    ``name`` is what messages call it.
+    ``name`` is what messages call it; an agent that is only to ``watch`` can change nothing, and
+    does not exclude others.
     """
 
-    def __init__(self, name: str, target: Target, thread: SshThread) -> None:
+    def __init__(
+        self, name: str, target: Target, thread: SshThread, *, watch: bool = False
+    ) -> None:
+        self._command = bundle.command(watch=watch)
         self.name = name
         self.target = target
         self._thread = thread
@@ -140,6 +146,7 @@ class AgentLine:
         self._arrived: deque[Message] = deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._left = asyncio.Event()
+        self._is_closed = False
         self.problem = ""
         """Why there is no agent any more, once there is none."""
 
@@ -147,7 +154,11 @@ class AgentLine:
 
     def open(self) -> None:
         """Connect and start the agent; HostsError where that cannot be."""
-        self._bounded(self._open(), _CONNECT_S + _START_S, "connecting")
+        try:
+            self._bounded(self._open(), _CONNECT_S + _START_S, "connecting")
+        except HostsError as error:
+            self.problem = self.problem or str(error)
+            raise
 
     def ask(self, do: str, **values: Any) -> Message:
         """Return the agent's answer; HostsError where it has refused or cannot be reached."""
@@ -203,6 +214,7 @@ class AgentLine:
         except HostsError:
             pass  # it undoes by itself what it did
         finally:
+            self._is_closed = True
             os.close(self._event)
 
     def _bounded(self, work: Coroutine[Any, Any, T], seconds: float, what: str) -> T:
@@ -229,7 +241,7 @@ class AgentLine:
                 where, connect_timeout=_CONNECT_S, login_timeout=_CONNECT_S, **options
             )
             self._process = await self._connection.create_process(
-                bundle.command(), encoding=None, stderr=asyncssh.PIPE
+                self._command, encoding=None, stderr=asyncssh.PIPE
             )
         except asyncssh.HostKeyNotVerifiable as error:
             raise HostsError(
@@ -348,8 +360,9 @@ class AgentLine:
             raise FrameError("messages faster than they can be taken")
 
     def _put(self, message: Message) -> None:
-        self._arrived.append(message)
-        os.eventfd_write(self._event, 1)
+        if not self._is_closed:
+            self._arrived.append(message)
+            os.eventfd_write(self._event, 1)
 
     def _fail(self, problem: str) -> None:
         self.problem = self.problem or problem
@@ -363,9 +376,11 @@ class AgentLine:
     async def _close(self, leave: bool) -> None:
         if self._process is not None and not self.problem:
             if leave:
-                self._send(Future(), {"do": "leave"})
+                answer: Future[Message] = Future()
+                answer.add_done_callback(self._note_leaving)
+                self._send(answer, {"do": "leave"})
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), _ANSWER_S)
+                await asyncio.wait_for(self._left.wait(), _LEAVE_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -373,6 +388,11 @@ class AgentLine:
             self._connection.abort()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._connection.wait_closed(), 5)
+
+    def _note_leaving(self, answer: Future[Message]) -> None:
+        """Wait no longer for what will not leave."""
+        if answer.exception() is not None or "error" in answer.result():
+            self._left.set()
 
 
 def unpack_target(key: str, text: str) -> Target:

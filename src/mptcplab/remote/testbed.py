@@ -21,6 +21,7 @@ from mptcplab.remote.measurement import RemoteMeasurement
 from mptcplab.remote.set_up import ends_of
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.writer import RunWriter
+from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.kernel_limits import beyond_kernels
 from mptcplab.scenario.model import Scenario, Tunables
 from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
@@ -56,7 +57,11 @@ def run(scenario: Scenario, folder: Path, observer: Observer | None = None) -> P
                 "testbed": "hosts",
                 "started": started.isoformat(timespec="seconds"),
                 "wall_s": (time.monotonic_ns() - clock_ns) / 1e9,
-                "versions": {"mptcplab": __version__, "python": platform.python_version()},
+                "versions": {
+                    "mptcplab": __version__,
+                    "python": platform.python_version(),
+                    "kernel": None,  # those of the hosts are there
+                },
             }
         )
         return writer.finish(valid=not reasons, reasons=reasons)
@@ -146,13 +151,21 @@ def _run_on(
         flows = measurement.flows.summary(
             measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
         )
-        notes = [*fleet.notes(), *_notes(measurement, clocks, after)]
+        notes = [
+            *fleet.notes(),
+            *_unanswered(scenario, measurement),
+            *_notes(measurement, clocks, after),
+        ]
     metadata = {
         "measured_ns": measurement.measured_ns,
         "origin_unix_ns": measurement.origin_unix_ns,
         "drivers": {link.name: "real" for link in scenario.topology.links},
         "trains_per_window": 0,
         "flows": flows,
+        "verified": [
+            {"links": [link], "rtt_ns": rtt_ns} for link, rtt_ns in measurement.rtt_ns.items()
+        ],
+        "flow_limits": flow_limits(scenario, {}),
         "hosts": {
             name: {key: facts[key] for key in ("hostname", "kernel", "python")}
             | {
@@ -196,6 +209,17 @@ def _reasons(scenario: Scenario, measurement: RemoteMeasurement) -> Iterator[str
         )
     for failure in measurement.timeline.failures:
         yield f"an action of the timeline failed: {failure}"
+
+
+def _unanswered(scenario: Scenario, measurement: RemoteMeasurement) -> Iterator[str]:
+    links = {
+        scenario.topology.bottleneck(path)
+        for flow in scenario.flows
+        for path in scenario.paths(flow)
+    }
+    for link in sorted(links - measurement.rtt_ns.keys()):
+        if scenario.topology.link(link).up:
+            yield f"{link}: no echo was answered before the run, so it has no round trips"
 
 
 def _notes(

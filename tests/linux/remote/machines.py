@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, Final
 
+import mptcplab
 from mptcplab.linux.kernel import rtnl
 from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.syscalls import CLONE_NEWNET, setns
@@ -26,6 +27,7 @@ from mptcplab.linux.lab.lab import Lab, open_lab
 from mptcplab.network.topology import Topology
 
 SSHD: Final = "/usr/sbin/sshd"
+_SOURCES: Final = Path(mptcplab.__file__).parents[1]
 _NETWORK: Final = "10.99.0.{}/24"
 _SAYS: Final = ("link", "address", "rule", "route show table all", "mptcp endpoint", "mptcp limits")
 
@@ -53,7 +55,7 @@ class Machines:
         return subprocess.Popen(
             [sys.executable, "-m", "mptcplab", *arguments],
             preexec_fn=partial(setns, self.management.descriptor, CLONE_NEWNET),
-            env=os.environ | {"HOME": str(self.home)},
+            env=os.environ | {"HOME": str(self.home), "PYTHONPATH": str(_SOURCES)},
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -81,6 +83,18 @@ class Machines:
     def ip(self, host: str, command: str) -> None:
         """Run one command of iproute2 on a machine."""
         self.on(host, "ip", *command.split())
+
+    @contextmanager
+    def serving(self, host: str, port: int, command: str) -> Iterator[None]:
+        """Let a machine run a command, on another port, in the place of what is asked."""
+        argv = _sshd(self.home, self.home / "host_key", self.addresses[host])
+        argv += ["-p", str(port), "-o", f"ForceCommand={command}"]
+        server = self.lab.spawn(host, argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait_for_port(self, host, port)
+            yield
+        finally:
+            _end(server)
 
     def state(self) -> dict[str, str]:
         """Return all that a controller might leave on the machines."""
@@ -135,6 +149,8 @@ def machines(topology: Topology, folder: Path) -> Iterator[Machines]:
     """Build machines and the network between them."""
     with ExitStack() as opened:
         lab = opened.enter_context(open_lab(topology))
+        for link in lab.links.values():
+            link.set_up(True)  # whatever the scenario begins with
         management = NetNamespace.create("management")
         opened.callback(management.close)
         management.routing.request(rtnl.add_bridge("bridge"))
@@ -152,12 +168,14 @@ def machines(topology: Topology, folder: Path) -> Iterator[Machines]:
         (folder / "authorized").write_bytes((ssh / "id_ed25519.pub").read_bytes())
         public = " ".join(key.with_suffix(".pub").read_text().split()[:2])
         (ssh / "known_hosts").write_text(
-            "".join(f"{address} {public}\n" for address in addresses.values())
+            "".join(
+                f"{address} {public}\n[{address}]:2222 {public}\n" for address in addresses.values()
+            )
         )
         Path("/run/sshd").mkdir(exist_ok=True)
-        for host, address in addresses.items():
+        for name, address in addresses.items():
             server = lab.spawn(
-                host,
+                name,
                 _sshd(folder, key, address),
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -168,7 +186,7 @@ def machines(topology: Topology, folder: Path) -> Iterator[Machines]:
         yield result
 
 
-def _sshd(folder: Path, key: Path, address: str) -> Sequence[str]:
+def _sshd(folder: Path, key: Path, address: str) -> list[str]:
     options = {
         "HostKey": key,
         "ListenAddress": address,
@@ -226,11 +244,17 @@ def _wait_for_machines(result: Machines) -> None:
     """Wait until every sshd listens and every interface has its carrier."""
     deadline = time.monotonic() + 10
     for host in result.addresses:
-        while ":22 " not in result.on(host, "ss", "-tln") or "NO-CARRIER" in result.on(
-            host, "ip", "link"
-        ):
+        _wait_for_port(result, host, 22)
+        while "NO-CARRIER" in result.on(host, "ip", "link"):
             assert time.monotonic() < deadline, f"{host} is not ready"
             time.sleep(0.05)
+
+
+def _wait_for_port(result: Machines, host: str, port: int) -> None:
+    deadline = time.monotonic() + 10
+    while f":{port} " not in result.on(host, "ss", "-tln"):
+        assert time.monotonic() < deadline, f"nothing listens at port {port} of {host}"
+        time.sleep(0.05)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -80,7 +80,7 @@ def test_facts_without_one_of_them_are_refused(name: str) -> None:
 
 
 def test_escape_sequences_are_made_visible() -> None:
-    bent = facts() | {"hostname": "\x1b]0;owned\x07host"}
+    bent: dict[str, Any] = facts() | {"hostname": "\x1b]0;owned\x07host"}
     assert FACTS(bent, "facts")["hostname"] == "\\x1b]0;owned\\x07host"
 
 

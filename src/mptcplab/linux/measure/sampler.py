@@ -8,7 +8,7 @@ from typing import Any, Final
 from mptcplab.linux.drivers.driver import LinkReading
 from mptcplab.linux.measure.identity import Identities
 from mptcplab.linux.measure.limit_probe import LimitProbe
-from mptcplab.linux.probes.diag import DiagSocket, SocketSample
+from mptcplab.linux.probes.diag import DiagSocket, SocketSample, TcpInfo
 from mptcplab.linux.probes.rtt import RttProber
 from mptcplab.linux.traffic.flow import Connection, Traffic
 from mptcplab.linux.traffic.plan import client_and_server
@@ -211,25 +211,9 @@ class SocketSampler:
             "link": subflow.link,
             "state": sample.state,
             "backup": sample.backup,
-            "cwnd_bytes": tcp.cwnd_bytes,
-            "ssthresh_bytes": tcp.ssthresh_bytes,
-            "srtt_ns": tcp.srtt_ns,
-            "rttvar_ns": tcp.rttvar_ns,
-            "rto_ns": tcp.rto_ns,
-            "mss_bytes": tcp.mss_bytes,
-            "in_flight_bytes": tcp.in_flight_bytes,
-            "send_window_bytes": tcp.send_window_bytes,
-            "receive_window_bytes": tcp.receive_window_bytes,
-            "bytes_sent": tcp.bytes_sent,
+            **tcp_columns(tcp),
             "bytes_acked": max(acked, 0),
             "bytes_received": received,
-            "bytes_retransmitted": tcp.bytes_retransmitted,
-            "retransmissions": tcp.retransmissions,
-            "lost_packets": tcp.lost_packets,
-            "busy_ns": tcp.busy_ns,
-            "receive_window_limited_ns": tcp.receive_window_limited_ns,
-            "send_buffer_limited_ns": tcp.send_buffer_limited_ns,
-            "unsent_bytes": tcp.unsent_bytes,
         }
 
     def _mptcp_row(
@@ -275,6 +259,31 @@ class SocketSampler:
             "bytes_sent": row["bytes_sent"] - row["bytes_retransmitted"],
             "unread_bytes": sample.unread_bytes,
         }
+
+
+def tcp_columns(tcp: TcpInfo) -> dict[str, Any]:
+    """Return the columns of a subflow that TCP_INFO has as they are."""
+    return {
+        "cwnd_bytes": tcp.cwnd_bytes,
+        "ssthresh_bytes": tcp.ssthresh_bytes,
+        "srtt_ns": tcp.srtt_ns,
+        "rttvar_ns": tcp.rttvar_ns,
+        "rto_ns": tcp.rto_ns,
+        "mss_bytes": tcp.mss_bytes,
+        "in_flight_bytes": tcp.in_flight_bytes,
+        "send_window_bytes": tcp.send_window_bytes,
+        "receive_window_bytes": tcp.receive_window_bytes,
+        "bytes_sent": tcp.bytes_sent,
+        "bytes_acked": tcp.bytes_acked,
+        "bytes_received": tcp.bytes_received,
+        "bytes_retransmitted": tcp.bytes_retransmitted,
+        "retransmissions": tcp.retransmissions,
+        "lost_packets": tcp.lost_packets,
+        "busy_ns": tcp.busy_ns,
+        "receive_window_limited_ns": tcp.receive_window_limited_ns,
+        "send_buffer_limited_ns": tcp.send_buffer_limited_ns,
+        "unsent_bytes": tcp.unsent_bytes,
+    }
 
 
 def receiving_host(connection: Connection) -> str:

@@ -97,6 +97,8 @@ class Agent:
 
     def on_begin(self, message: Message) -> Message:
         """Begin a journal; what an earlier agent has left is undone first."""
+        if self._lock is None:
+            raise CommandError("this agent only watches")
         header, undoings = self.journal.read()
         problems = [] if header is None else self.journal.undo()
         self.guardian = self.guardian or Guardian(self._lock.fileno())
@@ -107,6 +109,8 @@ class Agent:
 
     def on_undo(self, _message: Message) -> Message:
         """Undo what a journal says."""
+        if self._lock is None:
+            raise CommandError("this agent only watches")
         _, undoings = self.journal.read()
         return {"undone": len(undoings), "problems": self.journal.undo()[:20]}
 
@@ -115,6 +119,8 @@ class Agent:
 
         A step is a command with its undoing, or an interface to set down or up.
         """
+        if self.guardian is None:
+            raise CommandError("changes come after begin")
         for step in message["steps"]:
             if "down" in step:
                 self._set_down(step["down"])
@@ -264,11 +270,10 @@ class Agent:
 
     def _pass_answers_on(self) -> None:
         for number, worker in self.workers.items():
-            if not worker.ended:
-                for line in worker.read():
-                    _say({"worker": number, "said": line})
-                if worker.ended:
-                    _say({"worker": number, "said": None})
+            if worker.ended:
+                continue
+            for line in worker.read():
+                _say({"worker": number, "said": line})
 
     def _give_due_orders(self) -> None:
         now_ns = time.monotonic_ns()
@@ -313,8 +318,11 @@ def _say(message: Message) -> None:
         data = data[os.write(1, data) :]
 
 
-def main(ssh_connection: str) -> None:
-    """Serve a controller on standard input and output until the end."""
+def main(ssh_connection: str, purpose: str) -> None:
+    """Serve a controller on standard input and output until the end.
+
+    One whose purpose is to "watch" excludes no others, and changes nothing.
+    """
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # so that the guardian can end all of it
 
@@ -325,8 +333,8 @@ def main(ssh_connection: str) -> None:
         signal.signal(number, leave)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.write(1, MARK)
-    lock = take_lock()
-    if lock is None:
+    lock = None if purpose == "watch" else take_lock()
+    if lock is None and purpose != "watch":
         header, _ = Journal().read()
         _say({"locked": True, "by": (header or {}).get("who", "")})
         return

@@ -49,9 +49,9 @@ class WorkerEnd:
         with contextlib.suppress(OSError):
             os.write(self._orders, text.encode() + b"\n")
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return the answers that have come; ``ended`` says whether more can."""
-        answers: list[dict[str, Any]] = []
+    def read(self) -> list[dict[str, Any] | None]:
+        """Return the answers that have come; the last is None when no more can."""
+        answers: list[dict[str, Any] | None] = []
         while True:
             try:
                 data = os.read(self.answers, _LINE_MOST)
@@ -59,7 +59,7 @@ class WorkerEnd:
                 return answers
             if not data:
                 self.ended = True
-                return answers
+                return [*answers, None]
             *lines, self._text = (self._text + data).split(b"\n")
             answers += [json.loads(line) for line in lines]
 
