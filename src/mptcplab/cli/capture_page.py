@@ -20,8 +20,9 @@ from mptcplab.trace.files.sources import source_name
 from mptcplab.trace.findings.series import direction
 from mptcplab.trace.findings.throughput import bin_ns, busiest, throughput
 from mptcplab.trace.output.connection_table import capture_lines, summary_line
-from mptcplab.trace.output.explain import explain_connection
+from mptcplab.trace.output.explain import explain_connection, explain_ends
 from mptcplab.trace.trace import Trace
+from mptcplab.trace.two_captures import Ends
 from mptcplab.units import format_duration, format_rate, format_size
 
 _WAYS: Final = ("client to server", "server to client")
@@ -36,10 +37,15 @@ _MOST_DRAWN: Final = 16
 """Subflows of a connection in the drawing and the plots."""
 
 
-def capture_part(trace: Trace, connections: Sequence[Connection]) -> Part:
-    """Return what a page shows of a capture, and of these of its connections."""
-    names = [source_name(path).rpartition("/")[2] or "-" for path in trace.paths]
-    title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+def capture_part(trace: Trace, connections: Sequence[Connection], ends: Ends | None = None) -> Part:
+    """Return what a page shows of a capture, and of these of its connections.
+
+    ``ends`` is given where there is a capture from the other end as well; ``trace`` is the near
+    one.
+    """
+    paths = [*trace.paths, *(ends.far.paths if ends is not None else ())]
+    names = [source_name(path).rpartition("/")[2] or "-" for path in paths]
+    title = " and ".join(names) if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more"
     ordered = sorted(connections, key=lambda connection: -connection.bytes)
     lines = list(capture_lines(trace))
     taken = datetime.datetime.fromtimestamp(trace.first_ns / 1e9, datetime.UTC)
@@ -54,6 +60,7 @@ def capture_part(trace: Trace, connections: Sequence[Connection]) -> Part:
             *_none(ordered),
         ],
         after=[
+            *_between(ends),
             section(
                 "The capture",
                 pairs(
@@ -65,7 +72,7 @@ def capture_part(trace: Trace, connections: Sequence[Connection]) -> Part:
                         ("TCP segments", f"{trace.reading.tcp_segments:,}"),
                     ]
                 ),
-            )
+            ),
         ],
         span_s=(0.0, length_s) if ordered else None,
         connections=(_view(trace, connection) for connection in ordered),
@@ -73,6 +80,12 @@ def capture_part(trace: Trace, connections: Sequence[Connection]) -> Part:
         listing=_listing(trace, ordered) if len(ordered) > 1 else None,
         most_points=max(_LEAST_POINTS, min(1500, _ALL_SERIES * 2 // max(len(ordered), 1))),
     )
+
+
+def _between(ends: Ends | None) -> Iterator[Markup]:
+    if ends is not None:
+        lines = (element("li", line.strip()) for line in explain_ends(ends))
+        yield section("Between the two captures", element("ul", lines))
 
 
 def _none(connections: Sequence[Connection]) -> Iterator[Markup]:

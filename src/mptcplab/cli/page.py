@@ -7,11 +7,15 @@ import os
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from mptcplab.report.page.document import Part
+    from mptcplab.trace.trace import Trace
+    from mptcplab.trace.two_captures import Ends
 
 _DESCRIPTION = """\
 Write one HTML file that shows finished runs, comparisons (the folders that `compare` leaves),
@@ -25,6 +29,8 @@ _EXIT_STATUS = (
     "written."
 )
 _LONGEST_TITLE: Final = 120
+_MOST_ENDS: Final = 16
+"""Of more captures than these it is not asked at which end each was taken: they are a row."""
 
 
 class PageError(ValueError):
@@ -77,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     output = args.output or Path(f"{_stem(args.sources[0])}.html")
     if output.is_dir():
         raise PageError(f"-o {output}: is a folder; expected the name of a file, such as page.html")
-    parts = [_part(path, args.connection) for path in args.sources]
+    parts = _parts(args.sources, args.connection)
     text = page(parts, args.title or _title(parts))
     _write(output, text)
     print(f"Page    {output} ({len(text.encode()) / 1e6:.1f} MB)")
@@ -98,8 +104,24 @@ def _title(parts: list[Part]) -> str:
     return title if len(title) <= _LONGEST_TITLE else f"{title[: _LONGEST_TITLE - 1]}…"
 
 
-def _part(path: Path, connection: int | None) -> Part:
-    """Return what a page shows of a source, by what is in its folder."""
+def _parts(sources: Sequence[Path], connection: int | None) -> list[Part]:
+    """Return what the page shows of each source, in their order; captures that belong together
+    are one.
+    """
+    parts: dict[int, Part] = {}
+    captures: dict[int, Path] = {}
+    for place, path in enumerate(sources):
+        part = _part_of_folder(path)
+        if part is None:
+            captures[place] = path
+        else:
+            parts[place] = part
+    parts |= _captures(captures, connection)
+    return [parts[place] for place in sorted(parts)]
+
+
+def _part_of_folder(path: Path) -> Part | None:
+    """Return what a page shows of a source, by what is in its folder; None of a capture."""
     if path.is_dir():
         from mptcplab.report.page.comparison import FILE, comparison_part
 
@@ -126,18 +148,70 @@ def _part(path: Path, connection: int | None) -> Part:
             f"{path}: there is no such file or folder; expected the folder of a run, "
             "comparison or sweep, or a capture"
         )
-    return _capture(path, connection)
+    return None
 
 
-def _capture(path: Path, number: int | None) -> Part:
-    from mptcplab.cli.capture_page import capture_part
-    from mptcplab.cli.inspect_output import check_readable
+def _captures(sources: Mapping[int, Path], connection: int | None) -> dict[int, Part]:
+    """Return the parts of captures, by the place of the first of those that are shown together.
+
+    Together are those of the same time, and two captures of one connection, whatever their clocks
+    say.
+    """
     from mptcplab.trace.columns.memory import keep_freed_memory
-    from mptcplab.trace.files.batch import CaptureError
+    from mptcplab.trace.files.opening import kept
     from mptcplab.trace.trace import open_trace
 
     keep_freed_memory()
-    trace = open_trace([path])
+    with ExitStack() as stack:
+        several = len(sources) > 1
+        files = {
+            place: stack.enter_context(kept([path], again=several))
+            for place, path in sources.items()
+        }
+        traces = {place: open_trace(paths) for place, paths in files.items()}
+        parts = {}
+        for group in _groups(files, traces):
+            if len(group) == 1:
+                parts[group[0]] = _capture(traces[group[0]], connection)
+            else:
+                parts[group[0]] = _together([files[place] for place in group], connection)
+    return parts
+
+
+def _groups(files: Mapping[int, list[Path]], traces: Mapping[int, Trace]) -> list[list[int]]:
+    from mptcplab.trace.two_captures import ends_of
+
+    def belong(one: int, other: int) -> bool:
+        a, b = traces[one], traces[other]
+        if a.packets and b.packets and a.first_ns <= b.last_ns and b.first_ns <= a.last_ns:
+            return True
+        return len(files) <= _MOST_ENDS and ends_of([files[one], files[other]]) is not None
+
+    groups: list[list[int]] = []
+    for place in files:
+        joined = [group for group in groups if any(belong(place, other) for other in group)]
+        groups = [group for group in groups if group not in joined]
+        groups.append([*(each for group in joined for each in group), place])
+    return [sorted(group) for group in groups]
+
+
+def _together(captures: Sequence[list[Path]], connection: int | None) -> Part:
+    """Return the part of several captures, as `inspect` reads them."""
+    from mptcplab.trace.trace import open_trace
+    from mptcplab.trace.two_captures import ends_of, open_ends
+
+    found = ends_of(captures) if len(captures) <= _MOST_ENDS else None
+    if found is None:
+        return _capture(open_trace([path for paths in captures for path in paths]), connection)
+    ends = open_ends(found.near, found.far, None, found.between)
+    return _capture(ends.near, connection, ends)
+
+
+def _capture(trace: Trace, number: int | None, ends: Ends | None = None) -> Part:
+    from mptcplab.cli.capture_page import capture_part
+    from mptcplab.cli.inspect_output import check_readable
+    from mptcplab.trace.files.batch import CaptureError
+
     check_readable(trace)
     connections = trace.connections
     if number is not None:
@@ -147,7 +221,7 @@ def _capture(path: Path, number: int | None) -> Part:
                 f"has {len(connections)}"
             )
         connections = [connections[number]]
-    return capture_part(trace, connections)
+    return capture_part(trace, connections, ends)
 
 
 def _write(output: Path, text: str) -> None:

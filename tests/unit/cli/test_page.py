@@ -125,3 +125,32 @@ def test_what_cannot_be_shown_is_one_line(
     assert said in error
     assert error.count("\n") == 1
     assert not list(tmp_path.glob("*.html"))
+
+
+TWO_ENDS = """
+duration = "500ms"
+interval = "100ms"
+captures = ["a:eth0", "b:eth0"]
+hosts = ["a", "b"]
+links.l = { between = ["a", "b"], rate = "1Mb/s", rtt = "20ms" }
+flows.f = { from = "a", to = "b" }
+"""
+
+
+def test_captures_of_both_ends_are_one_part_and_others_parts_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "ends.toml"
+    scenario.write_text(TWO_ENDS)
+    assert main(["run", str(scenario), "--out", str(tmp_path / "run")]) == 0
+    near, far = (str(tmp_path / "run" / f"{host}.pcapng") for host in "ab")
+    output = tmp_path / "page.html"
+    assert main(["page", far, near, "-o", str(output)]) == 0
+    together = written(output)
+    assert together.tags["article"] == 1
+    text = output.read_text()
+    assert "Between the two captures" in text
+    assert "a.pcapng: nearer to the side that opened the connections" in text
+    assert main(["page", near, str(HANDOVER), far, "-o", str(output)]) == 0
+    assert written(output).tags["article"] == 2
+    capsys.readouterr()
