@@ -297,6 +297,22 @@ def outage(told: Callable[[Narrow], bool]) -> float:
     return (net.pipe.now_ns - returned) / SECOND
 
 
+def test_an_error_is_forgotten_when_data_get_through_again() -> None:
+    net = Narrow(replace(config(), mptcp=False, retries=3), 1500)
+    net.pipe.run(SECOND)
+    net.pipe.recording = True
+    net.connection.write_length(1000)
+    net.pipe.flush()
+    (_, segment) = net.pipe.sent[-1]
+    net.a.stack.receive_error(error(Problem.HOST, segment), net.pipe.now_ns)
+    net.pipe.run(SECOND)
+    assert net.sink.received == 1000
+    net.pipe.path(*net.ends).up = False
+    net.connection.write_length(1000)
+    net.pipe.run(60 * SECOND, lambda: net.connection.closed_for is not None)
+    assert net.connection.closed_for is CloseReason.TIMEOUT
+
+
 def test_a_subflow_whose_way_is_broken_becomes_stale() -> None:
     """However often its timer is taken back: the other one carries its data."""
     net = Narrow(replace(config(), path_manager=FullMesh), 1500)

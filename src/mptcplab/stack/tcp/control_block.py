@@ -363,6 +363,7 @@ class ControlBlock:
             sender.handle_ack(ack, blocks, echoed_ns, duplicates, spread_ns, now_ns)
             if ack > snd_una:
                 report.acked = True
+                self.path.error = None
                 if self.fin_seq >= 0 and ack > self.fin_seq:
                     self._fin_acked(now_ns, report)
         return ACKNOWLEDGED

@@ -27,6 +27,11 @@ def test_counters_are_named_as_nstat_names_them() -> None:
     }
 
 
+def test_counters_of_icmpv6_stand_one_a_line() -> None:
+    text = "Ip6InReceives                   \t9\nIcmp6InPktTooBigs               \t2\n"
+    assert mib.parse_icmpv6(text) == {"Icmp6InPktTooBigs": 2}
+
+
 def test_only_counters_that_moved_are_kept() -> None:
     assert mib.moved({"a": 1, "b": 2}, {"a": 1, "b": 5, "c": 1}) == {"b": (2, 5), "c": (0, 1)}
 
