@@ -86,6 +86,7 @@ class RemoteMeasurement:
                 writer.workspace,
                 self._answered,
                 {name: host.workers.start_job for name, host in self._hosts.items()},
+                {},
             )
             opened.callback(self.flows.close)
             self.identities.add(self.flows.connections())

@@ -24,7 +24,7 @@ from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.kernel_limits import beyond_kernels
 from mptcplab.scenario.model import Scenario, Tunables
-from mptcplab.scenario.schema.keys import SIMULATED_CONGESTION
+from mptcplab.scenario.schema.keys import COUPLED, SIMULATED_CONGESTION
 from mptcplab.scenario.to_json import as_plain
 
 _LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
@@ -88,10 +88,10 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f"flows.{flow.name}.application: does not run on real hosts; expected "
                 f'application = "bulk", {_INSTEAD}'
             )
-        if ":" in flow.congestion or flow.congestion in SIMULATED_CONGESTION:
+        if ":" in flow.congestion or flow.congestion in (*COUPLED, *SIMULATED_CONGESTION):
             yield (
-                f'flows.{flow.name}.congestion: "{flow.congestion}" is of mptcplab\'s own stack '
-                f'alone; expected a congestion control of kernels, such as "cubic", {_INSTEAD}'
+                f'flows.{flow.name}.congestion: "{flow.congestion}" is none of real hosts\' '
+                f'kernels; expected one of theirs, such as "cubic", {_INSTEAD}'
             )
         if not scenario.paths(flow):
             yield f"flows.{flow.name}: no path between its hosts over the links it may use"

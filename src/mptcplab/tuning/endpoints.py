@@ -142,10 +142,10 @@ def sources_of(scenario: Scenario, flow: Flow, host: str) -> Sources:
         chosen = topology.source_for(host, path.remote, remote)
         if chosen is not None:
             sources[remote.packed] = chosen.packed
-    for remote in topology.places(peer) if topology.routers else ():
-        for local in topology.places(host):
-            if remote[1].ip.packed not in sources and topology.refusal(local, remote) is not None:
-                sources[remote[1].ip.packed] = local[1].ip.packed  # as a default route leads there
+    for far in topology.places(peer) if topology.routers else ():
+        for near in topology.places(host):
+            if far[1].ip.packed not in sources and topology.refusal(near, far) is not None:
+                sources[far[1].ip.packed] = near[1].ip.packed  # as a default route leads there
     return sources
 
 
