@@ -157,8 +157,9 @@ class HostSamples:
             self._take_link(link, samples, reading)
         for traffic in self._flows.traffic:
             name = traffic.flow.name
-            at_ns = self._time_of(samples, receiving_host(traffic.connections[0]))
-            reading.flows_bps[name] = self._take_flow(traffic, at_ns)
+            receiver = receiving_host(traffic.connections[0])
+            at_ns = self._time_of(samples, receiver)
+            reading.flows_bps[name] = self._take_flow(traffic, at_ns, samples[receiver]["bytes"])
         return reading
 
     def present_subflows(self, link: str) -> set[tuple[str, str, int]]:
@@ -180,10 +181,13 @@ class HostSamples:
                 slots = worker.progress.slots
                 slots[BYTES_SLOT] = max(slots[BYTES_SLOT], done)
 
-    def _take_flow(self, traffic: Traffic, time_ns: int) -> float:
+    def _take_flow(self, traffic: Traffic, time_ns: int, done: Mapping[str, int]) -> float:
+        """Take in what a flow's receivers had done by the time of a sample."""
         if time_ns <= traffic.flow.start_ns:
             return 0.0
-        delivered = traffic.delivered_bytes() or []
+        host = self._hosts[receiving_host(traffic.connections[0])]
+        receivers = host.workers.by_flow[traffic.flow.name]
+        delivered = [done.get(str(receiver.number), 0) for receiver in receivers]
         for connection, count in zip(traffic.connections, delivered, strict=True):
             connection.bytes_sampled = max(connection.bytes_sampled, count)
         rows, goodput_bps = self._flow_sampler.sample(

@@ -303,13 +303,14 @@ class RemoteMeasurement:
         at_ns = self._hosts[name].clock.here(sample["at_ns"]) - self.origin_ns
         interval_ns = self._scenario.interval_ns
         tick = (at_ns - late_ns + interval_ns // 2) // interval_ns
+        if not self._next_tick <= tick <= self._scenario.duration_ns // interval_ns:
+            return
         self._waiting.setdefault(tick, {})[name] = sample
         for due in sorted(self._waiting):
             if len(self._waiting[due]) < len(self._hosts):
                 continue
             samples = self._waiting.pop(due)
-            if due < self._next_tick:
-                continue
+            self._waiting = {key: value for key, value in self._waiting.items() if key > due}
             reading = self.samples.take(samples, first=due == 0)
             self._next_tick = due + 1
             if due:

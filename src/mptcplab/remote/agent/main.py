@@ -159,14 +159,16 @@ class Agent:
     def on_watch(self, message: Message) -> Message:
         """Say what samples are to be of."""
         self.close_sampler()
-        self.sampler = HostSampler(message["interfaces"], message["probes"], message["ports"])
+        self.sampler = HostSampler(
+            message["interfaces"], message["probes"], message["ports"], self._progress
+        )
         return {}
 
     def on_sample(self, message: Message) -> Message:
         """Sample the sockets now, or everything with ``whole``."""
         assert self.sampler is not None
         sample = self.sampler.whole() if message.get("whole") else self.sampler.sockets()
-        return {"sample": sample | {"bytes": self._progress()}}
+        return {"sample": sample}
 
     def on_every(self, message: Message) -> Message:
         """Sample everything at ``first_ns`` and then at each interval; 0 ends it.
@@ -180,17 +182,20 @@ class Agent:
     def take_due_look(self) -> Message:
         """Return what the sockets are that senders have."""
         assert self.sampler is not None
-        self._look_ns = max(self._look_ns + _LOOK_EVERY_NS, time.monotonic_ns())
-        return {"look": self.sampler.look() | {"bytes": {}}}
+        look = self.sampler.look()
+        self._look_ns = max(self._look_ns, time.monotonic_ns() - _LOOK_EVERY_NS // 2)
+        self._look_ns += _LOOK_EVERY_NS
+        return {"look": look}
 
     def take_due_sample(self) -> Message:
         """Return the sample of an interval, which nobody asks for each time."""
         assert self.sampler is not None
         due_ns = self.next_ns
-        self.next_ns += self.interval_ns
         sample = self.sampler.whole()
         late_ns = sample["at_ns"] - due_ns
-        return {"sample": sample | {"bytes": self._progress()}, "late_ns": late_ns}
+        missed = max(0, (time.monotonic_ns() - due_ns) // self.interval_ns)
+        self.next_ns += (1 + missed) * self.interval_ns
+        return {"sample": sample, "late_ns": late_ns}
 
     def _progress(self) -> dict[str, int]:
         return {str(number): worker.bytes_done() for number, worker in self.workers.items()}

@@ -8,6 +8,7 @@ import fcntl
 import socket
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ SOCKET_FIELDS: Final = tuple(
     if field.name not in ("tcp", "mptcp", "key", "inode")
 )
 MOST_SOCKETS: Final = 2048
-_SEARCH_NS: Final = 100_000_000
+_SEARCH_NS: Final = 250_000_000
 _SIOCGIFFLAGS: Final = 0x8913  # include/uapi/linux/sockios.h
 _IFF_UP: Final = 0x1
 _IFF_RUNNING: Final = 0x40
@@ -33,9 +34,17 @@ class HostSampler:
     """Takes samples of this host; create it in the network namespace that is meant."""
 
     def __init__(
-        self, interfaces: list[str], probes: list[dict[str, str]], ports: list[int]
+        self,
+        interfaces: list[str],
+        probes: list[dict[str, str]],
+        ports: list[int],
+        progress: Callable[[], dict[str, int]],
     ) -> None:
-        """``probes`` name what to send echoes to: key, interface, local and remote address."""
+        """``probes`` name what to send echoes to: key, interface, local and remote address.
+
+        ``progress`` tells how far each end of a flow is.
+        """
+        self._progress = progress
         self._diag = DiagSocket()
         self._interfaces = interfaces
         self._ports = frozenset(ports)
@@ -48,12 +57,16 @@ class HostSampler:
         }
 
     def sockets(self) -> dict[str, Any]:
-        """Return the sockets of the flows, and MPTCP's others: fields in their order."""
-        at_ns = time.monotonic_ns()
+        """Return the sockets of the flows, and MPTCP's others: fields in their order.
+
+        What the flows' ends have done is read at the time that the sample names; sockets a little
+        later.
+        """
+        at_ns, done = time.monotonic_ns(), self._progress()
         tcp = [each for each in self._diag.tcp() if self._is_ours(each)]
         mptcp = [each for each in self._diag.mptcp() if self._is_ours(each)]
         self._known = [*tcp[:MOST_SOCKETS], *mptcp[:MOST_SOCKETS]]
-        return _sockets(at_ns, self._known)
+        return _sockets(at_ns, self._known) | {"bytes": done}
 
     def look(self) -> dict[str, Any]:
         """Return the sockets of the flows that are known; others are searched for now and then,
@@ -64,7 +77,7 @@ class HostSampler:
             self._search_ns = at_ns + _SEARCH_NS
             return self.sockets()
         self._known = self._diag.look(self._known)
-        return _sockets(at_ns, self._known)
+        return _sockets(at_ns, self._known) | {"bytes": {}}
 
     def whole(self) -> dict[str, Any]:
         """Return a sample of everything, and send the next echoes."""
