@@ -125,6 +125,8 @@ def measure(case: Case, on: str, seed: int) -> dict[str, float]:
             duration=duration,
             out=Path(folder, "run"),
         )
+        for reason in run.invalid_reasons:
+            print(f"{case.table} {case.name}, {on}, seed {seed}, not valid: {reason}", flush=True)
         settle_ns = round(case.settle_s * 1e9)
         values = dict(_flows(run, settle_ns))
         values |= _links(run, settle_ns)
@@ -212,10 +214,14 @@ def _values(results: dict[str, Any], table: str, name: str, on: str, what: str) 
     return [runs[seed][what] for seed in sorted(runs, key=int) if what in runs[seed]]
 
 
+_NOT_MEASURED: Final = "-"
+_HEADING: Final = 2  # lines of a table
+
+
 def _cell(values: Iterable[float], scale: float = 1.0) -> str:
     found = [value * scale for value in values]
     if not found:
-        return "-"
+        return _NOT_MEASURED
     result = estimate(found)
     return f"{result.mean:.0f}" + (f" ± {result.margin:.0f}" if result.margin else "")
 
@@ -240,7 +246,7 @@ def loss_table(results: dict[str, Any]) -> list[str]:
                     _values(results, "loss", name, on, f"{link} packets/s")
                     for link in ("one", "two")
                 ]
-                cells.append(" + ".join(map(_cell, paths)))
+                cells.append(" + ".join(map(_cell, paths)) if all(paths) else _NOT_MEASURED)
                 cells.append(_cell(map(math.fsum, zip(*paths, strict=True))))
             rates = forms([LossyPath(loss, RTT_MS) for loss in losses])
             cells += [" + ".join(f"{rate:.0f}" for rate in rates), f"{sum(rates):.0f}"]
@@ -295,6 +301,8 @@ def bottleneck_table(results: dict[str, Any]) -> list[str]:
     for control in ("reno", *FORMS):
         cells = [_cell(_shares(results, "bottleneck", control, on), 100)
                  for on in ("linux", "simulated")]  # fmt: skip
+        if set(cells) == {_NOT_MEASURED}:
+            continue
         rows.append(f"| {control} | {cells[0]} | {cells[1]} | {67 if control == 'reno' else 50} |")
     return rows
 
@@ -320,6 +328,8 @@ def experiment_table(results: dict[str, Any]) -> list[str]:
                 for on in ("linux", "simulated")
                 for flow in ("mptcp", "tcp")
             ]
+            if set(cells) == {_NOT_MEASURED}:
+                continue
             other = "cubic" if control == "cubic" else "reno"
             rows.append(f"| {len(links)} | {control} | {other} | " + " | ".join(cells) + " |")
     return rows
@@ -338,7 +348,8 @@ def write_page(options: argparse.Namespace) -> None:
     results = _read(options.results)
     text = PAGE.read_text() if PAGE.exists() and not options.show else ""
     for name, table in TABLES.items():
-        rows = "\n".join(table(results))
+        lines = table(results)
+        rows = "\n".join(lines) if len(lines) > _HEADING else "Nothing is measured yet."
         if not text:
             print(rows + "\n")
             continue
