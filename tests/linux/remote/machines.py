@@ -120,10 +120,8 @@ class Machines:
         while self.agents() or self.state() != state:
             if time.monotonic() > deadline:
                 now = self.state()
-                assert {k: v for k, v in now.items() if v != state[k]} == {
-                    k: v for k, v in state.items() if v != now[k]
-                }
-                assert not self.agents()
+                different = [f"{k}: {v} was {state[k]}" for k, v in now.items() if v != state[k]]
+                raise AssertionError("\n".join([*different, f"agents: {self.agents()}"]))
             time.sleep(0.1)
 
     def agents(self) -> list[int]:
