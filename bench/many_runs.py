@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -167,12 +168,14 @@ def short(runs: int) -> None:
             seen.append((len(lines_of(folder / "out")), resident_mib(workers)))
             time.sleep(0.5)
         taken_s = time.monotonic() - began
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         made = lines_of(folder / "out")
         simulated_s = sum(row["wall_s"] for row in made)
         tenth = next(mib for done, mib in seen if done >= runs / 10)
         print(
             f"{len(made)} runs in {taken_s:.1f} s on {cores} cores: "
-            f"{cores * taken_s / runs * 1e3:.1f} ms a run and core, of which "
+            f"{cores * taken_s / runs * 1e3:.1f} ms a run and core, "
+            f"{(used.ru_utime + used.ru_stime) / runs * 1e3:.1f} ms of processor time, of which "
             f"{simulated_s / runs * 1e3:.1f} ms to build and simulate; peak memory of a worker "
             f"{tenth:.0f} MiB after a tenth, {max(mib for _, mib in seen):.0f} MiB at the end"
         )

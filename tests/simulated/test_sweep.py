@@ -319,6 +319,8 @@ def test_a_cluster_that_is_not_there_is_one_error(
     words = ["sweep", str(scenario), *OVER, "--out", str(tmp_path / "out"), "--cluster"]
     assert main([*words, "local:many"]) == 3
     assert "expected local:N" in capsys.readouterr().err
+    assert main([*words, ""]) == 3  # as of a variable that is not set
+    assert "names no scheduler" in capsys.readouterr().err
 
 
 def test_importing_costs_next_to_nothing() -> None:

@@ -226,6 +226,7 @@ def _design(args: argparse.Namespace, base: Scenario) -> Design:
         args.draws or 0,
         args.sampling,
         base.seed,
+        base.sweep.axis,
     )
 
 
@@ -235,7 +236,7 @@ def _workers(args: argparse.Namespace) -> Callable[[int], Workers]:
     from mptcplab.scenario import ScenarioError
     from mptcplab.sweeps.engine import ClusterWorkers
 
-    if not args.cluster:
+    if args.cluster is None:
         check_jobs(args.on, args.jobs)
         return lambda runs: workers_for(args.on, args.jobs, runs)
     if args.on != "simulated":

@@ -33,7 +33,7 @@ def sweep_part(folder: Path) -> Part:
     invalid = [row for row in sweep.rows if not row.valid]
     counted = Counter(reason for row in invalid for reason in row.reasons)
     reasons = [f"{count} runs: {why}" for why, count in counted.most_common(_MOST_REASONS)]
-    keys = ", ".join(column.key for column in sweep.columns)
+    keys = ", ".join(column.title or column.key for column in sweep.columns)
     facts = (
         f"{len(sweep.points)} points, {len(sweep.rows)} runs on {sweep.testbed}; mean and 95 % "
         "confidence interval (Student's t); differences are to the first point, and those of a "

@@ -23,6 +23,7 @@ from mptcplab.scenario.resolve.expectations import (
     build_sweep,
 )
 from mptcplab.scenario.resolve.flows import build_flows
+from mptcplab.scenario.resolve.names import note_unknown_names
 from mptcplab.scenario.resolve.network import build_topology, chosen
 from mptcplab.scenario.resolve.time_scaling import MIN_INTERVAL_NS, scaled
 from mptcplab.scenario.resolve.timeline import build_timeline
@@ -107,7 +108,7 @@ def load_topology(path_or_name: str | FilePath, *, overrides: tuple[str, ...] = 
         source, section = _opened(path), SCENARIO
     for override in overrides:
         source.apply(override, section, partial(_expanded, source))
-    problems = Problems(source.origin)
+    problems = Problems(source.place)
     source.tree = with_copies(expanded(source.tree, problems, flows=section is SCENARIO), problems)
     check_amounts(source.tree, problems)
     values = read_section(section, normalised(section, source.tree), (), problems)
@@ -202,11 +203,11 @@ def _resolved(
 
 
 def _expanded(source: Source, tree: Values) -> Values:
-    return expanded(tree, Problems(source.origin))
+    return expanded(tree, Problems(source.place))
 
 
 def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: bool) -> Scenario:
-    problems = Problems(source.origin)
+    problems = Problems(source.place)
     source.tree = with_copies(expanded(source.tree, problems), problems)
     check_amounts(source.tree, problems)
     values = read_section(SCENARIO, normalised(SCENARIO, source.tree), (), problems)
@@ -214,6 +215,7 @@ def _built(path: FilePath, source: Source, overrides: tuple[str, ...], plugins: 
     if not source.tree.get("hosts"):
         problems.add(("hosts",), "there are none", 'hosts = ["alice", "bob"], or a topology')
     duration_ns = 1 if "duration" in source.tree else _duration(values, problems)
+    note_unknown_names(values, problems)
     problems.raise_any()
     check_connections(sum(flow["connections"] for flow in values["flows"].values()), problems)
     duration_ns = values["duration"] or duration_ns

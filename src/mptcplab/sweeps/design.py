@@ -111,6 +111,8 @@ class Design:
     samples: int = 0
     sampling: Sampling = "latin"
     seed: int = 1
+    axis: str = ""
+    """What the points of the file are places on."""
 
     @property
     def parameters(self) -> list[str]:
@@ -156,7 +158,7 @@ class Design:
             if key == LABEL:
                 places = {each.label: each.x for each in self.labelled}
                 if list(places.values()) != [float(number) for number in range(len(places))]:
-                    column = Column(key, column.texts, "", places)
+                    column = Column(key, column.texts, "", places, self.axis)
             columns.append(column)
         return columns
 
@@ -263,6 +265,13 @@ class Column:
     unit: str
     numbers: Mapping[str, float] | None
     """By the text of the value; None where these are texts."""
+    title: str = ""
+    """What to call it in a figure; "" for the key's last part."""
+
+    @property
+    def name(self) -> str:
+        """What figures call it, without its unit."""
+        return self.title or self.key.rpartition(".")[2]
 
     def value(self, text: str) -> float | str:
         """Return a value as the column has it."""

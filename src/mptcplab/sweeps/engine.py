@@ -130,6 +130,8 @@ class ClusterWorkers:
         where, _, number = self._address.partition(":")
         if where == "local" and not (number.isdecimal() and int(number)):
             raise ClusterError(f"--cluster {self._address}: expected local:N, as in local:4")
+        if not self._address:
+            raise ClusterError("--cluster: names no scheduler; expected tcp://HOST:PORT or local:N")
         distributed = _distributed()
         if where != "local":
             try:

@@ -129,7 +129,7 @@ def _draw_lines(points: Sequence[Point], cells: Sequence[Cell], layout: _Layout)
         if place % across == 0:
             axes.set_ylabel(_y_label(cells[0].metric))
         unit = f" ({x_unit})" if x_unit else ""
-        axes.set_xlabel(f"{short_key(layout.axis.key)}{unit}")
+        axes.set_xlabel(f"{drawn(layout.axis.name)}{unit}")
     if layout.lines is not None:
         handles, labels = axes_of[0].get_legend_handles_labels()
         figure.legend(

@@ -21,7 +21,9 @@ _SHAPE: Final = {
     "title": Text(),
     "testbed": Text(),
     "first_seed": Whole(),
-    "parameters": ListOf({"key": Text(), "unit": Text(), "values": ListOf(Text())}),
+    "parameters": ListOf(
+        {"key": Text(), "?title": Text(), "unit": Text(), "values": ListOf(Text())}
+    ),
     "points": ListOf({"set": ListOf(Text())}),
 }
 
@@ -78,7 +80,8 @@ def _column(parameter: dict[str, Any], folder: Path) -> Column:
     if not all(isinstance(each, int | float) for each in numbers):
         raise RunError(f"{folder / SETTINGS}: damaged: {parameter['key']} has no numbers")
     values = dict(zip(texts, map(float, numbers), strict=True))
-    return Column(parameter["key"], texts, parameter["unit"], values)
+    title = parameter.get("title", "")
+    return Column(parameter["key"], texts, parameter["unit"], values, title)
 
 
 def _point(number: int, point: dict[str, Any], columns: Sequence[Column], folder: Path) -> Point:

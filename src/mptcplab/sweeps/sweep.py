@@ -79,6 +79,7 @@ class Sweep:
             "parameters": [
                 {
                     "key": column.key,
+                    "title": column.title,
                     "unit": column.unit,
                     "values": list(column.texts),
                     "numbers": column.numbers and list(column.numbers.values()),

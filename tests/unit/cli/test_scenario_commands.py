@@ -87,7 +87,7 @@ def test_a_broken_scenario_ends_with_status_2(
         said = capsys.readouterr()
         assert said.out == ""
         assert said.err == (
-            f'mptcplab: {path}: links.x.between: there is no host, router or switch "b"; '
+            f'mptcplab: {path}, line 4: links.x.between: there is no host, router or switch "b"; '
             "expected one of a\n"
         )
     assert sorted(tmp_path.iterdir()) == before

@@ -22,6 +22,7 @@ from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.resolve.addresses import Segment, resolve_addresses
 from mptcplab.scenario.resolve.channels import resolve_channels
 from mptcplab.scenario.resolve.middleboxes import resolve_middleboxes
+from mptcplab.scenario.resolve.names import unknown_name
 from mptcplab.scenario.resolve.routes import resolve_routes
 from mptcplab.scenario.schema.value_kinds import INTERFACE_NAME
 
@@ -170,12 +171,7 @@ class _Plan:
             return SwitchEnd(host)
         if host not in self.nodes:
             names = [*self.nodes, *self.values["switches"]]
-            self.problems.add(
-                path,
-                f'there is no host, router or switch "{host}"',
-                f"one of {', '.join(names)}" if names else "a host that the file declares",
-                nearest(host, names),
-            )
+            self.problems.add(path, *unknown_name("host, router or switch", host, names))
             return None
         if not colon:
             return self._free_interface(host, reserved)

@@ -13,6 +13,7 @@ from typing import Any
 
 from mptcplab.scenario.errors import Path, ScenarioError, dotted, nearest
 from mptcplab.scenario.schema.keys import SCENARIO, TOPOLOGY
+from mptcplab.scenario.schema.lines import lines_of
 from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, Tables
 from mptcplab.units import format_size
 
@@ -63,6 +64,7 @@ class Source:
         self.topology_file = topology_file
         self._topology = topology or {}
         self._set: dict[Path, str] = {}
+        self._lines: dict[str, dict[Path, int]] = {}
         self.tree = merged(
             {key: self._topology[key] for key in _SHARED if key in self._topology}, own
         )
@@ -107,6 +109,19 @@ class Source:
                 return self.topology_file
         return self.file
 
+    def place(self, path: Path) -> str:
+        """Return :meth:`origin`, of a file with the line, as far as the path is in it."""
+        origin = self.origin(path)
+        if origin not in (self.file, self.topology_file):
+            return origin
+        if origin not in self._lines:
+            self._lines[origin] = _lines_of_file(origin)
+        for length in range(len(path), 0, -1):
+            line = self._lines[origin].get(path[:length])
+            if line is not None:
+                return f"{origin}, line {line}"
+        return origin
+
     def apply(
         self,
         override: str,
@@ -139,6 +154,16 @@ class Source:
         for path in targets:
             _assign(self.tree, path, deepcopy(value))
             self._set[path] = label
+
+
+def _lines_of_file(name: str) -> dict[Path, int]:
+    """Return the lines of a file that was read; none where it has changed meanwhile."""
+    try:
+        text = FilePath(name).read_text(encoding="utf-8-sig")
+        tomllib.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return lines_of(text)
 
 
 def read_toml(path: FilePath) -> Raw:
