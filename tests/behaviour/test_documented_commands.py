@@ -147,7 +147,7 @@ def run(folder: Path, line: str, within: Sequence[str] = ()) -> subprocess.Compl
         **os.environ,
         "PATH": f"{folder / '.programs'}:{os.environ['PATH']}",
         "PYTHONPATH": ":".join(paths),
-        "COLUMNS": "100",
+        "COLUMNS": "120",
     }
     return subprocess.run(
         [*within, "bash", "-euo", "pipefail", "-c", f"cd {folder}; {line}"],
