@@ -141,8 +141,8 @@ def _other_congestion(measurement: Measurement) -> Iterator[tuple[str, str]]:
         flow = connection.flow
         others = connection.congestion_seen - {flow.congestion}
         if others and flow.application not in ("iperf3", "command"):
-            text = f"congestion control {', '.join(sorted(others))}, not {flow.congestion}"
-            yield flow.name, f"{_name(connection)}: {text}"
+            name, seen = _name(connection), ", ".join(sorted(others))
+            yield flow.name, f"{name}: congestion control {seen}, not {flow.congestion}"
 
 
 def _unfinished_connections(measurement: Measurement) -> Iterator[str]:
