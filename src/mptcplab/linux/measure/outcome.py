@@ -62,8 +62,8 @@ def other_congestion(outcome: Outcome) -> Iterator[tuple[str, str]]:
         flow = connection.flow
         others = connection.congestion_seen - {flow.congestion}
         if others and flow.application not in ("iperf3", "command"):
-            text = f"congestion control {', '.join(sorted(others))}, not {flow.congestion}"
-            yield flow.name, f"{_name(connection)}: {text}"
+            name, seen = _name(connection), ", ".join(sorted(others))
+            yield flow.name, f"{name}: congestion control {seen}, not {flow.congestion}"
 
 
 def unfinished_connections(outcome: Outcome) -> Iterator[str]:
