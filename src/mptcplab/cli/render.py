@@ -317,7 +317,7 @@ def _mean_link_rows(summaries: Sequence[dict[str, Any]]) -> list[list[str]]:
                 link["driver"] or "not built",
                 "unlimited" if configured is None else format_rate(configured),
                 _mean(mean),
-                _used(used and used.mean),
+                _used(None if used is None else used.mean),
             ]
         )
     return rows
