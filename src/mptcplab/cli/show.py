@@ -52,12 +52,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Show them; 0 where all are valid, 1 where one is not, 2 where a folder is no run."""
     from mptcplab.report.limits import summary_with_limits
-    from mptcplab.results.run import Run
+    from mptcplab.results.run import Run, RunError
     from mptcplab.results.writer import remove_abandoned
-    from mptcplab.scenario import ScenarioError
 
     if args.stem is not None and len(args.folders) == 1:
-        raise ScenarioError(f"-o {args.stem}", "", "is for several runs", "RUN RUN ...")
+        raise RunError(f"-o {args.stem}: is for several runs; name a second one, or leave it out")
     runs = []
     for folder in args.folders:
         remove_abandoned(folder.absolute().parent)

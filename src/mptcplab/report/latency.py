@@ -144,9 +144,9 @@ def latency_figure(runs: Mapping[str, Run], title: str) -> Figure | None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 5.2), layout="constrained")
         axes = figure.subplots()
-        for place, (name, times_s) in enumerate(series.items()):
-            ended = [time_s * 1e3 for time_s in times_s if isfinite(time_s)]
-            shares = [(rank + 1) / len(times_s) for rank in range(len(ended))]
+        for place, (name, taken) in enumerate(series.items()):
+            ended = [value * 1e3 for value in taken if isfinite(value)]
+            shares = [(rank + 1) / len(taken) for rank in range(len(ended))]
             axes.step(
                 [ended[0], *ended],
                 [0.0, *shares],
