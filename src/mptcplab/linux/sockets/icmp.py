@@ -58,7 +58,7 @@ class ErrorSocket:
 
     def read_errors(self) -> list[icmp.IcmpError]:
         """Return the errors about TCP segments that wait; others are left out."""
-        errors = []
+        errors: list[icmp.IcmpError] = []
         while True:
             try:
                 message = self._socket.recv(_MESSAGE_BYTES)
