@@ -41,8 +41,8 @@ def carries_again_s(tmp_path: Path, text: str) -> float:
         if row["host"] == "a" and row["link"] == "one"
     ]
     before = max(acked for time_ns, acked in rows if time_ns <= 6_000_000_000)
-    carried_ns: int = min(time_ns for time_ns, acked in rows if acked > before)
-    return carried_ns / 1e9 - 6
+    again = min(time_ns for time_ns, acked in rows if acked > before)
+    return float(again) / 1e9 - 6
 
 
 def test_what_waited_for_the_link_leaves_when_it_returns(tmp_path: Path) -> None:

@@ -142,10 +142,11 @@ def sources_of(scenario: Scenario, flow: Flow, host: str) -> Sources:
         chosen = topology.source_for(host, path.remote, remote)
         if chosen is not None:
             sources[remote.packed] = chosen.packed
-    for far in topology.places(peer) if topology.routers else ():
-        for near in topology.places(host):
-            if far[1].ip.packed not in sources and topology.refusal(near, far) is not None:
-                sources[far[1].ip.packed] = near[1].ip.packed  # as a default route leads there
+    for end in topology.places(peer) if topology.routers else ():
+        address = end[1].ip.packed
+        for start in topology.places(host):
+            if address not in sources and topology.refusal(start, end) is not None:
+                sources[address] = start[1].ip.packed  # as a default route leads there
     return sources
 
 

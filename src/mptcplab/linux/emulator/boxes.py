@@ -251,13 +251,11 @@ def _is_icmp_error(frame: bytes, at: int) -> bool:
     """Say whether a packet is an ICMP or ICMPv6 error."""
     if frame[at] >> 4 == 4:
         kind = at + ((frame[at] & 0xF) << 2)
-        protocol, errors = frame[at + 9], frozenset(_ICMP_ERRORS)
-        expected = PROTOCOL_ICMP
-    else:
-        kind = at + IPV6_HEADER_BYTES
-        protocol, errors = frame[at + 6], frozenset(_ICMPV6_ERRORS)
-        expected = PROTOCOL_ICMPV6
-    return protocol == expected and kind < len(frame) and frame[kind] in errors
+        is_icmp = frame[at + 9] == PROTOCOL_ICMP
+        return is_icmp and kind < len(frame) and frame[kind] in _ICMP_ERRORS
+    kind = at + IPV6_HEADER_BYTES
+    is_icmp = frame[at + 6] == PROTOCOL_ICMPV6
+    return is_icmp and kind < len(frame) and frame[kind] in _ICMPV6_ERRORS
 
 
 def _ip_header(frame: bytes) -> int | None:
