@@ -39,7 +39,7 @@ def parser_with_files() -> argparse.ArgumentParser:
     parser = build_parser(everything=True)
     _describe_briefly(parser)
     for action in (action for each in _parsers(parser) for action in each._actions):
-        complete: dict[str, str] | None = None
+        complete: dict[str, Any] | None = None
         if action.dest in ("scenario", "scenarios"):
             complete = _SCENARIOS
         elif action.type is Path:
@@ -86,7 +86,7 @@ def scripts() -> dict[Path, str]:
     parser, preamble = parser_with_files(), _preamble()
     made = {}
     for shell, name in FILES.items():
-        text = shtab.complete(parser, shell, preamble=preamble)
+        text = shtab.complete(parser, shell, preamble=preamble.get(shell, ""))
         lines = [line.rstrip() for line in text.rstrip().splitlines()]
         made[COMPLETIONS / name] = "\n".join(lines) + "\n"
     return made
