@@ -57,8 +57,8 @@ function _shtab_mptcplab_using
   test "$_shtab_mptcplab_cmdpath" = "$argv"
 end
 
-set -g _shtab_mptcplab_commands run check compare sweep experiments lab 'lab up' 'lab list' 'lab exec' 'lab links' 'lab down' doctor reproduce runs show page host monitor inspect buffers goals schema completion
-set -g _shtab_mptcplab_opts_with_value --capture --cluster --congestion --connection --count --draws --duration --figures --figures-of --filter --host --interval --jobs --limit --listen --metric --name --older-than --on --out --output --over --point --precision --raise-host-limits --repetitions --rtt --sampling --scenario --seed --set --sort --speed --tables --time-scale --title --variant --wait --zip -c -i -o -w
+set -g _shtab_mptcplab_commands run check compare sweep experiments lab 'lab up' 'lab list' 'lab exec' 'lab links' 'lab down' doctor reproduce runs show page host hosts monitor inspect buffers goals schema completion
+set -g _shtab_mptcplab_opts_with_value --capture --cluster --congestion --connection --count --draws --duration --figures --figures-of --filter --host --interval --jobs --limit --listen --metric --name --older-than --on --out --output --over --point --precision --raise-host-limits --repetitions --rtt --sampling --scenario --seed --set --sort --speed --ssh --tables --time-scale --title --variant --wait --zip -c -i -o -w
 
 complete -c mptcplab -e
 complete -c mptcplab -f
@@ -73,9 +73,10 @@ complete -c mptcplab -n '_shtab_mptcplab_using run' -l duration -x -d 'duration 
 complete -c mptcplab -n '_shtab_mptcplab_using run' -l time-scale -x -d 'multiply all times of timeline and flows, as in 0.05; links do not change'
 complete -c mptcplab -n '_shtab_mptcplab_using run' -l interval -x -d 'time between samples (default: the scenario'"'"'s)'
 complete -c mptcplab -n '_shtab_mptcplab_using run' -l seed -x -d 'seed of all random numbers (default: the scenario'"'"'s)'
-complete -c mptcplab -n '_shtab_mptcplab_using run' -l on -xka "auto linux simulated" -d 'the testbed, or auto: linux where this machine'"'"'s kernel can run the scenario, else simulated, and say why (default: simulated)'
+complete -c mptcplab -n '_shtab_mptcplab_using run' -l on -xka "auto hosts linux simulated" -d 'the testbed, or auto: linux where this machine'"'"'s kernel can run the scenario, else simulated, and say why (default: simulated)'
 complete -c mptcplab -n '_shtab_mptcplab_using run' -l trial -d 'try out an installation: say whether it works, and end with 0 also where the run is invalid only because the machine was busy'
 complete -c mptcplab -n '_shtab_mptcplab_using run' -l raise-host-limits -d 'on Linux: while it runs, let programs such as iperf3 have the buffers of their flows by this machine'"'"'s net.core.rmem_max and wmem_max (root)'
+complete -c mptcplab -n '_shtab_mptcplab_using run' -l dry-run -d 'with --on hosts: show what would be changed on each host, and change nothing'
 complete -c mptcplab -n '_shtab_mptcplab_using run' -l jobs -x -d 'runs at a time (default: a core each; Linux: 1)'
 complete -c mptcplab -n '_shtab_mptcplab_using run' -l repetitions -x -d 'run it N times, each with the next seed, and show means and intervals (default: 1); runs that --out already holds are not made again'
 complete -c mptcplab -n '_shtab_mptcplab_using run' -l what-if -d 'run it once more with what would change the leading cause that held each connection back, in a folder named ...-what-if beside the first, and show both'
@@ -105,7 +106,7 @@ complete -c mptcplab -n '_shtab_mptcplab_using compare' -l seed -x -d 'seed of a
 complete -c mptcplab -n '_shtab_mptcplab_using compare' -l variant -x -d 'one variant: the keys to change, as in --set (repeatable)'
 complete -c mptcplab -n '_shtab_mptcplab_using compare' -l tcp -d 'add a variant for each path, with the MPTCP flows as plain TCP over that path alone'
 complete -c mptcplab -n '_shtab_mptcplab_using compare' -l repetitions -x -d 'runs of each variant (default: the scenario'"'"'s, or 5)'
-complete -c mptcplab -n '_shtab_mptcplab_using compare' -l on -xka "linux simulated" -d 'the testbed (default: simulated)'
+complete -c mptcplab -n '_shtab_mptcplab_using compare' -l on -xka "hosts linux simulated" -d 'the testbed (default: simulated)'
 complete -c mptcplab -n '_shtab_mptcplab_using compare' -l jobs -x -d 'runs at a time (default: a core each; Linux: 1)'
 complete -c mptcplab -n '_shtab_mptcplab_using compare' -l out -xka "(__fish_complete_directories)" -d 'folder for all runs, new or empty'
 complete -c mptcplab -n '_shtab_mptcplab_using compare' -s q -l quiet -d 'no progress: results, warnings and errors only'
@@ -129,7 +130,7 @@ complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l precision -x -d 'go on 
 complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l metric -x -d 'what is summed up and drawn, as in "goodput of bulk" (repeatable; default: all)'
 complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l jobs -x -d 'runs at a time (default: a core each; Linux: 1)'
 complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l cluster -x -d 'the Dask scheduler whose workers make the runs, or local:N for N workers here'
-complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l on -xka "linux simulated" -d 'the testbed (default: simulated)'
+complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l on -xka "hosts linux simulated" -d 'the testbed (default: simulated)'
 complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l out -xka "(__fish_complete_directories)" -d 'folder for everything'
 complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l keep-runs -d 'keep the folder of every run'
 complete -c mptcplab -n '_shtab_mptcplab_using sweep' -l series -d 'keep flows, links, subflows, requests over time of all'
@@ -168,7 +169,7 @@ complete -c mptcplab -n '_shtab_mptcplab_using doctor' -s h -l help -d 'show thi
 complete -c mptcplab -n '_shtab_mptcplab_using doctor' -l json -d 'print one JSON object'
 complete -c mptcplab -n '_shtab_mptcplab_using; and test $_shtab_mptcplab_npos -eq 0' -a reproduce -d 'run experiments with their sweeps and sum them up'
 complete -c mptcplab -n '_shtab_mptcplab_using reproduce' -s h -l help -d 'show this help message and exit'
-complete -c mptcplab -n '_shtab_mptcplab_using reproduce' -l on -xka "linux simulated" -d 'the testbed (repeatable; default: simulated)'
+complete -c mptcplab -n '_shtab_mptcplab_using reproduce' -l on -xka "hosts linux simulated" -d 'the testbed (repeatable; default: simulated)'
 complete -c mptcplab -n '_shtab_mptcplab_using reproduce' -l set -x -d 'change a key of every scenario, as in hosts.*.cpu=none (repeatable)'
 complete -c mptcplab -n '_shtab_mptcplab_using reproduce' -l plugins -d 'let the scenario use classes of your own ("module:Class"): their modules run as you'
 complete -c mptcplab -n '_shtab_mptcplab_using reproduce' -l duration -x -d 'duration of every run; timeline and flows scale with it'
@@ -209,12 +210,25 @@ complete -c mptcplab -n '_shtab_mptcplab_using host' -l capture -xka "(__fish_co
 complete -c mptcplab -n '_shtab_mptcplab_using host' -l json -d 'print one JSON object'
 complete -c mptcplab -n '_shtab_mptcplab_using host' -l fix -d 'print the commands that would mend what is in the way, and run none of them'
 complete -c mptcplab -n '_shtab_mptcplab_using host' -l scenario -xka "(_mptcplab_scenarios)" -d 'also write this host'"'"'s set-up as a scenario, to try it in the laboratory'
-complete -c mptcplab -n '_shtab_mptcplab_using; and test $_shtab_mptcplab_npos -eq 0' -a monitor -d 'watch the rates and round trips of interfaces'
+complete -c mptcplab -n '_shtab_mptcplab_using; and test $_shtab_mptcplab_npos -eq 0' -a hosts -d 'look at real hosts of a scenario, set them up, and undo that'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts' -s h -l help -d 'show this help message and exit'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts' -l set -x -d 'change a key of the scenario, as in flows.*.buffer=10MB (repeatable)'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts' -l plugins -d 'let the scenario use classes of your own ("module:Class"): their modules run as you'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts' -l duration -x -d 'duration of the run; timeline and flows scale with it'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts' -l time-scale -x -d 'multiply all times of timeline and flows, as in 0.05; links do not change'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts' -l interval -x -d 'time between samples (default: the scenario'"'"'s)'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts' -l seed -x -d 'seed of all random numbers (default: the scenario'"'"'s)'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts' -l json -d 'print one JSON object on stdout'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts; and test $_shtab_mptcplab_npos -eq 0' -ka "(_mptcplab_scenarios)" -d 'a scenario file, or a built-in name such as A or examples/wifi-and-lte'
+complete -c mptcplab -n '_shtab_mptcplab_using hosts; and test $_shtab_mptcplab_npos -eq 1' -ka "check up down status" -d 'what to do'
+complete -c mptcplab -n '_shtab_mptcplab_using; and test $_shtab_mptcplab_npos -eq 0' -a monitor -d 'watch MPTCP connections, or rates of interfaces'
 complete -c mptcplab -n '_shtab_mptcplab_using monitor' -s h -l help -d 'show this help message and exit'
 complete -c mptcplab -n '_shtab_mptcplab_using monitor' -l interval -x -d 'time between lines (default: 1s)'
 complete -c mptcplab -n '_shtab_mptcplab_using monitor' -l rtt -x -d 'send an ICMP echo request to ADDRESS out of IFACE in every interval; IFACE may be left out where one is watched (repeatable)'
 complete -c mptcplab -n '_shtab_mptcplab_using monitor' -l count -x -d 'stop after N intervals'
 complete -c mptcplab -n '_shtab_mptcplab_using monitor' -s o -xka "(__fish_complete_path (commandline -ct))" -d 'also write CSV to this file'
+complete -c mptcplab -n '_shtab_mptcplab_using monitor' -l ssh -x -d 'watch the MPTCP connections of that host, which needs Python 3.11 or later'
+complete -c mptcplab -n '_shtab_mptcplab_using monitor' -l out -xka "(__fish_complete_directories)" -d 'of connections: leave a run'"'"'s folder, new or empty, for show and page'
 complete -c mptcplab -n '_shtab_mptcplab_using; and test $_shtab_mptcplab_npos -eq 0' -a inspect -d 'explain captures, or a run'"'"'s captures'
 complete -c mptcplab -n '_shtab_mptcplab_using inspect' -s h -l help -d 'show this help message and exit'
 complete -c mptcplab -n '_shtab_mptcplab_using inspect' -s i -x -d 'capture on this interface, or on any, now'
@@ -250,7 +264,7 @@ complete -c mptcplab -n '_shtab_mptcplab_using goals' -l time-scale -x -d 'multi
 complete -c mptcplab -n '_shtab_mptcplab_using goals' -l interval -x -d 'time between samples (default: the scenario'"'"'s)'
 complete -c mptcplab -n '_shtab_mptcplab_using goals' -l seed -x -d 'seed of all random numbers (default: the scenario'"'"'s)'
 complete -c mptcplab -n '_shtab_mptcplab_using goals' -l congestion -x -d 'congestion control of the MPTCP flow (default: the scenario'"'"'s)'
-complete -c mptcplab -n '_shtab_mptcplab_using goals' -l on -xka "linux simulated" -d 'the testbed (default: simulated)'
+complete -c mptcplab -n '_shtab_mptcplab_using goals' -l on -xka "hosts linux simulated" -d 'the testbed (default: simulated)'
 complete -c mptcplab -n '_shtab_mptcplab_using goals' -l repetitions -x -d 'runs of each kind, each with the next seed (default: the scenario'"'"'s, or 5)'
 complete -c mptcplab -n '_shtab_mptcplab_using goals' -l jobs -x -d 'runs at a time (default: a core each; Linux: 1)'
 complete -c mptcplab -n '_shtab_mptcplab_using goals' -l out -xka "(__fish_complete_directories)" -d 'keep the runs in this folder'
