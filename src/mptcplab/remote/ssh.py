@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CONNECT_S: Final = 15
-_START_S: Final = 20
+_CONNECT_S: Final = 30
+_START_S: Final = 45
 _ANSWER_S: Final = 30
 _LEAVE_S: Final = 15
 """How long an agent may take to undo what it did; it goes on by itself after that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -18,16 +19,19 @@ def test_a_connection_is_watched_beside_its_controller(
     two_machines: Machines, tmp_path: Path
 ) -> None:
     run = two_machines.start(
-        *("run", str(TWO_LINKS), "--on", "hosts", *two_machines.options, "--duration", "12s")
+        *("run", str(TWO_LINKS), "--on", "hosts", *two_machines.options, "--duration", "60s")
     )
-    time.sleep(7)
+    while ":5001" not in two_machines.on("client", "ss", "-tnH", "state", "established"):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.05)
     address = two_machines.addresses["client"]
     out = tmp_path / "watched"
     watched = two_machines.run(
         *("monitor", "--ssh", f"root@{address}", "--interval", "300ms", "--count", "6"),
         *("--out", str(out)),
     )
-    run.communicate(timeout=60)
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=120)
     assert watched.returncode == 0, watched.stderr
     assert "10.1.0.1" in watched.stdout
     assert "10.2.0.1" in watched.stdout

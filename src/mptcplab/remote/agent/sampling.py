@@ -95,7 +95,8 @@ class HostSampler:
     def _is_ours(self, sample: SocketSample) -> bool:
         """Leave out what is neither a flow's nor, since servers announce ports, MPTCP's."""
         ports = {sample.local_port, sample.remote_port}
-        return bool(ports & self._ports) or sample.token is not None
+        of_mptcp = sample.token is not None or sample.mptcp is not None
+        return of_mptcp or bool(ports & self._ports)
 
     def _devices(self) -> dict[str, dict[str, Any]]:
         at_ns = time.monotonic_ns()
