@@ -115,7 +115,7 @@ def test_verdicts_have_colours_in_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
-    print(*LINES, sep="\n", file=PlainStream(terminal))  # type: ignore[call-overload]
+    print(*LINES, sep="\n", file=PlainStream(terminal))
     green, red, plain = "\x1b[32m", "\x1b[31m", "\x1b[0m"
     assert terminal.getvalue().splitlines() == [
         f"{green}valid{plain}: the run is what the scenario asked for",
@@ -134,12 +134,12 @@ def test_who_wants_no_colours_gets_none(
 ) -> None:
     monkeypatch.setenv(name, value)
     terminal = Terminal()
-    print(*LINES, sep="\n", file=PlainStream(terminal))  # type: ignore[call-overload]
+    print(*LINES, sep="\n", file=PlainStream(terminal))
     assert terminal.getvalue().splitlines() == list(LINES)
 
 
 def test_a_file_gets_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     file = io.StringIO()
-    print(*LINES, sep="\n", file=PlainStream(file))  # type: ignore[call-overload]
+    print(*LINES, sep="\n", file=PlainStream(file))
     assert file.getvalue().splitlines() == list(LINES)
