@@ -39,7 +39,7 @@ def parser_with_files() -> argparse.ArgumentParser:
     parser = build_parser(everything=True)
     _describe_briefly(parser)
     for action in (action for each in _parsers(parser) for action in each._actions):
-        complete: dict[str, Any] | None = None
+        complete: Any = None
         if action.dest in ("scenario", "scenarios"):
             complete = _SCENARIOS
         elif action.type is Path:
@@ -67,7 +67,7 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
                 yield from _parsers(below)
 
 
-def _preamble() -> dict[str, str]:
+def _preamble() -> Any:
     """Return functions that complete a scenario: built-in names, and files."""
     names = " ".join(
         name if "/" in name or len(name) > 1 else name.upper() for name in built_in_scenarios()
