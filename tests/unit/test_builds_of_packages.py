@@ -73,6 +73,7 @@ def test_without_a_compiler_a_wheel_is_interpreted_and_whole(
     shutil.copytree(
         ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__")
     )
+    shutil.copytree(ROOT / "docs" / "man", tmp_path / "docs" / "man")
     environment = {name: value for name, value in os.environ.items() if name != setup["SWITCH"]}
     command = [sys.executable, "setup.py", "-q", "bdist_wheel"]
     built = subprocess.run(

@@ -192,6 +192,7 @@ _OPTIONAL_NUMBERS: Final = {
 }
 _KINDS: Final[dict[str, Check]] = {
     "state": text,
+    "congestion": text,
     "local_address": address,
     "remote_address": address,
     "backup": boolean,

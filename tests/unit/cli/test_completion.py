@@ -34,7 +34,7 @@ def bash_script(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["sw"], {"sweep"}),
         (["run", "A", "--rep"], {"--repetitions"}),
-        (["run", "A", "--on", ""], {"auto", "linux", "simulated"}),
+        (["run", "A", "--on", ""], {"auto", "hosts", "linux", "simulated"}),
         (["run", "examples/wifi-and-l"], {"examples/wifi-and-lte"}),
         (["run", "ow"], {"own.toml"}),
         (["lab", "u"], {"up"}),

@@ -87,6 +87,7 @@ def test_the_summary_has_the_fields_that_scripts_read(run: Run) -> None:
         "configured_bps": 8_000_000,
         "mean_bps": 5.6e6,
         "driver": "tap",
+        "utilisation": None,
     }
     assert [stage["start_s"] for stage in summary["stages"]] == [0, 4, 6]
     assert summary["stages"][1]["links"] == {"one": 8e6, "two": 0}
