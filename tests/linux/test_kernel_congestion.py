@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.linux.alone import alone_with
 from tests.linux.two_links import TWO_LINKS, faults, finished, scenario
 
 from mptcplab.linux.kernel.bpf import Registration
@@ -55,6 +57,13 @@ SEC(".struct_ops.link") struct tcp_congestion_ops seven = {
 };
 SEC("license") const char license_text[] = "GPL";
 """
+
+
+@pytest.fixture(autouse=True)
+def congestion_controls_of_one_test() -> Iterator[None]:
+    """What is registered is so in the whole kernel: let no other test here run meanwhile."""
+    with alone_with("congestion-controls"):
+        yield
 
 
 def registered() -> set[str]:

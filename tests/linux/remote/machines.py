@@ -19,6 +19,8 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, Final
 
+from tests.linux.alone import alone_with
+
 import mptcplab
 from mptcplab.linux.kernel import rtnl
 from mptcplab.linux.kernel.namespaces import NetNamespace
@@ -144,8 +146,9 @@ def _is_agent(process: Path, spaces: set[int]) -> bool:
 
 @contextmanager
 def machines(topology: Topology, folder: Path) -> Iterator[Machines]:
-    """Build machines and the network between them."""
+    """Build machines and the network between them, whose agents have all journals in /run."""
     with ExitStack() as opened:
+        opened.enter_context(alone_with("machines"))
         lab = opened.enter_context(open_lab(topology))
         for link in lab.links.values():
             link.set_up(True)  # whatever the scenario begins with
