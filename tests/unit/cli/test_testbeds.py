@@ -50,9 +50,9 @@ def test_simulated_where_it_has_not_and_what_to_do_about_it(
 
 def test_simulated_for_what_no_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, ABLE)
-    testbed, why = choose(load("A", overrides=("flows.*.congestion=lia",)))
+    testbed, why = choose(load("A", overrides=("flows.*.congestion=wvegas",)))
     assert testbed == "simulated"
-    assert "lia" in why
+    assert "wvegas" in why
     assert "\n" not in why
 
 
