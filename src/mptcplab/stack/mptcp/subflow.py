@@ -283,8 +283,9 @@ class MptcpSubflow:
         """Return an ACK if one is due and nothing else carried it."""
         tcp = self.tcp
         if tcp.receiver.ack_now and tcp.state is not CLOSED and tcp.state is not SYN_SENT:
+            was_opened = self._opening_sent
             segment = self.make_ack(now_ns)
-            if self.data_fin_offset >= 0:
+            if self.data_fin_offset >= 0 and self._opening_sent and not was_opened:
                 tcp.receiver.ack_now = True  # the third packet had no room for our DATA_FIN
             return segment
         return None
