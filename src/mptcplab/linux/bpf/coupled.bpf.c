@@ -421,35 +421,20 @@ u32 balia_ssthresh(u64 *arguments)
 	return reduced(tp, window - times(window / 2, alpha));
 }
 
-SEC("struct_ops/lia_avoid")
-void lia_avoid(u64 *arguments)
-{
-	struct tcp_sock *tp = (struct tcp_sock *)arguments[0];
-	u32 acked = slow_start(tp, arguments[2]);
+#define AVOID(control)                                                \
+	SEC("struct_ops/" #control "_avoid")                          \
+	void control##_avoid(u64 *arguments)                          \
+	{                                                             \
+		struct tcp_sock *tp = (struct tcp_sock *)arguments[0]; \
+		u32 acked = slow_start(tp, arguments[2]);             \
+                                                                      \
+		if (acked)                                            \
+			grow(tp, control##_growth(tp), acked);        \
+	}
 
-	if (acked)
-		grow(tp, lia_growth(tp), acked);
-}
-
-SEC("struct_ops/olia_avoid")
-void olia_avoid(u64 *arguments)
-{
-	struct tcp_sock *tp = (struct tcp_sock *)arguments[0];
-	u32 acked = slow_start(tp, arguments[2]);
-
-	if (acked)
-		grow(tp, olia_growth(tp), acked);
-}
-
-SEC("struct_ops/balia_avoid")
-void balia_avoid(u64 *arguments)
-{
-	struct tcp_sock *tp = (struct tcp_sock *)arguments[0];
-	u32 acked = slow_start(tp, arguments[2]);
-
-	if (acked)
-		grow(tp, balia_growth(tp), acked);
-}
+AVOID(lia)
+AVOID(olia)
+AVOID(balia)
 
 #define COUPLED(control, on_loss)                                     \
 	SEC(".struct_ops")                                            \
