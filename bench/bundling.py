@@ -33,7 +33,7 @@ from mptcplab.units import parse_rate
 
 RATES = ("10Mb/s", "100Mb/s", "1Gb/s", "10Gb/s")
 ROUND_TRIPS_MS = (0.1, 1.0, 10.0, 50.0, 200.0)
-QUEUES_BDP = (0.25, 1.0, 4.0)
+QUEUES_BDP = (0.25, 1.0, 4.0, 32.0)
 DISCIPLINES = ("drop-tail", "red")
 LOSSES = ("0", "0.01%", "0.1%", "1%")
 OFFLOADS = ("false", "true")

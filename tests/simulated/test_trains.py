@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from statistics import mean
 
 import pytest
-from bench.bundling import TOLERANCE, Case, judge
+from bench.bundling import Case, judge, relative
 from tests.times import SECOND
 
 from mptcplab.results.observer import Silent
@@ -38,9 +39,39 @@ def test_a_run_with_trains_finds_what_one_of_packets_does(case: Case) -> None:
 def test_a_window_that_two_paths_share_opens_as_it_does_for_packets(tmp_path: Path) -> None:
     """Where 3G holds the window, WiFi takes all that opens of it, not what a train lets go."""
     example = resources.files("mptcplab.scenario") / "data" / "examples" / "wifi-and-3g.toml"
-    goodput = {}
+    goodput: dict[str, list[float]] = {"true": [], "false": []}
+    for rtt in ("19.8ms", "20ms", "20.1ms", "20.3ms", "21ms", "22ms"):
+        for trains, goodputs in goodput.items():
+            overrides = (
+                "tunables.scheduler=lowest-rtt-plain",
+                "duration=40s",
+                f"links.wifi.rtt={rtt}",
+                f"trains={trains}",
+            )
+            folder = tmp_path / f"{rtt}-{trains}"
+            testbed.run(load(str(example), overrides=overrides), folder, Silent())
+            goodputs.append(Rates(Run(folder)).of("total", 10 * SECOND, 40 * SECOND))
+    found = relative(goodput["true"], goodput["false"], mean(goodput["false"]))
+    assert found.passes, (found, goodput)
+
+
+def test_the_round_trip_follows_a_queue_that_grows_as_it_does_for_packets(tmp_path: Path) -> None:
+    """Slow start into a deep queue: an ACK that stands for several is as many samples."""
+    path = tmp_path / "deep.toml"
+    path.write_text(
+        'duration = "600ms"\ninterval = "100ms"\n'
+        '[links.l]\nbetween = ["a", "b"]\nrate = "10Mb/s"\nrtt = "10ms"\nqueue = "32BDP"\n'
+        '[flows.f]\nfrom = "a"\nto = "b"\nprotocol = "tcp"\ncongestion = "reno"\nbuffer = "4MB"\n'
+        "[hosts.a]\noffload = false\n[hosts.b]\noffload = false\n"
+    )
+    round_trips = {}
     for trains in ("true", "false"):
-        overrides = ("tunables.scheduler=lowest-rtt-plain", "duration=40s", f"trains={trains}")
-        folder = testbed.run(load(str(example), overrides=overrides), tmp_path / trains, Silent())
-        goodput[trains] = Rates(Run(folder)).of("total", 10 * SECOND, 40 * SECOND)
-    assert goodput["true"] == pytest.approx(goodput["false"], rel=TOLERANCE)
+        scenario = load(path, overrides=(f"trains={trains}",))
+        run = Run(testbed.run(scenario, tmp_path / trains, Silent()))
+        round_trips[trains] = [
+            row["srtt_ns"]
+            for row in run.rows("subflows")
+            if row["host"] == "a" and row["time_ns"] > 0
+        ]
+    assert round_trips["false"][-1] > 5 * round_trips["false"][0] > 0
+    assert round_trips["true"] == pytest.approx(round_trips["false"], rel=0.05)

@@ -52,6 +52,8 @@ path with random losses carries, in segments a round trip, times the root of the
 _CUBIC: Final = 1.054
 """The same of CUBIC, times the loss over the round trip in seconds, to the power of 3/4 (RFC 9438
 section 5.1, equation 6, with its C and beta)."""
+_LEAST_RTO_NS: Final = 200_000_000
+"""What the retransmission timeout is longer than the round trip, at least (Linux's TCP_RTO_MIN)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +266,8 @@ class Given:
         window = _MATHIS / loss**0.5
         if self.flow["congestion"].startswith("cubic"):
             window = max(window, _CUBIC * (path.rtt_ns / NANOSECONDS / loss) ** 0.75)
-        bound_bps: float = subflows * window * mss_bytes * BITS_NS / path.rtt_ns
+        segment_ns = path.rtt_ns / window + _timed_out_ns(loss, path.rtt_ns)
+        bound_bps: float = subflows * mss_bytes * BITS_NS / segment_ns
         return min(rate_bps, bound_bps)
 
     def _came_to_bps(self) -> float | None:
@@ -300,6 +303,16 @@ class Given:
 
     def _largest(self, rows: str, column: str) -> int:
         return max((row[column] or 0 for row in self._rows[rows]), default=0)
+
+
+def _timed_out_ns(loss: float, rtt_ns: int) -> float:
+    """Return how long timeouts take, for each segment that is sent at a rate of losses.
+
+    Padhye et al., "Modeling TCP Throughput: A Simple Model and its Empirical Validation", 1998,
+    equation 30 with an ACK for each segment. At a tenth of losses, timeouts are what counts.
+    """
+    timeouts = min(1.0, 3 * math.sqrt(3 * loss / 8)) * loss * (1 + 32 * loss * loss)
+    return timeouts * (rtt_ns + _LEAST_RTO_NS)
 
 
 def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:

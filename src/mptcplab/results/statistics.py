@@ -144,16 +144,17 @@ def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
     """
     if freedom <= 0 or not 0 < confidence < 1:
         raise ValueError(f"no quantile of {freedom} degrees of freedom at {confidence}")
-    low, high = 0.0, 2.0
-    while t_two_sided(high, freedom) > 1 - confidence:
-        low, high = high, high * 2
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        if t_two_sided(middle, freedom) > 1 - confidence:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    half = (freedom + 1) / 2
+    density_at_0 = math.exp(math.lgamma(half) - math.lgamma(freedom / 2)) / math.sqrt(
+        freedom * math.pi
+    )
+    reach = 0.0
+    while True:  # Newton's steps on a convex function, from below
+        density = density_at_0 * math.pow(1 + reach * reach / freedom, -half)
+        step = (t_two_sided(reach, freedom) - (1 - confidence)) / (2 * density)
+        reach += step
+        if step <= 1e-12 * reach:
+            return reach
 
 
 def t_two_sided(statistic: float, freedom: float) -> float:

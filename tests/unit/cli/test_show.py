@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,20 @@ flows.f = { from = "a", to = "b" }
 """
 
 
-@pytest.fixture(name="folder")
-def finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    path = tmp_path / "own.toml"
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("finished") / "own.toml"
     path.write_text(SCENARIO)
-    folder = tmp_path / "run"
+    folder = path.with_name("run")
     assert main(["run", str(path), "--out", str(folder)]) == 0
-    capsys.readouterr()
     return folder
+
+
+@pytest.fixture
+def folder(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy with its scenario beside it; a test may damage it."""
+    shutil.copy(finished_run.with_name("own.toml"), tmp_path)
+    return shutil.copytree(finished_run, tmp_path / "run")
 
 
 def test_where_no_figure_can_be_written_the_table_is_shown(

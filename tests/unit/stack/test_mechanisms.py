@@ -47,6 +47,27 @@ def test_rto_follows_rfc_6298_with_the_minimum_on_the_variation() -> None:
     assert rtt.rto_ns == 340 * MS
 
 
+def test_acks_that_come_as_one_are_as_many_samples() -> None:
+    one_by_one, together = RttEstimator(), RttEstimator()
+    for start, step, count in ((10 * MS, MS, 1), (20 * MS, 2 * MS, 9), (80 * MS, -MS, 24)):
+        for number in range(count):
+            one_by_one.add_sample(start + number * step, number)
+        together.add_samples(start, start + (count - 1) * step, count, count)
+        assert together.srtt_ns == one_by_one.srtt_ns
+        assert together.rttvar_ns == one_by_one.rttvar_ns
+        assert together.rto_ns == one_by_one.rto_ns
+        assert together.min_rtt_ns == one_by_one.min_rtt_ns
+
+
+def test_of_very_many_samples_the_last_ones_count() -> None:
+    one_by_one, together = RttEstimator(), RttEstimator()
+    for number in range(1000):
+        one_by_one.add_sample((100 + number) * MS, number)
+    together.add_sample(100 * MS, 0)
+    together.add_samples(101 * MS, 1099 * MS, 999, 999)
+    assert abs(together.srtt_ns - one_by_one.srtt_ns) < one_by_one.srtt_ns // 50
+
+
 def test_backoff_stops_at_the_maximum() -> None:
     rtt = RttEstimator(max_rto_ns=5 * SECOND)
     for _ in range(10):

@@ -108,6 +108,33 @@ def test_a_train_takes_no_longer_than_the_least_round_trip() -> None:
     assert flow.room() == 6 * MSS  # the window lasts 20 of them; and a third more
 
 
+def test_a_window_of_which_little_is_in_flight_is_not_what_a_train_is_a_part_of() -> None:
+    """How fast ACKs come says what the path carries within its least round trip."""
+    flow = Flow(replace(PACKETS, trains_per_window=8), 400 * MSS, 0, 100 * MS)
+    assert flow.room() > 50 * MSS
+    rate = flow.sender.queue.rate
+    rate.note_acks(20 * MSS, 200 * MS)
+    assert flow.room() == 13 * MSS  # a packet every 10 ms; and a third more
+    rate.note_acks(2 * MSS, 200 * MS)
+    assert flow.room() == MSS
+    for _ in range(1_000):
+        rate.note_acks(2 * MSS, 0)
+    assert flow.room() > 4 * MSS  # it tries again
+
+
+def test_a_burst_travels_whole_where_queues_are_deep() -> None:
+    """What it tells late is little beside what waits; on a short queue it would be much."""
+    config = replace(OFFLOAD, trains_per_window=8)
+    flow = Flow(config, 400 * MSS, 0, 4 * MS)
+    flow.sender.rtt.min_rtt_ns = 100 * US
+    assert flow.room() == 46 * MSS  # a burst, though the least round trip holds ten packets
+    assert flow.send(46).piece_packets == 46
+    few = Flow(config, 300 * MSS, 0, 4 * MS)  # of these it would be more than an eighth
+    few.sender.rtt.min_rtt_ns = 100 * US
+    assert few.room() == 46 * MSS
+    assert few.send(46).piece_packets < 46
+
+
 def test_where_subflows_share_a_window_a_train_is_a_small_part_of_the_least_of_theirs() -> None:
     flow = Flow(replace(PACKETS, trains_per_window=10), 100 * MSS, 0, 10 * MS)
     control = flow.sender.congestion

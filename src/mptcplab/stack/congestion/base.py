@@ -55,6 +55,7 @@ class AckSample:
         "echoed",
         "in_flight_bytes",
         "in_recovery",
+        "mean_rtt_ns",
         "now_ns",
         "rate",
         "rtt_ns",
@@ -78,7 +79,10 @@ class AckSample:
         self.acked_bytes: int = acked_bytes
         """Bytes this ACK newly acknowledged, cumulatively or selectively; each counted once."""
         self.rtt_ns: int = rtt_ns
-        """The round-trip time this ACK measured, 0 if it measured none."""
+        """The round-trip time this ACK measured, 0 if it measured none; the least of those that
+        the ACKs measured for which it stands,"""
+        self.mean_rtt_ns: int = rtt_ns
+        """and their mean."""
         self.srtt_ns: int = srtt_ns
         """The smoothed round-trip time with this ACK included, 0 before the first sample."""
         self.in_flight_bytes: int = in_flight_bytes

@@ -55,7 +55,7 @@ class WVegas(CongestionControl):
             if self.base_rtt_ns == 0 or ack.rtt_ns < self.base_rtt_ns:
                 self.base_rtt_ns = ack.rtt_ns
             count = max(1, ack.acked_bytes // self.mss_bytes)
-            self._sampled_ns += ack.rtt_ns * count
+            self._sampled_ns += ack.mean_rtt_ns * count
             self._samples += count
         cwnd_bytes = self.cwnd_bytes
         super().on_ack(ack)

@@ -104,6 +104,7 @@ class Trains:
         "_offload",
         "_part_bytes",
         "_parts",
+        "_piece_bytes",
         "_sent_ns",
         "worthwhile_bytes",
     )
@@ -116,6 +117,8 @@ class Trains:
         """What the interface takes at once; 0 without offload, where that is a packet."""
         self._part_bytes: i64 = 0
         """What a train of packets that leave one after another holds."""
+        self._piece_bytes: i64 = 0
+        """What of a train may travel together."""
         self._held_since_ns: i64 = -1
         """When what is held back for a longer train could have left; -1 for nothing."""
         self._sent_ns: i64 = -1
@@ -146,7 +149,7 @@ class Trains:
         room = cwnd - in_flight_bytes
         self.worthwhile_bytes = 0
         if room < mss:  # short of any train
-            self._part_bytes = self._burst_bytes = least = most = mss
+            self._part_bytes = self._burst_bytes = self._piece_bytes = least = most = mss
         else:
             shared = buffer_bytes if buffer_bytes < largest_window_bytes else largest_window_bytes
             self._size(sender, cwnd, shared, most_bytes)
@@ -199,42 +202,43 @@ class Trains:
     def _size(self, sender: Sender, cwnd: i64, shared: i64, most_bytes: i64) -> None:
         """Work out how long bursts and trains are; all subflows have ``shared`` bytes in flight."""
         mss = sender.mss_bytes
-        part = mss
-        srtt_ns = sender.rtt.srtt_ns
-        min_rtt_ns = sender.rtt.min_rtt_ns
-        parts = 0 if sender.pacing.enabled else self._parts  # a timer spreads what is paced
-        if parts > 0:
-            if 0 < parts * min_rtt_ns < srtt_ns:  # no longer on the way than the least round trip
-                parts = srtt_ns // min_rtt_ns
-            part = (cwnd if cwnd < shared else shared) // parts
-            if part >= LEAST_PACKETS * mss:
-                narrowest = narrowest_bytes(sender.congestion.group, cwnd, shared) // parts
-                if narrowest < part:
-                    part = narrowest
-            if part > most_bytes // 2:
-                part = most_bytes // 2
-            part -= part % mss
-            if part < LEAST_PACKETS * mss:
-                part = mss
+        window = narrowest_bytes(sender.congestion.group, cwnd, shared)
+        if window > shared:
+            window = shared
+        paced = sender.pacing.enabled  # a timer spreads what is paced
+        share: i64 = 0 if paced or self._parts == 0 else window // self._parts
+        part = mss if share == 0 else self._part(sender, window, share)
+        if part > most_bytes // 2:
+            part = most_bytes // 2
+        part -= part % mss
+        if part < LEAST_PACKETS * mss:
+            part = mss
         self._part_bytes = part
-        if not self._offload:
-            self._burst_bytes = mss
-            return
-        burst: i64 = MAX_TRAIN_BYTES if most_bytes > MAX_TRAIN_BYTES else most_bytes
-        if srtt_ns > 0:
-            paced = sender.pacing_rate() // BURSTS_PER_S
-            halvings = min_rtt_ns // MICROSECOND_NS >> BURST_RTT_SHIFT
-            if halvings < 17:
-                paced += MAX_TRAIN_BYTES >> halvings
-            if paced < burst:
-                burst = paced
-        if burst < 2 * mss:
-            burst = 2 * mss if 2 * mss < most_bytes else most_bytes
-        self._burst_bytes = burst - burst % mss if burst > mss else mss
-        if part > self._burst_bytes:
-            # Where packets wait in queues most of the time, the gaps between bursts do not matter.
-            queued = srtt_ns >= QUEUED_RATIO * min_rtt_ns
-            self._part_bytes = part - part % self._burst_bytes if queued else self._burst_bytes
+        self._burst_bytes = mss
+        if self._offload:
+            burst = _burst_bytes(sender, most_bytes)
+            self._burst_bytes = burst
+            if part > burst:
+                # Where packets wait in queues most of the time, gaps between bursts do not matter.
+                queued = sender.rtt.srtt_ns >= QUEUED_RATIO * sender.rtt.min_rtt_ns
+                self._part_bytes = part - part % burst if queued else burst
+        self._piece_bytes = self._most(mss)
+        if self._piece_bytes < self._burst_bytes <= share:  # it came at once, and queues are deep
+            self._piece_bytes = self._burst_bytes
+
+    def _part(self, sender: Sender, window: i64, share: i64) -> i64:
+        """Return the ``share`` of a window, or what is on the way no longer than the least RTT."""
+        rtt = sender.rtt
+        min_rtt_ns = rtt.min_rtt_ns
+        part = share
+        if 0 < self._parts * min_rtt_ns < rtt.srtt_ns:
+            part = window // (rtt.srtt_ns // min_rtt_ns)
+        rate = sender.queue.rate
+        if rate.acks_spread_ns > 0:  # the window may be more than what is in flight
+            most = rate.acks_bytes * min_rtt_ns // rate.acks_spread_ns
+            if most < part:
+                part = most
+        return part
 
     def note_sent(self, train: Segment, room_bytes: i64, acked_bytes: i64, now_ns: i64) -> None:
         """A train leaves: say over what time its packets do.
@@ -251,7 +255,7 @@ class Trains:
         self._sent_ns = now_ns
         mss = train.segment_size_bytes
         if self._parts > 0 and mss > 0:
-            train.piece_packets = self._most(mss) // mss
+            train.piece_packets = self._piece_bytes // mss
         if since_ns < self._left_ns:  # behind the train before it
             since_ns = self._left_ns
             acked_bytes = room_bytes
@@ -274,3 +278,19 @@ class Trains:
                 rest_bytes = acked_bytes
             train.late_ns = span_ns * rest_bytes // acked_bytes
         self._left_ns = now_ns - train.late_ns
+
+
+def _burst_bytes(sender: Sender, most_bytes: i64) -> i64:
+    """Return what an interface with offload is given at once (tcp_tso_autosize)."""
+    mss = sender.mss_bytes
+    burst: i64 = MAX_TRAIN_BYTES if most_bytes > MAX_TRAIN_BYTES else most_bytes
+    if sender.rtt.srtt_ns > 0:
+        paced = sender.pacing_rate() // BURSTS_PER_S
+        halvings = sender.rtt.min_rtt_ns // MICROSECOND_NS >> BURST_RTT_SHIFT
+        if halvings < 17:
+            paced += MAX_TRAIN_BYTES >> halvings
+        if paced < burst:
+            burst = paced
+    if burst < 2 * mss:
+        burst = 2 * mss if 2 * mss < most_bytes else most_bytes
+    return burst - burst % mss if burst > mss else mss

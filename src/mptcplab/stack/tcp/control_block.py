@@ -358,9 +358,10 @@ class ControlBlock:
                 echoed_ns = self.timestamps.echoed_ns(segment, now_ns)
             if ack < snd_una:
                 ack = snd_una
-            duplicates = segment.ack_count if duplicate else 0
-            spread_ns = segment.spread_ns if segment.ack_count > 1 else 0
-            sender.handle_ack(ack, blocks, echoed_ns, duplicates, spread_ns, now_ns)
+            acks = segment.ack_count
+            duplicates = acks if duplicate else 0
+            spread_ns = segment.spread_ns if acks > 1 else 0
+            sender.handle_ack(ack, blocks, echoed_ns, duplicates, acks, spread_ns, now_ns)
             if ack > snd_una:
                 report.acked = True
                 self.path.error = None

@@ -7,12 +7,16 @@ time since then is a sample: over the time in which the window was sent, if that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mptcplab.stack.congestion.rate_sample import RateSample
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
+
+FADING_SHIFT: Final = 8
+"""Each ACK that comes alone takes this part of the time that trains of ACKs took: trains are tried
+again in the end, of which the next one measures anew."""
 
 
 class SentState:
@@ -38,6 +42,8 @@ class DeliveryRate:
         "_limited_until_bytes",
         "_prior_ns",
         "_send_ns",
+        "acks_bytes",
+        "acks_spread_ns",
         "enabled",
         "sample",
     )
@@ -55,6 +61,18 @@ class DeliveryRate:
         """The time that the sample of the ACK at hand begins at; -1 while there is none."""
         self._send_ns: i64 = 0
         """How long it took to send what it delivers."""
+        self.acks_bytes: i64 = 0
+        """What the last train of ACKs acknowledged,"""
+        self.acks_spread_ns: i64 = 0
+        """and over what time they came; 0 before the first."""
+
+    def note_acks(self, delivered_bytes: i64, spread_ns: i64) -> None:
+        """ACKs have come over so long, a single one at once."""
+        if spread_ns > 0:
+            self.acks_bytes = delivered_bytes
+            self.acks_spread_ns = spread_ns
+        else:
+            self.acks_spread_ns -= self.acks_spread_ns >> FADING_SHIFT
 
     def note_sent(self, out_bytes: i64, now_ns: i64) -> SentState:
         """Return what a train that leaves now notes; ``out_bytes`` are unacknowledged."""

@@ -15,6 +15,9 @@ LOST_SYN_RTO_NS: Final = 3_000_000_000
 MIN_RTT_WINDOW_NS: Final = 300_000_000_000
 """How long a minimum stands; Linux's tcp_min_rtt_wlen, 300 seconds."""
 
+MOST_SAMPLES: Final = 32
+"""Of what was smoothed before so many samples, (7/8)^32 is left: 1.4 %."""
+
 
 class RttEstimator:
     """Smoothed RTT, its variation, the RTO with its backoff, and the windowed minimum RTT.
@@ -57,24 +60,34 @@ class RttEstimator:
         self.timeouts: i64 = 0
         """How many timeouts there were since."""
 
-    def add_sample(self, rtt_ns: i64, now_ns: i64) -> None:
-        """Take one measurement in; it also undoes the backoff (RFC 6298 section 5)."""
-        if rtt_ns <= 0:
-            rtt_ns = 1
+    def add_samples(self, first_ns: i64, last_ns: i64, count: i64, now_ns: i64) -> None:
+        """Take ``count`` measurements in, from the first to the last one evenly.
+
+        They also undo the backoff (RFC 6298 section 5). Of many only the last ones count: what
+        was before them has been smoothed away.
+        """
+        if last_ns <= 0:
+            last_ns = 1
+        least_ns = first_ns if 0 < first_ns < last_ns else last_ns
         if (
-            rtt_ns <= self.min_rtt_ns
+            least_ns <= self.min_rtt_ns
             or self.min_rtt_ns == 0
             or now_ns - self._min_since_ns > MIN_RTT_WINDOW_NS
         ):
-            self.min_rtt_ns = rtt_ns
+            self.min_rtt_ns = least_ns
             self._min_since_ns = now_ns
+        left: i64 = count if count < MOST_SAMPLES else MOST_SAMPLES
         srtt = self.srtt_ns
+        rttvar = self.rttvar_ns
         if srtt == 0:  # RFC 6298 (2.2)
-            srtt = rtt_ns
-            rttvar = rtt_ns >> 1
-        else:  # RFC 6298 (2.3), alpha = 1/8 and beta = 1/4
-            error = srtt - rtt_ns
-            rttvar = self.rttvar_ns
+            srtt = first_ns if count > 1 else last_ns
+            rttvar = srtt >> 1
+            left -= 1
+        while left > 0:  # RFC 6298 (2.3), alpha = 1/8 and beta = 1/4
+            left -= 1
+            error = srtt - last_ns
+            if left > 0:
+                error -= (first_ns - last_ns) * left // (count - 1)
             rttvar += ((error if error >= 0 else -error) - rttvar) >> 2
             srtt -= error >> 3
         self.srtt_ns = srtt
@@ -88,6 +101,10 @@ class RttEstimator:
         self._base_rto_ns = rto
         self.rto_ns = rto
         self._note_progress()
+
+    def add_sample(self, rtt_ns: i64, now_ns: i64) -> None:
+        """Take one measurement in."""
+        self.add_samples(rtt_ns, rtt_ns, 1, now_ns)
 
     def back_off(self) -> None:
         """Double the RTO after a timeout (RFC 6298 (5.5))."""

@@ -290,6 +290,7 @@ class Sender:
         blocks: list[tuple[int, int]],
         echoed_sent_ns: i64,
         duplicates: i64,
+        acks: i64,
         spread_ns: i64,
         now_ns: i64,
     ) -> None:
@@ -297,8 +298,8 @@ class Sender:
 
         ``blocks`` are SACK blocks in relative numbers, ``echoed_sent_ns`` the time our echoed
         timestamp stands for (-1 for none), ``duplicates`` for how many duplicates in the sense of
-        RFC 5681 section 2 the ACK stands, ``spread_ns`` the time over which came what it stands
-        for.
+        RFC 5681 section 2 the ACK stands. It stands for ``acks`` ACKs that came over
+        ``spread_ns``.
         """
         queue = self.queue
         timers = self.timers
@@ -315,7 +316,7 @@ class Sender:
                 )
         if blocks:
             self._take_sacks(blocks, ack)
-        rtt_ns = self._take_rtt(progress, echoed_sent_ns, now_ns)
+        self._take_rtt(progress, echoed_sent_ns, acks, spread_ns, now_ns)
         if self.ca_state != CA_OPEN:
             self._while_recovering(ack, progress, echoed_sent_ns, now_ns)
         if duplicates and not self.sack_enabled:
@@ -332,9 +333,10 @@ class Sender:
             self._reduce(progress and newly_lost == 0, flight_size, now_ns)
         if queue.delivered_bytes > 0:
             self._sample.spread_ns = spread_ns
+            queue.rate.note_acks(queue.delivered_bytes, spread_ns)
             if queue.rate.enabled:
                 self._sample_rate(newly_lost, now_ns)
-            self._note_delivery(progress, rtt_ns, now_ns)
+            self._note_delivery(progress, now_ns)
 
     def _reduce(self, safe: bool, flight_size: i64, now_ns: i64) -> None:
         """Bring the window down while recovering, and for marks that the peer echoes."""
@@ -364,14 +366,13 @@ class Sender:
             if in_flight < self.congestion.cwnd_bytes:
                 queue.rate.limit(in_flight)
 
-    def _note_delivery(self, progress: bool, rtt_ns: i64, now_ns: i64) -> None:
+    def _note_delivery(self, progress: bool, now_ns: i64) -> None:
         """Something newly arrived: tell the congestion control, and set the timers anew."""
         queue = self.queue
         timers = self.timers
         sample = self._sample
         sample.now_ns = now_ns
         sample.acked_bytes = queue.delivered_bytes
-        sample.rtt_ns = rtt_ns
         sample.srtt_ns = self.rtt.srtt_ns
         sample.in_flight_bytes = self.in_flight_bytes()
         sample.in_recovery = self.ca_state == CA_RECOVERY or self.ca_state == CA_CWR
@@ -519,22 +520,30 @@ class Sender:
 
     # Inside.
 
-    def _take_rtt(self, progress: bool, echoed_sent_ns: i64, now_ns: i64) -> i64:
-        """Sample the RTT (RFC 6298 section 3, RFC 7323 section 4); return it, 0 for none."""
+    def _take_rtt(
+        self, progress: bool, echoed_sent_ns: i64, acks: i64, spread_ns: i64, now_ns: i64
+    ) -> None:
+        """Sample the round trip (RFC 6298 section 3, RFC 7323 section 4), once for each ACK."""
         queue = self.queue
         rtt_ns: i64 = 0
         if queue.sample_sent_ns >= 0:
             rtt_ns = now_ns - queue.sample_sent_ns
         elif progress and queue.newest_sent_ns >= 0 and echoed_sent_ns >= 0:
             rtt_ns = now_ns - echoed_sent_ns
+        first_ns = rtt_ns
         if rtt_ns > 0:
-            self.rtt.add_sample(rtt_ns, now_ns)
+            if acks > 1 and queue.sample_first_ns >= 0:
+                first_ns = now_ns - spread_ns - queue.sample_first_ns
+                if first_ns <= 0:
+                    first_ns = rtt_ns
+            self.rtt.add_samples(first_ns, rtt_ns, acks, now_ns)
         elif progress:
             self.rtt.reset_backoff()
+        self._sample.rtt_ns = first_ns if first_ns < rtt_ns else rtt_ns
+        self._sample.mean_rtt_ns = (first_ns + rtt_ns) >> 1
         # What arrives out of order leaves TS.Recent, and so the echo, as it was (RFC 7323, 4.3).
         echo_ns = echoed_sent_ns if progress else -1
         self._rack.note_delivered(queue, self.rtt.min_rtt_ns, echo_ns, now_ns)
-        return rtt_ns
 
     def _take_sacks(self, blocks: list[tuple[int, int]], ack: i64) -> None:
         queue = self.queue

@@ -140,6 +140,7 @@ class SentQueue:
         "reordered",
         "retransmitted_bytes",
         "sacked_bytes",
+        "sample_first_ns",
         "sample_sent_ns",
     )
 
@@ -164,6 +165,8 @@ class SentQueue:
         """Newly delivered by the ACK in hand, by whatever means."""
         self.sample_sent_ns: i64 = -1
         """When the newest delivered record that was sent only once left; -1 for none."""
+        self.sample_first_ns: i64 = -1
+        """When the first packet of the oldest such record did."""
         self.newest_sent_ns: i64 = -1
         """When the newest delivered record left, however often it was sent; -1 for none."""
         self.newest_end: i64 = 0
@@ -221,6 +224,7 @@ class SentQueue:
         """Forget what the previous ACK delivered."""
         self.delivered_bytes = 0
         self.sample_sent_ns = -1
+        self.sample_first_ns = -1
         self.newest_sent_ns = -1
         self.newest_end = 0
         self.newest_resent = False
@@ -396,6 +400,9 @@ class SentQueue:
         if record.sends == 1:
             if sent_ns > self.sample_sent_ns:
                 self.sample_sent_ns = sent_ns
+            first_ns = sent_ns - record.spread_ns
+            if first_ns < self.sample_first_ns or self.sample_first_ns < 0:
+                self.sample_first_ns = first_ns
             if record.end < self.fack:
                 self.reordered = True
         if sent_ns > self.newest_sent_ns or (

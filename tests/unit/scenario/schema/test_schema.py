@@ -15,6 +15,7 @@ from mptcplab.scenario.schema.source_files import read_toml
 
 ROOT = Path(__file__).parents[4]
 DATA = Path(str(resources.files("mptcplab.scenario"))) / "data"
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
 @pytest.mark.parametrize("section", [SCENARIO, TOPOLOGY], ids=lambda section: section.name)
@@ -27,7 +28,7 @@ def test_it_is_a_schema(section: object) -> None:
     "path", sorted(DATA.glob("e*/*.toml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
 )
 def test_shipped_scenarios_are_valid(path: Path) -> None:
-    jsonschema.validate(read_toml(path), json_schema(), jsonschema.Draft202012Validator)
+    VALIDATOR.validate(read_toml(path))
     load(path)
 
 
