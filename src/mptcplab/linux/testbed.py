@@ -70,9 +70,9 @@ def _run_on(
         observer.phase("measuring")
         recording.stop_by(measurement.stop)
         measurement.run()
-        reasons = validity.reasons(scenario, measurement, verified)
+        reasons, remarks = validity.judge(scenario, measurement, verified)
         boxes = report_boxes(scenario, measurement.apparatus.links.box_tallies())
-        notes = [*precheck.notes, *validity.notes(scenario, measurement), *idle_boxes(boxes)]
+        notes = [*precheck.notes, *remarks, *idle_boxes(boxes)]
         flows = measurement.apparatus.flows.summary(
             measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
         )
