@@ -113,18 +113,30 @@ class Machines:
         said["journals"] = str(sorted(Path("/run").glob("mptcplab-hosts/*")))
         return said
 
-    def expect(self, state: Mapping[str, str], within_s: float) -> None:
+    def expect(self, state: Mapping[str, str], within_s: float, of: str = "") -> None:
         """Wait until the machines are in a state, and no agent runs there; fail if they never are.
 
-        An agent whose line was cut takes some seconds to notice.
+        An agent whose line was cut takes some seconds to notice.  ``of`` is told with the failure.
+        A time in which everything stood still, agents as well, counts as a second.
         """
-        deadline = time.monotonic() + within_s
+        waited_s, looked_s = 0.0, time.monotonic()
         while self.agents() or self.state() != state:
-            if time.monotonic() > deadline:
+            waited_s += min(time.monotonic() - looked_s, 1.0)
+            looked_s = time.monotonic()
+            if waited_s > within_s:
                 now = self.state()
                 different = [f"{k}: {v} was {state[k]}" for k, v in now.items() if v != state[k]]
-                raise AssertionError("\n".join([*different, f"agents: {self.agents()}"]))
+                raise AssertionError("\n".join([of, *different, f"agents: {self.agents()}"]))
             time.sleep(0.1)
+
+    @staticmethod
+    def parent(process: int) -> int:
+        """Return the parent of a process, 0 where it is gone (proc(5), stat)."""
+        try:
+            text = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            return 0
+        return int(text.rpartition(")")[2].split()[1])
 
     def agents(self) -> list[int]:
         """Return the processes of agents and their guardians on these machines."""
