@@ -254,11 +254,15 @@ def _up(space: NetNamespace, name: str, address: str) -> None:
 
 
 def _wait_for_machines(result: Machines) -> None:
-    """Wait until every sshd listens and every interface has its carrier."""
+    """Wait until every sshd listens and the kernel calls every interface up, a little later."""
     deadline = time.monotonic() + 10
     for host in result.addresses:
         _wait_for_port(result, host, 22)
-        while "NO-CARRIER" in result.on(host, "ip", "link"):
+        while any(
+            " state UP " not in line
+            for line in result.on(host, "ip", "-o", "link").splitlines()
+            if "LOOPBACK" not in line
+        ):
             assert time.monotonic() < deadline, f"{host} is not ready"
             time.sleep(0.05)
 

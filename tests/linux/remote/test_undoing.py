@@ -94,6 +94,7 @@ class OneHost:
         while (
             before != now
             or now.count("inet6 fe80") < 2
+            or now.count(" state UP ") < 2
             or any(word in now for word in ("tentative", "NO-CARRIER", "linkdown"))
         ):
             time.sleep(0.3)
