@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from difflib import ndiff
 from functools import partial
@@ -20,7 +21,7 @@ import mptcplab
 from mptcplab.linux.kernel import rtnl
 from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.syscalls import CLONE_NEWNET, setns
-from mptcplab.remote.agent.journal import FOLDER
+from mptcplab.remote.agent.journal import FOLDER, namespace_number
 from mptcplab.remote.frames import MARK, FrameReader, Message, encode
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -75,7 +76,7 @@ class OneHost:
 
     def __init__(self, space: NetNamespace) -> None:
         self._enter = partial(setns, space.descriptor, CLONE_NEWNET)
-        self.journal = FOLDER / f"{os.fstat(space.descriptor).st_ino}.journal"
+        self.journal = FOLDER / f"{number_of(space)}.journal"
         self._agents: list[subprocess.Popen[bytes]] = []
         near, far = (rtnl.VethEnd(name, space.descriptor) for name in ("v0", "v1"))
         space.routing.request(rtnl.add_veth(near, far))
@@ -147,6 +148,13 @@ class OneHost:
         for agent in self._agents:
             agent.kill()
             agent.communicate()
+
+
+def number_of(space: NetNamespace) -> int:
+    """Return the number that journals of a namespace are named by."""
+    with ThreadPoolExecutor(1) as thread:  # which alone enters it, and ends there
+        thread.submit(setns, space.descriptor, CLONE_NEWNET).result()
+        return thread.submit(namespace_number).result()
 
 
 @pytest.fixture
@@ -229,3 +237,16 @@ def send_down(host: OneHost) -> None:
     """Undo what stands, and expect that it is undone."""
     host.start(0, [{"do": "undo"}, {"do": "leave"}]).communicate(timeout=60)
     assert not host.left()
+
+
+def test_a_namespace_does_not_inherit_the_journal_of_one_that_is_gone() -> None:
+    seen: dict[int, int] = {}
+    for _ in range(200):
+        space = NetNamespace.create("number")
+        file, number = os.fstat(space.descriptor).st_ino, number_of(space)
+        space.close()
+        assert number not in seen.values()
+        if file in seen:
+            return
+        seen[file] = number
+    pytest.skip("no namespace got the file of another")

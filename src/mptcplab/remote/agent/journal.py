@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,8 @@ identifiers of endpoints for deleting all other implicit ones, which the kernel 
 
 FOLDER: Final = Path("/run/mptcplab-hosts")
 _COMMAND_S: Final = 20
+_SO_NETNS_COOKIE: Final = 71  # include/uapi/asm-generic/socket.h
+_COOKIE: Final = struct.Struct("=Q")
 
 
 class CommandError(RuntimeError):
@@ -88,8 +91,18 @@ def _forget_implicit(known: list[str]) -> None:
 
 
 def namespace_number() -> int:
-    """Return the number of the network namespace that this process is in."""
-    return Path("/proc/self/ns/net").stat().st_ino
+    """Return the number of the network namespace that this process is in.
+
+    Its cookie is no other's until the machine restarts. Before Linux 5.14 it is that of its file,
+    which another namespace may get once this one is gone.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+        try:
+            cookie = here.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, _COOKIE.size)
+        except OSError:
+            return Path("/proc/self/ns/net").stat().st_ino
+    number: int = _COOKIE.unpack(cookie)[0]
+    return number
 
 
 class Journal:
