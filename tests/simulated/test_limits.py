@@ -205,11 +205,13 @@ def test_a_path_that_a_buffer_keeps_idle_beside_a_full_link(buffer: str, tmp_pat
     assert better.limits[0].advice == "only a faster link, or one more"
 
 
-def test_a_path_that_losses_hold_back_beside_a_full_link(tmp_path: Path) -> None:
-    unlike = ("links.one.rate=30Mb/s", "links.two.rate=100Mb/s", "links.two.loss=1%")
-    said = leading(finished(Case("lossy", TWO_PATHS, unlike, Cause.LINK), "simulated", tmp_path))
-    assert (said.cause, said.detail) == (Cause.LINK, "one full but not two")
-    assert said.advice == "a faster link, or one more, or fewer losses on two"
+@pytest.mark.parametrize("name", ["two", "slowdown", "but"])
+def test_a_path_that_losses_hold_back_beside_a_full_link(name: str, tmp_path: Path) -> None:
+    unlike = ("links.one.rate=30Mb/s", f"links.{name}.rate=100Mb/s", f"links.{name}.loss=1%")
+    scenario = TWO_PATHS.replace("[links.two]", f"[links.{name}]")
+    said = leading(finished(Case("lossy", scenario, unlike, Cause.LINK), "simulated", tmp_path))
+    assert (said.cause, said.detail) == (Cause.LINK, f"one full but not {name}")
+    assert said.advice == f"a faster link, or one more, or fewer losses on {name}"
 
 
 def test_a_nic_that_is_full_is_so_for_all_paths_through_it(tmp_path: Path) -> None:

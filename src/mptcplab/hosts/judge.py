@@ -118,9 +118,9 @@ class _Case:
     def _general(self) -> Iterator[Obstacle]:
         sysctls = dict(self.facts.sysctls)
         if "net.mptcp.enabled" not in sysctls:
-            yield because.no_mptcp()
+            yield because.NO_MPTCP
         elif sysctls["net.mptcp.enabled"] == "0":
-            yield because.mptcp_disabled()
+            yield because.MPTCP_DISABLED
         yield from self._capable()
         is_userspace = (
             sysctls.get("net.mptcp.path_manager") == "userspace"
@@ -144,7 +144,7 @@ class _Case:
             timeout = self.facts.sysctls.get("net.mptcp.blackhole_timeout", "3600")
             yield because.blackhole(timeout)
         elif probe.counters.get("MPTcpExtMPCapableSYNTXDrop"):
-            yield because.capable_dropped()
+            yield because.CAPABLE_DROPPED
         elif self._answered_without_option(probe):
             yield because.peer_without_option(probe.port)
         else:
@@ -687,11 +687,11 @@ class _Case:
     def _serving(self) -> Iterator[Obstacle]:
         facts = self.facts
         if facts.limits is not None and facts.limits.subflows == 0:
-            yield because.serving_no_subflows()
+            yield because.SERVING_NO_SUBFLOWS
         signals = [e for e in self._endpoints() if Flags.SIGNAL in e.flags]
         denies = facts.sysctls.get("net.mptcp.allow_join_initial_addr_port") == "0"
         if denies and not signals and facts.endpoints is not None:
-            yield because.serving_no_joins()
+            yield because.SERVING_NO_JOINS
         for endpoint in signals:
             if facts.assigned(endpoint.address) is None:
                 yield because.serving_missing(endpoint)

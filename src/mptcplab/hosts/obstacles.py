@@ -19,26 +19,50 @@ HOW_TO_SPEAK_MPTCP: Final = (
     "socket(..., IPPROTO_MPTCP); whole system: a BPF program at update_socket_protocol"
 )
 
+NO_MPTCP: Final = Obstacle(
+    "no-mptcp",
+    Step.SOCKET,
+    "this kernel has no MPTCP: there is no sysctl net.mptcp.enabled",
+    "a kernel from 5.6 on with CONFIG_MPTCP=y",
+)
+"""Nothing under net.mptcp."""
 
-def no_mptcp() -> Obstacle:
-    """Nothing under net.mptcp."""
-    return Obstacle(
-        "no-mptcp",
-        Step.SOCKET,
-        "this kernel has no MPTCP: there is no sysctl net.mptcp.enabled",
-        "a kernel from 5.6 on with CONFIG_MPTCP=y",
-    )
+MPTCP_DISABLED: Final = Obstacle(
+    "mptcp-disabled",
+    Step.SOCKET,
+    "net.mptcp.enabled is 0: programs get no MPTCP sockets",
+    "switch it on",
+    (Fix("sysctl -w net.mptcp.enabled=1"),),
+)
+"""MPTCP is switched off."""
 
+CAPABLE_DROPPED: Final = Obstacle(
+    "capable-dropped",
+    Step.CAPABLE,
+    "SYNs with MP_CAPABLE got no answer, and the one without it did (MPCapableSYNTXDrop)",
+    "find the firewall on the path, or at the peer, that drops SYNs with TCP option 30, and "
+    "let them pass",
+)
+"""SYNs with MP_CAPABLE got no answer, and one without did."""
 
-def mptcp_disabled() -> Obstacle:
-    """MPTCP is switched off."""
-    return Obstacle(
-        "mptcp-disabled",
-        Step.SOCKET,
-        "net.mptcp.enabled is 0: programs get no MPTCP sockets",
-        "switch it on",
-        (Fix("sysctl -w net.mptcp.enabled=1"),),
-    )
+SERVING_NO_SUBFLOWS: Final = Obstacle(
+    "limits-subflows",
+    Step.LIMITS,
+    "the limit of subflows is 0: joins of peers are rejected (MPJoinRejected)",
+    "raise it",
+    (Fix("ip mptcp limits set subflows 2"),),
+)
+"""As a server, the host rejects all joins."""
+
+SERVING_NO_JOINS: Final = Obstacle(
+    "denies-initial-address",
+    Step.PATH_MANAGER,
+    "net.mptcp.allow_join_initial_addr_port is 0 and no endpoint is announced (signal): peers "
+    "may join the address that they connected to by no further subflow, and know no other",
+    "allow it, or announce an address",
+    (Fix("sysctl -w net.mptcp.allow_join_initial_addr_port=1"),),
+)
+"""As a server, the host offers no address to join."""
 
 
 def no_connection(error: str, remote: Address, port: int) -> Obstacle:
@@ -64,17 +88,6 @@ def blackhole(timeout: str) -> Obstacle:
             Fix("sysctl -w net.mptcp.blackhole_timeout=0"),
             Fix(f"sysctl -w net.mptcp.blackhole_timeout={timeout if timeout != '0' else 3600}"),
         ),
-    )
-
-
-def capable_dropped() -> Obstacle:
-    """SYNs with MP_CAPABLE got no answer, and one without did."""
-    return Obstacle(
-        "capable-dropped",
-        Step.CAPABLE,
-        "SYNs with MP_CAPABLE got no answer, and the one without it did (MPCapableSYNTXDrop)",
-        "find the firewall on the path, or at the peer, that drops SYNs with TCP option 30, and "
-        "let them pass",
     )
 
 
@@ -204,17 +217,6 @@ def announcements_refused(announced: int, most: int) -> Obstacle:
     )
 
 
-def announcements_cut(allowed: int, announced: int, most: int) -> Obstacle:
-    """More addresses are announced than are accepted."""
-    return Obstacle(
-        "limits-cut",
-        Step.LIMITS,
-        f"the peer announced {announced} addresses, and the limit add_addr_accepted is {allowed}",
-        "raise it",
-        (Fix(f"ip mptcp limits set add_addr_accepted {min(announced, most)}"),),
-    )
-
-
 def interface_down(name: str) -> Obstacle:
     """An interface is set down."""
     return Obstacle(
@@ -238,9 +240,6 @@ def no_carrier(name: str) -> Obstacle:
 
 def address_missing(endpoint: Endpoint, interface: str, instead: Address | None) -> Obstacle:
     """An endpoint's address is not on the host."""
-    fixes = [delete_endpoint(endpoint)]
-    if instead is not None:
-        fixes.append(add_endpoint(instead, interface, endpoint.flags))
     has = f", whose {interface} has {instead}" if instead is not None else ""
     return Obstacle(
         "endpoint-address-missing",
@@ -248,8 +247,16 @@ def address_missing(endpoint: Endpoint, interface: str, instead: Address | None)
         f"the endpoint {endpoint.address} is no address of this host{has}",
         "the address that it has now; a script of the DHCP client, NetworkManager or mptcpd keeps "
         "endpoints up to date",
-        tuple(fixes),
+        _moved(endpoint, interface, instead),
     )
+
+
+def _moved(endpoint: Endpoint, interface: str, instead: Address | None) -> tuple[Fix, ...]:
+    """Return the commands that make an endpoint one of another address, or delete it alone."""
+    deleted = delete_endpoint(endpoint)
+    if instead is None:
+        return (deleted,)
+    return deleted, add_endpoint(instead, interface, endpoint.flags)
 
 
 def address_tentative(local: Address, interface: str) -> Obstacle:
@@ -264,15 +271,12 @@ def address_tentative(local: Address, interface: str) -> Obstacle:
 
 def link_local(endpoint: Endpoint, interface: str, instead: Address | None) -> Obstacle:
     """An endpoint with a link-local address."""
-    fixes = [delete_endpoint(endpoint)]
-    if instead is not None:
-        fixes.append(add_endpoint(instead, interface, endpoint.flags))
     return Obstacle(
         "link-local",
         Step.ADDRESS,
         f"the endpoint {endpoint.address} is link-local: it reaches hosts on its link alone",
         "the interface's global address" if instead is not None else "a global address",
-        tuple(fixes),
+        _moved(endpoint, interface, instead),
     )
 
 
@@ -535,29 +539,6 @@ def add_endpoint(address: Address, interface: str, flags: Flags) -> Fix:
 def delete_endpoint(endpoint: Endpoint) -> Fix:
     """Return the command that deletes an endpoint."""
     return Fix(f"ip mptcp endpoint delete id {endpoint.identifier}")
-
-
-def serving_no_subflows() -> Obstacle:
-    """As a server, the host rejects all joins."""
-    return Obstacle(
-        "limits-subflows",
-        Step.LIMITS,
-        "the limit of subflows is 0: joins of peers are rejected (MPJoinRejected)",
-        "raise it",
-        (Fix("ip mptcp limits set subflows 2"),),
-    )
-
-
-def serving_no_joins() -> Obstacle:
-    """As a server, the host offers no address to join."""
-    return Obstacle(
-        "denies-initial-address",
-        Step.PATH_MANAGER,
-        "net.mptcp.allow_join_initial_addr_port is 0 and no endpoint is announced (signal): peers "
-        "may join the address that they connected to by no further subflow, and know no other",
-        "allow it, or announce an address",
-        (Fix("sysctl -w net.mptcp.allow_join_initial_addr_port=1"),),
-    )
 
 
 def serving_missing(endpoint: Endpoint) -> Obstacle:

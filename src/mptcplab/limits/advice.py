@@ -9,13 +9,13 @@ queues of the links count as well.  A buffer that holds as much already is not w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any, Final
 
-from mptcplab.limits.causes import Cause
+from mptcplab.limits.causes import Cause, FullLinks, Kind
 from mptcplab.limits.evidence import Path, Row
 from mptcplab.units import BITS_NS, NANOSECONDS, format_duration, format_rate, format_size
 
@@ -27,6 +27,10 @@ USED_UP: Final = "all of the buffer is used"
 """Kinds of `Cause.RECEIVE_WINDOW`."""
 DATA_ACKS_MISSING: Final = "acknowledged by the subflows, DATA_ACKs missing"
 """A kind of `Cause.SEND_BUFFER`."""
+SLOW_START: Final = "in slow start"
+"""A kind of `Cause.CONGESTION_WINDOW`."""
+ONLY_BACKUPS: Final = "only backups had room"
+"""A kind of `Cause.SCHEDULER`."""
 
 _WHOLE: Final = 0.99
 _WRITABLE: Final = 1.5
@@ -315,7 +319,7 @@ def _timed_out_ns(loss: float, rtt_ns: int) -> float:
     return timeouts * (rtt_ns + _LEAST_RTO_NS)
 
 
-def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
+def remedy(cause: Cause, kinds: Mapping[Kind, int], given: Given) -> Remedy:
     """Return what is to be said of a cause, whose ``kinds`` took so long each."""
     kind = max(kinds, key=lambda name: kinds[name])
     if not given.known:
@@ -336,33 +340,25 @@ def remedy(cause: Cause, kinds: Mapping[str, int], given: Given) -> Remedy:
         advice = f"a faster processor for {kind}, or larger packets"
         return Remedy("", advice, (f"hosts.{kind}.cpu=none",) if given.simulated else ())
     if cause is Cause.SCHEDULER:
-        backup = kind.startswith("only backups")
+        backup = kind == ONLY_BACKUPS
         return Remedy("", "a subflow that is no backup" if backup else "another scheduler")
-    if cause is Cause.LINK:
-        return Remedy() if kind.endswith("down") else _full(kind, given.with_unused_paths())
+    if isinstance(kind, FullLinks):
+        return _full(kind, given.with_unused_paths())
     return Remedy()
 
 
-def full_links(full: Iterable[str], others: Sequence[str]) -> str:
-    """Name what was full on the way, and the paths that were not; "" where nothing was."""
-    names = " and ".join(dict.fromkeys(full))
-    besides = f" but not {' and '.join(others)}" if others else ""
-    return f"{names} full{besides}" if names else ""
-
-
-def _full(kind: str, given: Given) -> Remedy:
+def _full(kind: FullLinks, given: Given) -> Remedy:
     """What would do where links are full: all that there are, or some, with room on others."""
     advice = "a faster link, or one more"
-    _, _, room = kind.partition(" but not ")
-    others = [path for path in given.paths if path.name in room.split(" and ")]
+    others = [path for path in given.paths if path.name in kind.others]
     lossy = [path.name for path in others if given.is_held_by_loss(path)]
     if lossy:
         return Remedy("", f"{advice}, or fewer losses on {' and '.join(lossy)}")
-    if not room or not given.could_gain():
+    if not kind.others or not given.could_gain():
         return Remedy("", f"only {advice}")
     settings = _larger_buffers(given) if given.held > _HELD else ()
     if not settings:
-        return Remedy("", f"{advice}; {room} had room")
+        return Remedy("", f"{advice}; {' and '.join(kind.others)} had room")
     needed, formula = given.needed()
     return Remedy("", _would_do(needed or 0, formula, settings, given), settings)
 
@@ -372,7 +368,7 @@ def _larger_buffers(given: Given) -> tuple[str, ...]:
     return (*_short_receive_buffer(given), *_short_send_buffer(given))
 
 
-def _handshake(kind: str, given: Given) -> Remedy:
+def _handshake(kind: Kind, given: Given) -> Remedy:
     if kind:  # it is not its length that is at fault
         return Remedy()
     rtt_ns = given.round_trip_ns
@@ -380,7 +376,7 @@ def _handshake(kind: str, given: Given) -> Remedy:
     return Remedy(value, "fewer connections, each for longer")
 
 
-def _window(kind: str, given: Given) -> Remedy:
+def _window(kind: Kind, given: Given) -> Remedy:
     if kind in (READER_SLOW, READER_STOPPED):
         rate_bps = given.rate_bps
         advice = "a faster reader"
@@ -469,19 +465,19 @@ def _short_receive_buffer(given: Given) -> tuple[str, ...]:
     return (_receive_setting(given, needed),)
 
 
-def _congestion(kind: str, given: Given) -> Remedy:
+def _congestion(kind: Kind, given: Given) -> Remedy:
     share = given.resent_share()
     if share:
         advice = "fewer losses, or a congestion control that minds them less"
         return Remedy(f"{share:.2%} sent again", advice)
     rtt_ns = given.round_trip_ns
-    if kind != "in slow start" or not rtt_ns:
+    if kind != SLOW_START or not rtt_ns:
         return Remedy()
     advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
     return Remedy("", advice)
 
 
-def _application(kind: str, given: Given) -> Remedy:
+def _application(kind: Kind, given: Given) -> Remedy:
     if kind:
         return Remedy()
     rate_bps = given.rate_bps

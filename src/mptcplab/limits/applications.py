@@ -14,14 +14,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mptcplab.limits.causes import CLIENT_TO_SERVER, SERVER_TO_CLIENT, Cause
+from mptcplab.limits.causes import (
+    CLIENT_TO_SERVER,
+    SERVER_TO_CLIENT,
+    Cause,
+    DownPaths,
+    FullLinks,
+    Kind,
+)
 from mptcplab.limits.evidence import LinkUse, Path
 from mptcplab.results.run import Run
 
 _LATE: Final = 2
 """A message is late that took so many times as long as the fastest."""
 
-Parts = dict[tuple[Cause, str], int]
+Parts = dict[tuple[Cause, Kind], int]
 """Nanoseconds by cause and kind."""
 Stretch = tuple[int, int]
 
@@ -61,7 +68,7 @@ class Applications:
         paths = list(dict.fromkeys(_reversed(path) for path in paths)) if asks else paths
         parts: Parts = defaultdict(int)
         waited = (Cause.UNKNOWN, "a request was open" if asks else "a message was late")
-        known: dict[int, tuple[Cause, str] | None] = {}
+        known: dict[int, tuple[Cause, Kind] | None] = {}
         for wait in waits:
             for at_ns, waited_ns in self._pieces(wait, paths):
                 if at_ns not in known:
@@ -85,14 +92,14 @@ class Applications:
 
     def _links_at(
         self, at_ns: int, paths: Sequence[Path], span: Stretch
-    ) -> tuple[Cause, str] | None:
+    ) -> tuple[Cause, Kind] | None:
         """Return what links explain of the interval that ends at ``at_ns``; None for nothing."""
         up = [path for path in paths if not self._links.is_down(path, at_ns)]
         if paths and not up:
-            return Cause.LINK, f"{' and '.join(path.name for path in paths)} down"
+            return Cause.LINK, DownPaths(tuple(path.name for path in paths))
         full = [name for path in up if (name := self._links.full(path, at_ns, span))]
         if full and len(full) == len(up):
-            return Cause.LINK, f"{' and '.join(dict.fromkeys(full))} full"
+            return Cause.LINK, FullLinks(tuple(dict.fromkeys(full)))
         return None
 
     def _end_ns(self, flow: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> int:

@@ -35,6 +35,34 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FullLinks:
+    """A kind of `Cause.LINK`: what was full on the way, and which paths were not."""
+
+    full: tuple[str, ...]
+    """Links and NICs."""
+    others: tuple[str, ...] = ()
+    """Names of paths."""
+
+    def __str__(self) -> str:
+        besides = f" but not {' and '.join(self.others)}" if self.others else ""
+        return f"{' and '.join(self.full)} full{besides}"
+
+
+@dataclass(frozen=True, slots=True)
+class DownPaths:
+    """A kind of `Cause.LINK`: every path was down."""
+
+    paths: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{' and '.join(self.paths)} down"
+
+
+Kind = str | FullLinks | DownPaths
+"""Of what kind a cause was, and where: a text, or a value that is worded when it is told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """How long one cause held one direction of a connection back."""
 

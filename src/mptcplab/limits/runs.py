@@ -8,24 +8,33 @@ cause is unknown.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mptcplab.limits.advice import (
     AUTOTUNING,
     DATA_ACKS_MISSING,
+    ONLY_BACKUPS,
     READER_SLOW,
     READER_STOPPED,
+    SLOW_START,
     TOO_SMALL,
     USED_UP,
     Given,
     Remedy,
-    full_links,
     remedy,
 )
 from mptcplab.limits.applications import Applications, Parts
-from mptcplab.limits.causes import CLIENT_TO_SERVER, SERVER_TO_CLIENT, Cause, Limit
+from mptcplab.limits.causes import (
+    CLIENT_TO_SERVER,
+    SERVER_TO_CLIENT,
+    Cause,
+    DownPaths,
+    FullLinks,
+    Kind,
+    Limit,
+)
 from mptcplab.limits.evidence import Interval, Path, Row, Tables
 from mptcplab.results.liveness import why_never_up
 from mptcplab.results.run import Run
@@ -42,7 +51,7 @@ _LEAST_RTO_NS: Final = NANOSECONDS
 """A handshake that takes longer had its SYN repeated (RFC 6298 section 2.1)."""
 
 _CONGESTION: Final = {
-    "slow-start": "in slow start",
+    "slow-start": SLOW_START,
     "recovery": "in fast recovery",
     "timeout": "after a timeout",
     "avoidance": "in congestion avoidance",
@@ -149,12 +158,12 @@ def _of_application(
 def _told(
     name: str,
     direction: str,
-    parts: Mapping[tuple[Cause, str], int],
+    parts: Mapping[tuple[Cause, Kind], int],
     total_ns: int,
-    cure: Callable[[Cause, Mapping[str, int]], Remedy] | None = None,
+    cure: Callable[[Cause, Mapping[Kind, int]], Remedy] | None = None,
 ) -> Diagnosis:
     """Put the parts of a time in order, the longest first, with what would change each."""
-    by_cause: dict[Cause, dict[str, int]] = defaultdict(dict)
+    by_cause: dict[Cause, dict[Kind, int]] = defaultdict(dict)
     for (cause, kind), duration_ns in parts.items():
         if duration_ns:
             by_cause[cause][kind] = duration_ns
@@ -257,7 +266,7 @@ class _Connection:
             self._remedy,
         )
 
-    def _remedy(self, cause: Cause, kinds: Mapping[str, int]) -> Remedy:
+    def _remedy(self, cause: Cause, kinds: Mapping[Kind, int]) -> Remedy:
         if cause is Cause.STALLED and self._narrow_mss is not None:
             smaller = f"tunables.mss={self._narrow_mss}"
             return Remedy("", f"ICMP errors that get through, or {smaller}", (smaller,))
@@ -320,7 +329,7 @@ class _Connection:
 
     def _name_cause(
         self, interval: Interval, reason: str, subflow: int | None
-    ) -> tuple[Cause, str]:
+    ) -> tuple[Cause, Kind]:
         if reason == "handshake":
             return Cause.HANDSHAKE, self._handshake
         if reason == "tail":
@@ -330,7 +339,7 @@ class _Connection:
         if reason == "application":
             return Cause.APPLICATION, ""
         if down and reason in (*_CONGESTION, "no-subflow"):
-            return Cause.LINK, f"{' and '.join(down)} down"
+            return Cause.LINK, down
         if reason == "no-subflow":
             return Cause.STALLED, NO_SUBFLOW
         if full and (reason in _CONGESTION or (reason in _HELD and every)):
@@ -356,12 +365,12 @@ class _Connection:
         if reason in ("send-buffer", "data-ack"):
             return Cause.SEND_BUFFER, DATA_ACKS_MISSING if reason == "data-ack" else ""
         if reason == "backup":
-            return Cause.SCHEDULER, "only backups had room"
+            return Cause.SCHEDULER, ONLY_BACKUPS
         if reason == "scheduler":
             return Cause.SCHEDULER, "a subflow had room and was not used"
         return Cause.UNKNOWN, ""
 
-    def _processor(self, interval: Interval, cause: Cause, kind: str) -> tuple[str, float]:
+    def _processor(self, interval: Interval, cause: Cause, kind: Kind) -> tuple[str, float]:
         """Return the host whose application was waited for, and how busy its processor was."""
         if cause is Cause.APPLICATION and not kind:
             return self._flow["source"], interval.sender.cpu
@@ -369,11 +378,11 @@ class _Connection:
             return self._flow["destination"], interval.receiver.cpu
         return "", 0.0
 
-    def _links(self, interval: Interval) -> tuple[str, bool, list[str]]:
+    def _links(self, interval: Interval) -> tuple[FullLinks | None, bool, DownPaths | None]:
         """Return what was full on the way, whether all paths in use were, and what was down.
 
-        The last only where every path was.  Backups are in use where no other path is up, and
-        paths that carried nothing are not.
+        The first is None where nothing was, the last unless every path was.  Backups are in use
+        where no other path is up, and paths that carried nothing are not.
         """
         links, at_ns = self._tables.links, interval.end_ns
         rows = interval.subflows.values()
@@ -387,8 +396,12 @@ class _Connection:
         if not all(links.is_down(path, at_ns) for path in down):
             down = []
         every = all(path in full or path not in self._used for path in up)
-        text = full_links(full.values(), [path.name for path in up if path not in full])
-        return text, every, [path.name for path in down]
+        others = _names(path for path in up if path not in full)
+        return (
+            FullLinks(tuple(dict.fromkeys(full.values())), others) if full else None,
+            every,
+            DownPaths(_names(down)) if down else None,
+        )
 
     def _carriers(self, sent: Sequence[Row]) -> list[Path]:
         """Return the paths that carried data; without samples, those that were to carry them."""
@@ -487,14 +500,19 @@ class _Connection:
         return TOO_SMALL
 
 
-def _worded(cause: Cause, kinds: Mapping[str, int], cure: Remedy) -> Mapping[str, int]:
+def _names(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Return the names of paths, each once: several may take the same links."""
+    return tuple(dict.fromkeys(path.name for path in paths))
+
+
+def _worded(cause: Cause, kinds: Mapping[Kind, int], cure: Remedy) -> Mapping[Kind, int]:
     """Call a buffer too small only where a larger one would change something."""
     if cause is Cause.RECEIVE_WINDOW and not cure.advice:
         return {USED_UP if kind == TOO_SMALL else kind: ns for kind, ns in kinds.items()}
     return kinds
 
 
-def _kinds_text(kinds: Mapping[str, int], value: str) -> str:
+def _kinds_text(kinds: Mapping[Kind, int], value: str) -> str:
     """Return the kinds of a cause, the longest first, with their parts where there are several."""
     total_ns = sum(kinds.values())
     named = sorted(((kind, ns) for kind, ns in kinds.items() if kind), key=lambda pair: -pair[1])
@@ -502,7 +520,7 @@ def _kinds_text(kinds: Mapping[str, int], value: str) -> str:
         (kind, ns / total_ns) for kind, ns in named[:1]
     ]
     if len(told) == 1 and told[0][1] > 0.99:
-        texts = [told[0][0]]
+        texts = [str(told[0][0])]
     else:
         texts = [f"{kind} {share:.0%}" for kind, share in told]
     return ", ".join([*([value] if value else []), *texts])

@@ -6,18 +6,16 @@ asked for, so there are no links, and nothing to be valid against.
 
 from __future__ import annotations
 
-import time
+import platform
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from mptcplab import __version__
 from mptcplab.linux.connection_monitor import ConnectionReading, Sockets
 from mptcplab.linux.measure.sampler import tcp_columns
 from mptcplab.linux.probes import mib
 from mptcplab.network.topology import Host, Topology
-from mptcplab.results.writer import RunWriter
+from mptcplab.results.recording import Recording
 from mptcplab.scenario.model import Flow, Scenario
 from mptcplab.scenario.to_json import as_plain
 
@@ -30,11 +28,10 @@ class MonitorRun:
 
     def __init__(self, folder: Path, title: str, interval_ns: int) -> None:
         """Make ready to write ``folder``; raises as RunWriter does."""
-        self._writer = RunWriter(folder)
+        self._recording = Recording(folder, "monitor", platform.release())
+        self._writer = self._recording.writer
         self._title = title
         self._interval_ns = interval_ns
-        self._started = datetime.now(UTC)
-        self._began_ns = time.monotonic_ns()
         self._first_ns = self._last_ns = 0
         self._connections: dict[int, list[int]] = {}
         """By token: bytes sent and received since it was first seen."""
@@ -127,12 +124,9 @@ class MonitorRun:
             flows=tuple(flows),
             interval_ns=self._interval_ns,
         )
-        self._writer.metadata(
+        return self._recording.finish(
+            as_plain(scenario),
             {
-                "scenario": as_plain(scenario),
-                "testbed": "monitor",
-                "started": self._started.isoformat(timespec="seconds"),
-                "wall_s": (time.monotonic_ns() - self._began_ns) / 1e9,
                 "measured_ns": measured_ns,
                 "drivers": {},
                 "flows": [
@@ -148,10 +142,8 @@ class MonitorRun:
                     }
                     for flow in flows
                 ],
-                "versions": {"mptcplab": __version__},
-            }
+            },
         )
-        return self._writer.finish(valid=True)
 
     def abandon(self) -> None:
         """Write nothing."""

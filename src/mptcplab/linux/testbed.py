@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
-from datetime import UTC, datetime
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mptcplab import __version__
 from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags, Limits
 from mptcplab.linux.lab.lab import Lab, open_scenario
 from mptcplab.linux.lab.supervisor import run_supervised
@@ -21,9 +18,8 @@ from mptcplab.linux.measure.observer_pipe import Relay, tell
 from mptcplab.linux.measure.precheck import Precheck
 from mptcplab.linux.measure.unsupported import check_supported
 from mptcplab.linux.measure.verify import LATENESS_QUANTILE
-from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.results.observer import Observer, Silent
-from mptcplab.results.writer import RunWriter
+from mptcplab.results.recording import Recording
 from mptcplab.scenario.box_states import idle_boxes, report_boxes
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.model import Scenario, Tunables
@@ -49,43 +45,19 @@ def run(scenario: Scenario, folder: Path, observer: Observer | None = None) -> P
 
 def _run_inside(scenario: Scenario, folder: Path, observer: Observer) -> Path:
     """Do the whole run in the supervisor's process, which holds everything that is built."""
-    started, clock_ns = datetime.now(UTC), time.monotonic_ns()
-    writer = RunWriter(folder)
-    stops = ExitStack()  # once something is measured, no signal is to take it away again
-    try:
+    with Recording(folder, "linux", platform.release()) as recording:
         observer.phase("building")
         with open_scenario(scenario) as lab:
-            reasons, metadata = _run_on(lab, scenario, writer, observer, stops)
-        metadata |= {
-            "scenario": as_plain(scenario),
-            "testbed": "linux",
-            "started": started.isoformat(timespec="seconds"),
-            "wall_s": (time.monotonic_ns() - clock_ns) / 1e9,
-            "versions": {
-                "mptcplab": __version__,
-                "python": platform.python_version(),
-                "kernel": platform.release(),
-            },
-        }
-        writer.metadata(metadata)
-        return writer.finish(valid=not reasons, reasons=reasons)
-    except BaseException:
-        writer.abandon()
-        raise
-    finally:
-        stops.close()
+            reasons, metadata = _run_on(lab, scenario, recording, observer)
+        return recording.finish(as_plain(scenario), metadata, reasons)
 
 
 def _run_on(
-    lab: Lab,
-    scenario: Scenario,
-    writer: RunWriter,
-    observer: Observer,
-    stops: ExitStack,
+    lab: Lab, scenario: Scenario, recording: Recording, observer: Observer
 ) -> tuple[list[str], dict[str, Any]]:
     """Verify, measure and judge; return why the run is invalid, and its metadata.
 
-    From the moment at which it measures until ``stops`` is closed, a stop signal ends that alone.
+    From the moment at which it measures until it is recorded, a stop signal ends that alone.
     """
     observer.phase("verifying")
     precheck = Precheck(scenario, lab)
@@ -93,14 +65,14 @@ def _run_on(
     for reason in verified:  # said before it starts; the run may be stopped
         observer.event(0, reason)
     observer.phase("starting")
-    with closing(Measurement(scenario, lab, writer, observer)) as measurement:
+    with closing(Measurement(scenario, lab, recording.writer, observer)) as measurement:
         measurement.prepare()
         observer.phase("measuring")
-        stops.enter_context(on_stop_signal(measurement.stop))
+        recording.stop_by(measurement.stop)
         measurement.run()
-        reasons = validity.reasons(scenario, measurement, verified)
+        reasons, remarks = validity.judge(scenario, measurement, verified)
         boxes = report_boxes(scenario, measurement.apparatus.links.box_tallies())
-        notes = [*precheck.notes, *validity.notes(scenario, measurement), *idle_boxes(boxes)]
+        notes = [*precheck.notes, *remarks, *idle_boxes(boxes)]
         flows = measurement.apparatus.flows.summary(
             measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
         )

@@ -42,7 +42,8 @@ class Fleet:
         self.lines: dict[str, AgentLine] = {}
         self.facts: dict[str, Facts] = {}
         self.set_ups: dict[str, HostSetUp] = {}
-        self._stays = False
+        self._standing: list[str] = []
+        """The hosts that stay as they are set up when this ends."""
         self._targets = {
             host.name: unpack_target(f"hosts.{host.name}.ssh", scenario.ssh[host.name])
             for host in self.hosts
@@ -69,7 +70,7 @@ class Fleet:
         self._opened.close()
 
     def _close(self, line: AgentLine) -> None:
-        line.close(leave=not self._stays)
+        line.close(leave=line.name not in self._standing)
 
     def look(self) -> None:
         """Take in what each host says of itself, and work out what is to be done to it.
@@ -138,10 +139,21 @@ class Fleet:
         return {name: self._undone(line, "undo") for name, line in self.lines.items()}
 
     def leave_standing(self) -> None:
-        """Let the hosts stay as they are set up when this ends."""
-        self._stays = True
-        for line in self.lines.values():
-            line.ask("stand", who=controller_name())
+        """Let the hosts stay as they are set up when this ends.
+
+        HostsError where one does not; it says which stay all the same.
+        """
+        for name, line in self.lines.items():
+            try:
+                line.ask("stand", who=controller_name())
+            except HostsError as error:
+                if not self._standing:
+                    raise
+                raise HostsError(
+                    f"{error}; still set up: {', '.join(self._standing)}; to undo that: "
+                    f"mptcplab hosts {self.scenario.source} down"
+                ) from error
+            self._standing.append(name)
 
     def change(self, host: str, steps: Iterable[Step]) -> None:
         """Carry out steps on a host, in their order; HostsError where it refuses one."""

@@ -144,8 +144,6 @@ def _check(scenario: Scenario, host: Host, facts: Facts, result: HostSetUp) -> N
     settings = scenario.tunables.get(host.name, Tunables())
     if not facts["root"]:
         result.problems.append("the agent is not root; expected root, or sudo without a password")
-    if "ip" not in facts["programs"]:
-        result.problems.append("there is no `ip`; install iproute2")
     if not facts["management"]:
         result.problems.append(
             "it is not known over which interface SSH came (SSH_CONNECTION), so none could be "

@@ -74,7 +74,8 @@ class Target:
         elif rest.count(":") == 1:
             rest, _, port = rest.partition(":")
         bad = not rest or rest.startswith("-") or (named and not user) or not text.isprintable()
-        if bad or any(letter.isspace() for letter in text) or (port and not port.isdigit()):
+        is_port = not port or (port.isascii() and port.isdigit() and 0 < int(port) < 65536)
+        if bad or any(letter.isspace() for letter in text) or not is_port:
             raise ValueError(f'"{text}"')
         return cls(rest, user or None, int(port) if port else None)
 
@@ -253,8 +254,8 @@ class AgentLine:
                 f"{self.name}: {where} refuses the login ({printable(str(error))}); expected a key "
                 f"that `ssh {where}` uses without a question"
             ) from error
-        except (OSError, asyncssh.Error, TimeoutError) as error:
-            said = printable(str(error)) or "no answer"
+        except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
+            said = printable(str(error)) or "no answer"  # ValueError: a name, a key, ~/.ssh/config
             raise HostsError(f"{self.name}: no SSH connection to {where}: {said}") from error
         self._process.stdin.write(bundle.program())
         try:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
-from datetime import UTC, datetime
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from mptcplab import __version__
 from mptcplab.linux.measure import outcome, verify
-from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.remote.clocks import Clock, compare_clocks
 from mptcplab.remote.errors import HostsInputError
@@ -20,7 +15,7 @@ from mptcplab.remote.fleet import Fleet, hosts_of
 from mptcplab.remote.measurement import RemoteMeasurement
 from mptcplab.remote.set_up import ends_of
 from mptcplab.results.observer import Observer, Silent
-from mptcplab.results.writer import RunWriter
+from mptcplab.results.recording import Recording
 from mptcplab.scenario.flow_limits import flow_limits
 from mptcplab.scenario.kernel_limits import beyond_kernels
 from mptcplab.scenario.model import Scenario, Tunables
@@ -40,36 +35,14 @@ def run(scenario: Scenario, folder: Path, observer: Observer | None = None) -> P
     """
     check_supported(scenario)
     listener = observer or Silent()
-    started, clock_ns = datetime.now(UTC), time.monotonic_ns()
-    writer = RunWriter(folder)
-    stops = ExitStack()
-    try:
+    with Recording(folder, "hosts") as recording:  # kernels are told with their hosts
         listener.phase("connecting")
         with Fleet(scenario) as fleet:
             listener.phase("building")
             fleet.look()
             fleet.set_up()
-            reasons, metadata = _run_on(fleet, writer, listener, stops)
-        writer.metadata(
-            metadata
-            | {
-                "scenario": as_plain(scenario),
-                "testbed": "hosts",
-                "started": started.isoformat(timespec="seconds"),
-                "wall_s": (time.monotonic_ns() - clock_ns) / 1e9,
-                "versions": {
-                    "mptcplab": __version__,
-                    "python": platform.python_version(),
-                    "kernel": None,  # those of the hosts are there
-                },
-            }
-        )
-        return writer.finish(valid=not reasons, reasons=reasons)
-    except BaseException:
-        writer.abandon()
-        raise
-    finally:
-        stops.close()
+            reasons, metadata = _run_on(fleet, recording, listener)
+        return recording.finish(as_plain(scenario), metadata, reasons)
 
 
 def check_supported(scenario: Scenario) -> None:
@@ -135,16 +108,16 @@ def _unreachable(what: str, ends: list[InterfaceEnd], real: set[str]) -> Iterato
 
 
 def _run_on(
-    fleet: Fleet, writer: RunWriter, observer: Observer, stops: ExitStack
+    fleet: Fleet, recording: Recording, observer: Observer
 ) -> tuple[list[str], dict[str, Any]]:
     """Measure and judge; return why the run is invalid, and its metadata."""
     scenario = fleet.scenario
     clocks = {name: compare_clocks(line) for name, line in fleet.lines.items()}
     observer.phase("starting")
-    with closing(RemoteMeasurement(fleet, clocks, writer, observer)) as measurement:
+    with closing(RemoteMeasurement(fleet, clocks, recording.writer, observer)) as measurement:
         measurement.prepare()
         observer.phase("measuring")
-        stops.enter_context(on_stop_signal(measurement.stop))
+        recording.stop_by(measurement.stop)
         measurement.run()
         after = {} if measurement.lost else {n: compare_clocks(i) for n, i in fleet.lines.items()}
         reasons = list(_reasons(scenario, measurement))

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mptcplab
 from mptcplab.applications.workloads import Command
 from mptcplab.garbage import rarely_collected
-from mptcplab.loop.stop_signals import on_stop_signal
 from mptcplab.middleboxes import describe_box
 from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.results.observer import Observer
+from mptcplab.results.recording import Recording
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.backup_watch import BackupWatch, switch_text
 from mptcplab.scenario.box_states import idle_boxes, report_boxes
@@ -71,57 +67,37 @@ def run(scenario: Scenario, folder: Path, observer: Observer) -> Path:
     A stop signal from the first packet on ends the run early, with what was measured.
     """
     _check(scenario)
-    started, wall = datetime.now(UTC), time.monotonic()
-    writer = RunWriter(folder)
-    try:
-        simulation = Simulation(scenario, writer, observer)
-        with on_stop_signal(simulation.stop):
-            observer.phase("measuring")
-            simulation.measure()
-            observer.phase("draining")
-            simulation.drain()
-            return _finish(simulation, scenario, writer, (started, wall))
-    except BaseException:
-        writer.abandon()
-        raise
+    with Recording(folder, "simulated") as recording:
+        simulation = Simulation(scenario, recording.writer, observer)
+        recording.stop_by(simulation.stop)
+        observer.phase("measuring")
+        simulation.measure()
+        observer.phase("draining")
+        simulation.drain()
+        reasons = simulation.reasons()
+        recording.writer.append("counters", simulation.counter_rows())
+        return recording.finish(as_plain(scenario), _metadata(simulation, scenario), reasons)
 
 
-def _finish(
-    simulation: Simulation, scenario: Scenario, writer: RunWriter, begun: tuple[datetime, float]
-) -> Path:
-    """Judge a run and write it; ``begun`` is when it did, by the calendar and on a clock."""
-    started, wall = begun
-    reasons = simulation.reasons()
-    writer.append("counters", simulation.counter_rows())
-    writer.metadata(
-        {
-            "scenario": as_plain(scenario),
-            "testbed": "simulated",
-            "measured_ns": simulation.measured_ns,
-            "wall_s": round(time.monotonic() - wall, 3),
-            "started": started.isoformat(timespec="seconds"),
-            "drivers": {link.name: "model" for link in scenario.topology.links},
-            "flows": simulation.flow_ends(),
-            "flow_limits": flow_limits(
-                scenario, {flow.name: receive_window(scenario, flow) for flow in scenario.flows}
-            ),
-            "path_manager": {
-                host: tunables.path_manager for host, tunables in scenario.tunables.items()
-            },
-            "versions": {
-                "mptcplab": mptcplab.__version__,
-                "python": platform.python_version(),
-                "kernel": None,
-            },
-            "endpoints": simulation.endpoints(),
-            "switches": simulation.switches,
-            "middleboxes": simulation.boxes(),
-            "notes": simulation.notes(),
-            "offload": {host.name: host.offload for host in scenario.topology.hosts},
-            "trains_per_window": trains_per_window(scenario),
-        }
-    )
-    return writer.finish(valid=not reasons, reasons=reasons)
+def _metadata(simulation: Simulation, scenario: Scenario) -> dict[str, Any]:
+    """Return what ``run.json`` says of a simulation beside what it says of every run."""
+    return {
+        "measured_ns": simulation.measured_ns,
+        "drivers": {link.name: "model" for link in scenario.topology.links},
+        "flows": simulation.flow_ends(),
+        "flow_limits": flow_limits(
+            scenario, {flow.name: receive_window(scenario, flow) for flow in scenario.flows}
+        ),
+        "path_manager": {
+            host: tunables.path_manager for host, tunables in scenario.tunables.items()
+        },
+        "endpoints": simulation.endpoints(),
+        "switches": simulation.switches,
+        "middleboxes": simulation.boxes(),
+        "notes": simulation.notes(),
+        "offload": {host.name: host.offload for host in scenario.topology.hosts},
+        "trains_per_window": trains_per_window(scenario),
+    }
 
 
 def _check(scenario: Scenario) -> None:

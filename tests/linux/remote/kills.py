@@ -22,36 +22,44 @@ LONGEST_S: Final = 8.0
 _ENDS_WITHIN_S: Final = 120
 
 
-def kill_controller(machines: Machines, run: subprocess.Popen[str]) -> None:
+def kill_controller(machines: Machines, run: subprocess.Popen[str]) -> str:
     """SIGKILL the command."""
     del machines
     run.kill()
+    return "the command was killed"
 
 
-def cut_line(machines: Machines, run: subprocess.Popen[str]) -> None:
+def cut_line(machines: Machines, run: subprocess.Popen[str]) -> str:
     """Take the management network away from all machines, for good as far as a run can tell."""
     _set_ports(machines, up=False)
     run.communicate(timeout=_ENDS_WITHIN_S)
+    return "the management network was gone"
 
 
-def kill_agent(machines: Machines, run: subprocess.Popen[str]) -> None:
+def kill_agent(machines: Machines, run: subprocess.Popen[str]) -> str:
     """SIGKILL one process of an agent, whichever: itself, its guardian or a worker."""
     del run
     agents = machines.agents()
-    if agents:
-        with suppress(ProcessLookupError):
-            os.kill(random.choice(agents), signal.SIGKILL)
+    if not agents:
+        return "no agent was there any more"
+    chosen = random.choice(agents)
+    parents = {each: machines.parent(each) for each in agents}
+    with suppress(ProcessLookupError):
+        os.kill(chosen, signal.SIGKILL)
+    return f"{chosen} was killed, of agents {parents} (each with its parent)"
 
 
-def kill_all_of_agents(machines: Machines, run: subprocess.Popen[str]) -> None:
+def kill_all_of_agents(machines: Machines, run: subprocess.Popen[str]) -> str:
     """SIGKILL all processes of all agents at once, guardians too: only journals are left."""
     del run
-    for agent in machines.agents():
+    agents = machines.agents()
+    for agent in agents:
         with suppress(ProcessLookupError):
             os.kill(agent, signal.SIGKILL)
+    return f"{agents} were killed"
 
 
-WAYS: Final[dict[str, Callable[[Machines, subprocess.Popen[str]], None]]] = {
+WAYS: Final[dict[str, Callable[[Machines, subprocess.Popen[str]], str]]] = {
     "controller": kill_controller,
     "line": cut_line,
     "agent": kill_agent,
@@ -61,7 +69,7 @@ WAYS: Final[dict[str, Callable[[Machines, subprocess.Popen[str]], None]]] = {
 
 def end_a_run(machines: Machines, way: str, after_s: float) -> None:
     """Start a run, end it in a way so many seconds after its first agent, and fail if anything is
-    left.
+    left; the AssertionError says what was done to it, and when.
     """
     before = machines.state()
     run = machines.start(*RUN, *machines.options)
@@ -69,7 +77,7 @@ def end_a_run(machines: Machines, way: str, after_s: float) -> None:
         time.sleep(0.02)
     time.sleep(after_s)
     try:
-        WAYS[way](machines, run)
+        done = WAYS[way](machines, run)
         run.communicate(timeout=_ENDS_WITHIN_S)
     finally:
         run.kill()
@@ -78,7 +86,7 @@ def end_a_run(machines: Machines, way: str, after_s: float) -> None:
     if way == "everything":  # nobody is left to undo it but the next command
         down = machines.run("hosts", str(TWO_LINKS), "down", *machines.options)
         assert down.returncode == 0, down.stderr
-    machines.expect(before, within_s=30)
+    machines.expect(before, within_s=30, of=f"{done} after {after_s:.2f} s")
 
 
 def _set_ports(machines: Machines, *, up: bool) -> None:

@@ -113,18 +113,30 @@ class Machines:
         said["journals"] = str(sorted(Path("/run").glob("mptcplab-hosts/*")))
         return said
 
-    def expect(self, state: Mapping[str, str], within_s: float) -> None:
+    def expect(self, state: Mapping[str, str], within_s: float, of: str = "") -> None:
         """Wait until the machines are in a state, and no agent runs there; fail if they never are.
 
-        An agent whose line was cut takes some seconds to notice.
+        An agent whose line was cut takes some seconds to notice.  ``of`` is told with the failure.
+        A time in which everything stood still, agents as well, counts as a second.
         """
-        deadline = time.monotonic() + within_s
+        waited_s, looked_s = 0.0, time.monotonic()
         while self.agents() or self.state() != state:
-            if time.monotonic() > deadline:
+            waited_s += min(time.monotonic() - looked_s, 1.0)
+            looked_s = time.monotonic()
+            if waited_s > within_s:
                 now = self.state()
                 different = [f"{k}: {v} was {state[k]}" for k, v in now.items() if v != state[k]]
-                raise AssertionError("\n".join([*different, f"agents: {self.agents()}"]))
+                raise AssertionError("\n".join([of, *different, f"agents: {self.agents()}"]))
             time.sleep(0.1)
+
+    @staticmethod
+    def parent(process: int) -> int:
+        """Return the parent of a process, 0 where it is gone (proc(5), stat)."""
+        try:
+            text = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            return 0
+        return int(text.rpartition(")")[2].split()[1])
 
     def agents(self) -> list[int]:
         """Return the processes of agents and their guardians on these machines."""
@@ -242,11 +254,15 @@ def _up(space: NetNamespace, name: str, address: str) -> None:
 
 
 def _wait_for_machines(result: Machines) -> None:
-    """Wait until every sshd listens and every interface has its carrier."""
+    """Wait until every sshd listens and the kernel calls every interface up, a little later."""
     deadline = time.monotonic() + 10
     for host in result.addresses:
         _wait_for_port(result, host, 22)
-        while "NO-CARRIER" in result.on(host, "ip", "link"):
+        while any(
+            " state UP " not in line
+            for line in result.on(host, "ip", "-o", "link").splitlines()
+            if "LOOPBACK" not in line
+        ):
             assert time.monotonic() < deadline, f"{host} is not ready"
             time.sleep(0.05)
 

@@ -30,6 +30,6 @@ def facts(**changed: Any) -> dict[str, Any]:
         "limits": {"subflows": 2, "add_addr_accepted": 0},
         "sysctls": {"net/mptcp/enabled": "1", "net/mptcp/checksum_enabled": "0"},
         "congestion": ["reno", "cubic"],
-        "programs": ["ip", "tcpdump"],
+        "programs": ["tcpdump"],
         "journal": None,
     } | changed

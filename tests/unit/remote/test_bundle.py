@@ -46,7 +46,11 @@ def test_targets(text: str, target: Target) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "@host", "-oProxyCommand=x", "me@-x", "a b", "host:ssh", "me@host\x1b"]
+    "text",
+    [
+        *("", "@host", "-oProxyCommand=x", "me@-x", "a b", "me@host\x1b"),
+        *("host:ssh", "host:0", "host:99999", "host:²"),
+    ],
 )
 def test_what_is_no_target(text: str) -> None:
     with pytest.raises(ValueError, match='"'):

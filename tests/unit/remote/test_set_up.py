@@ -111,7 +111,6 @@ def test_nor_is_it_ever_set_down(tmp_path: Path, kept: str, more: str) -> None:
     ("changed", "says"),
     [
         ({"root": False}, "not root"),
-        ({"programs": []}, "install iproute2"),
         ({"management": []}, "over which interface SSH came"),
         ({"limits": None}, "no MPTCP"),
         ({"interfaces": []}, "no interface has 10.1.0.1/24"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.endpoint_rows import ROWS, promised, row
+from tests.endpoint_rows import BACKUP, ROWS, promised, row
 
 from mptcplab.network.return_watch import ReturnWatch
 from mptcplab.scenario.backup_watch import BackupLinks, BackupWatch, ever_backup
@@ -15,29 +15,7 @@ from mptcplab.scenario.describe import describe
 from mptcplab.scenario.load import load
 from mptcplab.scenario.model import Scenario
 
-PHONE = """
-duration = "20s"
-hosts = ["phone", "server"]
-routers = ["net"]
-
-[links.wifi]
-between = ["phone", "net"]
-rate = "30Mb/s"
-delay = "10ms"
-[links.lte]
-between = ["phone", "net"]
-rate = "20Mb/s"
-delay = "25ms"
-backup = true
-[links.core]
-between = ["net", "server"]
-rate = "100Mb/s"
-
-[flows.main]
-from = "phone"
-to = "server"
-links = ["wifi", "core", "lte"]
-"""
+PHONE = BACKUP.replace('duration = "6s"', 'duration = "20s"')
 
 
 def loaded(folder: Path, text: str) -> Scenario:

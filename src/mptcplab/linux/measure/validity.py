@@ -15,47 +15,46 @@ from mptcplab.scenario.model import Expectation, Scenario
 _LATENESS_TOLERANCE: Final = 0.5  # of an interval: a sampler later than this has lost its rhythm
 
 
-def reasons(scenario: Scenario, measurement: Measurement, verified: Sequence[str]) -> list[str]:
-    """Return every reason why a run is invalid, in the order in which they are shown.
+def judge(
+    scenario: Scenario, measurement: Measurement, verified: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return every reason why a run is invalid, and what its reader should know besides.
 
-    ``verified`` are those that were found before it was measured.
+    Both are in the order in which they are shown; ``verified`` are the reasons that were found
+    before it was measured.
     """
-    boxes = _interfering(scenario)
-    return [
-        *_dead_connections(measurement, boxes),
+    boxes = {flow.name: interfering(scenario, scenario.paths(flow)) for flow in scenario.flows}
+    judgements = measurement.samples.watches.judgements()
+    dead = [(flow, each.reason) for flow, each in judgements if each.reason]
+    shortcomings = list(_shortcomings(measurement))
+    starved = _unfilled(measurement, measurement.samples.cpu.starved, _behind(scenario, boxes))
+    reasons = [
+        *(text for flow, text in dead if not boxes[flow] and not measurement.stop_reason),
         *verified,
         *_stopped(measurement),
         *_dead_emulators(measurement),
         *_stopped_processes(measurement),
         *_lost_captures(measurement),
         *measurement.readback.reasons,
-        *(text for flow, text in _shortcomings(measurement) if not boxes[flow]),
+        *(text for flow, text in shortcomings if not boxes[flow]),
         *verify.check_overshoot(measurement.samples.rows["links"]),
         *_late_sampler(scenario, measurement),
         *_late_timeline(scenario, measurement),
         *_failed_actions(measurement),
         *_late_emulators(scenario, measurement),
-        *_limited_links(measurement, _behind(scenario, boxes)),
+        *_limited_links(measurement, starved),
         *_busy_cpu(scenario, measurement),
     ]
-
-
-def notes(scenario: Scenario, measurement: Measurement) -> list[str]:
-    """Return what a reader of a run should know besides."""
-    return [
+    notes = [
         *measurement.apparatus.lab.notes,
-        *_behind_boxes(scenario, measurement),
-        *_cut_off_connections(measurement),
+        *_excused([*dead, *shortcomings], boxes),
+        *(each.note for _, each in judgements if each.note),
         *_unfinished_connections(measurement),
-        *_sometimes_limited_links(measurement, _behind(scenario, _interfering(scenario))),
+        *_sometimes_limited_links(measurement, starved),
         *_dropped_data(measurement),
         *_ordinary_emulators(measurement),
     ]
-
-
-def _interfering(scenario: Scenario) -> dict[str, tuple[str, ...]]:
-    """Return the middleboxes by flow that may keep it from being what it should."""
-    return {flow.name: interfering(scenario, scenario.paths(flow)) for flow in scenario.flows}
+    return reasons, notes
 
 
 def _shortcomings(measurement: Measurement) -> Iterator[tuple[str, str]]:
@@ -65,27 +64,13 @@ def _shortcomings(measurement: Measurement) -> Iterator[tuple[str, str]]:
     yield from outcome.missing_subflows(measurement.outcome)
 
 
-def _behind_boxes(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
-    """Yield what would make a run invalid, had middleboxes not been asked for."""
-    boxes = _interfering(scenario)
-    judgements = measurement.samples.watches.judgements()
-    dead = [(flow, each.reason) for flow, each in judgements if each.reason]
-    for flow, text in (*dead, *_shortcomings(measurement)):
+def _excused(
+    told: Sequence[tuple[str, str]], boxes: Mapping[str, tuple[str, ...]]
+) -> Iterator[str]:
+    """Yield what would make a run invalid, had middleboxes not been asked for that interfere."""
+    for flow, text in told:
         if boxes[flow]:
             yield f"{text} (it passes {', '.join(boxes[flow])})"
-
-
-def _dead_connections(
-    measurement: Measurement, boxes: Mapping[str, tuple[str, ...]]
-) -> Iterator[str]:
-    if not measurement.stop_reason:
-        for flow, judgement in measurement.samples.watches.judgements():
-            if judgement.reason and not boxes[flow]:
-                yield judgement.reason
-
-
-def _cut_off_connections(measurement: Measurement) -> Iterator[str]:
-    yield from (each.note for _, each in measurement.samples.watches.judgements() if each.note)
 
 
 def _stopped(measurement: Measurement) -> Iterator[str]:
@@ -198,15 +183,16 @@ def _unfilled(
     return {link: count for link, count in unfilled.items() if link not in behind}
 
 
-def _limited_links(measurement: Measurement, behind: Collection[str]) -> Iterator[str]:
+def _limited_links(measurement: Measurement, starved: Mapping[str, int]) -> Iterator[str]:
     """Yield the links that carried less than they should have, for want of CPU time.
 
-    Those of ``behind`` may have carried less for another reason, unless their emulators had none.
+    ``starved`` has intervals by link, without links that may have carried less for another reason;
+    those are limited where their emulators had none left.
     """
     samples = measurement.samples
     intervals = len(samples.busy)
     full = _unfilled(measurement, samples.cpu.full_emulators, ())
-    for link, count in _unfilled(measurement, samples.cpu.starved, behind).items():
+    for link, count in starved.items():
         reason = verify.check_emulator(link, full.pop(link, 0), intervals)
         reason = reason or verify.check_starved(link, count, intervals)
         if reason is not None:
@@ -217,12 +203,11 @@ def _limited_links(measurement: Measurement, behind: Collection[str]) -> Iterato
             yield reason
 
 
-def _sometimes_limited_links(measurement: Measurement, behind: Collection[str]) -> Iterator[str]:
-    samples = measurement.samples
-    starved = _unfilled(measurement, samples.cpu.starved, behind)
+def _sometimes_limited_links(measurement: Measurement, starved: Mapping[str, int]) -> Iterator[str]:
+    intervals = len(measurement.samples.busy)
     for link, count in starved.items():
-        if not verify.is_limited(count, len(samples.busy)):
-            yield verify.limited_by_cpu(link, count, len(samples.busy))
+        if not verify.is_limited(count, intervals):
+            yield verify.limited_by_cpu(link, count, intervals)
 
 
 def _dropped_data(measurement: Measurement) -> Iterator[str]:

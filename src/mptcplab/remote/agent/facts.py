@@ -16,7 +16,7 @@ from mptcplab.linux.kernel.netlink import NETLINK_GENERIC, NetlinkSocket
 from mptcplab.remote.agent.interfaces import asked
 from mptcplab.remote.agent.journal import Journal
 
-_PROGRAMS: Final = ("ip", "tcpdump", "iperf3")
+_PROGRAMS: Final = ("tcpdump",)
 _CONGESTION: Final = "net/ipv4/tcp_available_congestion_control"
 _SYSCTLS: Final = Path("/proc/sys")
 _MOST: Final = 4096

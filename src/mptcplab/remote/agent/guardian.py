@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ _ALIVE: Final = b"."
 _DONE: Final = b"!"
 _END_WITHIN_S: Final = 10
 _POLL_S: Final = 0.01
+_IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
 class Guardian:
@@ -33,19 +35,29 @@ class Guardian:
         """Start the process, which keeps the descriptor of the lock open."""
         reading, self._pipe = os.pipe()
         agent = os.getpid()
-        if os.fork() == 0:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)  # until it ignores them
+        self._process = os.fork()
+        if self._process == 0:
             try:
                 os.close(self._pipe)
-                _watch(agent, reading, keep)
+                _watch(agent, reading, keep, before)
             finally:
                 os._exit(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(reading)
         os.set_blocking(self._pipe, False)
 
-    def alive(self) -> None:
-        """Say that the controller has been heard of."""
-        with contextlib.suppress(OSError):
+    def alive(self) -> bool:
+        """Say that the controller has been heard of; False where it has died and hears nothing."""
+        try:
             os.write(self._pipe, _ALIVE)
+        except BrokenPipeError:
+            os.close(self._pipe)
+            os.waitpid(self._process, 0)
+            return False
+        except BlockingIOError:  # it has enough to read
+            pass
+        return True
 
     def dismiss(self) -> None:
         """Let it end: nothing is left to undo, or is to stay."""
@@ -53,10 +65,11 @@ class Guardian:
             os.write(self._pipe, _DONE)
 
 
-def _watch(agent: int, reading: int, keep: int) -> None:
+def _watch(agent: int, reading: int, keep: int, mask: Iterable[int]) -> None:
     os.setsid()
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # the SSH session ends without it
         os.dup2(null, descriptor)

@@ -3,7 +3,8 @@
 The journal is the one file that an agent makes, in ``/run``, by the number of the network namespace
 that the changes are in.  A line is the undoing of one change, a list of commands; undoing takes the
 lines from the last to the first and removes the file.  A line that is torn belongs to a change that
-was not begun.
+was not begun.  Undoing may be broken off and begun again by another process, so every command of it
+may be carried out twice, and for what was never done.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +26,16 @@ identifiers of endpoints for deleting all other implicit ones, which the kernel 
 
 FOLDER: Final = Path("/run/mptcplab-hosts")
 _COMMAND_S: Final = 20
+_SO_NETNS_COOKIE: Final = 71  # include/uapi/asm-generic/socket.h
+_COOKIE: Final = struct.Struct("=Q")
 
 
 class CommandError(RuntimeError):
     """A change that this host refused; the text says which and why."""
+
+
+class UnansweredError(CommandError):
+    """A command that was killed, or took too long: what became of the change is not known."""
 
 
 def execute(command: Command) -> None:
@@ -46,11 +54,22 @@ def execute(command: Command) -> None:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_COMMAND_S, stdin=subprocess.DEVNULL
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        raise UnansweredError(f"{' '.join(command)}: {error}") from error
+    except OSError as error:
         raise CommandError(f"{' '.join(command)}: {error}") from error
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())[:400]
-        raise CommandError(f"{' '.join(command)}: {said or f'status {done.returncode}'}")
+        kind = UnansweredError if done.returncode < 0 else CommandError
+        raise kind(f"{' '.join(command)}: {said or f'status {done.returncode}'}")
+
+
+def _execute_again(command: Command) -> None:
+    """Carry out one command, once more where nothing came of it; CommandError where it fails."""
+    try:
+        execute(command)
+    except UnansweredError:
+        execute(command)
 
 
 def implicit_endpoints() -> list[Endpoint]:
@@ -72,8 +91,18 @@ def _forget_implicit(known: list[str]) -> None:
 
 
 def namespace_number() -> int:
-    """Return the number of the network namespace that this process is in."""
-    return Path("/proc/self/ns/net").stat().st_ino
+    """Return the number of the network namespace that this process is in.
+
+    Its cookie is no other's until the machine restarts. Before Linux 5.14 it is that of its file,
+    which another namespace may get once this one is gone.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+        try:
+            cookie = here.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, _COOKIE.size)
+        except OSError:
+            return Path("/proc/self/ns/net").stat().st_ino
+    number: int = _COOKIE.unpack(cookie)[0]
+    return number
 
 
 class Journal:
@@ -97,8 +126,11 @@ class Journal:
 
     def begin(self, header: dict[str, Any]) -> None:
         """Write the header of a new journal."""
-        FOLDER.mkdir(mode=0o700, exist_ok=True)
-        self.path.write_text(json.dumps(header) + "\n")
+        while True:
+            FOLDER.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another namespace's undoing removed it
+                self.path.write_text(json.dumps(header) + "\n")
+                return
 
     def note(self, undoing: list[Command]) -> None:
         """Write down how the next change is undone."""
@@ -109,9 +141,13 @@ class Journal:
         """Mark the journal as of changes that are to outlast their agent."""
         header, undoings = self.read()
         lines = [(header or {}) | {"standing": True, "who": who}, *undoings]
-        new = self.path.with_suffix(".new")
-        new.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        new.replace(self.path)
+        self._new_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._new_path.replace(self.path)
+
+    @property
+    def _new_path(self) -> Path:
+        """What a journal is called before it takes the place of another."""
+        return self.path.with_suffix(".new")
 
     def undo(self) -> list[str]:
         """Undo everything, the last change first, and remove the journal.
@@ -123,11 +159,12 @@ class Journal:
         for undoing in reversed(undoings):
             for command in undoing:
                 try:
-                    execute(command)
-                except CommandError as error:
+                    _execute_again(command)
+                except Exception as error:  # whatever it is, what is left is to be undone as well
                     problems.append(str(error))
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        for path in (self._new_path, self.path):
+            with contextlib.suppress(OSError):
+                path.unlink()
         with contextlib.suppress(OSError):
             FOLDER.rmdir()  # unless another namespace of this machine has one
         return problems

@@ -58,7 +58,10 @@ class Agent:
         self.sampler: HostSampler | None = None
         self.workers: dict[int, WorkerEnd] = {}
         self.captures: dict[str, HostCapture] = {}
-        self._down: dict[str, list[Command]] = {}
+        self._down: set[str] = set()
+        """The interfaces that were set down and are not whole again."""
+        self._restoring: dict[str, list[Command]] = {}
+        """What brings an interface back, as the journal has it."""
         self.interval_ns = self.next_ns = 0
         self._look_ns = 0  # when to look at senders' sockets again; 0: not at all
         self._due: list[tuple[int, Message]] = []
@@ -97,20 +100,20 @@ class Agent:
 
     def on_begin(self, message: Message) -> Message:
         """Begin a journal; what an earlier agent has left is undone first."""
-        if self._lock is None:
-            raise CommandError("this agent only watches")
+        self._check_may_change()
         header, undoings = self.journal.read()
         problems = [] if header is None else self.journal.undo()
         self.guardian = self.guardian or Guardian(self._lock.fileno())
         self.journal.begin({"who": message["who"], "since": message["since"]})
+        self._down.clear()
+        self._restoring.clear()
         known = [str(endpoint.identifier) for endpoint in implicit_endpoints()]
         self.journal.note([["forget-implicit", *known]])
         return {"undone": len(undoings), "problems": problems[:20]}
 
     def on_undo(self, _message: Message) -> Message:
         """Undo what a journal says."""
-        if self._lock is None:
-            raise CommandError("this agent only watches")
+        self._check_may_change()
         _, undoings = self.journal.read()
         return {"undone": len(undoings), "problems": self.journal.undo()[:20]}
 
@@ -132,8 +135,12 @@ class Agent:
         return {"monotonic_ns": time.monotonic_ns()}
 
     def on_stand(self, message: Message) -> Message:
-        """Leave everything as it is when this agent ends."""
+        """Leave everything as it is when this agent ends, however that comes about."""
+        if self.guardian is None:
+            raise CommandError("there is nothing to stand before begin")
         self.journal.keep_standing(message["who"])
+        self.guardian.dismiss()
+        self.guardian = None
         self.leaving = LeaveError(undo=False)
         return {}
 
@@ -142,17 +149,28 @@ class Agent:
         self.leaving = LeaveError(undo=True)
         return {}
 
+    def _check_may_change(self) -> None:
+        if self._lock is None:
+            raise CommandError("this agent only watches")
+
     def _set_down(self, interface: str) -> None:
-        if interface in self._down or not interfaces.is_up(interface):
+        """Set an interface down that is up, with what brings it back written down before."""
+        if not interfaces.is_up(interface):
             return
-        restoring = interfaces.restoring(interface)
-        self.journal.note(restoring)
-        self._down[interface] = restoring
+        if interface not in self._down:  # else it came back in part: what it was is known
+            restoring = interfaces.restoring(interface)
+            if restoring != self._restoring.get(interface):
+                self.journal.note(restoring)
+                self._restoring[interface] = restoring
+            self._down.add(interface)
         execute(["ip", "link", "set", "dev", interface, "down"])
 
     def _set_up(self, interface: str) -> None:
-        for command in self._down.pop(interface, []):
-            execute(command)
+        """Bring an interface back that was set down; CommandError where it does not come whole."""
+        if interface in self._down:
+            for command in self._restoring[interface]:
+                execute(command)
+            self._down.remove(interface)
 
     # -- samples
 
@@ -253,8 +271,8 @@ class Agent:
                 if not data:
                     raise LeaveError(undo=True)
                 self.heard_s = time.monotonic()
-                if self.guardian is not None:
-                    self.guardian.alive()
+                if self.guardian is not None and not self.guardian.alive():
+                    self.guardian = Guardian(self._lock.fileno())
                 for message in frames.feed(data):
                     _say(self.answer(message))
                     if self.leaving is not None:

@@ -1,4 +1,4 @@
-"""The senders and receivers of flows, and other programs, in processes of their own."""
+"""The senders and receivers of flows, in processes of their own."""
 
 from __future__ import annotations
 
