@@ -21,7 +21,7 @@ _EXPECTED: Final = (
 """Length of an option with each value of the flags, without a checksum."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class DssColumns:
     """The first DSS of each segment; numbers are 0 where the flags say that they are absent."""
 

@@ -39,7 +39,7 @@ _ROW_BYTES: Final = 64  # the longest TCP header is 60 bytes
 _TIMESTAMPS_FIRST: Final = 0x0101080A  # NOP, NOP, timestamps: how nearly every header starts
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Segments:
     """The TCP segments of a batch, well-formed ones only; one element of each column a segment."""
 

@@ -90,7 +90,7 @@ class RecordFormat(ABC):
         return windows(data, self.head_bytes)[at]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Walk:
     """The complete records found in a block."""
 
