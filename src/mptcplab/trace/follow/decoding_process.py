@@ -35,6 +35,26 @@ _SLOT_BYTES: Final = 16 << 20
 """A batch and the block of the file that it lies in; memory that is not used is not taken."""
 _ALIGNMENT: Final = 64
 
+# Columns that are narrower on their way: what their fields of a packet need, -1 included.
+_NARROW: Final[dict[str, type[np.integer[Any]]]] = {
+    "row": np.uint32,
+    "ports": np.uint32,
+    "seq": np.uint32,
+    "ack": np.uint32,
+    "window": np.uint16,
+    "payload_bytes": np.uint32,
+    "payload_at": np.uint32,
+    "payload_captured": np.uint32,
+    "mss": np.uint16,
+    "ip_id": np.int32,
+    "hops": np.uint8,
+}
+_NARROW_DSS: Final[dict[str, type[np.integer[Any]]]] = {
+    "ssn": np.uint32,
+    "length": np.uint16,
+    "checksum": np.int32,
+}
+
 
 @dataclass(slots=True)
 class _Message:
@@ -60,6 +80,20 @@ class _End:
 
     damage: list[Damage]
     error: Exception | None
+
+
+def _narrowed(segments: Segments) -> Segments:
+    """Return segments whose columns take less memory, for their way."""
+    dss = {name: getattr(segments.dss, name).astype(kind) for name, kind in _NARROW_DSS.items()}
+    columns = {name: getattr(segments, name).astype(kind) for name, kind in _NARROW.items()}
+    return replace(segments, dss=replace(segments.dss, **dss), **columns)
+
+
+def _widened(segments: Segments) -> Segments:
+    """Return segments as they were before they were ``_narrowed``."""
+    dss = {name: getattr(segments.dss, name).astype(np.int64) for name in _NARROW_DSS}
+    columns = {name: getattr(segments, name).astype(np.int64) for name in _NARROW}
+    return replace(segments, dss=replace(segments.dss, **dss), **columns)
 
 
 class _Pickler(pickle.Pickler):
@@ -148,8 +182,8 @@ class DecodingProcess:
         self._decoder.unknown_links += message.unknown_links
         if self._progress is not None:
             self._progress(*message.read)
-        out: tuple[Span, Segments] = pickle.loads(message.pickled, buffers=views)  # noqa: S301
-        return out
+        span, segments = pickle.loads(message.pickled, buffers=views)  # noqa: S301
+        return span, _widened(segments)
 
     def _release(self, to_it: int) -> None:
         """Give back the slots of all batches but the latest, to which the caller may refer."""
@@ -217,6 +251,7 @@ class _Sender:
         self._needs_data = self._needs_data or segments.has_checksums
         if not self._needs_data:
             segments = replace(segments, data=np.zeros(0, dtype=np.uint8))
+        segments = _narrowed(segments)
         buffers: list[pickle.PickleBuffer] = []
         pickled = io.BytesIO()
         _Pickler(pickled, protocol=5, buffer_callback=self._sorter(buffers)).dump((span, segments))
@@ -224,7 +259,7 @@ class _Sender:
             self._free.extend(os.read(self._free_pipe, _SLOTS))
             if not self._free:
                 raise BrokenPipeError
-        slot = self._free.pop(0)
+        slot = self._free.pop()  # the one that was used last is in the caches still
         places = []
         at = 0
         for buffer in buffers:
