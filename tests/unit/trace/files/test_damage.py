@@ -114,7 +114,7 @@ def _lone_record(packet: bytes, seconds: int = START_S) -> bytes:
 def _ipv4(payload: bytes, checksum_error: int = 0) -> bytes:
     """An IPv4 packet with its checksum, or a wrong one."""
     packet = bytearray(build.ipv4("10.0.0.1", "10.0.0.2", payload))
-    checksum = (~ones_sum(packet[:20]) + checksum_error) & 0xFFFF
+    checksum = (~ones_sum(bytes(packet[:20])) + checksum_error) & 0xFFFF
     packet[10:12] = checksum.to_bytes(2, "big")
     return bytes(packet)
 
