@@ -132,26 +132,35 @@ def run(args: argparse.Namespace) -> int:
 
     Raises ``CaptureError`` for files that cannot be read and ``FilterError`` for a bad filter.
     """
-    _check(args)
-    # Of numpy's linear algebra nothing is used, whose threads take a tenth of the start-up.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from mptcplab.trace.packet_filter import parse_filter
+    # Importing makes no garbage, of the modules nothing becomes any, and the analysis leaves no
+    # cycles behind: the collector would look in vain, also at the exit.
+    gc.disable()
+    try:
+        return _run(args)
+    finally:
+        gc.freeze()
+        gc.enable()
 
-    test = parse_filter(args.filter) if args.filter else None
+
+def _run(args: argparse.Namespace) -> int:
+    # Of numpy's linear algebra nothing is used, whose threads take a tenth of the start-up; what
+    # is imported next imports numpy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _check(args)
+    test = None
+    if args.filter:
+        from mptcplab.trace.packet_filter import parse_filter
+
+        test = parse_filter(args.filter)
     if args.interface is not None or args.follow:
         from mptcplab.cli.inspect_live import inspect_live
 
+        gc.enable()  # it may run for days
         return inspect_live(args, test)
     from mptcplab.trace.columns.memory import keep_freed_memory
 
     keep_freed_memory()
-    # Nothing of the modules is garbage, and the analysis leaves no cycles behind.
-    gc.freeze()
-    gc.disable()
-    try:
-        return _inspect(args, test)
-    finally:
-        gc.enable()
+    return _inspect(args, test)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -89,11 +89,11 @@ def build_parser(
     parser.format_help = lambda: HELP  # type: ignore[method-assign]
     parser.add_argument("--version", action="version", version=f"mptcplab {__version__}")
     subparsers = parser.add_subparsers(prog="mptcplab", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
+    for name in COMMANDS:
         if everything or name == command:
             importlib.import_module(f"mptcplab.cli.{name}").add_parser(subparsers)
-        else:
-            subparsers.add_parser(name, help=summary)
+        elif command not in COMMANDS:  # each takes a while to make, and argparse names them all
+            subparsers.add_parser(name)
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -47,6 +48,23 @@ def test_arguments_that_do_not_fit(
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
     assert complaint in line
+
+
+def test_a_small_capture_starts_no_threads_and_imports_only_what_it_needs() -> None:
+    """The threads are those of numpy's linear algebra."""
+    needless = ("difflib", "mmap", "mptcplab.trace.packet_filter", "pyarrow", "rich")
+    code = f"""if True:
+        import contextlib, io, os, sys
+        from mptcplab.cli.main import main
+        with contextlib.redirect_stdout(io.StringIO()):
+            main(["inspect", {str(HANDOVER)!r}])
+        threads = len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 1
+        print(threads, sorted(set({needless!r}) & set(sys.modules)))
+    """
+    ours = {key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    program = [sys.executable, "-c", code]
+    told = subprocess.run(program, capture_output=True, text=True, check=True, env=ours)
+    assert told.stdout == "1 []\n"
 
 
 def test_a_table_on_request(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ _COMPARABLE: Final = {_WIDE: (_WIDE,), _WIDE_LOW: (_NARROW,), _NARROW: (_NARROW,
 _Member: TypeAlias = tuple[Connection, Subflow]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Signs:
     """Numbers of one half's data: the DSNs it sends, and the DATA_ACKs of the other half."""
 

@@ -21,7 +21,7 @@ _EXPECTED: Final = (
 """Length of an option with each value of the flags, without a checksum."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class DssColumns:
     """The first DSS of each segment; numbers are 0 where the flags say that they are absent."""
 
@@ -100,11 +100,13 @@ def decode_dss(
         element, at, flags, expected, captured = (
             part[first] for part in (element, at, flags, expected, captured)
         )
-    out.flags[element] = flags
+    # Numpy takes ten times as long to put values in places while it converts them.
+    out.flags[element] = flags.astype(np.int16)
     ack_bytes = _ACK_BYTES[flags]
     acks = (ack_bytes > 0) & (captured >= 4 + ack_bytes)
     maps = (flags & DSS_MAP != 0) & (captured >= expected)
-    out.parts[element] = DSS_ACK * acks.view(np.uint8) | DSS_MAP * maps.view(np.uint8)
+    parts = DSS_ACK * acks.view(np.uint8) | DSS_MAP * maps.view(np.uint8)
+    out.parts[element] = parts.astype(np.int16)
     rows_of = np.flatnonzero(acks)
     words = be64(flat, at[rows_of] + 4)
     narrow = flags[rows_of] & DSS_ACK_8 == 0
@@ -135,8 +137,8 @@ def _decode_maps(
         dsn[narrow] &= np.uint64(0xFFFF_FFFF)
     chosen = element[rows_of]
     out.dsn[chosen] = dsn
-    out.ssn[chosen] = column(tail, 8, ">u4")
-    out.length[chosen] = column(tail, 12, ">u2")
+    out.ssn[chosen] = column(tail, 8, ">u4").astype(np.int64)
+    out.length[chosen] = column(tail, 12, ">u2").astype(np.int64)
     summed = np.flatnonzero(captured[rows_of] == expected[rows_of] + 2)
     if summed.size:
         out.checksum[chosen[summed]] = column(tail, 14, ">u2")[summed]

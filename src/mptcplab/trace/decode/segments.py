@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.address_book import AddressBook
-from mptcplab.trace.columns.fields import Bytes, Ints, Mask, column, rows
+from mptcplab.trace.columns.fields import Bytes, Ints, Mask, be32, column, rows
 from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode import ip, link_layers, tunnels
 from mptcplab.trace.decode.dss import DssColumns, decode_dss
@@ -37,9 +37,11 @@ IGNORED: Final = "the option is ignored, its segment counts"
 
 _ROW_BYTES: Final = 64  # the longest TCP header is 60 bytes
 _TIMESTAMPS_FIRST: Final = 0x0101080A  # NOP, NOP, timestamps: how nearly every header starts
+_PADDING_OF: Final = np.array([0, 0xFE00_0000, 0xFEFE_0000, 0xFEFE_FE00], dtype=np.uint32)
+"""Of four bytes, the bits that are 0 where the first so many are NOPs or end the list."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Segments:
     """The TCP segments of a batch, well-formed ones only; one element of each column a segment."""
 
@@ -293,9 +295,8 @@ class _OptionTable:
         padded = np.flatnonzero(alone & (rest > 0))
         if padded.size:
             at = padded * _ROW_BYTES + position[padded] + length[padded]
-            room = rest[padded]
-            for k in range(3):  # NOPs, or the end of the list
-                alone[padded] &= (self._flat[at + k] <= 1) | (room <= k)
+            following = be32(self._flat, at)
+            alone[padded] = following & _PADDING_OF[rest[padded]] == 0
         element = np.flatnonzero(alone)
         if element.size == alone.size:
             self._mptcp.append((element, position, length))

@@ -44,7 +44,7 @@ class Span:
     """The latest time of any."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Batch:
     """Up to ``BATCH_PACKETS`` packets, their bytes still undecoded."""
 

@@ -22,7 +22,14 @@ from mptcplab.trace.files.pcapng import (
     PcapngFormat,
     is_pcapng,
 )
-from mptcplab.trace.files.record_scan import RecordFormat, Walk, resume, walk, without_damage
+from mptcplab.trace.files.record_scan import (
+    RecordFormat,
+    Walk,
+    between_damage,
+    resume,
+    walk,
+    without_damage,
+)
 from mptcplab.trace.files.sources import (
     MoreComes,
     Source,
@@ -137,12 +144,21 @@ class CaptureFile:
             while True:
                 if lost_bytes is not None:
                     found = resume(form, data, at, stop, stop, last=not fresh)
+                    end = (
+                        (max(at, stop - _RECORD_BYTES) if fresh else stop)
+                        if found is None
+                        else found
+                    )
+                    alone = between_damage(form, data, at, end, found)
+                    if alone.offsets.size:
+                        lost_bytes = self._note_between(form, alone, at, lost_bytes)
+                        yield data, alone
+                        at = alone.end
                     if found is None:
                         break
                     lost_bytes += found - at
-                    self._note_damage(
-                        f"{lost_bytes:,} bytes before it are no record: they are left out"
-                    )
+                    if lost_bytes:
+                        self._note_lost(lost_bytes)
                     at, lost_bytes = found, None
                 records = walk(form, data, at, stop, mean_bytes)
                 records = without_damage(form, data, records, stop, last=not fresh)
@@ -159,15 +175,31 @@ class CaptureFile:
                 at, lost_bytes = kept, lost_bytes + kept - at
             leftover = data[at:stop]
             if not fresh:
-                if lost_bytes is not None:
+                if lost_bytes:
                     self._note_damage(
                         f"the file is damaged from here on: {lost_bytes:,} bytes to its end are "
                         "left out"
                     )
-                elif leftover.size:
+                elif lost_bytes is None and leftover.size:
                     self._note_damage("the file ends in the middle of this packet")
                 return
             want = _BLOCK_BYTES
+
+    def _note_between(self, form: RecordFormat, alone: Walk, at: int, lost_bytes: int) -> int:
+        """Note what is lost before each of the records; ``lost_bytes`` are before ``at``.
+
+        Returns how many are lost since the last of them.
+        """
+        sizes = form.sizes(alone.heads).tolist()
+        for ahead, (offset, size) in enumerate(zip(alone.offsets.tolist(), sizes, strict=True)):
+            lost_bytes += offset - at
+            if lost_bytes:
+                self._note_lost(lost_bytes, ahead)
+            at, lost_bytes = offset + size, 0
+        return lost_bytes
+
+    def _note_lost(self, lost_bytes: int, ahead: int = 0) -> None:
+        self._note_damage(f"{lost_bytes:,} bytes before it are no record: they are left out", ahead)
 
     def _block(self, leftover: Bytes, want: int) -> tuple[Bytes, int]:
         """Return what was left over with up to ``want`` bytes more, and how many these are."""
@@ -180,10 +212,11 @@ class CaptureFile:
         data[leftover.size + fresh :] = 0
         return data, fresh
 
-    def _note_damage(self, reason: str) -> None:
+    def _note_damage(self, reason: str, ahead: int = 0) -> None:
+        """Note damage before the packet that comes next, or so many further on."""
         # Broken compression already explains why the file ends early.
         if not self._is_broken and len(self.damage) < _MOST_DAMAGE:
-            self.damage.append(Damage(self.packets + 1, reason))
+            self.damage.append(Damage(self.packets + 1 + ahead, reason))
 
     def _batch(
         self,

@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.columns.fields import Bytes, Heads, Ints, Mask, windows
+from mptcplab.trace.columns.fields import Bytes, Heads, Ints, Mask, be16, column, rows, windows
 from mptcplab.trace.files.batch import CaptureError
 from mptcplab.trace.files.record_scan import ABSURD, RecordFormat
+from mptcplab.wire.ip import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
 FILE_HEADER_BYTES: Final = 24
 MAX_CAPTURED_BYTES: Final = 262_144
@@ -23,6 +24,12 @@ MAX_CAPTURED_BYTES: Final = 262_144
 _MAGICS: Final = {0xA1B2C3D4: (1000, 16), 0xA1B23C4D: (1, 16), 0xA1B2CD34: (1000, 24)}
 _SCAN_BYTES: Final = 1 << 17
 _TIME_SPREAD_S: Final = 86_400  # a guessed record is from within a day of the block's first
+
+_ETHERTYPES: Final = {4: ETHERTYPE_IPV4, 6: ETHERTYPE_IPV6}
+_IP_AT: Final = {1: (14, 12), 101: (0, None), 113: (16, 14), 228: (0, None), 276: (20, 0)}
+"""By LINKTYPE_: where a packet's IP header starts, and where its EtherType is."""
+_IPV6_PAYLOADS: Final = (6, 17, 58)  # TCP, UDP, ICMPv6
+_SHORTEST_FRAME: Final = 60  # shorter IP packets are padded on Ethernet
 
 
 def is_pcap(head: bytes) -> bool:
@@ -111,6 +118,39 @@ class PcapFormat(RecordFormat):
             seconds = np.ndarray(at.shape, self.word, data.data, offset=start, strides=(1,))
             at = at[np.abs(seconds.astype(np.int64) - self.reference_s) <= _TIME_SPREAD_S]
         return at[self.plausible(data, at)]
+
+    def proven(self, data: Bytes, at: Ints, end: int, following: int | None) -> Mask:
+        """Tell which records hold an IP packet of their length, and fit to the times around them.
+
+        An IPv4 header must have its right checksum; an IPv6 header, which has none, a usual
+        protocol.
+        """
+        good = np.zeros(at.size, dtype=bool)
+        if not self.reference_s or self.link_type not in _IP_AT or not at.size:
+            return good
+        ip_at, kind_at = _IP_AT[self.link_type]
+        seconds = self._words(data, at)
+        latest = int(seconds.max()) if following is None else self.unpack(data.data, following)[0]
+        captured, original = self._words(data, at + 8), self._words(data, at + 12)
+        fits = (seconds >= self.reference_s - 1) & (seconds <= latest + 1)
+        fits &= at + self.header_bytes + captured <= end
+        packet = at + self.header_bytes
+        header = rows(data, packet + ip_at, 40)
+        for version, shortest in ((4, 20), (6, 40)):
+            mine = fits & (header[:, 0] >> 4 == version) & (captured >= ip_at + shortest)
+            if kind_at is not None:
+                mine &= be16(data, packet + kind_at) == _ETHERTYPES[version]
+            if version == 4:
+                size = column(header, 2, ">u2").astype(np.int64)
+                words = header[:, :20].copy().view(">u2").sum(axis=1, dtype=np.int64)
+                mine &= (header[:, 0] == 0x45) & (size >= 20) & (words % 0xFFFF == 0)
+            else:
+                size = column(header, 4, ">u2").astype(np.int64) + 40
+                mine &= np.isin(header[:, 6], _IPV6_PAYLOADS)
+            size += ip_at
+            padded = (original <= _SHORTEST_FRAME) & (size < original)
+            good |= mine & ((size == original) | padded)
+        return good
 
     def doubtful(self, _data: Bytes, _at: Ints, heads: Heads) -> Ints:
         seconds = heads.view(self.word)[0::4].astype(np.int64)

@@ -85,12 +85,19 @@ class RecordFormat(ABC):
     def doubtful(self, data: Bytes, at: Ints, heads: Heads) -> Ints:
         """Return which of the records at ``at`` may be none: they do not fit to the others."""
 
+    def proven(self, _data: Bytes, at: Ints, _end: int, _following: int | None) -> Mask:
+        """Tell which plausible records before ``end`` are ones whatever is around them.
+
+        ``following`` is where the next record is that is known to be one, None for nowhere.
+        """
+        return np.zeros(at.size, dtype=bool)
+
     def heads(self, data: Bytes, at: Ints) -> Heads:
         """Copy the heads of the records at each position."""
         return windows(data, self.head_bytes)[at]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Walk:
     """The complete records found in a block."""
 
@@ -140,6 +147,26 @@ def resume(
         following[rows] += sizes
     found = np.flatnonzero(live)
     return int(at[found[0]]) if found.size else None
+
+
+def between_damage(
+    form: RecordFormat, data: Bytes, start: int, end: int, following: int | None
+) -> Walk:
+    """Return the whole records in damaged bytes that prove to be ones by themselves.
+
+    ``following`` is where records go on, None for nowhere.  The walk's end is that of the last one.
+    """
+    at = form.places(data, start, end)
+    at = at[form.proven(data, at, end, following)]
+    chosen = []
+    free = start
+    sizes = form.sizes(form.heads(data, at))
+    for place, size in zip(at.tolist(), sizes.tolist(), strict=True):
+        if place >= free:
+            chosen.append(place)
+            free = place + size
+    offsets = np.array(chosen, dtype=np.int64)
+    return Walk(offsets, form.heads(data, offsets), free)
 
 
 def without_damage(form: RecordFormat, data: Bytes, records: Walk, stop: int, last: bool) -> Walk:

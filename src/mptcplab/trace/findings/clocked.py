@@ -58,7 +58,7 @@ _BY_CHANCE: Final = 0.2
 """More than this above what chance gives are answers."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Bins:
     """One direction of a connection over bins of time; one element of each column a bin."""
 

@@ -30,7 +30,7 @@ _NEAR_NS: Final = 300_000
 _USUAL_MSS: Final = 1460
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Steps:
     """A number that only grows, by its changes."""
 
@@ -52,7 +52,7 @@ class Steps:
         return np.asarray(np.where(value <= self.start, np.minimum(when, 0), when))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Offers:
     """The windows that the receiver offered; of those that cross, the ones that are behind are not
     used."""
@@ -69,7 +69,7 @@ class Offers:
         return np.asarray(np.maximum(np.searchsorted(self.time_ns, time_ns, side="right") - 1, 0))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Carrier:
     """One subflow, as the sender saw it."""
 
@@ -103,7 +103,7 @@ class Carrier:
         return (self.loop_ns or 0) + self.half.least_rtt_ns or self.subflow.handshake_ns
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class SenderView:
     """One direction of a connection as its sender saw it."""
 

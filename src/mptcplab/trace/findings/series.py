@@ -17,7 +17,7 @@ from mptcplab.trace.columns.sorting import merged_once
 from mptcplab.trace.connections.model import Connection, Half
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Series:
     """What ``side`` of a connection sends, and what the other side answers."""
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from mptcplab.trace.columns.sorting import median
-from mptcplab.trace.connections.model import Connection, Half, Subflow
+from mptcplab.trace.connections.model import Connection, Subflow
 from mptcplab.trace.findings.series import Series
 from mptcplab.units import format_duration
 
@@ -68,6 +68,7 @@ def _blocked(connection: Connection, series: Series, mss: int) -> list[Stall]:
     lasts = np.append(edges[1:], time.size) - 1
     until = time[np.minimum(lasts + 1, time.size - 1)]
     long = np.flatnonzero(until - time[edges] >= _LEAST_NS)
+    carriers: list[_Carrier] = []
     out = []
     for k in long.tolist():
         first, last, end_ns = int(edges[k]), int(lasts[k]), int(until[k])
@@ -78,7 +79,8 @@ def _blocked(connection: Connection, series: Series, mss: int) -> list[Stall]:
         start_ns = int(time[first + int(enough[0])])
         if end_ns - start_ns < _LEAST_NS:
             continue
-        gap = _gap(connection, series, int(ack[first]), start_ns, end_ns)
+        carriers = carriers or [_Carrier(each, series.side) for each in connection.subflows]
+        gap = _gap(carriers, int(ack[first]), start_ns, end_ns)
         if gap is not None:
             number, cause, arrived_ns = gap
             most = int(waiting.max())
@@ -87,29 +89,53 @@ def _blocked(connection: Connection, series: Series, mss: int) -> list[Stall]:
     return out
 
 
+class _Carrier:
+    """What one subflow carried of one side's data; made once, then asked for many bytes."""
+
+    def __init__(self, subflow: Subflow, side: int) -> None:
+        half, answer = subflow.half(side), subflow.half(side ^ 1).samples
+        order = np.argsort(half.data_rel, kind="stable")
+        self.number = subflow.number
+        self.half = half
+        self._first = half.data_rel[order]
+        self._end = self._first + half.extents["bytes"][order]
+        self._reach = np.maximum.accumulate(self._end)
+        self._sent_ns, self._seq = half.extents["first_ns"][order], half.extents["seq"][order]
+        self._acked, self._acked_ns = np.maximum.accumulate(answer["ack"]), answer["time_ns"].copy()
+        rtt_ns = half.rtt_ns
+        self.round_trip_ns = int(median(rtt_ns)) if rtt_ns.size else subflow.handshake_ns
+
+    def sent(self, byte: int) -> list[tuple[int, int, int]]:
+        """Return (time, subflow, its sequence number) of each time that it carried a byte."""
+        low = int(np.searchsorted(self._reach, byte, side="right"))
+        high = int(np.searchsorted(self._first, byte, side="right"))
+        return [
+            (int(self._sent_ns[k]), self.number, int(self._seq[k]) + byte - int(self._first[k]))
+            for k in (low + np.flatnonzero(self._end[low:high] > byte)).tolist()
+        ]
+
+    def acknowledged_ns(self, seq: int) -> int:
+        """Return when a byte was acknowledged; the greatest time where it never was."""
+        place = int(np.searchsorted(self._acked, seq + 1))
+        never = int(np.iinfo(np.int64).max)
+        return int(self._acked_ns[place]) if place < self._acked.size else never
+
+
 def _gap(
-    connection: Connection, series: Series, missing: int, start_ns: int, end_ns: int
+    carriers: list[_Carrier], missing: int, start_ns: int, end_ns: int
 ) -> tuple[int | None, str, int] | None:
     """Return the subflow that carried the missing byte, what happened to it, and when it was there.
 
     None where its subflow soon acknowledged it: the receiver has it, and does not take it, or its
     DATA_ACK is late.
     """
-    carriers = []
-    for subflow in connection.subflows:
-        half = subflow.half(series.side)
-        inside = (half.data_rel <= missing) & (missing < half.data_rel + half.extents["bytes"])
-        for k in np.flatnonzero(inside).tolist():
-            extent = half.extents[k]
-            seq = int(extent["seq"]) + missing - int(half.data_rel[k])
-            carriers.append((int(extent["first_ns"]), subflow.number, seq))
-    if not carriers:
+    sent = sorted(each for carrier in carriers for each in carrier.sent(missing))
+    if not sent:
         text = f"byte {missing} was not seen in the capture before it was acknowledged"
         return None, text, end_ns
-    carriers.sort()
-    sent_ns, number, seq = carriers[0]
-    subflow = connection.subflows[number]
-    arrived_ns = _acknowledged_ns(subflow.half(series.side ^ 1), seq)
+    sent_ns, number, seq = sent[0]
+    carrier = carriers[number]
+    arrived_ns = carrier.acknowledged_ns(seq)
     if arrived_ns < start_ns + _LEAST_NS:
         return None
     if sent_ns > start_ns + _LEAST_NS // 10:
@@ -120,8 +146,8 @@ def _gap(
         return number, text, arrived_ns
     text = f"byte {missing} was seen on subflow {number} "
     text += f"{format_duration(max(0, start_ns - sent_ns), 3)} before"
-    again = subflow.half(series.side).total("retransmissions", sent_ns + 1, end_ns + 1)
-    later = [other for when, other, _ in carriers[1:] if other != number and when <= end_ns]
+    again = carrier.half.total("retransmissions", sent_ns + 1, end_ns + 1)
+    later = [other for when, other, _ in sent[1:] if other != number and when <= end_ns]
     if again:
         segments = f"{again} segment{'s' if again > 1 else ''}"
         text += (
@@ -131,33 +157,19 @@ def _gap(
         )
     elif later:
         pass
-    elif _is_slower(connection, subflow, series.side):
+    elif _is_slower(carrier, carriers):
         text += ", whose round trip is longer"
     if later:
         text += f"; it was reinjected on subflow {later[0]}"
     return number, text, arrived_ns
 
 
-def _acknowledged_ns(answer: Half, seq: int) -> int:
-    """Return when a byte was acknowledged on its subflow; the greatest time where it never was."""
-    rows = answer.samples
-    reach = np.maximum.accumulate(rows["ack"]) if rows.size else rows["ack"]
-    place = int(np.searchsorted(reach, seq + 1))
-    return int(rows["time_ns"][place]) if place < rows.size else np.iinfo(np.int64).max
-
-
-def _is_slower(connection: Connection, subflow: Subflow, side: int) -> bool:
+def _is_slower(mine: _Carrier, carriers: list[_Carrier]) -> bool:
     """Whether the round trips of a subflow are longer than those of another with data."""
-    mine = _round_trip_ns(subflow, side)
-    others = [
-        _round_trip_ns(other, side)
-        for other in connection.subflows
-        if other is not subflow and other.half(side).bytes
+    known = [
+        other.round_trip_ns
+        for other in carriers
+        if other is not mine and other.half.bytes and other.round_trip_ns
     ]
-    known = [other for other in others if other]
-    return bool(mine and known and mine > _SLOWER * min(known) + _SLOWER_NS)
-
-
-def _round_trip_ns(subflow: Subflow, side: int) -> int:
-    samples = subflow.half(side).rtt_ns
-    return int(median(samples)) if samples.size else subflow.handshake_ns
+    round_trip_ns = mine.round_trip_ns
+    return bool(round_trip_ns and known and round_trip_ns > _SLOWER * min(known) + _SLOWER_NS)

@@ -66,7 +66,7 @@ _SLOWER_NS: Final = 1_000_000
 """A path is slower where its round trip is longer by more than hosts take."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Sends:
     """Every send with what bounded the wait after it; times in ns."""
 

@@ -24,7 +24,7 @@ ENDLESS: Final = 1 << 41
 """The bytes of an infinite mapping."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Announced:
     """Announced mappings by half, in order of time within each; at most one of a segment."""
 

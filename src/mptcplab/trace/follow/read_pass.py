@@ -36,7 +36,7 @@ class Note:
     option: MptcpOption
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Reading:
     """What one pass over a capture keeps, in bounded memory however long the capture is."""
 

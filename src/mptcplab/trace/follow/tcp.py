@@ -68,7 +68,7 @@ PROMPT_NS: Final = 400_000
 """Within which a host answers a packet with data that it has ready."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Followed:
     """The followed segments of a batch, by half."""
 

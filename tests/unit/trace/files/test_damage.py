@@ -13,6 +13,7 @@ from tests.unit.trace import packets as build
 
 from mptcplab.trace.files import capture
 from mptcplab.trace.files.capture import CaptureFile
+from mptcplab.wire.checksum import ones_sum
 
 START_S = 1_700_000_000
 PACKETS = 40
@@ -103,6 +104,64 @@ def test_junk_that_is_longer_than_a_block_is_passed_over(
     assert [damage.number for damage in file.damage] == [place + 1 for place in places]
     for damage, place in zip(file.damage, places, strict=True):
         assert damage.reason.startswith(f"{3333 + place:,} bytes before it")
+
+
+def _lone_record(packet: bytes, seconds: int = START_S) -> bytes:
+    data = build.ethernet(packet, 0x86DD if packet[0] >> 4 == 6 else 0x0800)
+    return struct.pack("<IIII", seconds, 7, len(data), len(data)) + data
+
+
+def _ipv4(payload: bytes, checksum_error: int = 0) -> bytes:
+    """An IPv4 packet with its checksum, or a wrong one."""
+    packet = bytearray(build.ipv4("10.0.0.1", "10.0.0.2", payload))
+    checksum = (~ones_sum(bytes(packet[:20])) + checksum_error) & 0xFFFF
+    packet[10:12] = checksum.to_bytes(2, "big")
+    return bytes(packet)
+
+
+SEGMENT = build.tcp(1000, 2000, 7, 0, build.ACK, b"", bytes(777))
+ALONE = {
+    "IPv4": (_lone_record(_ipv4(SEGMENT)), True),
+    "IPv6": (_lone_record(build.ipv6("fd00::1", "fd00::2", SEGMENT)), True),
+    "wrong checksum": (_lone_record(_ipv4(SEGMENT, 1)), False),
+    "too early": (_lone_record(_ipv4(SEGMENT), START_S - 100), False),
+    "too late": (_lone_record(_ipv4(SEGMENT), START_S + 100), False),
+    "of another length": (_lone_record(_ipv4(SEGMENT) + b"more"), False),
+    "no IP": (_lone_record(bytes(800)), False),
+}
+"""Records between damage, and whether each proves to be one."""
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("what", ALONE)
+def test_a_record_alone_between_junk_counts_where_it_proves_to_be_one(
+    what: str, junk: str, tmp_path: Path
+) -> None:
+    record, is_read = ALONE[what]
+    before, after = JUNK[junk](300), JUNK[junk](500)
+    records = [pcap_record(number) for number in range(PACKETS)]
+    content = PCAP + b"".join([*records[:10], before, record, after, *records[10:]])
+    lengths, file = opened(tmp_path, content)
+    expected = [len(frame(number)) for number in range(PACKETS)]
+    damage = [(each.number, each.reason.partition(" before it ")[0]) for each in file.damage]
+    if is_read:
+        expected.insert(10, len(record) - 16)
+        assert damage == [(11, "300 bytes"), (12, "500 bytes")]
+    else:
+        assert damage == [(11, f"{800 + len(record):,} bytes")]
+    assert lengths == expected
+
+
+def test_records_alone_up_to_the_end_are_read(tmp_path: Path) -> None:
+    """The last is followed by junk, too, and two of them follow one another."""
+    record, _ = ALONE["IPv4"]
+    junk = b"\xff" * 500
+    records = [pcap_record(number) for number in range(10)]
+    content = PCAP + b"".join([*records, junk, record, junk, record, record, junk])
+    lengths, file = opened(tmp_path, content)
+    assert lengths[10:] == [len(record) - 16] * 3
+    assert [each.number for each in file.damage] == [11, 12, 14]
+    assert file.damage[-1].reason.startswith("the file is damaged from here on: 500 bytes")
 
 
 def test_a_link_layer_that_is_not_read_is_told(read: Callable[..., Any]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from mptcplab import trace
 from mptcplab.trace.decode.segments import Decoder
 from mptcplab.trace.follow import decoded as module
+from mptcplab.trace.follow import decoding_process
 from mptcplab.trace.output.to_json import to_json
 from mptcplab.trace.packets import packet_lines
 
@@ -43,7 +44,7 @@ def test_the_same_is_said(
 
 
 def test_what_does_not_fit_in_a_slot_is_sent_all_the_same(elsewhere: pytest.MonkeyPatch) -> None:
-    elsewhere.setattr(module, "_SLOT_BYTES", 1 << 14)
+    elsewhere.setattr(decoding_process, "_SLOT_BYTES", 1 << 14)
     there = _said(CAPTURES[-1])
     elsewhere.setattr(module, "_may_fork", lambda: False)
     assert _said(CAPTURES[-1]) == there
