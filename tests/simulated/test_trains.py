@@ -50,7 +50,9 @@ def test_a_window_that_two_paths_share_opens_as_it_does_for_packets(tmp_path: Pa
             )
             folder = tmp_path / f"{rtt}-{trains}"
             testbed.run(load(str(example), overrides=overrides), folder, Silent())
-            goodputs.append(Rates(Run(folder)).of("total", 10 * SECOND, 40 * SECOND))
+            goodput_bps = Rates(Run(folder)).of("total", 10 * SECOND, 40 * SECOND)
+            assert goodput_bps is not None
+            goodputs.append(goodput_bps)
     found = relative(goodput["true"], goodput["false"], mean(goodput["false"]))
     assert found.passes, (found, goodput)
 

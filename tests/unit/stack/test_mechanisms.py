@@ -65,7 +65,7 @@ def test_of_very_many_samples_the_last_ones_count() -> None:
         one_by_one.add_sample((100 + number) * MS, number)
     together.add_sample(100 * MS, 0)
     together.add_samples(101 * MS, 1099 * MS, 999, 999)
-    assert abs(together.srtt_ns - one_by_one.srtt_ns) < one_by_one.srtt_ns // 50
+    assert abs(int(together.srtt_ns - one_by_one.srtt_ns)) < one_by_one.srtt_ns // 50
 
 
 def test_backoff_stops_at_the_maximum() -> None:
