@@ -378,6 +378,22 @@ def describe(
     replace(PLAIN, seed=43804, down_bytes=60_000, impairments=(replace(CLEAN, reordering=0.3),) * 3)
 )
 @example(replace(PLAIN, pacing=True))
+# Where one that repeats everything sent the data of a tail loss probe again, as new ones.
+@example(
+    replace(
+        PLAIN,
+        seed=0,
+        mptcp=False,
+        scheduler="redundant",
+        congestion="balia",
+        up_bytes=0,
+        down_bytes=300_000,
+        send_buffer=1_000,
+        receive_buffer=600,
+        autotune=True,
+        impairments=(replace(CLEAN, loss=0.1, delay_ms=0),) * 3,
+    )
+)
 @given(drawn_cases)
 def test_every_byte_arrives_once_in_order(case: Case) -> None:
     run(case)

@@ -402,6 +402,7 @@ class DataSender:
             subflow.backlog.remove_to(end)
         else:
             self._note_given(subflow, start, end)
+            self.scheduler.on_probe(subflow.subflow_id, end)
         subflow.view.in_flight_bytes = subflow.tcp.sender.in_flight_bytes()
         segment = self._send_on(subflow, usable, start, end, now_ns)
         subflow.tcp.sender.note_probe(now_ns)
@@ -544,7 +545,22 @@ class DataSender:
             view.pending_end_offset = buffer.written_offset
             view.pending_is_new = True
             view.pending_carriers = 0
-        return self.scheduler.next_allotment(view)
+        allotment = self.scheduler.next_allotment(view)
+        session = self._session
+        if allotment is None or reinjects or (session.mptcp and not session.tx_infinite):
+            return allotment
+        return self._in_order(allotment)
+
+    def _in_order(self, allotment: Allotment) -> Allotment | None:
+        """Return an allotment of what comes next: without mappings, nothing else can be told."""
+        start = self.sent_offset
+        if allotment.offset == start:
+            return allotment
+        end = start + (allotment.end_offset - allotment.offset)
+        for bound in (self.buffer.written_offset, self.window_end):
+            if end > bound:
+                end = bound
+        return Allotment(allotment.subflow, start, end) if end > start else None
 
     def _note_given(self, subflow: MptcpSubflow, offset: i64, end: i64) -> None:
         """Account for data that a subflow was given."""

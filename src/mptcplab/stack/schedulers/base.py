@@ -178,6 +178,9 @@ class Scheduler(ABC):
         """Return how much of ``wanted_bytes`` to give to the selected ``subflow``."""
         return sendable_bytes(subflow, wanted_bytes, view.train_bytes)
 
+    def on_probe(self, subflow_id: int, end_offset: int) -> None:
+        """New data up to an offset went to the subflow unasked, as a tail loss probe."""
+
     def on_subflow_closed(self, subflow_id: int) -> None:
         """Forget what was kept for the subflow."""
 

@@ -49,10 +49,15 @@ class Redundant(LowestRtt):
         self._place[best.subflow_id] = offset + length_bytes
         return Allotment(best, offset, offset + length_bytes)
 
+    def on_probe(self, subflow_id: int, end_offset: int) -> None:
+        """The subflow's place is behind the probe."""
+        self._place[subflow_id] = end_offset
+
     def on_subflow_closed(self, subflow_id: int) -> None:
         """Forget its place in the stream."""
         super().on_subflow_closed(subflow_id)
         self._place.pop(subflow_id, None)
 
     def _offset(self, subflow: SubflowView, view: ConnectionView) -> int:
-        return max(self._place.get(subflow.subflow_id, 0), view.acked_offset)
+        place = min(self._place.get(subflow.subflow_id, 0), view.sent_offset)
+        return max(place, view.acked_offset)

@@ -320,6 +320,21 @@ def test_redundant_skips_what_was_acknowledged_meanwhile() -> None:
     scheduler.on_subflow_closed(1)
 
 
+def test_redundant_does_not_repeat_a_probe_on_the_subflow_that_sent_it() -> None:
+    scheduler, view = Redundant(), a_view(a_subflow(0, 20, cwnd=10), unsent=4)
+    view.sent_offset = view.pending_offset = MSS  # a tail loss probe, which it did not order
+    scheduler.on_probe(0, MSS)
+    assert all_orders(scheduler, view) == [(0, 1, 4)]
+
+
+def test_redundant_goes_back_with_what_counts_as_sent() -> None:
+    scheduler, view = Redundant(), a_view(a_subflow(0, 20, cwnd=10), unsent=8)
+    assert all_orders(scheduler, view) == [(0, 0, 8)]
+    view.sent_offset = view.pending_offset = 2 * MSS  # what waits in a backlog is not sent
+    view.subflows[0].in_flight_bytes = 2 * MSS
+    assert all_orders(scheduler, view) == [(0, 2, 8)]
+
+
 # BLEST
 
 
