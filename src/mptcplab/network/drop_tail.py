@@ -104,21 +104,37 @@ class DropTailChannel(ChannelModel):
 
     def backlog_ns(self, now_ns: int) -> int:
         """How long a packet offered now would wait before it is sent (`NEVER` at rate 0)."""
-        self._advance(now_ns)
+        if now_ns >= self._capacity.next_ns:
+            self._follow_trace(now_ns)
         return max(0, self._free_ns - now_ns)
 
     def read_counters(self, now_ns: int, *, reset_peak: bool = False) -> ChannelCounters:
-        """The counters as of now; optionally let the queue's peak start anew afterwards."""
-        self._advance(now_ns)
+        """The counters as of now; optionally let the queue's peak start anew afterwards.
+
+        Nothing is released: what is offered next may be told of late, and finds the queue as it was
+        when it came, whether or not somebody has looked since.
+        """
+        if now_ns >= self._capacity.next_ns:
+            self._follow_trace(now_ns)
         counters = self.counters
-        packets, frame_bytes = self._occupancy(now_ns)
-        head_packets = counters.queued_packets - packets
-        head_bytes = counters.queued_bytes - frame_bytes
+        sent_packets: i64 = 0
+        sent_bytes: i64 = 0
+        piece = self._first_unsent
+        while piece is not None and piece.end_ns <= now_ns:
+            sent_packets += piece.packets
+            sent_bytes += piece.frame_bytes
+            piece = piece.leaves_next
+        if piece is not None and piece.packets > 1:
+            part = piece.packets - piece.unsent_packets(self._backlog(piece, now_ns))
+            sent_packets += part
+            sent_bytes += part * piece.packet_bytes
+        packets = counters.queued_packets - sent_packets
+        frame_bytes = counters.queued_bytes - sent_bytes
         snapshot = counters.copy()
         snapshot.queued_packets = packets
         snapshot.queued_bytes = frame_bytes
-        snapshot.sent_packets += head_packets
-        snapshot.sent_bytes += head_bytes
+        snapshot.sent_packets += sent_packets
+        snapshot.sent_bytes += sent_bytes
         ahead_ns = max(0, self._free_ns - now_ns) if self._rate_bps > 0 else 0
         snapshot.busy_ns = self._busy_ns - ahead_ns
         if reset_peak:

@@ -376,6 +376,19 @@ def test_a_spread_train_meets_the_queue_that_each_packet_would() -> None:
     assert twice_as_fast.offer("t", 40, FRAME, FRAME, spread_ns, spread_ns) == 21
 
 
+def test_looking_at_a_link_changes_nothing_for_what_is_told_late() -> None:
+    taken = []
+    for looks in (0, 1):
+        link = DropTailChannel(ChannelParameters(8_000_000, queue_packets=5), Random(0))
+        assert link.offer("first", 5, 1000, 1000, 0) == 5  # a packet is sent in 1 ms
+        for _ in range(looks):
+            counters = link.read_counters(5 * MS)
+            assert (counters.sent_packets, counters.queued_packets) == (5, 0)
+            assert link.backlog_ns(5 * MS) == 0
+        taken.append(link.offer("late", 5, 1000, 1000, 5 * MS, 5 * MS))
+    assert taken == [4, 4]  # when the first of them came, the queue was full
+
+
 def test_what_was_sent_before_a_cut_stays_sent() -> None:
     """Half of a piece is out when the link goes down."""
     link = DropTailChannel(ChannelParameters(10**7), Random(0), piece_ns=10**9)
