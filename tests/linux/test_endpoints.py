@@ -125,11 +125,6 @@ def test_the_kernel_refuses_limits_above_8_and_drops_flags_it_does_not_know(
     assert mptcp_endpoints.flag_names(unknown) == "subflow"
 
 
-def not_as_asked(done: Run) -> list[str]:
-    """Why a run is invalid, but for a machine that was late."""
-    return [reason for reason in faults(done) if " was late by up to " not in reason]
-
-
 def flags_of(done: Run, host: str, link: str) -> dict[float, bool]:
     return {
         each["time_ns"] / 1e9: each["backup"]
@@ -142,7 +137,7 @@ def flags_of(done: Run, host: str, link: str) -> dict[float, bool]:
 @pytest.mark.parametrize("manager", ["link-aware", "kernel"])
 def test_a_backup_carries_nothing_until_it_is_needed(tmp_path: Path, manager: str) -> None:
     done = finished(tmp_path, BACKUP + OUTAGE, CALM, f"tunables.path_manager={manager}")
-    assert not_as_asked(done) == []
+    assert faults(done) == []
     phone = done.metadata["endpoints"]["phone"]
     (backup,) = (each for each in phone["endpoints"] if "backup" in each["flags"])
     assert backup in phone["read_back"]["endpoints"]
@@ -160,7 +155,7 @@ def test_a_backup_carries_nothing_until_it_is_needed(tmp_path: Path, manager: st
 @pytest.mark.slow
 def test_priorities_change_in_the_timeline(tmp_path: Path) -> None:
     done = finished(tmp_path, PHONE + PRIORITIES, CALM)
-    assert not_as_asked(done) == []
+    assert faults(done) == []
     lte = acked(done.rows("subflows"), "lte")
     assert lte(0.2, 1.9) > 300_000
     assert lte(2.6, 3.9) < 30_000
@@ -176,7 +171,7 @@ def test_priorities_change_in_the_timeline(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stack", ["kernel", "ours"])
 def test_addresses_go_and_come_in_the_timeline(tmp_path: Path, stack: str) -> None:
     done = finished(tmp_path, WITH_ENDPOINT + ADDRESSES, CALM, f"hosts.phone.stack={stack}")
-    assert not_as_asked(done) == []
+    assert faults(done) == []
     lte = acked(done.rows("subflows"), "lte")
     assert lte(0.2, 1.9) > 300_000
     assert lte(2.5, 3) == 0

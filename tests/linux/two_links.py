@@ -42,6 +42,9 @@ def outage(link: str, down: str, up: str) -> str:
     )
 
 
+_LATE = re.compile(r"the (sampler|timeline) was late by up to ")
+
+
 def scenario(folder: Path, text: str, *overrides: str) -> Scenario:
     """Load a scenario from text."""
     file = folder / "scenario.toml"
@@ -70,8 +73,8 @@ def carried(done: Run, link: str, bps: float, least_bps: float) -> bool:
 def faults(done: Run) -> list[str]:
     """Why a run is invalid, but for what a machine with other work to do did not manage in time.
 
-    These are late emulators, and, where all CPUs were busy, links that were not full. What was
-    tested is another matter than how fast it was, as for :func:`carried`.
+    These are late emulators, samplers and timelines, and, where all CPUs were busy, links that were
+    not full. What was tested is another matter than how fast it was, as for :func:`carried`.
     """
     reasons = [
         reason for reason in done.metadata["invalid_reasons"] if not _tells_of_lateness(reason)
@@ -82,7 +85,7 @@ def faults(done: Run) -> list[str]:
 
 
 def _tells_of_lateness(reason: str) -> bool:
-    return reason.endswith("; the machine is too busy")
+    return reason.endswith("; the machine is too busy") or _LATE.match(reason) is not None
 
 
 def lacked_cpu(done: Run) -> bool:

@@ -149,7 +149,7 @@ class Store:
                 path = folder / f"{name}.parquet"
                 if not path.exists():
                     continue
-                table = pq.read_table(path)
+                table = pq.read_table(path, use_threads=False, pre_buffer=False)
                 for place, (column, value) in enumerate(
                     (("point", task.point), ("seed", task.seed))
                 ):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,24 @@ def folder(finished_run: Path, tmp_path: Path) -> Path:
     """A copy with its scenario beside it; a test may damage it."""
     shutil.copy(finished_run.with_name("own.toml"), tmp_path)
     return shutil.copytree(finished_run, tmp_path / "run")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by /proc")
+def test_no_thread_is_there_that_the_end_of_the_process_could_meet(folder: Path) -> None:
+    count = (
+        "import os, sys; from mptcplab.cli.main import main; main(['show', sys.argv[1]]);"
+        "tasks = os.listdir('/proc/self/task');"
+        "names = [open(f'/proc/self/task/{task}/comm').read() for task in tasks];"
+        "print(sum('jemalloc' not in name for name in names))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", count, str(folder)],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "1"
 
 
 def test_where_no_figure_can_be_written_the_table_is_shown(

@@ -537,7 +537,9 @@ def _texts(run: Run) -> dict[Key, str]:
     texts: dict[Key, str] = {}
     for row in run.table("subflows").select(
         ["flow", "connection", "host", "subflow", "link", "local", "remote"]
-    ).group_by(["flow", "connection", "host", "subflow", "link", "local", "remote"]).aggregate(
+    ).group_by(
+        ["flow", "connection", "host", "subflow", "link", "local", "remote"], use_threads=False
+    ).aggregate(
         []
     ).to_pylist():  # fmt: skip
         key = (row["flow"], row["connection"], row["host"], row["subflow"])
