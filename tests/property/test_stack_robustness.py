@@ -203,6 +203,8 @@ def check(pipe: Pipe, host: Host) -> None:
 @example(174)
 @example(3371)
 @example(3799311604)
+# Where the end of a stream was to be sent after its connection was over.
+@example(3093839)
 @given(st.integers(0, 1 << 32))
 def test_nothing_that_arrives_breaks_a_stack(seed: int) -> None:
     random = Random(seed)

@@ -1355,7 +1355,7 @@ class Connection(Node):
 
     def _finish_sending(self, now_ns: i64) -> None:
         """Everything written was given out and the application closed: send the end."""
-        if not self.established:
+        if not self.established or self.ending.closed_for is not None:
             return
         self.ending.change(DataChange.END_SENT)
         if not self.session.mptcp or self.session.tx_infinite:
