@@ -117,24 +117,12 @@ class DropTailChannel(ChannelModel):
         if now_ns >= self._capacity.next_ns:
             self._follow_trace(now_ns)
         counters = self.counters
-        sent_packets: i64 = 0
-        sent_bytes: i64 = 0
-        piece = self._first_unsent
-        while piece is not None and piece.end_ns <= now_ns:
-            sent_packets += piece.packets
-            sent_bytes += piece.frame_bytes
-            piece = piece.leaves_next
-        if piece is not None and piece.packets > 1:
-            part = piece.packets - piece.unsent_packets(self._backlog(piece, now_ns))
-            sent_packets += part
-            sent_bytes += part * piece.packet_bytes
-        packets = counters.queued_packets - sent_packets
-        frame_bytes = counters.queued_bytes - sent_bytes
+        packets, frame_bytes = self._occupancy(now_ns)
         snapshot = counters.copy()
         snapshot.queued_packets = packets
         snapshot.queued_bytes = frame_bytes
-        snapshot.sent_packets += sent_packets
-        snapshot.sent_bytes += sent_bytes
+        snapshot.sent_packets += counters.queued_packets - packets
+        snapshot.sent_bytes += counters.queued_bytes - frame_bytes
         ahead_ns = max(0, self._free_ns - now_ns) if self._rate_bps > 0 else 0
         snapshot.busy_ns = self._busy_ns - ahead_ns
         if reset_peak:
@@ -268,11 +256,15 @@ class DropTailChannel(ChannelModel):
         counters = self.counters
         packets = counters.queued_packets
         frame_bytes = counters.queued_bytes
-        head = self._first_unsent
-        if head is not None and head.packets > 1:
-            sent = head.packets - head.unsent_packets(self._backlog(head, now_ns))
+        piece = self._first_unsent
+        while piece is not None and piece.end_ns <= now_ns:
+            packets -= piece.packets
+            frame_bytes -= piece.frame_bytes
+            piece = piece.leaves_next
+        if piece is not None and piece.packets > 1:
+            sent = piece.packets - piece.unsent_packets(self._backlog(piece, now_ns))
             packets -= sent
-            frame_bytes -= sent * head.packet_bytes
+            frame_bytes -= sent * piece.packet_bytes
         return packets, frame_bytes
 
     def _admit(self, train: Train) -> i64:
