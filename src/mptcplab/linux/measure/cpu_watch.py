@@ -17,6 +17,7 @@ from typing import Final
 from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.verify import BUSY, EMULATOR_SATURATED
 from mptcplab.linux.probes import cgroups, cpu
+from mptcplab.network.topology import Path
 from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Flow
 
@@ -90,7 +91,7 @@ class CpuWatch:
             if not began_before or traffic.finished or flows_bps.get(flow.name, 0.0) <= 0:
                 continue
             own = [services[pid] for pid in self._processes(flow) if pid in services]
-            for path in self._apparatus.scenario.paths(flow):
+            for path in self._paths(flow):
                 pids = [self._emulators[link] for link in path.passed if link in self._emulators]
                 if is_starved([*own, *(services[pid] for pid in pids if pid in services)]):
                     starved.add(self._apparatus.identities.link_of(path))
@@ -100,6 +101,12 @@ class CpuWatch:
             for link, pid in self._emulators.items()
             if pid in services and services[pid].wanted >= EMULATOR_SATURATED
         )
+
+    def _paths(self, flow: Flow) -> tuple[Path, ...]:
+        """Return the paths that a flow is to fill: of plain TCP one, though it might use others."""
+        scenario = self._apparatus.scenario
+        single = flow.protocol == "tcp" and not flow.is_striped
+        return scenario.expected_subflows(flow) if single else scenario.paths(flow)
 
     def _processes(self, flow: Flow) -> Iterable[int]:
         for _, pid in self._apparatus.flows.of(flow.name).processes():

@@ -193,6 +193,11 @@ class GridFtpTraffic(Traffic):
         on_answer: Answer,
     ) -> None:
         self.flow = flow
+        if _keeps_groups():
+            raise FlowError(
+                f"flow {flow.name}: GridFTP's servers give up their groups, which a user namespace "
+                'does not let them; run as root, or use application = "striped" or "bulk"'
+            )
         paths = [each for each in paths if each.local_address.version == _IP_VERSION]
         if not paths:
             raise FlowError(
@@ -406,6 +411,13 @@ def _open_memory(workspace: Path, size_bytes: int) -> int:
     finally:
         unmount(str(place))
         place.rmdir()
+
+
+def _keeps_groups() -> bool:
+    """Return whether processes cannot change their groups here (user_namespaces(7))."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/self/setgroups").read_text().strip() == "deny"
+    return False
 
 
 def _available_bytes() -> int | None:
