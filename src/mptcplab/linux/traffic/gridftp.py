@@ -41,6 +41,7 @@ _PACKAGES: Final = {
     "mptcpize": "mptcpize",
 }
 _SEARCHED: Final = ("/usr/sbin", "/usr/local/sbin")  # servers' folders, which users do not search
+_OF_GLOBUS: Final = ("GLOBUS_", "X509_")  # names of environment variables that change transfers
 _LOOPBACK: Final = "127.0.0.1"
 _BLOCK_BYTES: Final = 512  # of st_blocks (stat(2))
 _SPARE_BYTES: Final = 1 << 20  # for the folder itself
@@ -172,7 +173,8 @@ class Plan:
     def _program(self, name: str, options: Sequence[str], port_range: str) -> list[str]:
         """Return a program with its arguments, in an environment without the user's settings."""
         path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SEARCHED))
-        argv = ["env", "-i", f"PATH={path}", "LC_ALL=C"]
+        own = [name for name in os.environ if name.startswith(_OF_GLOBUS)]
+        argv = ["env", *(f"--unset={name}" for name in own), f"PATH={path}", "LC_ALL=C"]
         if port_range:
             argv.append(f"GLOBUS_TCP_PORT_RANGE={port_range}")
         if self.flow.protocol == "mptcp":
