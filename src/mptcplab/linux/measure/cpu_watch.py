@@ -12,12 +12,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
+from mptcplab.applications.workloads import GridFtp
 from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.verify import BUSY, EMULATOR_SATURATED
 from mptcplab.linux.probes import cgroups, cpu
+from mptcplab.linux.traffic.flow import Traffic
 from mptcplab.network.topology import Path
+from mptcplab.scenario.buffers import path_rate_bps
 from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Flow
 
@@ -55,6 +59,12 @@ def is_starved(services: Iterable[Service]) -> bool:
     )
 
 
+def _is_over(traffic: Traffic) -> bool:
+    """Say whether all of a flow's data have arrived."""
+    ends = [connection.end_monotonic_ns for connection in traffic.connections]
+    return traffic.finished or None not in ends
+
+
 class CpuWatch:
     """Samples the CPU time of the processes that carry flows."""
 
@@ -88,7 +98,7 @@ class CpuWatch:
         for traffic in self._apparatus.flows.traffic:
             flow = traffic.flow
             began_before = flow.start_ns < end_ns - interval_ns
-            if not began_before or traffic.finished or flows_bps.get(flow.name, 0.0) <= 0:
+            if not began_before or _is_over(traffic) or flows_bps.get(flow.name, 0.0) <= 0:
                 continue
             own = [services[pid] for pid in self._processes(flow) if pid in services]
             for path in self._paths(flow):
@@ -103,10 +113,18 @@ class CpuWatch:
         )
 
     def _paths(self, flow: Flow) -> tuple[Path, ...]:
-        """Return the paths that a flow is to fill: of plain TCP one, though it might use others."""
+        """Return the paths that a flow is to fill: of plain TCP one, though it might use others.
+
+        GridFTP gives each of its data nodes as much of the file, so that the slowest is busy to the
+        end, and the others need not be.
+        """
         scenario = self._apparatus.scenario
-        single = flow.protocol == "tcp" and not flow.is_striped
-        return scenario.expected_subflows(flow) if single else scenario.paths(flow)
+        if flow.protocol == "tcp" and not flow.is_striped:
+            return scenario.expected_subflows(flow)
+        paths = scenario.paths(flow)
+        if isinstance(flow.workload, GridFtp) and flow.is_striped:
+            return (min(paths, key=lambda path: path_rate_bps(scenario, flow, path) or inf),)
+        return paths
 
     def _processes(self, flow: Flow) -> Iterable[int]:
         for _, pid in self._apparatus.flows.of(flow.name).processes():

@@ -94,7 +94,7 @@ def meaning(body: bytes, header_bytes: int) -> tuple[bytes, Tree | bytes]:
             12,
             "02180000fe04fd0100000000080001000a00010008000400030000001800080008000800780500000900100063"
             "75626963000000",
-            id="ip route replace 10.0.1.0/24 dev d0 proto static scope link advmss 1400 congctl cubic",
+            id="ip route replace 10.0.1.0/24 dev d0 scope link advmss 1400 congctl cubic",
         ),
         pytest.param(
             rtnl.add_route(
