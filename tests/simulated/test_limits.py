@@ -302,22 +302,44 @@ def test_datagrams_are_no_connection(tmp_path: Path) -> None:
     assert run_limits(finished(case, "simulated", tmp_path)) == []
 
 
-def test_missing_data_acks_are_a_detail_without_advice(tmp_path: Path) -> None:
-    """As a kernel's run has it, made of one whose send buffer is too small."""
-    case = Case("small", ONE_PATH, ("flows.main.send_buffer=64KiB",), Cause.SEND_BUFFER)
-    folder = tmp_path / "late"
-    run = finished(case, "simulated", tmp_path / "small")
+def as_a_kernels(run: Run, folder: Path, instead: dict[str, str], dropped: int) -> Run:
+    """Return a copy of a run with other reasons, and data that the receiver dropped above TCP."""
     shutil.copytree(run.folder, folder)
     table = run.table("limits")
-    reasons = [
-        "data-ack" if reason == "send-buffer" else reason
-        for reason in table["limited_by"].to_pylist()
-    ]
+    reasons = [instead.get(reason, reason) for reason in table["limited_by"].to_pylist()]
     place = table.column_names.index("limited_by")
     late = table.set_column(place, "limited_by", pa.array(reasons))
     pq.write_table(late, folder / "limits.parquet")
-    (diagnosis,) = run_limits(Run(folder))
+    counter = {"host": "bob", "counter": "MPTcpExtNoDSSInWindow", "before": 0, "after": dropped}
+    schema = run.table("counters").schema
+    pq.write_table(pa.Table.from_pylist([counter], schema), folder / "counters.parquet")
+    return Run(folder)
+
+
+def test_missing_data_acks_are_a_detail_without_advice(tmp_path: Path) -> None:
+    """As a kernel's run has it, made of one whose send buffer is too small."""
+    case = Case("small", ONE_PATH, ("flows.main.send_buffer=64KiB",), Cause.SEND_BUFFER)
+    run = finished(case, "simulated", tmp_path / "small")
+    late = as_a_kernels(run, tmp_path / "late", {"send-buffer": "data-ack"}, dropped=0)
+    (diagnosis,) = run_limits(late)
     said = diagnosis.limits[0]
     assert (said.cause, said.advice) == (Cause.SEND_BUFFER, "")
     assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"
     assert diagnosis.remedy.overrides == ()
+
+
+@pytest.mark.parametrize("dropped", [0, 48])
+def test_what_a_receiver_drops_above_tcp_is_missing(dropped: int, tmp_path: Path) -> None:
+    """As a kernel's run has it, made of one whose receive buffer is too small."""
+    case = Case("small", ONE_PATH, ("flows.main.receive_buffer=64KiB",), Cause.RECEIVE_WINDOW)
+    run = finished(case, "simulated", tmp_path / "small")
+    instead = {"receive-window": "window-data-ack"}
+    (diagnosis,) = run_limits(as_a_kernels(run, tmp_path / "other", instead, dropped))
+    said = diagnosis.limits[0]
+    if dropped:
+        assert said.cause is Cause.HEAD_OF_LINE
+        assert said.detail == "dropped above TCP by the receiver (MPTcpExtNoDSSInWindow)"
+        assert "receive buffer well above the send buffer" in said.advice
+    else:
+        assert (said.cause, said.advice) == (Cause.RECEIVE_WINDOW, "")
+        assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"

@@ -26,7 +26,9 @@ TOO_SMALL: Final = "the buffer is too small"
 USED_UP: Final = "all of the buffer is used"
 """Kinds of `Cause.RECEIVE_WINDOW`."""
 DATA_ACKS_MISSING: Final = "acknowledged by the subflows, DATA_ACKs missing"
-"""A kind of `Cause.SEND_BUFFER`."""
+"""A kind of `Cause.SEND_BUFFER` and `Cause.RECEIVE_WINDOW`."""
+DROPPED_ABOVE_TCP: Final = "dropped above TCP by the receiver (MPTcpExtNoDSSInWindow)"
+"""A kind of `Cause.HEAD_OF_LINE`."""
 SLOW_START: Final = "in slow start"
 """A kind of `Cause.CONGESTION_WINDOW`."""
 ONLY_BACKUPS: Final = "only backups had room"
@@ -35,6 +37,9 @@ ONLY_BACKUPS: Final = "only backups had room"
 _WHOLE: Final = 0.99
 _WRITABLE: Final = 1.5
 """A send buffer is filled up only when a third of it is free (Linux's sk_stream_min_wspace)."""
+_WELL_ABOVE: Final = 4
+"""So many times the send buffer, a receive buffer kept Linux 6.18 from dropping what TCP had
+acknowledged, in experiment E (docs/report/e.md)."""
 _USUAL_SHARE: Final = 0.5
 """What of a kernel's receive buffer is window, where no sample tells."""
 _LONGER: Final = 1.5
@@ -324,12 +329,14 @@ def remedy(cause: Cause, kinds: Mapping[Kind, int], given: Given) -> Remedy:
     kind = max(kinds, key=lambda name: kinds[name])
     if not given.known:
         return Remedy()
+    if kind == DATA_ACKS_MISSING:
+        return Remedy()
     if cause is Cause.RECEIVE_WINDOW:
         return _window(kind, given)
     if cause is Cause.HEAD_OF_LINE:
-        return _missing(given)
+        return _never_dropped(given) if kind == DROPPED_ABOVE_TCP else _missing(given)
     if cause is Cause.SEND_BUFFER:
-        return Remedy() if kind == DATA_ACKS_MISSING else _send_buffer(given)
+        return _send_buffer(given)
     if cause is Cause.CONGESTION_WINDOW:
         return _congestion(kind, given)
     if cause is Cause.APPLICATION:
@@ -420,6 +427,16 @@ def _missing(given: Given) -> Remedy:
     if alone is None:
         return Remedy(value)
     return Remedy(value, f"{alone[0].name} alone carries {format_rate(alone[1])}, which is more")
+
+
+def _never_dropped(given: Given) -> Remedy:
+    """What would do where a receiver drops data that TCP has acknowledged (see `note_dropped_data`
+    of the Linux testbed): a window that the sender does not come near."""
+    buffer = given.send_buffer_bytes
+    if not buffer:
+        return Remedy()
+    setting = f"{given.key('receive_buffer')}={_written_size(_WELL_ABOVE * buffer)}"
+    return Remedy("", f"a receive buffer well above the send buffer: {setting}", (setting,))
 
 
 def _send_buffer(given: Given) -> Remedy:

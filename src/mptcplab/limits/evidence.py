@@ -289,6 +289,15 @@ class Tables:
         self._limits = _grouped(run.rows("limits"))
         self._subflows = _grouped(run.rows("subflows"))
         self._connections = _grouped(run.rows("connections"))
+        self._dropping = {
+            row["host"]
+            for row in run.rows("counters")
+            if row["counter"] == "MPTcpExtNoDSSInWindow" and row["after"] > row["before"]
+        }
+
+    def has_dropped_data(self, host: str) -> bool:
+        """Say whether a host dropped what TCP had acknowledged to its senders."""
+        return host in self._dropping
 
     def has_limits(self, key: tuple[str, int]) -> bool:
         """Say whether it was counted what a connection waited for."""

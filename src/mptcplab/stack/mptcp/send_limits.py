@@ -39,9 +39,11 @@ TAIL: Final = 13
 UNKNOWN: Final = 14
 """Nobody can tell: a kernel that does not say enough of itself."""
 DATA_ACK: Final = 15
-"""The subflows have nothing on the way, and DATA_ACKs are missing for what they delivered; of
-kernels."""
-OVER: Final = 16
+"""As `SEND_BUFFER`, but the subflows have nothing on the way, and DATA_ACKs are missing for what
+they delivered; of kernels."""
+WINDOW_DATA_ACK: Final = 16
+"""The same, where it is the connection's window that is full."""
+OVER: Final = 17
 """Everything was sent and acknowledged, the end included: this time does not count."""
 
 NAMES: Final = (
@@ -61,6 +63,7 @@ NAMES: Final = (
     "tail",
     "unknown",
     "data-ack",
+    "window-data-ack",
 )
 """Of the reasons that count, as the table ``limits`` has them."""
 
