@@ -302,6 +302,19 @@ def test_datagrams_are_no_connection(tmp_path: Path) -> None:
     assert run_limits(finished(case, "simulated", tmp_path)) == []
 
 
+def test_a_queue_that_is_too_short_is_named_and_a_longer_one_fills_the_link(tmp_path: Path) -> None:
+    scenario = ONE_PATH.replace('rtt = "20ms"', 'rtt = "20ms"\nqueue = "2 packets"')
+    overrides = ('flows.main.congestion="reno"',)
+    case = Case("short", scenario, overrides, Cause.CONGESTION_WINDOW)
+    (diagnosis,) = run_limits(finished(case, "simulated", tmp_path / "short"))
+    said = diagnosis.limits[0]
+    assert said.cause is Cause.CONGESTION_WINDOW
+    assert "one's full queue refused" in said.detail
+    assert said.advice == "a longer queue on one, such as what it sends in a round trip"
+    longer = Case("longer", scenario, (*overrides, *diagnosis.remedy.overrides), Cause.LINK)
+    assert leading(finished(longer, "simulated", tmp_path / "longer")).cause is Cause.LINK
+
+
 def as_a_kernels(run: Run, folder: Path, instead: dict[str, str], dropped: int) -> Run:
     """Return a copy of a run with other reasons, and data that the receiver dropped above TCP."""
     shutil.copytree(run.folder, folder)

@@ -89,13 +89,14 @@ class Given:
         rows: Mapping[str, Sequence[Row]],
         together_bps: Callable[[Sequence[Path]], int | None],
         loss: Callable[[Path], float],
+        full_queue: Callable[[Path], tuple[str, int, int] | None],
     ) -> None:
         """Take the flow of the scenario, its ``flow_limits``, and the connection's rows.
 
         ``paths`` are those that carried its data, and all that it had beside backups; ``rows`` are
         those of "sender" and "receiver", and of their subflows, "sent" and "received".
         ``together_bps`` says what paths carry together, ``loss`` which share of packets a path
-        lost, full queues aside.
+        lost, full queues aside, and ``full_queue`` which link's full queue lost most of them.
         """
         self.simulated = testbed == "simulated"
         self.flow = flow
@@ -104,6 +105,7 @@ class Given:
         self._rows = rows
         self._together_bps = together_bps
         self._loss = loss
+        self._full_queue = full_queue
         self.held = 0.0
         """Of the time, what a window or buffer was full, whatever the links did meanwhile."""
 
@@ -118,6 +120,7 @@ class Given:
             self._rows,
             self._together_bps,
             self._loss,
+            self._full_queue,
         )
         given.held = self.held
         return given
@@ -300,8 +303,7 @@ class Given:
 
     def key(self, name: str) -> str:
         """Return a key of the flow, as ``--set`` takes it."""
-        flow = self.flow["name"]
-        return f'flows."{flow}".{name}' if "." in flow else f"flows.{flow}.{name}"
+        return f"flows.{_quoted(self.flow['name'])}.{name}"
 
     def resent_share(self) -> float | None:
         """Return what of the bytes was sent again; None where nothing was sent."""
@@ -309,6 +311,16 @@ class Given:
         sent = sum(row["bytes_sent"] for row in last.values())
         again = sum(row["bytes_retransmitted"] for row in last.values())
         return again / sent if sent else None
+
+    def short_queues(self) -> dict[str, tuple[int, int]]:
+        """Return the links whose full queues lost most of what their paths lost, and are shorter
+        than the path's round trip: by name, the packets that they refused, and were given.
+        """
+        return {
+            found[0]: found[1:]
+            for path in self.paths
+            if path.queue_ns < path.rtt_ns and (found := self._full_queue(path)) is not None
+        }
 
     def _largest(self, rows: str, column: str) -> int:
         return max((row[column] or 0 for row in self._rows[rows]), default=0)
@@ -485,13 +497,26 @@ def _short_receive_buffer(given: Given) -> tuple[str, ...]:
 def _congestion(kind: Kind, given: Given) -> Remedy:
     share = given.resent_share()
     if share:
-        advice = "fewer losses, or a congestion control that minds them less"
-        return Remedy(f"{share:.2%} sent again", advice)
+        return _losses(f"{share:.2%} sent again", given)
     rtt_ns = given.round_trip_ns
     if kind != SLOW_START or not rtt_ns:
         return Remedy()
     advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
     return Remedy("", advice)
+
+
+def _losses(value: str, given: Given) -> Remedy:
+    """What would do where windows are small because of losses, of what was sent again."""
+    queues = given.short_queues()
+    if not queues:
+        return Remedy(value, "fewer losses, or a congestion control that minds them less")
+    refused = [f"{name}'s full queue refused {n} of {of}" for name, (n, of) in queues.items()]
+    names = " and ".join(queues)
+    return Remedy(
+        ", ".join([value, *refused]),
+        f"a longer queue on {names}, such as what it sends in a round trip",
+        tuple(f"links.{_quoted(name)}.queue=1BDP" for name in queues),
+    )
 
 
 def _application(kind: Kind, given: Given) -> Remedy:
@@ -506,6 +531,11 @@ def _application(kind: Kind, given: Given) -> Remedy:
         f"write faster: {given.capacity}",
         (f"{given.key('write_rate')}={_written_rate(rate_bps)}",) if limited else (),
     )
+
+
+def _quoted(name: str) -> str:
+    """Return a name as a part of a key of ``--set``."""
+    return f'"{name}"' if "." in name else name
 
 
 def _size(size_bytes: float) -> str:

@@ -236,6 +236,7 @@ class _Connection:
             },
             lambda paths: tables.links.together_bps(paths, self._span),
             lambda path: tables.links.loss(path, self._span),
+            lambda path: tables.links.full_queue(path, self._span),
         )
 
     def diagnosis(self) -> Diagnosis:
