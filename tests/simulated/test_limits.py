@@ -315,6 +315,28 @@ def test_a_queue_that_is_too_short_is_named_and_a_longer_one_fills_the_link(tmp_
     assert leading(finished(longer, "simulated", tmp_path / "longer")).cause is Cause.LINK
 
 
+def test_windows_that_the_scheduler_halves_want_buffers_and_not_fewer_losses(
+    tmp_path: Path,
+) -> None:
+    scenario = """
+duration = "8s"
+hosts = ["a", "b"]
+links.dsl = { between = ["a", "b"], rate = "1Mb/s", rtt = "30ms", backward.rate = "50Mb/s" }
+links.sat = { between = ["a", "b"], rate = "3Mb/s", rtt = "600ms", backward.rate = "90Mb/s" }
+flows.main = { from = "b", to = "a", client = "a" }
+"""
+    case = Case("halved", scenario, (), Cause.CONGESTION_WINDOW)
+    halved = finished(case, "simulated", tmp_path / "halved")
+    (diagnosis,) = run_limits(halved)
+    said = diagnosis.limits[0]
+    assert said.cause is Cause.CONGESTION_WINDOW
+    assert "halved by the scheduler for holding others up" in said.detail
+    case = Case("larger", scenario, diagnosis.remedy.overrides, Cause.LINK)
+    larger = finished(case, "simulated", tmp_path / "larger")
+    carried = [sum(row["tx_bytes"] for row in run.rows("links")) for run in (halved, larger)]
+    assert carried[1] > 2 * carried[0]
+
+
 def as_a_kernels(run: Run, folder: Path, instead: dict[str, str], dropped: int) -> Run:
     """Return a copy of a run with other reasons, and data that the receiver dropped above TCP."""
     shutil.copytree(run.folder, folder)

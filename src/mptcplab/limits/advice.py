@@ -30,7 +30,8 @@ DATA_ACKS_MISSING: Final = "acknowledged by the subflows, DATA_ACKs missing"
 DROPPED_ABOVE_TCP: Final = "dropped above TCP by the receiver (MPTcpExtNoDSSInWindow)"
 """A kind of `Cause.HEAD_OF_LINE`."""
 SLOW_START: Final = "in slow start"
-"""A kind of `Cause.CONGESTION_WINDOW`."""
+PENALISED: Final = "halved by the scheduler for holding others up"
+"""Kinds of `Cause.CONGESTION_WINDOW`."""
 ONLY_BACKUPS: Final = "only backups had room"
 """A kind of `Cause.SCHEDULER`."""
 
@@ -350,7 +351,7 @@ def remedy(cause: Cause, kinds: Mapping[Kind, int], given: Given) -> Remedy:
     if cause is Cause.SEND_BUFFER:
         return _send_buffer(given)
     if cause is Cause.CONGESTION_WINDOW:
-        return _congestion(kind, given)
+        return _missing(given) if kind == PENALISED else _congestion(kind, given)
     if cause is Cause.APPLICATION:
         return _application(kind, given)
     if cause is Cause.HANDSHAKE:
@@ -495,14 +496,12 @@ def _short_receive_buffer(given: Given) -> tuple[str, ...]:
 
 
 def _congestion(kind: Kind, given: Given) -> Remedy:
-    share = given.resent_share()
-    if share:
-        return _losses(f"{share:.2%} sent again", given)
-    rtt_ns = given.round_trip_ns
-    if kind != SLOW_START or not rtt_ns:
-        return Remedy()
-    advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
-    return Remedy("", advice)
+    share, rtt_ns = given.resent_share(), given.round_trip_ns
+    again = f"{share:.2%} sent again" if share else ""
+    if kind == SLOW_START and rtt_ns:
+        advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
+        return Remedy(again, advice)
+    return _losses(again, given) if again else Remedy()
 
 
 def _losses(value: str, given: Given) -> Remedy:

@@ -122,7 +122,7 @@ class LinkUse:
             self._mtu[link["name"]] = link.get("mtu", 1500)
             for direction in ("forward", "backward"):
                 key = (link["name"], direction)
-                if link[direction]["queue"]["discipline"] == "drop-tail":
+                if link[direction].get("queue", {}).get("discipline") == "drop-tail":
                     self._drop_tail.add(key)
                 self._overhead_bytes[key] = link[direction].get("overhead_bytes", 0)
                 self._frame_bytes[key] = (
