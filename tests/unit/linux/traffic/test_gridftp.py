@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -25,7 +26,7 @@ PATHS = [path("10.0.1.1", "10.0.1.2"), path("10.0.2.1", "10.0.2.2")]
 
 @pytest.fixture
 def plan(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setattr(gridftp.shutil, "which", lambda name, path: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name, path: f"/usr/bin/{name}")
 
     def planned(workload: GridFtp, **more: object) -> gridftp.Plan:
         flow = Flow("main", "a", "b", application="gridftp", workload=workload, **more)  # type: ignore[arg-type]
@@ -88,7 +89,7 @@ def test_stripes_share_no_address() -> None:
 
 def test_missing_programs_are_told_with_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        gridftp.shutil, "which", lambda name, path: None if "globus" in name else "/usr/bin/x"
+        shutil, "which", lambda name, path: None if "globus" in name else "/usr/bin/x"
     )
     with pytest.raises(FlowError) as caught:
         gridftp.programs(Flow("main", "a", "b", application="gridftp"))
