@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.linux.two_links import TWO_LINKS, carried, faults, finished
+from tests.linux.two_links import TWO_LINKS, faults, finished
 
 from mptcplab.linux.testbed import run
 from mptcplab.results.run import Run
@@ -19,14 +19,13 @@ NEEDED = pytest.mark.program("globus-gridftp-server", "globus-url-copy", "mptcpi
 FILE = TWO_LINKS.replace('"3s"', '"30s"') + 'application = "gridftp"\nsize = "3MB"\n'
 
 
-def rates(done: Run) -> dict[str, float]:
-    """The rate of each link while the file was on its way (bit/s)."""
-    sent: dict[str, int] = {}
+def sent(done: Run) -> dict[str, int]:
+    """How much each link has carried towards the receiver (bytes)."""
+    counts: dict[str, int] = {}
     for row in done.rows("links"):
         if row["direction"] == "forward":
-            sent[row["link"]] = sent.get(row["link"], 0) + row["tx_bytes"]
-    (flow,) = done.metadata["flows"]
-    return {link: count * 8e9 / flow["end_ns"] for link, count in sent.items()}
+            counts[row["link"]] = counts.get(row["link"], 0) + row["tx_bytes"]
+    return counts
 
 
 @NEEDED
@@ -46,9 +45,8 @@ def test_a_file_arrives_whole(tmp_path: Path, keys: str, links: set[str]) -> Non
     assert flow["intact"] is True
     assert flow["bytes"] == 3_000_000
     assert sum(row["bytes"] for row in done.rows("flows")) == 3_000_000
-    for link, bps in rates(done).items():
-        wanted = 0.2 * (40e6 if link == "one" else 20e6)
-        assert carried(done, link, bps, wanted) if link in links else bps < 1e6, (link, bps)
+    for link, count in sent(done).items():
+        assert count > 300_000 if link in links else count < 100_000, (link, count)
     assert {row["link"] for row in done.rows("subflows")} == links
     many = max(row["subflow"] for row in done.rows("subflows"))
     assert many == (3 if "streams" in keys else len(links) - 1)
