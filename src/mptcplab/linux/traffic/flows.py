@@ -16,6 +16,7 @@ from mptcplab.linux.traffic.conversation import ConversationTraffic
 from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, StartJob, Traffic
 from mptcplab.linux.traffic.iperf3 import Iperf3Traffic
 from mptcplab.linux.traffic.plan import FIRST_PORT, FlowError
+from mptcplab.linux.traffic.sctp import SctpTraffic
 from mptcplab.loop import RealTimeLoop
 from mptcplab.scenario.model import Flow, Scenario
 
@@ -204,6 +205,8 @@ def _make(
     if isinstance(flow.workload, Command):
         return CommandTraffic(flow, paths[0], port, spawn, workspace, on_answer)
     workspace = workspace / _SHARED
+    if flow.protocol == "sctp":
+        return SctpTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
     if flow.workload is not None:
         return ConversationTraffic(scenario, flow, port, spawn, workspace, on_answer)
     return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
