@@ -24,6 +24,7 @@ from mptcplab.scenario.model import Flow, Scenario, Tunables
 _LEAST_CHUNK_BYTES: Final = 512
 """About the least that libusrsctp cuts a message into (SCTPCTL_MIN_SPLIT_POINT): so many chunks may
 wait on each side as buffers have room for, where its own limit is 512."""
+_TCP_HEADERS_BYTES: Final = 40  # of IPv4 and TCP, without options
 _MESSAGES_WAITING: Final = 4
 """A message is sent whole, once the send buffer has room for it; so many are to fit into it."""
 
@@ -68,7 +69,7 @@ class SctpTraffic(BulkTraffic):
             "port": connection.port,
             "udp_port": connection.port,
             "stream": connection.port,
-            "mtu": min(scenario.topology.link(link).mtu for path in paths for link in path.links),
+            "mtu": _packet_bytes(scenario, flow),
             "settings": settings,
         }
         links = [scenario.topology.bottleneck(path) for path in paths]
@@ -96,6 +97,20 @@ class SctpTraffic(BulkTraffic):
         }
         receiver |= {"verify": flow.verify, "rate_bps": flow.read_rate_bps}
         return sender, receiver
+
+
+def _packet_bytes(scenario: Scenario, flow: Flow) -> int:
+    """Return the largest packet: what the links take, and TCP with the hosts' ``mss`` would send.
+
+    One for all paths, since a message is cut once, whichever path its parts go.
+    """
+    links = {link for path in scenario.paths(flow) for link in path.links}
+    sizes = [scenario.topology.link(link).mtu for link in links]
+    for host in (flow.source, flow.destination):
+        mss = scenario.tunables.get(host, Tunables()).mss
+        if mss is not None:
+            sizes.append(mss + _TCP_HEADERS_BYTES)
+    return min(sizes)
 
 
 def _settings(scenario: Scenario, flow: Flow) -> dict[str, int]:
