@@ -113,7 +113,8 @@ def _mean_bps(rows: Iterable[dict[str, Any]], start_s: float, end_s: float) -> f
     inside = [row for row in rows if start_s * 1e9 < row["time_ns"] <= end_s * 1e9 + 1e8]
     if not inside:
         return 0.0
-    return 8e9 * sum(row["bytes"] for row in inside) / sum(row["interval_ns"] for row in inside)
+    sent_bytes, time_ns = (sum(row[name] for row in inside) for name in ("bytes", "interval_ns"))
+    return float(8e9 * sent_bytes / time_ns)
 
 
 def _failure(flows: list[dict[str, Any]], links: list[dict[str, Any]]) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def carried_bps(done: Run, link: str, start_s: float, end_s: float) -> float:
         and start_s - SLACK_S < (row["time_ns"] - row["interval_ns"]) / 1e9
         and row["time_ns"] / 1e9 < end_s + SLACK_S
     ]
-    return sum(row["tx_bytes"] for row in rows) * 8e9 / sum(row["interval_ns"] for row in rows)
+    sent_bytes, time_ns = (sum(row[name] for row in rows) for name in ("tx_bytes", "interval_ns"))
+    return float(8e9 * sent_bytes / time_ns)
 
 
 @pytest.mark.slow
