@@ -189,24 +189,26 @@ def _cell(
 
 def throughput_table(results: dict[str, Any]) -> Iterator[str]:
     """Goodput of A and H (Mb/s)."""
-    yield "| | A: two LAN links | H: a LAN and a WAN link |"
-    yield "|---|---|---|"
+    yield "| | A: two LAN links | H: a LAN and a WAN link | runs |"
+    yield "|---|---|---|---|"
     for variant in THROUGHPUT:
-        cells = (_cell(results, f"{name}: {variant}", "bps") for name in "AH")
-        yield f"| {variant} | {' | '.join(cells)} |"
+        cells = [_cell(results, f"{name}: {variant}", "bps") for name in "AH"]
+        counts = [str(len(results.get(f"{name}: {variant}", {}))) for name in "AH"]
+        yield f"| {variant} | {' | '.join(cells)} | {', '.join(counts)} |"
 
 
 def failover_table(results: dict[str, Any]) -> Iterator[str]:
     """What came of B's failure."""
     yield (
         "| | both links (Mb/s) | one has failed (Mb/s) | both again (Mb/s) | longest silence (s) | "
-        "in use again after (s) |"
+        "in use again after (s) | runs |"
     )
-    yield "|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|"
     for variant in FAILOVER:
         key = f"B: {variant}"
         cells = [_cell(results, key, f"{stage}_bps") for stage in ("both", "failed", "after")]
         cells += [_cell(results, key, what, 1.0, 1) for what in ("silent_s", "back_s")]
+        cells.append(str(len(results.get(key, {}))))
         yield f"| {variant} | {' | '.join(cells)} |"
 
 
