@@ -349,7 +349,8 @@ def _flows(scenario: Scenario) -> list[str]:
             (
                 f"{what} {number}",
                 f"{path.local_address.ip} > {path.remote_address.ip}",
-                f"over {_way(path)}{', backup' if _is_backup(path, flow, scenario) else ''}",
+                f"over {_way(path)}{', backup' if _is_backup(path, flow, scenario) else ''}"
+                f"{', while others fail' if _is_standby(number, flow) else ''}",
             )
             for number, path in enumerate(subflows, start=1)
         ]
@@ -359,6 +360,11 @@ def _flows(scenario: Scenario) -> list[str]:
 
 def _is_backup(path: Path, flow: Flow, scenario: Scenario) -> bool:
     return flow.protocol == "mptcp" and scenario.is_backup(path)
+
+
+def _is_standby(number: int, flow: Flow) -> bool:
+    """Return whether SCTP uses a path, counted from 1, only while those before it fail."""
+    return flow.protocol == "sctp" and not flow.cmt and number > 1
 
 
 def _way(path: Path) -> str:
@@ -372,7 +378,9 @@ def _way(path: Path) -> str:
 def _flow(flow: Flow, scenario: Scenario) -> str:
     end_ns = scenario.duration_ns if flow.stop_ns is None else flow.stop_ns
     parts = [flow.protocol, flow.application]
-    if flow.protocol in ("mptcp", "tcp"):
+    if flow.protocol == "sctp":
+        parts.insert(1, "on all paths at once" if flow.cmt else "on one path at a time")
+    if flow.protocol in ("mptcp", "tcp", "sctp"):
         parts.append(flow.congestion)
     parts = [part for part in dict.fromkeys(parts) if part]
     if flow.connections > 1:
@@ -382,8 +390,9 @@ def _flow(flow: Flow, scenario: Scenario) -> str:
         parts.append(f"{format_size(flow.size_bytes)} at most")
     if flow.workload is not None:
         parts.append(workload_text(flow.workload))
-    if flow.protocol in ("mptcp", "tcp"):
+    if flow.protocol in ("mptcp", "tcp", "sctp"):
         parts.append(_buffers(flow))
+    parts += [f"{name} {value}" for name, value in flow.sctp]
     if flow.workload is None:
         parts.append(f"writes of {format_size(flow.write_bytes)}")
     for verb, rate_bps in (("writes", flow.write_rate_bps), ("reads", flow.read_rate_bps)):

@@ -76,6 +76,10 @@ class Flow:
     With a ``workload``, ``source`` is the client, which opens the connections and asks, and
     ``destination`` answers; ``protocol`` may also be "udp", or "" for a command.  GridFTP's data
     connections are opened by whoever sends.
+
+    With protocol "sctp" a connection is an association over the addresses of all paths; ``cmt``
+    lets it send on all of them at once, and ``sctp`` has settings by libusrsctp's names, without
+    "sctp_".
     """
 
     name: str
@@ -98,6 +102,8 @@ class Flow:
     write_rate_bps: int | None = None
     read_rate_bps: int | None = None
     workload: Workload | None = None  # of the applications that the testbeds themselves are not
+    cmt: bool = False
+    sctp: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_striped(self) -> bool:
@@ -319,7 +325,8 @@ class Scenario:
             for path in self.topology.paths(flow.client, server, multipath=False)
             if path.links  # a path through a switch alone is not measured
             and links.issuperset(path.possible)
-            and (flow.protocol != "mptcp" or self._multipath(path) or not self._mptcp(flow))
+            and (not self._joins_paths(flow) or self._multipath(path))
+            and (flow.protocol != "sctp" or path.local_address.version == 4)
         ]
         rank = {link: position for position, link in enumerate(flow.links)}
 
@@ -340,9 +347,11 @@ class Scenario:
 
         All links taken as up; the initial subflow is the first.  One for plain TCP, also where the
         flow is striped: its connections take the paths of :meth:`paths` in turn. Endpoints are
-        those of the start.
+        those of the start.  For SCTP, all that its association has.
         """
         paths = self.paths(flow)
+        if flow.protocol == "sctp":
+            return paths
         if not paths or flow.protocol != "mptcp" or not self._mptcp(flow):
             return paths[:1]
         if self.endpoints:
@@ -410,6 +419,10 @@ class Scenario:
     def _mptcp(self, flow: Flow) -> bool:
         ends = (flow.source, flow.destination)
         return all(self.tunables.get(host, Tunables()).enabled for host in ends)
+
+    def _joins_paths(self, flow: Flow) -> bool:
+        """Return whether one connection may use several paths."""
+        return flow.protocol == "sctp" or (flow.protocol == "mptcp" and self._mptcp(flow))
 
     def _multipath(self, path: Path) -> bool:
         return all(self.topology.interface_at(end).multipath for end in (path.local, path.remote))

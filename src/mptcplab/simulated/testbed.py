@@ -103,6 +103,11 @@ def _metadata(simulation: Simulation, scenario: Scenario) -> dict[str, Any]:
 def _check(scenario: Scenario) -> None:
     """Refuse what a simulated stack has no counterpart of."""
     for flow in scenario.flows:
+        if flow.protocol == "sctp":
+            raise UnsupportedError(
+                f'flows.{flow.name}.protocol: "sctp" is libusrsctp on Linux hosts; the simulated '
+                'testbed has "mptcp" and "tcp"; expected one of these, or --on linux'
+            )
         if flow.congestion not in CONGESTION_CONTROLS and not is_reference(flow.congestion):
             raise UnsupportedError(
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is for kernels; the simulated '

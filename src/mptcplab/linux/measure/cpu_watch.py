@@ -75,6 +75,7 @@ class CpuWatch:
         }
         self.most_bps = most_bps(apparatus.scenario)
         """By link and direction, the most that flows can send over it."""
+        self._loaded = {link for link, _ in self.most_bps}
         self._scheduled_ns: dict[int, dict[int, tuple[int, int]]] = {}
         self._throttled_ns: dict[int, int] = {}
         self.starved: dict[int, frozenset[str]] = {}
@@ -102,6 +103,8 @@ class CpuWatch:
                 continue
             own = [services[pid] for pid in self._processes(flow) if pid in services]
             for path in self._paths(flow):
+                if not self._loaded.intersection(path.passed):
+                    continue  # a path that the flow leaves alone, or keeps for failures
                 pids = [self._emulators[link] for link in path.passed if link in self._emulators]
                 if is_starved([*own, *(services[pid] for pid in pids if pid in services)]):
                     starved.add(self._apparatus.identities.link_of(path))

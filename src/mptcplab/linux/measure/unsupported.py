@@ -9,6 +9,7 @@ from typing import Final
 from mptcplab.linux.lab.congestion import clashing_congestion, missing_controls
 from mptcplab.linux.lab.host_limits import limit_bytes
 from mptcplab.linux.traffic.plan import client_and_server
+from mptcplab.linux.traffic.sctp import missing_library, unsupported_paths
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.kernel_limits import beyond_bridges, beyond_kernels
 from mptcplab.scenario.model import KERNEL_SCHEDULERS, Flow, Scenario, Tunables
@@ -87,6 +88,8 @@ def _problems(scenario: Scenario) -> Iterator[str]:
             )
         if flow.application in ("iperf3", "gridftp"):
             yield from _buffer_problems(flow)
+        if flow.protocol == "sctp":
+            yield from _sctp_problems(scenario, flow, ours)
         client, server = client_and_server(flow)
         ports = scenario.tunables.get(client, Tunables()).ndiffports
         if ports > 1 and server in ours and client not in ours:
@@ -120,6 +123,18 @@ def _buffer_problems(flow: Flow) -> Iterator[str]:
             f"machine's net.core.rmem_max and wmem_max allow {limit}; expected --raise-host-limits "
             '(root), those sysctls raised, a smaller buffer, or application = "bulk"'
         )
+
+
+def _sctp_problems(scenario: Scenario, flow: Flow, ours: set[str]) -> Iterator[str]:
+    """Yield why a flow cannot be over SCTP: the library, the hosts' stacks, or the network."""
+    if ours & {flow.source, flow.destination}:
+        yield (
+            f'flows.{flow.name}.protocol: "sctp" is not of our own stack; expected '
+            'stack = "kernel" for its hosts'
+        )
+    for what in (missing_library(), unsupported_paths(scenario, flow)):
+        if what:
+            yield f'flows.{flow.name}.protocol: "sctp": {what}'
 
 
 def _available_schedulers() -> list[str]:

@@ -81,6 +81,8 @@ class Watch:
         """Return the last thing known of what holds it back, of both ends."""
         if not self.liveness.came_up:
             return self.connection.errors[0] if self.connection.errors else "no answer to its SYN"
+        if not self.connection.is_sampled:
+            return ""  # its sockets are not the kernel's, or are gone
         flow = self.connection.flow
         ends = []
         for host, verb, counter in (

@@ -17,6 +17,7 @@ from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, 
 from mptcplab.linux.traffic.gridftp import GridFtpTraffic
 from mptcplab.linux.traffic.iperf3 import Iperf3Traffic
 from mptcplab.linux.traffic.plan import FIRST_PORT, FlowError
+from mptcplab.linux.traffic.sctp import SctpTraffic
 from mptcplab.loop import RealTimeLoop
 from mptcplab.scenario.model import Flow, Scenario
 
@@ -206,6 +207,8 @@ def _make(
     if isinstance(flow.workload, GridFtp):
         return GridFtpTraffic(flow, paths, port, spawn, workspace, on_answer)
     workspace = workspace / _SHARED
+    if flow.protocol == "sctp":
+        return SctpTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
     if flow.workload is not None:
         return ConversationTraffic(scenario, flow, port, spawn, workspace, on_answer)
     return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)

@@ -11,7 +11,7 @@ from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import Flow
 from mptcplab.scenario.resolve.amounts import check_pairs
 from mptcplab.scenario.resolve.workloads import build_workload
-from mptcplab.scenario.schema.keys import COUPLED
+from mptcplab.scenario.schema.keys import COUPLED, SCTP_CONGESTION
 from mptcplab.units import format_duration
 
 Values = dict[str, Any]
@@ -83,13 +83,20 @@ def _flow(
         send_buffer_bytes=values["send_buffer"] or values["buffer"],
         receive_buffer_bytes=values["receive_buffer"] or values["buffer"],
         write_bytes=values["write_size"],
-        congestion=values["congestion"],
+        congestion=values["congestion"] or ("reno" if protocol == "sctp" else "cubic"),
         client=client,
         family={None: None, "ipv4": 4, "ipv6": 6}[values["family"]],
         verify=verify,
         write_rate_bps=_application_rate(path, values, "write_rate", problems),
         read_rate_bps=_application_rate(path, values, "read_rate", problems),
+        cmt=bool(values["cmt"]),
+        sctp=tuple(sorted((values["sctp"] or {}).items())),
     )
+    if protocol == "sctp":
+        flow = replace(flow, family=4)
+        _check_sctp(path, values, problems)
+    else:
+        _check_not_sctp(path, values, problems)
     return replace(flow, links=_links(path, flow, values["links"], topology, problems))
 
 
@@ -162,6 +169,42 @@ def _application(path: Path, values: Values, problems: Problems) -> tuple[str, b
     return protocol, application not in ("iperf3", "command") if verify is None else verify
 
 
+def _check_sctp(path: Path, values: Values, problems: Problems) -> None:
+    """Note what a flow over SCTP cannot have: what libusrsctp lacks, or its worker."""
+    if values["application"] != "bulk":
+        problems.add(
+            (*path, "application"),
+            f'"{values["application"]}" does not run over SCTP',
+            '"bulk", or another protocol',
+        )
+    if values["family"] == "ipv6":
+        problems.add(
+            (*path, "family"),
+            '"ipv6" under protocol = "sctp", which runs over IPv4 here',
+            '"ipv4", or a flow without the key',
+        )
+    congestion = values["congestion"]
+    if congestion is not None and congestion not in SCTP_CONGESTION:
+        problems.add(
+            (*path, "congestion"),
+            f'"{congestion}" is not one of SCTP\'s',
+            f"one of {', '.join(SCTP_CONGESTION)} for sctp",
+        )
+    elif congestion in COUPLED and not values["cmt"]:
+        problems.add(
+            (*path, "congestion"),
+            f'"{congestion}" couples paths that are used at once',
+            "cmt = true beside it",
+        )
+
+
+def _check_not_sctp(path: Path, values: Values, problems: Problems) -> None:
+    """Note keys of SCTP in a flow over something else."""
+    for key in ("cmt", "sctp"):
+        if values[key]:
+            problems.add((*path, key), "is for SCTP", 'protocol = "sctp"')
+
+
 def _links(
     path: Path,
     flow: Flow,
@@ -171,7 +214,7 @@ def _links(
 ) -> tuple[str, ...]:
     """Return the links of a flow, checked: each exists and lies on a path made of them."""
     server = flow.destination if flow.client == flow.source else flow.source
-    paths = topology.paths(flow.client, server, multipath=flow.protocol == "mptcp")
+    paths = topology.paths(flow.client, server, multipath=flow.protocol in ("mptcp", "sctp"))
     here = (*path, "links")
     for name in named or ():
         if not topology.has_link(name):
