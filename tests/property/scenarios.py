@@ -264,7 +264,7 @@ def joined(draw: st.DrawFn) -> tuple[Tree, list[str]]:
     fabric = {"fabric": "openvswitch"}
     both = {"s": {**fabric, "ecmp": "addresses"}, "s2": fabric}
     switches = draw(st.sampled_from([[], [], ["s"], ["s", "s2"], both]))
-    inner = routers + switches
+    inner = [*routers, *switches]
     pairs: list[tuple[str, str]] = []
     for number, host in enumerate(hosts):  # each host is joined, mostly so that all reach all
         near = [*inner, *hosts[:number]] or hosts[1:]

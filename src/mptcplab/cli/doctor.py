@@ -198,15 +198,27 @@ def _program_buffers(limit: int | None) -> Finding:
 def _programs() -> list[Finding]:
     from shutil import which
 
+    from mptcplab.linux.lab.fabric import PACKAGE, missing_programs
+
     wanted = (
         ("iperf3", 'flows with application = "iperf3" cannot run'),
         ("mptcpize", "iperf3 before 3.19 cannot speak MPTCP"),
         ("tshark", "captures cannot be checked against Wireshark's dissector"),
         ("tcpdump", "runs cannot capture packets"),
     )
+    missing = missing_programs()
     return [
-        _finding(name, which(name) is not None, False, cost, f"install {name}")
-        for name, cost in wanted
+        *(
+            _finding(name, which(name) is not None, False, cost, f"install {name}")
+            for name, cost in wanted
+        ),
+        _finding(
+            "Open vSwitch",
+            not missing,
+            False,
+            f'switches with fabric = "openvswitch" cannot be built (no {", ".join(missing)})',
+            f"install {PACKAGE}; its service need not run",
+        ),
     ]
 
 

@@ -44,7 +44,7 @@ def judge(
         *_failed_actions(measurement),
         *_late_emulators(scenario, measurement),
         *_limited_links(measurement, starved),
-        *_full_fabric(measurement),
+        *_full_fabric(scenario, measurement),
         *_busy_cpu(scenario, measurement),
     ]
     notes = [
@@ -211,9 +211,21 @@ def _limited_links(measurement: Measurement, starved: Mapping[str, int]) -> Iter
             yield reason
 
 
-def _full_fabric(measurement: Measurement) -> Iterator[str]:
+def _full_fabric(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    """Yield that the fabric was short of CPU time while none of the flows' links was full."""
     samples = measurement.samples
-    reason = verify.check_fabric(len(samples.cpu.full_fabric), len(samples.busy))
+    paths = [path for flow in scenario.flows for path in scenario.paths(flow)]
+    shaped = {
+        link.name
+        for link in (scenario.topology.link(name) for path in paths for name in path.possible)
+        if link.forward.rate_bps and link.backward.rate_bps
+    }
+    full = 0
+    for end_ns in samples.cpu.full_fabric:
+        rows = samples.rows["links"]
+        unfilled = verify.unfilled_intervals({end_ns: shaped}, rows, samples.cpu.most_bps)
+        full += shaped <= unfilled.keys()
+    reason = verify.check_fabric(full, len(samples.busy))
     if reason is not None:
         yield reason
 

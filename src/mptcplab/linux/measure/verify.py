@@ -361,12 +361,14 @@ def check_starved(link: str, starved: int, intervals: int) -> str | None:
 
 
 def check_fabric(full: int, intervals: int) -> str | None:
-    """Return what is wrong with a fabric whose Open vSwitch had no time in ``full`` intervals."""
+    """Return what is wrong with a fabric whose Open vSwitch had no time left in ``full`` of the
+    intervals in which no link was full.
+    """
     if not is_limited(full, intervals):
         return None
     return (
-        f"the lab's Open vSwitch had no more CPU time in {full} of {intervals} intervals, and may "
-        "have been the limit of what passes its switches"
+        f"the lab's Open vSwitch had no more CPU time in {full} of {intervals} intervals, in which "
+        "no link was full"
     )
 
 

@@ -1,0 +1,267 @@
+"""How many ports does it take to use n equal paths? On this kernel, in simulation, and by chance.
+
+    python -m bench.ports_and_paths measure --on linux        # as root
+    python -m bench.ports_and_paths measure --on simulated
+    python -m bench.ports_and_paths page
+
+Between two switches (``fabric = "openvswitch"``) or two routers (``ecmp = "ports"``) lie n links of
+20 Mb/s. Twenty connections, one after the other, open as many subflows as ``ndiffports`` says, each
+by other ports. What counts is what the links have carried while each lasted: a link is used where
+5 kB or more of its 250 went over it. ``measure`` runs what is not measured yet and adds it to a
+file, so that it can be stopped and called again (``--for SECONDS`` stops by itself). ``page``
+writes the tables and the figure of docs/validation/ports-and-paths.md: means over connections, with
+95 % intervals by Student's t.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import mptcplab
+from mptcplab.results.statistics import estimate
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+PAGE: Final = DOCS / "validation" / "ports-and-paths.md"
+FIGURE: Final = DOCS / "figures" / "ports-and-paths.svg"
+RESULTS: Final = Path(__file__).with_name("ports_and_paths.json")
+PATHS: Final = (2, 3, 4)
+PORTS: Final = (1, 2, 3, 4, 6, 8)
+KINDS: Final = (
+    ("fabric", "linux", "Open vSwitch"),
+    ("routers", "linux", "kernel ECMP"),
+    ("fabric", "simulated", "simulated fabric"),
+    ("routers", "simulated", "simulated ECMP"),
+)
+CONNECTIONS: Final = 20
+EVERY_MS: Final = 300
+SIZE_BYTES: Final = 250_000  # takes 100 ms on one path; what is left of the time keeps them apart
+USED_BYTES: Final = 5_000  # three full packets; none of ARP, handshakes and ACKs is as much
+RATE_BPS: Final = 20_000_000
+
+
+def scenario(kind: str, paths: int, ports: int) -> str:
+    """Return a scenario of two hosts with so many equal paths between them."""
+    switches = '{ west = { fabric = "openvswitch" }, east = { fabric = "openvswitch" } }'
+    routers = '{ west = { ecmp = "ports" }, east = { ecmp = "ports" } }'
+    middle = f"switches = {switches}" if kind == "fabric" else f"routers = {routers}"
+    links = "".join(
+        f'p{number} = {{ between = ["west", "east"], rate = "{RATE_BPS}" }}\n'
+        for number in range(1, paths + 1)
+    )
+    flows = "".join(
+        f'c{number} = {{ from = "a", to = "b", start = "{number * EVERY_MS}ms", '
+        f"size = {SIZE_BYTES} }}\n"
+        for number in range(CONNECTIONS)
+    )
+    return f"""
+title = "{paths} paths, {ports} ports"
+duration = "{CONNECTIONS * EVERY_MS}ms"
+interval = "100ms"
+hosts = ["a", "b"]
+tunables = {{ ndiffports = {ports} }}
+{middle}
+[links]
+left = {{ between = ["a", "west"], rate = "1Gb/s" }}
+right = {{ between = ["east", "b"], rate = "1Gb/s" }}
+{links}
+[flows]
+{flows}
+"""
+
+
+def measure(kind: str, on: str, paths: int, ports: int, seed: int) -> list[int] | None:
+    """Return how many paths each connection used; None where the run was not what was asked for."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "scenario.toml")
+        file.write_text(scenario(kind, paths, ports))
+        run = mptcplab.run(str(file), on=on, seed=seed, out=Path(folder, "run"))
+        # what other programs did to links' rates changes no port
+        reasons = [each for each in run.invalid_reasons if "CPU" not in each]
+        if reasons:
+            print(f"{kind}, {on}, {paths} paths, {ports} ports: {reasons[0]}", flush=True)
+            return None
+        carried: dict[tuple[int, str], int] = {}
+        for row in run.table("links").to_pylist():
+            if row["link"].startswith("p") and row["direction"] == "forward":
+                turn = (row["time_ns"] - 1) // (EVERY_MS * 10**6)
+                key = (turn, row["link"])
+                carried[key] = carried.get(key, 0) + row["tx_bytes"]
+    return [
+        sum(sent >= USED_BYTES for (turn, _), sent in carried.items() if turn == number)
+        for number in range(CONNECTIONS)
+    ]
+
+
+def make(options: argparse.Namespace) -> None:
+    """Run what is wanted and not measured yet."""
+    results = _read(options.results)
+    end_s = time.monotonic() + options.seconds
+    for kind, paths, ports in product(("fabric", "routers"), PATHS, PORTS):
+        key = _key(kind, options.on, paths, ports)
+        if key in results or options.only not in kind or time.monotonic() > end_s:
+            continue
+        used = None
+        for seed in range(1, options.attempts + 1):
+            used = used or measure(kind, options.on, paths, ports, seed)
+        if used is not None:
+            results = _read(options.results) | {key: used}
+            lines = json.dumps(results, sort_keys=True).replace("], ", "],\n")
+            options.results.write_text(lines + "\n")
+            print(f"{key}: {used}", flush=True)
+
+
+def _key(kind: str, on: str, paths: int, ports: int) -> str:
+    return f"{kind} {on} {paths} paths {ports} ports"
+
+
+def _read(path: Path) -> dict[str, list[int]]:
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def expected(paths: int, ports: int) -> float:
+    """Return how many of ``paths`` are hit on average by so many independent, even choices."""
+    return paths * (1 - (1 - 1 / paths) ** ports)
+
+
+def all_hit(paths: int, ports: int) -> float:
+    """Return the probability that every path is hit (inclusion and exclusion)."""
+    return float(
+        sum(
+            (-1) ** missed * math.comb(paths, missed) * Fraction(paths - missed, paths) ** ports
+            for missed in range(paths + 1)
+        )
+    )
+
+
+def used_table(results: dict[str, list[int]]) -> list[str]:
+    """The mean number of paths that a connection used."""
+    names = " | ".join(name for _, _, name in KINDS)
+    rows = [f"| paths | ports | by chance | {names} |", "|---" * (3 + len(KINDS)) + "|"]
+    for paths in PATHS:
+        for ports in PORTS:
+            cells = [_cell(results.get(_key(kind, on, paths, ports))) for kind, on, _ in KINDS]
+            rows.append(
+                f"| {paths} | {ports} | {expected(paths, ports):.2f} | " + " | ".join(cells) + " |"
+            )
+    return rows
+
+
+def _cell(used: list[int] | None) -> str:
+    if not used:
+        return "-"
+    result = estimate([float(each) for each in used])
+    return f"{result.mean:.2f}" + (f" ± {result.margin:.2f}" if result.margin else "")
+
+
+def all_table(results: dict[str, list[int]]) -> list[str]:
+    """How many of all connections used every path, and the least number of ports for 95 %."""
+    rows = [
+        "| paths | ports | by chance (%) | Linux (%) | simulated (%) | 95 % by chance |",
+        "|---|---|---|---|---|---|",
+    ]
+    for paths in PATHS:
+        enough = next(ports for ports in range(1, 100) if all_hit(paths, ports) >= 0.95)
+        for ports in (paths, 2 * paths):
+            if ports not in PORTS:
+                continue
+            cells = []
+            for testbed in ("linux", "simulated"):
+                used = [
+                    each
+                    for kind, on, _ in KINDS
+                    if on == testbed
+                    for each in results.get(_key(kind, on, paths, ports), ())
+                ]
+                share = 100 * sum(each == paths for each in used) / len(used) if used else None
+                cells.append("-" if share is None else f"{share:.0f} (of {len(used)})")
+            chance = 100 * all_hit(paths, ports)
+            rows.append(
+                f"| {paths} | {ports} | {chance:.0f} | "
+                + " | ".join(cells)
+                + f" | {enough} ports |"
+            )
+    return rows
+
+
+def draw(results: dict[str, list[int]]) -> None:
+    """Draw the mean number of paths over the number of ports, beside what chance gives."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 3.0), layout="constrained")
+    for place, paths in enumerate(PATHS):
+        axes = figure.add_subplot(1, len(PATHS), place + 1)
+        theory = [expected(paths, ports) for ports in PORTS]
+        axes.plot(PORTS, theory, color="0.6", label="by chance", zorder=1)
+        for shift, ((kind, on, name), mark) in enumerate(zip(KINDS, "os^v", strict=True)):
+            points = [
+                (ports + (shift - 1.5) * 0.12, estimate([float(each) for each in used]))
+                for ports in PORTS
+                if (used := results.get(_key(kind, on, paths, ports)))
+            ]
+            axes.errorbar(
+                [x for x, _ in points],
+                [result.mean for _, result in points],
+                [result.margin or 0.0 for _, result in points],
+                fmt=mark,
+                markersize=3.5,
+                linewidth=0.8,
+                label=name,
+            )
+        axes.set_title(f"{paths} equal paths", fontsize="medium")
+        axes.set_xlabel("ports")
+        axes.set_ylim(0.8, max(PATHS) + 0.2)
+        axes.set_xticks(list(PORTS))
+        if not place:
+            axes.set_ylabel("paths used")
+            axes.legend(fontsize="x-small", loc="upper left")
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+def write_page(options: argparse.Namespace) -> None:
+    """Put tables and figure into the page, or print the tables."""
+    results = _read(options.results)
+    tables = {"used": used_table(results), "all": all_table(results)}
+    if options.show:
+        print("\n\n".join("\n".join(rows) for rows in tables.values()))
+        return
+    text = PAGE.read_text()
+    for name, rows in tables.items():
+        begin, end = f"<!-- measured: {name} -->\n", f"<!-- end: {name} -->\n"
+        before, rest = text.split(begin)
+        text = before + begin + "\n".join(rows) + "\n" + end + rest.split(end)[1]
+    PAGE.write_text(text)
+    draw(results)
+
+
+def main() -> None:
+    """Measure, or write the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.ports_and_paths",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    commands = parser.add_subparsers(required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("--on", choices=("linux", "simulated"), default="linux")
+    measuring.add_argument("--only", default="", help='"fabric" or "routers"')
+    measuring.add_argument("--attempts", type=int, default=2, help="runs until one is valid")
+    measuring.add_argument("--for", dest="seconds", type=float, default=math.inf)
+    measuring.set_defaults(run=make)
+    writing = commands.add_parser("page")
+    writing.add_argument("--show", action="store_true", help="print the tables, write nothing")
+    writing.set_defaults(run=write_page)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
