@@ -7,11 +7,11 @@
 Between two switches (``fabric = "openvswitch"``) or two routers (``ecmp = "ports"``) lie n links of
 20 Mb/s. Twenty connections, one after the other, open as many subflows as ``ndiffports`` says, each
 by other ports. A path is used that a subflow took: of Open vSwitch its datapath says which, else a
-link counts that has carried 5 kB or more while the connection lasted. Connections whose subflows
-were not all opened in their quarter of a second do not count. ``measure`` runs what is not measured
-yet and adds it to a file, so that it can be stopped and called again (``--for SECONDS`` stops by
-itself). ``page`` writes the tables and the figure of docs/validation/ports-and-paths.md: means over
-connections, with 95 % intervals by Student's t.
+link counts that has carried 5 kB or more while the connection lasted. Ports count that subflows
+were opened by in their quarter of a second, which on a busy machine are not always all. ``measure``
+runs what is not measured yet and adds it to a file, so that it can be stopped and called again
+(``--for SECONDS`` stops by itself). ``page`` writes the tables and the figure of
+docs/validation/ports-and-paths.md: means over connections, with 95 % intervals by Student's t.
 """
 
 from __future__ import annotations
@@ -33,8 +33,13 @@ DOCS: Final = Path(__file__).parents[1] / "docs"
 PAGE: Final = DOCS / "validation" / "ports-and-paths.md"
 FIGURE: Final = DOCS / "figures" / "ports-and-paths.svg"
 RESULTS: Final = Path(__file__).with_name("ports_and_paths.json")
+Used = tuple[int, int]
+"""The subflows of a connection, and the paths that they used."""
+Results = dict[str, list[Used]]
 PATHS: Final = (2, 3, 4)
 PORTS: Final = (2, 3, 4, 6, 8)
+ROWS: Final = range(1, 9)
+FEWEST: Final = 5  # connections of which a mean is shown
 KINDS: Final = (
     ("fabric", "linux", "Open vSwitch"),
     ("routers", "linux", "kernel ECMP"),
@@ -59,7 +64,7 @@ def scenario(kind: str, paths: int, ports: int) -> str:
     )
     flows = "".join(
         f'c{number} = {{ from = "a", to = "b", start = "{number * EVERY_MS}ms", '
-        f'stop = "{number * EVERY_MS + LASTS_MS}ms", buffer = "100kB" }}\n'
+        f'stop = "{number * EVERY_MS + LASTS_MS}ms", send_buffer = "100kB" }}\n'
         for number in range(CONNECTIONS)
     )
     return f"""
@@ -78,8 +83,11 @@ right = {{ between = ["east", "b"], rate = "1Gb/s" }}
 """
 
 
-def measure(kind: str, on: str, paths: int, ports: int, seed: int) -> list[int] | None:
-    """Return how many paths each connection used; None where the run was not what was asked for."""
+def measure(kind: str, on: str, paths: int, ports: int, seed: int) -> list[Used] | None:
+    """Return how many subflows each connection opened, and how many paths these used.
+
+    None where the run was not what was asked for.
+    """
     with TemporaryDirectory() as folder:
         file = Path(folder, "scenario.toml")
         file.write_text(scenario(kind, paths, ports))
@@ -98,10 +106,12 @@ def measure(kind: str, on: str, paths: int, ports: int, seed: int) -> list[int] 
     used = []
     for number in range(CONNECTIONS):
         subflows = opened.get(f"c{number}", [])
-        if len(subflows) == ports and taken is None:
-            used.append(sum(sent >= USED_BYTES for sent in carried.get(number, {}).values()))
-        elif len(subflows) == ports and taken is not None:
-            used.append(len({taken[each] for each in subflows if each in taken}))
+        if taken is not None:
+            links = len({taken[each] for each in subflows if each in taken})
+        else:
+            links = sum(sent >= USED_BYTES for sent in carried.get(number, {}).values())
+        if links:
+            used.append((len(subflows), links))
     return used or None
 
 
@@ -160,8 +170,18 @@ def _key(kind: str, on: str, paths: int, ports: int) -> str:
     return f"{kind} {on} {paths} paths {ports} ports"
 
 
-def _read(path: Path) -> dict[str, list[int]]:
+def _read(path: Path) -> Results:
     return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def used_by(results: Results, kind: str, on: str, paths: int, ports: int) -> list[float]:
+    """Return how many paths those connections used that had so many subflows, of all runs."""
+    return [
+        float(links)
+        for asked in PORTS
+        for opened, links in results.get(_key(kind, on, paths, asked), ())
+        if opened == ports
+    ]
 
 
 def expected(paths: int, ports: int) -> float:
@@ -179,27 +199,27 @@ def all_hit(paths: int, ports: int) -> float:
     )
 
 
-def used_table(results: dict[str, list[int]]) -> list[str]:
+def used_table(results: Results) -> list[str]:
     """The mean number of paths that a connection used."""
     names = " | ".join(name for _, _, name in KINDS)
     rows = [f"| paths | ports | by chance | {names} |", "|---" * (3 + len(KINDS)) + "|"]
     for paths in PATHS:
-        for ports in PORTS:
-            cells = [_cell(results.get(_key(kind, on, paths, ports))) for kind, on, _ in KINDS]
+        for ports in ROWS:
+            cells = [_cell(used_by(results, kind, on, paths, ports)) for kind, on, _ in KINDS]
             rows.append(
                 f"| {paths} | {ports} | {expected(paths, ports):.2f} | " + " | ".join(cells) + " |"
             )
     return rows
 
 
-def _cell(used: list[int] | None) -> str:
-    if not used:
+def _cell(used: list[float]) -> str:
+    if len(used) < FEWEST:
         return "-"
-    result = estimate([float(each) for each in used])
+    result = estimate(used)
     return f"{result.mean:.2f}" + (f" ± {result.margin:.2f}" if result.margin else "")
 
 
-def all_table(results: dict[str, list[int]]) -> list[str]:
+def all_table(results: Results) -> list[str]:
     """How many of all connections used every path, and the least number of ports for 95 %."""
     rows = [
         "| paths | ports | by chance (%) | Linux (%) | simulated (%) | 95 % by chance |",
@@ -208,7 +228,7 @@ def all_table(results: dict[str, list[int]]) -> list[str]:
     for paths in PATHS:
         enough = next(ports for ports in range(1, 100) if all_hit(paths, ports) >= 0.95)
         for ports in (paths, 2 * paths):
-            if ports not in PORTS:
+            if ports not in ROWS:
                 continue
             cells = []
             for testbed in ("linux", "simulated"):
@@ -216,7 +236,7 @@ def all_table(results: dict[str, list[int]]) -> list[str]:
                     each
                     for kind, on, _ in KINDS
                     if on == testbed
-                    for each in results.get(_key(kind, on, paths, ports), ())
+                    for each in used_by(results, kind, on, paths, ports)
                 ]
                 share = 100 * sum(each == paths for each in used) / len(used) if used else None
                 cells.append("-" if share is None else f"{share:.0f} (of {len(used)})")
@@ -229,20 +249,20 @@ def all_table(results: dict[str, list[int]]) -> list[str]:
     return rows
 
 
-def draw(results: dict[str, list[int]]) -> None:
+def draw(results: Results) -> None:
     """Draw the mean number of paths over the number of ports, beside what chance gives."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 3.0), layout="constrained")
     for place, paths in enumerate(PATHS):
         axes = figure.add_subplot(1, len(PATHS), place + 1)
-        theory = [expected(paths, ports) for ports in PORTS]
-        axes.plot(PORTS, theory, color="0.6", label="by chance", zorder=1)
+        theory = [expected(paths, ports) for ports in ROWS]
+        axes.plot(ROWS, theory, color="0.6", label="by chance", zorder=1)
         for shift, ((kind, on, name), mark) in enumerate(zip(KINDS, "os^v", strict=True)):
             points = [
-                (ports + (shift - 1.5) * 0.12, estimate([float(each) for each in used]))
-                for ports in PORTS
-                if (used := results.get(_key(kind, on, paths, ports)))
+                (ports + (shift - 1.5) * 0.12, estimate(used))
+                for ports in ROWS
+                if len(used := used_by(results, kind, on, paths, ports)) >= FEWEST
             ]
             axes.errorbar(
                 [x for x, _ in points],
@@ -256,7 +276,7 @@ def draw(results: dict[str, list[int]]) -> None:
         axes.set_title(f"{paths} equal paths", fontsize="medium")
         axes.set_xlabel("ports")
         axes.set_ylim(0.8, max(PATHS) + 0.2)
-        axes.set_xticks(list(PORTS))
+        axes.set_xticks(list(ROWS))
         if not place:
             axes.set_ylabel("paths used")
             axes.legend(fontsize="x-small", loc="upper left")
