@@ -6,12 +6,12 @@
 
 Between two switches (``fabric = "openvswitch"``) or two routers (``ecmp = "ports"``) lie n links of
 20 Mb/s. Twenty connections, one after the other, open as many subflows as ``ndiffports`` says, each
-by other ports. A path is used that a subflow took: of Open vSwitch its datapath says which, else a
-link counts that has carried 5 kB or more while the connection lasted. Ports count that subflows
-were opened by in their quarter of a second, which on a busy machine are not always all. ``measure``
-runs what is not measured yet and adds it to a file, so that it can be stopped and called again
-(``--for SECONDS`` stops by itself). ``page`` writes the tables and the figure of
-docs/validation/ports-and-paths.md: means over connections, with 95 % intervals by Student's t.
+by other ports. A path is used that a subflow took. On Linux that is what Open vSwitch's datapath
+says, or for routers the links that have carried packets of a connection's; in simulation links that
+have carried 5 kB or more of it. ``measure`` runs what is not measured yet and adds it to a file, so
+that it can be stopped and called again (``--for SECONDS`` stops by itself). ``page`` writes the
+tables and the figure of docs/validation/ports-and-paths.md: means over connections, with 95 %
+intervals by Student's t.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import socket
 import time
+from collections import Counter, defaultdict
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -27,7 +30,12 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import mptcplab
+from mptcplab.linux.lab.lab import Lab, open_scenario
+from mptcplab.linux.lab.supervisor import run_supervised
+from mptcplab.network.switching import Taken
 from mptcplab.results.statistics import estimate
+from mptcplab.scenario import load
+from mptcplab.scenario.model import Scenario
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 PAGE: Final = DOCS / "validation" / "ports-and-paths.md"
@@ -48,6 +56,10 @@ KINDS: Final = (
 )
 CONNECTIONS: Final = 20
 EVERY_MS: Final = 400
+PATIENCE_S: Final = 3.0
+SOL_MPTCP: Final = 284  # include/linux/socket.h
+MPTCP_INFO: Final = 1  # include/uapi/linux/mptcp.h; its first byte counts subflows but the first
+IPPROTO_MPTCP: Final = 262
 LASTS_MS: Final = 250  # what is left of the time keeps connections apart
 USED_BYTES: Final = 5_000  # three full packets; none of ARP, handshakes and ACKs is as much
 RATE_BPS: Final = 20_000_000
@@ -83,69 +95,95 @@ right = {{ between = ["east", "b"], rate = "1Gb/s" }}
 """
 
 
-def measure(kind: str, on: str, paths: int, ports: int, seed: int) -> list[Used] | None:
-    """Return how many subflows each connection opened, and how many paths these used.
-
-    None where the run was not what was asked for.
-    """
+def measure(kind: str, on: str, paths: int, ports: int) -> list[Used]:
+    """Return how many subflows each connection opened, and how many paths these used."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "scenario.toml")
         file.write_text(scenario(kind, paths, ports))
-        run = mptcplab.run(str(file), on=on, seed=seed, out=Path(folder, "run"))
-        # a busy machine changes no port, and the datapath counts however late samples are
-        harmless = ("CPU", "sampler") if (kind, on) == ("fabric", "linux") else ("CPU",)
-        reasons = [
-            each for each in run.invalid_reasons if not any(word in each for word in harmless)
-        ]
-        if reasons:
-            print(f"{kind}, {on}, {paths} paths, {ports} ports: {reasons[0]}", flush=True)
-            return None
-        opened = _opened(run)
-        taken = _taken(run) if (kind, on) == ("fabric", "linux") else None
+        if on == "linux":
+            loaded = load(file)
+            used: list[Used] = run_supervised(lambda _: _in_lab(loaded, ports))
+            return used
+        run = mptcplab.run(str(file), on=on, out=Path(folder, "run"))
+        if not run.valid:
+            print(f"{kind}, {paths} paths, {ports} ports: {run.invalid_reasons[0]}", flush=True)
+            return []
+        opened = Counter(
+            row["flow"]
+            for row in run.table("events").to_pylist()
+            if row["host"] == "a" and row["event"] == "subflow-established"
+        )
         carried = _carried(run)
-    used = []
-    for number in range(CONNECTIONS):
-        subflows = opened.get(f"c{number}", [])
-        if taken is not None:
-            links = len({taken[each] for each in subflows if each in taken})
-        else:
-            links = sum(sent >= USED_BYTES for sent in carried.get(number, {}).values())
-        if links:
-            used.append((len(subflows), links))
-    return used or None
-
-
-def _opened(run: mptcplab.Run) -> dict[str, list[str]]:
-    """Return, by flow, the subflows that its client opened, each as its two ends (on Linux)."""
-    opened: dict[str, list[str]] = {}
-    for row in run.table("events").to_pylist():
-        if (
-            row["host"] == "a"
-            and row["event"].endswith("established")
-            and row["subflow"] is not None
-        ):
-            ends = (row["detail"] or "").partition(";")[0]
-            opened.setdefault(row["flow"], []).append(ends)
-    return opened
-
-
-def _taken(run: mptcplab.Run) -> dict[str, str]:
-    """Return the link that the first switch sent each subflow to, by its two ends."""
-    return {
-        f"{e['source']}:{e['source_port']} {e['destination']}:{e['destination_port']}": e["link"]
-        for e in run.metadata["fabric"]
-    }
+    return [
+        (opened[f"c{number}"], sum(sent >= USED_BYTES for sent in carried[number].values()))
+        for number in range(CONNECTIONS)
+    ]
 
 
 def _carried(run: mptcplab.Run) -> dict[int, dict[str, int]]:
     """Return what each path carried forward in the time of each connection (bytes)."""
-    carried: dict[int, dict[str, int]] = {}
+    carried: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in run.table("links").to_pylist():
         if row["link"].startswith("p") and row["direction"] == "forward":
             number = (row["time_ns"] - 1) // (EVERY_MS * 10**6)
-            paths = carried.setdefault(number, {})
-            paths[row["link"]] = paths.get(row["link"], 0) + row["tx_bytes"]
+            carried[number][row["link"]] += row["tx_bytes"]
     return carried
+
+
+def _in_lab(loaded: Scenario, ports: int) -> list[Used]:
+    """Open connections one after the other in a lab, and look where their packets have gone."""
+    path = loaded.paths(loaded.flows[0])[0]
+    here, there = str(path.local_address.ip), str(path.remote_address.ip)
+    used = []
+    with open_scenario(loaded) as lab, ExitStack() as stack:
+        with lab.enter("b"):
+            listener = stack.enter_context(_mptcp_socket())
+        listener.bind((there, 5001))
+        listener.listen()
+        seen: set[Taken] = set()
+        for _ in range(CONNECTIONS):
+            before = _packets(lab)
+            with lab.enter("a"):
+                client = _mptcp_socket()
+            with client:
+                client.bind((here, 0))
+                client.connect((there, 5001))
+                server, _ = listener.accept()
+                with server:
+                    opened = _wait_for_subflows(client, server, ports)
+            if lab.fabric is None:
+                now = _packets(lab)
+                # a subflow's handshake is three packets forward, without any data
+                used.append((opened, sum(now[name] - before[name] > 1 for name in now)))
+            else:
+                forward = {each for each in lab.fabric.taken() if each.switch == "west"}
+                used.append((opened, len({each.link for each in forward - seen})))
+                seen = forward
+    return used
+
+
+def _mptcp_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+
+
+def _packets(lab: Lab) -> dict[str, int]:
+    return {
+        name: link.readings()["forward"].tx_packets
+        for name, link in lab.links.items()
+        if name.startswith("p")
+    }
+
+
+def _wait_for_subflows(client: socket.socket, server: socket.socket, wanted: int) -> int:
+    """Move some bytes until a connection has its subflows; return how many it has."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    opened = 1
+    while opened < wanted and time.monotonic() < deadline_s:
+        client.sendall(bytes(1000))
+        server.recv(4096)
+        time.sleep(0.01)
+        opened = 1 + client.getsockopt(SOL_MPTCP, MPTCP_INFO, 64)[0]
+    return opened
 
 
 def make(options: argparse.Namespace) -> None:
@@ -154,14 +192,12 @@ def make(options: argparse.Namespace) -> None:
     end_s = time.monotonic() + options.seconds
     for kind, paths, ports in product(("fabric", "routers"), PATHS, PORTS):
         key = _key(kind, options.on, paths, ports)
-        if key in results or options.only not in kind or time.monotonic() > end_s:
+        if key in results or options.only not in key or time.monotonic() > end_s:
             continue
-        used = None
-        for seed in range(1, options.attempts + 1):
-            used = used or measure(kind, options.on, paths, ports, seed)
-        if used is not None:
+        used = measure(kind, options.on, paths, ports)
+        if used:
             results = _read(options.results) | {key: used}
-            lines = json.dumps(results, sort_keys=True).replace("], ", "],\n")
+            lines = json.dumps(results, sort_keys=True).replace("]], ", "]],\n")
             options.results.write_text(lines + "\n")
             print(f"{key}: {used}", flush=True)
 
@@ -310,8 +346,9 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("--on", choices=("linux", "simulated"), default="linux")
-    measuring.add_argument("--only", default="", help='"fabric" or "routers"')
-    measuring.add_argument("--attempts", type=int, default=2, help="runs until one is valid")
+    measuring.add_argument(
+        "--only", default="", help='what contains this, such as "fabric linux 3"'
+    )
     measuring.add_argument("--for", dest="seconds", type=float, default=math.inf)
     measuring.set_defaults(run=make)
     writing = commands.add_parser("page")
