@@ -46,7 +46,6 @@ Used = tuple[int, int]
 Results = dict[str, list[Used]]
 PATHS: Final = (2, 3, 4)
 PORTS: Final = (2, 3, 4, 6, 8)
-ROWS: Final = range(1, 9)
 FEWEST: Final = 5  # connections of which a mean is shown
 KINDS: Final = (
     ("fabric", "linux", "Open vSwitch"),
@@ -57,6 +56,7 @@ KINDS: Final = (
 CONNECTIONS: Final = 20
 EVERY_MS: Final = 400
 PATIENCE_S: Final = 3.0
+SETTLING_S: Final = 0.1
 SOL_MPTCP: Final = 284  # include/linux/socket.h
 MPTCP_INFO: Final = 1  # include/uapi/linux/mptcp.h; its first byte counts subflows but the first
 IPPROTO_MPTCP: Final = 262
@@ -142,7 +142,7 @@ def _in_lab(loaded: Scenario, ports: int) -> list[Used]:
         listener.listen()
         seen: set[Taken] = set()
         for _ in range(CONNECTIONS):
-            before = _packets(lab)
+            before = _settled(lab)
             with lab.enter("a"):
                 client = _mptcp_socket()
             with client:
@@ -172,6 +172,16 @@ def _packets(lab: Lab) -> dict[str, int]:
         for name, link in lab.links.items()
         if name.startswith("p")
     }
+
+
+def _settled(lab: Lab) -> dict[str, int]:
+    """Return the packets so far, once the last connection has nothing more to send."""
+    before = _packets(lab)
+    time.sleep(SETTLING_S)
+    while (now := _packets(lab)) != before:
+        before = now
+        time.sleep(SETTLING_S)
+    return now
 
 
 def _wait_for_subflows(client: socket.socket, server: socket.socket, wanted: int) -> int:
@@ -240,7 +250,7 @@ def used_table(results: Results) -> list[str]:
     names = " | ".join(name for _, _, name in KINDS)
     rows = [f"| paths | ports | by chance | {names} |", "|---" * (3 + len(KINDS)) + "|"]
     for paths in PATHS:
-        for ports in ROWS:
+        for ports in PORTS:
             cells = [_cell(used_by(results, kind, on, paths, ports)) for kind, on, _ in KINDS]
             rows.append(
                 f"| {paths} | {ports} | {expected(paths, ports):.2f} | " + " | ".join(cells) + " |"
@@ -264,7 +274,7 @@ def all_table(results: Results) -> list[str]:
     for paths in PATHS:
         enough = next(ports for ports in range(1, 100) if all_hit(paths, ports) >= 0.95)
         for ports in (paths, 2 * paths):
-            if ports not in ROWS:
+            if ports not in PORTS:
                 continue
             cells = []
             for testbed in ("linux", "simulated"):
@@ -292,12 +302,12 @@ def draw(results: Results) -> None:
     figure = Figure(figsize=(7.5, 3.0), layout="constrained")
     for place, paths in enumerate(PATHS):
         axes = figure.add_subplot(1, len(PATHS), place + 1)
-        theory = [expected(paths, ports) for ports in ROWS]
-        axes.plot(ROWS, theory, color="0.6", label="by chance", zorder=1)
+        theory = [expected(paths, ports) for ports in PORTS]
+        axes.plot(PORTS, theory, color="0.6", label="by chance", zorder=1)
         for shift, ((kind, on, name), mark) in enumerate(zip(KINDS, "os^v", strict=True)):
             points = [
                 (ports + (shift - 1.5) * 0.12, estimate(used))
-                for ports in ROWS
+                for ports in PORTS
                 if len(used := used_by(results, kind, on, paths, ports)) >= FEWEST
             ]
             axes.errorbar(
@@ -312,7 +322,7 @@ def draw(results: Results) -> None:
         axes.set_title(f"{paths} equal paths", fontsize="medium")
         axes.set_xlabel("ports")
         axes.set_ylim(0.8, max(PATHS) + 0.2)
-        axes.set_xticks(list(ROWS))
+        axes.set_xticks(list(PORTS))
         if not place:
             axes.set_ylabel("paths used")
             axes.legend(fontsize="x-small", loc="upper left")
