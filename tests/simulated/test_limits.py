@@ -310,9 +310,42 @@ def test_a_queue_that_is_too_short_is_named_and_a_longer_one_fills_the_link(tmp_
     said = diagnosis.limits[0]
     assert said.cause is Cause.CONGESTION_WINDOW
     assert "one's full queue refused" in said.detail
-    assert said.advice == "a longer queue on one, such as what it sends in a round trip"
+    advice = "a longer queue, such as what is sent in a round trip: links.one.queue=100kB"
+    assert said.advice == advice
     longer = Case("longer", scenario, (*overrides, *diagnosis.remedy.overrides), Cause.LINK)
     assert leading(finished(longer, "simulated", tmp_path / "longer")).cause is Cause.LINK
+
+
+def test_a_window_that_a_queue_does_not_hold_comes_with_a_longer_queue(tmp_path: Path) -> None:
+    """With the larger buffer alone the connection came to half of what it was."""
+    scenario = """
+duration = "8s"
+tunables.scheduler = "linux-default"
+hosts = ["a", "b"]
+links.one = { between = ["a", "b"], rate = "200Mb/s", rtt = "10ms", queue = "10 packets" }
+flows.main = { from = "a", to = "b", buffer = "256kB" }
+"""
+    case = Case("held", scenario, (), Cause.RECEIVE_WINDOW)
+    (diagnosis,) = run_limits(finished(case, "simulated", tmp_path / "held"))
+    assert diagnosis.limits[0].cause is Cause.RECEIVE_WINDOW
+    assert diagnosis.limits[0].advice.endswith(", with a longer queue: links.one.queue=250kB")
+    case = Case("free", scenario, diagnosis.remedy.overrides, Cause.LINK)
+    assert leading(finished(case, "simulated", tmp_path / "free")).cause is Cause.LINK
+
+
+@pytest.mark.parametrize("key", ["write_rate", "read_rate"])
+def test_nothing_is_advised_where_the_application_asks_for_no_more(
+    key: str, tmp_path: Path
+) -> None:
+    scenario = f"""
+duration = "8s"
+hosts = ["a", "b"]
+links.one = {{ between = ["a", "b"], rate = "20Mb/s", rtt = "10ms", queue = "10 packets" }}
+flows.main = {{ from = "a", to = "b", {key} = "5Mb/s", buffer = "1MB", congestion = "reno" }}
+"""
+    case = Case("asked", scenario, (), Cause.CONGESTION_WINDOW)
+    (diagnosis,) = run_limits(finished(case, "simulated", tmp_path))
+    assert not any(".queue=" in limit.advice for limit in diagnosis.limits)
 
 
 def test_windows_that_the_scheduler_halves_want_buffers_and_not_fewer_losses(

@@ -9,14 +9,14 @@ queues of the links count as well.  A buffer that holds as much already is not w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any, Final
 
 from mptcplab.limits.causes import Cause, FullLinks, Kind
-from mptcplab.limits.evidence import Path, Row
+from mptcplab.limits.evidence import Path, PathUse, Refused, Row
 from mptcplab.units import BITS_NS, NANOSECONDS, format_duration, format_rate, format_size
 
 READER_SLOW: Final = "the reader is slow"
@@ -88,25 +88,20 @@ class Given:
         known: Mapping[str, Any],
         paths: tuple[Sequence[Path], Sequence[Path]],
         rows: Mapping[str, Sequence[Row]],
-        together_bps: Callable[[Sequence[Path]], int | None],
-        loss: Callable[[Path], float],
-        full_queue: Callable[[Path], tuple[str, int, int] | None],
+        use: PathUse,
     ) -> None:
         """Take the flow of the scenario, its ``flow_limits``, and the connection's rows.
 
         ``paths`` are those that carried its data, and all that it had beside backups; ``rows`` are
         those of "sender" and "receiver", and of their subflows, "sent" and "received".
-        ``together_bps`` says what paths carry together, ``loss`` which share of packets a path
-        lost, full queues aside, and ``full_queue`` which link's full queue lost most of them.
+        ``use`` is what links say of the paths.
         """
         self.simulated = testbed == "simulated"
         self.flow = flow
         self.known = known
         self.paths, self._open_paths = paths
         self._rows = rows
-        self._together_bps = together_bps
-        self._loss = loss
-        self._full_queue = full_queue
+        self._use = use
         self.held = 0.0
         """Of the time, what a window or buffer was full, whatever the links did meanwhile."""
 
@@ -119,9 +114,7 @@ class Given:
             self.known,
             (paths, paths),
             self._rows,
-            self._together_bps,
-            self._loss,
-            self._full_queue,
+            self._use,
         )
         given.held = self.held
         return given
@@ -184,7 +177,7 @@ class Given:
     @cached_property
     def rate_bps(self) -> int | None:
         """What the paths carry together, and processors take; None where neither has an end."""
-        bounds = [self._together_bps(self.paths), *(bps for _, bps in self._processors)]
+        bounds = [self._use.together_bps(self.paths), *(bps for _, bps in self._processors)]
         return min((bound for bound in bounds if bound is not None), default=None)
 
     @property
@@ -243,7 +236,7 @@ class Given:
 
     def better_alone(self) -> tuple[Path, int] | None:
         """Return the path, with its rate, that alone carries more than all came to; or None."""
-        rates = [(path, self._together_bps([path])) for path in self.paths]
+        rates = [(path, self._use.together_bps([path])) for path in self.paths]
         known = [(path, rate_bps) for path, rate_bps in rates if rate_bps is not None]
         came_to_bps = self._came_to_bps()
         if len(self.paths) < 2 or not known or came_to_bps is None:
@@ -251,8 +244,9 @@ class Given:
         best, rate_bps = max(known, key=lambda pair: pair[1])
         return (best, rate_bps) if rate_bps > _WORTH * came_to_bps else None
 
-    def could_gain(self) -> bool:
-        """Whether the paths, with the losses that they had, could carry more than came over them.
+    def could_gain(self, *, faster_writer: bool = False) -> bool:
+        """Whether the paths, with the losses that they had, could carry more than came over them,
+        and the application writes and reads as much, or would with a ``faster_writer``.
 
         True where it is not known.
         """
@@ -260,17 +254,19 @@ class Given:
         if self.rate_bps is None or came_to_bps is None:
             return True
         could_bps = sum(map(self._could_bps, self.paths))
-        return min(self.rate_bps, could_bps) > _GAIN * came_to_bps
+        keys = ("read_rate_bps",) if faster_writer else ("read_rate_bps", "write_rate_bps")
+        asked_bps: list[int] = [bps for key in keys if (bps := self.flow.get(key)) is not None]
+        return min(self.rate_bps, could_bps, *asked_bps) > _GAIN * came_to_bps
 
     def is_held_by_loss(self, path: Path) -> bool:
         """Whether a path, with the losses that it had, carries a good deal less than its links."""
-        rate_bps = self._together_bps([path])
+        rate_bps = self._use.together_bps([path])
         return self._could_bps(path) * _GAIN < (math.inf if rate_bps is None else rate_bps)
 
     def _could_bps(self, path: Path) -> float:
         """Return what a path carries with the losses that it had."""
-        rate_bps = float(self._together_bps([path]) or self.rate_bps or math.inf)
-        loss = self._loss(path)
+        rate_bps = float(self._use.together_bps([path]) or self.rate_bps or math.inf)
+        loss = self._use.loss(path)
         mss_bytes = max((row["mss_bytes"] or 0 for row in self._rows["sent"]), default=0)
         known = self.flow["congestion"] in _BY_LOSS
         if not known or not loss or not mss_bytes or not path.rtt_ns:
@@ -313,15 +309,35 @@ class Given:
         again = sum(row["bytes_retransmitted"] for row in last.values())
         return again / sent if sent else None
 
-    def short_queues(self) -> dict[str, tuple[int, int]]:
-        """Return the links whose full queues lost most of what their paths lost, and are shorter
-        than the path's round trip: by name, the packets that they refused, and were given.
+    def refused(self) -> list[Refused]:
+        """Return what the full queues of links refused that are shorter than their path's round
+        trip, where that is most of what the path lost and without it, the path would carry more.
         """
-        return {
-            found[0]: found[1:]
-            for path in self.paths
-            if path.queue_ns < path.rtt_ns and (found := self._full_queue(path)) is not None
-        }
+        found: dict[str, Refused] = {}
+        if self.flow["congestion"] not in _BY_LOSS or not self.could_gain():
+            return []
+        worth_bps = (_GAIN - 1) * (self._came_to_bps() or 0.0)
+        for path in self.paths:
+            refused = self._use.refused(path) if path.queue_ns < path.rtt_ns else None
+            if refused is not None and self._could_bps(path) - refused.carried_bps > worth_bps:
+                found[refused.link] = refused
+        return list(found.values())
+
+    def short_queues(self) -> list[str]:
+        """Return the links whose queues are short for a window of what their paths carry."""
+        if self.flow["congestion"] not in _BY_LOSS:
+            return []
+        links = [self._use.short_queue(path) for path in self.paths]
+        return list(dict.fromkeys(link for link in links if link))
+
+    def longer_queues(self, links: Sequence[str]) -> tuple[str, ...]:
+        """Return the settings of queues that hold what their paths carry in a round trip."""
+        sizes: dict[str, int] = {}
+        for path in self.paths:
+            for link, _ in path.links:
+                size_bytes = (path.rate_bps or 0) * path.rtt_ns // BITS_NS
+                sizes[link] = max(size_bytes, sizes.get(link, 0))
+        return tuple(f"links.{_quoted(name)}.queue={_written_size(sizes[name])}" for name in links)
 
     def _largest(self, rows: str, column: str) -> int:
         return max((row[column] or 0 for row in self._rows[rows]), default=0)
@@ -380,7 +396,7 @@ def _full(kind: FullLinks, given: Given) -> Remedy:
     if not settings:
         return Remedy("", f"{advice}; {' and '.join(kind.others)} had room")
     needed, formula = given.needed()
-    return Remedy("", _would_do(needed or 0, formula, settings, given), settings)
+    return _enough("", needed or 0, formula, settings, given)
 
 
 def _larger_buffers(given: Given) -> tuple[str, ...]:
@@ -417,7 +433,7 @@ def _window(kind: Kind, given: Given) -> Remedy:
     if needed <= size or not given.could_gain():
         return Remedy(value)
     settings = (_receive_setting(given, needed), *_short_send_buffer(given))
-    return Remedy(value, _would_do(needed, formula, settings, given), settings)
+    return _enough(value, needed, formula, settings, given)
 
 
 def _missing(given: Given) -> Remedy:
@@ -434,8 +450,7 @@ def _missing(given: Given) -> Remedy:
     if needed > (buffer * given.send_share if sends else given.sending_bytes):
         settings.append(_send_setting(given, needed))
     if settings:
-        advice = _would_do(needed, formula, settings, given)
-        return Remedy(value, advice, tuple(settings))
+        return _enough(value, needed, formula, settings, given)
     alone = given.better_alone()
     if alone is None:
         return Remedy(value)
@@ -461,14 +476,21 @@ def _send_buffer(given: Given) -> Remedy:
     if needed <= size * given.send_share or not given.could_gain():
         return Remedy(value)
     settings = (_send_setting(given, needed), *_short_receive_buffer(given))
-    return Remedy(value, _would_do(needed, formula, settings, given), settings)
+    return _enough(value, needed, formula, settings, given)
 
 
-def _would_do(needed: int, formula: str, settings: Sequence[str], given: Given) -> str:
+def _enough(value: str, needed: int, formula: str, settings: Sequence[str], given: Given) -> Remedy:
+    """Advise buffers that hold ``needed``, and queues for windows of that size."""
     share = given.window_share
     is_part = share <= _WHOLE and any(".receive_buffer=" in setting for setting in settings)
     part = f" (of which {share:.0%} is window)" if is_part else ""
-    return f"{_size(needed)} would do ({formula}): {' and '.join(settings)}{part}"
+    queues = given.longer_queues(given.short_queues())
+    also = f", with a longer queue: {' and '.join(queues)}" if queues else ""
+    return Remedy(
+        value,
+        f"{_size(needed)} would do ({formula}): {' and '.join(settings)}{part}{also}",
+        (*settings, *queues),
+    )
 
 
 def _receive_setting(given: Given, needed: float) -> str:
@@ -506,16 +528,14 @@ def _congestion(kind: Kind, given: Given) -> Remedy:
 
 def _losses(value: str, given: Given) -> Remedy:
     """What would do where windows are small because of losses, of what was sent again."""
-    queues = given.short_queues()
-    if not queues:
+    refused = given.refused()
+    if not refused:
         return Remedy(value, "fewer losses, or a congestion control that minds them less")
-    refused = [f"{name}'s full queue refused {n} of {of}" for name, (n, of) in queues.items()]
-    names = " and ".join(queues)
-    return Remedy(
-        ", ".join([value, *refused]),
-        f"a longer queue on {names}, such as what it sends in a round trip",
-        tuple(f"links.{_quoted(name)}.queue=1BDP" for name in queues),
-    )
+    texts = [f"{each.link}'s full queue refused {each.packets} of {each.given}" for each in refused]
+    names = [each.link for each in refused]
+    settings = given.longer_queues(names)
+    advice = f"a longer queue, such as what is sent in a round trip: {' and '.join(settings)}"
+    return Remedy(", ".join([value, *texts]), advice, settings)
 
 
 def _application(kind: Kind, given: Given) -> Remedy:
@@ -524,6 +544,8 @@ def _application(kind: Kind, given: Given) -> Remedy:
     rate_bps = given.rate_bps
     if rate_bps is None:
         return Remedy("", "write faster")
+    if not given.could_gain(faster_writer=True):
+        return Remedy()
     limited = given.flow.get("write_rate_bps") is not None
     return Remedy(
         "",

@@ -37,7 +37,7 @@ from mptcplab.limits.causes import (
     Kind,
     Limit,
 )
-from mptcplab.limits.evidence import Interval, Path, Row, Tables
+from mptcplab.limits.evidence import Interval, Path, PathUse, Row, Tables
 from mptcplab.results.liveness import why_never_up
 from mptcplab.results.run import Run
 from mptcplab.units import NANOSECONDS, format_duration
@@ -238,9 +238,7 @@ class _Connection:
                 "sent": sent,
                 "received": tables.rows("subflows", self._key, flow["destination"]),
             },
-            lambda paths: tables.links.together_bps(paths, self._span),
-            lambda path: tables.links.loss(path, self._span),
-            lambda path: tables.links.full_queue(path, self._span),
+            PathUse(tables.links, self._span),
         )
 
     def diagnosis(self) -> Diagnosis:
