@@ -66,7 +66,7 @@ class Target:
     """A command that is killed, and for how long it runs at most (s) if it is not.
 
     OUT stands for the folder of its runs, LAB for the name of a lab of its own, RUN for a finished
-    run.
+    run, FABRIC for a scenario with switches of Open vSwitch.
     """
 
     argv: str
@@ -78,6 +78,19 @@ class Target:
         return " ".join(self.argv.split()[: 2 if self.argv.startswith("lab") else 1])
 
 
+FABRIC: Final = """
+duration = "5s"
+hosts = ["a", "b"]
+tunables = { ndiffports = 4 }
+switches = { west = { fabric = "openvswitch" }, east = { fabric = "openvswitch" } }
+[links]
+left = { between = ["a", "west"], rate = "100Mb/s" }
+p1 = { between = ["west", "east"], rate = "20Mb/s", rtt = "10ms" }
+p2 = { between = ["west", "east"], rate = "20Mb/s" }
+right = { between = ["east", "b"], rate = "100Mb/s" }
+[flows]
+main = { from = "a", to = "b" }
+"""
 SHORT: Final = "--duration 2s --out OUT"
 TARGETS: Final = (
     Target(f"run A --on linux {SHORT}", 7.0),
@@ -89,6 +102,7 @@ TARGETS: Final = (
     Target("run examples/gridftp --on linux --set flows.*.striped=true --out OUT", 7.0),
     Target(f"run A --on linux --set flows.*.congestion=reno --set flows.*.protocol=sctp "
            f"--set flows.*.cmt=true --set links.*.rate=20Mb/s {SHORT}", 8.0),
+    Target(f"run FABRIC --on linux {SHORT}", 8.0),
     Target(f"run B --on simulated {SHORT}", 5.0),
     Target("run A --on simulated --duration 1s --repetitions 3 --out OUT", 7.0),
     Target("compare A --variant tunables.scheduler=ecf --variant links.*.rtt=5ms --duration 1s "
@@ -116,6 +130,10 @@ def machine() -> dict[str, str]:
                 sysctls.append(f"{path}={path.read_text()}")
     found["sysctls"] = "".join(sysctls)
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    # Open vSwitch's, if it ran with the machine's own folders
+    left = [*Path("/run").glob("**/*.ctl"), *Path("/run").glob("**/*.mgmt")]
+    left += [*Path("/var/lib/openvswitch").glob("*"), *Path("/var/log/openvswitch").glob("*")]
+    found["files of Open vSwitch"] = "\n".join(sorted(map(str, left)))
     found["mounted namespaces"] = "\n".join(line for line in mounts if " nsfs " in line)
     return found
 
@@ -151,7 +169,10 @@ def name_of(process: int, parent: int) -> str:
     except OSError:
         return "gone"
     line = b" ".join(words).decode(errors="replace")
-    for part in ("traffic.sender", "traffic.receiver", "tcpdump", "iperf3"):
+    for part in (
+        *("traffic.sender", "traffic.receiver", "tcpdump", "iperf3"),
+        *("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"),
+    ):
         if part in line:
             return part
     inner = next((row.split()[1:] for row in group.splitlines() if row.startswith("NSpid")), [])
@@ -171,6 +192,7 @@ class Trial:
         self._out = folder / f"run{number}"
         self._log = folder / f"said{number}"
         names = {"OUT": str(self._out), "LAB": self._lab, "RUN": str(done)}
+        names["FABRIC"] = str(folder / "fabric.toml")
         names["beside"] = f"beside-{os.getpid()}"
         self._argv = [names.get(word, word) for word in target.argv.split()]
         self.what = ""
@@ -318,6 +340,7 @@ def main() -> int:
     subprocess.run([*COMMAND, "lab", "up", "report", "--name", beside], check=True)
     with tempfile.TemporaryDirectory() as scratch:
         done = Path(scratch) / "done"
+        Path(scratch, "fabric.toml").write_text(FABRIC)
         _mptcplab("run", "A", "--duration", "1s", "--out", str(done))
         try:
             victims, killed, bad = _kill_all(options, targets, Path(scratch), done)

@@ -30,7 +30,7 @@ UNDER_TEST: Final = str(Path(mptcplab.__file__).parents[1])
 NOT_RUN: Final = {
     r"make \w+": "installs or builds; CI runs these targets themselves",
     r"\. \.venv/bin/activate": "activates an environment that a test has no need of",
-    r"python bench/.*|python -m bench\.((kernel_)?equilibria|sctp).*": (
+    r"python bench/.*|python -m bench\.((kernel_)?equilibria|ports_and_paths|sctp).*": (
         "measures for minutes, on a quiet machine"
     ),
     r"python -m bench\.papers": "simulates for many minutes",

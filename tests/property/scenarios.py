@@ -261,8 +261,10 @@ def joined(draw: st.DrawFn) -> tuple[Tree, list[str]]:
     """Draw hosts, switches and routers with links between them; and the ends of flows."""
     hosts = [f"h{number}" for number in range(draw(st.integers(2, 4)))]
     routers = [f"r{number}" for number in range(draw(st.integers(0, 4)))]
-    switches = draw(st.sampled_from([[], [], ["s"], ["s", "s2"]]))
-    inner = routers + switches
+    fabric = {"fabric": "openvswitch"}
+    both = {"s": {**fabric, "ecmp": "addresses"}, "s2": fabric}
+    switches = draw(st.sampled_from([[], [], ["s"], ["s", "s2"], both]))
+    inner = [*routers, *switches]
     pairs: list[tuple[str, str]] = []
     for number, host in enumerate(hosts):  # each host is joined, mostly so that all reach all
         near = [*inner, *hosts[:number]] or hosts[1:]

@@ -198,6 +198,7 @@ def _program_buffers(limit: int | None) -> Finding:
 def _programs() -> list[Finding]:
     from shutil import which
 
+    from mptcplab.linux.lab.fabric import PACKAGE, missing_programs
     from mptcplab.linux.traffic.sctp import missing_library
 
     wanted = (
@@ -219,11 +220,19 @@ def _programs() -> list[Finding]:
         'flows with protocol = "sctp" cannot run',
         library or "",
     )
+    missing = missing_programs()
+    switches = _finding(
+        "Open vSwitch",
+        not missing,
+        False,
+        f'switches with fabric = "openvswitch" cannot be built (no {", ".join(missing)})',
+        f"install {PACKAGE}; its service need not run",
+    )
     programs = [
         _finding(name, which(name) is not None, False, cost, f"install {package}")
         for name, package, cost in wanted
     ]
-    return [*programs, sctp]
+    return [*programs, sctp, switches]
 
 
 def _print(build: Build, findings: list[Finding], kernel: str, able: bool) -> None:

@@ -43,6 +43,8 @@ def describe(run: Run) -> str:
         *applications_text(summary["flows"]),
         "Links\n" + columns(_link_rows(summary), left=2),
     ]
+    if fabric := run.metadata.get("fabric"):
+        parts.append("Fabric\n" + columns(_fabric_rows(fabric), left=2))
     if len(summary["stages"]) > 1:
         parts.append("Stages\n" + columns(_stage_rows(run, summary)))
     judged = (_comparison(run), _verdict(run), _lesson(run), _notes(run))
@@ -115,6 +117,14 @@ def _link_rows(summary: dict[str, Any]) -> list[list[str]]:
                 _used(link["utilisation"]),
             ]
         )
+    return rows
+
+
+def _fabric_rows(taken: list[dict[str, Any]]) -> list[list[str]]:
+    """Return how many subflows each switch has sent on by each link."""
+    subflows = Counter((each["switch"], each["link"]) for each in taken)
+    rows = [["switch", "link", "subflows"]]
+    rows += [[switch, link, str(count)] for (switch, link), count in sorted(subflows.items())]
     return rows
 
 

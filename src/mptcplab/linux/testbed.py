@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def _run_on(
         reasons, remarks = validity.judge(scenario, measurement, verified)
         boxes = report_boxes(scenario, measurement.apparatus.links.box_tallies())
         notes = [*precheck.notes, *remarks, *idle_boxes(boxes)]
+        fabric = [] if lab.fabric is None else [asdict(each) for each in lab.fabric.taken()]
         flows = measurement.apparatus.flows.summary(
             measurement.origin_ns, measurement.samples.watches.stalled_since_ns()
         )
@@ -99,6 +101,7 @@ def _run_on(
         "endpoints": {host: _endpoints(lab, host) for host in measurement.apparatus.hosts},
         "switches": measurement.switches,
         "middleboxes": boxes,
+        "fabric": fabric,
         "verified": precheck.results,
         "cpu_busy": [
             [interval.end_ns, round(interval.busy, 4)] for interval in measurement.samples.busy

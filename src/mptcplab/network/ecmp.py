@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 from zlib import crc32
@@ -28,6 +29,20 @@ _TCP: Final = 6
 def router_seed(seed: int, router: str) -> int:
     """Return a router's hash seed, 1 to 2^32 - 1, from that of a run."""
     return crc32(f"{seed} {router}".encode()) or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What of a packet a hash may cover; no ``ports`` count as ports of 0."""
+
+    source: Address
+    destination: Address
+    ports: Ports | None = None
+
+    def hash(self, seed: int, by_ports: bool) -> int:
+        """Return the hash of the addresses, and if it is ``by_ports`` of the ports as well."""
+        covered = (self.ports or (0, 0)) if by_ports else None
+        return flow_hash(seed, self.source, self.destination, covered)
 
 
 def flow_hash(seed: int, source: Address, destination: Address, ports: Ports | None) -> int:

@@ -10,7 +10,8 @@ a router's own subnets. Routes are static: they stay as they are when links fail
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from ipaddress import (
@@ -23,7 +24,8 @@ from ipaddress import (
 )
 from typing import Generic, TypeVar
 
-from mptcplab.network.ecmp import Ports, chosen, flow_hash
+from mptcplab.network.ecmp import Fields, Ports, chosen
+from mptcplab.network.switching import Ways
 
 Address = IPv4Address | IPv6Address
 InterfaceAddress = IPv4Interface | IPv6Interface
@@ -69,6 +71,8 @@ class NextHop(Generic[E]):
     far: E
     gateway: InterfaceAddress
     links: tuple[str, ...]
+    spread: bool = False
+    """Whether a fabric lies between, so that ``links`` are but one of several ways."""
 
     @property
     def cost(self) -> int:
@@ -84,24 +88,33 @@ class Way:
     routers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """All that a hash may choose from: links of any way, and whether ports matter."""
+class Subnets(ABC, Generic[E]):
+    """How links and switches join the interfaces of a subnet; None where they do not."""
 
-    links: frozenset[str]
-    several: bool
-    by_ports: bool
+    @abstractmethod
+    def between(self, one: E, other: E) -> tuple[str, ...] | None:
+        """Return the links between two interfaces; where a fabric spreads flows, one way of it."""
+
+    @abstractmethod
+    def spreads(self, one: E, other: E) -> bool:
+        """Return whether a fabric leaves packets from one to the other several ways."""
+
+    @abstractmethod
+    def ways(self, one: E, other: E) -> Ways | None:
+        """Return all links that packets from one to the other may take."""
+
+    @abstractmethod
+    def taken(self, one: E, other: E, fields: Fields) -> tuple[str, ...] | None:
+        """Return the links that a packet takes from one to the other."""
 
 
 class Routing(Generic[E]):
     """The routes of every node, worked out as they are asked for."""
 
-    def __init__(
-        self, nodes: Iterable[Node[E]], between: Callable[[E, E], tuple[str, ...] | None]
-    ) -> None:
+    def __init__(self, nodes: Iterable[Node[E]], subnets: Subnets[E]) -> None:
         """Take hosts and routers, and what says which links lie between interfaces of a subnet."""
         self._nodes = {node.name: node for node in nodes}
-        self._between = between
+        self._subnets = subnets
         self._at: dict[Network, list[tuple[str, E, InterfaceAddress]]] = {}
         """The routers' interfaces in each subnet."""
         for node in self._nodes.values():
@@ -128,10 +141,10 @@ class Routing(Generic[E]):
         """Return the routers that share a subnet with a node, in the order of its interfaces."""
         if node not in self._neighbours:
             self._neighbours[node] = tuple(
-                NextHop(name, end, far, gateway, links)
+                NextHop(name, end, far, gateway, links, self._subnets.spreads(end, far))
                 for end, address in _addresses(self._nodes[node])
                 for name, far, gateway in self._at.get(address.network, ())
-                if name != node and (links := self._between(end, far)) is not None
+                if name != node and (links := self._subnets.between(end, far)) is not None
             )
         return self._neighbours[node]
 
@@ -264,7 +277,8 @@ class Routing(Generic[E]):
         router, (far, destination) = start[0], end
         last, hops = self.forwarded(router, destination)
         if last is not None:
-            between = self._between(last, far)
+            fields = Fields(start[1].ip, destination.ip, ports)
+            between = self._subnets.taken(last, far, fields)
             return None if between is None else Way(between, ())
         return self._follow(start, hops, end, ports)[0]
 
@@ -280,37 +294,32 @@ class Routing(Generic[E]):
         Or else, as the second, that to a router that has no route on.
         """
         (node, source), (far, destination) = start, end
+        fields = Fields(source.ip, destination.ip, ports)
         links: list[str] = []
         routers: list[str] = []
         while hops:
-            hop = self._hashed(node, hops, source.ip, destination.ip, ports)
-            links += hop.links
+            hop = self._hashed(node, hops, fields)
+            if hop.spread:
+                links += self._subnets.taken(hop.end, hop.far, fields) or ()
+            else:
+                links += hop.links
             node = hop.node
             if node in routers:  # explicit routes that lead in a circle
                 return None, None
             routers.append(node)
             last, hops = self.forwarded(node, destination)
             if last is not None:
-                between = self._between(last, far)
+                between = self._subnets.taken(last, far, fields)
                 if between is None:
                     return None, None
                 return Way((*links, *between), tuple(routers)), None
         return None, Way(tuple(links), tuple(routers)) if routers else None
 
-    def _hashed(
-        self,
-        node: str,
-        hops: Sequence[NextHop[E]],
-        source: Address,
-        destination: Address,
-        ports: Ports | None,
-    ) -> NextHop[E]:
+    def _hashed(self, node: str, hops: Sequence[NextHop[E]], fields: Fields) -> NextHop[E]:
         router = self._nodes[node]
         if len(hops) == 1 or router.seed is None:
             return hops[0]
-        covered = (ports or (0, 0)) if router.by_ports else None
-        value = flow_hash(router.seed, source, destination, covered)
-        return hops[chosen(value, len(hops))]
+        return hops[chosen(fields.hash(router.seed, router.by_ports), len(hops))]
 
     def ways(self, start: tuple[str, InterfaceAddress], end: tuple[E, InterfaceAddress]) -> Ways:
         """Return all links that packets from one address to another may take, by any hash."""
@@ -321,13 +330,18 @@ class Routing(Generic[E]):
         seen: set[str] = set()
         while waiting:
             hop = waiting.pop()
-            links.update(hop.links)
+            within = self._subnets.ways(hop.end, hop.far) if hop.spread else None
+            links.update(hop.links if within is None else within.links)
+            if within is not None:
+                several, by_ports = True, by_ports or within.by_ports
             if hop.node in seen:
                 continue
             seen.add(hop.node)
             last, hops = self.forwarded(hop.node, destination)
             if last is not None:
-                links.update(self._between(last, far) or ())
+                if (ways := self._subnets.ways(last, far)) is not None:
+                    links.update(ways.links)
+                    several, by_ports = several or ways.several, by_ports or ways.by_ports
                 continue
             if len(hops) > 1:
                 several = True

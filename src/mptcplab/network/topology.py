@@ -11,17 +11,18 @@ routers see :mod:`mptcplab.network.routing`.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from zlib import crc32
 
-from mptcplab.network.ecmp import Ports, router_seed
+from mptcplab.network.ecmp import Fields, Ports, router_seed
 from mptcplab.network.impairments import CapacityTrace, GilbertElliott, JitterDistribution
 from mptcplab.network.middlebox import MiddleboxPlan
-from mptcplab.network.routing import Node, Route, Routing
+from mptcplab.network.routing import Node, Route, Routing, Subnets
+from mptcplab.network.switching import Spreading, Switching, Walk, Ways
 
 Address = IPv4Address | IPv6Address
 
@@ -184,10 +185,21 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A learning Ethernet switch; ``ports`` are the interfaces plugged straight into it."""
+    """An Ethernet switch; ``ports`` are the interfaces plugged straight into it.
+
+    ``fabric`` is "bridge", a learning switch, or "openvswitch", one that spreads flows over the
+    links that lead on; ``ecmp`` is what its hash covers, as a router's.
+    """
 
     name: str
     ports: tuple[InterfaceEnd, ...] = ()
+    fabric: str = "bridge"
+    ecmp: str = "ports"
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it spreads flows."""
+        return self.fabric != "bridge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +258,10 @@ class Link:
 class Path:
     """An address pair and the links between them, from the local host's side outward.
 
-    Where it is ``routed``, the way ``back``, from the remote host's side, may be another (empty
-    where it has the same links).  ``candidates`` are all links that packets either way may take, by
-    whatever hash; empty where there is one way.  With ``by_ports`` each subflow takes the way that
-    its ports lead to, which :meth:`Topology.on_ports` finds.
+    Where it is ``routed``, or a fabric spreads flows, the way ``back``, from the remote host's
+    side, may be another (empty where it has the same links).  ``candidates`` are all links that
+    packets either way may take, by whatever hash; empty where there is one way.  With ``by_ports``
+    each subflow takes the way that its ports lead to, which :meth:`Topology.on_ports` finds.
     """
 
     local: InterfaceEnd
@@ -271,7 +283,7 @@ class Path:
 
     @property
     def possible(self) -> tuple[str, ...]:
-        """Every link that its packets may pass, whatever the seed of the routers' hashes."""
+        """Every link that its packets may pass, whatever the seeds of the hashes."""
         return self.candidates or self.passed
 
 
@@ -283,7 +295,8 @@ class Topology:
     ways, each pair of addresses has one of them for good, in both directions: the pairs of two
     hosts take them in turn, and which way is the first follows from the hosts' names.  So a host
     with several addresses uses several ways, and hosts with one address are spread, as by routers
-    that hash addresses (ECMP, RFC 2992; Linux's net.ipv4.fib_multipath_hash_policy 0).
+    that hash addresses (ECMP, RFC 2992; Linux's net.ipv4.fib_multipath_hash_policy 0).  Switches of
+    a fabric hash addresses or ports at every step.
     """
 
     name: str
@@ -292,7 +305,7 @@ class Topology:
     links: tuple[Link, ...]
     routers: tuple[Router, ...] = ()
     seed: int = 0
-    """Of the routers' hashes; that of the scenario."""
+    """Of the hashes of routers and fabrics; that of the scenario."""
 
     @property
     def nodes(self) -> tuple[Host | Router, ...]:
@@ -329,7 +342,7 @@ class Topology:
 
     def link_at(self, end: InterfaceEnd) -> Link | None:
         """Return the link that an interface is an end of; None for a switch's port."""
-        _, link = self._attached.get(end, (end, None))
+        _, link = self.attached.get(end, (end, None))
         return None if link is None else self.link(link)
 
     def paths(
@@ -371,7 +384,7 @@ class Topology:
         direct, switched = 0, [0, 0]
         for place, host in enumerate((one, other)):
             for interface in self.host(host).interfaces:
-                near, _ = self._attached.get(InterfaceEnd(host, interface.name), (None, None))
+                near, _ = self.attached.get(InterfaceEnd(host, interface.name), (None, None))
                 if isinstance(near, SwitchEnd) or (near is not None and self.is_router(near.host)):
                     switched[place] += len(interface.addresses)
                 elif near is not None and near.host == other:
@@ -436,7 +449,7 @@ class Topology:
         """Return which of two switches a node has an interface at without a link."""
         return next(
             end.switch
-            for end, _ in (self._attached[each] for each in self._ends_of[node])
+            for end, _ in (self.attached[each] for each in self._ends_of[node])
             if isinstance(end, SwitchEnd) and end.switch in switches
         )
 
@@ -445,11 +458,41 @@ class Topology:
         if not path.by_ports:
             return path
         start, end = (path.local, path.local_address), (path.remote, path.remote_address)
-        there = self.routing.way((start[0].host, start[1]), end, ports)
-        back = self.routing.way((end[0].host, end[1]), start, ports[::-1])
-        assert there is not None  # as with any other ports
-        assert back is not None
-        return replace(path, links=there.links, back=_unless_same(there.links, back.links))
+        if path.routed:
+            there = self.routing.way((start[0].host, start[1]), end, ports)
+            back = self.routing.way((end[0].host, end[1]), start, ports[::-1])
+            assert there is not None  # as with any other ports
+            assert back is not None
+            return replace(path, links=there.links, back=_unless_same(there.links, back.links))
+        links, links_back = self._within(start, end, ports), self._within(end, start, ports[::-1])
+        return replace(path, links=links, back=_unless_same(links, links_back))
+
+    def _within(self, start: Place, end: Place, ports: Ports | None = None) -> tuple[str, ...]:
+        """Return the links that packets take from one address to another of the same subnet."""
+        taken = self._subnets.taken(start[0], end[0], Fields(start[1].ip, end[1].ip, ports))
+        assert taken is not None
+        return taken
+
+    def choices(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """Return the switches of a path, from local to remote, that chose among several links, each
+        with the link that it chose.
+        """
+        steps = []
+        for name, direction in self.directions(path):
+            link = self.link(name)
+            steps.append((link.a, link.b) if direction == "forward" else (link.b, link.a))
+        chosen = []
+        for place, (near, far) in enumerate(steps):
+            if not isinstance(near, SwitchEnd) or not isinstance(far, SwitchEnd):
+                continue
+            last = far
+            for _, further in steps[place + 1 :]:
+                if not isinstance(further, SwitchEnd):
+                    break
+                last = further
+            if near in self.fabric and len(self.walk(last).steps(near)) > 1:
+                chosen.append((near.switch, path.links[place]))
+        return tuple(chosen)
 
     def places(self, host: str) -> list[Place]:
         """Return the interfaces of a host, each with an address of it."""
@@ -476,7 +519,7 @@ class Topology:
         """
         (near, source), (far, destination) = start, end
         if source.network == destination.network:
-            links = self._between(near, far)
+            links = self._subnets.taken(near, far, Fields(source.ip, destination.ip, ports))
         else:
             find = self.routing.onward if self.is_router(near.host) else self.routing.way
             way = find((near.host, source), end, ports)
@@ -507,15 +550,15 @@ class Topology:
             elif isinstance(near, InterfaceEnd):
                 ends.append(near)
             else:  # plugged straight into the switch
-                ends.append(
-                    next(end for end in self._ends_of[at] if self._attached[end][0] == near)
-                )
+                ends.append(next(end for end in self._ends_of[at] if self.attached[end][0] == near))
             at = _node_of(far)
         return tuple(ends)
 
     def own_links(self, path: Path) -> tuple[str, ...]:
-        """Return the links of a path whose state its local host sees: all up to a router."""
-        if not path.routed:
+        """Return the links of a path whose state its local host sees: all up to a router, or to a
+        fabric that spreads flows.
+        """
+        if not path.routed and not path.candidates:
             return path.links
         link = self.link_at(path.local)
         return () if link is None else (link.name,)
@@ -525,26 +568,33 @@ class Topology:
 
         Of several shortest ways, that whose links come first in the file.
         """
-        near, link = self._attached.get(start, (start, None))
+        near, link = self.attached.get(start, (start, None))
         if isinstance(near, InterfaceEnd):
             return {} if link is None else {near: (link,)}
         first = () if link is None else (link,)
         reached = {}
-        for switch, way in self._walk(near).first_ways():
-            for end, last in self._hanging[switch]:
+        walk = self.walk(near)
+        for switch in walk.reached:
+            way = walk.way(switch, 0)
+            for end, last in self.hanging.get(switch, ()):
                 if end != start:
                     reached[end] = (*first, *way, *(() if last is None else (last,)))
         return reached
 
     def ring_links(self) -> tuple[str, ...]:
-        """Return the links that close a ring of switches, in the order of the links."""
+        """Return the links that close a ring with a bridge in it, in the order of the links."""
         joined = DisjointSets()
         closing = []
-        for link in self.links:
-            if isinstance(link.a, SwitchEnd) and isinstance(link.b, SwitchEnd):
-                if joined.find(link.a) == joined.find(link.b):
-                    closing.append(link.name)
-                joined.join(link.a, link.b)
+        between = [
+            link
+            for link in self.links
+            if isinstance(link.a, SwitchEnd) and isinstance(link.b, SwitchEnd)
+        ]
+        for link in sorted(between, key=lambda link: not {link.a, link.b} <= self.fabric.keys()):
+            spreads = {link.a, link.b} <= self.fabric.keys()
+            if not spreads and joined.find(link.a) == joined.find(link.b):
+                closing.append(link.name)
+            joined.join(link.a, link.b)
         return tuple(closing)
 
     # Indices, made once.
@@ -590,19 +640,11 @@ class Topology:
                 nodes.append(Node(node.name, members, node.routes, seed, by_ports))
             else:
                 nodes.append(Node(node.name, members, node.routes))
-        return Routing(nodes, self._between)
+        return Routing(nodes, self._subnets)
 
-    def _between(self, one: InterfaceEnd, other: InterfaceEnd) -> tuple[str, ...] | None:
-        """Return the links between two interfaces of a subnet; None where none join them."""
-        if one not in self._attached or other not in self._attached:
-            return None
-        near, first = self._attached[one]
-        if isinstance(near, InterfaceEnd):
-            return (first,) if near == other and first is not None else None
-        far, _ = self._attached[other]
-        if not isinstance(far, SwitchEnd) or not self._walk(near).reaches(far):
-            return None
-        return self._way(one, other, crc32(" ".join(sorted((str(one), str(other)))).encode()))
+    @cached_property
+    def _subnets(self) -> _Subnets:
+        return _Subnets(self)
 
     @cached_property
     def narrow_ends(self) -> frozenset[InterfaceEnd]:
@@ -645,7 +687,7 @@ class Topology:
         }
 
     @cached_property
-    def _attached(self) -> dict[InterfaceEnd, Neighbour]:
+    def attached(self) -> dict[InterfaceEnd, Neighbour]:
         """What each interface is joined to, by which link; by none for a switch's port."""
         attached: dict[InterfaceEnd, Neighbour] = {}
         for switch in self.switches:
@@ -658,36 +700,40 @@ class Topology:
         return attached
 
     @cached_property
-    def _hanging(self) -> dict[SwitchEnd, list[tuple[InterfaceEnd, str | None]]]:
+    def hanging(self) -> dict[SwitchEnd, list[tuple[InterfaceEnd, str | None]]]:
         """The interfaces at each switch."""
         hanging: dict[SwitchEnd, list[tuple[InterfaceEnd, str | None]]] = defaultdict(list)
-        for end, (switch, link) in self._attached.items():
+        for end, (switch, link) in self.attached.items():
             if isinstance(switch, SwitchEnd):
                 hanging[switch].append((end, link))
         return hanging
 
     @cached_property
-    def _fabric(self) -> dict[SwitchEnd, list[tuple[SwitchEnd, str]]]:
-        """The switches that each switch has links to."""
-        fabric: dict[SwitchEnd, list[tuple[SwitchEnd, str]]] = defaultdict(list)
+    def fabric(self) -> dict[SwitchEnd, Spreading]:
+        """The switches that spread flows."""
+        return {
+            SwitchEnd(each.name): Spreading(router_seed(self.seed, each.name), each.ecmp == "ports")
+            for each in self.switches
+            if each.spreads
+        }
+
+    @cached_property
+    def switching(self) -> Switching[SwitchEnd]:
+        """The ways between switches."""
+        joints: dict[SwitchEnd, list[tuple[SwitchEnd, str]]] = defaultdict(list)
         for link in self.links:
             if isinstance(link.a, SwitchEnd) and isinstance(link.b, SwitchEnd):
-                fabric[link.a].append((link.b, link.name))
-                fabric[link.b].append((link.a, link.name))
-        return fabric
+                joints[link.a].append((link.b, link.name))
+                joints[link.b].append((link.a, link.name))
+        return Switching(joints, self.fabric)
+
+    def walk(self, start: SwitchEnd) -> Walk[SwitchEnd]:
+        """Return the shortest ways from a switch to others."""
+        return self.switching.walk(start)
 
     @cached_property
     def _known_paths(self) -> dict[tuple[str, str], tuple[Path, ...]]:
         return {}
-
-    @cached_property
-    def _walks(self) -> dict[SwitchEnd, _Walk]:
-        return {}
-
-    def _walk(self, start: SwitchEnd) -> _Walk:
-        if start not in self._walks:
-            self._walks[start] = _Walk(self._fabric, start)
-        return self._walks[start]
 
     def _find_paths(self, here: str, there: str) -> tuple[PathsOf, PathsOf]:
         """Return the paths from ``here``, the earlier host of the file, to ``there``, and back."""
@@ -703,11 +749,28 @@ class Topology:
                         if own.network != other.network:
                             paths += self._routed((start, own), (end, other))
                         elif end in near:
-                            paths.append(Path(start, own, end, other, self._way(start, end, turn)))
+                            paths.append(self._switched((start, own), (end, other), turn))
                             turn += 1
         back = [_reversed(path) for path in paths]
         back.sort(key=lambda path: order[path.local.interface])
         return ((here, there), tuple(paths)), ((there, here), tuple(back))
+
+    def _switched(self, start: Place, end: Place, turn: int) -> Path:
+        """Return the path between two addresses of a subnet."""
+        if not self.fabric:
+            return Path(*start, *end, self.way_in_turn(start[0], end[0], turn))
+        near, far = self._subnets.ways(start[0], end[0]), self._subnets.ways(end[0], start[0])
+        if near is None or far is None or not (near.several or far.several):
+            return Path(*start, *end, self.way_in_turn(start[0], end[0], turn))
+        links, back = self._within(start, end), self._within(end, start)
+        return Path(
+            *start,
+            *end,
+            links,
+            back=_unless_same(links, back),
+            candidates=self.in_order(near.links | far.links),
+            by_ports=near.by_ports or far.by_ports,
+        )
 
     def _routed(self, start: Place, end: Place) -> list[Path]:
         """Return the path from one address to another through routers, where there is one."""
@@ -740,19 +803,19 @@ class Topology:
 
     def _ends_from(self, start: InterfaceEnd, host: str) -> list[InterfaceEnd]:
         """Return the interfaces of a host that can be reached from one, in the host's order."""
-        near, _ = self._attached.get(start, (start, None))
+        near, _ = self.attached.get(start, (start, None))
         if isinstance(near, InterfaceEnd):
             return [near] if near.host == host else []
-        walk = self._walk(near)
+        walk = self.walk(near)
         ends = [InterfaceEnd(host, each.name) for each in self.host(host).interfaces]
-        return [end for end in ends if end != start and walk.reaches(self._attached[end][0])]
+        return [end for end in ends if end != start and walk.reaches(self.attached[end][0])]
 
-    def _way(self, start: InterfaceEnd, end: InterfaceEnd, turn: int) -> tuple[str, ...]:
+    def way_in_turn(self, start: InterfaceEnd, end: InterfaceEnd, turn: int) -> tuple[str, ...]:
         """Return the links from one interface to another; ``turn`` counts through all ways."""
-        (near, first), (far, last) = self._attached[start], self._attached[end]
+        (near, first), (far, last) = self.attached[start], self.attached[end]
         between: tuple[str, ...] = ()
         if isinstance(near, SwitchEnd) and isinstance(far, SwitchEnd):
-            between = self._walk(near).way(far, turn)
+            between = self.walk(near).way(far, turn)
         elif first is not None:
             return (first,)
         return tuple(link for link in (first, *between, last) if link is not None)
@@ -809,52 +872,69 @@ class DisjointSets:
         self._parent[self.find(other)] = self.find(one)
 
 
-class _Walk:
-    """The shortest ways from one switch to all others, found breadth first."""
+class _Subnets(Subnets[InterfaceEnd]):
+    """How a topology joins the interfaces of a subnet."""
 
-    def __init__(
-        self, fabric: dict[SwitchEnd, list[tuple[SwitchEnd, str]]], start: SwitchEnd
-    ) -> None:
-        self._distance = {start: 0}
-        self._before: dict[SwitchEnd, list[tuple[SwitchEnd, str]]] = {start: []}
-        """Where each may be come from, by which link."""
-        self._ways = {start: 1}
-        """How many shortest ways lead to each."""
-        frontier = deque([start])
-        while frontier:
-            at = frontier.popleft()
-            for neighbour, link in fabric.get(at, ()):
-                if neighbour not in self._distance:
-                    self._distance[neighbour] = self._distance[at] + 1
-                    self._before[neighbour] = []
-                    self._ways[neighbour] = 0
-                    frontier.append(neighbour)
-                if self._distance[neighbour] == self._distance[at] + 1:
-                    self._before[neighbour].append((at, link))
-                    self._ways[neighbour] += self._ways[at]
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
 
-    def reaches(self, end: InterfaceEnd | SwitchEnd) -> bool:
-        """Say whether a switch is reached."""
-        return end in self._distance
+    def between(self, one: InterfaceEnd, other: InterfaceEnd) -> tuple[str, ...] | None:
+        """Return the links between two interfaces; None where none join them."""
+        attached = self._topology.attached
+        if one not in attached or other not in attached:
+            return None
+        near, first = attached[one]
+        if isinstance(near, InterfaceEnd):
+            return (first,) if near == other and first is not None else None
+        far, _ = attached[other]
+        if not isinstance(far, SwitchEnd) or not self._topology.walk(near).reaches(far):
+            return None
+        turn = crc32(" ".join(sorted((str(one), str(other)))).encode())
+        return self._topology.way_in_turn(one, other, turn)
 
-    def first_ways(self) -> Iterator[tuple[SwitchEnd, tuple[str, ...]]]:
-        """Yield every switch and the first of the ways to it."""
-        for switch in self._distance:
-            yield switch, self.way(switch, 0)
+    def spreads(self, one: InterfaceEnd, other: InterfaceEnd) -> bool:
+        """Return whether a fabric leaves packets from one interface to another several ways."""
+        return self._spread(one, other) is not None
 
-    def way(self, end: SwitchEnd, turn: int) -> tuple[str, ...]:
-        """Return the links of a shortest way; ``turn`` counts through all that there are."""
-        links = []
-        turn %= self._ways[end]
-        while self._before[end]:
-            end, link, turn = self._step_back(end, turn)
-            links.append(link)
-        return tuple(reversed(links))
+    def ways(self, one: InterfaceEnd, other: InterfaceEnd) -> Ways | None:
+        """Return all links that packets from one interface to another may take."""
+        spread = self._spread(one, other)
+        if spread is None:
+            links = self.between(one, other)
+            return None if links is None else Ways(frozenset(links), False, False)
+        (near, first), (far, last) = spread
+        ways = self._topology.switching.ways(near, far)
+        own = {link for link in (first, last) if link is not None}
+        return Ways(ways.links | own, ways.several, ways.by_ports)
 
-    def _step_back(self, at: SwitchEnd, turn: int) -> tuple[SwitchEnd, str, int]:
-        """Return where the way number ``turn`` to ``at`` comes from, and its number there."""
-        for before, link in self._before[at]:
-            if turn < self._ways[before]:
-                return before, link, turn
-            turn -= self._ways[before]
-        raise AssertionError("unreachable: the numbers of the ways before add up")
+    def taken(
+        self, one: InterfaceEnd, other: InterfaceEnd, fields: Fields
+    ) -> tuple[str, ...] | None:
+        """Return the links that a packet takes from one interface to another."""
+        spread = self._spread(one, other)
+        if spread is None:
+            return self.between(one, other)
+        (near, first), (far, last) = spread
+        between = self._topology.switching.taken(near, far, fields)
+        return tuple(link for link in (first, *between, last) if link is not None)
+
+    def _spread(self, one: InterfaceEnd, other: InterfaceEnd) -> tuple[_Port, _Port] | None:
+        """Return the switches that two interfaces are at, and their links there, if packets between
+        them have several ways by a fabric.
+        """
+        if not self._topology.fabric:
+            return None
+        attached = self._topology.attached
+        (near, first), (far, last) = (
+            attached.get(one, (one, None)),
+            attached.get(other, (one, None)),
+        )
+        if not isinstance(near, SwitchEnd) or not isinstance(far, SwitchEnd):
+            return None
+        if not self._topology.walk(near).reaches(far):
+            return None
+        several = self._topology.switching.ways(near, far).several
+        return ((near, first), (far, last)) if several else None
+
+
+_Port = tuple[SwitchEnd, str | None]

@@ -205,6 +205,7 @@ RUN: Final[Shape] = {
         }
     ),
     "?flow_limits": _FLOW_LIMITS,
+    "?fabric": ListOf({"switch": Text(), "link": Text()}),
     "?notes": ListOf(Text()),
     "?origin_unix_ns": Maybe(Whole()),
 }

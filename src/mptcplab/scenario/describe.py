@@ -173,7 +173,12 @@ def _switches(topology: Topology) -> Iterator[str]:
         for end in (link.a, link.b):
             if isinstance(end, SwitchEnd):
                 joined[end.switch].append(link.name)
-    return (f"{name}: {', '.join(ends)}" for name, ends in joined.items())
+    for switch in topology.switches:
+        kind = ""
+        if switch.spreads:
+            shared = "addresses and ports" if switch.ecmp == "ports" else "addresses"
+            kind = f" ({switch.fabric}, equal ways shared by {shared})"
+        yield f"{switch.name}{kind}: {', '.join(joined[switch.name])}"
 
 
 def _link(link: Link) -> list[tuple[str, ...]]:

@@ -65,5 +65,6 @@ def beyond_bridges(topology: Topology) -> Iterator[str]:
         link = topology.link(name)
         yield (
             f"links.{name}.between: closes a ring of switches between {link.a} and {link.b}; "
-            "expected one way only between two switches, which are bridges"
+            "expected one way only between two switches, which are bridges, or "
+            'fabric = "openvswitch" for both'
         )

@@ -286,8 +286,9 @@ class Scenario:
     ssh: dict[str, str] = field(default_factory=dict)  # where hosts are that are real machines
 
     def __post_init__(self) -> None:
-        """Let the hashes of routers have the scenario's seed, whichever that comes to be."""
-        if self.topology.routers and self.topology.seed != self.seed:
+        """Let the hashes of routers and fabrics have the scenario's seed, whichever it is."""
+        hashed = self.topology.routers or self.topology.fabric
+        if hashed and self.topology.seed != self.seed:
             object.__setattr__(self, "topology", replace(self.topology, seed=self.seed))
 
     def stages(self) -> tuple[tuple[int, int], ...]:

@@ -13,6 +13,7 @@ from mptcplab.middleboxes import make_chain
 from mptcplab.network.ecmp import Ports
 from mptcplab.network.nic_sharing import QUEUE_PACKETS, SharedNic, Way, shared_nics
 from mptcplab.network.parameters import ChannelParameters
+from mptcplab.network.switching import Taken
 from mptcplab.network.topology import (
     ETHERNET_HEADER_BYTES,
     VLAN_TAG_BYTES,
@@ -338,6 +339,23 @@ def _connect(scenario: Scenario, network: Network) -> None:
                 route.by_ports = PortRoutes(partial(_route_on_ports, topology, path, network))
             routes.setdefault(local, {})[remote] = route
             _connect_outside(topology, path, network)
+
+
+def links_by_ports(scenario: Scenario, network: Network) -> list[Taken]:
+    """Return by which links switches have sent the flows on that they chose one for by ports."""
+    topology = scenario.topology
+    taken = set()
+    for here, there in scenario.host_pairs():
+        for path in topology.paths(here, there, multipath=False):
+            local, remote = packed_address(path.local_address), packed_address(path.remote_address)
+            route = network.hosts[here].routes.get(local, {}).get(remote)
+            if not path.by_ports or route is None or route.by_ports is None:
+                continue
+            source, target = str(path.local_address.ip), str(path.remote_address.ip)
+            for ports in route.by_ports.used:
+                for switch, link in topology.choices(topology.on_ports(path, ports)):
+                    taken.add(Taken(switch, source, ports[0], target, ports[1], link))
+    return sorted(taken)
 
 
 def _connect_outside(topology: Topology, path: Path, network: Network) -> None:

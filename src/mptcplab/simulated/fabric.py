@@ -204,6 +204,11 @@ class PortRoutes:
         self._make = make
         self._known: dict[int, Route] = {}
 
+    @property
+    def used(self) -> list[tuple[int, int]]:
+        """The source and destination ports of segments that there have been."""
+        return [(key >> 16, key & 0xFFFF) for key in self._known]
+
     def route(self, source_port: int, destination_port: int) -> Route:
         """Return the route of segments with these ports."""
         key = source_port << 16 | destination_port

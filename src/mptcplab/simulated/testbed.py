@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mptcplab.simulated.applications import BulkTransfer
 from mptcplab.simulated.build import (
     LONGEST_TRAIN_BYTES,
     build,
+    links_by_ports,
     packed_address,
     simulated,
     trains_per_window,
@@ -94,6 +96,7 @@ def _metadata(simulation: Simulation, scenario: Scenario) -> dict[str, Any]:
         "endpoints": simulation.endpoints(),
         "switches": simulation.switches,
         "middleboxes": simulation.boxes(),
+        "fabric": simulation.links_by_ports(),
         "notes": simulation.notes(),
         "offload": {host.name: host.offload for host in scenario.topology.hosts},
         "trains_per_window": trains_per_window(scenario),
@@ -486,6 +489,10 @@ class Simulation:
         if self._is_cut:  # what might have become of its connections is not known
             return reasons
         return reasons + self._watches.reasons()
+
+    def links_by_ports(self) -> list[dict[str, Any]]:
+        """Return what ``run.json`` says of the flows that switches spread."""
+        return [asdict(each) for each in links_by_ports(self._scenario, self._network)]
 
     def boxes(self) -> list[dict[str, Any]]:
         """Return what ``run.json`` says of each middlebox."""

@@ -54,6 +54,7 @@ _RTM_GETRULE: Final = 34
 IFF_UP: Final = 1
 IFF_LOOPBACK: Final = 8
 
+_IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_LINK: Final = 5
@@ -149,6 +150,8 @@ class Device:
     """Whether a cable is plugged in, as :func:`set_carrier` and :func:`set_dormant` have it."""
     gso_max_bytes: int
     """What it takes in one piece, with headers; larger packets are cut before they reach it."""
+    mac: str = ""
+    """Its MAC address, as ``ip link`` writes it."""
 
     @property
     def up(self) -> bool:
@@ -299,6 +302,7 @@ def _parse_device(body: bytes) -> Device:
         carrier=values.get(_IFLA_CARRIER, b"\0") != b"\0"
         and values.get(_IFLA_LINKMODE, b"\0") == b"\0",
         gso_max_bytes=struct.unpack("=I", values[_IFLA_GSO_MAX_SIZE])[0],
+        mac=values.get(_IFLA_ADDRESS, b"").hex(":"),
     )
 
 

@@ -20,7 +20,9 @@ from mptcplab.linux.kernel.namespaces import NetNamespace, write_sysctl
 from mptcplab.linux.kernel.netlink import Request
 from mptcplab.linux.lab import addressing, forwarding, steering
 from mptcplab.linux.lab.endpoint_plan import NO_WISHES, HostPlan, Traffic, Wishes, plan
+from mptcplab.linux.lab.fabric import Bridge, Fabric, check_programs
 from mptcplab.linux.lab.nic_sharing import device_requests, sharing_devices, sharing_requests
+from mptcplab.linux.lab.openflow import OpenFlow
 from mptcplab.linux.lab.sysctls import host_sysctls, optional_sysctls
 from mptcplab.linux.lab.vlan_trunks import find_trunks, make_trunks
 from mptcplab.network.impairments import CapacityTrace
@@ -53,6 +55,8 @@ class Plumbing:
     routers: dict[str, NetNamespace] = field(default_factory=dict)
     drivers: dict[str, LinkDriver] = field(default_factory=dict)
     ports: list[KernelDriver] = field(default_factory=list)
+    fabric: Fabric | None = None
+    """What forwards in the switches that spread flows, which share a namespace."""
     tagging: dict[InterfaceEnd, Tagging] = field(default_factory=dict)
     plans: dict[str, HostPlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -65,13 +69,16 @@ class Plumbing:
 
     def close(self) -> None:
         """Take it down; what is already gone is passed over."""
+        if self.fabric is not None:
+            self.fabric.close()
+            self.fabric = None
         for driver in self.drivers.values():
             driver.interrupt()
         for driver in self.drivers.values():
             with contextlib.suppress(OSError):
                 driver.close()
-        spaces = (*self.hosts.values(), *self.switches.values(), *self.routers.values())
-        for space in (*spaces, self.wire):
+        spaces = (*self.hosts.values(), *self.switches.values(), *self.routers.values(), self.wire)
+        for space in dict.fromkeys(spaces):
             with contextlib.suppress(OSError):
                 space.close()
         self.drivers, self.hosts, self.switches, self.routers = {}, {}, {}, {}
@@ -91,6 +98,7 @@ def build(
     ``congestion`` has the congestion control of all that a host sends, of those where it is set.
     """
     _check_names(topology)
+    check_programs(topology)
     plans = plan(topology, tunables, traffic, endpoints_max(), wishes)
     kinds = {link.name: choose_driver(link, timeline) for link in topology.links}
     wire = NetNamespace.create("the wire")
@@ -102,6 +110,7 @@ def build(
         _make_trunks(plumbing, topology, kinds)
         _make_devices(plumbing, topology, kinds, seed, traces, traces_run=standing)
         _make_switches(plumbing, topology)
+        _make_fabric(plumbing, topology)
         for host in topology.hosts:
             _share_nics(plumbing, topology, host)
             _limit_frames(plumbing, topology, host)
@@ -131,8 +140,13 @@ def _make_namespaces(
     plumbing: Plumbing, topology: Topology, tunables: Mapping[str, Tunables], *, standing: bool
 ) -> None:
     plumbing.wire.write_sysctls(_NO_IPV6)
+    if topology.fabric:
+        plumbing.fabric = Fabric(NetNamespace.create("the fabric"))
     for switch in topology.switches:
-        space = plumbing.switches[switch.name] = NetNamespace.create(switch.name)
+        if switch.spreads and plumbing.fabric is not None:
+            space = plumbing.switches[switch.name] = plumbing.fabric.space
+        else:
+            space = plumbing.switches[switch.name] = NetNamespace.create(switch.name)
         space.write_sysctls(_NO_IPV6)
     for router in topology.routers:
         space = plumbing.routers[router.name] = NetNamespace.create(router.name)
@@ -262,7 +276,9 @@ def _port_driver(
     frame = interface.mtu + ETHERNET_HEADER_BYTES
     channel = Channel(rate_bps=rate, queue=Queue(limit_bytes=_PORT_QUEUE_PACKETS * frame))
     here = _host_end(plumbing, topology, end)
-    there = Attachment(plumbing.switches[switch.name], f"p{number}", interface.mtu)
+    there = Attachment(
+        plumbing.switches[switch.name], f"p{number}", interface.mtu, offload=not switch.spreads
+    )
     return KernelDriver(
         plumbing.wire, f"p{number}", (here, there), (channel, channel), interface.mtu
     )
@@ -272,7 +288,10 @@ def _attach(plumbing: Plumbing, topology: Topology, link: Link, which: int) -> A
     end = (link.a, link.b)[which]
     if isinstance(end, SwitchEnd):
         number = topology.links.index(link)
-        return Attachment(plumbing.switches[end.switch], _port_name(number, which), link.mtu)
+        whole = end not in topology.fabric
+        return Attachment(
+            plumbing.switches[end.switch], _port_name(number, which), link.mtu, offload=whole
+        )
     return _host_end(plumbing, topology, end)
 
 
@@ -298,8 +317,41 @@ def _ends_at(topology: Topology, switch: Switch) -> Iterator[tuple[int, int, Lin
                 yield number, which, link
 
 
+def _make_fabric(plumbing: Plumbing, topology: Topology) -> None:
+    """Let the switches of the fabric know where every interface is, and forward."""
+    if plumbing.fabric is None:
+        return
+    openflow = OpenFlow(topology, _macs(plumbing, topology))
+    bridges = []
+    for number, switch in enumerate(topology.switches):
+        if not switch.spreads:
+            continue
+        devices: dict[str | InterfaceEnd, str] = {
+            link.name: _port_name(place, which) for place, which, link in _ends_at(topology, switch)
+        }
+        devices |= {
+            end: f"p{place}"
+            for place, (other, end) in enumerate(_ports(topology))
+            if other == switch
+        }
+        links = {device: way if isinstance(way, str) else None for way, device in devices.items()}
+        programme = openflow.programme(switch, {way: port for port, way in enumerate(devices, 1)})
+        bridges.append(Bridge(f"br{number}", switch.name, links, programme))
+    plumbing.fabric.add(bridges)
+
+
+def _macs(plumbing: Plumbing, topology: Topology) -> dict[InterfaceEnd, str]:
+    return {
+        InterfaceEnd(node.name, device.name): device.mac
+        for node in topology.nodes
+        for device in rtnl.devices(plumbing.node(node.name).routing).values()
+    }
+
+
 def _make_switches(plumbing: Plumbing, topology: Topology) -> None:
     for switch in topology.switches:
+        if switch.spreads:
+            continue
         channel = plumbing.switches[switch.name].routing
         name = switch.name[: rtnl.INTERFACE_NAME_MAX]
         channel.request(rtnl.add_bridge(name))

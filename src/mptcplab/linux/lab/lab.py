@@ -23,6 +23,7 @@ from mptcplab.linux.lab import addressing, forwarding
 from mptcplab.linux.lab.build import Plumbing, build
 from mptcplab.linux.lab.congestion import Controls, imposed_congestion
 from mptcplab.linux.lab.endpoint_plan import HostPlan, scenario_traffic, scenario_wishes
+from mptcplab.linux.lab.fabric import Fabric
 from mptcplab.linux.lab.names import hosts_file
 from mptcplab.linux.lab.processes import start_on
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Topology
@@ -175,6 +176,11 @@ class Lab:
             **self._plumbing.routers,
             **self._plumbing.hosts,
         }
+
+    @property
+    def fabric(self) -> Fabric | None:
+        """What forwards in the switches that spread flows, where there are any."""
+        return self._plumbing.fabric
 
     @contextmanager
     def enter(self, host: str) -> Iterator[None]:

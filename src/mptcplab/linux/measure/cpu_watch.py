@@ -73,6 +73,8 @@ class CpuWatch:
         self._emulators = {
             name: emulator.pid for name, emulator in apparatus.links.emulators().items()
         }
+        fabric = apparatus.lab.fabric
+        self._fabric = frozenset() if fabric is None else frozenset((fabric.pid,))
         self.most_bps = most_bps(apparatus.scenario)
         """By link and direction, the most that flows can send over it."""
         self._loaded = {link for link, _ in self.most_bps}
@@ -82,6 +84,8 @@ class CpuWatch:
         """By the end of an interval (ns), the links that carry a flow short of CPU time."""
         self.full_emulators: dict[int, frozenset[str]] = {}
         """By the end of an interval (ns), the links whose emulator had no time left."""
+        self.full_fabric: set[int] = set()
+        """The ends of intervals (ns) in which the lab's Open vSwitch had no time left."""
 
     def sample(
         self,
@@ -103,11 +107,17 @@ class CpuWatch:
                 continue
             own = [services[pid] for pid in self._processes(flow) if pid in services]
             for path in self._paths(flow):
-                if not self._loaded.intersection(path.passed):
-                    continue  # a path that the flow leaves alone, or keeps for failures
+                # One that the flow leaves alone or keeps for failures, or one of several by ports.
+                if path.by_ports or not self._loaded.intersection(path.passed):
+                    continue
                 pids = [self._emulators[link] for link in path.passed if link in self._emulators]
+                pids += self._fabric
                 if is_starved([*own, *(services[pid] for pid in pids if pid in services)]):
                     starved.add(self._apparatus.identities.link_of(path))
+        if any(
+            services[pid].busiest >= EMULATOR_SATURATED for pid in self._fabric & services.keys()
+        ):
+            self.full_fabric.add(end_ns)
         self.starved[end_ns] = frozenset(starved)
         self.full_emulators[end_ns] = frozenset(
             link
@@ -140,7 +150,7 @@ class CpuWatch:
     def _services(self, interval_ns: int, cpus: Mapping[int, float]) -> dict[int, Service]:
         """Return what each process got since the last call; those that began since are left out."""
         pids = {pid for flow in self._apparatus.scenario.flows for pid in self._processes(flow)}
-        pids |= set(self._emulators.values())
+        pids |= {*self._emulators.values(), *self._fabric}
         before = self._scheduled_ns
         self._scheduled_ns = {pid: cpu.scheduled_ns(pid) for pid in pids}
         held_before = self._throttled_ns

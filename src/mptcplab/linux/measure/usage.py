@@ -20,9 +20,10 @@ class Usage:
         self._apparatus = apparatus
         self._counters_before: dict[str, dict[str, int]] = {}
         self._emulators_before: dict[str, LinkReading] = {}
+        self._fabric_before_ns = 0
         self.cpu_ns: dict[str, int] = {}
         """CPU time that each kind of process of ours has used, by "FLOW ROLE", "HOST stack", "LINK
-        emulator" and "testbed"."""
+        emulator", "fabric" and "testbed"."""
         self.counters: dict[str, dict[str, tuple[int, int]]] = {}
         """By host, the MIB counters that moved: before and after."""
         self.lateness: dict[str, Lateness] = {}
@@ -34,6 +35,9 @@ class Usage:
         """Read everything that is compared at the end."""
         self._counters_before = {host: self._read_counters(host) for host in self._apparatus.hosts}
         self._emulators_before = self._apparatus.links.emulator_readings(reset_peak=True)
+        fabric = self._apparatus.lab.fabric
+        if fabric is not None:
+            self._fabric_before_ns = cpu.process_time_ns(fabric.pid) or 0
 
     def note_cpu(self) -> None:
         """Take the CPU time used so far, while the processes are still there, and which of them
@@ -48,6 +52,9 @@ class Usage:
         for name, stack in self._apparatus.stacks.items():
             if stack.process is not None:
                 used[f"{name} stack"] = cpu.process_time_ns(stack.process.pid) or 0
+        fabric = self._apparatus.lab.fabric
+        if fabric is not None:
+            used["fabric"] = (cpu.process_time_ns(fabric.pid) or 0) - self._fabric_before_ns
         for name, reading in self._apparatus.links.emulator_readings().items():
             used[f"{name} emulator"] = reading.cpu_ns - self._emulators_before[name].cpu_ns
         self.cpu_ns = used
@@ -62,6 +69,8 @@ class Usage:
                 yield f"the stack of {name}", stack.process.pid
         for name, emulator in self._apparatus.links.emulators().items():
             yield f"the emulator of {name}", emulator.pid
+        if self._apparatus.lab.fabric is not None:
+            yield "the lab's Open vSwitch", self._apparatus.lab.fabric.pid
 
     def finish(self) -> None:
         """Compare counters and emulators with what they were."""

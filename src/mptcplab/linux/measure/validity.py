@@ -33,6 +33,7 @@ def judge(
         *verified,
         *_stopped(measurement),
         *_dead_emulators(measurement),
+        *_dead_fabric(measurement),
         *_stopped_processes(measurement),
         *_lost_captures(measurement),
         *measurement.readback.reasons,
@@ -43,6 +44,7 @@ def judge(
         *_failed_actions(measurement),
         *_late_emulators(scenario, measurement),
         *_limited_links(measurement, starved),
+        *_full_fabric(scenario, measurement),
         *_busy_cpu(scenario, measurement),
     ]
     notes = [
@@ -83,6 +85,12 @@ def _dead_emulators(measurement: Measurement) -> Iterator[str]:
     for link, (when_ns, how) in measurement.apparatus.links.dead.items():
         at_s = (when_ns - measurement.origin_ns) / 1e9
         yield f"{link}: its emulator is gone ({how}) since {at_s:.1f} s at least, and the link too"
+
+
+def _dead_fabric(measurement: Measurement) -> Iterator[str]:
+    fabric = measurement.apparatus.lab.fabric
+    if fabric is not None and not fabric.is_alive:
+        yield "the lab's Open vSwitch is gone, and its switches forward nothing since"
 
 
 def _stopped_processes(measurement: Measurement) -> Iterator[str]:
@@ -201,6 +209,25 @@ def _limited_links(measurement: Measurement, starved: Mapping[str, int]) -> Iter
         reason = verify.check_emulator(link, count, intervals)
         if reason is not None:
             yield reason
+
+
+def _full_fabric(scenario: Scenario, measurement: Measurement) -> Iterator[str]:
+    """Yield that the fabric was short of CPU time while none of the flows' links was full."""
+    samples = measurement.samples
+    paths = [path for flow in scenario.flows for path in scenario.paths(flow)]
+    shaped = {
+        link.name
+        for link in (scenario.topology.link(name) for path in paths for name in path.possible)
+        if link.forward.rate_bps and link.backward.rate_bps
+    }
+    full = 0
+    for end_ns in samples.cpu.full_fabric:
+        rows = samples.rows["links"]
+        unfilled = verify.unfilled_intervals({end_ns: shaped}, rows, samples.cpu.most_bps)
+        full += shaped <= unfilled.keys()
+    reason = verify.check_fabric(full, len(samples.busy))
+    if reason is not None:
+        yield reason
 
 
 def _sometimes_limited_links(measurement: Measurement, starved: Mapping[str, int]) -> Iterator[str]:

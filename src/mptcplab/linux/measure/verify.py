@@ -361,6 +361,18 @@ def check_starved(link: str, starved: int, intervals: int) -> str | None:
     )
 
 
+def check_fabric(full: int, intervals: int) -> str | None:
+    """Return what is wrong with a fabric whose Open vSwitch had no time left in ``full`` of the
+    intervals in which no link was full.
+    """
+    if not is_limited(full, intervals):
+        return None
+    return (
+        f"the lab's Open vSwitch had no more CPU time in {full} of {intervals} intervals, in which "
+        "no link was full"
+    )
+
+
 def is_limited(count: int, intervals: int) -> bool:
     """Say whether the CPU was the limit in so many of the intervals that the run is its doing."""
     return count >= max(1, intervals * _LIMITED_SHARE)

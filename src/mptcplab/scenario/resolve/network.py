@@ -380,7 +380,7 @@ class _Plan:
             own[end.host].append((end, values))
         hosts = tuple(self._host(host, own[host], addresses) for host in self.hosts)
         routers = tuple(self._router(router, own[router], addresses) for router in self.routers)
-        switches = tuple(Switch(name, tuple(ports)) for name, ports in self.ports.items())
+        switches = tuple(self._switch(name) for name in self.ports)
         topology = Topology(name, hosts, switches, tuple(links), routers)
         topology = resolve_middleboxes(topology, self.values["links"], self.routers, self.problems)
         return resolve_routes(topology, self.hosts, self.routers, self.problems)
@@ -399,6 +399,17 @@ class _Plan:
                 "no host is at either end of it",
                 "backup on a link of a host, or on its interface",
             )
+
+    def _switch(self, name: str) -> Switch:
+        table = self.values["switches"][name]
+        fabric, ecmp = table["fabric"], table["ecmp"]
+        if ecmp is not None and fabric == "bridge":
+            self.problems.add(
+                ("switches", name, "ecmp"),
+                "is for switches that spread flows, and this one is a bridge",
+                'fabric = "openvswitch" with it, or no ecmp',
+            )
+        return Switch(name, tuple(self.ports[name]), fabric, ecmp or "ports")
 
     def _router(
         self,

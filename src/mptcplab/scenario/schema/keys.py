@@ -32,6 +32,9 @@ SCTP_CONGESTION = ("reno", "highspeed", "htcp", "lia")
 SIMULATED_CONGESTION = ("olia-draft", "wvegas", "cubic-hystart", "cubic-rfc9438")
 """Those of our own stack alone."""
 
+FABRICS = ("bridge", "openvswitch")
+"""Kinds of switches."""
+
 TUNABLES = Section(
     "tunables",
     "Settings of the TCP and MPTCP stack, for all hosts: those that the report set with sysctl, "
@@ -380,19 +383,37 @@ ROUTER = Section(
 
 SWITCH = Section(
     "switches",
-    "Learning Ethernet switches, each one broadcast domain (one VLAN of a real switch). Between "
-    "two interfaces, frames take the fewest links. Where several ways have as few, each pair of "
-    "addresses has one of them for good, both ways: the pairs of two hosts take them in turn, from "
-    "one that the hosts' names decide (as ECMP by addresses does). In simulation only: bridges "
-    "would loop. Subflows on one pair (`ndiffports`) share its way.",
+    "Ethernet switches, each one broadcast domain (one VLAN of a real switch). Between "
+    "two interfaces, frames take the fewest links. Where several ways between bridges have as few, "
+    "each pair of addresses has one of them for good, both ways: the pairs of two hosts take them "
+    "in turn, from one that the hosts' names decide (as ECMP by addresses does). In simulation "
+    "only: bridges would loop. Subflows on one pair (`ndiffports`) share its way, unless `fabric` "
+    "spreads them.",
     {
+        "fabric": Key(
+            value_kinds.choice(*FABRICS),
+            'What kind of switch it is. "bridge" learns where addresses are. "openvswitch" is '
+            "programmed by OpenFlow: it knows where addresses are, and spreads flows over the "
+            "links that lead there by as few links, as `ecmp` says. Between such switches rings "
+            "are allowed on both testbeds. On Linux it is Debian's Open vSwitch with its datapath "
+            "in user space, run inside the lab (some 400 Mb/s in all); its hash is its own, so "
+            "that ports may take other ways there than in simulation.",
+            "bridge",
+        ),
+        "ecmp": Key(
+            value_kinds.choice("addresses", "ports"),
+            "What chooses among several links of a fabric that lead on: a hash of the two "
+            "addresses, or of addresses and ports, so that subflows on one pair of addresses "
+            '(`ndiffports`) take several ways. For fabric = "openvswitch".',
+            shown='"ports"',
+        ),
         "ports": Key(
             value_kinds.NAMES,
             'Interfaces connected to the switch without a link ("host:interface"): at the rate of '
             "their NIC, without delay. Links that end at the switch are not listed here.",
             (),
             "none",
-        )
+        ),
     },
 )
 
