@@ -38,6 +38,7 @@ NOT_RUN: Final = {
     r"mptcplab goals( I)? --congestion lia": "repetitions of 120 s and more: minutes uncompiled",
     r"mptcplab goals --congestion lia --duration 60s --repetitions 3": "a minute uncompiled",
     r"mptcplab reproduce A B F H I --on simulated --on linux .*": "minutes of real time",
+    r"mptcplab reproduce examples/gridftp --on linux .*": "a quarter of an hour of real time",
     r"mptcplab reproduce C D --on linux .*": "needs a machine that carries 20 Gb/s",
     r"mptcplab run E --on linux .*": "needs a machine that carries 10 Gb/s",
     r"pip install 'mptcplab\[hosts\]'": "installs",

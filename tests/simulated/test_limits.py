@@ -396,18 +396,22 @@ def test_missing_data_acks_are_a_detail_without_advice(tmp_path: Path) -> None:
     assert diagnosis.remedy.overrides == ()
 
 
-@pytest.mark.parametrize("dropped", [0, 48])
-def test_what_a_receiver_drops_above_tcp_is_missing(dropped: int, tmp_path: Path) -> None:
-    """As a kernel's run has it, made of one whose receive buffer is too small."""
-    case = Case("small", ONE_PATH, ("flows.main.receive_buffer=64KiB",), Cause.RECEIVE_WINDOW)
+@pytest.mark.parametrize(("dropped", "send_buffer"), [(0, "1MB"), (48, "1MB"), (48, "8KiB")])
+def test_what_a_receiver_drops_above_tcp_is_missing(
+    dropped: int, send_buffer: str, tmp_path: Path
+) -> None:
+    """As a kernel's run has it, made of one whose buffers are too small."""
+    overrides = ("flows.main.receive_buffer=64KiB", f"flows.main.send_buffer={send_buffer}")
+    case = Case("small", ONE_PATH, overrides, Cause.RECEIVE_WINDOW)
     run = finished(case, "simulated", tmp_path / "small")
-    instead = {"receive-window": "window-data-ack"}
+    instead = {"receive-window": "window-data-ack", "send-buffer": "data-ack"}
     (diagnosis,) = run_limits(as_a_kernels(run, tmp_path / "other", instead, dropped))
     said = diagnosis.limits[0]
     if dropped:
         assert said.cause is Cause.HEAD_OF_LINE
         assert said.detail == "dropped above TCP by the receiver (MPTcpExtNoDSSInWindow)"
-        assert "receive buffer well above the send buffer" in said.advice
+        larger = "a receive buffer well above the send buffer: flows.main.receive_buffer=4MB"
+        assert said.advice == ("" if send_buffer == "8KiB" else larger)
     else:
         assert (said.cause, said.advice) == (Cause.RECEIVE_WINDOW, "")
         assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"

@@ -201,16 +201,21 @@ def _programs() -> list[Finding]:
     from mptcplab.linux.lab.fabric import PACKAGE, missing_programs
 
     wanted = (
-        ("iperf3", 'flows with application = "iperf3" cannot run'),
-        ("mptcpize", "iperf3 before 3.19 cannot speak MPTCP"),
-        ("tshark", "captures cannot be checked against Wireshark's dissector"),
-        ("tcpdump", "runs cannot capture packets"),
+        ("iperf3", "iperf3", 'flows with application = "iperf3" cannot run'),
+        ("mptcpize", "mptcpize", "iperf3 before 3.19 and GridFTP cannot speak MPTCP"),
+        (
+            "globus-url-copy",
+            "globus-gass-copy-progs and globus-gridftp-server-progs",
+            'flows with application = "gridftp" cannot run',
+        ),
+        ("tshark", "tshark", "captures cannot be checked against Wireshark's dissector"),
+        ("tcpdump", "tcpdump", "runs cannot capture packets"),
     )
     missing = missing_programs()
     return [
         *(
-            _finding(name, which(name) is not None, False, cost, f"install {name}")
-            for name, cost in wanted
+            _finding(name, which(name) is not None, False, cost, f"install {package}")
+            for name, package, cost in wanted
         ),
         _finding(
             "Open vSwitch",

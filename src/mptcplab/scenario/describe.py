@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
-from mptcplab.applications.workloads import Command
+from mptcplab.applications.workloads import Command, GridFtp
 from mptcplab.network.impairments import JitterDistribution
 from mptcplab.network.middlebox import MiddleboxPlan
 from mptcplab.network.topology import (
@@ -347,7 +347,7 @@ def _flows(scenario: Scenario) -> list[str]:
             _flow(flow, scenario), text_width(), initial_indent="  ", subsequent_indent="    "
         )
         subflows = scenario.expected_subflows(flow)
-        if flow.application == "striped":
+        if flow.is_striped:
             subflows = scenario.paths(flow)
         what = "subflow" if flow.protocol == "mptcp" and len(subflows) > 1 else "path"
         rows = [
@@ -569,6 +569,8 @@ def _of_applications(scenario: Scenario) -> Iterator[str]:
         ends = [scenario.topology.host(name) for name in (flow.source, flow.destination)]
         if isinstance(flow.workload, Command):
             yield f"{flow.name}: a command runs on the Linux testbed only."
+        elif isinstance(flow.workload, GridFtp):
+            yield f"{flow.name}: GridFTP runs on the Linux testbed only."
         elif flow.workload is not None:
             if any(host.stack == "ours" for host in ends):
                 yield (

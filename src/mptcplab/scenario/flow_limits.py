@@ -80,7 +80,7 @@ def _of_flow(scenario: Scenario, flow: Flow) -> dict[str, Any]:
         "paths": [
             _path(scenario, flow, path)
             for path in scenario.paths(flow)
-            if path in expected or flow.application == "striped"
+            if path in expected or flow.is_striped
         ],
         "send_buffer_bytes": flow.send_buffer_bytes,
         "send_buffer_max_bytes": sender.send_buffer_max_bytes or AUTOTUNED_SEND_BYTES,

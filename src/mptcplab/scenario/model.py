@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from mptcplab.applications.workloads import Workload
+from mptcplab.applications.workloads import GridFtp, Workload
 from mptcplab.network.topology import Address, InterfaceEnd, Path, Topology
 from mptcplab.scenario.endpoints import HostEndpoints, opened_by_client, opened_by_server
 
@@ -69,11 +69,13 @@ class Flow:
     ``stop_ns`` None it runs to the end; ``size_bytes`` ends it sooner.  Buffers are those of the
     sockets, as getsockopt returns them; None leaves them to autotuning.  ``connections`` run in
     parallel and are named ``NAME`` or ``NAME/1``, ``NAME/2``...  ``application`` is "bulk",
-    "iperf3" or "striped" (one file over parallel TCP connections on all links).  With rates, the
-    applications write and read that much on each connection, ``write_bytes`` at a time.
+    "iperf3" or "striped" (one file over parallel TCP connections on all links), or one with a
+    ``workload``.  With rates, the applications write and read that much on each connection,
+    ``write_bytes`` at a time.
 
     With a ``workload``, ``source`` is the client, which opens the connections and asks, and
-    ``destination`` answers; ``protocol`` may also be "udp", or "" for a command.
+    ``destination`` answers; ``protocol`` may also be "udp", or "" for a command.  GridFTP's data
+    connections are opened by whoever sends.
     """
 
     name: str
@@ -96,6 +98,12 @@ class Flow:
     write_rate_bps: int | None = None
     read_rate_bps: int | None = None
     workload: Workload | None = None  # of the applications that the testbeds themselves are not
+
+    @property
+    def is_striped(self) -> bool:
+        """Whether it has TCP connections of their own on all its paths."""
+        striped = isinstance(self.workload, GridFtp) and self.workload.striped
+        return striped or self.application == "striped"
 
 
 Changes = tuple[tuple[str, Any], ...]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mptcplab.applications.workloads import Command
+from mptcplab.applications.workloads import Command, GridFtp
 from mptcplab.garbage import rarely_collected
 from mptcplab.middleboxes import describe_box
 from mptcplab.network.return_watch import ReturnWatch
@@ -120,6 +120,11 @@ def _check(scenario: Scenario) -> None:
             raise UnsupportedError(
                 f'flows.{flow.name}.application: "command" runs programs, which the simulated '
                 "testbed has none of; expected another application, or --on linux"
+            )
+        if isinstance(flow.workload, GridFtp):
+            raise UnsupportedError(
+                f"flows.{flow.name}.application: GridFTP's servers and client are programs, which "
+                'the simulated testbed has none of; expected "striped" or "bulk", or --on linux'
             )
     _check_time_passes(scenario)
     check_policies(scenario)

@@ -12,11 +12,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
+from mptcplab.applications.workloads import GridFtp
 from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.verify import BUSY, EMULATOR_SATURATED
 from mptcplab.linux.probes import cgroups, cpu
+from mptcplab.linux.traffic.flow import Traffic
+from mptcplab.network.topology import Path
+from mptcplab.scenario.buffers import path_rate_bps
 from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Flow
 
@@ -52,6 +57,12 @@ def is_starved(services: Iterable[Service]) -> bool:
         or sum(each.waited for each in crowded) >= _WAITED
         or any(each.busiest >= _SATURATED or each.throttled >= _WAITED for each in served)
     )
+
+
+def _is_over(traffic: Traffic) -> bool:
+    """Say whether all of a flow's data have arrived."""
+    ends = [connection.end_monotonic_ns for connection in traffic.connections]
+    return traffic.finished or None not in ends
 
 
 class CpuWatch:
@@ -91,10 +102,10 @@ class CpuWatch:
         for traffic in self._apparatus.flows.traffic:
             flow = traffic.flow
             began_before = flow.start_ns < end_ns - interval_ns
-            if not began_before or traffic.finished or flows_bps.get(flow.name, 0.0) <= 0:
+            if not began_before or _is_over(traffic) or flows_bps.get(flow.name, 0.0) <= 0:
                 continue
             own = [services[pid] for pid in self._processes(flow) if pid in services]
-            for path in self._apparatus.scenario.paths(flow):
+            for path in self._paths(flow):
                 if path.by_ports:  # no subflow may take the link that it is named by
                     continue
                 pids = [self._emulators[link] for link in path.passed if link in self._emulators]
@@ -111,6 +122,20 @@ class CpuWatch:
             for link, pid in self._emulators.items()
             if pid in services and services[pid].wanted >= EMULATOR_SATURATED
         )
+
+    def _paths(self, flow: Flow) -> tuple[Path, ...]:
+        """Return the paths that a flow is to fill: of plain TCP one, though it might use others.
+
+        GridFTP gives each of its data nodes as much of the file, so that the slowest is busy to the
+        end, and the others need not be.
+        """
+        scenario = self._apparatus.scenario
+        if flow.protocol == "tcp" and not flow.is_striped:
+            return scenario.expected_subflows(flow)
+        paths = scenario.paths(flow)
+        if isinstance(flow.workload, GridFtp) and flow.is_striped:
+            return (min(paths, key=lambda path: path_rate_bps(scenario, flow, path) or inf),)
+        return paths
 
     def _processes(self, flow: Flow) -> Iterable[int]:
         for _, pid in self._apparatus.flows.of(flow.name).processes():

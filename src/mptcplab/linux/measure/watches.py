@@ -114,9 +114,9 @@ class Watches:
             flow = connection.flow
             manager = scenario.tunables.get(flow.client, Tunables()).path_manager
             paths = scenario.expected_subflows(flow)
-            if flow.application == "striped" or is_reference(manager):
+            if flow.is_striped or is_reference(manager):
                 paths = scenario.paths(flow)
-            if flow.application == "striped":
+            if flow.is_striped:
                 paths = (paths[connection.index % len(paths)],)
             self._watches[connection.port] = Watch(connection, paths, states)
 

@@ -43,6 +43,7 @@ class Connection:
     established: set[str] = field(default_factory=set)  # the roles whose socket is connected
     end_monotonic_ns: int | None = None  # when it saw it
     errors: list[str] = field(default_factory=list)
+    further_ports: tuple[int, ...] = ()  # on which its sockets are, beside its own
     checked: bool = True  # whether every byte is compared
     is_sampled: bool = True  # whether samples tell of its sockets, which then last
     begun: bool = True  # whether there is to be a connection, once the flow has started
@@ -51,7 +52,7 @@ class Connection:
     @property
     def came_up(self) -> bool:
         """Whether both ends were established."""
-        if self.flow.application == "iperf3":
+        if self.flow.application in ("iperf3", "gridftp"):
             return self.protocol is not None
         return self.established == {"sender", "receiver"}
 
@@ -70,6 +71,11 @@ class Traffic(ABC):
 
     flow: Flow
     connections: list[Connection]
+
+    @property
+    def ports(self) -> int:
+        """How many ports it takes, from that of its first connection on."""
+        return len(self.connections)
 
     @abstractmethod
     def prepare(self) -> None:

@@ -66,6 +66,8 @@ def _flow(
             f'"{values["from"]}" or "{values["to"]}"',
         )
         return None
+    if values["application"] == "gridftp":  # whoever sends opens data connections (GFD.20, MODE E)
+        client = values["from"]
     _check_times(path, values, duration_ns, problems)
     protocol, verify = _application(path, values, problems)
     flow = Flow(
@@ -133,11 +135,15 @@ def _application(path: Path, values: Values, problems: Problems) -> tuple[str, b
     """Return protocol and verify, given or implied by the application."""
     application = values["application"]
     implied = {"striped": "tcp", "udp": "udp", "command": ""}
+    if application == "gridftp" and values["striped"]:
+        implied["gridftp"] = "tcp"
     protocol = values["protocol"] or implied.get(application, "mptcp")
-    if application == "striped" and protocol != "tcp":
+    if implied.get(application) == "tcp" and protocol != "tcp":
         problems.add(
             (*path, "protocol"),
-            '"mptcp" under application = "striped"',
+            '"mptcp" under application = "striped"'
+            if application == "striped"
+            else '"mptcp" together with striped = true',
             '"tcp": striping is over parallel TCP connections',
         )
     if protocol == "tcp" and values["congestion"] in COUPLED:

@@ -657,6 +657,7 @@ APPLICATIONS = (
     "paced",
     "udp",
     "command",
+    "gridftp",
 )
 
 FLOW = Section(
@@ -686,7 +687,8 @@ FLOW = Section(
             'program; "striped" sends one file over parallel TCP connections spread over the '
             'links, as GridFTP does. With "request-response", "web" and "video", `from` asks and '
             '`to` answers; "paced" and "udp" send messages at a `rate`, one way; "command" runs a '
-            "program on Linux hosts. `docs/guides/applications.md` explains them.",
+            'program on Linux hosts; "gridftp" moves a file there by Debian\'s GridFTP. '
+            "`docs/guides/applications.md` explains them.",
             "bulk",
             aliases=("app",),
         ),
@@ -762,7 +764,10 @@ FLOW = Section(
             aliases=("paths", "via", "use"),
         ),
         "client": Key(
-            value_kinds.TEXT, "Which of the two hosts opens the connection.", shown="`from`"
+            value_kinds.TEXT,
+            "Which of the two hosts opens the connection; of gridftp, which one runs the client: "
+            "`from` uploads, `to` downloads.",
+            shown="`from`",
         ),
         "family": Key(
             value_kinds.choice("ipv4", "ipv6"),
@@ -872,6 +877,19 @@ FLOW = Section(
             value_kinds.TEXT,
             "The program that runs on `to` from before the flow starts until it is over (command).",
             shown="none",
+        ),
+        "streams": Key(
+            value_kinds.integer(1, 32),
+            "Parallel data connections, of each stripe where it is striped (gridftp; "
+            "`globus-url-copy -p`).",
+            shown="1",
+            aliases=("parallelism",),
+        ),
+        "striped": Key(
+            value_kinds.BOOLEAN,
+            "Whether a data node at each end of each path moves its stripes of the file, over TCP "
+            "(gridftp; `globus-url-copy -stripe`).",
+            shown="false",
         ),
     },
 )
