@@ -382,6 +382,8 @@ def _flow(flow: Flow, scenario: Scenario) -> str:
         parts.append(f"{format_size(flow.size_bytes)} at most")
     if flow.workload is not None:
         parts.append(workload_text(flow.workload))
+    if flow.fast_open:
+        parts.append("fast open")
     if flow.protocol in ("mptcp", "tcp"):
         parts.append(_buffers(flow))
     if flow.workload is None:

@@ -87,6 +87,7 @@ def _flow(
         verify=verify,
         write_rate_bps=_application_rate(path, values, "write_rate", problems),
         read_rate_bps=_application_rate(path, values, "read_rate", problems),
+        fast_open=values["fast_open"],
     )
     return replace(flow, links=_links(path, flow, values["links"], topology, problems))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.seq import SEQ32_MASK
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.mptcp.ending import Ending
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
@@ -199,6 +198,11 @@ class DataSender:
         """Say whether nothing waits to be sent or acknowledged."""
         buffer = self.buffer
         return self.sent_offset >= buffer.written_offset and buffer.acked_offset >= self.sent_offset
+
+    def skip(self, size_bytes: i64) -> None:
+        """So much of the stream, from its beginning, went with our SYN and is acknowledged."""
+        self.sent_offset = size_bytes
+        self.buffer.release(size_bytes)
 
     def all_sent(self) -> bool:
         """Say whether everything written was given to some subflow."""
@@ -478,7 +482,7 @@ class DataSender:
                 if session.checksum:
                     dsn = session.tx_numbers.at(offset)
                     total = 0 if payload is None else ones_sum(payload)
-                    record.checksum = dss_checksum(dsn, ssn & SEQ32_MASK, size, total)
+                    record.checksum = dss_checksum(dsn, subflow.wire_ssn(ssn), size, total)
                 self.arm(usable, now_ns)
         return subflow.make_train(record, now_ns)
 
