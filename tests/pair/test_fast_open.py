@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from tests.addresses import A1, A2, B1, B2
@@ -62,13 +63,15 @@ class Exchanges:
         took_ns = 0
         for number in range(1, times + 1):
             connection.write(REQUEST)
-            whole = number * len(RESPONSE)
-            assert self.pipe.run(MINUTE, lambda whole=whole: len(self.answered) == whole)
+            assert self.pipe.run(MINUTE, partial(self._has_answers, number))
             took_ns = took_ns or self.pipe.now_ns - start_ns
         assert bytes(self.asked) == REQUEST * times
         assert bytes(self.answered) == RESPONSE * times
         self.last = connection
         return took_ns
+
+    def _has_answers(self, count: int) -> bool:
+        return len(self.answered) == count * len(RESPONSE)
 
     def close(self) -> None:
         self.last.close()

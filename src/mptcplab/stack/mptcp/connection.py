@@ -505,6 +505,7 @@ class Connection(Node):
             self.inbound.buffer,
             self._cause,
         )
+        tcp.receiver.note_window_growth(self.inbound.buffer.first_growth_bytes())
         self._next_subflow_id += 1
         self.subflows.append(subflow)
         self._outputs.changes.append(Change(self, subflow, added=True))

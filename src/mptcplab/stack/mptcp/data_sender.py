@@ -44,7 +44,7 @@ from mptcplab.stack.schedulers.base import (
 from mptcplab.stack.tcp.sender import CA_LOSS, CA_RECOVERY
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
-from mptcplab.wire.segment import Segment
+from mptcplab.wire.segment import PSH, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -484,7 +484,10 @@ class DataSender:
                     total = 0 if payload is None else ones_sum(payload)
                     record.checksum = dss_checksum(dsn, subflow.wire_ssn(ssn), size, total)
                 self.arm(usable, now_ns)
-        return subflow.make_train(record, now_ns)
+        train = subflow.make_train(record, now_ns)
+        if train.segment_size_bytes == 0 and end < self.buffer.written_offset:
+            train.flags &= ~PSH  # more follows; only bursts end with it (__tcp_transmit_skb)
+        return train
 
     def reinject_all(self, subflow: MptcpSubflow) -> None:
         """Queue for others what only this subflow carries and has not had acknowledged.

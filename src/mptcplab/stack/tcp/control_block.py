@@ -296,7 +296,9 @@ class ControlBlock:
             timestamps.note(ts_val, now_ns)  # RFC 7323 section 5.3, R3: R1 and R2 have passed it
         self.last_receive_ns = now_ns
         if size:
-            receiver.note_train(segment.packets, segment.spread_ns, self.sender.rtt.rto_ns, now_ns)
+            pushed = flags & PSH != 0
+            rto_ns = self.sender.rtt.rto_ns
+            receiver.note_train(segment.packets, segment.spread_ns, rto_ns, now_ns, pushed)
             if self.ecn.take_text(segment):
                 receiver.ack_now = True
         if self.state is SYN_RECEIVED:
