@@ -394,6 +394,29 @@ def describe(
         impairments=(replace(CLEAN, loss=0.1, delay_ms=0),) * 3,
     )
 )
+# Where a join that was never confirmed, and reset when both streams were done, passed for a subflow
+# that was closed in order: the other, silent for 20 s, was given up, and the peer never heard.
+@example(
+    replace(
+        PLAIN,
+        seed=969505457,
+        sack=False,
+        nagle=True,
+        trains=False,
+        scheduler="2012",
+        congestion="balia",
+        path_count=2,
+        living=1,
+        impairments=(replace(CLEAN, jitter_ms=40), replace(CLEAN, delay_ms=200), CLEAN),
+        outages=((0, 122, 20_000),),
+        real_bytes=False,
+        up_bytes=0,
+        down_bytes=1,
+        send_buffer=1,
+        receive_buffer=600,
+        autotune=False,
+    )
+)
 @given(drawn_cases)
 def test_every_byte_arrives_once_in_order(case: Case) -> None:
     run(case)

@@ -302,22 +302,79 @@ def test_datagrams_are_no_connection(tmp_path: Path) -> None:
     assert run_limits(finished(case, "simulated", tmp_path)) == []
 
 
-def test_missing_data_acks_are_a_detail_without_advice(tmp_path: Path) -> None:
-    """As a kernel's run has it, made of one whose send buffer is too small."""
-    case = Case("small", ONE_PATH, ("flows.main.send_buffer=64KiB",), Cause.SEND_BUFFER)
-    folder = tmp_path / "late"
-    run = finished(case, "simulated", tmp_path / "small")
+def test_a_queue_that_is_too_short_is_named_and_a_longer_one_fills_the_link(tmp_path: Path) -> None:
+    scenario = ONE_PATH.replace('rtt = "20ms"', 'rtt = "20ms"\nqueue = "2 packets"')
+    overrides = ('flows.main.congestion="reno"',)
+    case = Case("short", scenario, overrides, Cause.CONGESTION_WINDOW)
+    (diagnosis,) = run_limits(finished(case, "simulated", tmp_path / "short"))
+    said = diagnosis.limits[0]
+    assert said.cause is Cause.CONGESTION_WINDOW
+    assert "one's full queue refused" in said.detail
+    assert said.advice == "a longer queue on one, such as what it sends in a round trip"
+    longer = Case("longer", scenario, (*overrides, *diagnosis.remedy.overrides), Cause.LINK)
+    assert leading(finished(longer, "simulated", tmp_path / "longer")).cause is Cause.LINK
+
+
+def test_windows_that_the_scheduler_halves_want_buffers_and_not_fewer_losses(
+    tmp_path: Path,
+) -> None:
+    scenario = """
+duration = "8s"
+hosts = ["a", "b"]
+links.dsl = { between = ["a", "b"], rate = "1Mb/s", rtt = "30ms", backward.rate = "50Mb/s" }
+links.sat = { between = ["a", "b"], rate = "3Mb/s", rtt = "600ms", backward.rate = "90Mb/s" }
+flows.main = { from = "b", to = "a", client = "a" }
+"""
+    case = Case("halved", scenario, (), Cause.CONGESTION_WINDOW)
+    halved = finished(case, "simulated", tmp_path / "halved")
+    (diagnosis,) = run_limits(halved)
+    said = diagnosis.limits[0]
+    assert said.cause is Cause.CONGESTION_WINDOW
+    assert "halved by the scheduler for holding others up" in said.detail
+    case = Case("larger", scenario, diagnosis.remedy.overrides, Cause.LINK)
+    larger = finished(case, "simulated", tmp_path / "larger")
+    carried = [sum(row["tx_bytes"] for row in run.rows("links")) for run in (halved, larger)]
+    assert carried[1] > 2 * carried[0]
+
+
+def as_a_kernels(run: Run, folder: Path, instead: dict[str, str], dropped: int) -> Run:
+    """Return a copy of a run with other reasons, and data that the receiver dropped above TCP."""
     shutil.copytree(run.folder, folder)
     table = run.table("limits")
-    reasons = [
-        "data-ack" if reason == "send-buffer" else reason
-        for reason in table["limited_by"].to_pylist()
-    ]
+    reasons = [instead.get(reason, reason) for reason in table["limited_by"].to_pylist()]
     place = table.column_names.index("limited_by")
     late = table.set_column(place, "limited_by", pa.array(reasons))
     pq.write_table(late, folder / "limits.parquet")
-    (diagnosis,) = run_limits(Run(folder))
+    counter = {"host": "bob", "counter": "MPTcpExtNoDSSInWindow", "before": 0, "after": dropped}
+    schema = run.table("counters").schema
+    pq.write_table(pa.Table.from_pylist([counter], schema), folder / "counters.parquet")
+    return Run(folder)
+
+
+def test_missing_data_acks_are_a_detail_without_advice(tmp_path: Path) -> None:
+    """As a kernel's run has it, made of one whose send buffer is too small."""
+    case = Case("small", ONE_PATH, ("flows.main.send_buffer=64KiB",), Cause.SEND_BUFFER)
+    run = finished(case, "simulated", tmp_path / "small")
+    late = as_a_kernels(run, tmp_path / "late", {"send-buffer": "data-ack"}, dropped=0)
+    (diagnosis,) = run_limits(late)
     said = diagnosis.limits[0]
     assert (said.cause, said.advice) == (Cause.SEND_BUFFER, "")
     assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"
     assert diagnosis.remedy.overrides == ()
+
+
+@pytest.mark.parametrize("dropped", [0, 48])
+def test_what_a_receiver_drops_above_tcp_is_missing(dropped: int, tmp_path: Path) -> None:
+    """As a kernel's run has it, made of one whose receive buffer is too small."""
+    case = Case("small", ONE_PATH, ("flows.main.receive_buffer=64KiB",), Cause.RECEIVE_WINDOW)
+    run = finished(case, "simulated", tmp_path / "small")
+    instead = {"receive-window": "window-data-ack"}
+    (diagnosis,) = run_limits(as_a_kernels(run, tmp_path / "other", instead, dropped))
+    said = diagnosis.limits[0]
+    if dropped:
+        assert said.cause is Cause.HEAD_OF_LINE
+        assert said.detail == "dropped above TCP by the receiver (MPTcpExtNoDSSInWindow)"
+        assert "receive buffer well above the send buffer" in said.advice
+    else:
+        assert (said.cause, said.advice) == (Cause.RECEIVE_WINDOW, "")
+        assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"

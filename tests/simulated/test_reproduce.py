@@ -136,6 +136,14 @@ def test_a_point_that_is_not_there(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_set_counts_more_than_what_a_point_sets(scenario: Path, tmp_path: Path) -> None:
+    words = [str(scenario), "--duration", "1s", "--point", "1 link, small buffer"]
+    assert reproduce(tmp_path / "out", *words, "--set", "flows.main.receive_buffer=64kB") == 0
+    (folder,) = (path.parent for path in (tmp_path / "out").rglob("run.json"))
+    (flow,) = Run(folder).scenario["flows"]
+    assert (flow["send_buffer_bytes"], flow["receive_buffer_bytes"]) == (20_000, 64_000)
+
+
 @pytest.mark.slow
 def test_a_run_that_was_stopped_ends_it_and_is_run_again(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -165,6 +165,25 @@ def test_a_file_has_its_own_sweep_and_points_lie_on_its_axis(
     assert "links.one.rtt: 5ms, 50ms (together)" in capsys.readouterr().out
 
 
+def test_what_is_set_counts_more_than_what_a_point_sets_and_less_than_what_is_varied(
+    scenario: Path, tmp_path: Path
+) -> None:
+    words = ["--repetitions", "1", "--keep-runs", "--set"]
+    varied = ["--over", "links.one.rate=1Mb/s,2Mb/s", *words, "links.*.rate=9Mb/s"]
+    assert swept(scenario, tmp_path / "varied", *varied) == 0
+    one, two = (mptcplab.Run(tmp_path / "varied" / "runs" / point / "1") for point in "01")
+    rates = [
+        [link["forward"]["rate_bps"] for link in run.scenario["topology"]["links"]]
+        for run in (one, two)
+    ]
+    assert rates == [[1_000_000, 9_000_000], [2_000_000, 9_000_000]]
+    with scenario.open("a") as file:
+        file.write('[[sweep.points]]\nlabel = "small"\nset = ["flows.main.buffer=32kB"]\n')
+    assert swept(scenario, tmp_path / "points", *words, "flows.main.receive_buffer=64kB") == 0
+    (flow,) = mptcplab.Run(tmp_path / "points" / "runs" / "0" / "1").scenario["flows"]
+    assert (flow["send_buffer_bytes"], flow["receive_buffer_bytes"]) == (32_000, 64_000)
+
+
 @pytest.mark.parametrize(
     ("added", "said"),
     [
@@ -195,6 +214,7 @@ def test_a_broken_sweep_is_one_error(
         (["--over", "links.one.rate=1Mb/s", "--draws", "3"], "nothing to draw"),
         (["--zip", "links.one.rate=1Mb/s", "--zip", "links.two.rate=1Mb/s,2Mb/s"], "length"),
         (["--over", "links.one.rate=1Mb/s", "--over", "links.one.rate=2Mb/s"], "given twice"),
+        (["--over", "links.one.rate=1Mb/s,2Mb/s", "--set", "links.one.rate=3Mb/s"], "varies"),
         (["--over", "links.one.rate=1Mb/s,much"], "much"),
         (["--over", "links.one.rate=1Mb/s", "--precision", "2"], "--precision"),
         (["--over", "links.one.rate=1Mb/s", "--jobs", "0"], "--jobs"),

@@ -196,7 +196,7 @@ def _planned(
         if point.label in wanted if wanted else not unable:
             if unable:
                 raise _only_on(point, scenario)
-            changes = (*args.overrides, *point.overrides)
+            changes = (*point.overrides, *args.overrides)  # what is asked for here counts
             version = load(name, overrides=changes, check_points=False, **_loading(args))
             measured = [*point.measured, *staged]
             testbeds = (point.testbed,) if point.testbed else ()

@@ -153,7 +153,10 @@ def planned(args: argparse.Namespace) -> Sweep:
     common = list(args.overrides)
 
     def load(point: Point) -> Scenario:
-        args.overrides = [*common, *point.overrides]
+        # What is asked for here counts more than what the points of a file set, and what is varied
+        # more than either: "--set links.*.rate=..." may stand beside "--over links.a.rate=...".
+        both = (point.overrides, common) if design.labelled else (common, point.overrides)
+        args.overrides = [override for overrides in both for override in overrides]
         scenario = load_scenario(args, check_points=False)
         settle_ns = base.sweep.settle_ns
         return scenario if settle_ns is None else replace(scenario, settle_ns=settle_ns)
@@ -207,6 +210,9 @@ def _design(args: argparse.Namespace, base: Scenario) -> Design:
     for key in keys:
         if keys.count(key) > 1:
             raise ScenarioError(f"--over {key}", "", "is given twice", "all values in one list")
+        if any(override.partition("=")[0].strip() == key for override in args.overrides):
+            problem = "is what the sweep varies"
+            raise ScenarioError(f"--set {key}", "", problem, f"--over {key}=..., or another key")
     ranges = [each for each in over if isinstance(each, Range)]
     if any(isinstance(each, Range) for each in zipped):
         raise ScenarioError("--zip", "", "has a range", "lists, or --over for ranges")

@@ -26,15 +26,21 @@ TOO_SMALL: Final = "the buffer is too small"
 USED_UP: Final = "all of the buffer is used"
 """Kinds of `Cause.RECEIVE_WINDOW`."""
 DATA_ACKS_MISSING: Final = "acknowledged by the subflows, DATA_ACKs missing"
-"""A kind of `Cause.SEND_BUFFER`."""
+"""A kind of `Cause.SEND_BUFFER` and `Cause.RECEIVE_WINDOW`."""
+DROPPED_ABOVE_TCP: Final = "dropped above TCP by the receiver (MPTcpExtNoDSSInWindow)"
+"""A kind of `Cause.HEAD_OF_LINE`."""
 SLOW_START: Final = "in slow start"
-"""A kind of `Cause.CONGESTION_WINDOW`."""
+PENALISED: Final = "halved by the scheduler for holding others up"
+"""Kinds of `Cause.CONGESTION_WINDOW`."""
 ONLY_BACKUPS: Final = "only backups had room"
 """A kind of `Cause.SCHEDULER`."""
 
 _WHOLE: Final = 0.99
 _WRITABLE: Final = 1.5
 """A send buffer is filled up only when a third of it is free (Linux's sk_stream_min_wspace)."""
+_WELL_ABOVE: Final = 4
+"""So many times the send buffer, a receive buffer kept Linux 6.18 from dropping what TCP had
+acknowledged, in experiment E (docs/report/e.md)."""
 _USUAL_SHARE: Final = 0.5
 """What of a kernel's receive buffer is window, where no sample tells."""
 _LONGER: Final = 1.5
@@ -84,13 +90,14 @@ class Given:
         rows: Mapping[str, Sequence[Row]],
         together_bps: Callable[[Sequence[Path]], int | None],
         loss: Callable[[Path], float],
+        full_queue: Callable[[Path], tuple[str, int, int] | None],
     ) -> None:
         """Take the flow of the scenario, its ``flow_limits``, and the connection's rows.
 
         ``paths`` are those that carried its data, and all that it had beside backups; ``rows`` are
         those of "sender" and "receiver", and of their subflows, "sent" and "received".
         ``together_bps`` says what paths carry together, ``loss`` which share of packets a path
-        lost, full queues aside.
+        lost, full queues aside, and ``full_queue`` which link's full queue lost most of them.
         """
         self.simulated = testbed == "simulated"
         self.flow = flow
@@ -99,6 +106,7 @@ class Given:
         self._rows = rows
         self._together_bps = together_bps
         self._loss = loss
+        self._full_queue = full_queue
         self.held = 0.0
         """Of the time, what a window or buffer was full, whatever the links did meanwhile."""
 
@@ -113,6 +121,7 @@ class Given:
             self._rows,
             self._together_bps,
             self._loss,
+            self._full_queue,
         )
         given.held = self.held
         return given
@@ -295,8 +304,7 @@ class Given:
 
     def key(self, name: str) -> str:
         """Return a key of the flow, as ``--set`` takes it."""
-        flow = self.flow["name"]
-        return f'flows."{flow}".{name}' if "." in flow else f"flows.{flow}.{name}"
+        return f"flows.{_quoted(self.flow['name'])}.{name}"
 
     def resent_share(self) -> float | None:
         """Return what of the bytes was sent again; None where nothing was sent."""
@@ -304,6 +312,16 @@ class Given:
         sent = sum(row["bytes_sent"] for row in last.values())
         again = sum(row["bytes_retransmitted"] for row in last.values())
         return again / sent if sent else None
+
+    def short_queues(self) -> dict[str, tuple[int, int]]:
+        """Return the links whose full queues lost most of what their paths lost, and are shorter
+        than the path's round trip: by name, the packets that they refused, and were given.
+        """
+        return {
+            found[0]: found[1:]
+            for path in self.paths
+            if path.queue_ns < path.rtt_ns and (found := self._full_queue(path)) is not None
+        }
 
     def _largest(self, rows: str, column: str) -> int:
         return max((row[column] or 0 for row in self._rows[rows]), default=0)
@@ -324,14 +342,16 @@ def remedy(cause: Cause, kinds: Mapping[Kind, int], given: Given) -> Remedy:
     kind = max(kinds, key=lambda name: kinds[name])
     if not given.known:
         return Remedy()
+    if kind == DATA_ACKS_MISSING:
+        return Remedy()
     if cause is Cause.RECEIVE_WINDOW:
         return _window(kind, given)
     if cause is Cause.HEAD_OF_LINE:
-        return _missing(given)
+        return _never_dropped(given) if kind == DROPPED_ABOVE_TCP else _missing(given)
     if cause is Cause.SEND_BUFFER:
-        return Remedy() if kind == DATA_ACKS_MISSING else _send_buffer(given)
+        return _send_buffer(given)
     if cause is Cause.CONGESTION_WINDOW:
-        return _congestion(kind, given)
+        return _missing(given) if kind == PENALISED else _congestion(kind, given)
     if cause is Cause.APPLICATION:
         return _application(kind, given)
     if cause is Cause.HANDSHAKE:
@@ -422,6 +442,16 @@ def _missing(given: Given) -> Remedy:
     return Remedy(value, f"{alone[0].name} alone carries {format_rate(alone[1])}, which is more")
 
 
+def _never_dropped(given: Given) -> Remedy:
+    """What would do where a receiver drops data that TCP has acknowledged (see `note_dropped_data`
+    of the Linux testbed): a window that the sender does not come near."""
+    buffer = given.send_buffer_bytes
+    if not buffer:
+        return Remedy()
+    setting = f"{given.key('receive_buffer')}={_written_size(_WELL_ABOVE * buffer)}"
+    return Remedy("", f"a receive buffer well above the send buffer: {setting}", (setting,))
+
+
 def _send_buffer(given: Given) -> Remedy:
     size = given.send_buffer_bytes
     needed, formula = given.needed(_WRITABLE)
@@ -466,15 +496,26 @@ def _short_receive_buffer(given: Given) -> tuple[str, ...]:
 
 
 def _congestion(kind: Kind, given: Given) -> Remedy:
-    share = given.resent_share()
-    if share:
-        advice = "fewer losses, or a congestion control that minds them less"
-        return Remedy(f"{share:.2%} sent again", advice)
-    rtt_ns = given.round_trip_ns
-    if kind != SLOW_START or not rtt_ns:
-        return Remedy()
-    advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
-    return Remedy("", advice)
+    share, rtt_ns = given.resent_share(), given.round_trip_ns
+    again = f"{share:.2%} sent again" if share else ""
+    if kind == SLOW_START and rtt_ns:
+        advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
+        return Remedy(again, advice)
+    return _losses(again, given) if again else Remedy()
+
+
+def _losses(value: str, given: Given) -> Remedy:
+    """What would do where windows are small because of losses, of what was sent again."""
+    queues = given.short_queues()
+    if not queues:
+        return Remedy(value, "fewer losses, or a congestion control that minds them less")
+    refused = [f"{name}'s full queue refused {n} of {of}" for name, (n, of) in queues.items()]
+    names = " and ".join(queues)
+    return Remedy(
+        ", ".join([value, *refused]),
+        f"a longer queue on {names}, such as what it sends in a round trip",
+        tuple(f"links.{_quoted(name)}.queue=1BDP" for name in queues),
+    )
 
 
 def _application(kind: Kind, given: Given) -> Remedy:
@@ -489,6 +530,11 @@ def _application(kind: Kind, given: Given) -> Remedy:
         f"write faster: {given.capacity}",
         (f"{given.key('write_rate')}={_written_rate(rate_bps)}",) if limited else (),
     )
+
+
+def _quoted(name: str) -> str:
+    """Return a name as a part of a key of ``--set``."""
+    return f'"{name}"' if "." in name else name
 
 
 def _size(size_bytes: float) -> str:

@@ -117,10 +117,13 @@ class LinkUse:
         self._overhead_bytes: dict[tuple[str, str], int] = {}
         self._frame_bytes: dict[tuple[str, str], int] = {}
         self._mtu: dict[str, int] = {}
+        self._drop_tail: set[tuple[str, str]] = set()
         for link in run.scenario["topology"]["links"]:
             self._mtu[link["name"]] = link.get("mtu", 1500)
             for direction in ("forward", "backward"):
                 key = (link["name"], direction)
+                if link[direction].get("queue", {}).get("discipline") == "drop-tail":
+                    self._drop_tail.add(key)
                 self._overhead_bytes[key] = link[direction].get("overhead_bytes", 0)
                 self._frame_bytes[key] = (
                     link.get("mtu", 0) + _ETHERNET_BYTES + self._overhead_bytes[key]
@@ -218,6 +221,28 @@ class LinkUse:
             arrived *= 1 - min(lost / sent, 1)
         return 1 - arrived
 
+    def full_queue(self, path: Path, span: tuple[int, int]) -> tuple[str, int, int] | None:
+        """Return the link whose full queue refused most of what a path lost within ``span``, in the
+        direction of the data: its name, how many packets it refused and how many it was given.
+
+        None where most was lost otherwise, or nothing, or by a discipline that means to drop.
+        """
+        worst: tuple[str, str] | None = None
+        worst_refused = worst_given = lost = 0
+        for link in path.links:
+            refused = otherwise = given = 0
+            for row in self._rows.get(link, ()):
+                if span[0] <= row["time_ns"] <= span[1]:
+                    refused += row["drops_queue"] or 0
+                    otherwise += (row["drops_loss"] or 0) + (row["drops_down"] or 0)
+                    given += (row["tx_packets"] or 0) + (row["drops_queue"] or 0)
+            lost += refused + otherwise
+            if refused > worst_refused:
+                worst, worst_refused, worst_given = link, refused, given
+        if worst is None or worst not in self._drop_tail or 2 * worst_refused <= lost:
+            return None
+        return worst[0], worst_refused, worst_given
+
     def _states(self, paths: Sequence[Path], span: tuple[int, int]) -> Iterator[State]:
         """Yield for each interval within ``span`` the rates of the links that were up."""
         links = sorted({link for path in paths for link in path.links})
@@ -289,6 +314,15 @@ class Tables:
         self._limits = _grouped(run.rows("limits"))
         self._subflows = _grouped(run.rows("subflows"))
         self._connections = _grouped(run.rows("connections"))
+        self._dropping = {
+            row["host"]
+            for row in run.rows("counters")
+            if row["counter"] == "MPTcpExtNoDSSInWindow" and row["after"] > row["before"]
+        }
+
+    def has_dropped_data(self, host: str) -> bool:
+        """Say whether a host dropped what TCP had acknowledged to its senders."""
+        return host in self._dropping
 
     def has_limits(self, key: tuple[str, int]) -> bool:
         """Say whether it was counted what a connection waited for."""

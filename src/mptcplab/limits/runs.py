@@ -15,7 +15,9 @@ from typing import Any, Final
 from mptcplab.limits.advice import (
     AUTOTUNING,
     DATA_ACKS_MISSING,
+    DROPPED_ABOVE_TCP,
     ONLY_BACKUPS,
+    PENALISED,
     READER_SLOW,
     READER_STOPPED,
     SLOW_START,
@@ -55,9 +57,13 @@ _CONGESTION: Final = {
     "recovery": "in fast recovery",
     "timeout": "after a timeout",
     "avoidance": "in congestion avoidance",
+    "penalised": PENALISED,
 }
 _HEAD_OF_LINE: Final = ("head-of-line", "head-of-line-loss")
-_HELD: Final = ("send-buffer", "receive-window", *_HEAD_OF_LINE)
+_DATA_ACK: Final = ("data-ack", "window-data-ack")
+_HELD: Final = ("send-buffer", "receive-window", "window-data-ack", *_HEAD_OF_LINE)
+_OF_BUFFERS: Final = (*_HELD, "penalised")
+"""What larger buffers may change."""
 NO_SUBFLOW: Final = "no subflow was usable"
 BLACK_HOLE: Final = "path-MTU black hole"
 """Packets are too big for a link beyond a router, and the sender is not told (RFC 2923)."""
@@ -234,6 +240,7 @@ class _Connection:
             },
             lambda paths: tables.links.together_bps(paths, self._span),
             lambda path: tables.links.loss(path, self._span),
+            lambda path: tables.links.full_queue(path, self._span),
         )
 
     def diagnosis(self) -> Diagnosis:
@@ -249,7 +256,8 @@ class _Connection:
             self._handshake = self._handshake_kind(intervals)
             for interval in intervals:
                 self._divide(interval, parts)
-                held_ns += sum(ns for (why, _), ns in interval.reasons.items() if why in _HELD)
+                reasons = interval.reasons.items()
+                held_ns += sum(ns for (why, _), ns in reasons if why in _OF_BUFFERS)
             missing = ""
         else:
             missing = "the run has no table of it: it was made by an earlier version"
@@ -358,12 +366,14 @@ class _Connection:
                 return Cause.STALLED, hole
             return Cause.CONGESTION_WINDOW, _CONGESTION[reason]
         unread = self._unread(interval)
-        if reason == "receive-window" or (unread and reason in (*_HEAD_OF_LINE, "data-ack")):
+        if reason == "receive-window" or (unread and reason in (*_HEAD_OF_LINE, *_DATA_ACK)):
             return Cause.RECEIVE_WINDOW, unread or self._window(interval)
         if reason in _HEAD_OF_LINE:
             return Cause.HEAD_OF_LINE, self._missing(interval, reason, subflow)
-        if reason in ("send-buffer", "data-ack"):
-            return Cause.SEND_BUFFER, DATA_ACKS_MISSING if reason == "data-ack" else ""
+        if reason in _DATA_ACK:
+            return self._unacknowledged(reason)
+        if reason == "send-buffer":
+            return Cause.SEND_BUFFER, ""
         if reason == "backup":
             return Cause.SCHEDULER, ONLY_BACKUPS
         if reason == "scheduler":
@@ -490,6 +500,13 @@ class _Connection:
             return ""
         read = (end.growth("bytes_received") or 0) - (end.growth("unread_bytes") or 0)
         return READER_SLOW if read > 0 else READER_STOPPED
+
+    def _unacknowledged(self, reason: str) -> tuple[Cause, str]:
+        """Return why DATA_ACKs are missing for what the subflows have delivered."""
+        if self._tables.has_dropped_data(self._flow["destination"]):
+            return Cause.HEAD_OF_LINE, DROPPED_ABOVE_TCP
+        waits_for = Cause.SEND_BUFFER if reason == "data-ack" else Cause.RECEIVE_WINDOW
+        return waits_for, DATA_ACKS_MISSING
 
     def _window(self, interval: Interval) -> str:
         """Say of what kind the wait for a window was that the reader does not account for."""

@@ -35,6 +35,7 @@ from mptcplab.stack.mptcp.send_limits import (
     TAIL,
     TIMEOUT,
     UNKNOWN,
+    WINDOW_DATA_ACK,
     SendLimits,
 )
 from mptcplab.stack.readings import limit_rows
@@ -53,6 +54,10 @@ _SEARCH_SHARE: Final = 8
 
 Reason = tuple[int, SocketSample | None]
 """One of ``send_limits``, and the subflow that carries missing bytes."""
+
+_QUIET_MS: Final = 20
+"""Without an ACK for so long, what an ACK has said at the one level and not yet at the other is no
+moment between two of them."""
 
 _OPEN: Final = ("ESTABLISHED", "CLOSE-WAIT")
 """States in which an application may write (RFC 9293 section 3.3.2)."""
@@ -303,8 +308,11 @@ def _full(reason: int, sent_bytes: int, usable: Sequence[SocketSample]) -> Reaso
     tcps = [(each, each.tcp) for each in usable if each.tcp is not None]
     carrying = [(each, tcp) for each, tcp in tcps if _on_way_bytes(tcp) or tcp.unsent_bytes]
     on_way = any(tcp.unacked_packets or tcp.unsent_bytes for _, tcp in tcps)
-    if reason == SEND_BUFFER and tcps and not on_way and sent_bytes > 0:
-        return DATA_ACK, None
+    if tcps and not on_way and sent_bytes > 0:
+        if reason == SEND_BUFFER:
+            return DATA_ACK, None
+        if min(tcp.last_ack_ms for _, tcp in tcps) >= _QUIET_MS:
+            return WINDOW_DATA_ACK, None
     if len(tcps) < 2 or not carrying:
         return reason, None
     blocking, slow = max(

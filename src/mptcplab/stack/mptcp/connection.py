@@ -546,7 +546,7 @@ class Connection(Node):
         ):
             self._after_ack(subflow, now_ns)
         if report.time_wait:
-            self._after_time_wait(now_ns)
+            self._after_time_wait(subflow, now_ns)
         if subflow.tcp.state is CLOSED:
             self.handle_closed(subflow, now_ns)
             return False
@@ -577,7 +577,7 @@ class Connection(Node):
         ):
             self._after_peer_fin(subflow, now_ns)
             if report.time_wait:
-                self._after_time_wait(now_ns)
+                self._after_time_wait(subflow, now_ns)
 
     def _receive_in_syn_sent(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> None:
         tcp = subflow.tcp
@@ -1019,12 +1019,12 @@ class Connection(Node):
             self.ending.orphaned_ns = now_ns + self.config.close_timeout_ns
         self._refresh_usable()
 
-    def _after_time_wait(self, now_ns: i64) -> None:
+    def _after_time_wait(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A subflow is done but for TIME-WAIT, in which it lives on as TCP alone."""
         self._refresh_usable()
-        self._after_subflow_end(CloseReason.FINISHED, now_ns)
+        self._after_subflow_end(subflow, CloseReason.FINISHED, now_ns)
 
-    def _after_subflow_end(self, reason: CloseReason, now_ns: i64) -> Action:
+    def _after_subflow_end(self, subflow: MptcpSubflow, reason: CloseReason, now_ns: i64) -> Action:
         """A subflow is CLOSED or in TIME-WAIT: see whether the connection goes on."""
         ending = self.ending
         action = closing.at_subflow_gone(ending, self.session.mode, self._live_subflows())
@@ -1034,7 +1034,7 @@ class Connection(Node):
             # Break before make: what is unacknowledged waits for a subflow to join.
             ending.orphaned_ns = now_ns + self.config.close_timeout_ns
             self.send.deadline_ns = NEVER_NS
-        elif reason is CloseReason.FINISHED and ending.both_done():
+        elif reason is CloseReason.FINISHED and ending.last_fins & 1 << subflow.subflow_id:
             ending.subflow_done = True
             self._give_up_silent(now_ns)
         return action
@@ -1078,7 +1078,7 @@ class Connection(Node):
         reason = subflow.tcp.close_reason or CloseReason.FINISHED
         code = subflow.reset_reason
         self._emit(events.SubflowClosed(subflow.subflow_id, reason, code if code >= 0 else None))
-        action = self._after_subflow_end(reason, now_ns)
+        action = self._after_subflow_end(subflow, reason, now_ns)
         paths = self.paths
         if action is not Action.NOTHING and paths.started and self._may_signal():
             failed = reason is not CloseReason.FINISHED
@@ -1476,10 +1476,12 @@ class Connection(Node):
             ending.orphaned_ns = now_ns + closing.FIN_TIMEOUT_NS
             self._forget_joins(now_ns)
             for subflow in list(subflows):
-                if subflow.confirmed:
-                    self._finish(subflow)
-                else:
+                if not subflow.confirmed:
                     self._reset(subflow, CloseReason.FINISHED, now_ns)
+                    continue
+                if subflow.can_carry():
+                    ending.last_fins |= 1 << subflow.subflow_id
+                self._finish(subflow)
             self._refresh_usable()
 
     def _finish_half_closed(self) -> None:

@@ -87,6 +87,7 @@ class Ending:
         "closed_for",
         "fin_acked",
         "fin_sent",
+        "last_fins",
         "orphaned_ns",
         "peer_end_offset",
         "peer_finished",
@@ -106,8 +107,11 @@ class Ending:
         """Why the connection is over; ``None`` while it is not."""
         self.orphaned_ns: i64 = NEVER_NS
         """When a connection ends that has no subflow its peer could use."""
+        self.last_fins: i64 = 0
+        """The subflows that were told of the end by a FIN sent once both streams were done: bits
+        by number. Whoever acknowledged such a FIN has our last DATA_ACK as well."""
         self.subflow_done: bool = False
-        """Both streams were done, and then a subflow was closed in order."""
+        """One of ``last_fins`` was closed in order."""
         self._delivered_told: bool = False
 
     def change(self, change: DataChange) -> None:

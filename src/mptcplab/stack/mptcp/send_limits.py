@@ -39,9 +39,14 @@ TAIL: Final = 13
 UNKNOWN: Final = 14
 """Nobody can tell: a kernel that does not say enough of itself."""
 DATA_ACK: Final = 15
-"""The subflows have nothing on the way, and DATA_ACKs are missing for what they delivered; of
-kernels."""
-OVER: Final = 16
+"""As `SEND_BUFFER`, but the subflows have nothing on the way, and DATA_ACKs are missing for what
+they delivered; of kernels."""
+WINDOW_DATA_ACK: Final = 16
+"""The same, where it is the connection's window that is full."""
+PENALISED: Final = 17
+"""As `AVOIDANCE` and `SLOW_START`, and the scheduler has just halved the window of one at least,
+for holding the others up."""
+OVER: Final = 18
 """Everything was sent and acknowledged, the end included: this time does not count."""
 
 NAMES: Final = (
@@ -61,6 +66,8 @@ NAMES: Final = (
     "tail",
     "unknown",
     "data-ack",
+    "window-data-ack",
+    "penalised",
 )
 """Of the reasons that count, as the table ``limits`` has them."""
 

@@ -27,6 +27,7 @@ from mptcplab.stack.mptcp.send_limits import (
     TAIL,
     TIMEOUT,
     UNKNOWN,
+    WINDOW_DATA_ACK,
 )
 
 MSS = 1000
@@ -130,6 +131,19 @@ SLOW = subflow(2, sent=10, srtt_ns=100_000_000)
         (
             connection(sent=5000, unsent=9000),
             [subflow(sent=5, send_window_bytes=5 * MSS), subflow(2, send_window_bytes=5 * MSS)],
+            RECEIVE_WINDOW,
+        ),
+        (
+            connection(sent=5000, unsent=9000),
+            [subflow(send_window_bytes=5 * MSS, last_ack_ms=20)],
+            WINDOW_DATA_ACK,
+        ),
+        (
+            connection(sent=5000, unsent=9000),
+            [
+                subflow(send_window_bytes=5 * MSS, last_ack_ms=30),
+                subflow(2, send_window_bytes=5 * MSS, last_ack_ms=19),
+            ],
             RECEIVE_WINDOW,
         ),
         (connection(sent=0, unsent=9000), [], NO_SUBFLOW),
