@@ -59,6 +59,7 @@ COMPILED = [
     "wire/icmp.py",
     "wire/segment.py",
     "wire/mptcp.py",
+    "stack/fast_open.py",
     "stack/host_view.py",
     "stack/path_mtu.py",
     "stack/ready.py",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.linux.two_links import TWO_LINKS, faults, finished
+from tests.linux.two_links import TWO_LINKS, faults, finished, scenario
 
 from mptcplab.linux.testbed import run
+from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
 from mptcplab.results.summary import summarise
 from mptcplab.scenario import load
@@ -38,6 +39,23 @@ def test_each_request_may_have_its_own_connection(tmp_path: Path, keys: str) -> 
     assert flow["intact"] is True
     assert flow["requests"]["p50_s"] > 0.040  # with a handshake each
     assert done.rows("subflows") == []
+
+
+def test_fast_open_saves_tcp_a_round_trip_as_in_simulation(tmp_path: Path) -> None:
+    keys = 'application = "request-response"\npersistent = false\nthink = "20ms"\ncount = 15\n'
+    text = NETWORK + f'protocol = "tcp"\n{keys}fast_open = true\n'
+    for name, more in (("plain", 'protocol = "tcp"\n'), ("mptcp", "fast_open = true\n")):
+        text += f'\n[flows.{name}]\nfrom = "alice"\nto = "bob"\n{keys}{more}'
+    done = finished(tmp_path, text, "duration=2s")
+    assert faults(done) == []
+    flows = summarise(done)["flows"]
+    assert [flow["intact"] for flow in flows] == [True] * 3
+    fast, plain, mptcp = (flow["requests"]["p50_s"] for flow in flows)
+    assert plain - fast == pytest.approx(0.020, abs=0.004)
+    assert mptcp > 0.040  # Linux 6.18 answers on MPTCP sockets when the handshake is done
+    asked = scenario(tmp_path, text, "duration=2s")
+    simulated = summarise(Run(simulate(asked, tmp_path / "simulated", Silent())))
+    assert fast == pytest.approx(simulated["flows"][0]["requests"]["p50_s"], rel=0.1)
 
 
 def test_pages_video_and_messages_come_back_whole(tmp_path: Path) -> None:
@@ -90,7 +108,5 @@ def test_a_command_that_fails_makes_the_run_invalid(tmp_path: Path) -> None:
 
 
 def test_simulation_has_no_programs(tmp_path: Path) -> None:
-    from mptcplab.results.observer import Silent
-
     with pytest.raises(UnsupportedError, match="runs programs"):
         simulate(load(commanded(tmp_path, "true"), plugins=True), tmp_path / "run", Silent())

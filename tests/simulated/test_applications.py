@@ -41,6 +41,28 @@ def with_keys(**keys: str) -> str:
     return ONE_LINK + "".join(f"{key} = {value}\n" for key, value in keys.items())
 
 
+@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+def test_fast_open_saves_a_round_trip_from_the_second_connection_on(
+    tmp_path: Path, protocol: str
+) -> None:
+    keys = {"application": '"request-response"', "persistent": "false", "count": "5"}
+    text = with_keys(**keys, fast_open="true").replace('"tcp"', f'"{protocol}"')
+    first, *others = took_ms(simulate(tmp_path, text))
+    ordinary = took_ms(simulate(tmp_path, text, "flows.app.fast_open=false"))
+    assert first == pytest.approx(ordinary[0], abs=0.1)
+    assert others == pytest.approx([first - 20] * 4, abs=0.2)
+
+
+def test_fast_open_survives_boxes_that_strip_or_drop_it(tmp_path: Path) -> None:
+    keys = {"application": '"request-response"', "persistent": "false", "count": "5"}
+    text = with_keys(**keys, fast_open="true")
+    ordinary = took_ms(simulate(tmp_path, text))[0]
+    for kind, times in (("strip", [ordinary] * 5), ("drop", [ordinary + 1_000] * 2)):
+        box = f'links.one.middleboxes=[{{ kind = "{kind}", options = ["UNKNOWN"] }}]'
+        boxed = took_ms(simulate(tmp_path, text, box, "duration=6s"))
+        assert boxed[: len(times)] == pytest.approx(times, abs=0.3)
+
+
 def test_a_request_takes_a_round_trip_and_the_time_of_its_packets(tmp_path: Path) -> None:
     text = with_keys(application='"request-response"', response='"1KB"', think='"100ms"')
     first, *others = took_ms(simulate(tmp_path, text))

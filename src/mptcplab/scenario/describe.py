@@ -395,6 +395,8 @@ def _flow(flow: Flow, scenario: Scenario) -> str:
         parts.append(f"{format_size(flow.size_bytes)} at most")
     if flow.workload is not None:
         parts.append(workload_text(flow.workload))
+    if flow.fast_open:
+        parts.append("fast open")
     if flow.protocol in ("mptcp", "tcp", "sctp"):
         parts.append(_buffers(flow))
     parts += [f"{name} {value}" for name, value in flow.sctp]

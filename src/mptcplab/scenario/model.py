@@ -101,6 +101,7 @@ class Flow:
     verify: bool = True  # the receiver checks every byte, where there are bytes
     write_rate_bps: int | None = None
     read_rate_bps: int | None = None
+    fast_open: bool = False  # TCP Fast Open (RFC 7413) for connections after the first
     workload: Workload | None = None  # of the applications that the testbeds themselves are not
     cmt: bool = False
     sctp: tuple[tuple[str, int], ...] = ()

@@ -87,7 +87,7 @@ class End(Application):
         self.connection = connection
         self._pending_bytes = 0
         self._closing = False
-        self._is_established = False
+        self._is_established = connection.config.fast_open  # what is written goes with the SYN
         host.applications[connection] = self
         connection.set_nodelay(True)
 

@@ -87,6 +87,9 @@ class StackConfig:
     """Differentiated services code point, 0 to 63 (RFC 2474); ``Connection.set_dscp`` changes
     it."""
     pacing: bool = False
+    fast_open: bool = False
+    """TCP Fast Open (RFC 7413): open with the peer's cookie and data in the SYN, and grant
+    cookies."""
 
     send_buffer_bytes: int = 87_380
     """Initial and, with ``send_buffer_max_bytes`` 0, fixed size (Linux's tcp_wmem)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mptcplab.compiling import mypyc_attr
+from mptcplab.stack.fast_open import FastOpen
 from mptcplab.stack.path_managers.base import LocalAddress
 
 
@@ -36,6 +37,10 @@ class HostView:
 
     def local_port(self, local: bytes, wanted: int, remote: bytes, remote_port: int) -> int:
         """Return ``wanted``, or a free ephemeral port for 0; 0 if it is taken or none is free."""
+        raise NotImplementedError
+
+    def fast_open(self) -> FastOpen:
+        """Return the host's cookies of TCP Fast Open."""
         raise NotImplementedError
 
     def random_bits(self, count: int) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from mptcplab.seq import seq_add
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
+from mptcplab.stack.fast_open import FastOpen
 from mptcplab.stack.host_view import HostView
 from mptcplab.stack.mptcp import handshake
 from mptcplab.stack.mptcp.connection import Connection, Outputs
@@ -88,6 +89,7 @@ class Stack(HostView):
     __slots__ = (
         "_by_ports",
         "_by_token",
+        "_fast_open",
         "_listeners",
         "_outputs",
         "_ready",
@@ -117,6 +119,7 @@ class Stack(HostView):
         """Whom a segment was for last, by a hash of its ports."""
         self._by_token: dict[int, Connection] = {}
         self._listeners: list[Listener] = []
+        self._fast_open = FastOpen(random)
 
     # Addresses.
 
@@ -208,8 +211,9 @@ class Stack(HostView):
     ) -> Connection:
         """Open a connection.
 
-        Raises ``ValueError`` if the port is taken or none is free, or no host can have the remote
-        address (RFC 9293 section 3.9.2.3).
+        With ``fast_open`` its SYN carries what is written before it leaves, if there is a cookie
+        of the peer's. Raises ``ValueError`` if the port is taken or none is free, or no host can
+        have the remote address (RFC 9293 section 3.9.2.3).
         """
         if not is_unicast(remote):
             raise ValueError(f"{format_address(remote)} is not the address of a host")
@@ -240,6 +244,10 @@ class Stack(HostView):
             if self._find(local, port, remote, remote_port) is None:
                 return port
         return 0
+
+    def fast_open(self) -> FastOpen:
+        """Return the host's cookies of TCP Fast Open."""
+        return self._fast_open
 
     def random_bits(self, count: int) -> int:
         """Return a random number of so many bits."""

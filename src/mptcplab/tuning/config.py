@@ -68,6 +68,7 @@ def flow_config(
     config.mptcp = config.mptcp and flow.protocol == "mptcp"
     config.congestion = congestion_for(scenario, flow)
     config.path_manager = path_manager_for(scenario, flow, host, table)
+    config.fast_open = flow.fast_open
     config.max_subflows = most_subflows(len(scenario.expected_subflows(flow)))
     if flow.send_buffer_bytes is not None:
         config.send_buffer_bytes, config.send_buffer_max_bytes = flow.send_buffer_bytes, 0

@@ -262,6 +262,44 @@ def test_while_the_window_grows_every_segment_is_acknowledged() -> None:
         receiver.ack_sent()
 
 
+def test_growth_keeps_what_is_left_of_the_quick_acks() -> None:
+    """tcp_grow_window sets the lowest bit of their number, so that an even one stays."""
+    receiver = Receiver(Timers(), 0)
+    receiver.open_at(0)
+    receiver.mss_bytes = 1000
+    receiver.note_window_growth(3 * 2000)
+    at_once = 0
+    for number in range(40):
+        receiver.note_train(1, 0, SECOND, number)
+        receiver.accept(1 + 1000 * number, 1001 + 1000 * number, None, number)
+        if not receiver.ack_now:
+            break
+        at_once += 1
+        receiver.ack_sent()
+    assert at_once == MAX_QUICK_ACKS + 3
+
+
+def test_a_full_segment_with_psh_is_acknowledged_once_read() -> None:
+    """tcp_measure_rcv_mss: it is likely the end of a write."""
+    receiver, _ = with_text(1000)
+    receiver.ack_sent()
+    receiver.note_train(1, 0, SECOND, 4, True)
+    receiver.accept(1001, 2001, None, 4)
+    assert not receiver.ack_now
+    assert receiver.note_all_read()
+
+
+def test_the_last_of_an_odd_train_with_psh_is_acknowledged_alone() -> None:
+    receiver = Receiver(Timers(), 0)
+    receiver.open_at(0)
+    use_up_quick_acks(receiver)
+    receiver.note_train(11, 1000, SECOND, 5, True)
+    receiver.accept(1, 11_001, None, 5)
+    ack = Segment(b"", 1, b"", 2, flags=ACK)
+    receiver.make_ack_train(ack)
+    assert ack.packets == 6
+
+
 @pytest.mark.parametrize(
     ("coalesce_ns", "packets", "spread_ns", "count", "ack_spread_ns"),
     [

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
+from mptcplab.stack.mptcp.receive_buffer import (
+    FIRST_LIMIT_BYTES,
+    FIRST_WINDOW_BYTES,
+    ReceiveBuffer,
+)
 
 
 def test_window_counts_from_what_was_read() -> None:
@@ -52,6 +56,36 @@ def test_lengths_cannot_be_read_as_bytes() -> None:
     with pytest.raises(ValueError, match="lengths"):
         buffer.read(100)
     assert buffer.read_length(100) == 10
+
+
+def test_the_buffer_grows_with_what_a_round_trip_brings_beyond_the_last() -> None:
+    """tcp_rcvbuf_grow, after ten segments that tcp_init_buffer_space takes for granted."""
+    buffer = ReceiveBuffer(20_000, 10_000_000)
+    rtt_ns, mss = 1_000_000, 1_000
+    position = 0
+
+    def bring(size: int, now_ns: int) -> int:
+        nonlocal position
+        buffer.insert(position, position + size, None)
+        position += size
+        buffer.read_length(size)
+        return buffer.adjust(rtt_ns, mss, now_ns)
+
+    assert bring(1_000, 1) == 0  # the measurement begins
+    assert bring(9_000, 1 + rtt_ns) == 0
+    assert buffer.size_bytes == 20_000
+    assert bring(15_000, 1 + 2 * rtt_ns) == 0  # Linux's window was larger from the start
+    assert buffer.size_bytes == 2 * 15_000 + 2 * (2 * 15_000) * 5_000 // 10_000
+    grown = bring(30_000, 1 + 3 * rtt_ns)
+    assert buffer.size_bytes == 3 * 2 * 30_000
+    assert grown == buffer.size_bytes - FIRST_LIMIT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("size", "growth"), [(1_000_000, FIRST_LIMIT_BYTES - FIRST_WINDOW_BYTES), (65_536, 376), (1, 0)]
+)
+def test_a_window_grows_at_first_to_what_the_buffer_holds(size: int, growth: int) -> None:
+    assert ReceiveBuffer(size, 0).first_growth_bytes() == growth
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
@@ -273,6 +274,18 @@ def open_lab(
     return lab
 
 
+def _with_fast_open(scenario: Scenario) -> dict[str, Tunables]:
+    """Return the hosts' tunables, with TCP Fast Open in both roles where a flow wants it."""
+    tunables = dict(scenario.tunables)
+    for flow in scenario.flows:
+        for name in (flow.source, flow.destination) if flow.fast_open else ():
+            settings = tunables.get(name, Tunables())
+            sysctls = dict(settings.sysctls)
+            sysctls.setdefault("net.ipv4.tcp_fastopen", "3")  # TFO_CLIENT_ENABLE, _SERVER_
+            tunables[name] = replace(settings, sysctls=tuple(sysctls.items()))
+    return tunables
+
+
 def open_scenario(scenario: Scenario) -> Lab:
     """Build what a scenario needs: its flows decide who announces which addresses, its timeline
     what a link must be able to become.  Its congestion controls by BPF come first.  Raises as
@@ -282,7 +295,7 @@ def open_scenario(scenario: Scenario) -> Lab:
     try:
         plumbing = build(
             scenario.topology,
-            scenario.tunables,
+            _with_fast_open(scenario),
             scenario_traffic(scenario),
             scenario.timeline,
             scenario.seed,

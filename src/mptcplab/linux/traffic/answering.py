@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from time import monotonic_ns
-from typing import Any
+from typing import Any, Final
 
 from mptcplab.applications.answering import RequestReader
 from mptcplab.applications.exchange import response_stream
@@ -27,8 +27,10 @@ from mptcplab.linux.traffic.conversing import (
     Stream,
     Waiting,
 )
-from mptcplab.linux.traffic.sockets import SocketError, SocketPlan, open_socket
+from mptcplab.linux.traffic.sockets import SocketError, SocketPlan, is_half_open, open_socket
 from mptcplab.linux.traffic.worker import Progress, answer, fail
+
+_LOOK_NS: Final = 500_000
 
 
 class Answering:
@@ -45,6 +47,9 @@ class Answering:
         self._told_slots: set[int] = set()
         self._rows = Rows("arrivals")
         self._buffer = memoryview(bytearray(READ_BYTES))
+        self._half_open: list[tuple[Stream, RequestReader]] = []
+        """Those of MPTCP that a SYN's cookie has opened before the handshake is done."""
+        self._look_ns: int | None = None
         self._stopped = self._is_done = False
         OrderReader(self._waiting, self._obey)
 
@@ -57,7 +62,28 @@ class Answering:
             accept = partial(self._accept, slot, plan.protocol, listener)
             self._waiting.add(listener.fileno(), accept, writing=False)
         answer("ready")
-        self._waiting.run(lambda: None, lambda: None)
+        self._waiting.run(lambda: self._look_ns, self._look_at_half_open)
+
+    def _hold(self, stream: Stream, reader: RequestReader) -> None:
+        stream.is_established = False
+        self._half_open.append((stream, reader))
+        self._look_ns = monotonic_ns() + _LOOK_NS
+
+    def _look_at_half_open(self) -> None:
+        """Answer on connections whose handshake is done by now.
+
+        What is written to an MPTCP socket before is not pushed when it is (Linux 6.18): a subflow
+        in SYN-RECEIVED is given no data (__mptcp_subflow_active), and nobody looks again.
+        """
+        waiting, self._half_open, self._look_ns = self._half_open, [], None
+        for stream, reader in waiting:
+            if stream not in self._open:
+                continue
+            if is_half_open(stream.sock):
+                self._hold(stream, reader)
+            else:
+                stream.is_established = True
+                self._serve(stream, reader, select.EPOLLOUT)
 
     def _obey(self, order: str) -> None:
         if order == "stop":  # the client has ended, and every connection with it
@@ -75,6 +101,8 @@ class Answering:
         stream = Stream(self._waiting, sock, slot, self._progress)
         stream.is_established = True
         reader = RequestReader(self._checker.check)
+        if protocol == "mptcp" and is_half_open(sock):
+            self._hold(stream, reader)
         self._open.add(stream)
         self._waiting.add(sock.fileno(), partial(self._serve, stream, reader), writing=False)
         if slot not in self._told_slots:

@@ -153,9 +153,20 @@ class Asking:
         stream.is_established = True
         self._waiting.change(stream.sock.fileno(), writing=False)
         stream.flush()
-        if stream.slot not in self._told_slots:
-            self._told_slots.add(stream.slot)
-            tell_connected(stream, self._plans[stream.slot].protocol)
+        self._tell_connected(stream)
+
+    def _tell_connected(self, stream: Stream) -> None:
+        """Tell of a slot's first connection, once it has a peer: its SYN may have left just now."""
+        if stream.slot in self._told_slots:
+            return
+        try:
+            stream.sock.getpeername()
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            return
+        self._told_slots.add(stream.slot)
+        tell_connected(stream, self._plans[stream.slot].protocol)
 
     def _read(self, channel: int, stream: Stream) -> None:
         try:
@@ -165,6 +176,7 @@ class Asking:
         if not count:
             self._end(channel, "")
             return
+        self._tell_connected(stream)
         exchange = self._current.get(channel)
         if exchange is not None:
             number = response_stream(exchange.number)

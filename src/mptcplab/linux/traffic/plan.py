@@ -52,6 +52,7 @@ def socket_plans(
             congestion=_kernel_congestion(flow.congestion),
             send_buffer_bytes=flow.send_buffer_bytes,
             receive_buffer_bytes=flow.receive_buffer_bytes,
+            fast_open=flow.fast_open,
         )
 
     connecting, listening = plan("connect"), plan("listen")

@@ -13,6 +13,8 @@ MPTCP_INFO: Final = 1
 _INFO_FLAGS_OFFSET: Final = 8  # struct mptcp_info.mptcpi_flags
 _INFO_FALLBACK: Final = 1  # MPTCP_INFO_FLAG_FALLBACK
 _TCP_IS_MPTCP: Final = 43  # include/uapi/linux/tcp.h
+_TCP_FASTOPEN_CONNECT: Final = 30
+_SYN_RECV: Final = 3  # include/net/tcp_states.h
 SO_SNDBUFFORCE: Final = 32  # include/uapi/asm-generic/socket.h
 SO_RCVBUFFORCE: Final = 33
 _BACKLOG: Final = 128
@@ -42,6 +44,7 @@ class SocketPlan:
     congestion: str = "cubic"
     send_buffer_bytes: int | None = None
     receive_buffer_bytes: int | None = None
+    fast_open: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`from_json` takes."""
@@ -92,6 +95,11 @@ def protocol_in_use(sock: socket.socket, asked: str) -> str:
     return "fallback" if flags & _INFO_FALLBACK else "mptcp"
 
 
+def is_half_open(sock: socket.socket) -> bool:
+    """Say whether the handshake of a connection is not done: TCP Fast Open returns it before."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _SYN_RECV
+
+
 def name_of(address: Any) -> str:
     """Return "ADDRESS:PORT" or "[ADDRESS]:PORT" for a socket name; mapped IPv4 reads as IPv4."""
     host, port = str(address[0]), int(address[1])
@@ -112,11 +120,27 @@ def _prepare(sock: socket.socket, plan: SocketPlan) -> None:
         ) from error
     if plan.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    if plan.fast_open:
+        _open_fast(sock, plan)
     if plan.role == "listen":
         sock.bind(("::" if plan.family == socket.AF_INET6 else "0.0.0.0", plan.port))  # noqa: S104 - joins to announced addresses need the wildcard
         sock.listen(_BACKLOG)
     else:
         sock.bind((in_family(plan.local, plan.family), 0))
+
+
+def _open_fast(sock: socket.socket, plan: SocketPlan) -> None:
+    """Ask for TCP Fast Open: then connect() waits for the first write if there is a cookie."""
+    try:
+        if plan.role == "listen":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _BACKLOG)
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_FASTOPEN_CONNECT, 1)
+    except OSError as error:
+        raise SocketError(
+            f"TCP Fast Open refused on a {plan.protocol} socket: {error.strerror}; it needs "
+            "net.ipv4.tcp_fastopen = 3, and of MPTCP Linux 6.2 (November 2022) or later"
+        ) from error
 
 
 def open_datagram_socket(plan: SocketPlan) -> socket.socket:

@@ -91,6 +91,7 @@ def _flow(
         read_rate_bps=_application_rate(path, values, "read_rate", problems),
         cmt=bool(values["cmt"]),
         sctp=tuple(sorted((values["sctp"] or {}).items())),
+        fast_open=values["fast_open"],
     )
     if protocol == "sctp":
         flow = replace(flow, family=4)

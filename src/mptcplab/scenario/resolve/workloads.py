@@ -33,6 +33,7 @@ _DATAGRAM_HEADERS_BYTES: Final = 48  # of IPv6 and UDP
 _LADDER_BPS: Final = (400_000, 1_000_000, 2_500_000, 5_000_000, 8_000_000)
 
 _OF_BULK: Final = ("size", "write_rate", "read_rate")
+_ASKING: Final = ("request-response", "web", "video")
 OWN_KEYS: Final = {
     "request-response": ("request", "response", "think", "persistent", "count", "arrivals"),
     "web": ("request", "response", "objects", "object_size", "think", "persistent", "count"),
@@ -94,6 +95,13 @@ def _check_keys(path: Path, application: str, values: Values, problems: Problems
                 f'is not for application = "{application}"',
                 f"application = {' or '.join(owners)}",
             )
+    if values["fast_open"] and application not in _ASKING:
+        asking = " or ".join(f'"{name}"' for name in _ASKING)
+        problems.add(
+            (*path, "fast_open"),
+            f'is not for application = "{application}"',
+            f"application = {asking}, whose client has data to open with",
+        )
     for key in _OF_BULK:
         if own and values[key] is not None and (application, key) != ("gridftp", "size"):
             problems.add(

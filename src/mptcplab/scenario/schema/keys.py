@@ -825,6 +825,14 @@ FLOW = Section(
             shown="true; false with `arrivals`",
             aliases=("keep_alive", "kept"),
         ),
+        "fast_open": Key(
+            value_kinds.BOOLEAN,
+            "TCP Fast Open (RFC 7413; request-response, web, video): the first connection gets a "
+            "cookie of the server's, later ones carry their request in the SYN, which saves a "
+            "round trip where each request has a new connection. MPTCP of version 0 has none.",
+            False,
+            aliases=("tfo", "tcp_fastopen"),
+        ),
         "count": Key(
             value_kinds.integer(1, 10_000_000),
             "Requests, pages, chunks or messages after which the flow ends.",

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.seq import unwrap32
 from mptcplab.stack import events
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
@@ -66,6 +65,7 @@ from mptcplab.stack.tcp.state import (
     TIME_WAIT,
 )
 from mptcplab.stack.tcp.timers import Timers
+from mptcplab.wire.fast_open import find_cookie
 from mptcplab.wire.icmp import IcmpError
 from mptcplab.wire.mptcp import (
     MAX_MAPPING_BYTES,
@@ -85,7 +85,7 @@ from mptcplab.wire.mptcp import (
     MpTcpRst,
     RemoveAddr,
 )
-from mptcplab.wire.segment import FIN, Segment
+from mptcplab.wire.segment import FIN, MAX_OPTION_BYTES, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -347,15 +347,53 @@ class Connection(Node):
         remote = self.paths.initial_remote
         subflow = self._add_subflow(local, local_port, remote.address, remote.port, True, now_ns)
         subflow.tcp.open(self.inbound.buffer.largest_bytes(), now_ns)
+        if self.config.fast_open and (not self.session.mptcp or self.session.version):
+            known = self._host.fast_open().peer(local, remote.address, now_ns)
+            if known is not None:
+                opening = subflow.tcp.opening
+                opening.cookie = known.cookie
+                if known.cookie:  # tcp_send_syn_data: with room for all options
+                    least = min(known.mss_bytes, subflow.tcp.path.payload_bytes())
+                    opening.room_bytes = max(least - MAX_OPTION_BYTES, 0)
         self.mark()
 
     def accept(self, syn: Segment, syn_queue: SynQueue, now_ns: i64) -> None:
-        """Answer the SYN of the initial subflow; the queue of half-open ones counts it."""
+        """Answer the SYN of the initial subflow; the queue of half-open ones counts it.
+
+        With our cookie in it the connection is open at once, and what it carries can be read
+        (tcp_try_fastopen); a SYN that asks for one, or has a wrong one, is granted it.
+        """
         subflow = self._add_subflow(syn.dst, syn.dst_port, syn.src, syn.src_port, False, now_ns)
         syn_queue.length += 1
         self.syn_queue = syn_queue
         self._emit(events.ConnectionAccepted())
         self._answer(subflow, syn, now_ns)
+        cookie = find_cookie(syn) if self.config.fast_open else None
+        if cookie is None:
+            return
+        right = self._host.fast_open().cookie_for(syn.src, syn.dst)
+        if cookie == right:
+            self._open_fast(subflow, syn, now_ns)
+        else:
+            subflow.tcp.opening.cookie = right
+
+    def _open_fast(self, subflow: MptcpSubflow, syn: Segment, now_ns: i64) -> None:
+        """Take in the data of a SYN, and be open (tcp_fastopen_create_child)."""
+        tcp = subflow.tcp
+        tcp.opening.fast = True
+        self.send.open_window(syn.window)
+        size = syn.payload_bytes
+        if size > 0:
+            content = syn.payload
+            payload = content if content is None else bytes(content)
+            tcp.receiver.accept(1, 1 + size, payload, now_ns)
+            self.inbound.deliver_unnumbered(size, payload)
+        subflow.confirmed = True
+        self._refresh_usable()
+        self._become_established(subflow)
+        if self.inbound.readable:
+            self.inbound.readable = False
+            self._outputs.events.append(self._readable)
 
     def accept_join(self, syn: Segment, join: MpJoinSyn, now_ns: i64) -> bool:
         """Answer the SYN of a further subflow; ``False`` if none is wanted (RFC 8684 3.2).
@@ -467,6 +505,7 @@ class Connection(Node):
             self.inbound.buffer,
             self._cause,
         )
+        tcp.receiver.note_window_growth(self.inbound.buffer.first_growth_bytes())
         self._next_subflow_id += 1
         self.subflows.append(subflow)
         self._outputs.changes.append(Change(self, subflow, added=True))
@@ -558,7 +597,6 @@ class Connection(Node):
             judgment = handshake.judge_capable_syn_ack(session, segment, subflow.offers_mptcp())
             if judgment is Judgment.FALL_BACK:
                 self._fall_back_in_handshake(subflow, Evidence.NO_CAPABLE, now_ns)
-            self.send.open_window(segment.window)
         elif session.mptcp:
             option = handshake.judge_join_syn_ack(session, subflow.join, segment)
             if option is None:
@@ -567,7 +605,30 @@ class Connection(Node):
                 return
             subflow.backup_remote = option.backup
         tcp.finish_active_open(segment, now_ns)
+        if subflow.initial:
+            if tcp.opening.cookie is not None:
+                self._learn_of_fast_open(subflow, segment, now_ns)
+            self.send.open_window(tcp.opening.acked_bytes + segment.window)
         self._after_established(subflow, now_ns)
+
+    def _learn_of_fast_open(self, subflow: MptcpSubflow, answer: Segment, now_ns: i64) -> None:
+        """Take in what a SYN/ACK says of the SYN's data and cookie (tcp_rcv_fastopen_synack).
+
+        Data that it does not acknowledge are sent as if the SYN had not had them.
+        """
+        tcp = subflow.tcp
+        opening = tcp.opening
+        cookie = find_cookie(answer)
+        acked_bytes = opening.acked_bytes
+        lost = opening.sent_bytes > 0 and opening.timeouts > 0
+        lost_ns = now_ns if lost and cookie is None and acked_bytes == 0 else -1
+        mss_bytes = tcp.path.agreed_mss_bytes
+        self._host.fast_open().note_answer(tcp.local, tcp.remote, cookie, mss_bytes, lost_ns)
+        if acked_bytes > 0:
+            session = self.session
+            session.tx_syn_bytes = acked_bytes
+            session.tx_numbers.leave_out(acked_bytes)
+            self.send.skip(acked_bytes)
 
     def _finish_passive_open(self, subflow: MptcpSubflow, segment: Segment, now_ns: i64) -> bool:
         """Judge the third packet, and take in its acknowledgment; ``False`` to leave the rest."""
@@ -730,7 +791,8 @@ class Connection(Node):
                 self.send.open_window(self.send.buffer.acked_offset + window)
             if option.data_length is not None and segment.payload_bytes:
                 checksum = -1 if option.checksum is None else option.checksum
-                outcome = subflow.add_mapping(1, option.data_length, 0, checksum, False)
+                begin = session.rx_syn_bytes
+                outcome = subflow.add_mapping(1 + begin, option.data_length, begin, checksum, False)
                 return self._after_mapping(subflow, outcome, now_ns)
         elif isinstance(option, AddAddr):
             if option.version == session.version:
@@ -773,7 +835,7 @@ class Connection(Node):
         assert dsn is not None
         offset = self.inbound.offset_of(dsn, dss.dsn_8)
         if dss.infinite:
-            delta = offset - unwrap32(dss.ssn, subflow.tcp.receiver.rcv_nxt)
+            delta = offset - subflow.unwrap_ssn(dss.ssn)
             if not with_payload and (session.mode is FULL or session.mode is OFFERED):
                 # Some say a length of 0 where there is no payload, and mean nothing by it. What
                 # follows shows whether the peer has stopped mapping.
@@ -795,7 +857,7 @@ class Connection(Node):
                 subflow.tcp.receiver.ack_now = True
                 return True
         checksum = -1 if dss.checksum is None else dss.checksum
-        ssn = unwrap32(dss.ssn, subflow.tcp.receiver.rcv_nxt)
+        ssn = subflow.unwrap_ssn(dss.ssn)
         outcome = subflow.add_mapping(ssn, length, offset, checksum, dss.data_fin)
         return outcome == MAPPING_KNOWN or self._after_mapping(subflow, outcome, now_ns)
 
@@ -871,21 +933,28 @@ class Connection(Node):
             self.ending.orphaned_ns = NEVER_NS
         self._refresh_usable()
         if subflow.initial:
-            self.established = True
             self._leave_syn_queue()
             if not self.session.mptcp:
                 self.send.lengthen_trains()
-            self._emit(events.ConnectionEstablished(self.session.mptcp))
-            self._emit(events.SubflowEstablished(subflow.subflow_id))
-            self.send.write_short = False
-            self._emit(events.DataWritable())
             session = self.session
+            if not self.established:
+                self._become_established(subflow)
+            elif session.mptcp:
+                subflow.tcp.receiver.ack_now = True  # it says, as data would, that we have the key
             if session.mptcp and not session.is_client and session.peer_key_known:
                 self._start_paths(now_ns)  # as Linux does: both keys are known
             return
         self.session.joined = True
         if subflow.confirmed:
             self._after_confirmed(subflow, now_ns)
+
+    def _become_established(self, subflow: MptcpSubflow) -> None:
+        """Data may flow."""
+        self.established = True
+        self._emit(events.ConnectionEstablished(self.session.mptcp))
+        self._emit(events.SubflowEstablished(subflow.subflow_id))
+        self.send.write_short = False
+        self._emit(events.DataWritable())
 
     def _after_confirmed(self, subflow: MptcpSubflow, now_ns: i64) -> None:
         """A joined subflow may carry data."""
@@ -1520,6 +1589,12 @@ class Connection(Node):
 
     def _poll_due(self, subflow: MptcpSubflow, now_ns: i64) -> Segment | None:
         """Return what is due on a subflow; a tail loss probe takes new data where it can."""
+        opening = subflow.tcp.opening
+        if opening.room_bytes > 0 and opening.timeouts == 0 and subflow.tcp.state is SYN_SENT:
+            # RFC 7413 section 4.2.1: the SYN carries what there is by now.
+            opening.sent_bytes = min(opening.room_bytes, self.send.buffer.written_offset)
+            if opening.sent_bytes > 0:
+                opening.payload = self.send.buffer.content(0, opening.sent_bytes)
         segment = self.send.poll_probe(subflow, self.usable, now_ns)
         return subflow.poll_transmit(now_ns) if segment is None else segment
 

@@ -79,7 +79,9 @@ class DataReceiver:
             ):
                 mapping.hold(position, stop, part)
                 if stop == mapping.end:
-                    if not mapping.checksum_holds(session.rx_numbers.at(mapping.offset)):
+                    skipped: i64 = session.rx_syn_bytes if subflow.initial else 0
+                    dsn = session.rx_numbers.at(mapping.offset)
+                    if not mapping.checksum_holds(dsn, mapping.ssn - skipped):
                         self.stopped_at = stop
                         self.failed = mapping
                         return Evidence.BAD_CHECKSUM
@@ -89,6 +91,11 @@ class DataReceiver:
                 self._take(offset, offset + stop - position, part)
             position = stop
         return None
+
+    def deliver_unnumbered(self, size_bytes: i64, payload: bytes | None) -> None:
+        """Take the beginning of the stream, which came with the peer's SYN (RFC 7413)."""
+        self._session.rx_syn_bytes = size_bytes
+        self._take(0, size_bytes, payload)
 
     def deliver_held(self, mapping: Mapping) -> None:
         """Take the bytes of a mapping that were held until its checksum could be verified."""

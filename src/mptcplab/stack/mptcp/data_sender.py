@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.seq import SEQ32_MASK
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.mptcp.ending import Ending
 from mptcplab.stack.mptcp.outstanding import Outstanding, RangeSet
@@ -46,7 +45,7 @@ from mptcplab.stack.schedulers.base import (
 from mptcplab.stack.tcp.sender import CA_LOSS, CA_RECOVERY
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.mptcp import MAX_MAPPING_BYTES
-from mptcplab.wire.segment import Segment
+from mptcplab.wire.segment import PSH, Segment
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -200,6 +199,11 @@ class DataSender:
         """Say whether nothing waits to be sent or acknowledged."""
         buffer = self.buffer
         return self.sent_offset >= buffer.written_offset and buffer.acked_offset >= self.sent_offset
+
+    def skip(self, size_bytes: i64) -> None:
+        """So much of the stream, from its beginning, went with our SYN and is acknowledged."""
+        self.sent_offset = size_bytes
+        self.buffer.release(size_bytes)
 
     def all_sent(self) -> bool:
         """Say whether everything written was given to some subflow."""
@@ -479,9 +483,12 @@ class DataSender:
                 if session.checksum:
                     dsn = session.tx_numbers.at(offset)
                     total = 0 if payload is None else ones_sum(payload)
-                    record.checksum = dss_checksum(dsn, ssn & SEQ32_MASK, size, total)
+                    record.checksum = dss_checksum(dsn, subflow.wire_ssn(ssn), size, total)
                 self.arm(usable, now_ns)
-        return subflow.make_train(record, now_ns)
+        train = subflow.make_train(record, now_ns)
+        if train.segment_size_bytes == 0 and end < self.buffer.written_offset:
+            train.flags &= ~PSH  # more follows; only bursts end with it (__tcp_transmit_skb)
+        return train
 
     def reinject_all(self, subflow: MptcpSubflow) -> None:
         """Queue for others what only this subflow carries and has not had acknowledged.

@@ -31,6 +31,13 @@ class Numbers:
         self._wraps_at = min(SEQ64_MASK + 1 - self.base, FAR_BYTES)
         self._offset = -1
 
+    def leave_out(self, count: int) -> None:
+        """The first ``count`` bytes, which went with a SYN, have no numbers: begin after them.
+
+        RFC 8684 appendix B.2: what no mapping can cover is not part of the number space.
+        """
+        self.begin_after(self.base - 1 - count)
+
     def at(self, offset: int) -> int:
         """Return the 64-bit data sequence number of the byte at ``offset``.
 

@@ -48,10 +48,11 @@ class Mapping:
             self.sum = add_sums(self.sum, ones_sum(payload), odd=self.summed % 2 == 1)
         self.summed += end - start
 
-    def checksum_holds(self, dsn: int) -> bool:
+    def checksum_holds(self, dsn: int, ssn: i64) -> bool:
         """Verify the checksum of the complete mapping; content without any bytes always passes.
 
-        ``dsn`` is the data sequence number of its first byte, 64 bits.  Where only some parts have
+        ``dsn`` is the data sequence number of its first byte, 64 bits, and ``ssn`` that of the
+        subflow as the peer counts it. Where only some parts have
         bytes, as changed on the way, the others are zeros.
         """
         for _, _, payload in self.held:
@@ -60,7 +61,7 @@ class Mapping:
         else:
             return True
         length = self.end - self.ssn + (1 if self.data_fin else 0)
-        return dss_checksum(dsn, self.ssn & SEQ32_MASK, length, self.sum) == self.checksum
+        return dss_checksum(dsn, ssn & SEQ32_MASK, length, self.sum) == self.checksum
 
 
 class MappingTable:

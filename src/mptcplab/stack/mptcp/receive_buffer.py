@@ -19,8 +19,15 @@ from mptcplab.stack.reassembly import Reassembly
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-GROWTH_SEGMENTS: Final = 16
-"""tcp_rcv_space_adjust: two windows and 16 segments of slack."""
+FIRST_SPACE_SEGMENTS: Final = 10
+"""tcp_init_buffer_space: what a round trip is taken to bring at first (TCP_INIT_CWND)."""
+
+
+FIRST_WINDOW_BYTES: Final = 65_160
+"""What Linux offers in its SYN/ACK with an MSS of 1,460 (tcp_select_initial_window)."""
+
+FIRST_LIMIT_BYTES: Final = 86_016
+"""What 131,072 bytes (tcp_rmem) hold of packets of 1,448 bytes (scaling_ratio, seen on 6.18)."""
 
 
 class ReceiveBuffer:
@@ -31,6 +38,7 @@ class ReceiveBuffer:
         "_measured_from_ns",
         "_measured_read",
         "_space_bytes",
+        "_window_bytes",
         "content_bytes",
         "counting",
         "duplicate_bytes",
@@ -67,6 +75,8 @@ class ReceiveBuffer:
         self._measured_from_ns: i64 = 0
         self._measured_read: i64 = 0
         self._space_bytes: i64 = 0
+        self._window_bytes: i64 = FIRST_LIMIT_BYTES
+        """What Linux's window may grow to by now."""
 
     def largest_bytes(self) -> i64:
         """Return the size that it may reach."""
@@ -169,12 +179,17 @@ class ReceiveBuffer:
         return size
 
     def adjust(self, rtt_ns: i64, mss_bytes: i64, now_ns: i64) -> i64:
-        """Once per round trip: grow to twice what was read in the last one, and some slack.
+        """Once per round trip: grow to twice what was read in the last one (tcp_rcvbuf_grow).
 
-        Returns by how much it grew.
+        Returns by how much Linux's window would grow: the acknowledgments follow it.
         """
+        grown: i64 = 0
         size = self.size_bytes
         if self.max_bytes <= size or rtt_ns <= 0:
+            return 0
+        if self._space_bytes == 0:
+            self._space_bytes = FIRST_SPACE_SEGMENTS * mss_bytes
+            self._measured_from_ns = now_ns
             return 0
         elapsed_ns = now_ns - self._measured_from_ns
         if elapsed_ns < rtt_ns:
@@ -183,16 +198,25 @@ class ReceiveBuffer:
         if elapsed_ns < 2 * rtt_ns:  # what comes in trains ends a round trip late
             copied = copied * rtt_ns // elapsed_ns
         if copied > self._space_bytes:
-            wanted = 2 * copied + GROWTH_SEGMENTS * mss_bytes
-            if self._space_bytes:
-                # Leave room for a sender in slow start (Linux's "grow" term).
-                wanted += 2 * wanted * (copied - self._space_bytes) // self._space_bytes
+            wanted = 2 * copied
+            # Leave room for a sender in slow start.
+            wanted += 2 * wanted * (copied - self._space_bytes) // self._space_bytes
             self._space_bytes = copied
-            if wanted > self.size_bytes:
-                self.size_bytes = wanted if wanted < self.max_bytes else self.max_bytes
+            if wanted > self.max_bytes:
+                wanted = self.max_bytes
+            if wanted > size:
+                self.size_bytes = wanted
+            if wanted > self._window_bytes:
+                grown = wanted - self._window_bytes
+                self._window_bytes = wanted
         self._measured_from_ns = now_ns
         self._measured_read = self.read_offset
-        return self.size_bytes - size
+        return grown
+
+    def first_growth_bytes(self) -> i64:
+        """Return by how much Linux's window grows at first, before anything is measured."""
+        limit = self.size_bytes if self.size_bytes < FIRST_LIMIT_BYTES else FIRST_LIMIT_BYTES
+        return limit - FIRST_WINDOW_BYTES if limit > FIRST_WINDOW_BYTES else 0
 
     def _append(self, size: i64, payload: bytes | None) -> None:
         self.rcv_nxt += size

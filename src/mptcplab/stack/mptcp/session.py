@@ -40,8 +40,10 @@ class Session:
         "peer_key_known",
         "peer_token",
         "rx_numbers",
+        "rx_syn_bytes",
         "tx_infinite",
         "tx_numbers",
+        "tx_syn_bytes",
         "version",
     )
 
@@ -60,6 +62,10 @@ class Session:
         self.tx_numbers = Numbers()
         """Data sequence numbers of what we send, and of what the peer does."""
         self.rx_numbers = Numbers()
+        self.tx_syn_bytes: i64 = 0
+        """How much of the stream went with the SYN of the initial subflow (RFC 8684 appendix B.2):
+        it has no data sequence numbers, and mappings count that subflow's bytes after it."""
+        self.rx_syn_bytes: i64 = 0
         self.ack_8: bool = True
         """Send DATA_ACKs of 8 bytes."""
         self.joined: bool = False
@@ -106,6 +112,7 @@ class Session:
             self.peer_key_known = True
             self.peer_token, idsn = token_and_idsn(option.sender_key, self.version)
             self.rx_numbers.begin_after(idsn)
+            self.rx_numbers.leave_out(self.rx_syn_bytes)
         self.checksum = self.checksum or bool(option.flags & CAPABLE_CHECKSUM)
         self.peer_denies_initial = self.version != 0 and bool(option.flags & CAPABLE_NO_JOIN)
 

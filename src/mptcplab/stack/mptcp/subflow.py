@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mptcplab.seq import SEQ32_MASK
+from mptcplab.seq import SEQ32_MASK, unwrap32
 from mptcplab.stack.events import CloseReason
 from mptcplab.stack.mptcp import handshake
 from mptcplab.stack.mptcp.backlog import Backlog
@@ -60,6 +60,9 @@ DSS_BYTES: Final = 28
 
 MAX_MAPPINGS: Final = 65_536
 """Mappings of one subflow that wait for their data: far more than the packets of any window."""
+
+SAYS_NO_ACK: Final = (CLOSED, SYN_SENT, SYN_RECEIVED)
+"""States in which nothing is to be acknowledged, or a SYN/ACK does so."""
 
 NOT_TOLD: Final = -(1 << 61)
 """Of ``MptcpSubflow.told_delta``: no infinite mapping was told."""
@@ -158,7 +161,13 @@ class MptcpSubflow:
 
     def can_carry(self) -> bool:
         """Say whether new data may be given to it."""
-        return self.confirmed and self.tcp.state in CAN_SEND and not self.tcp.fin_pending
+        tcp = self.tcp
+        state = tcp.state
+        return (
+            self.confirmed
+            and (state in CAN_SEND or (state is SYN_RECEIVED and tcp.opening.fast))
+            and not tcp.fin_pending
+        )
 
     def held_bytes(self) -> int:
         """Return what waits on this subflow: out of order, or for a mapping."""
@@ -248,7 +257,7 @@ class MptcpSubflow:
     def offers_mptcp(self) -> bool:
         """Say whether our SYNs (still) offer MPTCP: a box may drop those with unknown options."""
         tcp = self.tcp
-        return self._session.mptcp and tcp.syn_timeouts <= tcp.config.syn_mptcp_retries
+        return self._session.mptcp and tcp.opening.timeouts <= tcp.config.syn_mptcp_retries
 
     def note_established(self, now_ns: i64) -> None:
         """The TCP handshake is done; a join that we opened still waits to be confirmed."""
@@ -282,7 +291,7 @@ class MptcpSubflow:
     def poll_ack(self, now_ns: i64) -> Segment | None:
         """Return an ACK if one is due and nothing else carried it."""
         tcp = self.tcp
-        if tcp.receiver.ack_now and tcp.state is not CLOSED and tcp.state is not SYN_SENT:
+        if tcp.receiver.ack_now and tcp.state not in SAYS_NO_ACK:
             was_opened = self._opening_sent
             segment = self.make_ack(now_ns)
             if self.data_fin_offset >= 0 and self._opening_sent and not was_opened:
@@ -349,6 +358,10 @@ class MptcpSubflow:
             else not self.confirmed
         ):
             self._opening_sent = True
+            if self._receive_buffer.rcv_nxt > 0 and self.initial:
+                # The answer to a SYN's data came before the peer can know that this packet did.
+                number = session.rx_numbers.at(self._receive_buffer.rcv_nxt) & SEQ32_MASK
+                return (*self._opening_options, Dss(number, False))
             return self._opening_options
         if session.tx_infinite or not session.peer_key_known:
             return ()
@@ -381,9 +394,9 @@ class MptcpSubflow:
             return (self.infinite_mapping(record.offset, record.map_ssn),)
         checksum = record.checksum if record.checksum >= 0 else None
         if (
-            record.map_ssn == 1
-            and session.mode is OFFERED
+            session.mode is OFFERED
             and self.initial
+            and record.map_ssn == 1 + session.tx_syn_bytes
             and self.tcp.active
             and session.version == 1
         ):
@@ -398,11 +411,11 @@ class MptcpSubflow:
                 ),
             )
         dss = Dss(
-            self._data_ack(),
+            self._data_ack() if session.peer_key_known else None,
             session.ack_8,
             session.tx_numbers.at(record.offset),
             True,
-            record.map_ssn & SEQ32_MASK,
+            self.wire_ssn(record.map_ssn),
             record.map_length,
             checksum,
         )
@@ -419,10 +432,21 @@ class MptcpSubflow:
             session.ack_8,
             session.tx_numbers.at(offset),
             True,
-            ssn & SEQ32_MASK,
+            self.wire_ssn(ssn),
             0,
             0 if session.checksum else None,
         )
+
+    def wire_ssn(self, ssn: i64) -> int:
+        """Return the subflow sequence number of our mappings for one of ours: less a SYN's data."""
+        if self.initial:
+            ssn -= self._session.tx_syn_bytes
+        return ssn & SEQ32_MASK
+
+    def unwrap_ssn(self, ssn: int) -> i64:
+        """Return which of the peer's sequence numbers one of its mappings means."""
+        skipped: i64 = self._session.rx_syn_bytes if self.initial else 0
+        return unwrap32(ssn, self.tcp.receiver.rcv_nxt - skipped) + skipped
 
     def _data_ack(self) -> int:
         """Return our DATA_ACK for the wire."""

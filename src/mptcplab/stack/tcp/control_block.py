@@ -20,6 +20,7 @@ from mptcplab.stack.events import CloseReason
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.tcp.ecn import Ecn
 from mptcplab.stack.tcp.keepalive import Keepalive
+from mptcplab.stack.tcp.opening import Opening
 from mptcplab.stack.tcp.path_view import PathView
 from mptcplab.stack.tcp.peer_window import PeerWindow, WindowProbes
 from mptcplab.stack.tcp.receiver import Receiver
@@ -52,6 +53,7 @@ from mptcplab.stack.tcp.state import (
 )
 from mptcplab.stack.tcp.timers import Timers
 from mptcplab.stack.tcp.timestamps import Timestamps
+from mptcplab.wire.fast_open import fast_open_option
 from mptcplab.wire.icmp import Problem
 from mptcplab.wire.mptcp import Dss, MptcpOption
 from mptcplab.wire.segment import ACK, ECE, FIN, MAX_OPTION_BYTES, PSH, RST, SYN, Segment
@@ -99,6 +101,7 @@ class ControlBlock:
         "last_receive_ns",
         "local",
         "local_port",
+        "opening",
         "outbox",
         "path",
         "peer_window",
@@ -108,7 +111,6 @@ class ControlBlock:
         "remote_port",
         "sender",
         "state",
-        "syn_timeouts",
         "timers",
         "timestamps",
         "window_probes",
@@ -154,7 +156,7 @@ class ControlBlock:
         self.close_reason: CloseReason | None = None
         self.rcv_wscale: i64 = 0
         """Rcv.Wind.Shift of RFC 7323 section 2.3."""
-        self.syn_timeouts: i64 = 0
+        self.opening = Opening()
         self.fin_pending: bool = False
         """Our FIN leaves once everything before it has."""
         self.fin_seq: i64 = -1
@@ -207,7 +209,8 @@ class ControlBlock:
         It calls ``take_syn`` and then ``open_simultaneously`` or ``finish_active_open``.
         """
         flags = segment.flags
-        acceptable = bool(flags & ACK) and self.sender.unwrap(segment.ack) == 1
+        acked_bytes = self.sender.unwrap(segment.ack) - 1
+        acceptable = bool(flags & ACK) and 0 <= acked_bytes <= self.opening.sent_bytes
         if flags & ACK and not acceptable:
             if not flags & RST:
                 self.outbox.append(self.make_bare(RST, segment.ack, 0))
@@ -227,6 +230,9 @@ class ControlBlock:
         """The SYN/ACK is as it should be: be ESTABLISHED, and acknowledge it."""
         self.ecn.take_syn_ack(segment.flags)
         self.sender.handle_syn_acked(self.timestamps.echoed_ns(segment, now_ns), now_ns)
+        if self.opening.sent_bytes > 0:
+            self.opening.acked_bytes = self.sender.unwrap(segment.ack) - 1
+            self.sender.skip(self.opening.acked_bytes)
         self.state = next_state(self.state, Change.SYN_ACK)
         self.receiver.ack_now = True
         self.keepalive.restart(now_ns)
@@ -234,6 +240,8 @@ class ControlBlock:
     def finish_passive_open(self, segment: Segment, now_ns: i64) -> None:
         """The handshake's last ACK is as it should be: be ESTABLISHED."""
         self.sender.handle_syn_acked(self.timestamps.echoed_ns(segment, now_ns), now_ns)
+        if self.opening.fast:
+            self.receiver.ack_now = False  # the SYN/ACK was all there was to acknowledge
         self.state = next_state(self.state, Change.SYN_ACKED)
         self.keepalive.restart(now_ns)
 
@@ -288,11 +296,14 @@ class ControlBlock:
             timestamps.note(ts_val, now_ns)  # RFC 7323 section 5.3, R3: R1 and R2 have passed it
         self.last_receive_ns = now_ns
         if size:
-            receiver.note_train(segment.packets, segment.spread_ns, self.sender.rtt.rto_ns, now_ns)
+            pushed = flags & PSH != 0
+            rto_ns = self.sender.rtt.rto_ns
+            receiver.note_train(segment.packets, segment.spread_ns, rto_ns, now_ns, pushed)
             if self.ecn.take_text(segment):
                 receiver.ack_now = True
         if self.state is SYN_RECEIVED:
-            if self.sender.unwrap(segment.ack) == 1:
+            sender = self.sender
+            if 1 <= sender.unwrap(segment.ack) <= (sender.snd_nxt if self.opening.fast else 1):
                 return THIRD_ACK
             self._stamp_and_send(self.make_bare(RST, segment.ack, 0), now_ns)
             return DROPPED
@@ -304,6 +315,11 @@ class ControlBlock:
         """Check a segment with SYN, FIN or RST; ``ACKNOWLEDGED`` to go on with it."""
         flags = segment.flags
         receiver = self.receiver
+        if flags & (SYN | RST) == SYN and self.state is SYN_RECEIVED and seq == 0:
+            if flags & ACK:
+                return ACKNOWLEDGED  # simultaneous open: their SYN/ACK
+            self.sender.handle_syn_timeout(now_ns, again=True)
+            return DROPPED
         end = seq + segment.payload_bytes + (1 if flags & FIN else 0) + (1 if flags & SYN else 0)
         acceptable = end >= receiver.last_ack_sent and seq <= edge
         if flags & RST:
@@ -317,12 +333,7 @@ class ControlBlock:
             self._challenge(now_ns, always=bool(flags & FIN))
             return DROPPED
         if flags & SYN:
-            if self.state is SYN_RECEIVED and seq == 0:
-                if flags & ACK:
-                    return ACKNOWLEDGED  # simultaneous open: their SYN/ACK
-                self.sender.handle_syn_timeout(now_ns, again=True)
-            else:
-                self._challenge(now_ns)  # RFC 5961 section 4
+            self._challenge(now_ns)  # RFC 5961 section 4
             return DROPPED
         return ACKNOWLEDGED
 
@@ -447,7 +458,8 @@ class ControlBlock:
         if timers.rto_ns <= now_ns:
             self._retransmission_timeout(window_closed, now_ns, report)
         elif timers.probe_ns <= now_ns:
-            sender.probe_due = True
+            # tcp_schedule_loss_probe: none before the handshake of a fast open is over
+            sender.probe_due = self.state is not SYN_RECEIVED
             timers.probe_ns = NEVER_NS
         if timers.keepalive_ns <= now_ns:
             if self.keepalive.may_probe():
@@ -461,10 +473,10 @@ class ControlBlock:
             limit = (
                 self.config.syn_retries if self.state is SYN_SENT else self.config.synack_retries
             )
-            if self.syn_timeouts >= limit:
+            if self.opening.timeouts >= limit:
                 self.close(self.reason_for_silence())
                 return
-            self.syn_timeouts += 1
+            self.opening.timeouts += 1
             sender.handle_syn_timeout(now_ns, again=False)
             return
         if window_closed and self.last_receive_ns >= sender.last_send_ns:
@@ -676,7 +688,8 @@ class ControlBlock:
         """Return our SYN, or SYN/ACK in SYN-RECEIVED. Its window is not scaled."""
         config = self.config
         passive = self.state is SYN_RECEIVED
-        flags = SYN | self.ecn.syn_flags(passive, self.syn_timeouts > 0)
+        opening = self.opening
+        flags = SYN | self.ecn.syn_flags(passive, opening.timeouts > 0)
         segment = self.make_bare(flags | ACK if passive else flags, self.sender.iss, 0)
         segment.window = min(window, 0xFFFF)
         segment.mss = self.path.announced_mss_bytes
@@ -686,9 +699,14 @@ class ControlBlock:
         if self.timestamps.enabled:
             self.timestamps.stamp(segment, now_ns)
         if passive:
-            segment.ack = (self.receiver.irs + 1) & SEQ32_MASK
+            segment.ack = (self.receiver.irs + self.receiver.rcv_nxt) & SEQ32_MASK
             self.receiver.ack_sent()
         segment.mptcp = options
+        cookie = opening.cookie
+        if cookie is not None and opening.timeouts == 0:
+            segment.raw_options = (fast_open_option(cookie),)
+            segment.payload_bytes = opening.sent_bytes
+            segment.payload = opening.payload
         return segment
 
     def send_reset(self, options: tuple[MptcpOption, ...], now_ns: i64) -> None:

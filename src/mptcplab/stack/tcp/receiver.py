@@ -38,7 +38,7 @@ class Receiver:
     __slots__ = (
         "_ack_span_bytes",
         "_coalesce_ns",
-        "_growing_segments",
+        "_growth_bytes",
         "_last_data_ns",
         "_pingpong",
         "_pushed",
@@ -46,6 +46,7 @@ class Receiver:
         "_ranges",
         "_timers",
         "_train_packets",
+        "_train_pushed",
         "_train_spread_ns",
         "_unacked_bytes",
         "ack_now",
@@ -66,8 +67,9 @@ class Receiver:
         """How long the interface collects packets before it hands them over together; 0: never."""
         self._quick_acks: i64 = MAX_QUICK_ACKS
         """ACKs that are still to leave at once (icsk_ack.quick)."""
-        self._growing_segments: i64 = 0
-        """Segments that the window still grows with, each of which is acknowledged."""
+        self._growth_bytes: i64 = 0
+        """By how much the window is still to grow, with segments each of which is acknowledged
+        (``window_clamp`` less ``rcv_ssthresh``)."""
         self._pingpong: bool = False
         """We answer with data, which carry ACKs (inet_csk_in_pingpong_mode)."""
         self._pushed: i64 = 0
@@ -78,6 +80,8 @@ class Receiver:
         self._train_packets: i64 = 1
         self._train_spread_ns: i64 = 0
         """How many packets the text at hand is, and over what time they came."""
+        self._train_pushed: bool = False
+        """Whether the last of them has PSH."""
         self._ack_span_bytes: i64 = 0
         """How much of the text at hand came in order; 0 where its ACKs all say the same."""
         self.irs: i64 = 0
@@ -107,10 +111,16 @@ class Receiver:
         """Return the relative form of the peer's sequence number ``seq``."""
         return unwrap32(seq - self.irs, self.rcv_nxt)
 
-    def note_train(self, packets: i64, spread_ns: i64, rto_ns: i64, now_ns: i64) -> None:
-        """Text comes, in so many packets; the first came ``spread_ns`` before the last."""
+    def note_train(
+        self, packets: i64, spread_ns: i64, rto_ns: i64, now_ns: i64, pushed: bool = False
+    ) -> None:
+        """Text comes, in so many packets; the first came ``spread_ns`` before the last.
+
+        ``pushed`` says that the last one has PSH.
+        """
         self._train_packets = packets
         self._train_spread_ns = spread_ns
+        self._train_pushed = pushed
         self._ack_span_bytes = 0
         if now_ns - self._last_data_ns > rto_ns:
             self._quick_acks = MAX_QUICK_ACKS  # tcp_event_data_recv: the sender starts anew
@@ -142,7 +152,7 @@ class Receiver:
 
         As tcp_grow_window, which has each acknowledged at once, so that its sender gets to know.
         """
-        self._growing_segments = grown_bytes // (GROWTH_PER_SEGMENT * self.mss_bytes)
+        self._growth_bytes += grown_bytes
 
     def enter_quick_ack_mode(self) -> None:
         """Acknowledge at once, even if we answer with data (tcp_enter_quickack_mode)."""
@@ -162,10 +172,11 @@ class Receiver:
             self.rcv_nxt = end
             self._unacked_bytes += size
             self._ack_span_bytes = size
-            if self._growing_segments > 0:
-                self._growing_segments -= self._train_packets
-                if self._quick_acks < self._train_packets:
-                    self._quick_acks = self._train_packets
+            if self._growth_bytes > 0:
+                packets = self._train_packets
+                self._growth_bytes -= GROWTH_PER_SEGMENT * self.mss_bytes * packets
+                # tcp_grow_window sets the lowest bit for each of them
+                self._quick_acks += packets - (self._quick_acks & 1)
             # As __tcp_ack_snd_check: more than a full segment, or in the quick mode.
             if (
                 self._quick_acks > 0 and not self._pingpong
@@ -174,6 +185,8 @@ class Receiver:
             else:
                 if size < self.mss_bytes:
                     self._pushed += 1
+                elif self._train_pushed and self._pushed == 0:
+                    self._pushed = 1  # tcp_measure_rcv_mss
                 if self._timers.delayed_ack_ns == NEVER_NS:
                     self._timers.delayed_ack_ns = now_ns + DELAYED_ACK_NS
             return None
@@ -248,6 +261,8 @@ class Receiver:
             if each < together:
                 each = together
         count = packets // each
+        if each == ACK_EVERY_SEGMENTS and self._train_pushed and packets & 1:
+            count += 1  # the last one is acknowledged alone (tcp_cleanup_rbuf)
         if count <= 1:
             return
         ack.ack_count = count

@@ -494,7 +494,9 @@ class Sender:
             self.counters.timeouts += 1
             self.rtt.back_off()
             self.timers.rto_ns = now_ns + self.rtt.rto_ns
-        self.queue.mark_all_lost()
+        syn = self.queue.first()
+        if syn is not None:
+            self.queue.mark_lost(syn)
         self._force_one = True
 
     def handle_syn_acked(self, echoed_sent_ns: i64, now_ns: i64) -> None:
@@ -516,7 +518,16 @@ class Sender:
         self._force_one = False
         queue.lost_queue.clear()
         self.timers.stop_sending()
-        self.counters.reset()
+        if queue.out_bytes:  # data that left before (RFC 7413)
+            self.timers.rto_ns = now_ns + self.rtt.rto_ns
+        else:
+            self.counters.reset()
+
+    def skip(self, size_bytes: i64) -> None:
+        """Take data for sent and acknowledged that went with our SYN (RFC 7413)."""
+        self.snd_una += size_bytes
+        self.snd_nxt += size_bytes
+        self.counters.sent_bytes += size_bytes
 
     # Inside.
 
