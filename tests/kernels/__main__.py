@@ -75,7 +75,7 @@ def judge(release: str, outcome: Outcome) -> Verdict:
     for case in report.iter("testcase"):
         name = case.get("name", "")
         if (bad := next((c for c in case if c.tag in ("failure", "error")), None)) is not None:
-            failures[name] = bad.text or bad.get("message", "")
+            failures[name] = bad.text or bad.get("message") or ""
         tests[name] = (
             "failed"
             if bad is not None
