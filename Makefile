@@ -19,6 +19,8 @@ BIN := $(VENV)/bin
 # errors are shown, and nothing else: a wall of warnings hides them
 PIP := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --disable-pip-version-check -qq
 DURATION ?= 20s
+# twice the processors: the tests on the kernel mostly wait, for seconds that have to pass
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))')
 # of the tests, those that are run against the wheel: what is compiled, and what simulates
 WHEEL_TESTS ?= tests/unit/stack tests/simulated/test_builds.py
 
@@ -84,7 +86,7 @@ imports: dev
 	$(BIN)/lint-imports
 
 unit: dev
-	$(BIN)/pytest -n auto --dist loadgroup -m "not documented and not compiled"
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not documented and not compiled"
 
 man: dev
 	$(BIN)/python docs/shell.py

@@ -302,6 +302,74 @@ def test_datagrams_are_no_connection(tmp_path: Path) -> None:
     assert run_limits(finished(case, "simulated", tmp_path)) == []
 
 
+def test_a_queue_that_is_too_short_is_named_and_a_longer_one_fills_the_link(tmp_path: Path) -> None:
+    scenario = ONE_PATH.replace('rtt = "20ms"', 'rtt = "20ms"\nqueue = "2 packets"')
+    overrides = ('flows.main.congestion="reno"',)
+    case = Case("short", scenario, overrides, Cause.CONGESTION_WINDOW)
+    (diagnosis,) = run_limits(finished(case, "simulated", tmp_path / "short"))
+    said = diagnosis.limits[0]
+    assert said.cause is Cause.CONGESTION_WINDOW
+    assert "one's full queue refused" in said.detail
+    advice = "a longer queue, such as what is sent in a round trip: links.one.queue=100kB"
+    assert said.advice == advice
+    longer = Case("longer", scenario, (*overrides, *diagnosis.remedy.overrides), Cause.LINK)
+    assert leading(finished(longer, "simulated", tmp_path / "longer")).cause is Cause.LINK
+
+
+def test_a_window_that_a_queue_does_not_hold_comes_with_a_longer_queue(tmp_path: Path) -> None:
+    """With the larger buffer alone the connection came to half of what it was."""
+    scenario = """
+duration = "8s"
+tunables.scheduler = "linux-default"
+hosts = ["a", "b"]
+links.one = { between = ["a", "b"], rate = "200Mb/s", rtt = "10ms", queue = "10 packets" }
+flows.main = { from = "a", to = "b", buffer = "256kB" }
+"""
+    case = Case("held", scenario, (), Cause.RECEIVE_WINDOW)
+    (diagnosis,) = run_limits(finished(case, "simulated", tmp_path / "held"))
+    assert diagnosis.limits[0].cause is Cause.RECEIVE_WINDOW
+    assert diagnosis.limits[0].advice.endswith(", with a longer queue: links.one.queue=250kB")
+    case = Case("free", scenario, diagnosis.remedy.overrides, Cause.LINK)
+    assert leading(finished(case, "simulated", tmp_path / "free")).cause is Cause.LINK
+
+
+@pytest.mark.parametrize("key", ["write_rate", "read_rate"])
+def test_nothing_is_advised_where_the_application_asks_for_no_more(
+    key: str, tmp_path: Path
+) -> None:
+    scenario = f"""
+duration = "8s"
+hosts = ["a", "b"]
+links.one = {{ between = ["a", "b"], rate = "20Mb/s", rtt = "10ms", queue = "10 packets" }}
+flows.main = {{ from = "a", to = "b", {key} = "5Mb/s", buffer = "1MB", congestion = "reno" }}
+"""
+    case = Case("asked", scenario, (), Cause.CONGESTION_WINDOW)
+    (diagnosis,) = run_limits(finished(case, "simulated", tmp_path))
+    assert not any(".queue=" in limit.advice for limit in diagnosis.limits)
+
+
+def test_windows_that_the_scheduler_halves_want_buffers_and_not_fewer_losses(
+    tmp_path: Path,
+) -> None:
+    scenario = """
+duration = "8s"
+hosts = ["a", "b"]
+links.dsl = { between = ["a", "b"], rate = "1Mb/s", rtt = "30ms", backward.rate = "50Mb/s" }
+links.sat = { between = ["a", "b"], rate = "3Mb/s", rtt = "600ms", backward.rate = "90Mb/s" }
+flows.main = { from = "b", to = "a", client = "a" }
+"""
+    case = Case("halved", scenario, (), Cause.CONGESTION_WINDOW)
+    halved = finished(case, "simulated", tmp_path / "halved")
+    (diagnosis,) = run_limits(halved)
+    said = diagnosis.limits[0]
+    assert said.cause is Cause.CONGESTION_WINDOW
+    assert "halved by the scheduler for holding others up" in said.detail
+    case = Case("larger", scenario, diagnosis.remedy.overrides, Cause.LINK)
+    larger = finished(case, "simulated", tmp_path / "larger")
+    carried = [sum(row["tx_bytes"] for row in run.rows("links")) for run in (halved, larger)]
+    assert carried[1] > 2 * carried[0]
+
+
 def as_a_kernels(run: Run, folder: Path, instead: dict[str, str], dropped: int) -> Run:
     """Return a copy of a run with other reasons, and data that the receiver dropped above TCP."""
     shutil.copytree(run.folder, folder)
@@ -328,18 +396,22 @@ def test_missing_data_acks_are_a_detail_without_advice(tmp_path: Path) -> None:
     assert diagnosis.remedy.overrides == ()
 
 
-@pytest.mark.parametrize("dropped", [0, 48])
-def test_what_a_receiver_drops_above_tcp_is_missing(dropped: int, tmp_path: Path) -> None:
-    """As a kernel's run has it, made of one whose receive buffer is too small."""
-    case = Case("small", ONE_PATH, ("flows.main.receive_buffer=64KiB",), Cause.RECEIVE_WINDOW)
+@pytest.mark.parametrize(("dropped", "send_buffer"), [(0, "1MB"), (48, "1MB"), (48, "8KiB")])
+def test_what_a_receiver_drops_above_tcp_is_missing(
+    dropped: int, send_buffer: str, tmp_path: Path
+) -> None:
+    """As a kernel's run has it, made of one whose buffers are too small."""
+    overrides = ("flows.main.receive_buffer=64KiB", f"flows.main.send_buffer={send_buffer}")
+    case = Case("small", ONE_PATH, overrides, Cause.RECEIVE_WINDOW)
     run = finished(case, "simulated", tmp_path / "small")
-    instead = {"receive-window": "window-data-ack"}
+    instead = {"receive-window": "window-data-ack", "send-buffer": "data-ack"}
     (diagnosis,) = run_limits(as_a_kernels(run, tmp_path / "other", instead, dropped))
     said = diagnosis.limits[0]
     if dropped:
         assert said.cause is Cause.HEAD_OF_LINE
         assert said.detail == "dropped above TCP by the receiver (MPTcpExtNoDSSInWindow)"
-        assert "receive buffer well above the send buffer" in said.advice
+        larger = "a receive buffer well above the send buffer: flows.main.receive_buffer=4MB"
+        assert said.advice == ("" if send_buffer == "8KiB" else larger)
     else:
         assert (said.cause, said.advice) == (Cause.RECEIVE_WINDOW, "")
         assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"

@@ -9,14 +9,14 @@ queues of the links count as well.  A buffer that holds as much already is not w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any, Final
 
 from mptcplab.limits.causes import Cause, FullLinks, Kind
-from mptcplab.limits.evidence import Path, Row
+from mptcplab.limits.evidence import Path, PathUse, Refused, Row
 from mptcplab.units import BITS_NS, NANOSECONDS, format_duration, format_rate, format_size
 
 READER_SLOW: Final = "the reader is slow"
@@ -30,7 +30,8 @@ DATA_ACKS_MISSING: Final = "acknowledged by the subflows, DATA_ACKs missing"
 DROPPED_ABOVE_TCP: Final = "dropped above TCP by the receiver (MPTcpExtNoDSSInWindow)"
 """A kind of `Cause.HEAD_OF_LINE`."""
 SLOW_START: Final = "in slow start"
-"""A kind of `Cause.CONGESTION_WINDOW`."""
+PENALISED: Final = "halved by the scheduler for holding others up"
+"""Kinds of `Cause.CONGESTION_WINDOW`."""
 ONLY_BACKUPS: Final = "only backups had room"
 """A kind of `Cause.SCHEDULER`."""
 
@@ -39,7 +40,7 @@ _WRITABLE: Final = 1.5
 """A send buffer is filled up only when a third of it is free (Linux's sk_stream_min_wspace)."""
 _WELL_ABOVE: Final = 4
 """So many times the send buffer, a receive buffer kept Linux 6.18 from dropping what TCP had
-acknowledged, in experiment E (docs/report/e.md)."""
+acknowledged, in experiments E and G (docs/report/e.md); where processors are short, not always."""
 _USUAL_SHARE: Final = 0.5
 """What of a kernel's receive buffer is window, where no sample tells."""
 _LONGER: Final = 1.5
@@ -87,23 +88,20 @@ class Given:
         known: Mapping[str, Any],
         paths: tuple[Sequence[Path], Sequence[Path]],
         rows: Mapping[str, Sequence[Row]],
-        together_bps: Callable[[Sequence[Path]], int | None],
-        loss: Callable[[Path], float],
+        use: PathUse,
     ) -> None:
         """Take the flow of the scenario, its ``flow_limits``, and the connection's rows.
 
         ``paths`` are those that carried its data, and all that it had beside backups; ``rows`` are
         those of "sender" and "receiver", and of their subflows, "sent" and "received".
-        ``together_bps`` says what paths carry together, ``loss`` which share of packets a path
-        lost, full queues aside.
+        ``use`` is what links say of the paths.
         """
         self.simulated = testbed == "simulated"
         self.flow = flow
         self.known = known
         self.paths, self._open_paths = paths
         self._rows = rows
-        self._together_bps = together_bps
-        self._loss = loss
+        self._use = use
         self.held = 0.0
         """Of the time, what a window or buffer was full, whatever the links did meanwhile."""
 
@@ -116,8 +114,7 @@ class Given:
             self.known,
             (paths, paths),
             self._rows,
-            self._together_bps,
-            self._loss,
+            self._use,
         )
         given.held = self.held
         return given
@@ -134,10 +131,15 @@ class Given:
         return most
 
     @property
+    def largest_receive_buffer_bytes(self) -> int:
+        """The largest receive buffer that there was, in what the tables call its size."""
+        return self._largest("receiver", "receive_buffer_bytes")
+
+    @property
     def largest_window_bytes(self) -> int:
         """The largest receive window that there was, or could have been."""
         if self.known.get("receive_window_max_bytes"):
-            return self._largest("receiver", "receive_buffer_bytes")
+            return self.largest_receive_buffer_bytes
         return self._largest("received", "receive_window_bytes")
 
     @property
@@ -180,7 +182,7 @@ class Given:
     @cached_property
     def rate_bps(self) -> int | None:
         """What the paths carry together, and processors take; None where neither has an end."""
-        bounds = [self._together_bps(self.paths), *(bps for _, bps in self._processors)]
+        bounds = [self._use.together_bps(self.paths), *(bps for _, bps in self._processors)]
         return min((bound for bound in bounds if bound is not None), default=None)
 
     @property
@@ -239,7 +241,7 @@ class Given:
 
     def better_alone(self) -> tuple[Path, int] | None:
         """Return the path, with its rate, that alone carries more than all came to; or None."""
-        rates = [(path, self._together_bps([path])) for path in self.paths]
+        rates = [(path, self._use.together_bps([path])) for path in self.paths]
         known = [(path, rate_bps) for path, rate_bps in rates if rate_bps is not None]
         came_to_bps = self._came_to_bps()
         if len(self.paths) < 2 or not known or came_to_bps is None:
@@ -247,8 +249,9 @@ class Given:
         best, rate_bps = max(known, key=lambda pair: pair[1])
         return (best, rate_bps) if rate_bps > _WORTH * came_to_bps else None
 
-    def could_gain(self) -> bool:
-        """Whether the paths, with the losses that they had, could carry more than came over them.
+    def could_gain(self, *, faster_writer: bool = False) -> bool:
+        """Whether the paths, with the losses that they had, could carry more than came over them,
+        and the application writes and reads as much, or would with a ``faster_writer``.
 
         True where it is not known.
         """
@@ -256,17 +259,19 @@ class Given:
         if self.rate_bps is None or came_to_bps is None:
             return True
         could_bps = sum(map(self._could_bps, self.paths))
-        return min(self.rate_bps, could_bps) > _GAIN * came_to_bps
+        keys = ("read_rate_bps",) if faster_writer else ("read_rate_bps", "write_rate_bps")
+        asked_bps: list[int] = [bps for key in keys if (bps := self.flow.get(key)) is not None]
+        return min(self.rate_bps, could_bps, *asked_bps) > _GAIN * came_to_bps
 
     def is_held_by_loss(self, path: Path) -> bool:
         """Whether a path, with the losses that it had, carries a good deal less than its links."""
-        rate_bps = self._together_bps([path])
+        rate_bps = self._use.together_bps([path])
         return self._could_bps(path) * _GAIN < (math.inf if rate_bps is None else rate_bps)
 
     def _could_bps(self, path: Path) -> float:
         """Return what a path carries with the losses that it had."""
-        rate_bps = float(self._together_bps([path]) or self.rate_bps or math.inf)
-        loss = self._loss(path)
+        rate_bps = float(self._use.together_bps([path]) or self.rate_bps or math.inf)
+        loss = self._use.loss(path)
         mss_bytes = max((row["mss_bytes"] or 0 for row in self._rows["sent"]), default=0)
         known = self.flow["congestion"] in _BY_LOSS
         if not known or not loss or not mss_bytes or not path.rtt_ns:
@@ -300,8 +305,7 @@ class Given:
 
     def key(self, name: str) -> str:
         """Return a key of the flow, as ``--set`` takes it."""
-        flow = self.flow["name"]
-        return f'flows."{flow}".{name}' if "." in flow else f"flows.{flow}.{name}"
+        return f"flows.{_quoted(self.flow['name'])}.{name}"
 
     def resent_share(self) -> float | None:
         """Return what of the bytes was sent again; None where nothing was sent."""
@@ -309,6 +313,36 @@ class Given:
         sent = sum(row["bytes_sent"] for row in last.values())
         again = sum(row["bytes_retransmitted"] for row in last.values())
         return again / sent if sent else None
+
+    def refused(self) -> list[Refused]:
+        """Return what the full queues of links refused that are shorter than their path's round
+        trip, where that is most of what the path lost and without it, the path would carry more.
+        """
+        found: dict[str, Refused] = {}
+        if self.flow["congestion"] not in _BY_LOSS or not self.could_gain():
+            return []
+        worth_bps = (_GAIN - 1) * (self._came_to_bps() or 0.0)
+        for path in self.paths:
+            refused = self._use.refused(path) if path.queue_ns < path.rtt_ns else None
+            if refused is not None and self._could_bps(path) - refused.carried_bps > worth_bps:
+                found[refused.link] = refused
+        return list(found.values())
+
+    def short_queues(self) -> list[str]:
+        """Return the links whose queues are short for a window of what their paths carry."""
+        if self.flow["congestion"] not in _BY_LOSS:
+            return []
+        links = [self._use.short_queue(path) for path in self.paths]
+        return list(dict.fromkeys(link for link in links if link))
+
+    def longer_queues(self, links: Sequence[str]) -> tuple[str, ...]:
+        """Return the settings of queues that hold what their paths carry in a round trip."""
+        sizes: dict[str, int] = {}
+        for path in self.paths:
+            for link, _ in path.links:
+                size_bytes = (path.rate_bps or 0) * path.rtt_ns // BITS_NS
+                sizes[link] = max(size_bytes, sizes.get(link, 0))
+        return tuple(f"links.{_quoted(name)}.queue={_written_size(sizes[name])}" for name in links)
 
     def _largest(self, rows: str, column: str) -> int:
         return max((row[column] or 0 for row in self._rows[rows]), default=0)
@@ -338,7 +372,7 @@ def remedy(cause: Cause, kinds: Mapping[Kind, int], given: Given) -> Remedy:
     if cause is Cause.SEND_BUFFER:
         return _send_buffer(given)
     if cause is Cause.CONGESTION_WINDOW:
-        return _congestion(kind, given)
+        return _missing(given) if kind == PENALISED else _congestion(kind, given)
     if cause is Cause.APPLICATION:
         return _application(kind, given)
     if cause is Cause.HANDSHAKE:
@@ -367,7 +401,7 @@ def _full(kind: FullLinks, given: Given) -> Remedy:
     if not settings:
         return Remedy("", f"{advice}; {' and '.join(kind.others)} had room")
     needed, formula = given.needed()
-    return Remedy("", _would_do(needed or 0, formula, settings, given), settings)
+    return _enough("", needed or 0, formula, settings, given)
 
 
 def _larger_buffers(given: Given) -> tuple[str, ...]:
@@ -404,7 +438,7 @@ def _window(kind: Kind, given: Given) -> Remedy:
     if needed <= size or not given.could_gain():
         return Remedy(value)
     settings = (_receive_setting(given, needed), *_short_send_buffer(given))
-    return Remedy(value, _would_do(needed, formula, settings, given), settings)
+    return _enough(value, needed, formula, settings, given)
 
 
 def _missing(given: Given) -> Remedy:
@@ -421,8 +455,7 @@ def _missing(given: Given) -> Remedy:
     if needed > (buffer * given.send_share if sends else given.sending_bytes):
         settings.append(_send_setting(given, needed))
     if settings:
-        advice = _would_do(needed, formula, settings, given)
-        return Remedy(value, advice, tuple(settings))
+        return _enough(value, needed, formula, settings, given)
     alone = given.better_alone()
     if alone is None:
         return Remedy(value)
@@ -432,10 +465,10 @@ def _missing(given: Given) -> Remedy:
 def _never_dropped(given: Given) -> Remedy:
     """What would do where a receiver drops data that TCP has acknowledged (see `note_dropped_data`
     of the Linux testbed): a window that the sender does not come near."""
-    buffer = given.send_buffer_bytes
-    if not buffer:
+    enough_bytes = _WELL_ABOVE * given.send_buffer_bytes
+    if not enough_bytes or given.largest_receive_buffer_bytes >= enough_bytes:
         return Remedy()
-    setting = f"{given.key('receive_buffer')}={_written_size(_WELL_ABOVE * buffer)}"
+    setting = f"{given.key('receive_buffer')}={_written_size(enough_bytes)}"
     return Remedy("", f"a receive buffer well above the send buffer: {setting}", (setting,))
 
 
@@ -448,14 +481,21 @@ def _send_buffer(given: Given) -> Remedy:
     if needed <= size * given.send_share or not given.could_gain():
         return Remedy(value)
     settings = (_send_setting(given, needed), *_short_receive_buffer(given))
-    return Remedy(value, _would_do(needed, formula, settings, given), settings)
+    return _enough(value, needed, formula, settings, given)
 
 
-def _would_do(needed: int, formula: str, settings: Sequence[str], given: Given) -> str:
+def _enough(value: str, needed: int, formula: str, settings: Sequence[str], given: Given) -> Remedy:
+    """Advise buffers that hold ``needed``, and queues for windows of that size."""
     share = given.window_share
     is_part = share <= _WHOLE and any(".receive_buffer=" in setting for setting in settings)
     part = f" (of which {share:.0%} is window)" if is_part else ""
-    return f"{_size(needed)} would do ({formula}): {' and '.join(settings)}{part}"
+    queues = given.longer_queues(given.short_queues())
+    also = f", with a longer queue: {' and '.join(queues)}" if queues else ""
+    return Remedy(
+        value,
+        f"{_size(needed)} would do ({formula}): {' and '.join(settings)}{part}{also}",
+        (*settings, *queues),
+    )
 
 
 def _receive_setting(given: Given, needed: float) -> str:
@@ -483,15 +523,24 @@ def _short_receive_buffer(given: Given) -> tuple[str, ...]:
 
 
 def _congestion(kind: Kind, given: Given) -> Remedy:
-    share = given.resent_share()
-    if share:
-        advice = "fewer losses, or a congestion control that minds them less"
-        return Remedy(f"{share:.2%} sent again", advice)
-    rtt_ns = given.round_trip_ns
-    if kind != SLOW_START or not rtt_ns:
-        return Remedy()
-    advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
-    return Remedy("", advice)
+    share, rtt_ns = given.resent_share(), given.round_trip_ns
+    again = f"{share:.2%} sent again" if share else ""
+    if kind == SLOW_START and rtt_ns:
+        advice = f"windows double in each round trip of {format_duration(rtt_ns)}: longer transfers"
+        return Remedy(again, advice)
+    return _losses(again, given) if again else Remedy()
+
+
+def _losses(value: str, given: Given) -> Remedy:
+    """What would do where windows are small because of losses, of what was sent again."""
+    refused = given.refused()
+    if not refused:
+        return Remedy(value, "fewer losses, or a congestion control that minds them less")
+    texts = [f"{each.link}'s full queue refused {each.packets} of {each.given}" for each in refused]
+    names = [each.link for each in refused]
+    settings = given.longer_queues(names)
+    advice = f"a longer queue, such as what is sent in a round trip: {' and '.join(settings)}"
+    return Remedy(", ".join([value, *texts]), advice, settings)
 
 
 def _application(kind: Kind, given: Given) -> Remedy:
@@ -500,12 +549,19 @@ def _application(kind: Kind, given: Given) -> Remedy:
     rate_bps = given.rate_bps
     if rate_bps is None:
         return Remedy("", "write faster")
+    if not given.could_gain(faster_writer=True):
+        return Remedy()
     limited = given.flow.get("write_rate_bps") is not None
     return Remedy(
         "",
         f"write faster: {given.capacity}",
         (f"{given.key('write_rate')}={_written_rate(rate_bps)}",) if limited else (),
     )
+
+
+def _quoted(name: str) -> str:
+    """Return a name as a part of a key of ``--set``."""
+    return f'"{name}"' if "." in name else name
 
 
 def _size(size_bytes: float) -> str:

@@ -22,6 +22,9 @@ _FULL_WITH_DROPS: Final = 0.85
 """The same where its queue was full as well: packets were dropped at it."""
 _ETHERNET_BYTES: Final = 14
 """Of a frame's header, beyond the MTU."""
+_SHORT: Final = 2
+"""A queue is short where it takes less than this part of the round trip to send: Reno's halved
+window then leaves the link idle, and bursts do not fit."""
 _TELLING: Final = 100
 """Packets of a link, from which on what it lost tells its loss to a hundredth."""
 
@@ -106,6 +109,18 @@ class End:
         return None if after is None else after - (before or 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Packets that the full queue of a link refused."""
+
+    link: str
+    packets: int
+    given: int
+    """Of how many."""
+    carried_bps: float
+    """What the link carried meanwhile."""
+
+
 class LinkUse:
     """How full links were, by the interval of their rows that an instant lies in."""
 
@@ -117,10 +132,14 @@ class LinkUse:
         self._overhead_bytes: dict[tuple[str, str], int] = {}
         self._frame_bytes: dict[tuple[str, str], int] = {}
         self._mtu: dict[str, int] = {}
+        self._drop_tail: dict[tuple[str, str], int | None] = {}
+        """Links whose queues refuse what they have no room for, with their rates."""
         for link in run.scenario["topology"]["links"]:
             self._mtu[link["name"]] = link.get("mtu", 1500)
             for direction in ("forward", "backward"):
                 key = (link["name"], direction)
+                if link[direction].get("queue", {}).get("discipline") == "drop-tail":
+                    self._drop_tail[key] = link[direction]["rate_bps"]
                 self._overhead_bytes[key] = link[direction].get("overhead_bytes", 0)
                 self._frame_bytes[key] = (
                     link.get("mtu", 0) + _ETHERNET_BYTES + self._overhead_bytes[key]
@@ -218,6 +237,35 @@ class LinkUse:
             arrived *= 1 - min(lost / sent, 1)
         return 1 - arrived
 
+    def short_queue(self, path: Path) -> str:
+        """Return the slowest link of a path, if it sends what its queue holds in less than half of
+        the path's round trip, and refuses the rest; "" otherwise.
+        """
+        if path.rate_bps is None or _SHORT * path.queue_ns >= path.rtt_ns:
+            return ""
+        rates = ((name, self._drop_tail.get((name, way))) for name, way in path.links)
+        return next((name for name, rate_bps in rates if rate_bps == path.rate_bps), "")
+
+    def refused(self, path: Path, span: tuple[int, int]) -> Refused | None:
+        """Return what the full queue of one link refused, if that is most of what a path lost in
+        the direction of its data within ``span``; None where most was lost otherwise, or nothing.
+        """
+        worst, lost = None, 0
+        for link in path.links:
+            rows = [row for row in self._rows.get(link, ()) if span[0] <= row["time_ns"] <= span[1]]
+            sent_bytes = sum(row["tx_bytes"] for row in rows)
+            found = Refused(
+                link[0],
+                sum(row["drops_queue"] or 0 for row in rows),
+                sum((row["tx_packets"] or 0) + (row["drops_queue"] or 0) for row in rows),
+                sent_bytes * BITS_NS / max(span[1] - span[0], 1),
+            )
+            lost += sum((row["drops_loss"] or 0) + (row["drops_down"] or 0) for row in rows)
+            lost += found.packets
+            if link in self._drop_tail and (worst is None or found.packets > worst.packets):
+                worst = found
+        return worst if worst is not None and 2 * worst.packets > lost else None
+
     def _states(self, paths: Sequence[Path], span: tuple[int, int]) -> Iterator[State]:
         """Yield for each interval within ``span`` the rates of the links that were up."""
         links = sorted({link for path in paths for link in path.links})
@@ -279,6 +327,30 @@ def _overlap_ns(row: Row, span: tuple[int, int]) -> int:
     start_ns = end_ns - row["interval_ns"]
     overlap_ns: int = min(end_ns, span[1]) - max(start_ns, span[0])
     return max(overlap_ns, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PathUse:
+    """What links say of paths in the time of one connection; see `LinkUse`."""
+
+    links: LinkUse
+    span: tuple[int, int]
+
+    def together_bps(self, paths: Sequence[Path]) -> int | None:
+        """Return the most that paths carried together at a time."""
+        return self.links.together_bps(paths, self.span)
+
+    def loss(self, path: Path) -> float:
+        """Return which share of a path's packets its links lost, full queues aside."""
+        return self.links.loss(path, self.span)
+
+    def short_queue(self, path: Path) -> str:
+        """Return the slowest link of a path if its queue is short; "" otherwise."""
+        return self.links.short_queue(path)
+
+    def refused(self, path: Path) -> Refused | None:
+        """Return what a full queue refused, if that is most of what a path lost."""
+        return self.links.refused(path, self.span)
 
 
 class Tables:

@@ -17,6 +17,7 @@ from mptcplab.limits.advice import (
     DATA_ACKS_MISSING,
     DROPPED_ABOVE_TCP,
     ONLY_BACKUPS,
+    PENALISED,
     READER_SLOW,
     READER_STOPPED,
     SLOW_START,
@@ -36,7 +37,7 @@ from mptcplab.limits.causes import (
     Kind,
     Limit,
 )
-from mptcplab.limits.evidence import Interval, Path, Row, Tables
+from mptcplab.limits.evidence import Interval, Path, PathUse, Row, Tables
 from mptcplab.results.liveness import why_never_up
 from mptcplab.results.run import Run
 from mptcplab.units import NANOSECONDS, format_duration
@@ -56,10 +57,13 @@ _CONGESTION: Final = {
     "recovery": "in fast recovery",
     "timeout": "after a timeout",
     "avoidance": "in congestion avoidance",
+    "penalised": PENALISED,
 }
 _HEAD_OF_LINE: Final = ("head-of-line", "head-of-line-loss")
 _DATA_ACK: Final = ("data-ack", "window-data-ack")
 _HELD: Final = ("send-buffer", "receive-window", "window-data-ack", *_HEAD_OF_LINE)
+_OF_BUFFERS: Final = (*_HELD, "penalised")
+"""What larger buffers may change."""
 NO_SUBFLOW: Final = "no subflow was usable"
 BLACK_HOLE: Final = "path-MTU black hole"
 """Packets are too big for a link beyond a router, and the sender is not told (RFC 2923)."""
@@ -234,8 +238,7 @@ class _Connection:
                 "sent": sent,
                 "received": tables.rows("subflows", self._key, flow["destination"]),
             },
-            lambda paths: tables.links.together_bps(paths, self._span),
-            lambda path: tables.links.loss(path, self._span),
+            PathUse(tables.links, self._span),
         )
 
     def diagnosis(self) -> Diagnosis:
@@ -251,7 +254,8 @@ class _Connection:
             self._handshake = self._handshake_kind(intervals)
             for interval in intervals:
                 self._divide(interval, parts)
-                held_ns += sum(ns for (why, _), ns in interval.reasons.items() if why in _HELD)
+                reasons = interval.reasons.items()
+                held_ns += sum(ns for (why, _), ns in reasons if why in _OF_BUFFERS)
             missing = ""
         else:
             missing = "the run has no table of it: it was made by an earlier version"

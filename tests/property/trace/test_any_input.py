@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from bench.fuzz.targets import capture as search_target
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.search import cases
@@ -35,6 +36,12 @@ def digest(data: bytes) -> None:
         to_json(capture)
         list(explanation(capture))
         list(packet_lines(capture, None))
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "damaged").iterdir()), ids=lambda path: path.stem)
+def test_what_a_search_has_found(path: Path, tmp_path: Path) -> None:
+    """Captures on which an analysis has once crashed, with all that the search does of them."""
+    search_target(gzip.decompress(path.read_bytes()), tmp_path)
 
 
 @pytest.mark.slow

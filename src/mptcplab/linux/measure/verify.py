@@ -227,7 +227,7 @@ def note_dropped_data(host: str, moved: Mapping[str, tuple[int, int]]) -> str | 
     return (
         f"{host} dropped data {after - before} times that was beyond the connection's window "
         "(MPTcpExtNoDSSInWindow); the kernel repeats it a fragment each 200 ms or more, and the "
-        "connection stands still; a receive_buffer well above the send_buffer avoids it"
+        "connection stands still; a receive_buffer well above the send_buffer makes it rare"
     )
 
 

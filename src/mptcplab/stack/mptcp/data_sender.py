@@ -23,6 +23,7 @@ from mptcplab.stack.mptcp.send_limits import (
     HEAD_OF_LINE_SLOW,
     NO_SUBFLOW,
     OVER,
+    PENALISED,
     RECEIVE_WINDOW,
     RECOVERY,
     SCHEDULER,
@@ -622,7 +623,7 @@ class DataSender:
         elif self._window_blocks(usable):
             self._note_full(RECEIVE_WINDOW, usable, now_ns)
         else:
-            self.limits.note(self._why_no_room(usable), now_ns)
+            self.limits.note(self._why_no_room(usable, now_ns), now_ns)
 
     def _why_not_over(self, usable: list[MptcpSubflow]) -> i64:
         """The application writes no more, and everything was sent: return what goes on."""
@@ -690,7 +691,7 @@ class DataSender:
         else:
             self.limits.note(reason, now_ns)
 
-    def _why_no_room(self, usable: list[MptcpSubflow]) -> i64:
+    def _why_no_room(self, usable: list[MptcpSubflow], now_ns: i64) -> i64:
         """There are data and a window for them: return why no subflow carries them."""
         wanted = self.buffer.written_offset - self.sent_offset
         reason: i64 = AVOIDANCE
@@ -713,8 +714,11 @@ class DataSender:
                 reason = TIMEOUT
             elif sender.ca_state == CA_RECOVERY and reason != TIMEOUT:
                 reason = RECOVERY
-            elif reason == AVOIDANCE and sender.congestion.in_slow_start():
-                reason = SLOW_START
+            elif reason in (AVOIDANCE, SLOW_START):
+                if sender.congestion.penalised_until_ns > now_ns:
+                    reason = PENALISED
+                elif reason == AVOIDANCE and sender.congestion.in_slow_start():
+                    reason = SLOW_START
         if regular:
             return SCHEDULER
         return BACKUP if backup else reason

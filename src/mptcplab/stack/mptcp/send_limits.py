@@ -43,7 +43,10 @@ DATA_ACK: Final = 15
 they delivered; of kernels."""
 WINDOW_DATA_ACK: Final = 16
 """The same, where it is the connection's window that is full."""
-OVER: Final = 17
+PENALISED: Final = 17
+"""As `AVOIDANCE` and `SLOW_START`, and the scheduler has just halved the window of one at least,
+for holding the others up."""
+OVER: Final = 18
 """Everything was sent and acknowledged, the end included: this time does not count."""
 
 NAMES: Final = (
@@ -64,6 +67,7 @@ NAMES: Final = (
     "unknown",
     "data-ack",
     "window-data-ack",
+    "penalised",
 )
 """Of the reasons that count, as the table ``limits`` has them."""
 

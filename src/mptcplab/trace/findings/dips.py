@@ -42,6 +42,8 @@ def find_dips(connection: Connection, series: Series) -> list[Dip]:
     if count < 2 * AROUND:
         return []
     carriers = busiest(connection, series.side)
+    if not carriers:  # nothing but repetitions of what the capture does not hold
+        return []
     each = throughput(carriers, series.side, first, width, count + 1)
     each = [bps[:count] for bps in each]
     total = np.sum(each, axis=0)

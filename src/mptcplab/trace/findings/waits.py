@@ -300,6 +300,8 @@ def _of_window(view: SenderView, sends: Sends) -> list[Claim]:
     last = sends.at.size - 1
     if int(tight[-1]) == last and int(sends.emptied[-1]) < view.end_ns and not _probed(view, sends):
         tight = tight[:-1]  # closed to the end, with no sign that anything waits
+        if tight.size == 0:
+            return []
     starts, ends = sends.closes[tight], sends.opens[tight].copy()
     # Between two such waits, what the window let through was sent, within a slot or two.
     close = (np.diff(tight) == 1) & (starts[1:] - ends[:-1] <= 2 * view.resolution_ns)
@@ -367,7 +369,7 @@ def _window_kinds(view: SenderView, starts: Ints, ends: Ints) -> np.ndarray:
     # Of a window of which the scale is not known, nothing is known but that it is 0.
     closed = window < view.mss if view.scale_known else window == 0
     closed &= view.acked.at(ends, "left") >= view.sent.at(starts)
-    later = offers.largest[offers.place(ends + 5 * span)]
+    later = offers.largest[offers.place(ends + min(5 * span, view.end_ns - view.start_ns))]
     kinds = np.full(starts.size, SMALL, dtype=object)
     kinds[later >= _GROWN * largest] = GROWING
     kinds[usual[group] < _SHRUNK * largest] = SLOW_READER
