@@ -122,7 +122,8 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds that a kernel gets")
     parser.add_argument("--page", action="store_true", help=f"renew {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     if (problem := machine.obstacle()) is not None:
         print(f"kernels: {problem}", file=sys.stderr)
         return 2
