@@ -86,6 +86,9 @@ TARGETS: Final = (
     Target("run E --on linux --duration 2s --out OUT --json", 7.0),
     Target(f"run A --on linux --set flows.*.congestion=lia {SHORT}", 7.0),
     Target(f"run examples/two-losses --on linux {SHORT}", 7.0),
+    Target("run examples/gridftp --on linux --set flows.*.striped=true --out OUT", 7.0),
+    Target(f"run A --on linux --set flows.*.congestion=reno --set flows.*.protocol=sctp "
+           f"--set flows.*.cmt=true --set links.*.rate=20Mb/s {SHORT}", 8.0),
     Target(f"run B --on simulated {SHORT}", 5.0),
     Target("run A --on simulated --duration 1s --repetitions 3 --out OUT", 7.0),
     Target("compare A --variant tunables.scheduler=ecf --variant links.*.rtt=5ms --duration 1s "

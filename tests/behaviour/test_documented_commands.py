@@ -31,7 +31,7 @@ NOT_RUN: Final = {
     r"make \w+": "installs or builds; CI runs these targets themselves",
     r"make test-kernels KERNELS=.*": "minutes in virtual machines; CI does it with one kernel",
     r"\. \.venv/bin/activate": "activates an environment that a test has no need of",
-    r"python bench/.*|python -m bench\.(kernel_)?equilibria.*": (
+    r"python bench/.*|python -m bench\.((kernel_)?equilibria|sctp).*": (
         "measures for minutes, on a quiet machine"
     ),
     r"python -m bench\.papers": "simulates for many minutes",
@@ -39,6 +39,7 @@ NOT_RUN: Final = {
     r"mptcplab goals( I)? --congestion lia": "repetitions of 120 s and more: minutes uncompiled",
     r"mptcplab goals --congestion lia --duration 60s --repetitions 3": "a minute uncompiled",
     r"mptcplab reproduce A B F H I --on simulated --on linux .*": "minutes of real time",
+    r"mptcplab reproduce examples/gridftp --on linux .*": "a quarter of an hour of real time",
     r"mptcplab reproduce C D --on linux .*": "needs a machine that carries 20 Gb/s",
     r"mptcplab run E --on linux .*": "needs a machine that carries 10 Gb/s",
     r"pip install 'mptcplab\[hosts\]'": "installs",

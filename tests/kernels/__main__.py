@@ -41,7 +41,15 @@ TESTS: Final = (
 MODULES: Final = ("netem", "8021q", "ifb", "openvswitch", "sctp")
 """Findings of ``mptcplab doctor`` that each of Debian's kernels must have."""
 
-_OF_THE_MACHINE: Final = ("programs'", "iperf3", "mptcpize", "tshark", "tcpdump")
+_OF_THE_MACHINE: Final = (
+    "programs'",
+    "iperf3",
+    "mptcpize",
+    "globus-",
+    "tshark",
+    "tcpdump",
+    "SCTP in user space",
+)
 """Findings, by how they begin, that say nothing of the kernel."""
 
 

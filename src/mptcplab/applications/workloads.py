@@ -82,7 +82,20 @@ class Command:
     server_command: str = ""
 
 
-Workload = RequestResponse | Web | Video | Messages | Command
+@dataclass(frozen=True, slots=True)
+class GridFtp:
+    """A file moved by GridFTP: an upload by the flow's source, or a download by its destination.
+
+    ``streams`` are the parallel data connections (``globus-url-copy -p``), of each stripe where it
+    is ``striped``: a data node at each end of each path.
+    """
+
+    streams: int = 1
+    striped: bool = False
+    download: bool = False
+
+
+Workload = RequestResponse | Web | Video | Messages | Command | GridFtp
 
 
 def has_draws(workload: Workload | None) -> bool:

@@ -212,16 +212,32 @@ def _program_buffers(limit: int | None) -> Finding:
 def _programs() -> list[Finding]:
     from shutil import which
 
+    from mptcplab.linux.traffic.sctp import missing_library
+
     wanted = (
-        ("iperf3", 'flows with application = "iperf3" cannot run'),
-        ("mptcpize", "iperf3 before 3.19 cannot speak MPTCP"),
-        ("tshark", "captures cannot be checked against Wireshark's dissector"),
-        ("tcpdump", "runs cannot capture packets"),
+        ("iperf3", "iperf3", 'flows with application = "iperf3" cannot run'),
+        ("mptcpize", "mptcpize", "iperf3 before 3.19 and GridFTP cannot speak MPTCP"),
+        (
+            "globus-url-copy",
+            "globus-gass-copy-progs and globus-gridftp-server-progs",
+            'flows with application = "gridftp" cannot run',
+        ),
+        ("tshark", "tshark", "captures cannot be checked against Wireshark's dissector"),
+        ("tcpdump", "tcpdump", "runs cannot capture packets"),
     )
-    return [
-        _finding(name, which(name) is not None, False, cost, f"install {name}")
-        for name, cost in wanted
+    library = missing_library()
+    sctp = _finding(
+        "SCTP in user space (libusrsctp)",
+        library is None,
+        False,
+        'flows with protocol = "sctp" cannot run',
+        library or "",
+    )
+    programs = [
+        _finding(name, which(name) is not None, False, cost, f"install {package}")
+        for name, package, cost in wanted
     ]
+    return [*programs, sctp]
 
 
 def _print(build: Build, findings: list[Finding], kernel: str, able: bool) -> None:

@@ -102,7 +102,7 @@ def run_limits(run: Run) -> list[Diagnosis]:
     """Return what held each connection of a run back, in the order of ``run.json``.
 
     Of flows whose applications ask, answer or send messages it is what held the flow back; those
-    without connections, and programs, are left out.
+    without connections, programs and SCTP are left out.
     """
     tables = Tables(run)
     applications = Applications(run, tables.links)
@@ -111,7 +111,7 @@ def run_limits(run: Run) -> list[Diagnosis]:
     diagnoses: dict[tuple[str, int], Diagnosis | None] = {}
     for end in run.metadata["flows"]:
         flow = flows[end["flow"]]
-        if flow["start_ns"] >= run.metadata["measured_ns"]:
+        if flow["start_ns"] >= run.metadata["measured_ns"] or _is_unseen(flow):
             continue
         if not flow.get("workload"):
             key = (flow["name"], end["connection"])
@@ -143,8 +143,14 @@ def _connections(run: Run) -> Iterator[_Connection]:
     known = {entry["flow"]: entry for entry in run.metadata.get("flow_limits", ())}
     for end in run.metadata["flows"]:
         flow = flows[end["flow"]]
-        if flow["start_ns"] < run.metadata["measured_ns"] and not flow.get("workload"):
+        begun = flow["start_ns"] < run.metadata["measured_ns"]
+        if begun and not flow.get("workload") and not _is_unseen(flow):
             yield _Connection(run, tables, flow, end, known.get(end["flow"]))
+
+
+def _is_unseen(flow: Mapping[str, Any]) -> bool:
+    """Return whether no table has what a flow's sender waited for: libusrsctp does not tell."""
+    return bool(flow["protocol"] == "sctp")
 
 
 def _of_application(

@@ -357,7 +357,7 @@ def _answer(
 def _handlers(lab: Lab) -> dict[str, Handler]:
     def enter(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
         host = lab.namespace(request["host"])
-        return {}, [*namespaces, host.descriptor]
+        return {}, [*namespaces, host.descriptor, names]
 
     def links(_request: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
         interfaces = [
@@ -381,6 +381,8 @@ def _handlers(lab: Lab) -> dict[str, Handler]:
     namespaces = [
         os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in _NAMESPACES
     ]
+    names = os.memfd_create("hosts")  # as a file, since it may be longer than a message
+    os.write(names, lab.names)
     return {"enter": enter, "links": links, "set": set_part}
 
 
@@ -478,7 +480,8 @@ def execute(entry: Entry, host: str, argv: Sequence[str]) -> int:
     if host not in entry.hosts:
         known = ", ".join(entry.hosts)
         raise LabError(f"lab {entry.name} has no host {host}; its hosts are {known}")
-    _, (user, pids, mounts, network) = ask(entry, {"do": "enter", "host": host})
+    _, (user, pids, mounts, network, file) = ask(entry, {"do": "enter", "host": host})
+    names = os.pread(file, os.fstat(file).st_size, 0)
     folder = Path.cwd()
     if os.geteuid() != 0:
         setns(user, CLONE_NEWUSER)
@@ -490,7 +493,7 @@ def execute(entry: Entry, host: str, argv: Sequence[str]) -> int:
 
     def enter_host() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        become_part_of(host, network)
+        become_part_of(host, network, names)
 
     try:
         process = subprocess.Popen(list(argv), preexec_fn=enter_host)

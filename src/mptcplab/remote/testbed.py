@@ -61,6 +61,11 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f"flows.{flow.name}.application: does not run on real hosts; expected "
                 f'application = "bulk", {_INSTEAD}'
             )
+        if flow.protocol == "sctp":
+            yield (
+                f'flows.{flow.name}.protocol: "sctp" runs on hosts of a lab; expected "mptcp" or '
+                '"tcp", or --on linux'
+            )
         if ":" in flow.congestion or flow.congestion in (*COUPLED, *SIMULATED_CONGESTION):
             yield (
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is none of real hosts\' '

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mptcplab.report.figure import (
     INK,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 REPORT = "2012 report"
 _IN_SUM = "in sum"
+_BAR_INCHES: Final = 0.6  # at least, so that the values above bars do not overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ def draw_sweep(title: str, axis: str, variants: Sequence[Variant], stem: Path) -
     colours = colours_of(dict.fromkeys(name for name in names if name != _IN_SUM))
     colours[_IN_SUM] = "#bbbbbb"
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2 + 5 * len(panels), 5), layout="constrained")
+        width = max(5.0, _BAR_INCHES * len(variants))
+        figure = Figure(figsize=(2 + width * len(panels), 5), layout="constrained")
         (row,) = figure.subplots(1, len(panels), sharey=True, squeeze=False)
         for (name, bars), axes in zip(panels.items(), row, strict=True):
             _draw_panel(axes, bars, colours)

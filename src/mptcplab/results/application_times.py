@@ -59,6 +59,10 @@ class Times:
         return percentile(self.values_s, percent)
 
 
+_UNTIMED: Final = ("command", "gridftp")
+"""Applications that note no requests and no messages."""
+
+
 class ApplicationTimes:
     """The requests and messages of a run's flows."""
 
@@ -68,7 +72,7 @@ class ApplicationTimes:
         self._flows: dict[str, dict[str, Any]] = {
             flow["name"]: flow for flow in run.scenario["flows"] if flow.get("workload")
         }
-        timed = {name for name, flow in self._flows.items() if flow["application"] != "command"}
+        timed = {name for name, flow in self._flows.items() if flow["application"] not in _UNTIMED}
         self._tables: dict[str, pa.Table] = {}
         if timed:
             self._tables = {name: run.table(name) for name in ("requests", "messages")}
@@ -76,7 +80,7 @@ class ApplicationTimes:
     def kind(self, flow: str) -> str | None:
         """Return the table that has a flow's rows, "requests" or "messages"; None for neither."""
         application = self._flows.get(flow, {}).get("application")
-        if application in (None, "command"):
+        if application in (None, *_UNTIMED):
             return None
         return "messages" if application in ("paced", "udp") else "requests"
 

@@ -97,8 +97,13 @@ class Run:
 
     @property
     def is_cut(self) -> bool:
-        """Whether it was stopped before the scenario's time was over."""
-        return bool(self.metadata["measured_ns"] < self.scenario["duration_ns"])
+        """Whether it was stopped before the scenario's time was over.
+
+        It ends by itself before that where nothing is left to happen.
+        """
+        ended_early = bool(self.metadata["measured_ns"] < self.scenario["duration_ns"])
+        reasons = self.metadata["invalid_reasons"]
+        return ended_early and any(reason.startswith("stopped by ") for reason in reasons)
 
     def table(self, name: str) -> pa.Table:
         """Return one of the run's tables; RunError where the run has no such table."""

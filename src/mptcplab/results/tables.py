@@ -24,7 +24,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
         "interval_ns": "int64",
         "flow": "string",
         "connection": "int32",  # 0, 1, ... within the flow
-        "protocol": "string",  # what it really was: "mptcp", "tcp" or "fallback"
+        "protocol": "string",  # what it really was: "mptcp", "tcp", "fallback", "sctp"
         "bytes": "int64",  # delivered to the receiving application
         "goodput_bps": "float64",
     },
@@ -133,7 +133,7 @@ TABLES: Final[dict[str, dict[str, str]]] = {
     },
     "events": {  # what happened, when, on whom
         "time_ns": "int64",
-        "source": "string",  # "timeline", "path-manager", "tcp", "mptcp", "testbed"
+        "source": "string",  # "timeline", "path-manager", "tcp", "mptcp", "sctp", "testbed"
         "event": "string",
         "host": "string",
         "flow": "string",

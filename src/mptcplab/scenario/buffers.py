@@ -83,7 +83,7 @@ def buffer_needs(scenario: Scenario) -> tuple[BufferNeed, ...]:
         )
         if not rtt_ns or None in rates.values():
             continue
-        multipath = flow.protocol == "mptcp" and len(subflows) > 1
+        multipath = (flow.protocol == "mptcp" or flow.cmt) and len(subflows) > 1
         asked, needed = (
             mptcp_buffer_bytes(each, known) if multipath else tcp_buffer_bytes(each, max(known))
             for each in (rtt_ns, full_ns)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
-from mptcplab.applications.workloads import Command
+from mptcplab.applications.workloads import Command, GridFtp
 from mptcplab.network.impairments import JitterDistribution
 from mptcplab.network.middlebox import MiddleboxPlan
 from mptcplab.network.topology import (
@@ -342,14 +342,15 @@ def _flows(scenario: Scenario) -> list[str]:
             _flow(flow, scenario), text_width(), initial_indent="  ", subsequent_indent="    "
         )
         subflows = scenario.expected_subflows(flow)
-        if flow.application == "striped":
+        if flow.is_striped:
             subflows = scenario.paths(flow)
         what = "subflow" if flow.protocol == "mptcp" and len(subflows) > 1 else "path"
         rows = [
             (
                 f"{what} {number}",
                 f"{path.local_address.ip} > {path.remote_address.ip}",
-                f"over {_way(path)}{', backup' if _is_backup(path, flow, scenario) else ''}",
+                f"over {_way(path)}{', backup' if _is_backup(path, flow, scenario) else ''}"
+                f"{', while others fail' if _is_standby(number, flow) else ''}",
             )
             for number, path in enumerate(subflows, start=1)
         ]
@@ -359,6 +360,11 @@ def _flows(scenario: Scenario) -> list[str]:
 
 def _is_backup(path: Path, flow: Flow, scenario: Scenario) -> bool:
     return flow.protocol == "mptcp" and scenario.is_backup(path)
+
+
+def _is_standby(number: int, flow: Flow) -> bool:
+    """Return whether SCTP uses a path, counted from 1, only while those before it fail."""
+    return flow.protocol == "sctp" and not flow.cmt and number > 1
 
 
 def _way(path: Path) -> str:
@@ -372,7 +378,9 @@ def _way(path: Path) -> str:
 def _flow(flow: Flow, scenario: Scenario) -> str:
     end_ns = scenario.duration_ns if flow.stop_ns is None else flow.stop_ns
     parts = [flow.protocol, flow.application]
-    if flow.protocol in ("mptcp", "tcp"):
+    if flow.protocol == "sctp":
+        parts.insert(1, "on all paths at once" if flow.cmt else "on one path at a time")
+    if flow.protocol in ("mptcp", "tcp", "sctp"):
         parts.append(flow.congestion)
     parts = [part for part in dict.fromkeys(parts) if part]
     if flow.connections > 1:
@@ -382,8 +390,9 @@ def _flow(flow: Flow, scenario: Scenario) -> str:
         parts.append(f"{format_size(flow.size_bytes)} at most")
     if flow.workload is not None:
         parts.append(workload_text(flow.workload))
-    if flow.protocol in ("mptcp", "tcp"):
+    if flow.protocol in ("mptcp", "tcp", "sctp"):
         parts.append(_buffers(flow))
+    parts += [f"{name} {value}" for name, value in flow.sctp]
     if flow.workload is None:
         parts.append(f"writes of {format_size(flow.write_bytes)}")
     for verb, rate_bps in (("writes", flow.write_rate_bps), ("reads", flow.read_rate_bps)):
@@ -564,6 +573,8 @@ def _of_applications(scenario: Scenario) -> Iterator[str]:
         ends = [scenario.topology.host(name) for name in (flow.source, flow.destination)]
         if isinstance(flow.workload, Command):
             yield f"{flow.name}: a command runs on the Linux testbed only."
+        elif isinstance(flow.workload, GridFtp):
+            yield f"{flow.name}: GridFTP runs on the Linux testbed only."
         elif flow.workload is not None:
             if any(host.stack == "ours" for host in ends):
                 yield (

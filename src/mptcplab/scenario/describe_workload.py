@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mptcplab.applications.distributions import Distribution
-from mptcplab.applications.workloads import Command, Messages, RequestResponse, Video, Web, Workload
+from mptcplab.applications.workloads import (
+    Command,
+    GridFtp,
+    Messages,
+    RequestResponse,
+    Video,
+    Web,
+    Workload,
+)
 from mptcplab.units import format_duration, format_rate, format_size
 
 
@@ -14,6 +22,10 @@ def workload_text(workload: Workload) -> str:
     if isinstance(workload, Command):
         served = f", served by {workload.server_command!r}" if workload.server_command else ""
         return f"{workload.command!r}{served}"
+    if isinstance(workload, GridFtp):
+        how = "a download" if workload.download else "an upload"
+        streams = f"{workload.streams} streams" if workload.streams > 1 else "one stream"
+        return f"{how} by {streams}{' for each stripe, striped' if workload.striped else ''}"
     if isinstance(workload, Messages):
         parts = [f"messages of {_sizes(workload.message)} at {format_rate(workload.rate_bps)}"]
         if workload.on is not None and workload.off is not None:

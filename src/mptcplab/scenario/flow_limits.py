@@ -75,12 +75,14 @@ def _of_flow(scenario: Scenario, flow: Flow) -> dict[str, Any]:
     sender = scenario.tunables.get(flow.source, Tunables())
     receiver = scenario.tunables.get(flow.destination, Tunables())
     expected = set(scenario.expected_subflows(flow))
+    if flow.protocol == "sctp" and not flow.cmt:
+        expected = set(scenario.paths(flow)[:1])  # the others are for when it fails
     return {
         "flow": flow.name,
         "paths": [
             _path(scenario, flow, path)
             for path in scenario.paths(flow)
-            if path in expected or flow.application == "striped"
+            if path in expected or flow.is_striped
         ],
         "send_buffer_bytes": flow.send_buffer_bytes,
         "send_buffer_max_bytes": sender.send_buffer_max_bytes or AUTOTUNED_SEND_BYTES,

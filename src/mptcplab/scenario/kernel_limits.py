@@ -27,7 +27,11 @@ def beyond_kernels(scenario: Scenario) -> Iterator[str]:
             )
     for flow in scenario.flows:
         subflows = len(scenario.expected_subflows(flow))
-        if subflows > MAX_SUBFLOWS and kernels & {flow.source, flow.destination}:
+        if (
+            flow.protocol == "mptcp"
+            and subflows > MAX_SUBFLOWS
+            and kernels & {flow.source, flow.destination}
+        ):
             yield (
                 f"flows.{flow.name}: {subflows} subflows for each connection; expected at most "
                 f"{MAX_SUBFLOWS}, the initial one and what Linux up to 6.18 adds"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from mptcplab.applications.workloads import Workload
+from mptcplab.applications.workloads import GridFtp, Workload
 from mptcplab.network.topology import Address, InterfaceEnd, Path, Topology
 from mptcplab.scenario.endpoints import HostEndpoints, opened_by_client, opened_by_server
 
@@ -69,11 +69,17 @@ class Flow:
     ``stop_ns`` None it runs to the end; ``size_bytes`` ends it sooner.  Buffers are those of the
     sockets, as getsockopt returns them; None leaves them to autotuning.  ``connections`` run in
     parallel and are named ``NAME`` or ``NAME/1``, ``NAME/2``...  ``application`` is "bulk",
-    "iperf3" or "striped" (one file over parallel TCP connections on all links).  With rates, the
-    applications write and read that much on each connection, ``write_bytes`` at a time.
+    "iperf3" or "striped" (one file over parallel TCP connections on all links), or one with a
+    ``workload``.  With rates, the applications write and read that much on each connection,
+    ``write_bytes`` at a time.
 
     With a ``workload``, ``source`` is the client, which opens the connections and asks, and
-    ``destination`` answers; ``protocol`` may also be "udp", or "" for a command.
+    ``destination`` answers; ``protocol`` may also be "udp", or "" for a command.  GridFTP's data
+    connections are opened by whoever sends.
+
+    With protocol "sctp" a connection is an association over the addresses of all paths; ``cmt``
+    lets it send on all of them at once, and ``sctp`` has settings by libusrsctp's names, without
+    "sctp_".
     """
 
     name: str
@@ -96,6 +102,14 @@ class Flow:
     write_rate_bps: int | None = None
     read_rate_bps: int | None = None
     workload: Workload | None = None  # of the applications that the testbeds themselves are not
+    cmt: bool = False
+    sctp: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def is_striped(self) -> bool:
+        """Whether it has TCP connections of their own on all its paths."""
+        striped = isinstance(self.workload, GridFtp) and self.workload.striped
+        return striped or self.application == "striped"
 
 
 Changes = tuple[tuple[str, Any], ...]
@@ -311,7 +325,8 @@ class Scenario:
             for path in self.topology.paths(flow.client, server, multipath=False)
             if path.links  # a path through a switch alone is not measured
             and links.issuperset(path.possible)
-            and (flow.protocol != "mptcp" or self._multipath(path) or not self._mptcp(flow))
+            and (not self._joins_paths(flow) or self._multipath(path))
+            and (flow.protocol != "sctp" or path.local_address.version == 4)
         ]
         rank = {link: position for position, link in enumerate(flow.links)}
 
@@ -332,9 +347,11 @@ class Scenario:
 
         All links taken as up; the initial subflow is the first.  One for plain TCP, also where the
         flow is striped: its connections take the paths of :meth:`paths` in turn. Endpoints are
-        those of the start.
+        those of the start.  For SCTP, all that its association has.
         """
         paths = self.paths(flow)
+        if flow.protocol == "sctp":
+            return paths
         if not paths or flow.protocol != "mptcp" or not self._mptcp(flow):
             return paths[:1]
         if self.endpoints:
@@ -402,6 +419,10 @@ class Scenario:
     def _mptcp(self, flow: Flow) -> bool:
         ends = (flow.source, flow.destination)
         return all(self.tunables.get(host, Tunables()).enabled for host in ends)
+
+    def _joins_paths(self, flow: Flow) -> bool:
+        """Return whether one connection may use several paths."""
+        return flow.protocol == "sctp" or (flow.protocol == "mptcp" and self._mptcp(flow))
 
     def _multipath(self, path: Path) -> bool:
         return all(self.topology.interface_at(end).multipath for end in (path.local, path.remote))

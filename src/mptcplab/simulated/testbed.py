@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mptcplab.applications.workloads import Command
+from mptcplab.applications.workloads import Command, GridFtp
 from mptcplab.garbage import rarely_collected
 from mptcplab.middleboxes import describe_box
 from mptcplab.network.return_watch import ReturnWatch
@@ -103,6 +103,11 @@ def _metadata(simulation: Simulation, scenario: Scenario) -> dict[str, Any]:
 def _check(scenario: Scenario) -> None:
     """Refuse what a simulated stack has no counterpart of."""
     for flow in scenario.flows:
+        if flow.protocol == "sctp":
+            raise UnsupportedError(
+                f'flows.{flow.name}.protocol: "sctp" is libusrsctp on Linux hosts; the simulated '
+                'testbed has "mptcp" and "tcp"; expected one of these, or --on linux'
+            )
         if flow.congestion not in CONGESTION_CONTROLS and not is_reference(flow.congestion):
             raise UnsupportedError(
                 f'flows.{flow.name}.congestion: "{flow.congestion}" is for kernels; the simulated '
@@ -117,6 +122,11 @@ def _check(scenario: Scenario) -> None:
             raise UnsupportedError(
                 f'flows.{flow.name}.application: "command" runs programs, which the simulated '
                 "testbed has none of; expected another application, or --on linux"
+            )
+        if isinstance(flow.workload, GridFtp):
+            raise UnsupportedError(
+                f"flows.{flow.name}.application: GridFTP's servers and client are programs, which "
+                'the simulated testbed has none of; expected "striped" or "bulk", or --on linux'
             )
     _check_time_passes(scenario)
     check_policies(scenario)

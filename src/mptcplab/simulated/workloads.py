@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from mptcplab.applications.clients import client_of
 from mptcplab.applications.exchange import Exchange
 from mptcplab.applications.rows import message_row, request_row
-from mptcplab.applications.workloads import Command, Messages, RequestResponse, Web
+from mptcplab.applications.workloads import Command, GridFtp, Messages, RequestResponse, Web
 from mptcplab.results.writer import RunWriter
 from mptcplab.scenario.model import Flow, Scenario
 from mptcplab.simulated.build import Network
@@ -77,7 +77,7 @@ class Workloads:
         """Return what a flow with a workload does, ready to start."""
         workload = flow.workload
         assert workload is not None
-        assert not isinstance(workload, Command)
+        assert not isinstance(workload, Command | GridFtp)
         if isinstance(workload, Messages) and workload.datagrams:
             path = self._scenario.paths(flow)[0]
             datagrams = DatagramFlow(flow, workload, self._scenario.seed, path, (sender, receiver))

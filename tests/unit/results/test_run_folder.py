@@ -85,6 +85,22 @@ def test_what_a_dead_writer_left_is_removed_and_a_living_one_spared(tmp_path: Pa
     assert alive.workspace.exists()
 
 
+@pytest.mark.parametrize(
+    ("measured_ns", "reasons", "is_cut"),
+    [
+        (5, ["stopped by SIGINT at 0.0 s"], True),
+        (5, [], False),  # all its flows were done
+        (10, ["one link lacked CPU time"], False),
+    ],
+)
+def test_a_run_that_ended_early_by_itself_is_whole(
+    tmp_path: Path, measured_ns: int, reasons: list[str], is_cut: bool
+) -> None:
+    writer = RunWriter(tmp_path / "a")
+    writer.metadata({"measured_ns": measured_ns, "scenario": {"duration_ns": 10, "tunables": {}}})
+    assert Run(writer.finish(valid=not reasons, reasons=reasons)).is_cut is is_cut
+
+
 def test_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not a run folder"):
         Run(tmp_path)

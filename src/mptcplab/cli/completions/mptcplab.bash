@@ -208,7 +208,7 @@ _shtab_mptcplab___version_nargs=0
 
 # Custom Preamble
 _mptcplab_scenarios() {
-  compgen -W "A B C D E F G H I sessions examples/backup examples/bottleneck examples/data-centre examples/dual-homed-server examples/ecn examples/fat-tree examples/firewall examples/ipv4-and-ipv6 examples/olia-a examples/olia-b examples/olia-c examples/one-vlan examples/satellite-and-dsl examples/shared-link examples/starlink examples/torus examples/two-links examples/two-losses examples/video examples/wifi-and-3g examples/wifi-and-lte" -- "$1"
+  compgen -W "A B C D E F G H I sessions examples/backup examples/bottleneck examples/data-centre examples/dual-homed-server examples/ecn examples/fat-tree examples/firewall examples/gridftp examples/ipv4-and-ipv6 examples/olia-a examples/olia-b examples/olia-c examples/one-vlan examples/satellite-and-dsl examples/shared-link examples/starlink examples/torus examples/two-links examples/two-losses examples/video examples/wifi-and-3g examples/wifi-and-lte" -- "$1"
   _shtab_compgen_files "$1"
 }
 

@@ -6,7 +6,7 @@
 
 # Custom Preamble
 function _mptcplab_scenarios
-  printf '%s\n' A B C D E F G H I sessions examples/backup examples/bottleneck examples/data-centre examples/dual-homed-server examples/ecn examples/fat-tree examples/firewall examples/ipv4-and-ipv6 examples/olia-a examples/olia-b examples/olia-c examples/one-vlan examples/satellite-and-dsl examples/shared-link examples/starlink examples/torus examples/two-links examples/two-losses examples/video examples/wifi-and-3g examples/wifi-and-lte
+  printf '%s\n' A B C D E F G H I sessions examples/backup examples/bottleneck examples/data-centre examples/dual-homed-server examples/ecn examples/fat-tree examples/firewall examples/gridftp examples/ipv4-and-ipv6 examples/olia-a examples/olia-b examples/olia-c examples/one-vlan examples/satellite-and-dsl examples/shared-link examples/starlink examples/torus examples/two-links examples/two-losses examples/video examples/wifi-and-3g examples/wifi-and-lte
   __fish_complete_path (commandline -ct)
 end
 

@@ -99,6 +99,7 @@ _RTA_PREFSRC: Final = 7
 _RTA_METRICS: Final = 8
 _RTA_TABLE: Final = 15
 _RTAX_ADVMSS: Final = 8
+_RTAX_CC_ALGO: Final = 16
 _RTPROT_STATIC: Final = 4
 _RTPROT_KERNEL: Final = 2
 _RT_SCOPE_LINK: Final = 253
@@ -324,14 +325,16 @@ def add_route(
     table: int = _MAIN_TABLE,
     source: InterfaceAddress | None = None,
     advertised_mss: int | None = None,
+    congestion: str | None = None,
     kernel: bool = False,
     gateway: InterfaceAddress | None = None,
     metric: int = 0,
 ) -> Request:
     """Make (or replace) the route to an on-link network, or to everything, over an interface.
 
-    ``advertised_mss`` is what our SYNs put into their MSS option; ``kernel`` marks a route as one
-    that came with its address, which this one then replaces.  With a ``gateway`` the network is
+    ``advertised_mss`` is what our SYNs put into their MSS option, ``congestion`` the congestion
+    control of every connection on the route, whatever its socket has; ``kernel`` marks a route as
+    one that came with its address, which this one then replaces.  With a ``gateway`` the network is
     not on the link but behind that.  Of routes to one network the least ``metric`` counts.
     """
     on_link = network.version == 4 and gateway is None
@@ -358,8 +361,13 @@ def add_route(
         body += u32(_RTA_TABLE, table)
     if source is not None:
         body += attribute(_RTA_PREFSRC, source.ip.packed)
+    metrics = []
     if advertised_mss is not None:
-        body += nested(_RTA_METRICS, u32(_RTAX_ADVMSS, advertised_mss))
+        metrics.append(u32(_RTAX_ADVMSS, advertised_mss))
+    if congestion is not None:
+        metrics.append(attribute(_RTAX_CC_ALGO, congestion.encode() + b"\0"))
+    if metrics:
+        body += nested(_RTA_METRICS, *metrics)
     what = f"route {network} in table {table}"
     return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)
 

@@ -20,8 +20,10 @@ CLONE_NEWNET: Final = 0x40000000
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
+MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_SLAVE: Final = 1 << 19
+_MNT_DETACH: Final = 2
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -53,6 +55,13 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
         _libc().mount(source.encode(), target.encode(), kind.encode(), flags, data.encode()),
         f"mount {kind or source} on {target}",
     )
+
+
+def unmount(target: str) -> None:
+    """Unmount what was mounted last on a folder or file, at once; whoever has it open keeps it
+    (umount2(2), MNT_DETACH).
+    """
+    _check(_libc().umount2(target.encode(), _MNT_DETACH), f"unmount {target}")
 
 
 def set_parent_death_signal(number: int) -> None:

@@ -86,10 +86,12 @@ def route_requests(
     index: int,
     advertised_mss: int | None,
     gateways: Iterable[Gateway] = (),
+    congestion: str | None = None,
 ) -> Iterator[Request]:
     """Yield what makes the routes over one interface, which is up.
 
     They vanish when the interface goes down, all but the connected one of the main table.
+    ``congestion`` is for hosts whose programs choose none.
     """
     numbers = tables(host)
     beyond = list(gateways)
@@ -107,6 +109,7 @@ def route_requests(
                 table=table,
                 source=address,
                 advertised_mss=advertised_mss,
+                congestion=congestion,
                 gateway=gateway,
             )
         for each in behind:
@@ -115,14 +118,16 @@ def route_requests(
                 index,
                 source=address,
                 advertised_mss=advertised_mss,
+                congestion=congestion,
                 gateway=each.gateway,
                 metric=table,
             )
-        if advertised_mss is not None:
+        if advertised_mss is not None or congestion is not None:
             yield rtnl.add_route(
                 address.network,
                 index,
                 source=address,
                 advertised_mss=advertised_mss,
+                congestion=congestion,
                 kernel=True,
             )

@@ -56,6 +56,8 @@ class Plumbing:
     tagging: dict[InterfaceEnd, Tagging] = field(default_factory=dict)
     plans: dict[str, HostPlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    congestion: Mapping[str, str] = field(default_factory=dict)
+    """The congestion control of all that a host sends, where its programs choose none."""
 
     def node(self, name: str) -> NetNamespace:
         """Return the namespace of a host or router; KeyError where there is none."""
@@ -82,12 +84,17 @@ def build(
     timeline: Sequence[Action],
     seed: int,
     wishes: Wishes = NO_WISHES,
+    congestion: Mapping[str, str] | None = None,
 ) -> Plumbing:
-    """Build a topology; whatever was made is taken down again where something fails."""
+    """Build a topology; whatever was made is taken down again where something fails.
+
+    ``congestion`` has the congestion control of all that a host sends, of those where it is set.
+    """
     _check_names(topology)
     plans = plan(topology, tunables, traffic, endpoints_max(), wishes)
     kinds = {link.name: choose_driver(link, timeline) for link in topology.links}
-    plumbing = Plumbing(NetNamespace.create("the wire"), plans=plans)
+    wire = NetNamespace.create("the wire")
+    plumbing = Plumbing(wire, plans=plans, congestion=congestion or {})
     try:
         standing = traffic is None
         traces = {link.name: traces_of(link, timeline) for link in topology.links}
@@ -404,7 +411,12 @@ def _configure_host(plumbing: Plumbing, topology: Topology, host: Host, settings
         requests.append(rtnl.set_link(index, up=True, mtu=mtu))
         requests += _shown_address(topology, InterfaceEnd(host.name, interface.name), index)
         requests += addressing.route_requests(
-            host, interface, index, settings.mss, forwarding.gateways(topology, host, interface)
+            host,
+            interface,
+            index,
+            settings.mss,
+            forwarding.gateways(topology, host, interface),
+            plumbing.congestion.get(host.name),
         )
     space.write_sysctls(addressing.neighbour_sysctls(host))
     if host.stack == "ours":  # which has path managers of its own

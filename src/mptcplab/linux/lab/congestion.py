@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from mptcplab.applications.workloads import GridFtp
 from mptcplab.linux import bpf
 from mptcplab.linux.kernel.bpf import BpfError, Registration, controls_of, try_loading
 from mptcplab.scenario.model import Flow, Scenario, is_bpf_object
@@ -46,6 +47,33 @@ class Controls:
         for registration in self._registrations:
             registration.close()
         self._registrations = []
+
+
+def imposed_congestion(scenario: Scenario, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the congestion control of all that a host sends, for those where GridFTP does.
+
+    Its programs choose none, and the default of a network namespace may only be one that the
+    machine allows everybody (net.ipv4.tcp_allowed_congestion_control); that of a route may be any.
+    ``names`` are those of :class:`Controls`.
+    """
+    return {
+        flow.source: names.get(flow.congestion, flow.congestion)
+        for flow in scenario.flows
+        if isinstance(flow.workload, GridFtp)
+    }
+
+
+def clashing_congestion(scenario: Scenario) -> Iterator[str]:
+    """Yield the flows that would not have theirs, since their sender's is imposed by GridFTP."""
+    imposed = imposed_congestion(scenario, {})
+    for flow in scenario.flows:
+        wanted = imposed.get(flow.source, flow.congestion)
+        if flow.congestion != wanted and flow.protocol in ("mptcp", "tcp"):
+            yield (
+                f'flows.{flow.name}.congestion: "{flow.congestion}", where a GridFTP flow from '
+                f'{flow.source} has "{wanted}", which is then that of all that the host sends; '
+                "expected the same for all its flows, or another host"
+            )
 
 
 def coupled_obstacle() -> str | None:

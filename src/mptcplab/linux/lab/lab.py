@@ -21,8 +21,9 @@ from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.netlink import NetlinkSocket, Request
 from mptcplab.linux.lab import addressing, forwarding
 from mptcplab.linux.lab.build import Plumbing, build
-from mptcplab.linux.lab.congestion import Controls
+from mptcplab.linux.lab.congestion import Controls, imposed_congestion
 from mptcplab.linux.lab.endpoint_plan import HostPlan, scenario_traffic, scenario_wishes
+from mptcplab.linux.lab.names import hosts_file
 from mptcplab.linux.lab.processes import start_on
 from mptcplab.network.topology import Channel, Host, InterfaceEnd, Link, Topology
 from mptcplab.scenario.model import Scenario, Tunables
@@ -105,6 +106,8 @@ class Lab:
         self, topology: Topology, tunables: Mapping[str, Tunables], plumbing: Plumbing
     ) -> None:
         self.topology = topology
+        self.names = hosts_file(topology)
+        """What /etc/hosts holds for the programs on its hosts."""
         self.plans: Mapping[str, HostPlan] = plumbing.plans
         self.notes: Sequence[str] = plumbing.notes
         """What is not as it was asked for, in sentences."""
@@ -181,7 +184,7 @@ class Lab:
 
     def spawn(self, host: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start a program on a host; ``options`` are those of subprocess.Popen."""
-        return start_on(host, self.namespace(host).descriptor, argv, **options)
+        return start_on(host, self.namespace(host).descriptor, self.names, argv, **options)
 
     def pm(self, host: str) -> PathManager:
         """Return the MPTCP path manager of a host."""
@@ -237,7 +240,14 @@ class Lab:
         interface = host.interface(name)
         gateways = forwarding.gateways(self.topology, host, interface)
         requests: list[Request] = list(
-            addressing.route_requests(host, interface, devices[name].index, mss, gateways)
+            addressing.route_requests(
+                host,
+                interface,
+                devices[name].index,
+                mss,
+                gateways,
+                self._plumbing.congestion.get(host.name),
+            )
         )
         self.namespace(host.name).routing.batch(requests)
 
@@ -271,6 +281,7 @@ def open_scenario(scenario: Scenario) -> Lab:
             scenario.timeline,
             scenario.seed,
             scenario_wishes(scenario),
+            imposed_congestion(scenario, controls.names),
         )
     except BaseException:
         controls.close()

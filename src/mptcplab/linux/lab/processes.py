@@ -1,4 +1,6 @@
-"""Programs on a host of the lab: in its network, with its name, its /sys and the lab's /proc."""
+"""Programs on a host of the lab: in its network, with its name, its /sys and the lab's /proc, and
+with the names of the lab's hosts.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from mptcplab.linux.kernel.syscalls import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWUTS,
+    MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
@@ -21,28 +25,51 @@ from mptcplab.linux.kernel.syscalls import (
     mount,
     set_host_name,
     setns,
+    unmount,
     unshare,
 )
 
+_SYS: Final = Path("/sys")
+_HOSTS: Final = Path("/etc/hosts")
 
-def become_part_of(host: str, network: int) -> None:
+
+def become_part_of(host: str, network: int, names: bytes) -> None:
     """Move the calling process, which has one thread, onto a host.
 
-    ``network`` is a descriptor of the host's network namespace.  A fresh /sys shows that
-    namespace's interfaces; where a container refuses the mount, /sys stays the machine's.
+    ``network`` is a descriptor of the host's network namespace, ``names`` what /etc/hosts is to
+    hold.  A fresh /sys shows that namespace's interfaces; where a container refuses the mounts,
+    /sys and /etc/hosts stay the machine's.
     """
     setns(network, CLONE_NEWNET)
     unshare(CLONE_NEWNS | CLONE_NEWUTS)
     set_host_name(host)
     with contextlib.suppress(OSError):
         mount("", "/", "", MS_REC | MS_SLAVE)
-        mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        with contextlib.suppress(OSError):
+            _show_names(names)
+        mount("sysfs", str(_SYS), "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def _show_names(names: bytes) -> None:
+    """Put a file of the process's own over /etc/hosts, in its mount namespace alone.
+
+    The file's tmpfs is mounted where there is a folder for sure, and from then on seen there only.
+    """
+    mount("tmpfs", str(_SYS), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
+    try:
+        file = _SYS / _HOSTS.name
+        file.write_bytes(names)
+        file.chmod(0o644)
+        mount(str(file), str(_HOSTS), "", MS_BIND)
+    finally:
+        unmount(str(_SYS))
 
 
 def start_on(
-    host: str, network: int, argv: Sequence[str], **options: Any
+    host: str, network: int, names: bytes, argv: Sequence[str], **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a program on a host; ``options`` are those of subprocess.Popen.
+    """Start a program on a host, where names are resolved by ``names``; ``options`` are those of
+    subprocess.Popen.
 
     OSError where the program is not there.  It ends with the lab whatever it does: the lab's PID
     namespace contains it.
@@ -51,7 +78,7 @@ def start_on(
     def enter() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        become_part_of(host, network)
+        become_part_of(host, network, names)
 
     return subprocess.Popen(
         list(argv), preexec_fn=enter, **{"env": {**os.environ, "HOSTNAME": host}, **options}

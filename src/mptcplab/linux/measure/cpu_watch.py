@@ -12,11 +12,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
+from mptcplab.applications.workloads import GridFtp
 from mptcplab.linux.measure.apparatus import Apparatus
 from mptcplab.linux.measure.verify import BUSY, EMULATOR_SATURATED
 from mptcplab.linux.probes import cgroups, cpu
+from mptcplab.linux.traffic.flow import Traffic
+from mptcplab.network.topology import Path
+from mptcplab.scenario.buffers import path_rate_bps
 from mptcplab.scenario.flow_limits import most_bps
 from mptcplab.scenario.model import Flow
 
@@ -54,6 +59,12 @@ def is_starved(services: Iterable[Service]) -> bool:
     )
 
 
+def _is_over(traffic: Traffic) -> bool:
+    """Say whether all of a flow's data have arrived."""
+    ends = [connection.end_monotonic_ns for connection in traffic.connections]
+    return traffic.finished or None not in ends
+
+
 class CpuWatch:
     """Samples the CPU time of the processes that carry flows."""
 
@@ -64,6 +75,7 @@ class CpuWatch:
         }
         self.most_bps = most_bps(apparatus.scenario)
         """By link and direction, the most that flows can send over it."""
+        self._loaded = {link for link, _ in self.most_bps}
         self._scheduled_ns: dict[int, dict[int, tuple[int, int]]] = {}
         self._throttled_ns: dict[int, int] = {}
         self.starved: dict[int, frozenset[str]] = {}
@@ -87,10 +99,12 @@ class CpuWatch:
         for traffic in self._apparatus.flows.traffic:
             flow = traffic.flow
             began_before = flow.start_ns < end_ns - interval_ns
-            if not began_before or traffic.finished or flows_bps.get(flow.name, 0.0) <= 0:
+            if not began_before or _is_over(traffic) or flows_bps.get(flow.name, 0.0) <= 0:
                 continue
             own = [services[pid] for pid in self._processes(flow) if pid in services]
-            for path in self._apparatus.scenario.paths(flow):
+            for path in self._paths(flow):
+                if not self._loaded.intersection(path.passed):
+                    continue  # a path that the flow leaves alone, or keeps for failures
                 pids = [self._emulators[link] for link in path.passed if link in self._emulators]
                 if is_starved([*own, *(services[pid] for pid in pids if pid in services)]):
                     starved.add(self._apparatus.identities.link_of(path))
@@ -100,6 +114,20 @@ class CpuWatch:
             for link, pid in self._emulators.items()
             if pid in services and services[pid].wanted >= EMULATOR_SATURATED
         )
+
+    def _paths(self, flow: Flow) -> tuple[Path, ...]:
+        """Return the paths that a flow is to fill: of plain TCP one, though it might use others.
+
+        GridFTP gives each of its data nodes as much of the file, so that the slowest is busy to the
+        end, and the others need not be.
+        """
+        scenario = self._apparatus.scenario
+        if flow.protocol == "tcp" and not flow.is_striped:
+            return scenario.expected_subflows(flow)
+        paths = scenario.paths(flow)
+        if isinstance(flow.workload, GridFtp) and flow.is_striped:
+            return (min(paths, key=lambda path: path_rate_bps(scenario, flow, path) or inf),)
+        return paths
 
     def _processes(self, flow: Flow) -> Iterable[int]:
         for _, pid in self._apparatus.flows.of(flow.name).processes():

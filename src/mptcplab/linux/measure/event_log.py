@@ -159,6 +159,15 @@ class EventLog:
             announce = f"{connection.flow.name}: {role} {event}: {columns['detail']}"
         elif event == "done":
             columns["detail"] = f"{answer.get('bytes', 0)} bytes"
+        elif event == "path":
+            columns |= {"link": answer["link"], "detail": f"to {answer['remote']}"}
+            self.add(
+                int(answer["monotonic_ns"]),
+                "sctp",
+                f"path-{answer['state']}",
+                announce=f"{connection.flow.name}: path over {answer['link']} {answer['state']}",
+                **columns,
+            )
         if event in ("connected", "failed", "corrupt", "done"):
             at_ns = int(answer.get("monotonic_ns", 0)) or time.monotonic_ns()
             self.add(at_ns, "testbed", f"{role}-{event}", announce=announce, **columns)

@@ -51,8 +51,9 @@ class Identities:
         """Make connections known."""
         for connection in connections:
             client, server = client_and_server(connection.flow)
-            self._connections[connection.port] = connection
-            self._hosts[connection.port] = (client, server)
+            for port in (connection.port, *connection.further_ports):
+                self._connections[port] = connection
+                self._hosts[port] = (client, server)
             for path in self._topology.paths(client, server, multipath=False):
                 local, remote = str(path.local_address.ip), str(path.remote_address.ip)
                 link = self._topology.bottleneck(path)

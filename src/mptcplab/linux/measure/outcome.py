@@ -94,7 +94,7 @@ def missing_subflows(outcome: Outcome) -> Iterator[tuple[str, str]]:
             continue
         for problem in verify.check_subflows(
             flow,
-            [] if flow.application == "striped" else [each.index for each in came_up],
+            [] if flow.is_striped else [each.index for each in came_up],
             _expected_subflows(outcome, flow, states),
             outcome.subflows,
             _idle_links(outcome.scenario, flow),

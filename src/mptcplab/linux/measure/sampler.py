@@ -16,6 +16,20 @@ from mptcplab.units import NANOSECONDS
 
 Rows = list[dict[str, Any]]
 
+_SUMMED: Final = (
+    "subflows",
+    "send_buffer_bytes",
+    "receive_buffer_bytes",
+    "receive_window_bytes",
+    "unacked_bytes",
+    "bytes_sent",
+    "bytes_acked",
+    "bytes_received",
+    "bytes_reinjected",
+    "unread_bytes",
+)
+"""Columns of ``connections`` that are added where several sockets make up a connection."""
+
 _FIN_RECEIVED: Final = ("CLOSE-WAIT", "CLOSING", "LAST-ACK")  # RFC 9293 section 3.3.2
 
 
@@ -185,7 +199,7 @@ class SocketSampler:
             connections.append(self._tcp_row(sample, connection, row))
             count = received.get(connection.port, 0) + row["bytes_received"]
             received[connection.port] = count
-        return subflows, connections, received
+        return subflows, _together(connections), received
 
     def _subflow_row(
         self, time_ns: int, sample: SocketSample, connection: Connection, is_client: bool
@@ -259,6 +273,23 @@ class SocketSampler:
             "bytes_sent": row["bytes_sent"] - row["bytes_retransmitted"],
             "unread_bytes": sample.unread_bytes,
         }
+
+
+def _together(rows: Rows) -> Rows:
+    """Return one row for each connection: the sum, where a program has several sockets for it."""
+    whole: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows:
+        first = whole.setdefault((row["flow"], row["connection"]), row)
+        if first is row:
+            continue
+        first["token"] = None
+        if row["protocol"] == "fallback":
+            first["protocol"] = "fallback"
+        for name in _SUMMED:
+            if name in row and name in first:
+                both = (first[name], row[name])
+                first[name] = None if None in both else sum(both)
+    return list(whole.values())
 
 
 def tcp_columns(tcp: TcpInfo) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Samples:
     def _begin(self, traffic: Traffic) -> None:
         """A flow begins: look from now on what its connections wait for."""
         for connection in traffic.connections:
-            for sampler in self._sockets:
+            for sampler in self._sockets if connection.is_sampled else ():
                 sampler.limits.begin(connection, traffic.flow.start_ns)
         self._begun_ns = self.origin_ns + traffic.flow.start_ns
         if self._probe_timer is None:

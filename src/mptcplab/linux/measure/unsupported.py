@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mptcplab.linux.lab.congestion import missing_controls
+from mptcplab.linux.lab.congestion import clashing_congestion, missing_controls
 from mptcplab.linux.lab.host_limits import limit_bytes
 from mptcplab.linux.traffic.plan import client_and_server
+from mptcplab.linux.traffic.sctp import missing_library, unsupported_paths
 from mptcplab.network.topology import Topology
 from mptcplab.scenario.kernel_limits import beyond_bridges, beyond_kernels
 from mptcplab.scenario.model import KERNEL_SCHEDULERS, Flow, Scenario, Tunables
@@ -78,14 +79,17 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'stack; expected "link-aware" or "kernel", {_INSTEAD}'
             )
     yield from (f"{problem}, {_INSTEAD}" for problem in missing_controls(scenario))
+    yield from clashing_congestion(scenario)
     for flow in scenario.flows:
         if flow.application != "bulk" and ours & {flow.source, flow.destination}:
             yield (
                 f'flows.{flow.name}.application: "{flow.application}" does not run on our own '
                 'stack on Linux; expected "bulk", stack = "kernel" for its hosts, or --on simulated'
             )
-        if flow.application == "iperf3":
+        if flow.application in ("iperf3", "gridftp"):
             yield from _buffer_problems(flow)
+        if flow.protocol == "sctp":
+            yield from _sctp_problems(scenario, flow, ours)
         client, server = client_and_server(flow)
         ports = scenario.tunables.get(client, Tunables()).ndiffports
         if ports > 1 and server in ours and client not in ours:
@@ -110,15 +114,27 @@ def _problems(scenario: Scenario) -> Iterator[str]:
 
 
 def _buffer_problems(flow: Flow) -> Iterator[str]:
-    """Yield why iperf3 cannot have a flow's buffers: it asks for half of what the kernel gives."""
+    """Yield why programs cannot have a flow's buffers: they ask for half of what kernels give."""
     asked = max(flow.send_buffer_bytes or 0, flow.receive_buffer_bytes or 0) // 2
     limit = limit_bytes()
     if limit is not None and limit < asked:
         yield (
-            f"flows.{flow.name}.buffer: iperf3 would ask for {asked} bytes, and this machine's "
-            f"net.core.rmem_max and wmem_max allow {limit}; expected --raise-host-limits (root), "
-            'those sysctls raised, a smaller buffer, or application = "bulk"'
+            f"flows.{flow.name}.buffer: {flow.application} would ask for {asked} bytes, and this "
+            f"machine's net.core.rmem_max and wmem_max allow {limit}; expected --raise-host-limits "
+            '(root), those sysctls raised, a smaller buffer, or application = "bulk"'
         )
+
+
+def _sctp_problems(scenario: Scenario, flow: Flow, ours: set[str]) -> Iterator[str]:
+    """Yield why a flow cannot be over SCTP: the library, the hosts' stacks, or the network."""
+    if ours & {flow.source, flow.destination}:
+        yield (
+            f'flows.{flow.name}.protocol: "sctp" is not of our own stack; expected '
+            'stack = "kernel" for its hosts'
+        )
+    for what in (missing_library(), unsupported_paths(scenario, flow)):
+        if what:
+            yield f'flows.{flow.name}.protocol: "sctp": {what}'
 
 
 def _available_schedulers() -> list[str]:

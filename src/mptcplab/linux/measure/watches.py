@@ -81,6 +81,8 @@ class Watch:
         """Return the last thing known of what holds it back, of both ends."""
         if not self.liveness.came_up:
             return self.connection.errors[0] if self.connection.errors else "no answer to its SYN"
+        if not self.connection.is_sampled:
+            return ""  # its sockets are not the kernel's, or are gone
         flow = self.connection.flow
         ends = []
         for host, verb, counter in (
@@ -114,9 +116,9 @@ class Watches:
             flow = connection.flow
             manager = scenario.tunables.get(flow.client, Tunables()).path_manager
             paths = scenario.expected_subflows(flow)
-            if flow.application == "striped" or is_reference(manager):
+            if flow.is_striped or is_reference(manager):
                 paths = scenario.paths(flow)
-            if flow.application == "striped":
+            if flow.is_striped:
                 paths = (paths[connection.index % len(paths)],)
             self._watches[connection.port] = Watch(connection, paths, states)
 

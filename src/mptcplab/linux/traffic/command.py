@@ -15,10 +15,12 @@ from typing import Final
 from mptcplab.applications.workloads import Command
 from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic
 from mptcplab.linux.traffic.plan import FlowError
+from mptcplab.linux.traffic.ports import is_bound
 from mptcplab.network.topology import Path as NetworkPath
 from mptcplab.scenario.model import Flow
 
-_KEEP_OUTPUT: Final = 'output="$1"; shift; exec "$@" >"$output" 2>&1'
+KEEP_OUTPUT: Final = 'output="$1"; shift; exec "$@" >"$output" 2>&1'
+"""A shell's program: runs its other arguments with their output in the file of the first."""
 
 
 def arguments(text: str, server: str, port: int) -> list[str]:
@@ -63,7 +65,7 @@ class CommandTraffic(Traffic):
 
     def _started(self, host: str, argv: list[str], name: str) -> subprocess.Popen[bytes]:
         output = str(self._folder / f"{name}.txt")
-        return self._spawn(host, ["sh", "-c", _KEEP_OUTPUT, "sh", output, *argv])
+        return self._spawn(host, ["sh", "-c", KEEP_OUTPUT, "sh", output, *argv])
 
     def prepare(self) -> None:
         """Start the program that serves."""
@@ -102,7 +104,7 @@ class CommandTraffic(Traffic):
             if not connection.errors:
                 connection.errors.append(f"{self._serving[0]} ended before the flow began")
             return False
-        return _is_bound(self._server.pid, self.connections[0].port)
+        return is_bound(self._server.pid, self.connections[0].port)
 
     @property
     def _workload(self) -> Command:
@@ -159,14 +161,3 @@ class CommandTraffic(Traffic):
         if self._end >= 0:
             os.close(self._end)
             self._end = -1
-
-
-def _is_bound(pid: int, port: int) -> bool:
-    """Return whether a socket in the process's network namespace is bound to a port."""
-    wanted = f":{port:04X}"
-    for name in ("tcp", "tcp6", "udp", "udp6"):
-        with contextlib.suppress(OSError):
-            lines = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
-            if any(line.split()[1].endswith(wanted) for line in lines):
-                return True
-    return False

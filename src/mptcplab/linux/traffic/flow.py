@@ -43,6 +43,7 @@ class Connection:
     established: set[str] = field(default_factory=set)  # the roles whose socket is connected
     end_monotonic_ns: int | None = None  # when it saw it
     errors: list[str] = field(default_factory=list)
+    further_ports: tuple[int, ...] = ()  # on which its sockets are, beside its own
     checked: bool = True  # whether every byte is compared
     is_sampled: bool = True  # whether samples tell of its sockets, which then last
     begun: bool = True  # whether there is to be a connection, once the flow has started
@@ -51,7 +52,7 @@ class Connection:
     @property
     def came_up(self) -> bool:
         """Whether both ends were established."""
-        if self.flow.application == "iperf3":
+        if self.flow.application in ("iperf3", "gridftp"):
             return self.protocol is not None
         return self.established == {"sender", "receiver"}
 
@@ -70,6 +71,11 @@ class Traffic(ABC):
 
     flow: Flow
     connections: list[Connection]
+
+    @property
+    def ports(self) -> int:
+        """How many ports it takes, from that of its first connection on."""
+        return len(self.connections)
 
     @abstractmethod
     def prepare(self) -> None:
@@ -271,7 +277,13 @@ class BulkTraffic(Traffic):
         if flow.application == "striped":
             self._stripes = workspace / f"stripes-{first_port}"
         self.connections = [
-            Connection(flow, index, first_port + index, checked=flow.verify)
+            Connection(
+                flow,
+                index,
+                first_port + index,
+                checked=flow.verify,
+                is_sampled=flow.protocol != "sctp",
+            )
             for index in range(flow.connections)
         ]
         self._senders: list[Worker] = []
@@ -280,32 +292,41 @@ class BulkTraffic(Traffic):
 
     def prepare(self) -> None:
         """Start two processes for each connection."""
-        paths = self._scenario.paths(self.flow)
         if self._stripes is not None:
             Dispenser.create(self._stripes)
         for connection in self.connections:
-            path = paths[connection.index % len(paths)] if self._stripes else paths[0]
-            sending, receiving = socket_plans(self._scenario, self.flow, path, connection.port)
-            common: dict[str, Any] = {
-                "stream": self.connections[0].port if self._stripes else connection.port,
-                "stripes": None if self._stripes is None else str(self._stripes),
-            }
-            order = {
-                **common,
-                "socket": receiving.to_json(),
-                "verify": self.flow.verify,
-                "read_bytes": self.flow.write_bytes,
-                "rate_bps": self.flow.read_rate_bps,
-            }
-            self._receivers.append(self._start("receiver", connection, order))
-            order = {
-                **common,
-                "socket": sending.to_json(),
-                "write_bytes": self.flow.write_bytes,
-                "size_bytes": self._size(connection.index),
-                "rate_bps": self.flow.write_rate_bps,
-            }
-            self._senders.append(self._start("sender", connection, order))
+            sending, receiving = self._orders(connection)
+            self._receivers.append(self._start("receiver", connection, receiving))
+            self._senders.append(self._start("sender", connection, sending))
+
+    def _orders(self, connection: Connection) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the sender and the receiver of a connection are told."""
+        paths = self._scenario.paths(self.flow)
+        path = paths[connection.index % len(paths)] if self._stripes else paths[0]
+        sending, receiving = socket_plans(self._scenario, self.flow, path, connection.port)
+        common: dict[str, Any] = {
+            "stream": self.connections[0].port if self._stripes else connection.port,
+            "stripes": None if self._stripes is None else str(self._stripes),
+        }
+        receiver = {
+            **common,
+            "socket": receiving.to_json(),
+            "verify": self.flow.verify,
+            "read_bytes": self.flow.write_bytes,
+            "rate_bps": self.flow.read_rate_bps,
+        }
+        sender = {
+            **common,
+            "socket": sending.to_json(),
+            "write_bytes": self.flow.write_bytes,
+            "size_bytes": self._size(connection.index),
+            "rate_bps": self.flow.write_rate_bps,
+        }
+        return sender, receiver
+
+    def _program(self, role: str) -> list[str]:
+        """Return the module that is "sender" or "receiver", and its arguments but the order."""
+        return [f"mptcplab.linux.traffic.{role}"]
 
     def _start(self, role: str, connection: Connection, order: dict[str, Any]) -> Worker:
         path = self._workspace / f"progress-{connection.port}-{role}"
@@ -314,7 +335,7 @@ class BulkTraffic(Traffic):
         host = self.flow.source if role == "sender" else self.flow.destination
         if host in self._own_stacks:
             return self._own_stacks[host](role, connection, order, progress)
-        argv = [sys.executable, "-P", "-m", f"mptcplab.linux.traffic.{role}", json.dumps(order)]
+        argv = [sys.executable, "-P", "-m", *self._program(role), json.dumps(order)]
         return WorkerProcess(self._spawn(host, argv), progress)
 
     def _size(self, index: int) -> int | None:

@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from mptcplab.applications.workloads import Command
+from mptcplab.applications.workloads import Command, GridFtp
 from mptcplab.linux.traffic.command import CommandTraffic
 from mptcplab.linux.traffic.conversation import ConversationTraffic
 from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, StartJob, Traffic
+from mptcplab.linux.traffic.gridftp import GridFtpTraffic
 from mptcplab.linux.traffic.iperf3 import Iperf3Traffic
 from mptcplab.linux.traffic.plan import FIRST_PORT, FlowError
+from mptcplab.linux.traffic.sctp import SctpTraffic
 from mptcplab.loop import RealTimeLoop
 from mptcplab.scenario.model import Flow, Scenario
 
@@ -54,10 +56,9 @@ class Flows:
             if flow.source not in own_stacks:
                 name = congestion.get(flow.congestion, flow.congestion)
                 flow = replace(flow, congestion=name)
-            self.traffic.append(
-                _make(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
-            )
-            port += flow.connections
+            traffic = _make(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
+            self.traffic.append(traffic)
+            port += traffic.ports
         self._by_flow = {traffic.flow.name: traffic for traffic in self.traffic}
 
     def connections(self) -> Iterator[Connection]:
@@ -203,7 +204,11 @@ def _make(
         return Iperf3Traffic(flow, paths[0], port, spawn, on_answer)
     if isinstance(flow.workload, Command):
         return CommandTraffic(flow, paths[0], port, spawn, workspace, on_answer)
+    if isinstance(flow.workload, GridFtp):
+        return GridFtpTraffic(flow, paths, port, spawn, workspace, on_answer)
     workspace = workspace / _SHARED
+    if flow.protocol == "sctp":
+        return SctpTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
     if flow.workload is not None:
         return ConversationTraffic(scenario, flow, port, spawn, workspace, on_answer)
     return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)

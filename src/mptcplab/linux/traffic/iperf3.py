@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic
 from mptcplab.linux.traffic.plan import FlowError, client_and_server
+from mptcplab.linux.traffic.ports import is_bound
 from mptcplab.network.topology import Path as NetworkPath
 from mptcplab.scenario.model import Flow
 
@@ -155,7 +156,7 @@ class Iperf3Traffic(Traffic):
     def ready(self) -> bool:
         """Whether every server listens, as far as /proc tells."""
         return all(
-            _listens(server.pid, connection.port)
+            is_bound(server.pid, connection.port)
             for server, connection in zip(self._servers, self.connections, strict=True)
         )
 
@@ -218,15 +219,3 @@ class Iperf3Traffic(Traffic):
 def _stdout(process: subprocess.Popen[bytes]) -> int:
     assert process.stdout is not None
     return process.stdout.fileno()
-
-
-def _listens(pid: int, port: int) -> bool:
-    """Return whether any socket in the process's network namespace listens on a TCP port."""
-    suffix = f":{port:04X} "
-    for name in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{name}") as file:  # noqa: PTH123
-            for line in file:
-                fields = line.split()
-                if len(fields) > 3 and fields[3] == "0A" and f"{fields[1]} ".endswith(suffix):
-                    return True
-    return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mptcplab.applications.workloads import Command
+from mptcplab.applications.workloads import Command, GridFtp
 from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import (
     Expectation,
@@ -104,7 +104,7 @@ def build_latency_expectations(
     timed = [
         flow.name
         for flow in scenario.flows
-        if flow.workload is not None and not isinstance(flow.workload, Command)
+        if flow.workload is not None and not isinstance(flow.workload, Command | GridFtp)
     ]
     expectations = []
     for index, row in enumerate(rows):

@@ -11,7 +11,7 @@ from mptcplab.scenario.errors import Path, Problems, nearest
 from mptcplab.scenario.model import Flow
 from mptcplab.scenario.resolve.amounts import check_pairs
 from mptcplab.scenario.resolve.workloads import build_workload
-from mptcplab.scenario.schema.keys import COUPLED
+from mptcplab.scenario.schema.keys import COUPLED, SCTP_CONGESTION
 from mptcplab.units import format_duration
 
 Values = dict[str, Any]
@@ -66,6 +66,8 @@ def _flow(
             f'"{values["from"]}" or "{values["to"]}"',
         )
         return None
+    if values["application"] == "gridftp":  # whoever sends opens data connections (GFD.20, MODE E)
+        client = values["from"]
     _check_times(path, values, duration_ns, problems)
     protocol, verify = _application(path, values, problems)
     flow = Flow(
@@ -81,13 +83,20 @@ def _flow(
         send_buffer_bytes=values["send_buffer"] or values["buffer"],
         receive_buffer_bytes=values["receive_buffer"] or values["buffer"],
         write_bytes=values["write_size"],
-        congestion=values["congestion"],
+        congestion=values["congestion"] or ("reno" if protocol == "sctp" else "cubic"),
         client=client,
         family={None: None, "ipv4": 4, "ipv6": 6}[values["family"]],
         verify=verify,
         write_rate_bps=_application_rate(path, values, "write_rate", problems),
         read_rate_bps=_application_rate(path, values, "read_rate", problems),
+        cmt=bool(values["cmt"]),
+        sctp=tuple(sorted((values["sctp"] or {}).items())),
     )
+    if protocol == "sctp":
+        flow = replace(flow, family=4)
+        _check_sctp(path, values, problems)
+    else:
+        _check_not_sctp(path, values, problems)
     return replace(flow, links=_links(path, flow, values["links"], topology, problems))
 
 
@@ -133,11 +142,15 @@ def _application(path: Path, values: Values, problems: Problems) -> tuple[str, b
     """Return protocol and verify, given or implied by the application."""
     application = values["application"]
     implied = {"striped": "tcp", "udp": "udp", "command": ""}
+    if application == "gridftp" and values["striped"]:
+        implied["gridftp"] = "tcp"
     protocol = values["protocol"] or implied.get(application, "mptcp")
-    if application == "striped" and protocol != "tcp":
+    if implied.get(application) == "tcp" and protocol != "tcp":
         problems.add(
             (*path, "protocol"),
-            '"mptcp" under application = "striped"',
+            '"mptcp" under application = "striped"'
+            if application == "striped"
+            else '"mptcp" together with striped = true',
             '"tcp": striping is over parallel TCP connections',
         )
     if protocol == "tcp" and values["congestion"] in COUPLED:
@@ -156,6 +169,42 @@ def _application(path: Path, values: Values, problems: Problems) -> tuple[str, b
     return protocol, application not in ("iperf3", "command") if verify is None else verify
 
 
+def _check_sctp(path: Path, values: Values, problems: Problems) -> None:
+    """Note what a flow over SCTP cannot have: what libusrsctp lacks, or its worker."""
+    if values["application"] != "bulk":
+        problems.add(
+            (*path, "application"),
+            f'"{values["application"]}" does not run over SCTP',
+            '"bulk", or another protocol',
+        )
+    if values["family"] == "ipv6":
+        problems.add(
+            (*path, "family"),
+            '"ipv6" under protocol = "sctp", which runs over IPv4 here',
+            '"ipv4", or a flow without the key',
+        )
+    congestion = values["congestion"]
+    if congestion is not None and congestion not in SCTP_CONGESTION:
+        problems.add(
+            (*path, "congestion"),
+            f'"{congestion}" is not one of SCTP\'s',
+            f"one of {', '.join(SCTP_CONGESTION)} for sctp",
+        )
+    elif congestion in COUPLED and not values["cmt"]:
+        problems.add(
+            (*path, "congestion"),
+            f'"{congestion}" couples paths that are used at once',
+            "cmt = true beside it",
+        )
+
+
+def _check_not_sctp(path: Path, values: Values, problems: Problems) -> None:
+    """Note keys of SCTP in a flow over something else."""
+    for key in ("cmt", "sctp"):
+        if values[key]:
+            problems.add((*path, key), "is for SCTP", 'protocol = "sctp"')
+
+
 def _links(
     path: Path,
     flow: Flow,
@@ -165,7 +214,7 @@ def _links(
 ) -> tuple[str, ...]:
     """Return the links of a flow, checked: each exists and lies on a path made of them."""
     server = flow.destination if flow.client == flow.source else flow.source
-    paths = topology.paths(flow.client, server, multipath=flow.protocol == "mptcp")
+    paths = topology.paths(flow.client, server, multipath=flow.protocol in ("mptcp", "sctp"))
     here = (*path, "links")
     for name in named or ():
         if not topology.has_link(name):

@@ -12,6 +12,7 @@ from mptcplab.applications.distributions import Distribution
 from mptcplab.applications.exchange import HEADER_BYTES
 from mptcplab.applications.workloads import (
     Command,
+    GridFtp,
     Messages,
     RequestResponse,
     Video,
@@ -39,6 +40,7 @@ OWN_KEYS: Final = {
     "paced": ("rate", "message", "on", "off", "count"),
     "udp": ("rate", "message", "on", "off", "count"),
     "command": ("command", "server_command"),
+    "gridftp": ("streams", "striped"),
 }
 """The keys of each application that only some applications have."""
 
@@ -73,6 +75,8 @@ def build_workload(
         workload = _video(path, given, problems)
     elif application == "command":
         workload = _command(path, given, problems)
+    elif application == "gridftp":
+        workload = _gridftp(path, values, given, problems)
     else:
         workload = _messages(path, values, given, problems)
     _check_amount(path, workload, values, duration_ns, problems)
@@ -91,7 +95,7 @@ def _check_keys(path: Path, application: str, values: Values, problems: Problems
                 f"application = {' or '.join(owners)}",
             )
     for key in _OF_BULK:
-        if own and values[key] is not None:
+        if own and values[key] is not None and (application, key) != ("gridftp", "size"):
             problems.add(
                 (*path, key),
                 f'is not for application = "{application}"',
@@ -102,7 +106,7 @@ def _check_keys(path: Path, application: str, values: Values, problems: Problems
 def _check_shape(path: Path, values: Values, problems: Problems) -> None:
     """Note what fits no application with a client that asks."""
     application = values["application"]
-    if values["client"] not in (None, values["from"]):
+    if values["client"] not in (None, values["from"]) and application != "gridftp":
         problems.add(
             (*path, "client"),
             f'"{values["client"]}" is not the one that asks under application = "{application}"',
@@ -116,11 +120,11 @@ def _check_shape(path: Path, values: Values, problems: Problems) -> None:
             if application == "udp"
             else 'a flow without the key; "mptcpize run PROGRAM" as the command is for MPTCP',
         )
-    if application in ("video", "udp", "command") and values["connections"] > 1:
+    if application in ("video", "udp", "command", "gridftp") and values["connections"] > 1:
         problems.add(
             (*path, "connections"),
             f'{values["connections"]} under application = "{application}", which has one',
-            "1, or several flows",
+            "streams, or several flows" if application == "gridftp" else "1, or several flows",
         )
     if application in ("udp", "command"):
         for key in ("buffer", "send_buffer", "receive_buffer"):
@@ -247,6 +251,27 @@ def _command(path: Path, given: Values, problems: Problems) -> Command:
                 "quotes that are closed, as in a shell",
             )
     return Command(given.get("command", ""), given.get("server_command", ""))
+
+
+def _gridftp(path: Path, values: Values, given: Values, problems: Problems) -> GridFtp:
+    if values["size"] is None:
+        problems.add(
+            (*path, "size"),
+            'is missing under application = "gridftp", which moves a file',
+            'a size such as "1GB"',
+        )
+    send_bytes, receive_bytes = (
+        values[key] or values["buffer"] for key in ("send_buffer", "receive_buffer")
+    )
+    if send_bytes != receive_bytes:
+        problems.add(
+            (*path, "send_buffer"),
+            "is not the receive_buffer, and GridFTP has one size for both (-tcp-bs)",
+            "buffer, in place of both",
+        )
+    if values["family"] == "ipv6":
+        problems.add((*path, "family"), "is not for GridFTP here, which runs over IPv4", '"ipv4"')
+    return GridFtp(**given, download=values["client"] == values["to"])
 
 
 def _check_amount(

@@ -27,6 +27,8 @@ CONGESTION = (
 COUPLED = ("lia", "olia", "olia-draft", "balia", "wvegas")
 KERNEL_COUPLED = ("lia", "olia", "balia")
 """Those that the Linux testbed brings to its kernel, by BPF."""
+SCTP_CONGESTION = ("reno", "highspeed", "htcp", "lia")
+"""Those of libusrsctp."""
 SIMULATED_CONGESTION = ("olia-draft", "wvegas", "cubic-hystart", "cubic-rfc9438")
 """Those of our own stack alone."""
 
@@ -636,6 +638,7 @@ APPLICATIONS = (
     "paced",
     "udp",
     "command",
+    "gridftp",
 )
 
 FLOW = Section(
@@ -655,9 +658,24 @@ FLOW = Section(
             shown="once",
         ),
         "protocol": Key(
-            value_kinds.choice("mptcp", "tcp"),
-            'Protocol; of "udp" and "command" the application says it.',
+            value_kinds.choice("mptcp", "tcp", "sctp"),
+            'Protocol; of "udp" and "command" the application says it. "sctp" is one association '
+            "over the addresses of all paths, by libusrsctp on Linux hosts "
+            "(`docs/guides/sctp.md`).",
             shown='"mptcp"; "tcp" where striped',
+        ),
+        "cmt": Key(
+            value_kinds.BOOLEAN,
+            "Whether SCTP sends on all paths at once (concurrent multipath transfer), or on the "
+            "first, and on others while that fails.",
+            False,
+            aliases=("multipath", "concurrent"),
+        ),
+        "sctp": Key(
+            Settings(value_kinds.SCTP_VALUE, "|".join(value_kinds.SCTP_SETTINGS)),
+            "Settings of SCTP by libusrsctp's names of them (`usrsctp_sysctl_set_sctp_NAME`): "
+            "`sctp = { rto_min_default = 200, path_rtx_max_default = 0 }` in ms and "
+            "retransmissions.",
         ),
         "application": Key(
             value_kinds.choice(*APPLICATIONS),
@@ -665,7 +683,8 @@ FLOW = Section(
             'program; "striped" sends one file over parallel TCP connections spread over the '
             'links, as GridFTP does. With "request-response", "web" and "video", `from` asks and '
             '`to` answers; "paced" and "udp" send messages at a `rate`, one way; "command" runs a '
-            "program on Linux hosts. `docs/guides/applications.md` explains them.",
+            'program on Linux hosts; "gridftp" moves a file there by Debian\'s GridFTP. '
+            "`docs/guides/applications.md` explains them.",
             "bulk",
             aliases=("app",),
         ),
@@ -724,14 +743,15 @@ FLOW = Section(
                 renamed={"olia-linux": "olia"},
                 more=value_kinds.KERNEL_CONGESTION,
             ),
-            "Congestion control of each subflow; lia, olia, balia and wvegas couple them. "
+            "Congestion control of each subflow; lia, olia, balia and wvegas couple them. SCTP has "
+            "reno (RFC 9260), highspeed, htcp, and with `cmt` lia. "
             "Simulation has these, cubic (as the kernel's, with HyStart), reno, bbr (version 1), "
             "dctcp, and, which kernels have not, cubic-rfc9438 (without HyStart), cubic-hystart "
             "(with HyStart++, RFC 9406) and olia-draft. The Linux testbed has its kernel's own, "
             "and by BPF lia, olia and balia (as root, from Linux 6.4 on). An object of your own "
             'with a BPF congestion control, such as "mine.bpf.o", is for the Linux testbed, with '
             "`--plugins`.",
-            "cubic",
+            shown='"cubic"; "reno" for sctp',
             aliases=("congestion_control", "cc"),
         ),
         "links": Key(
@@ -741,7 +761,10 @@ FLOW = Section(
             aliases=("paths", "via", "use"),
         ),
         "client": Key(
-            value_kinds.TEXT, "Which of the two hosts opens the connection.", shown="`from`"
+            value_kinds.TEXT,
+            "Which of the two hosts opens the connection; of gridftp, which one runs the client: "
+            "`from` uploads, `to` downloads.",
+            shown="`from`",
         ),
         "family": Key(
             value_kinds.choice("ipv4", "ipv6"),
@@ -851,6 +874,19 @@ FLOW = Section(
             value_kinds.TEXT,
             "The program that runs on `to` from before the flow starts until it is over (command).",
             shown="none",
+        ),
+        "streams": Key(
+            value_kinds.integer(1, 32),
+            "Parallel data connections, of each stripe where it is striped (gridftp; "
+            "`globus-url-copy -p`).",
+            shown="1",
+            aliases=("parallelism",),
+        ),
+        "striped": Key(
+            value_kinds.BOOLEAN,
+            "Whether a data node at each end of each path moves its stripes of the file, over TCP "
+            "(gridftp; `globus-url-copy -stripe`).",
+            shown="false",
         ),
     },
 )

@@ -9,7 +9,14 @@ from mptcplab.scenario.errors import Path, Problems, dotted, duplicate
 from mptcplab.scenario.schema.keys import SCENARIO
 from mptcplab.scenario.schema.parts import Key, Rows, Section, Settings, Table, Tables
 from mptcplab.scenario.schema.source_files import suggestion
-from mptcplab.scenario.schema.value_kinds import HOPS, LISTED, Kind, quoted
+from mptcplab.scenario.schema.value_kinds import (
+    HOPS,
+    LISTED,
+    SCTP_SETTINGS,
+    SCTP_VALUE,
+    Kind,
+    quoted,
+)
 from mptcplab.units import UnitError
 
 Values = dict[str, Any]
@@ -108,6 +115,13 @@ def _bad_name(kind: Tables | Settings, name: str, path: Path, problems: Problems
         return
     if isinstance(kind, Settings) and kind.kind is LISTED:
         problems.add(path, f'"{name}" is no key', 'a key as for --set, such as "flows.*.buffer"')
+        return
+    if isinstance(kind, Settings) and kind.kind is SCTP_VALUE:
+        problems.add(
+            path,
+            f'"{name}" is no setting of SCTP',
+            f"one of {', '.join(SCTP_SETTINGS)}",
+        )
         return
     if isinstance(kind, Settings):
         problems.add(

@@ -291,6 +291,18 @@ def integer(low: int, high: int) -> Kind:
     return Kind(f"number, {low} to {high}", parse, schema, str(low))
 
 
+SCTP_VALUE = integer(0, 2**31 - 1)
+SCTP_SETTINGS = (
+    *("rto_min_default", "rto_max_default", "rto_initial_default", "init_rto_max_default"),
+    *("path_rtx_max_default", "assoc_rtx_max_default", "init_rtx_max_default", "path_pf_threshold"),
+    *("heartbeat_interval_default", "delayed_sack_time_default", "sack_freq_default"),
+    *("initial_cwnd", "max_burst_default", "fr_max_burst_default", "use_cwnd_based_maxburst"),
+    *("L2_abc_variable", "cmt_use_dac", "buffer_splitting", "nrsack_enable", "ecn_enable"),
+    *("max_chunks_on_queue", "min_residual", "peer_chunk_oh"),
+)
+"""Settings of libusrsctp that a flow may have (usrsctp.h), without their prefix "sctp_"."""
+
+
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise UnitError(f"{quoted(value)} is not true or false; expected true or false, unquoted")

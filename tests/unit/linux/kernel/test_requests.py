@@ -85,6 +85,19 @@ def meaning(body: bytes, header_bytes: int) -> tuple[bytes, Tree | bytes]:
         ),
         pytest.param(
             rtnl.add_route(
+                ip_interface("10.0.1.0/24").network,
+                3,
+                advertised_mss=1400,
+                congestion="cubic",
+            ),
+            24,
+            12,
+            "02180000fe04fd0100000000080001000a00010008000400030000001800080008000800780500000900100063"
+            "75626963000000",
+            id="ip route replace 10.0.1.0/24 dev d0 scope link advmss 1400 congctl cubic",
+        ),
+        pytest.param(
+            rtnl.add_route(
                 ip_interface("0.0.0.0/0").network,
                 3,
                 gateway=ip_interface("10.0.1.2/24"),

@@ -97,6 +97,19 @@ def test_a_data_fin_does_not_count() -> None:
         assert (row["bytes_acked"], row["unacked_bytes"]) == (expected, 1000 - expected)
 
 
+def test_sockets_that_a_program_has_for_one_connection_are_one_row() -> None:
+    kernel, sockets, _ = sampler(True)
+    kernel.subflow("ESTABLISHED", 1001, 8)
+    (first,) = kernel.subflows
+    plain = replace(first, token=None, send_buffer_bytes=300)
+    kernel.subflows = [plain, replace(plain, local_port=40009)]
+    subflows, (row,), received = sockets.sample(5)
+    assert sorted(each["subflow"] for each in subflows) == [0, 1]
+    assert (row["subflows"], row["bytes_acked"], row["bytes_received"]) == (2, 2000, 16)
+    assert (row["token"], row["send_buffer_bytes"]) == (None, 600)
+    assert received == {5001: 16}
+
+
 def test_what_is_outstanding_is_told_of_a_fresh_sample_only() -> None:
     kernel, sockets, connection = sampler(True)
     kernel.subflow("ESTABLISHED", 1, 0, outstanding=700)
