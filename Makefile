@@ -7,6 +7,7 @@
 #   make bpf     compiles the kernel's congestion controls again, after a change
 #   make docs    builds the documentation into build/docs
 #   make man     writes the man page and the shells' completion scripts anew, from the program
+#   make test-kernels boots Debian's kernels in QEMU and tests drivers there that this machine's may lack
 #   make wheel   builds the source distribution and, from it, the wheel, and tries that elsewhere
 #
 # Another Python, beside the first: make test PYTHON=python3.13 VENV=.venv-3.13
@@ -23,12 +24,18 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0
 # of the tests, those that are run against the wheel: what is compiled, and what simulates
 WHEEL_TESTS ?= tests/unit/stack tests/simulated/test_builds.py
 
-.PHONY: run test compile bpf docs wheel dist try-wheel install dev lint types imports unit format lock clean man
+# versions of Debian's kernels that test-kernels boots (6.1, 6.12, 6.18, newest)
+KERNELS ?= 6.12
+
+.PHONY: run test test-kernels compile bpf docs wheel dist try-wheel install dev lint types imports unit format lock clean man
 
 run: install
 	$(BIN)/mptcplab run A --on auto --trial --duration $(DURATION)
 
 test: lint types imports unit
+
+test-kernels: dev
+	$(BIN)/python -m tests.kernels $(KERNELS)
 
 compile: dev
 	MPTCPLAB_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
@@ -102,4 +109,4 @@ lock:
 
 clean:
 	find src -name '*.so' -delete
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/kernels

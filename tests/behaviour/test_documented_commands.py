@@ -29,6 +29,7 @@ UNDER_TEST: Final = str(Path(mptcplab.__file__).parents[1])
 # What is not run: a pattern of the whole command, and why.
 NOT_RUN: Final = {
     r"make \w+": "installs or builds; CI runs these targets themselves",
+    r"make test-kernels KERNELS=.*": "minutes in virtual machines; CI does it with one kernel",
     r"\. \.venv/bin/activate": "activates an environment that a test has no need of",
     r"python bench/.*|python -m bench\.((kernel_)?equilibria|ports_and_paths|sctp).*": (
         "measures for minutes, on a quiet machine"

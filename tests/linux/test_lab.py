@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mptcplab.linux.kernel.capabilities import vlan_works
 from mptcplab.linux.lab.lab import Lab, open_lab, open_scenario
 from mptcplab.linux.lab.supervisor import run_supervised
 from mptcplab.network.topology import Topology
@@ -72,13 +73,17 @@ def transfer(lab: Lab, source: str, destination: str, address: str, mebibytes: i
 
 
 def test_the_reports_testbed_stands_with_its_names(report_topology: Topology) -> None:
-    def look(lab: Lab) -> tuple[list[str], str, dict[str, str]]:
+    def look(lab: Lab) -> tuple[bool, list[str], str, dict[str, str]]:
         names = output(lab, "bliksem", "ls", "/sys/class/net").split()
         name = output(lab, "donder", "uname", "-n").strip()
-        return names, name, {link.name: link.driver for link in lab.links.values()}
+        tagged = vlan_works(lab.namespace("bliksem"))
+        return tagged, names, name, {link.name: link.driver for link in lab.links.values()}
 
-    names, name, drivers = in_lab(report_topology, look)
-    expected = {i.name for i in report_topology.host("bliksem").interfaces}
+    tagged, names, name, drivers = in_lab(report_topology, look)
+    bliksem = report_topology.host("bliksem")
+    expected = {i.name for i in bliksem.interfaces}
+    if tagged:  # each NIC is there as well, as the trunk of its VLANs
+        expected |= {nic.name for nic in bliksem.nics}
     assert set(names) == expected | {"lo"}
     assert name == "donder"
     assert drivers == {link.name: "kernel" for link in report_topology.links}

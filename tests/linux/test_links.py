@@ -6,16 +6,19 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_interface
 from typing import Any
 
 import pytest
 
 from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.kernel import rtnl
+from mptcplab.linux.kernel.capabilities import vlan_works
 from mptcplab.linux.lab.lab import Lab, open_lab
 from mptcplab.linux.lab.supervisor import run_supervised
 from mptcplab.network.topology import (
     Channel,
+    Host,
     Interface,
     InterfaceEnd,
     Link,
@@ -221,12 +224,10 @@ def test_delay_on_a_link_of_the_kernel_driver_is_refused(two_links: Topology) ->
         on_lab(stubborn, lambda lab: None)
 
 
-def test_vlans_share_their_nics_rate() -> None:
-    def shared(host: str, last: int) -> Any:
-        from ipaddress import ip_interface
+def two_vlans() -> Topology:
+    """Two hosts with two links of 1 Mb/s, which are VLANs of one NIC that has no more."""
 
-        from mptcplab.network.topology import Host
-
+    def shared(host: str, last: int) -> Host:
         interfaces = tuple(
             Interface(f"eth0.{n}", "eth0", n, (ip_interface(f"10.0.{n}.{last}/24"),))
             for n in (1, 2)
@@ -244,9 +245,11 @@ def test_vlans_share_their_nics_rate() -> None:
         )
         for n in (1, 2)
     )
-    topology = Topology("shared", (shared("left", 1), shared("right", 2)), (), links)
+    return Topology("shared", (shared("left", 1), shared("right", 2)), (), links)
 
-    def work(lab: Lab) -> tuple[list[str], int]:
+
+def test_vlans_share_their_nics_rate() -> None:
+    def work(lab: Lab) -> tuple[bool, list[str], int]:
         one, _receiver_one = udp_sockets(lab, 1)
         other, _receiver_other = udp_sockets(lab, 2)
         before = [lab.link(name).readings()["forward"].tx_bytes for name in ("lan1", "lan2")]
@@ -256,9 +259,45 @@ def test_vlans_share_their_nics_rate() -> None:
         time.sleep(0.4)
         after = [lab.link(name).readings()["forward"].tx_bytes for name in ("lan1", "lan2")]
         names = [d for d in rtnl.devices(lab.namespace("left").routing) if d != "lo"]
-        return sorted(names), sum(after) - sum(before)
+        tagged = vlan_works(lab.namespace("left"))
+        return tagged, sorted(names), sum(after) - sum(before)
 
-    names, carried = on_lab(topology, work)
-    assert names == ["eth0", "eth0.1", "eth0.2"]
+    tagged, names, carried = on_lab(two_vlans(), work)
+    # the NIC is a trunk where there is 8021q, and what its VLANs share has another name
+    sharing = ["eth0", "eth0-out"] if tagged else ["eth0"]
+    assert names == [*sharing, "eth0.1", "eth0.2"]
     # 0.4 s at 1 Mb/s is 50 kB; without sharing the two links would have carried 100 kB
     assert carried < 70_000
+
+
+def test_a_pulled_link_leaves_the_other_vlans_of_its_nic_alone() -> None:
+    def carriers(lab: Lab) -> list[bool]:
+        return [
+            rtnl.devices(lab.namespace(host).routing)[f"eth0.{n}"].carrier
+            for host in ("left", "right")
+            for n in (1, 2)
+        ]
+
+    def work(lab: Lab) -> tuple[list[list[bool]], list[bytes]]:
+        one, receiver_one = udp_sockets(lab, 1)
+        other, receiver_other = udp_sockets(lab, 2)
+        found, received = [carriers(lab)], []
+        lab.link("lan1").set_up(False)
+        one.send(b"lost")
+        other.send(b"beside")
+        received.append(receiver_other.recv(100))
+        found.append(carriers(lab))
+        lab.set_nic("left", "eth0", up=False)
+        lab.set_nic("left", "eth0", up=True)
+        found.append(carriers(lab))
+        lab.link("lan1").set_up(True)
+        one.send(b"back")
+        other.send(b"again")
+        received += [receiver_one.recv(100), receiver_other.recv(100)]
+        found.append(carriers(lab))
+        return found, received
+
+    found, received = on_lab(two_vlans(), work)
+    pulled = [False, True, False, True]
+    assert found == [[True] * 4, pulled, pulled, [True] * 4]
+    assert received == [b"beside", b"back", b"again"]

@@ -147,6 +147,20 @@ def _kernel_findings(found: Capabilities) -> list[Finding]:
             "CONFIG_IFB (modprobe ifb)",
         ),
         _finding(
+            "openvswitch",
+            found.openvswitch,
+            False,
+            "programs in a lab have Open vSwitch's userspace datapath alone",
+            "CONFIG_OPENVSWITCH (modprobe openvswitch)",
+        ),
+        _finding(
+            "sctp",
+            found.sctp,
+            False,
+            "programs in a lab cannot open the kernel's SCTP sockets",
+            "CONFIG_IP_SCTP (modprobe sctp)",
+        ),
+        _finding(
             "cubic as a host's default",
             found.congestion_control_by_name,
             False,

@@ -16,12 +16,13 @@ from typing import Final
 from mptcplab.linux.kernel import rtnl, tc
 from mptcplab.linux.kernel.mptcp_endpoints import ENDPOINTS_MAX
 from mptcplab.linux.kernel.namespaces import NetNamespace
-from mptcplab.linux.kernel.netlink import Request
+from mptcplab.linux.kernel.netlink import Request, resolve_family
 from mptcplab.linux.traffic.sockets import SO_SNDBUFFORCE
 
 _ENDPOINTS_MAX_7: Final = 255
 _LOOPBACK: Final = 1  # the interface index of lo in every namespace
 _NO_INTERFACE: Final = 0x7FFFFFFF
+_OVS_DATAPATH_VERSION: Final = 2  # include/uapi/linux/openvswitch.h
 _HUGE_BYTES: Final = 1 << 30
 
 
@@ -40,6 +41,9 @@ class Capabilities:
     vlan: bool
     """802.1Q interfaces on a NIC."""
     ifb: bool
+    openvswitch: bool
+    """The datapath in the kernel; Open vSwitch also has one without it."""
+    sctp: bool
     tap: bool
     congestion_control_by_name: bool
     """Whether a namespace may make cubic its default."""
@@ -95,6 +99,20 @@ def vlan_works(space: NetNamespace) -> bool:
     return True
 
 
+def openvswitch_works(space: NetNamespace) -> bool:
+    """Return whether the kernel has Open vSwitch's datapath (net/openvswitch/datapath.c)."""
+    return resolve_family(space.generic, "ovs_datapath", _OVS_DATAPATH_VERSION) is not None
+
+
+def sctp_works() -> bool:
+    """Return whether the kernel has SCTP (net/sctp/protocol.c)."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+    except OSError:
+        return False
+    return True
+
+
 def _probe(test: Callable[[NetNamespace], bool]) -> bool:
     space = NetNamespace.create("a probe")
     try:
@@ -124,6 +142,8 @@ def probe() -> Capabilities:
             netem=netem_works(),
             vlan=vlan_works(space),
             ifb=_works(space, rtnl.add_ifb("probe-ifb", 1500)),
+            openvswitch=openvswitch_works(space),
+            sctp=sctp_works(),
             tap=tap_works(),
             congestion_control_by_name=_may_choose_cubic(space),
             realtime=_realtime_works(),

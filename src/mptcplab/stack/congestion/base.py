@@ -40,10 +40,6 @@ from mptcplab.stack.congestion.rate_sample import RateSample
 UNLIMITED_BYTES: Final = 1 << 60
 """The first ssthresh: arbitrarily high (RFC 5681, section 3.1)."""
 
-REGROWN_ROUNDS: Final = 2
-"""Round trips in which a halved window comes back in slow start: one until the first ACKs for what
-it let out, one in which it doubles."""
-
 
 def initial_window_bytes(mss_bytes: int) -> int:
     """Return the initial window for segments of ``mss_bytes`` (RFC 6928, section 2)."""
@@ -133,7 +129,6 @@ class CongestionControl(ABC):
         "group",
         "mss_bytes",
         "pacing_rate",
-        "penalised_until_ns",
         "round_ended",
         "rounds",
         "srtt_ns",
@@ -146,8 +141,6 @@ class CongestionControl(ABC):
         self.ssthresh_bytes: int = UNLIMITED_BYTES
         self.srtt_ns: int = 0
         """As of the last ACK; 0 until there is a sample. The subflow may set it at handshake."""
-        self.penalised_until_ns: int = 0
-        """Until then its window is small because a scheduler halved it; see `penalise`."""
         self.rounds: int = 0
         """Round trips completed: windows of data acknowledged."""
         self.round_ended: bool = False
@@ -298,7 +291,6 @@ class CongestionControl(ABC):
         if self.cwnd_bytes >= self.ssthresh_bytes:
             self.ssthresh_bytes = max(self.ssthresh_bytes // 2, 2 * self.mss_bytes)
         self.cwnd_bytes = max(self.cwnd_bytes // 2, self.mss_bytes)
-        self.penalised_until_ns = now_ns + REGROWN_ROUNDS * self.srtt_ns
 
     def close(self) -> None:
         """Leave the group. A second call changes nothing."""

@@ -722,7 +722,7 @@ class DataSender:
             elif sender.ca_state == CA_RECOVERY and reason != TIMEOUT:
                 reason = RECOVERY
             elif reason in (AVOIDANCE, SLOW_START):
-                if sender.congestion.penalised_until_ns > now_ns:
+                if view.penalised_until_ns > now_ns:
                     reason = PENALISED
                 elif reason == AVOIDANCE and sender.congestion.in_slow_start():
                     reason = SLOW_START

@@ -26,6 +26,7 @@ class SubflowView:
         "first_timeout_ns",
         "in_flight_bytes",
         "in_recovery",
+        "penalised_until_ns",
         "queue_room_bytes",
         "queued_bytes",
         "rttvar_ns",
@@ -53,6 +54,8 @@ class SubflowView:
         """When the first of these was."""
         self.in_recovery: bool = False
         """In fast recovery."""
+        self.penalised_until_ns: int = 0
+        """Until then its window is small because the scheduler halved it."""
         self.in_flight_bytes: int = 0
         """Sent and neither acknowledged nor deemed lost (RFC 6675 pipe)."""
         self.queued_bytes: int = 0

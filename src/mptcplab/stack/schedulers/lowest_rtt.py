@@ -26,6 +26,9 @@ SLOWER_FACTOR = 4
 """A piece is sent again only if its carrier's srtt exceeds ours this many times ..."""
 SMALL_WINDOW_SEGMENTS = 4
 """... or its carrier's window is no larger than this (both mptcp_sched.c)."""
+REGROWN_ROUNDS = 2
+"""Round trips in which a halved window comes back in slow start: one until the first ACKs for what
+it let out, one in which it doubles."""
 
 
 def fastest(candidates: list[SubflowView]) -> SubflowView | None:
@@ -124,7 +127,11 @@ class LowestRtt(Scheduler):
         for slow in carriers:
             in_order = not (slow.in_recovery or slow.timed_out)
             if in_order and fast.congestion.srtt_ns < slow.congestion.srtt_ns:
+                before_bytes = slow.congestion.cwnd_bytes
                 slow.congestion.penalise(now_ns)
+                if slow.congestion.cwnd_bytes < before_bytes:
+                    regrown_ns = REGROWN_ROUNDS * slow.congestion.srtt_ns
+                    slow.penalised_until_ns = now_ns + regrown_ns
                 self._penalised_ns[fast.subflow_id] = now_ns
 
 
