@@ -147,6 +147,15 @@ def held_namespaces(mark: str) -> set[str]:
     return found
 
 
+def namespaces_in_use() -> set[str]:
+    """Return the network namespaces that processes are in."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/ns/net"):
+        with contextlib.suppress(OSError):
+            found.add(str(link.readlink()))
+    return found
+
+
 def marked(mark: str) -> list[int]:
     """Return the processes, in whatever namespace, whose environment carries the mark."""
     needle = f"{MARK}={mark}".encode()
@@ -266,12 +275,15 @@ class Trial:
             time.sleep(0.02)
         problems += [f"process {process}" for process in marked(self._mark)]
         own = str(Path("/proc/self/ns/net").readlink())
-        still = {
-            str(link.readlink()) for link in Path("/proc").glob("[0-9]*/ns/net") if _readable(link)
-        }
-        problems += [f"namespace {name}" for name in sorted(held & still - {own})]
+        # A process that is ending has no environment any more, and is still in its namespace.
+        while time.monotonic() < deadline and held & namespaces_in_use() - {own}:
+            time.sleep(0.02)
+        problems += [f"namespace {name}" for name in sorted(held & namespaces_in_use() - {own})]
         after = machine()
-        problems += [name for name in before if before[name] != after[name]]
+        for name in before:
+            if before[name] != after[name]:
+                changed = set(before[name].splitlines()) ^ set(after[name].splitlines())
+                problems.append(f"{name}: {'; '.join(sorted(changed)[:4])}")
         return problems + self._runs_are_whole()
 
     def _labs_work(self) -> list[str]:
@@ -314,14 +326,6 @@ class Trial:
 
 def _mptcplab(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *argv], capture_output=True, text=True, check=False)
-
-
-def _readable(link: Path) -> bool:
-    try:
-        link.readlink()
-    except OSError:
-        return False
-    return True
 
 
 def main() -> int:

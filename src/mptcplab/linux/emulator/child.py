@@ -85,6 +85,8 @@ def run_child(
         engine = Engine(directions, control.fileno(), commands.handle)
         engine.run()
         status = 0
+    except KeyboardInterrupt:
+        pass  # a signal before there is an engine to take it: the parent says that it is gone
     except BaseException:
         traceback.print_exc()
     finally:
