@@ -379,6 +379,18 @@ def test_sack_blocks_newest_first_and_duplicates_reported() -> None:
     assert receiver.sack_blocks(3) == ((301, 401),)
 
 
+def test_a_receiver_measures_the_round_trip_by_echoes_of_full_segments() -> None:
+    """A shorter one counts at once, longer ones by an eighth; an echo counts once."""
+    timestamps = Timestamps(enabled=True, offset=0)
+    segment = Segment(b"", 1, b"", 2, ts_val=1, ts_ecr=100)
+    samples = []
+    for echo, now_ms in ((100, 160), (100, 400), (180, 200), (190, 370)):
+        segment.ts_ecr = echo
+        timestamps.measure(segment, now_ms * MS)
+        samples.append(timestamps.round_trip_ns // MS)
+    assert samples == [60, 60, 20, 40]
+
+
 def test_paws() -> None:
     timestamps = Timestamps(enabled=True, offset=0)
     timestamps.note(1000, 0)

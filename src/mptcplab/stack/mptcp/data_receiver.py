@@ -172,8 +172,11 @@ class DataReceiver:
                 continue
             if first is None:
                 first = subflow
-            if tcp.sender.rtt.srtt_ns > rtt_ns:
-                rtt_ns = tcp.sender.rtt.srtt_ns
+            measured_ns = tcp.timestamps.round_trip_ns
+            if measured_ns == 0:
+                measured_ns = tcp.sender.rtt.srtt_ns
+            if measured_ns > rtt_ns:
+                rtt_ns = measured_ns
             if tcp.last_receive_ns > last_receive_ns:
                 last_receive_ns = tcp.last_receive_ns
         if first is None:

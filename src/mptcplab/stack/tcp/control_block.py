@@ -299,6 +299,8 @@ class ControlBlock:
             pushed = flags & PSH != 0
             rto_ns = self.sender.rtt.rto_ns
             receiver.note_train(segment.packets, segment.spread_ns, rto_ns, now_ns, pushed)
+            if size >= receiver.mss_bytes:
+                timestamps.measure(segment, now_ns)
             if self.ecn.take_text(segment):
                 receiver.ack_now = True
         if self.state is SYN_RECEIVED:

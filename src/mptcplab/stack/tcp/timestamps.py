@@ -23,7 +23,7 @@ IDLE_NS: Final = 24 * 86_400 * 1_000_000_000
 class Timestamps:
     """Our clock, and TS.Recent of the peer's."""
 
-    __slots__ = ("_recent_since_ns", "enabled", "offset", "recent")
+    __slots__ = ("_measured", "_recent_since_ns", "enabled", "offset", "recent", "round_trip_ns")
 
     def __init__(self, enabled: bool, offset: i64) -> None:
         self.enabled: bool = enabled
@@ -33,6 +33,10 @@ class Timestamps:
         self.recent: i64 = 0
         """TS.Recent."""
         self._recent_since_ns: i64 = 0
+        self.round_trip_ns: i64 = 0
+        """What a receiver measures by its own echoes (rcv_rtt_est of Linux), 0 for no sample."""
+        self._measured: i64 = -1
+        """The echo that was measured last: others that say the same came with later data."""
 
     def open_at(self, segment: Segment, now_ns: i64) -> None:
         """Take in the peer's SYN: both have to send the option."""
@@ -56,6 +60,24 @@ class Timestamps:
             return -1
         age = (ticks + self.offset - segment.ts_ecr) & SEQ32_MASK
         return (ticks - age) * TICK_NS
+
+    def measure(self, segment: Segment, now_ns: i64) -> None:
+        """Take the round trip from a full segment of text (tcp_rcv_rtt_measure_ts of Linux).
+
+        A shorter one counts at once, longer ones are smoothed by 1/8 (tcp_rcv_rtt_update).
+        """
+        if segment.ts_ecr == self._measured:
+            return
+        self._measured = segment.ts_ecr
+        sent_ns = self.echoed_ns(segment, now_ns)
+        sample_ns = now_ns // TICK_NS * TICK_NS - sent_ns
+        if sent_ns < 0 or sample_ns <= 0:
+            return
+        before_ns = self.round_trip_ns
+        if before_ns == 0 or sample_ns < before_ns:
+            self.round_trip_ns = sample_ns
+        else:
+            self.round_trip_ns = before_ns + (sample_ns - before_ns) // 8
 
     def paws_rejects(self, ts_val: i64, now_ns: i64) -> bool:
         """Say whether a timestamp is older than TS.Recent (RFC 7323 section 5.3, R1)."""
