@@ -384,8 +384,7 @@ class Connection(Node):
         self.send.open_window(syn.window)
         size = syn.payload_bytes
         if size > 0:
-            content = syn.payload
-            payload = content if content is None else bytes(content)
+            payload: bytes | None = None if syn.payload is None else bytes(syn.payload)
             tcp.receiver.accept(1, 1 + size, payload, now_ns)
             self.inbound.deliver_unnumbered(size, payload)
         subflow.confirmed = True
