@@ -20,7 +20,7 @@ from mptcplab.simulated import testbed
 pytestmark = [pytest.mark.slow, pytest.mark.compiled]
 
 PACKETS = 25_000
-SEEDS = 4
+SEEDS = 12
 
 CASES = {
     "lan-1bdp": Case("1Gb/s", 1.0, 1.0, "drop-tail", "0", "1 tcp", "false"),
