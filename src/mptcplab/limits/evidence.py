@@ -22,9 +22,8 @@ _FULL_WITH_DROPS: Final = 0.85
 """The same where its queue was full as well: packets were dropped at it."""
 _ETHERNET_BYTES: Final = 14
 """Of a frame's header, beyond the MTU."""
-_SHORT: Final = 2
-"""A queue is short where it takes less than this part of the round trip to send: Reno's halved
-window then leaves the link idle, and bursts do not fit."""
+_BURST_BYTES: Final = 65_536
+"""What a host with offload sends at once: a queue is short that does not hold it."""
 _TELLING: Final = 100
 """Packets of a link, from which on what it lost tells its loss to a hundredth."""
 
@@ -238,10 +237,12 @@ class LinkUse:
         return 1 - arrived
 
     def short_queue(self, path: Path) -> str:
-        """Return the slowest link of a path, if it sends what its queue holds in less than half of
-        the path's round trip, and refuses the rest; "" otherwise.
+        """Return the slowest link of a path, if its queue holds less than a burst and less than
+        what the path carries in a round trip, and refuses the rest; "" otherwise.
         """
-        if path.rate_bps is None or _SHORT * path.queue_ns >= path.rtt_ns:
+        if path.rate_bps is None or path.queue_ns >= path.rtt_ns:
+            return ""
+        if path.rate_bps * path.queue_ns >= _BURST_BYTES * BITS_NS:
             return ""
         rates = ((name, self._drop_tail.get((name, way))) for name, way in path.links)
         return next((name for name, rate_bps in rates if rate_bps == path.rate_bps), "")
