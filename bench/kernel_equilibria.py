@@ -31,6 +31,7 @@ from bench.equilibria.closed_forms import (
     olia_rates,
     reno_rate,
 )
+from bench.measured_tables import read_results, with_table
 
 import mptcplab
 from mptcplab.results.statistics import estimate
@@ -168,7 +169,7 @@ def _links(run: mptcplab.Run, settle_ns: int) -> Iterator[tuple[str, float]]:
 
 def make(options: argparse.Namespace) -> None:
     """Run what is wanted and not measured yet, several at a time where that can be."""
-    results = _read(options.results)
+    results = read_results(options.results)
     end_s = time.monotonic() + options.seconds
     wanted = [
         (case, seed)
@@ -203,10 +204,6 @@ def _known(results: dict[str, Any], seed: int) -> Iterator[str]:
     for key, seeds in results.items():
         if str(seed) in seeds:
             yield key
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def _values(results: dict[str, Any], table: str, name: str, on: str, what: str) -> list[float]:
@@ -345,17 +342,15 @@ TABLES: Final = {
 
 def write_page(options: argparse.Namespace) -> None:
     """Put the tables into the page, or print them."""
-    results = _read(options.results)
+    results = read_results(options.results)
     text = PAGE.read_text() if PAGE.exists() and not options.show else ""
     for name, table in TABLES.items():
         lines = table(results)
-        rows = "\n".join(lines) if len(lines) > _HEADING else "Nothing is measured yet."
+        rows = lines if len(lines) > _HEADING else ["Nothing is measured yet."]
         if not text:
-            print(rows + "\n")
+            print("\n".join(rows) + "\n")
             continue
-        begin, end = f"<!-- measured: {name} -->\n", f"<!-- end: {name} -->\n"
-        before, rest = text.split(begin)
-        text = before + begin + rows + "\n" + end + rest.split(end)[1]
+        text = with_table(text, name, rows)
     if text:
         PAGE.write_text(text)
 

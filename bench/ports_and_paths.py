@@ -29,6 +29,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from bench.measured_tables import read_results, with_table
+
 import mptcplab
 from mptcplab.linux.lab.lab import Lab, open_scenario
 from mptcplab.linux.lab.supervisor import run_supervised
@@ -197,7 +199,7 @@ def _wait_for_subflows(client: socket.socket, server: socket.socket, wanted: int
 
 def make(options: argparse.Namespace) -> None:
     """Run what is wanted and not measured yet."""
-    results = _read(options.results)
+    results = read_results(options.results)
     end_s = time.monotonic() + options.seconds
     for kind, paths, ports in product(("fabric", "routers"), PATHS, PORTS):
         key = _key(kind, options.on, paths, ports)
@@ -207,7 +209,7 @@ def make(options: argparse.Namespace) -> None:
             continue
         used = measure(kind, options.on, paths, ports)
         if used:
-            results = _read(options.results) | {key: used}
+            results = read_results(options.results) | {key: used}
             lines = json.dumps(results, sort_keys=True).replace("]], ", "]],\n")
             options.results.write_text(lines + "\n")
             print(f"{key}: {used}", flush=True)
@@ -215,10 +217,6 @@ def make(options: argparse.Namespace) -> None:
 
 def _key(kind: str, on: str, paths: int, ports: int) -> str:
     return f"{kind} {on} {paths} paths {ports} ports"
-
-
-def _read(path: Path) -> Results:
-    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def used_by(results: Results, kind: str, on: str, paths: int, ports: int) -> list[float]:
@@ -332,16 +330,14 @@ def draw(results: Results) -> None:
 
 def write_page(options: argparse.Namespace) -> None:
     """Put tables and figure into the page, or print the tables."""
-    results = _read(options.results)
+    results = read_results(options.results)
     tables = {"used": used_table(results), "all": all_table(results)}
     if options.show:
         print("\n\n".join("\n".join(rows) for rows in tables.values()))
         return
     text = PAGE.read_text()
     for name, rows in tables.items():
-        begin, end = f"<!-- measured: {name} -->\n", f"<!-- end: {name} -->\n"
-        before, rest = text.split(begin)
-        text = before + begin + "\n".join(rows) + "\n" + end + rest.split(end)[1]
+        text = with_table(text, name, rows)
     PAGE.write_text(text)
     draw(results)
 

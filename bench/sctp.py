@@ -20,6 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from bench.measured_tables import read_results, with_table
+
 import mptcplab
 from mptcplab.results.statistics import estimate
 
@@ -153,7 +155,7 @@ def _failure(flows: list[dict[str, Any]], links: list[dict[str, Any]]) -> dict[s
 
 def make(options: argparse.Namespace) -> None:
     """Run what is not measured yet; what was disturbed is made again by the next call."""
-    results = _read(options.results)
+    results = read_results(options.results)
     end_s = time.monotonic() + options.seconds
     for seed in range(1, options.repetitions + 1):
         for experiment in EXPERIMENTS:
@@ -169,10 +171,6 @@ def make(options: argparse.Namespace) -> None:
                 if not found.pop("disturbed"):
                     results.setdefault(key, {})[str(seed)] = found
                     options.results.write_text(json.dumps(results, sort_keys=True) + "\n")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def _cell(
@@ -239,16 +237,14 @@ def draw(results: dict[str, Any]) -> None:
 
 def write_page(options: argparse.Namespace) -> None:
     """Put the tables and the figure into the documentation, or print the tables."""
-    results = _read(options.results)
+    results = read_results(options.results)
     text = PAGE.read_text()
     for name, table in TABLES.items():
-        rows = "\n".join(table(results))
+        rows = table(results)
         if options.show:
-            print(rows + "\n")
+            print("\n".join(rows) + "\n")
             continue
-        begin, end = f"<!-- measured: {name} -->\n", f"<!-- end: {name} -->\n"
-        before, rest = text.split(begin)
-        text = before + begin + rows + "\n" + end + rest.split(end)[1]
+        text = with_table(text, name, rows)
     if not options.show:
         PAGE.write_text(text)
         draw(results)

@@ -15,6 +15,7 @@ from bench.equilibria.closed_forms import (
 )
 from bench.equilibria.estimate import Estimate, replicate
 from bench.equilibria.paths import MS, lossy_paths, shared_bottleneck, wifi_and_3g
+from bench.measured_tables import with_table
 
 from mptcplab.network.parameters import ChannelParameters
 from mptcplab.stack.congestion import CONGESTION_CONTROLS
@@ -150,10 +151,7 @@ def main() -> None:
         if arguments.quick:
             print("\n".join(rows))
             continue
-        begin, end = f"<!-- measured: {name} -->\n", f"<!-- end: {name} -->\n"
-        before, rest = PAGE.read_text().split(begin)
-        after = rest.split(end)[1]
-        PAGE.write_text(before + begin + "\n".join(rows) + "\n" + end + after)
+        PAGE.write_text(with_table(PAGE.read_text(), name, rows))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mptcplab.applications.workloads import Command
-from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic
+from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic, end_process
 from mptcplab.linux.traffic.plan import FlowError
 from mptcplab.linux.traffic.ports import is_bound
 from mptcplab.network.topology import Path as NetworkPath
@@ -153,11 +153,7 @@ class CommandTraffic(Traffic):
         """Kill what still runs."""
         for process in (self._client, self._server):
             if process is not None:
-                process.kill()
-                process.wait()
-                for pipe in (process.stdin, process.stdout, process.stderr):
-                    if pipe is not None:
-                        pipe.close()
+                end_process(process)
         if self._end >= 0:
             os.close(self._end)
             self._end = -1

@@ -188,6 +188,16 @@ class Worker(ABC):
                 yield answer
 
 
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program if it runs, and close our ends of its pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
 class WorkerProcess(Worker):
     """A sender or receiver on the kernel's sockets, in a process of its own."""
 
@@ -207,12 +217,7 @@ class WorkerProcess(Worker):
 
     def close(self) -> None:
         """Kill the process if it runs, and give everything back."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        end_process(self.process)
         self.progress.close()
 
 

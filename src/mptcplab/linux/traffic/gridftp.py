@@ -29,7 +29,7 @@ from mptcplab.applications.workloads import GridFtp
 from mptcplab.linux.kernel.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, unmount
 from mptcplab.linux.traffic import file_check
 from mptcplab.linux.traffic.command import KEEP_OUTPUT
-from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic
+from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic, end_process
 from mptcplab.linux.traffic.plan import FlowError
 from mptcplab.linux.traffic.ports import is_bound
 from mptcplab.network.topology import Path as NetworkPath
@@ -384,11 +384,7 @@ class GridFtpTraffic(Traffic):
         """Kill what still runs, and give the file's memory back."""
         for process in (self._client, self._check, *(each for _, _, each in self._servers)):
             if process is not None:
-                process.kill()
-                process.wait()
-                for pipe in (process.stdin, process.stdout, process.stderr):
-                    if pipe is not None:
-                        pipe.close()
+                end_process(process)
         if self._end >= 0:
             os.close(self._end)
             self._end = -1

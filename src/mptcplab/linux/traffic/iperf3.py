@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic
+from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic, end_process
 from mptcplab.linux.traffic.plan import FlowError, client_and_server
 from mptcplab.linux.traffic.ports import is_bound
 from mptcplab.network.topology import Path as NetworkPath
@@ -209,11 +209,7 @@ class Iperf3Traffic(Traffic):
     def close(self) -> None:
         """Kill what still runs."""
         for process in (*self._clients, *self._servers):
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
+            end_process(process)
 
 
 def _stdout(process: subprocess.Popen[bytes]) -> int:
