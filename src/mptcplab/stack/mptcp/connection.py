@@ -634,7 +634,8 @@ class Connection(Node):
         session = self.session
         judgment = Judgment.ACCEPT
         if subflow.initial:
-            judgment = handshake.judge_capable_ack(session, segment)
+            in_order = self._report.seq == subflow.tcp.receiver.rcv_nxt
+            judgment = handshake.judge_capable_ack(session, segment, in_order)
         elif session.mptcp:
             judgment = handshake.judge_join_ack(session, subflow.join, segment)
             if judgment is Judgment.ACCEPT and not self._has_room_for_join(now_ns):
