@@ -42,6 +42,7 @@ COMPARED: Final = (
 """The examples of the table: those that run on any kernel with MPTCP."""
 TESTBEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "simulated": ("simulated", ()),
+    "kernel-scheduler": ("simulated", ("tunables.scheduler=linux-default",)),
     "linux": ("linux", ()),
     "emulated": ("linux", ("links.*.driver=tap",)),
 }
