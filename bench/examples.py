@@ -1,15 +1,15 @@
 """The named examples in simulation and on this kernel, side by side.
 
-    python -m bench.examples measure [NAME ...] [--on simulated linux emulated]   # as root
+    python -m bench.examples measure [NAME ...] [--on TESTBED ...]     # as root
     python -m bench.examples page
 
 For each example, seed and testbed: goodput of each flow, and the 95th percentile of the requests,
-pages or messages of those that have any.  ``linux`` is the Linux testbed as it is; ``emulated`` the
-same with every link on the TAP emulator, whose queue is the simulation's.  ``measure`` runs what is
-not measured yet and adds it to a file of results, so that it can be stopped and called again
-(``--for SECONDS`` stops by itself); a run that is not valid is made again by the next call.
-``page`` writes the table of docs/validation/examples.md: means over seeds, and 95 % intervals by
-Student's t.
+pages or messages of those that have any.  The testbeds are ``simulated`` as the example is,
+``kernel-scheduler`` (the same with the packet scheduler of upstream kernels), and ``linux``.
+``measure`` runs what is not measured yet and adds it to a file of results, so that it can be
+stopped and called again (``--for SECONDS`` stops by itself); a run that is not valid is made again
+by the next call.  ``page`` writes the table of docs/validation/examples.md: means over seeds, and
+95 % intervals by Student's t.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ TESTBEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "simulated": ("simulated", ()),
     "kernel-scheduler": ("simulated", ("tunables.scheduler=linux-default",)),
     "linux": ("linux", ()),
-    "emulated": ("linux", ("links.*.driver=tap",)),
 }
 """Testbeds by what the results call them, with what is set for them."""
 PERCENTILES: Final = ("requests", "pages", "messages")
@@ -105,19 +104,20 @@ def of_testbed(results: dict[str, Any], name: str, testbed: str, what: str) -> l
 
 def table(results: dict[str, Any]) -> Iterator[str]:
     """Yield the rows of the table."""
-    yield "| example | what | simulated | Linux | difference | runs |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "| example | what | simulated | with the kernel's scheduler | Linux | difference of the "
+        "last two | runs |"
+    )
+    yield "|---|---|---|---|---|---|---|"
     for name in COMPARED:
-        for testbed, title in (("linux", ""), ("emulated", ", all links emulated")):
-            runs = results.get(f"{name} {testbed}", {})
-            names = {what for run in runs.values() for what in run["values"]}
-            for what in sorted(names):
-                ours = of_testbed(results, name, "simulated", what)
-                theirs = of_testbed(results, name, testbed, what)
-                if ours and theirs:
-                    counts = f"{len(ours)}, {len(theirs)}"
-                    cells = [shown(estimate(ours)), shown(estimate(theirs)), away(ours, theirs)]
-                    yield f"| {name}{title} | {what} | {' | '.join(cells)} | {counts} |"
+        runs = results.get(f"{name} linux", {})
+        for what in sorted({what for run in runs.values() for what in run["values"]}):
+            every = [of_testbed(results, name, testbed, what) for testbed in TESTBEDS]
+            if all(every):
+                cells = [shown(estimate(values)) for values in every]
+                counts = ", ".join(str(len(values)) for values in every)
+                difference_cell = away(every[1], every[2])
+                yield f"| {name} | {what} | {' | '.join(cells)} | {difference_cell} | {counts} |"
 
 
 def shown(value: Estimate) -> str:
@@ -156,9 +156,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("names", metavar="NAME", nargs="*", default=COMPARED)
-    measuring.add_argument(
-        "--on", nargs="+", choices=tuple(TESTBEDS), default=["simulated", "linux"]
-    )
+    measuring.add_argument("--on", nargs="+", choices=tuple(TESTBEDS), default=list(TESTBEDS))
     measuring.add_argument("--repetitions", type=int, default=5)
     measuring.add_argument("--for", dest="seconds", type=float, default=math.inf)
     measuring.set_defaults(run=make)

@@ -202,6 +202,7 @@ class MptcpSubflow:
         in_flight_bytes = sender.in_flight_bytes()
         queued_bytes = self.backlog.waiting_bytes
         view.in_flight_bytes = in_flight_bytes
+        view.unacked_bytes = sender.snd_nxt - sender.snd_una
         view.in_recovery = sender.ca_state == CA_RECOVERY
         view.timed_out = sender.ca_state == CA_LOSS
         view.timeouts = sender.rtt.timeouts
