@@ -79,6 +79,7 @@ from mptcplab.wire.mptcp import (
     MpCapable,
     MpFail,
     MpFastclose,
+    MpJoinAck,
     MpJoinSyn,
     MpPrio,
     MptcpOption,
@@ -640,7 +641,8 @@ class Connection(Node):
         session = self.session
         judgment = Judgment.ACCEPT
         if subflow.initial:
-            judgment = handshake.judge_capable_ack(session, segment)
+            in_order = self._report.seq == subflow.tcp.receiver.rcv_nxt
+            judgment = handshake.judge_capable_ack(session, segment, in_order)
         elif session.mptcp:
             judgment = handshake.judge_join_ack(session, subflow.join, segment)
             if judgment is Judgment.ACCEPT and not self._has_room_for_join(now_ns):
@@ -806,6 +808,10 @@ class Connection(Node):
             self._take_removals(option.address_ids, now_ns)
         elif isinstance(option, MpPrio):
             self._take_priority(subflow, option)
+        elif isinstance(option, MpJoinAck):
+            # RFC 8684 section 3.2: it comes again until it is answered (check_fully_established).
+            if not subflow.initial and not subflow.tcp.active:
+                subflow.tcp.receiver.ack_now = True
         elif isinstance(option, MpFail):
             self._take_fail(subflow, now_ns)
         elif isinstance(option, MpFastclose):

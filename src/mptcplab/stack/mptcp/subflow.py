@@ -160,14 +160,17 @@ class MptcpSubflow:
         return self.backup_local or self.backup_remote
 
     def can_carry(self) -> bool:
-        """Say whether new data may be given to it."""
+        """Say whether new data may be given to it.
+
+        After a SYN with our cookie and data an answer need not wait for the third packet, but with
+        MPTCP it does: without the client's key it would have no DATA_ACK, for want of which Linux
+        falls back to TCP (check_fully_established), and whose server does not answer before either
+        (__mptcp_subflow_active).
+        """
         tcp = self.tcp
         state = tcp.state
-        return (
-            self.confirmed
-            and (state in CAN_SEND or (state is SYN_RECEIVED and tcp.opening.fast))
-            and not tcp.fin_pending
-        )
+        fast = state is SYN_RECEIVED and tcp.opening.fast and not self._session.mptcp
+        return self.confirmed and (state in CAN_SEND or fast) and not tcp.fin_pending
 
     def held_bytes(self) -> int:
         """Return what waits on this subflow: out of order, or for a mapping."""
@@ -188,6 +191,7 @@ class MptcpSubflow:
         in_flight_bytes = sender.in_flight_bytes()
         queued_bytes = self.backlog.waiting_bytes
         view.in_flight_bytes = in_flight_bytes
+        view.unacked_bytes = sender.snd_nxt - sender.snd_una
         view.in_recovery = sender.ca_state == CA_RECOVERY
         view.timed_out = sender.ca_state == CA_LOSS
         view.timeouts = sender.rtt.timeouts
@@ -393,7 +397,7 @@ class MptcpSubflow:
                 ),
             )
         dss = Dss(
-            self._data_ack() if session.peer_key_known else None,
+            self._data_ack(),
             session.ack_8,
             session.tx_numbers.at(record.offset),
             True,

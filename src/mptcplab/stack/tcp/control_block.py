@@ -711,8 +711,12 @@ class ControlBlock:
         cookie = opening.cookie
         if cookie is not None and opening.timeouts == 0:
             segment.raw_options = (fast_open_option(cookie),)
-            segment.payload_bytes = opening.sent_bytes
-            segment.payload = opening.payload
+            if segment.option_bytes <= MAX_OPTION_BYTES:
+                segment.payload_bytes = opening.sent_bytes
+                segment.payload = opening.payload
+            else:  # no room for so long a cookie: the option is left out (tcp_syn_options)
+                segment.raw_options = ()
+                opening.sent_bytes = 0
         return segment
 
     def send_reset(self, options: tuple[MptcpOption, ...], now_ns: i64) -> None:
