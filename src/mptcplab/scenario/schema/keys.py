@@ -619,7 +619,8 @@ LINK = Section(
         "driver": Key(
             value_kinds.choice("auto", "kernel", "netem", "tap"),
             "What emulates the link on the Linux testbed: the kernel's shaper (rate, no delay), "
-            "netem, or mptcplab's emulator on TAP devices.",
+            "netem, or mptcplab's emulator on TAP devices. On real hosts links are as they are; "
+            '"netem" makes their delay, jitter and loss on the interfaces at their ends.',
             "auto",
         ),
         "environment": Key(

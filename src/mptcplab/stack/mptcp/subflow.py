@@ -22,7 +22,7 @@ from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.mptcp.mode import OFFERED
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.session import Session
-from mptcplab.stack.mptcp.trains import Cause, Trains
+from mptcplab.stack.mptcp.trains import Cause, CommonLimits, Trains
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.reassembly import Chunk
 from mptcplab.stack.schedulers.base import SubflowView
@@ -184,19 +184,8 @@ class MptcpSubflow:
         buffer = self._receive_buffer
         return self.tcp.receiver.rcv_nxt + buffer.edge_offset - buffer.rcv_nxt
 
-    def refresh_view(
-        self,
-        window_bytes: i64,
-        largest_window_bytes: i64,
-        buffer_bytes: i64,
-        train_bytes: i64,
-        now_ns: i64,
-    ) -> None:
-        """Bring the scheduler's view up to date.
-
-        ``window_bytes`` is the peer's window beyond what it acknowledged, ``largest_window_bytes``
-        the widest it has been, ``buffer_bytes`` the size of the send buffer.
-        """
+    def refresh_view(self, limits: CommonLimits, now_ns: i64) -> None:
+        """Bring the scheduler's view up to date."""
         view = self.view
         sender = self.tcp.sender
         in_flight_bytes = sender.in_flight_bytes()
@@ -211,15 +200,7 @@ class MptcpSubflow:
         if sender.pacing.enabled and sender.pacing.holds(now_ns):
             view.train_room_bytes = 0
         else:
-            view.train_room_bytes = self.trains.room_bytes(
-                sender,
-                in_flight_bytes,
-                window_bytes,
-                largest_window_bytes,
-                buffer_bytes,
-                train_bytes,
-                now_ns,
-            )
+            view.train_room_bytes = self.trains.room_bytes(sender, in_flight_bytes, limits, now_ns)
             view.worthwhile_bytes = self.trains.worthwhile_bytes
         view.queued_bytes = queued_bytes
         # Linux's tcp_sndbuf_expand: a send buffer of two windows.
@@ -306,9 +287,10 @@ class MptcpSubflow:
     def make_train(self, record: Sent, now_ns: i64) -> Segment:
         """Return the segment for what was recorded as leaving now."""
         tcp = self.tcp
-        window = self._receive_buffer.window(
-            0 if tcp.state is SYN_SENT else tcp.rcv_wscale, tcp.receiver.mss_bytes
-        )
+        shift: i64 = 0
+        if tcp.state is not SYN_SENT:
+            shift = tcp.rcv_wscale
+        window = self._receive_buffer.window(shift, tcp.receiver.mss_bytes)
         if record.syn:
             return tcp.make_syn(window, self._syn_options(), now_ns)
         train = tcp.make_train(record, window, self._data_options(record), now_ns)
@@ -449,7 +431,9 @@ class MptcpSubflow:
 
     def unwrap_ssn(self, ssn: int) -> i64:
         """Return which of the peer's sequence numbers one of its mappings means."""
-        skipped: i64 = self._session.rx_syn_bytes if self.initial else 0
+        skipped: i64 = 0
+        if self.initial:
+            skipped = self._session.rx_syn_bytes
         return unwrap32(ssn, self.tcp.receiver.rcv_nxt - skipped) + skipped
 
     def _data_ack(self) -> int:

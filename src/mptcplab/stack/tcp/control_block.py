@@ -372,8 +372,12 @@ class ControlBlock:
             if ack < snd_una:
                 ack = snd_una
             acks = segment.ack_count
-            duplicates = acks if duplicate else 0
-            spread_ns = segment.spread_ns if acks > 1 else 0
+            duplicates: i64 = 0
+            if duplicate:
+                duplicates = acks
+            spread_ns: i64 = 0
+            if acks > 1:
+                spread_ns = segment.spread_ns
             sender.handle_ack(ack, blocks, echoed_ns, duplicates, acks, spread_ns, now_ns)
             if ack > snd_una:
                 report.acked = True
