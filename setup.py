@@ -70,7 +70,9 @@ COMPILED = [
     "stack/schedulers/*.py",
     "stack/tcp/*.py",
     "stack/mptcp/*.py",
+    "trace/decode/packet_loop.py",
     "trace/decode/truncated_options.py",
+    "trace/files/record_chain.py",
 ]
 
 # The modules become one library, in which functions are visible to others unless told: calls among

@@ -100,9 +100,10 @@ class Watch:
             batch = batch.take(slice(0, most - self._reading.packets))
             self.stopped = True
         segments = self._reading.decoder.decode(batch)
-        followed = self._reading.take(batch.span(), segments)
+        placed = self._reading.placer.place(segments)
+        followed = self._reading.take(batch.span(), segments, placed)
         if self._hooks.arrived is not None:
-            flows = self._reading.follower.table.count
+            flows = self._reading.placer.table.count
             if self._so_far is None or flows != self._known_flows or segments.options:
                 self._so_far, self._known_flows = self._snapshot(), flows
             self._hooks.arrived(self._so_far, batch, segments, followed)

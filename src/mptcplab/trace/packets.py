@@ -363,7 +363,7 @@ class _Labels:
 
     def __init__(self, trace: Trace) -> None:
         self.streams = Streams()
-        count = trace.reading.follower.table.count + 1
+        count = trace.reading.placer.table.count + 1
         self.connection: Ints = np.full(count, -1, dtype=np.int64)
         self.subflow: Ints = np.full(count, -1, dtype=np.int64)
         self.opened_by: Ints = np.zeros(count, dtype=np.int64)
@@ -421,9 +421,10 @@ def packet_batches(trace: Trace) -> Iterator[PacketBatch]:
     reading = Reading()
     reading.decoder.book = trace.reading.decoder.book
     labels = _Labels(trace)
-    for _, segments in decoded(trace.paths, reading.decoder, []):
+    for _, segments, placed in decoded(trace.paths, reading.decoder, reading.placer, []):
         if len(segments):
-            yield PacketBatch(trace, labels, segments, reading.follower.follow(segments))
+            followed = None if placed is None else reading.follower.follow(segments, placed)
+            yield PacketBatch(trace, labels, segments, followed)
 
 
 def _check_again(trace: Trace) -> None:
@@ -484,7 +485,8 @@ def write_packets(trace: Trace, test: Test | None, writer: CaptureWriter) -> Non
                 continue
             segments = reading.decoder.decode(batch)
             if len(segments):
-                followed = reading.follower.follow(segments)
+                placed = reading.placer.place(segments)
+                followed = None if placed is None else reading.follower.follow(segments, placed)
                 passed = test(PacketBatch(trace, labels, segments, followed))
                 writer.write(batch.take(segments.row[passed]), has_nanoseconds)
     finally:

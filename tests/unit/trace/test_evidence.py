@@ -86,14 +86,14 @@ def test_a_retransmission_is_no_copy(read: Any) -> None:
     rows = Transfer([Link(lost=frozenset({40}), repair_ns=30 * MS)], total=100_000).run().client
     capture = read(pcap(rows))
     assert capture.subflows[0].halves[0].retransmissions == 1
-    assert capture.reading.follower.copies.count == 0
+    assert capture.reading.placer.copies.count == 0
 
 
 def test_a_hop_shows_copies_without_identification(read: Any) -> None:
     rows = Transfer([Link()], total=50_000).run().client
     bare = [(when, packet[:18] + b"\0\0" + packet[20:]) for when, packet in rows]
     capture = read(pcap(doubled(bare, 1)))
-    assert capture.reading.follower.copies.count == len(rows)
+    assert capture.reading.placer.copies.count == len(rows)
     assert capture.subflows[0].halves[0].retransmissions == 0
 
 

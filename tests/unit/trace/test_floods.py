@@ -162,7 +162,7 @@ def test_flows_beyond_the_limit_are_counted(
     capture = read(_joins(build, 300))
     joins = len(capture.subflows) - 1
     assert 90 < joins < 100
-    assert capture.reading.follower.table.ignored_segments == 300 - joins
+    assert capture.reading.placer.table.ignored_segments == 300 - joins
 
 
 def test_data_in_the_handshake_of_a_flow_beyond_the_limit(
@@ -180,4 +180,4 @@ def test_data_in_the_handshake_of_a_flow_beyond_the_limit(
     ]
     capture = read(build.pcap(packets))
     assert [subflow.source_port for subflow in capture.subflows] == [1024]
-    assert capture.reading.follower.table.ignored_segments == 1
+    assert capture.reading.placer.table.ignored_segments == 1

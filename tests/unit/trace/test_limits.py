@@ -162,7 +162,7 @@ def test_parts_of_one_capture_that_overlap_are_one(
         half.packets for half in one.subflows[0].halves
     ]
     assert sum(half.retransmissions for half in other.subflows[0].halves) == 0
-    assert trace.open(paths).reading.follower.copies.count > 100
+    assert trace.open(paths).reading.placer.copies.count > 100
     assert shares(other) == shares(one)
 
 

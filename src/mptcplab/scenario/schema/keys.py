@@ -830,7 +830,8 @@ FLOW = Section(
             value_kinds.BOOLEAN,
             "TCP Fast Open (RFC 7413; request-response, web, video): the first connection gets a "
             "cookie of the server's, later ones carry their request in the SYN, which saves a "
-            "round trip where each request has a new connection. MPTCP of version 0 has none.",
+            "round trip of plain TCP where each request has a new connection. MPTCP of version 0 "
+            "has none.",
             False,
             aliases=("tfo", "tcp_fastopen"),
         ),

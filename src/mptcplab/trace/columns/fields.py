@@ -28,6 +28,14 @@ def windows(data: Bytes, size: int) -> Heads:
     return np.ndarray(shape, f"V{size}", data.data, strides=(1,))
 
 
+def whole_bytes(data: Bytes) -> bytes:
+    """Return the bytes of an array, without copying them where it is a view of such."""
+    base: object = data.base
+    if isinstance(base, bytes) and len(base) == data.size:
+        return base
+    return data.tobytes()
+
+
 def u8(data: Bytes, at: Ints) -> NDArray[np.uint8]:
     """Return the byte at each position."""
     return data[at]

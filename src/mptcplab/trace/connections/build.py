@@ -46,7 +46,7 @@ class _Builder:
         known = self.subflows.get(flow)
         if known is not None:
             return known
-        row = self.reading.follower.table.flows[flow]
+        row = self.reading.placer.table.flows[flow]
         book = self.reading.decoder.book
         made = Subflow(
             flow=flow,
@@ -185,7 +185,7 @@ class _Builder:
 
     def place_rest(self) -> None:
         """Give each flow without a handshake a connection of its own, which ``infer`` may merge."""
-        for flow in range(self.reading.follower.table.count):
+        for flow in range(self.reading.placer.table.count):
             if flow not in self.of_flow:
                 subflow = self.subflow(flow, INFERRED)
                 subflow.joined_by = INFERRED

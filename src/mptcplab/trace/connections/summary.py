@@ -48,7 +48,7 @@ class _ByHalf:
     """Samples and extents by half, and the samples' sums, computed once for all halves."""
 
     def __init__(self, reading: Reading) -> None:
-        count = 2 * reading.follower.table.count
+        count = 2 * reading.placer.table.count
         every = np.arange(count + 1)
         self._samples, self._extents = reading.samples.table(), reading.mappings.extents()
         half = self._samples["half"].astype(np.int64)

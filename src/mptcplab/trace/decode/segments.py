@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mptcplab.trace.columns.address_book import AddressBook
-from mptcplab.trace.columns.fields import Bytes, Ints, Mask, be32, column, rows
+from mptcplab.trace.columns.fields import Bytes, Ints, Mask, be32, column, rows, whole_bytes
 from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode import ip, link_layers, tunnels
 from mptcplab.trace.decode.dss import DssColumns, decode_dss
 from mptcplab.trace.decode.fast_path import take_usual
 from mptcplab.trace.decode.fragments import Reassembly
 from mptcplab.trace.decode.layers import LINK, Layers, Step
+from mptcplab.trace.decode.packet_loop import COLUMNS, DSS_COLUMNS, IS_COMPILED, decode_usual
 from mptcplab.trace.decode.truncated_options import decode_cut
 from mptcplab.trace.files.batch import Batch, Damage
 from mptcplab.wire.mptcp import DSS, MPTCP_KIND, MpCapable, MptcpOption
@@ -113,6 +114,12 @@ class Segments:
         ]
 
 
+_ARRAYS: Final = tuple(
+    field.name for field in fields(Segments) if field.name not in ("data", "dss", "options")
+)
+"""The columns of segments."""
+
+
 class Decoder:
     """Decodes the batches of a capture in order."""
 
@@ -128,6 +135,21 @@ class Decoder:
 
     def decode(self, batch: Batch) -> Segments:
         """Return the TCP segments of a batch; what is malformed goes to ``malformed``."""
+        if not IS_COMPILED:
+            return self.decode_by_columns(batch)
+        table, others = decode_usual(
+            whole_bytes(batch.data), batch.offset, batch.captured, batch.original, batch.link_type
+        )
+        unusual = np.frombuffer(memoryview(others), dtype=np.int64)
+        if unusual.size == len(batch):
+            return self.decode_by_columns(batch)
+        segments = _usual_columns(batch, np.frombuffer(memoryview(table), dtype=np.int64))
+        if not unusual.size:
+            return segments
+        return _with(segments, unusual, self.decode_by_columns(batch.take(unusual)))
+
+    def decode_by_columns(self, batch: Batch) -> Segments:
+        """Do the same, all packets a step at a time, whatever they are."""
         layers = Layers(batch, self.book, self._reassembly.add)
         take_usual(layers)
         located = layers.run(_STEPS)
@@ -199,14 +221,62 @@ def _columns(
     )
 
 
+def _usual_columns(batch: Batch, table: Ints) -> Segments:
+    """Return the segments that ``decode_usual`` has decoded."""
+    size = len(batch)
+    names = (*COLUMNS, *DSS_COLUMNS)
+    found = dict(zip(names, table.reshape(len(names), -1)[:, :size], strict=True))
+    of_dss = {name: found.pop(name) for name in DSS_COLUMNS}
+    for name in ("flags", "parts"):
+        of_dss[name] = of_dss[name].astype(np.int16)
+    for name in ("data_ack", "dsn"):
+        of_dss[name] = of_dss[name].view(np.uint64)
+    control = found.pop("control").astype(np.uint16)
+    return Segments(
+        row=np.arange(size, dtype=np.int64),
+        number=batch.number,
+        time_ns=batch.time_ns,
+        flags=control.astype(np.uint8),
+        control=control,
+        data=batch.data,
+        window_scale=found.pop("window_scale").astype(np.int8),
+        dss=DssColumns(**of_dss),
+        options=[],
+        is_mptcp=of_dss["flags"] >= 0,
+        **found,
+    )
+
+
+def _with(segments: Segments, unusual: Ints, others: Segments) -> Segments:
+    """Put the segments that are not usual in their places, and leave out what is none."""
+    places = unusual[others.row]
+    columns = {}
+    for name in _ARRAYS:
+        column = getattr(segments, name).copy()
+        column[places] = getattr(others, name)
+        columns[name] = column
+    columns["row"][places] = places
+    of_dss = {}
+    for field in fields(DssColumns):
+        column = getattr(segments.dss, field.name).copy()
+        column[places] = getattr(others.dss, field.name)
+        of_dss[field.name] = column
+    options = [(int(places[element]), option) for element, option in others.options]
+    segments = replace(
+        segments, **columns, dss=DssColumns(**of_dss), options=options, data=others.data
+    )
+    if places.size == unusual.size:
+        return segments
+    kept = np.ones(len(segments), dtype=bool)
+    kept[unusual] = False
+    kept[places] = True
+    return _without(segments, kept)
+
+
 def _without(segments: Segments, kept: Mask) -> Segments:
     """Leave out the elements that are not ``kept``."""
     renumbered = np.cumsum(kept) - 1
-    columns = {
-        name: value[kept]
-        for name in Segments.__slots__
-        if name != "data" and isinstance(value := getattr(segments, name), np.ndarray)
-    }
+    columns = {name: getattr(segments, name)[kept] for name in _ARRAYS}
     options = [
         (int(renumbered[element]), option) for element, option in segments.options if kept[element]
     ]

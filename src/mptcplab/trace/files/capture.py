@@ -22,6 +22,7 @@ from mptcplab.trace.files.pcapng import (
     PcapngFormat,
     is_pcapng,
 )
+from mptcplab.trace.files.record_chain import IS_COMPILED
 from mptcplab.trace.files.record_scan import (
     RecordFormat,
     Walk,
@@ -210,6 +211,8 @@ class CaptureFile:
             self._progress(self._source.position(), self._source.size)
         data = data[: leftover.size + fresh + PADDING]
         data[leftover.size + fresh :] = 0
+        if IS_COMPILED:  # as compiled loops read them
+            data = np.frombuffer(data.tobytes(), dtype=np.uint8)
         return data, fresh
 
     def _note_damage(self, reason: str, ahead: int = 0) -> None:

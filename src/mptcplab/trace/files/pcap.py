@@ -11,9 +11,20 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mptcplab.trace.columns.fields import Bytes, Heads, Ints, Mask, be16, column, rows, windows
+from mptcplab.trace.columns.fields import (
+    Bytes,
+    Heads,
+    Ints,
+    Mask,
+    be16,
+    column,
+    rows,
+    whole_bytes,
+    windows,
+)
 from mptcplab.trace.files.batch import CaptureError
-from mptcplab.trace.files.record_scan import ABSURD, RecordFormat
+from mptcplab.trace.files.record_chain import IS_COMPILED, record_chain
+from mptcplab.trace.files.record_scan import ABSURD, RecordFormat, Walk
 from mptcplab.wire.ip import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
 FILE_HEADER_BYTES: Final = 24
@@ -91,6 +102,21 @@ class PcapFormat(RecordFormat):
         low = max(0, self.reference_s - _TIME_SPREAD_S)
         top = low >> 24
         return low, top if top == (low + 2 * _TIME_SPREAD_S) >> 24 else 0
+
+    def chain(self, data: Bytes, start: int, stop: int) -> Walk | None:
+        if not IS_COMPILED:
+            return None
+        places, end, breaks = record_chain(
+            whole_bytes(data),
+            start,
+            stop,
+            self.header_bytes,
+            self.limit,
+            self.order == ">",
+            self.reference_s != 0,
+        )
+        at = np.frombuffer(memoryview(places), dtype=np.int64)
+        return Walk(at, self.heads(data, at), end, breaks)
 
     def scan(self, data: Bytes, start: int, stop: int) -> tuple[Ints, Heads] | None:
         low, top = self._seconds()

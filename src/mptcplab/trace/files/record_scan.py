@@ -59,6 +59,10 @@ class RecordFormat(ABC):
     def size(self, data: memoryview, at: int) -> int:
         """Return one record's length in bytes, header included."""
 
+    def chain(self, _data: Bytes, _start: int, _stop: int) -> Walk | None:
+        """Walk along the records by compiled code; None where there is none for the format."""
+        return None
+
     @abstractmethod
     def scan(self, data: Bytes, start: int, stop: int) -> tuple[Ints, Heads] | None:
         """Return where plausible records start, ascending, and their heads.
@@ -114,6 +118,9 @@ def walk(form: RecordFormat, data: Bytes, start: int, stop: int, mean_bytes: int
 
     ``mean_bytes`` is a record's usual length, 0 while unknown.
     """
+    compiled = form.chain(data, start, stop)
+    if compiled is not None:
+        return compiled
     if mean_bytes == 0 or stop - start < _FEWEST_RECORDS * mean_bytes:
         return _walk_plainly(form, data, start, stop)
     plausible = form.scan(data, start, stop) if mean_bytes <= _SCANNED_BYTES else None

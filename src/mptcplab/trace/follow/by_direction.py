@@ -19,8 +19,33 @@ LOWEST: Final = -(1 << 42)
 class HalfOrder:
     """The followed segments of a batch sorted by half, each half in order of time."""
 
-    def __init__(self, half: Ints, bound: int) -> None:
-        """Sort by ``half``, all of which are in 0 .. ``bound`` - 1; ``bound`` is even."""
+    def __init__(self, ids: Ints, counts: Ints, peer: NDArray[Any]) -> None:
+        """Take the halves in the batch, ascending, how many segments each has, and the peers."""
+        self.ids = ids
+        """The halves in the batch, ascending."""
+        self.counts = counts
+        ends = np.cumsum(counts)
+        self.size = int(ends[-1])
+        self.ends: Ints = ends - 1
+        self.starts: Ints = ends - counts
+        self.half: Ints = self.each(ids)
+        """Of each segment."""
+        self.start: Ints = self.each(self.starts)
+        """The place of the first segment of each one's half."""
+        self.peer: Ints = peer.astype(np.int64, copy=False)
+        """The place of the latest segment of the flow's other half, -1 for none."""
+        self._above: Ints = self.each(np.arange(ids.size) << _SHIFT)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a pickle hold what the rest follows from."""
+        return HalfOrder, (self.ids, self.counts, self.peer.astype(np.int32))
+
+    @staticmethod
+    def of(half: Ints, bound: int) -> tuple[HalfOrder, Ints]:
+        """Sort by ``half``, all of which are in 0 .. ``bound`` - 1; ``bound`` is even.
+
+        Returns the order, and what sorts a column of the batch by half.
+        """
         flow = half >> 1
         present = np.zeros(bound >> 1, dtype=bool)
         present[flow] = True
@@ -32,44 +57,8 @@ class HalfOrder:
         every = 2 * row.astype(np.int64) + second
         sizes = np.bincount(every, minlength=2 * flows.size)
         ids = (2 * flows[:, None] + np.arange(2)).ravel()
-        by_flow = np.argsort(row, kind="stable")
-        self.size = half.size
-        self.ids: Ints = ids[sizes > 0]
-        """The halves in the batch, ascending."""
-        ends = np.cumsum(sizes)
-        self.counts: Ints = sizes[sizes > 0]
-        self.ends: Ints = ends[sizes > 0] - 1
-        self.starts: Ints = self.ends - self.counts + 1
-        self.half: Ints = self.each(self.ids)
-        """Of each segment."""
-        self.start: Ints = self.each(self.starts)
-        """The place of the first segment of each one's half."""
-        self._place(by_flow, second, sizes, ends)
-        self._above: Ints = self.each(np.arange(self.ids.size) << _SHIFT)
-
-    def _place(self, by_flow: Ints, second: Ints, sizes: Ints, ends: Ints) -> None:
-        """Find each segment's place, and that of the latest one of the other half by then.
-
-        Of a flow's segments up to any one of them, those not of one direction are of the other:
-        counting one direction gives the places of both.
-        """
-        flow_sizes = sizes[0::2] + sizes[1::2]
-        second = second[by_flow]
-        ones = np.cumsum(second)
-        before = np.cumsum(sizes[1::2]) - sizes[1::2]  # seconds of earlier flows
-        first_place = np.arange(self.size) - ones + np.repeat(before, flow_sizes)
-        second_place = ones + np.repeat(ends[0::2] - 1 - before, flow_sizes)
-        is_second = second.astype(bool)
-        own = np.where(is_second, second_place, first_place)
-        self.order: Ints = np.empty(self.size, dtype=np.int64)
-        """Sorts a column of the batch by half."""
-        self.order[own] = by_flow
-        self.peer: Ints = np.empty(self.size, dtype=np.int64)
-        """The place of the latest segment of the flow's other half, -1 for none."""
-        self.peer[own] = first_place + second_place - own
-        starts = ends - sizes
-        peer_start = starts.reshape(-1, 2)[:, ::-1].ravel()[sizes > 0]
-        self.peer[self.peer < self.each(peer_start)] = -1
+        by_half, peer = _places(np.argsort(row, kind="stable"), second, sizes)
+        return HalfOrder(ids[sizes > 0], sizes[sizes > 0], peer), by_half
 
     def each(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return a value of every half for each of its segments."""
@@ -100,6 +89,29 @@ class HalfOrder:
         latest: Ints = np.maximum.accumulate(place)
         latest[latest < self.start] = -1
         return latest
+
+
+def _places(by_flow: Ints, second: Ints, sizes: Ints) -> tuple[Ints, Ints]:
+    """Return what sorts a batch by half, and the latest segment of the other half by each.
+
+    Of a flow's segments up to any one of them, those not of one direction are of the other:
+    counting one direction gives the places of both.
+    """
+    ends = np.cumsum(sizes)
+    flow_sizes = sizes[0::2] + sizes[1::2]
+    second = second[by_flow]
+    ones = np.cumsum(second)
+    before = np.cumsum(sizes[1::2]) - sizes[1::2]  # seconds of earlier flows
+    first_place = np.arange(second.size) - ones + np.repeat(before, flow_sizes)
+    second_place = ones + np.repeat(ends[0::2] - 1 - before, flow_sizes)
+    own = np.where(second.astype(bool), second_place, first_place)
+    by_half = np.empty(second.size, dtype=np.int64)
+    by_half[own] = by_flow
+    peer = np.empty(second.size, dtype=np.int64)
+    peer[own] = first_place + second_place - own
+    peer_start = (ends - sizes).reshape(-1, 2)[:, ::-1].ravel()
+    peer[peer < np.repeat(peer_start, sizes)] = -1
+    return by_half, peer
 
 
 def last_index(places: Ints, starts: Ints, ends: Ints) -> Ints:

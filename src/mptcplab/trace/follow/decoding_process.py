@@ -28,6 +28,7 @@ from mptcplab.trace.decode.segments import Decoder, Segments
 from mptcplab.trace.files.batch import Damage, Span
 from mptcplab.trace.files.capture import Progress
 from mptcplab.trace.files.opening import open_batches
+from mptcplab.trace.follow.placing import Placed, Placer
 from mptcplab.wire.mptcp import MptcpOption
 
 _SLOTS: Final = 8
@@ -64,7 +65,7 @@ class _Message:
     places: list[tuple[int, int]]
     """(offset, bytes) of each array."""
     pickled: bytes
-    """(Span, Segments), the arrays left out."""
+    """(Span, Segments, Placed), the arrays left out."""
     addresses: tuple[Any, ...]
     """New IPv6 addresses."""
     malformed: list[Damage]
@@ -80,6 +81,8 @@ class _End:
 
     damage: list[Damage]
     error: Exception | None
+    placer: Placer
+    """The flows of all of it."""
 
 
 def _narrowed(segments: Segments) -> Segments:
@@ -113,19 +116,21 @@ class DecodingProcess:
         self,
         paths: list[Path],
         decoder: Decoder,
+        placer: Placer,
         damage: list[Damage],
         progress: Progress | None,
     ) -> None:
         """Take what ``decoded`` takes."""
         self._paths = paths
         self._decoder = decoder
+        self._placer = placer
         self._damage = damage
         self._progress = progress
         self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
         self._given: list[tuple[int, list[weakref.ref[Any]]]] = []
         """Slots whose batches were given out, and what lives while their arrays do."""
 
-    def batches(self) -> Iterator[tuple[Span, Segments]]:
+    def batches(self) -> Iterator[tuple[Span, Segments, Placed | None]]:
         """Yield what the process decodes."""
         from_it, its_out = os.pipe()
         its_free, to_it = os.pipe()
@@ -147,7 +152,9 @@ class DecodingProcess:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
 
-    def _receive(self, messages: IO[bytes], to_it: int) -> Iterator[tuple[Span, Segments]]:
+    def _receive(
+        self, messages: IO[bytes], to_it: int
+    ) -> Iterator[tuple[Span, Segments, Placed | None]]:
         while True:
             try:
                 message = pickle.load(messages)  # noqa: S301  (from our own process)
@@ -155,15 +162,17 @@ class DecodingProcess:
                 raise RuntimeError("the process that reads and decodes has died") from None
             if isinstance(message, _End):
                 self._damage.extend(message.damage)
+                self._placer.table = message.placer.table
+                self._placer.copies = message.placer.copies
                 if message.error is not None:
                     raise message.error
                 return
-            span, segments = self._unpack(message)
-            yield span, segments
-            del segments
+            span, segments, placed = self._unpack(message)
+            yield span, segments, placed
+            del segments, placed
             self._release(to_it)
 
-    def _unpack(self, message: _Message) -> tuple[Span, Segments]:
+    def _unpack(self, message: _Message) -> tuple[Span, Segments, Placed | None]:
         start = message.slot * _SLOT_BYTES
         # Made from the memory itself, each is what the arrays made of it refer to.
         views = [
@@ -182,8 +191,10 @@ class DecodingProcess:
         self._decoder.unknown_links += message.unknown_links
         if self._progress is not None:
             self._progress(*message.read)
-        span, segments = pickle.loads(message.pickled, buffers=views)  # noqa: S301
-        return span, _widened(segments)
+        span, segments, placed = pickle.loads(message.pickled, buffers=views)  # noqa: S301
+        if placed is not None:
+            placed.element = placed.element.astype(np.int64)
+        return span, _widened(segments), placed
 
     def _release(self, to_it: int) -> None:
         """Give back the slots of all batches but the latest, to which the caller may refer."""
@@ -226,6 +237,7 @@ class _Sender:
         self._free_pipe = free
         self._free = list(range(_SLOTS))
         self._decoder = Decoder()
+        self._placer = Placer()
         self._addresses = self._malformed = self._cut_off = 0
         self._unknown_links: Counter[int] = Counter()
         self._read = (0, 1)
@@ -237,24 +249,29 @@ class _Sender:
         error: Exception | None = None
         try:
             for batch in open_batches(self._paths, damage, self._note_progress):
-                self._send(batch.span(), self._decoder.decode(batch))
+                segments = self._decoder.decode(batch)
+                self._send(batch.span(), segments, self._placer.place(segments))
         except BrokenPipeError:
             raise
         except Exception as reason:
             error = reason
-        pickle.dump(_End(damage, error), self._messages, protocol=5)
+        pickle.dump(_End(damage, error, self._placer), self._messages, protocol=5)
 
     def _note_progress(self, done: int, size: int) -> None:
         self._read = (done, size)
 
-    def _send(self, span: Span, segments: Segments) -> None:
+    def _send(self, span: Span, segments: Segments, placed: Placed | None) -> None:
         self._needs_data = self._needs_data or segments.has_checksums
         if not self._needs_data:
             segments = replace(segments, data=np.zeros(0, dtype=np.uint8))
         segments = _narrowed(segments)
+        if placed is not None:
+            placed.element = placed.element.astype(np.uint32)
         buffers: list[pickle.PickleBuffer] = []
         pickled = io.BytesIO()
-        _Pickler(pickled, protocol=5, buffer_callback=self._sorter(buffers)).dump((span, segments))
+        _Pickler(pickled, protocol=5, buffer_callback=self._sorter(buffers)).dump(
+            (span, segments, placed)
+        )
         if not self._free:
             self._free.extend(os.read(self._free_pipe, _SLOTS))
             if not self._free:

@@ -15,6 +15,7 @@ from mptcplab.trace.follow.announced_mappings import announced
 from mptcplab.trace.follow.checksums import Checksums
 from mptcplab.trace.follow.decoded import decoded
 from mptcplab.trace.follow.mappings import Mappings
+from mptcplab.trace.follow.placing import Placed, Placer
 from mptcplab.trace.follow.samples import Samples
 from mptcplab.trace.follow.tcp import Followed, Follower
 from mptcplab.wire.mptcp import MptcpOption
@@ -41,6 +42,7 @@ class Reading:
     """What one pass over a capture keeps, in bounded memory however long the capture is."""
 
     decoder: Decoder = field(default_factory=Decoder)
+    placer: Placer = field(default_factory=Placer)
     follower: Follower = field(default_factory=Follower)
     samples: Samples = field(default_factory=Samples)
     mappings: Mappings = field(default_factory=Mappings)
@@ -58,15 +60,16 @@ class Reading:
         """Packets that were left out, in order."""
         return sorted([*self.decoder.malformed, *self.damage], key=lambda damage: damage.number)
 
-    def take(self, span: Span, segments: Segments) -> Followed | None:
-        """Take the next batch of packets and its TCP segments; returns what was followed."""
+    def take(self, span: Span, segments: Segments, placed: Placed | None) -> Followed | None:
+        """Take the next batch of packets, its TCP segments, and which of these are followed."""
         if not self.packets:
             self.first_ns = span.first_ns
         self.packets += span.packets
         self.last_ns = max(self.last_ns, span.last_ns)
         self.tcp_segments += len(segments)
-        followed = self.follower.follow(segments) if len(segments) else None
-        if followed is not None:
+        followed = None
+        if placed is not None:
+            followed = self.follower.follow(segments, placed)
             known = self.follower.halves["isn_known"]
             self.samples.add(segments, followed)
             mappings = announced(segments, followed)
@@ -103,6 +106,7 @@ class Reading:
 def read(paths: list[Path], progress: Progress | None = None) -> Reading:
     """Read captures from start to end; raises ``CaptureError`` for a file that is not one."""
     reading = Reading()
-    for span, segments in decoded(paths, reading.decoder, reading.damage, progress):
-        reading.take(span, segments)
+    batches = decoded(paths, reading.decoder, reading.placer, reading.damage, progress)
+    for span, segments, placed in batches:
+        reading.take(span, segments, placed)
     return reading

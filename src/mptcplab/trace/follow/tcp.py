@@ -20,9 +20,8 @@ from mptcplab.trace.columns.growing import grown
 from mptcplab.trace.columns.sorting import distinct
 from mptcplab.trace.decode.segments import ACK, FIN, RST, SYN, Segments
 from mptcplab.trace.follow.by_direction import LOWEST, HalfOrder
-from mptcplab.trace.follow.copies import Copies
-from mptcplab.trace.follow.flow_table import FlowTable
 from mptcplab.trace.follow.holes import REORDERED_NS, Holes
+from mptcplab.trace.follow.placing import Placed
 from mptcplab.trace.follow.rtt import RoundTrips
 
 UNKNOWN_SCALE: Final = 0
@@ -109,40 +108,25 @@ class Follower:
     """The flows of a capture while it is read."""
 
     def __init__(self) -> None:
-        self.table = FlowTable()
         self.halves: NDArray[Any] = np.zeros(128, dtype=HALF)
         self.holes: dict[int, Holes] = {}
         self.round_trips = RoundTrips()
-        self.copies = Copies()
 
-    def follow(self, segments: Segments) -> Followed | None:
-        """Take a batch; returns its followed segments, None where there are none."""
-        half = self.table.assign(segments)
-        copies = self.copies.find(segments)
-        if copies is not None:
-            half = np.where(copies, -1, half)
-        element = np.flatnonzero(half >= 0)
-        if element.size == 0:
-            return None
-        if element.size < half.size:
-            half = half[element]
-        self.halves = grown(self.halves, 2 * self.table.count)
-        order = HalfOrder(half, 2 * self.table.count)
-        element = element[order.order] if element.size < len(segments) else order.order
-        return _Batch(self, segments, element, order).run()
+    def follow(self, segments: Segments, placed: Placed) -> Followed:
+        """Take a batch; returns its followed segments."""
+        self.halves = grown(self.halves, 2 * placed.flows)
+        return _Batch(self, segments, placed).run()
 
 
 class _Batch:
     """The computation of one batch, in the order of its halves."""
 
-    def __init__(
-        self, owner: Follower, segments: Segments, element: Ints, order: HalfOrder
-    ) -> None:
+    def __init__(self, owner: Follower, segments: Segments, placed: Placed) -> None:
         self.owner = owner
         self.halves = owner.halves
-        self.order = order
+        self.order = placed.order
         self.segments = segments
-        self.element = element
+        self.element = element = placed.element
         self.time = segments.time_ns[element]
         self.flags = segments.flags[element]
         self.payload = segments.payload_bytes[element]

@@ -50,10 +50,10 @@ def capture_lines(trace: Trace) -> Iterator[str]:
         f"{count(len(trace.subflows), 'subflow')}; "
         f"{trace.reading.tcp_segments:,} TCP segments in all"
     )
-    ignored = trace.reading.follower.table.ignored_segments
+    ignored = trace.reading.placer.table.ignored_segments
     if ignored:
         yield f"{ignored:,} segments of further subflows were not followed: there are too many"
-    copies = trace.reading.follower.copies
+    copies = trace.reading.placer.copies
     if copies.count:
         between = ", with a router between them" if copies.across_hops else ""
         yield f"{copies.count:,} packets were captured twice{between}: each counts once"

@@ -37,12 +37,12 @@ def to_json(
         "tcp_segments": reading.tcp_segments,
         "first_unix_ns": trace.first_ns,
         "duration_s": max(0, trace.last_ns - trace.first_ns) / 1e9,
-        "packets_captured_twice": reading.follower.copies.count,
+        "packets_captured_twice": reading.placer.copies.count,
         "segments_cut_in_header": reading.decoder.cut_off,
         "packets_of_unread_link_types": {
             str(kind): packets for kind, packets in sorted(reading.decoder.unknown_links.items())
         },
-        "segments_of_too_many_subflows": reading.follower.table.ignored_segments,
+        "segments_of_too_many_subflows": reading.placer.table.ignored_segments,
         "malformed": listed(
             {"packet": damage.number, "reason": damage.reason} for damage in trace.malformed
         ),

@@ -13,6 +13,7 @@ from mptcplab import trace
 from mptcplab.trace.decode.segments import Decoder
 from mptcplab.trace.follow import decoded as module
 from mptcplab.trace.follow import decoding_process
+from mptcplab.trace.follow.placing import Placer
 from mptcplab.trace.output.to_json import to_json
 from mptcplab.trace.packets import packet_lines
 
@@ -78,7 +79,8 @@ def test_arrays_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mptcplab.trace.files.capture.BATCH_PACKETS", 100)
     path = next(path for path in CAPTURES if "handover" in path.name)
     kept = [
-        (segments.seq, segments.seq.copy()) for _, segments in module.decoded([path], Decoder(), [])
+        (segments.seq, segments.seq.copy())
+        for _, segments, _ in module.decoded([path], Decoder(), Placer(), [])
     ]
     assert len(kept) > 40
     assert all((given == copied).all() for given, copied in kept)
