@@ -1,8 +1,4 @@
-"""What modules that mypyc compiles need beside the language, with and without ``mypy_extensions``.
-
-``i32`` and ``i64``, for modules that convert to machine integers; for annotations alone a module
-imports them under ``TYPE_CHECKING``. ``mypyc_attr`` marks classes: those that users extend, those
-made in masses.
+"""Marks classes for builds compiled with mypyc: those that users extend, those made in masses.
 
 A class that mypyc compiled can have interpreted subclasses only if it says so. One whose objects
 come and go with every train keeps the last one that went for the next (``free_list_len``). This
@@ -19,16 +15,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mypy_extensions import i32, i64, mypyc_attr
+    from mypy_extensions import mypyc_attr
 else:
     try:
-        from mypy_extensions import i32, i64, mypyc_attr
+        from mypy_extensions import mypyc_attr
     except ImportError:
-        i32 = i64 = int
 
         def mypyc_attr(**_attributes):
             """Return classes as they are: nothing is compiled here."""
             return lambda cls: cls
 
 
-__all__ = ["i32", "i64", "mypyc_attr"]
+__all__ = ["mypyc_attr"]

@@ -13,8 +13,8 @@ from typing import Final
 
 from librt.strings import read_i16_be, read_i32_be, read_i64_be
 from librt.vecs import append, vec
+from mypy_extensions import i32, i64
 
-from mptcplab.compiling import i32, i64
 from mptcplab.wire.mptcp import DSS, DSS_ACK, DSS_ACK_8, DSS_DSN_8, DSS_MAP, MPTCP_KIND
 
 COLUMNS: Final = (

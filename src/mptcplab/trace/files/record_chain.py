@@ -9,8 +9,7 @@ from typing import Final
 
 from librt.strings import read_i32_be, read_i32_le
 from librt.vecs import append, vec
-
-from mptcplab.compiling import i64
+from mypy_extensions import i64
 
 IS_COMPILED: Final = not __file__.endswith(".py")
 """Whether the walk is a fast one."""
