@@ -1,9 +1,11 @@
-"""What a simulated second costs: experiments on the simulated testbed.
+"""What a simulated second costs.
 
-For each experiment: processor seconds per simulated second, trains a second, peak memory, and how
-flat the cost is over the run (the second half's cost over the first half's).
+For each run: processor seconds per simulated second, trains a second, peak memory, and how flat
+the cost is over the run (the second half's cost over the first half's). A run is an experiment,
+"lossy" (one connection over two paths of 10 ms that lose packets), or "dumbbell-N" (N hosts on
+each side, so many connections through one link); "A/packets" follows each packet.
 
-    python bench/simulation_speed.py [A:60s C:6s ...]
+    python bench/simulation_speed.py [A:60s C:6s A/packets:60s lossy:220s dumbbell-100:10s ...]
 """
 
 from __future__ import annotations
@@ -17,12 +19,29 @@ from pathlib import Path
 
 from mptcplab.results.observer import Silent
 from mptcplab.results.run import Run
-from mptcplab.scenario import load
+from mptcplab.scenario import Scenario, load
 from mptcplab.simulated import testbed
 from mptcplab.stack import stack
 from mptcplab.units import NANOSECONDS, parse_duration
 
-DEFAULT = ("A:60s", "C:6s")
+DEFAULT = ("A:60s", "C:6s", "lossy:220s", "dumbbell-10:10s", "dumbbell-30:10s", "dumbbell-100:10s")
+
+LOSSY = """
+hosts = ["a", "b"]
+links.one = { between = ["a", "b"], rate = "20Mb/s", rtt = "10ms", queue = "1BDP", loss = "0.1%" }
+links.two = { between = ["a", "b"], rate = "20Mb/s", rtt = "10ms", queue = "1BDP", loss = "1%" }
+flows.f = { from = "a", to = "b" }
+"""
+
+DUMBBELL = """
+[generate]
+kind = "dumbbell"
+hosts = {hosts}
+link = {{ rate = "1Gb/s", rtt = "20ms", queue = "1BDP" }}
+access = {{ rate = "1Gb/s" }}
+flow = {{ protocol = "tcp" }}
+"""
+"""So many hosts on each side; the sum of what they send is the same whatever their number."""
 TRAIN_BYTES = 65_535
 
 
@@ -43,10 +62,28 @@ class Clock(Silent):
         self.ticks.append((time_ns, time.process_time()))
 
 
+def scenario_of(name: str, duration: str, folder: Path) -> Scenario:
+    """Return what to run; a scenario of our own is written into the folder."""
+    name, _, packets = name.partition("/")
+    text = ""
+    if name == "lossy":
+        text = LOSSY
+    elif name.startswith("dumbbell-"):
+        text = DUMBBELL.format(hosts=int(name.removeprefix("dumbbell-")))
+    if text:
+        (folder / "scenario.toml").write_text(f'duration = "{duration}"\n{text}')
+    return load(
+        folder / "scenario.toml" if text else name,
+        duration_ns=parse_duration(duration),
+        overrides=("trains=false",) if packets else (),
+    )
+
+
 def measure(name: str, duration: str) -> None:
-    scenario = load(name, duration_ns=parse_duration(duration))
+    """Run it, and print what it cost."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as scratch:
+        scenario = scenario_of(name, duration, Path(scratch))
         started = time.process_time()
         run = Run(testbed.run(scenario, Path(scratch) / "run", clock))
         spent_s = time.process_time() - started

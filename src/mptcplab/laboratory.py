@@ -310,6 +310,7 @@ def compare(  # noqa: PLR0913
     repetitions: int = 5,
     on: str = DEFAULT,
     jobs: int | None = None,
+    cluster: str | None = None,
     duration: str | None = None,
     set: Settings | None = None,  # noqa: A002
     seed: int | None = None,
@@ -317,7 +318,7 @@ def compare(  # noqa: PLR0913
     plugins: bool = False,
 ) -> Sweep:
     """Run a scenario as it is and with each variant's settings; the summary tests each against the
-    scenario as it is, run for run of the same seed.
+    scenario as it is, run for run of the same seed. ``jobs`` and ``cluster`` are those of a sweep.
     """
     from mptcplab.sweeps.design import Design, Labelled
 
@@ -330,7 +331,7 @@ def compare(  # noqa: PLR0913
         {"duration": duration, "set": set, "seed": seed, "plugins": plugins},
         {"testbed": on, "repetitions": repetitions},
         jobs,
-        None,
+        cluster,
         out,
     )
 

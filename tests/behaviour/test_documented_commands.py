@@ -31,7 +31,8 @@ NOT_RUN: Final = {
     r"make \w+": "installs or builds; CI runs these targets themselves",
     r"make test-kernels KERNELS=.*": "minutes in virtual machines; CI does it with one kernel",
     r"\. \.venv/bin/activate": "activates an environment that a test has no need of",
-    r"python bench/.*|python -m bench\.((kernel_)?equilibria|ports_and_paths|sctp).*": (
+    r"python bench/.*"
+    r"|python -m bench\.((kernel_)?equilibria|examples|ports_and_paths|sctp|hosts_and).*": (
         "measures for minutes, on a quiet machine"
     ),
     r"python -m bench\.papers": "simulates for many minutes",

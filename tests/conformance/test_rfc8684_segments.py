@@ -142,6 +142,9 @@ def test_3_2_handshake_of_four_packets_with_hmacs() -> None:
     assert fourth[0].flags == ACK
     assert only(fourth, Dss)
     assert "subflow-established" in peer.kinds
+    again = peer.give(third)  # since the fourth packet was lost
+    assert again[0].flags == ACK
+    assert only(again, Dss)
 
 
 def test_3_2_wrong_hmac_in_the_third_packet_is_reset() -> None:

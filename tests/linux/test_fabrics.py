@@ -15,6 +15,7 @@ import pytest
 from tests.linux.test_routers import in_lab, links_of_transfer, loaded
 from tests.unit.network.test_switching import BY_ADDRESSES, PARALLEL, ROUTED
 
+from mptcplab.linux.errors import MachineCannotError
 from mptcplab.linux.lab.lab import Lab
 from mptcplab.linux.testbed import run
 from mptcplab.results.run import Run
@@ -85,6 +86,25 @@ def switches_running() -> set[str]:
         except OSError:
             continue
     return found
+
+
+def test_a_switch_that_is_killed_is_told_in_a_line(tmp_path: Path) -> None:
+    def work(lab: Lab) -> str:
+        assert lab.fabric is not None
+        (database,) = [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and b"ovsdb-server" in (entry / "cmdline").read_bytes()
+        ]
+        os.kill(database, signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_S
+        while lab.fabric.is_alive:
+            assert time.monotonic() < deadline
+        with pytest.raises(MachineCannotError, match="Open vSwitch has ended"):
+            lab.fabric.add([])
+        return "told"
+
+    assert in_lab(loaded(tmp_path, PARALLEL), work) == "told"
 
 
 def test_a_killed_run_leaves_no_switch(tmp_path: Path) -> None:

@@ -206,5 +206,13 @@ def test_the_kernel_finds_the_mtu_of_a_way_beyond_a_router(tmp_path: Path) -> No
     assert "l12" in in_lab(seeded, work)
 
 
+def test_routers_without_ipv6_have_no_addresses_that_come_late(tmp_path: Path) -> None:
+    def work(lab: Lab) -> str:
+        with lab.enter("isp"):
+            return Path("/proc/thread-self/net/if_inet6").read_text()
+
+    assert "fe80" not in in_lab(loaded(tmp_path, PHONE), work)
+
+
 def ways(scenario: Scenario) -> tuple[str, ...]:
     return scenario.paths(scenario.flows[0])[0].links

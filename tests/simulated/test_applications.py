@@ -41,16 +41,17 @@ def with_keys(**keys: str) -> str:
     return ONE_LINK + "".join(f"{key} = {value}\n" for key, value in keys.items())
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
+@pytest.mark.parametrize(("protocol", "saved_ms"), [("tcp", 20), ("mptcp", 0)])
 def test_fast_open_saves_a_round_trip_from_the_second_connection_on(
-    tmp_path: Path, protocol: str
+    tmp_path: Path, protocol: str, saved_ms: int
 ) -> None:
+    """Not so with MPTCP, whose answers wait for the handshake, as Linux's do."""
     keys = {"application": '"request-response"', "persistent": "false", "count": "5"}
     text = with_keys(**keys, fast_open="true").replace('"tcp"', f'"{protocol}"')
     first, *others = took_ms(simulate(tmp_path, text))
     ordinary = took_ms(simulate(tmp_path, text, "flows.app.fast_open=false"))
     assert first == pytest.approx(ordinary[0], abs=0.1)
-    assert others == pytest.approx([first - 20] * 4, abs=0.2)
+    assert others == pytest.approx([first - saved_ms] * 4, abs=0.2)
 
 
 def test_fast_open_survives_boxes_that_strip_or_drop_it(tmp_path: Path) -> None:

@@ -109,12 +109,17 @@ def test_times_of_requests_are_distributions_of_their_points(
         file.write('flows.ask = { from = "alice", to = "bob", application = "request-response" }\n')
     out = tmp_path / "out"
     over = ["--over", "links.one.rtt=10ms,80ms", "--repetitions", "2", "--series"]
-    assert swept(scenario, out, *over) == 0
+    assert swept(scenario, out, *over, "--json") == 0
+    told = json.loads(capsys.readouterr().out)["points"]
     assert (out / "figure-times-of-ask.svg").exists()
     table = pq.read_table(out / "distributions.parquet").to_pylist()
     assert len(table) == 2 * 101
     assert {row["links.one.rtt"] for row in table} == {0.01, 0.08}
     fast, slow = ([row["mean_s"] for row in table if row["point"] == point] for point in (0, 1))
+    for point, values in zip(told, (fast, slow), strict=True):
+        (of_ask,) = point["distributions"]
+        assert (of_ask["flow"], of_ask["runs"], of_ask["mean_s"]) == ("ask", 2, values)
+        assert all(margin >= 0 for margin in of_ask["margin_s"])
     assert fast == sorted(fast)
     assert fast[50] < slow[50]
     assert set(pq.read_table(out / "series-requests.parquet")["flow"].to_pylist()) == {"ask"}
@@ -341,6 +346,10 @@ def test_a_cluster_that_is_not_there_is_one_error(
     assert "expected local:N" in capsys.readouterr().err
     assert main([*words, ""]) == 3  # as of a variable that is not set
     assert "names no scheduler" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="names no scheduler"):
+        mptcplab.sweep(scenario, {"tunables.scheduler": ["default"]}, cluster="")
+    with pytest.raises(RuntimeError, match="names no scheduler"):
+        mptcplab.compare(scenario, {"other": {"tunables.scheduler": "default"}}, cluster="")
 
 
 def test_importing_costs_next_to_nothing() -> None:

@@ -19,6 +19,7 @@ from mptcplab.testbeds import DEFAULT, TESTBEDS
 if TYPE_CHECKING:
     from mptcplab.scenario import Scenario
     from mptcplab.sweeps.design import Design, Point
+    from mptcplab.sweeps.distributions import Distribution
     from mptcplab.sweeps.engine import Workers
     from mptcplab.sweeps.summary import Cell
     from mptcplab.sweeps.sweep import Sweep
@@ -330,6 +331,7 @@ def as_json(sweep: Sweep) -> dict[str, Any]:
     """Return the object that ``--json`` prints; see ``docs/reference/results.md``."""
     made = [[row for row in sweep.rows if row.point == point.number] for point in sweep.points]
     cells = sweep.cells()
+    times = sweep.distributions()
     return {
         "folder": str(sweep.store.folder),
         "scenario": sweep.scenarios[0].name,
@@ -344,6 +346,7 @@ def as_json(sweep: Sweep) -> dict[str, Any]:
                     f"seed {row.seed}: {reason}" for row in rows for reason in row.reasons
                 ],
                 "metrics": [_cell_json(of_metric[point.number]) for of_metric in cells],
+                "distributions": [_times_json(of_flow[point.number]) for of_flow in times],
             }
             for point, rows in zip(sweep.points, made, strict=True)
         ],
@@ -362,6 +365,15 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "difference": cell.difference and asdict(cell.difference),
         "corrected_p_value": cell.p_value,
         "outcome": cell.outcome,
+    }
+
+
+def _times_json(times: Distribution) -> dict[str, Any]:
+    return {
+        "flow": times.flow,
+        "runs": times.runs,
+        "mean_s": [each and each.mean for each in times.percentiles],
+        "margin_s": [each and each.margin for each in times.percentiles],
     }
 
 

@@ -23,6 +23,8 @@ from mptcplab.sweeps.tasks import unit_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from mptcplab.sweeps.summary import Cell
+
 _MOST_FIGURES: Final = 8
 _MOST_REASONS: Final = 20
 
@@ -36,8 +38,8 @@ def sweep_part(folder: Path) -> Part:
     keys = ", ".join(column.title or column.key for column in sweep.columns)
     facts = (
         f"{len(sweep.points)} points, {len(sweep.rows)} runs on {sweep.testbed}; mean and 95 % "
-        "confidence interval (Student's t); differences are to the first point, and those of a "
-        "metric are corrected together (Holm)"
+        "confidence interval (Student's t); differences are to the first point, and a point is "
+        "better or worse where one is shown (those of a metric are corrected together, Holm)"
     )
     return Part(
         title=f"{sweep.scenario}: {sweep.title}" if sweep.title else sweep.scenario,
@@ -78,13 +80,19 @@ def _data_url(figure: Figure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
+def _against(cell: Cell, first: Cell) -> str:
+    """Return a point's difference to the first, and whether it is better or worse by it."""
+    text = percent_text(cell.difference, first.value)
+    return f"{text}, {cell.outcome}" if text and cell.outcome in ("better", "worse") else text
+
+
 def _listing(sweep: FinishedSweep) -> dict[str, Any]:
     """Return the table of all points: parameters, runs, and each metric with its difference."""
     cells = sweep.cells()
     names = [unit_of(of_metric[0].metric)[0] for of_metric in cells]
     made = Counter(row.point for row in sweep.rows)
     valid = Counter(row.point for row in sweep.rows if row.valid)
-    head = [*(column.key for column in sweep.columns), "valid runs"]
+    head = [*(column.title or column.key for column in sweep.columns), "valid runs"]
     for name in names:
         head += [name, "against the first"]
     rows = []
@@ -100,7 +108,7 @@ def _listing(sweep: FinishedSweep) -> dict[str, Any]:
             cell = of_metric[point.number]
             row.append([mean_text(cell), cell.value.mean if cell.value else -1])
             share = cell.difference.mean if cell.difference else 0
-            row.append([percent_text(cell.difference, of_metric[0].value), share])
+            row.append([_against(cell, of_metric[0]), share])
         rows.append(row)
     numeric = [place for place, column in enumerate(sweep.columns) if column.numbers]
     numeric += range(len(sweep.columns), len(head))

@@ -48,7 +48,9 @@ class Flight:
     def next_ns(self) -> i64:
         """When the next piece arrives; `NEVER` where none is under way."""
         first = self._first
-        return NEVER if first is None else first.arrival_ns
+        if first is None:
+            return NEVER
+        return first.arrival_ns
 
     def least_delay_ns(self) -> i64:
         """How long after it is sent a piece arrives at the earliest."""

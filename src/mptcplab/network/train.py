@@ -55,7 +55,10 @@ class Train:
 
     def came_together(self, index: i64) -> i64:
         """Return how many packets up to the one of this index came with it."""
-        return index % self.burst_packets + 1 if self.burst_packets > 1 else 1
+        burst = self.burst_packets
+        if burst <= 1:
+            return 1
+        return index % burst + 1
 
     def bytes_of(self, first: i64, packets: i64) -> i64:
         """Return how long so many packets are together, from the one of index `first` on."""

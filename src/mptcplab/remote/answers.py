@@ -6,10 +6,12 @@ an honest agent's has; texts are made printable.  An AnswerError says what was w
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface
 from typing import Any, Final
 
+from mptcplab.applications.exchange import Exchange
 from mptcplab.linux.probes.diag import MptcpInfo, SocketSample, TcpInfo
 from mptcplab.plain_text import printable
 from mptcplab.remote.agent.sampling import MPTCP_FIELDS, SOCKET_FIELDS, TCP_FIELDS
@@ -127,6 +129,7 @@ FACTS: Final = record(
                     "mtu": number,
                     "up": boolean,
                     "carrier": boolean,
+                    "gso_max_segs": perhaps(number),
                     "addresses": list_of(interface_address),
                 }
             )
@@ -150,6 +153,9 @@ FACTS: Final = record(
         "sysctls": table_of(perhaps(text)),
         "congestion": list_of(text),
         "programs": list_of(text),
+        "programs_user": text,
+        "iperf3_has_mptcp": boolean,
+        "netem": perhaps(record({"problem": text, "qdiscs": table_of(text)})),
         "journal": perhaps(
             record({"standing": boolean, "who": text, "since": text, "changes": number})
         ),
@@ -159,6 +165,9 @@ CLOCK: Final = record({"monotonic_ns": number, "unix_ns": number})
 COUNTERS: Final = record({"counters": table_of(number)})
 UNDONE: Final = record({"undone": number, "problems": list_of(text)})
 CAPTURED: Final = record({"bytes": number, "whole": boolean})
+PRINTED: Final = record({"bytes": number, "dropped": number})
+BOUND: Final = record({"bound": boolean})
+ENDED: Final = record({"program": number, "status": number})
 
 _DEVICE: Final = record(
     {
@@ -183,6 +192,10 @@ def _listed(fields: Mapping[str, Check], kind: Callable[..., Any]) -> Check:
         )
 
     return checked
+
+
+def _values(**values: Any) -> list[Any]:
+    return list(values.values())
 
 
 _OPTIONAL_NUMBERS: Final = {
@@ -224,7 +237,7 @@ _SOCKETS: Final[dict[str, Check]] = {
     "at_ns": number,
     "tcp": list_of(_socket),
     "mptcp": list_of(_socket),
-    "bytes": table_of(number),
+    "bytes": table_of(list_of(number)),
 }
 SOCKETS: Final = record(_SOCKETS)
 SAMPLE: Final = record(
@@ -236,30 +249,55 @@ SAMPLE: Final = record(
     }
 )
 
-_SAID: Final[dict[str, dict[str, Check]]] = {
+_Fields = Mapping[str, Check]
+_CONNECTED: Final[_Fields] = {
+    "local": text,
+    "remote": text,
+    "protocol": text,
+    "send_buffer_bytes": number,
+    "receive_buffer_bytes": number,
+}
+_SAID: Final[Mapping[str, _Fields]] = {
     "ready": {},
-    "connected": {
-        "local": text,
-        "remote": text,
-        "protocol": text,
-        "send_buffer_bytes": number,
-        "receive_buffer_bytes": number,
-    },
+    "connected": _CONNECTED,
     "sent": {"bytes": number},
     "done": {"bytes": number, "protocol": text},
     "corrupt": {"text": text},
     "failed": {"text": text},
 }
-_PROTOCOLS: Final = ("mptcp", "tcp", "fallback")
+_EXCHANGE: Final[_Fields] = {
+    field.name: perhaps(number) if "None" in str(field.type) else number
+    for field in dataclasses.fields(Exchange)
+}
+_SAID_OF_ALL: Final[Mapping[str, _Fields]] = {
+    "ready": {},
+    "opening": {"slot": number},
+    "connected": {**_CONNECTED, "slot": number},
+    "exchanges": {"rows": list_of(_listed(_EXCHANGE, _values))},
+    "messages": {
+        "rows": list_of(_listed(dict.fromkeys(("number", "start_ns", "bytes"), number), _values))
+    },
+    "arrivals": {"rows": list_of(_listed(dict.fromkeys(("number", "end_ns"), number), _values))},
+    "done": {},
+    "corrupt": {"text": text},
+    "failed": {"text": text},
+}
+"""Of the end of a whole flow of requests or messages."""
+_OPTIONAL: Final[_Fields] = {"sent": number}
+_PROTOCOLS: Final = ("mptcp", "tcp", "fallback", "udp")
 
 
-def said(value: Any, where: str) -> dict[str, Any]:
-    """Take what one end of a connection has said."""
+def said(value: Any, where: str, connections: int = 0) -> dict[str, Any]:
+    """Take what one end of a connection has said, or that of a flow with so many of them."""
+    known = _SAID_OF_ALL if connections else _SAID
     event = text(value.get("event") if type(value) is dict else None, f"{where}.event")
-    if event not in _SAID:
-        raise AnswerError(f"{where}.event: {shown(event)}; expected one of {', '.join(_SAID)}")
-    fields = {"event": text, "monotonic_ns": number, **_SAID[event]}
+    if event not in known:
+        raise AnswerError(f"{where}.event: {shown(event)}; expected one of {', '.join(known)}")
+    fields = {"event": text, "monotonic_ns": number, **known[event]}
+    fields |= {name: check for name, check in _OPTIONAL.items() if name in value}
     checked: dict[str, Any] = record(fields)(value, where)
     if checked.get("protocol", "tcp") not in _PROTOCOLS:
         raise AnswerError(f"{where}.protocol: {shown(checked['protocol'])}; expected mptcp or tcp")
+    if not 0 <= checked.get("slot", 0) < max(connections, 1):
+        raise AnswerError(f"{where}.slot: {checked['slot']}; expected one of {connections}")
     return checked

@@ -34,8 +34,7 @@ from {entry} import main
 main(sys.argv[1], sys.argv[2])
 """
 
-# Reads the length of what follows, ten digits, then that: the rest of the stream is the agent's.
-_BOOTSTRAP: Final = (
+BOOTSTRAP: Final = (
     "import os,sys,zlib\n"
     "def r(n):\n"
     ' b=b""\n'
@@ -46,6 +45,7 @@ _BOOTSTRAP: Final = (
     " return b\n"
     'exec(compile(zlib.decompress(r(int(r(10)))),"mptcplab-agent","exec"))\n'
 )
+"""Reads the length of what follows, ten digits, then that; the rest is the agent's."""
 
 
 def modules() -> dict[str, Path]:
@@ -81,7 +81,7 @@ def command(*, watch: bool = False) -> str:
         f'else exec sudo -n -- "$p" {arguments}; fi; fi; done; '
         'echo "no Python 3.11 or later" >&2; exit 127'
     )
-    return f"exec sh -c '{shell}' '{_BOOTSTRAP}'"
+    return f"exec sh -c '{shell}' '{BOOTSTRAP}'"
 
 
 def _follow(name: str, found: dict[str, Path]) -> None:

@@ -13,7 +13,15 @@ from mptcplab.linux.lab import endpoint_plan
 from mptcplab.network.topology import Host
 from mptcplab.remote.answers import FACTS, UNDONE, AnswerError
 from mptcplab.remote.errors import HostsError, HostsInputError
-from mptcplab.remote.set_up import Facts, HostSetUp, Step, needed_sysctls, set_up
+from mptcplab.remote.netem import netem_ends
+from mptcplab.remote.set_up import (
+    Facts,
+    HostSetUp,
+    Step,
+    needed_programs,
+    needed_sysctls,
+    set_up,
+)
 from mptcplab.remote.ssh import AgentLine, SshThread, controller_name, unpack_target
 from mptcplab.scenario.model import Scenario
 
@@ -188,7 +196,12 @@ class Fleet:
 
     def _facts(self, host: Host, sysctls: list[str]) -> Facts:
         line = self.lines[host.name]
-        answer = line.ask("facts", sysctls=sysctls)
+        answer = line.ask(
+            "facts",
+            sysctls=sysctls,
+            programs=needed_programs(self.scenario, host),
+            netem=bool(netem_ends(self.scenario, host.name)),
+        )
         facts: Mapping[str, Any] = checked(line, FACTS, answer.get("facts"), "facts")
         return facts
 

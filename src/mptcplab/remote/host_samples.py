@@ -20,7 +20,6 @@ from mptcplab.linux.measure.watches import Watches
 from mptcplab.linux.probes.diag import DiagSocket, SocketSample
 from mptcplab.linux.traffic.flow import Traffic
 from mptcplab.linux.traffic.flows import Flows
-from mptcplab.linux.traffic.worker import BYTES_SLOT
 from mptcplab.network.topology import InterfaceEnd, Link
 from mptcplab.remote.clocks import Clock
 from mptcplab.remote.remote_worker import RemoteWorkers
@@ -110,6 +109,8 @@ class HostSamples:
         self.busy: list[BusyInterval] = []
         self._flow_sampler, self._link_sampler = FlowSampler(), LinkSampler()
         self._begun_ns = 0
+        self._received: dict[tuple[str, int], int] = {}
+        """What kernels have received, by host and port."""
         self._ticks: dict[str, list[int]] = {}
 
     def take_sockets(self, samples: Mapping[str, Sample]) -> int:
@@ -120,10 +121,12 @@ class HostSamples:
         for name, sample in samples.items():
             host = self._hosts[name]
             host.sockets.take(sample)
-            self._take_progress(host.workers, sample)
+            for number, worker in host.workers.by_number.items():
+                worker.take_counts(sample["bytes"].get(str(number), ()))
             at_ns = host.clock.here(sample["at_ns"]) - self.origin_ns
             time_ns = max(time_ns, at_ns)
             rows = self.samplers[name].sample(at_ns)
+            self._received |= {(name, port): done for port, done in rows[2].items()}
             subflows += rows[0]
             connections += rows[1]
             self.rows["limits"] += self.samplers[name].limits.rows(at_ns)
@@ -136,7 +139,8 @@ class HostSamples:
         """A flow begins: its connections wait for something from now on."""
         for sampler in self.samplers.values():
             for connection in traffic.connections:
-                sampler.limits.begin(connection, traffic.flow.start_ns)
+                if connection.is_sampled:
+                    sampler.limits.begin(connection, traffic.flow.start_ns)
                 self._begun_ns = traffic.flow.start_ns
 
     def take_look(self, name: str, sample: Sample) -> None:
@@ -159,7 +163,7 @@ class HostSamples:
             name = traffic.flow.name
             receiver = receiving_host(traffic.connections[0])
             at_ns = self._time_of(samples, receiver)
-            reading.flows_bps[name] = self._take_flow(traffic, at_ns, samples[receiver]["bytes"])
+            reading.flows_bps[name] = self._take_flow(traffic, at_ns)
         return reading
 
     def present_subflows(self, link: str) -> set[tuple[str, str, int]]:
@@ -174,22 +178,19 @@ class HostSamples:
     def _time_of(self, samples: Mapping[str, Sample], host: str) -> int:
         return self._hosts[host].clock.here(samples[host]["at_ns"]) - self.origin_ns
 
-    def _take_progress(self, workers: RemoteWorkers, sample: Sample) -> None:
-        for number, worker in workers.by_number.items():
-            done = sample["bytes"].get(str(number))
-            if done is not None:
-                slots = worker.progress.slots
-                slots[BYTES_SLOT] = max(slots[BYTES_SLOT], done)
-
-    def _take_flow(self, traffic: Traffic, time_ns: int, done: Mapping[str, int]) -> float:
+    def _take_flow(self, traffic: Traffic, time_ns: int) -> float:
         """Take in what a flow's receivers had done by the time of a sample."""
         if time_ns <= traffic.flow.start_ns:
             return 0.0
-        host = self._hosts[receiving_host(traffic.connections[0])]
-        receivers = host.workers.by_flow[traffic.flow.name]
-        delivered = [done.get(str(receiver.number), 0) for receiver in receivers]
+        delivered = traffic.delivered_bytes()
+        if delivered is None:
+            delivered = [
+                self._received.get((receiving_host(connection), connection.port), 0)
+                for connection in traffic.connections
+            ]
         for connection, count in zip(traffic.connections, delivered, strict=True):
             connection.bytes_sampled = max(connection.bytes_sampled, count)
+        delivered = [connection.bytes_sampled for connection in traffic.connections]
         rows, goodput_bps = self._flow_sampler.sample(
             time_ns, traffic, delivered, traffic.flow.start_ns
         )

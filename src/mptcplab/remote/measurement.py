@@ -34,6 +34,7 @@ from mptcplab.remote.fleet import Fleet, checked
 from mptcplab.remote.host_samples import Host, HostSamples, Sample, interfaces_of, probes_of
 from mptcplab.remote.remote_captures import RemoteCaptures
 from mptcplab.remote.remote_paths import RemotePaths
+from mptcplab.remote.remote_programs import RemotePrograms
 from mptcplab.remote.remote_worker import RemoteWorkers
 from mptcplab.remote.ssh import AgentLine
 from mptcplab.results.observer import Observer
@@ -70,6 +71,7 @@ class RemoteMeasurement:
         self._counters: dict[str, dict[str, int]] = {}
         self._waiting: dict[int, dict[str, Sample]] = {}
         self._next_tick = 0
+        self._programs = RemotePrograms(fleet)
         with ExitStack() as opened:
             self.loop = RealTimeLoop()
             opened.callback(self.loop.close)
@@ -87,6 +89,7 @@ class RemoteMeasurement:
                 self._answered,
                 {name: host.workers.start_job for name, host in self._hosts.items()},
                 {},
+                self._programs,
             )
             opened.callback(self.flows.close)
             self.identities.add(self.flows.connections())
@@ -171,9 +174,9 @@ class RemoteMeasurement:
             for traffic in self.flows.traffic:
                 flow = traffic.flow
                 for worker in host.workers.by_flow.get(flow.name, ()):
-                    worker.planned("go", self.origin_ns + flow.start_ns)
+                    worker.plan("go", self.origin_ns + flow.start_ns)
                     if flow.stop_ns is not None and flow.stop_ns < self._scenario.duration_ns:
-                        worker.planned("stop", self.origin_ns + flow.stop_ns)
+                        worker.plan("stop", self.origin_ns + flow.stop_ns)
         self.flows.schedule(self.origin_ns)
         for traffic in self.flows.traffic:
             begin = partial(self.samples.begin, traffic)
@@ -196,6 +199,7 @@ class RemoteMeasurement:
         self._drain()
         self._sample_sockets()
         self._captures.fetch()
+        self._programs.fetch()
         after = self._read_counters()
         self._writer.append(
             "counters",
@@ -234,6 +238,10 @@ class RemoteMeasurement:
     def _write(self) -> None:
         for table, rows in self.samples.rows.items():
             self._writer.append(table, rows)
+        for traffic in self.flows.traffic:
+            requests, messages = traffic.rows(self.origin_ns)
+            self._writer.append("requests", requests)
+            self._writer.append("messages", messages)
         self._writer.append("events", self.log.rows())
 
     def stop(self, reason: str) -> None:
@@ -278,6 +286,8 @@ class RemoteMeasurement:
                     self.samples.take_look(name, SOCKETS(message["look"], "look"))
                 elif "worker" in message:
                     self._hosts[name].workers.take(message["worker"], message.get("said"))
+                elif "program" in message:
+                    self._programs.take(name, message)
                 elif "problem" in message:
                     self._note_lost(f"{name}: {printable(str(message['problem']))}")
             except AnswerError as error:

@@ -9,6 +9,7 @@ from mptcplab.linux.measure.endpoint_actions import EndpointActions
 from mptcplab.linux.path_management.link_aware import Change, LinkAwarePathManager, LinkStates
 from mptcplab.linux.path_management.rejoin import Rejoining
 from mptcplab.loop import Loop
+from mptcplab.remote import netem
 from mptcplab.remote.errors import HostsError
 from mptcplab.remote.fleet import Fleet
 from mptcplab.remote.set_up import HostSetUp, Step, ends_of, link_steps
@@ -85,6 +86,11 @@ class RemotePaths:
             before_delete=before_delete,
             exact=tuple(tables),
         )
+        self._channels = {
+            (link.name, direction): channel
+            for link in scenario.topology.links
+            for direction, channel in (("forward", link.forward), ("backward", link.backward))
+        }
         self._actions = EndpointActions(scenario, {}, self._endpoints)
         self._rejoining = Rejoining(
             loop, is_missing, self._endpoints.withdraw, self._endpoints.update
@@ -98,6 +104,9 @@ class RemotePaths:
         """Carry out an action; HostsError or OSError where a host refuses."""
         if action.target_kind == "endpoint":
             self._actions.perform(action)
+            return
+        if action.verb == "set":
+            self._change_netem(action)
             return
         up = action.verb == "up"
         ends = ends_of(self._scenario, action.target, action.target_kind)
@@ -119,6 +128,19 @@ class RemotePaths:
             else:
                 self._rejoining.went_down(link)
         self.update()
+
+    def _change_netem(self, action: Action) -> None:
+        """Change what netem makes of a link, where that is made."""
+        steps: dict[str, list[Step]] = {}
+        for direction in netem.directions_of(action):
+            key = (action.target, direction)
+            self._channels[key] = netem.changed(self._channels[key], action)
+            for name, host in self._fleet.set_ups.items():
+                for link, made, end in netem.netem_ends(self._scenario, name):
+                    if (link.name, made) == key and end.interface in host.interfaces:
+                        step = host.netem_step(end.interface, self._channels[key], change=True)
+                        steps.setdefault(name, []).append(step)
+        self._fleet.change_all(steps)
 
     def _note(self, action: Action, up: bool) -> list[str]:
         """Note the new state, and return the links that have it."""

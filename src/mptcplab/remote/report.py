@@ -28,6 +28,7 @@ class HostReport:
     clock_offset_ns: int
     clock_error_ns: int
     changes: list[str]
+    programs: list[str]
     notes: list[str]
     problems: list[str]
 
@@ -54,6 +55,9 @@ class HostReport:
         else:
             yield "  changes, undone at the end"
             yield from (f"    {change}" for change in self.changes)
+        if self.programs:
+            yield "  programs, ended with the run"
+            yield from (f"    {program}" for program in self.programs)
         if self.notes:
             yield "  notes"
             yield from (f"    {note}" for note in self.notes)
@@ -78,6 +82,7 @@ def report_hosts(fleet: Fleet) -> list[HostReport]:
                 clock_offset_ns=clock.unix_offset_ns,
                 clock_error_ns=clock.error_ns,
                 changes=[str(step) for step in host.steps],
+                programs=host.programs,
                 notes=host.notes,
                 problems=[*host.problems, *fleet.standing_problems(name)],
             )

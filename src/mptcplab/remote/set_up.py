@@ -14,11 +14,16 @@ from ipaddress import ip_address, ip_interface
 from itertools import count
 from typing import Any, Final
 
+from mptcplab.applications.workloads import Command as CommandWorkload
 from mptcplab.linux.kernel.mptcp_endpoints import ENDPOINTS_MAX, Address, Endpoint, Flags
 from mptcplab.linux.lab.endpoint_plan import HostPlan, kernel_endpoint
 from mptcplab.linux.lab.forwarding import gateways
-from mptcplab.network.topology import Host, Interface, InterfaceEnd
-from mptcplab.scenario.model import KERNEL_SCHEDULERS, Scenario, Tunables
+from mptcplab.linux.traffic.command import arguments
+from mptcplab.linux.traffic.iperf3 import MPTCPIZE, PROGRAM
+from mptcplab.linux.traffic.plan import client_and_server
+from mptcplab.network.topology import Channel, Host, Interface, InterfaceEnd
+from mptcplab.remote import netem
+from mptcplab.scenario.model import KERNEL_SCHEDULERS, Flow, Scenario, Tunables
 
 Command = list[str]
 Facts = Mapping[str, Any]
@@ -71,6 +76,8 @@ class HostSetUp:
     """The endpoints of the start, without numbers."""
     devices: dict[str, str] = field(default_factory=dict)
     """The real interface of each address whose subflows no rule leads there."""
+    programs: list[str] = field(default_factory=list)
+    """The programs that run there for flows, as the scenario has them."""
 
     def endpoint_step(self, endpoint: Endpoint, *, add: bool) -> Step:
         """Return the step that adds an endpoint, or deletes it."""
@@ -78,6 +85,13 @@ class HostSetUp:
         adding = _adding(endpoint, number, self.devices.get(str(endpoint.address), ""))
         deleting: Command = ["ip", "mptcp", "endpoint", "delete", "id", number]
         return Step(adding, (deleting,)) if add else Step(deleting)
+
+    def netem_step(self, interface: str, channel: Channel, *, change: bool = False) -> Step:
+        """Return the step that puts netem on an interface of the scenario, or changes it there."""
+        here = ["dev", self.interfaces[interface], "root", "handle", netem.HANDLE]
+        verb = "change" if change else "add"
+        undo = () if change else (["tc", "qdisc", "del", *here],)
+        return Step(["tc", "qdisc", verb, *here, *netem.arguments(channel)], undo)
 
     def priority_step(self, endpoint: Endpoint, backup: bool) -> Step:
         """Return the step that makes an endpoint a backup or a regular one."""
@@ -97,7 +111,39 @@ def needed_sysctls(scenario: Scenario, host: Host, facts: Facts | None = None) -
         _find_interfaces(scenario, host, facts, result)
         for real in dict.fromkeys(result.interfaces.values()):
             names += _interface_sysctls(real, has_ipv6=True)
+    if _iperf3_flows(scenario, host):
+        names += _LARGEST_BUFFERS
     return [*names, "net/mptcp/enabled", "net/mptcp/available_schedulers"]
+
+
+_LARGEST_BUFFERS: Final = ("net/core/wmem_max", "net/core/rmem_max")
+"""The largest buffers that programs can ask for (tcp(7))."""
+
+
+def needed_programs(scenario: Scenario, host: Host) -> list[str]:
+    """Return the programs that a host may need; which of them it has is among its facts."""
+    names = [program for _, program in _commands(scenario, host)]
+    if _iperf3_flows(scenario, host):
+        names += [PROGRAM, MPTCPIZE]
+    if any(end.host == host.name for end in scenario.captures):
+        names.append("tcpdump")
+    return list(dict.fromkeys(names))
+
+
+def _iperf3_flows(scenario: Scenario, host: Host) -> list[Flow]:
+    return [flow for flow in _flows_of(scenario, host) if flow.application == PROGRAM]
+
+
+def _commands(scenario: Scenario, host: Host) -> Iterator[tuple[str, str]]:
+    """Yield what flows run on a host: the command line as the scenario has it, and its program."""
+    for flow in scenario.flows:
+        if isinstance(flow.workload, CommandWorkload):
+            for end, text in (
+                (flow.source, flow.workload.command),
+                (flow.destination, flow.workload.server_command),
+            ):
+                if end == host.name and text:
+                    yield text, arguments(text, "", 0)[0]
 
 
 def _interface_sysctls(interface: str, *, has_ipv6: bool) -> dict[str, str]:
@@ -123,6 +169,7 @@ def set_up(scenario: Scenario, host: Host, plan: HostPlan, facts: Facts) -> Host
         _add_sysctl(name, value, facts, result)
     _add_routes(scenario, host, facts, result)
     _add_endpoints(scenario, host, plan, facts, result)
+    _add_netem(scenario, host, facts, result)
     for link in scenario.topology.links:
         if not link.up:
             for end in (link.a, link.b):
@@ -166,12 +213,47 @@ def _check(scenario: Scenario, host: Host, facts: Facts, result: HostSetUp) -> N
             result.problems.append(
                 f"captures: {end} is on no path of a flow; expected one of {', '.join(used)}"
             )
+    _check_programs(scenario, host, facts, result)
     captures = any(end.host == host.name for end in scenario.captures)
     if captures and "tcpdump" not in facts["programs"]:
         result.problems.append("captures need tcpdump, which is not installed there")
 
 
-def _flows_of(scenario: Scenario, host: Host) -> Iterator[Any]:
+def _check_programs(scenario: Scenario, host: Host, facts: Facts, result: HostSetUp) -> None:
+    """Note the programs that run there, and as who; it is a problem where one is not there."""
+    for text, program in _commands(scenario, host):
+        result.programs.append(f"{text} (as {facts['programs_user']})")
+        if program not in facts["programs"]:
+            result.problems.append(
+                f"there is no program {program}; install it there, or name another in command"
+            )
+    for flow in _iperf3_flows(scenario, host):
+        role = "client" if client_and_server(flow)[0] == host.name else "server"
+        result.programs.append(f"iperf3, the {role} of {flow.name} (as {facts['programs_user']})")
+        if PROGRAM not in facts["programs"]:
+            result.problems.append(
+                f"flows.{flow.name} needs iperf3, which is not installed there; apt-get install "
+                'iperf3 (Debian), or use application = "bulk", which needs nothing there'
+            )
+        elif flow.protocol == "mptcp" and not (
+            facts["iperf3_has_mptcp"] or MPTCPIZE in facts["programs"]
+        ):
+            result.problems.append(
+                f"flows.{flow.name}: its iperf3 has no --mptcp (3.19 has), and mptcpize is not "
+                "installed there; apt-get install mptcpize (Debian)"
+            )
+        asked = max(flow.send_buffer_bytes or 0, flow.receive_buffer_bytes or 0) // 2
+        for name in _LARGEST_BUFFERS:
+            most = facts["sysctls"].get(name) or ""
+            if most.isdigit() and int(most) < asked:
+                result.problems.append(
+                    f"flows.{flow.name}: iperf3 would ask for buffers of {asked} bytes, and "
+                    f"{name.replace('/', '.')} allows {most}; raise it there, or use a smaller "
+                    'buffer or application = "bulk"'
+                )
+
+
+def _flows_of(scenario: Scenario, host: Host) -> Iterator[Flow]:
     return (flow for flow in scenario.flows if host.name in (flow.source, flow.destination))
 
 
@@ -391,6 +473,50 @@ def _add_endpoints(
             result.steps.append(Step(new, (old,)))
     for endpoint in plan.endpoints:
         result.steps.append(result.endpoint_step(endpoint, add=True))
+
+
+def _add_netem(scenario: Scenario, host: Host, facts: Facts, result: HostSetUp) -> None:
+    """Put netem on the interfaces at which links that ask for it leave the host."""
+    ends = netem.netem_ends(scenario, host.name)
+    if not ends:
+        return
+    known = facts["netem"] or {"problem": "it tells nothing of netem", "qdiscs": {}}
+    if known["problem"]:
+        names = ", ".join(dict.fromkeys(f"links.{link.name}" for link, _, _ in ends))
+        result.problems.append(f'{names}.driver: "netem": {known["problem"]}')
+        return
+    for link, direction, end in ends:
+        real = result.interfaces.get(end.interface)
+        if real is None:
+            continue  # no flow uses it
+        if real in result.protected:
+            result.problems.append(
+                f'links.{link.name}.driver: "netem" would delay or lose what leaves {real}, the '
+                f"interface of {_why_protected(real, facts)}; expected another interface"
+            )
+        elif real in known["qdiscs"]:
+            result.problems.append(
+                f"{real} has a qdisc of its own ({known['qdiscs'][real]}), which stays; remove it "
+                f"there to have netem of links.{link.name} (tc qdisc del dev {real} root)"
+            )
+        else:
+            if netem.hits_packets(scenario, link, direction):
+                _cut_into_packets(real, facts, result)
+            result.steps.append(result.netem_step(end.interface, getattr(link, direction)))
+
+
+def _cut_into_packets(real: str, facts: Facts, result: HostSetUp) -> None:
+    """Let TCP hand over single packets, or netem would lose up to 64 KiB for one."""
+    (segments,) = (
+        device["gso_max_segs"] for device in facts["interfaces"] if device["name"] == real
+    )
+    if segments is None:
+        result.notes.append(
+            f"{real} does not tell of gso_max_segs: netem may lose several packets as one there"
+        )
+    elif segments != 1:
+        command = ["ip", "link", "set", "dev", real, "gso_max_segs"]
+        result.steps.append(Step([*command, "1"], ([*command, str(segments)],)))
 
 
 def _limits_command(subflows: int, addresses: int) -> Command:

@@ -7,12 +7,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from mptcplab.applications.workloads import Messages
 from mptcplab.linux.measure import outcome, verify
+from mptcplab.linux.traffic.iperf3 import check_buffers
+from mptcplab.linux.traffic.plan import FlowError
 from mptcplab.network.topology import InterfaceEnd
 from mptcplab.remote.clocks import Clock, compare_clocks
 from mptcplab.remote.errors import HostsInputError
 from mptcplab.remote.fleet import Fleet, hosts_of
 from mptcplab.remote.measurement import RemoteMeasurement
+from mptcplab.remote.netem import is_made, netem_problems
 from mptcplab.remote.set_up import ends_of
 from mptcplab.results.observer import Observer, Silent
 from mptcplab.results.recording import Recording
@@ -56,11 +60,17 @@ def check_supported(scenario: Scenario) -> None:
 def _problems(scenario: Scenario) -> Iterator[str]:
     yield from (f"{problem}, {_INSTEAD}" for problem in beyond_kernels(scenario))
     for flow in scenario.flows:
-        if flow.application != "bulk" or flow.workload is not None:
+        if flow.application == "gridftp":
             yield (
-                f"flows.{flow.name}.application: does not run on real hosts; expected "
-                f'application = "bulk", {_INSTEAD}'
+                f'flows.{flow.name}.application: "gridftp" runs on hosts of a lab, where its '
+                'servers share a file in memory; expected "striped", a command of your own '
+                '(application = "command"), or --on linux'
             )
+        if flow.application == "iperf3":
+            try:
+                check_buffers(flow)
+            except FlowError as error:
+                yield str(error)
         if flow.protocol == "sctp":
             yield (
                 f'flows.{flow.name}.protocol: "sctp" runs on hosts of a lab; expected "mptcp" or '
@@ -84,6 +94,7 @@ def _problems(scenario: Scenario) -> Iterator[str]:
                 f'tunables.path_manager: "{settings.path_manager}" is a class for mptcplab\'s own '
                 f'stack; expected "link-aware" or "kernel", {_INSTEAD}'
             )
+    yield from netem_problems(scenario, {host.name for host in hosts_of(scenario)})
     yield from _impossible_actions(scenario)
     for link in scenario.topology.links:
         if link.boxes:
@@ -93,10 +104,13 @@ def _problems(scenario: Scenario) -> Iterator[str]:
 def _impossible_actions(scenario: Scenario) -> Iterator[str]:
     real = {host.name for host in hosts_of(scenario)}
     for action in scenario.timeline:
+        if is_made(scenario, action):
+            continue
         if action.verb == "set" or action.target_kind == "middlebox":
             yield (
                 f"timeline: {action.verb} of {action.target}: a real link is what it is; expected "
-                f"up and down, flows and endpoints, {_INSTEAD}"
+                "up and down, flows and endpoints; delay, jitter and loss of a link with driver = "
+                f'"netem"; {_INSTEAD[3:]}'
             )
         elif action.target_kind in ("link", "nic"):
             ends = ends_of(scenario, action.target, action.target_kind)
@@ -132,12 +146,15 @@ def _run_on(
         notes = [
             *fleet.notes(),
             *_unanswered(scenario, measurement),
-            *_notes(measurement, clocks, after),
+            *_notes(scenario, measurement, clocks, after),
         ]
     metadata = {
         "measured_ns": measurement.measured_ns,
         "origin_unix_ns": measurement.origin_unix_ns,
-        "drivers": {link.name: "real" for link in scenario.topology.links},
+        "drivers": {
+            link.name: "netem" if link.driver == "netem" else "real"
+            for link in scenario.topology.links
+        },
         "trains_per_window": 0,
         "flows": flows,
         "verified": [
@@ -201,10 +218,19 @@ def _unanswered(scenario: Scenario, measurement: RemoteMeasurement) -> Iterator[
 
 
 def _notes(
-    measurement: RemoteMeasurement, before: Mapping[str, Clock], after: Mapping[str, Clock]
+    scenario: Scenario,
+    measurement: RemoteMeasurement,
+    before: Mapping[str, Clock],
+    after: Mapping[str, Clock],
 ) -> Iterator[str]:
     if not measurement.stop_reason and not measurement.lost:
         yield from outcome.unfinished_connections(measurement.outcome)
+    if any(isinstance(flow.workload, Messages) for flow in scenario.flows):
+        error_ns = max((clock.error_ns for clock in before.values()), default=0)
+        yield (
+            "delays of messages are from one host's clock to another's, which are compared to "
+            f"{2 * error_ns / 1e6:.3f} ms"
+        )
     for name, clock in after.items():
         drift_ns = abs(clock.offset_ns - before[name].offset_ns)
         error_ns = clock.error_ns + before[name].error_ns

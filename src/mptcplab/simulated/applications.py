@@ -144,13 +144,13 @@ class Writer(Paced):
 
     def handle(self, event: events.Event) -> None:
         """Act on what the stack tells of the connection."""
-        if isinstance(event, events.ConnectionEstablished):
+        if isinstance(event, events.DataWritable):
+            self._write()
+        elif isinstance(event, events.ConnectionEstablished):
             if self._pace is None:
                 self._write()
             else:
                 self._begin_write(self._pace)
-        elif isinstance(event, events.DataWritable):
-            self._write()
         elif isinstance(event, events.ConnectionClosed) and not self.closing:
             self.transfer.failed = event.reason.value
 

@@ -68,6 +68,10 @@ class FastOpen:
         digest = hashlib.blake2s(client + server, key=self._secret, digest_size=COOKIE_BYTES)
         return digest.digest()
 
+    def forget_secret(self) -> None:
+        """Grant other cookies from now on; those granted before are wrong (RFC 7413 4.1.2)."""
+        self._secret = b""
+
     def peer(self, local: bytes, remote: bytes, now_ns: int) -> Known | None:
         """Return what to open a connection with; ``None`` to leave the option out."""
         known = self._known.get((local, remote))

@@ -200,7 +200,9 @@ class Segment:
         """How many packets this segment is on the wire."""
         size = self.segment_size_bytes
         if size <= 0 or self.payload_bytes <= size:
-            return 1 if self.payload_bytes else self.ack_count
+            if self.payload_bytes == 0:
+                return self.ack_count
+            return 1
         return (self.payload_bytes + size - 1) // size
 
     @property

@@ -12,6 +12,7 @@ from tests.linux.remote.machines import Machines, machines
 from mptcplab.scenario import load
 
 TWO_LINKS: Final = Path(__file__).with_name("two_links.toml")
+APPLICATIONS: Final = Path(__file__).with_name("applications.toml")
 
 
 @pytest.fixture(scope="module")

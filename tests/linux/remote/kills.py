@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from tests.linux.remote.conftest import TWO_LINKS
@@ -16,7 +17,7 @@ from tests.linux.remote.machines import Machines
 
 from mptcplab.linux.kernel import rtnl
 
-RUN: Final = ("run", str(TWO_LINKS), "--on", "hosts", "--duration", "4s", "--json")
+RUN: Final = ("--on", "hosts", "--duration", "4s", "--json")
 LONGEST_S: Final = 8.0
 """About as long as agents are there in such a run."""
 _ENDS_WITHIN_S: Final = 120
@@ -67,12 +68,14 @@ WAYS: Final[dict[str, Callable[[Machines, subprocess.Popen[str]], str]]] = {
 }
 
 
-def end_a_run(machines: Machines, way: str, after_s: float) -> None:
-    """Start a run, end it in a way so many seconds after its first agent, and fail if anything is
-    left; the AssertionError says what was done to it, and when.
+def end_a_run(
+    machines: Machines, way: str, after_s: float, *options: str, scenario: Path = TWO_LINKS
+) -> None:
+    """Start a run, with these options, end it in a way so many seconds after its first agent, and
+    fail if anything is left; the AssertionError says what was done to it, and when.
     """
     before = machines.state()
-    run = machines.start(*RUN, *machines.options)
+    run = machines.start("run", str(scenario), *RUN, *options, *machines.options)
     while not machines.agents() and run.poll() is None:
         time.sleep(0.02)
     time.sleep(after_s)

@@ -27,6 +27,7 @@ from mptcplab.linux.kernel.namespaces import NetNamespace
 from mptcplab.linux.kernel.syscalls import CLONE_NEWNET, setns
 from mptcplab.linux.lab.lab import Lab, open_lab
 from mptcplab.network.topology import Topology
+from mptcplab.remote.agent.programs import MARK
 
 SSHD: Final = "/usr/sbin/sshd"
 _SOURCES: Final = Path(mptcplab.__file__).parents[1]
@@ -139,7 +140,7 @@ class Machines:
         return int(text.rpartition(")")[2].split()[1])
 
     def agents(self) -> list[int]:
-        """Return the processes of agents and their guardians on these machines."""
+        """Return the processes of agents, their guardians and programs on these machines."""
         spaces = {os.fstat(self.lab.namespace(host).descriptor).st_ino for host in self.addresses}
         return [
             int(process.name)
@@ -151,14 +152,22 @@ class Machines:
 def _is_agent(process: Path, spaces: set[int]) -> bool:
     try:
         words = (process / "cmdline").read_bytes()
-        return b"mptcplab-agent" in words and (process / "ns/net").stat().st_ino in spaces
+        is_program = any(
+            variable.startswith(f"{MARK}=".encode())
+            for variable in (process / "environ").read_bytes().split(b"\0")
+        )
+        ours = is_program or b"mptcplab-agent" in words
+        return ours and (process / "ns/net").stat().st_ino in spaces
     except OSError:
         return False
 
 
 @contextmanager
-def machines(topology: Topology, folder: Path) -> Iterator[Machines]:
-    """Build machines and the network between them, whose agents have all journals in /run."""
+def machines(topology: Topology, folder: Path, path: str = "") -> Iterator[Machines]:
+    """Build machines and the network between them, whose agents have all journals in /run.
+
+    With a ``path``, programs are looked for there.
+    """
     with ExitStack() as opened:
         opened.enter_context(alone_with("machines"))
         lab = opened.enter_context(open_lab(topology))
@@ -189,7 +198,7 @@ def machines(topology: Topology, folder: Path) -> Iterator[Machines]:
         for name, address in addresses.items():
             server = lab.spawn(
                 name,
-                _sshd(folder, key, address),
+                [*_sshd(folder, key, address), *(["-o", f"SetEnv=PATH={path}"] if path else [])],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )

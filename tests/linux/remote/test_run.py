@@ -8,6 +8,7 @@ import pytest
 from tests.linux.remote.conftest import TWO_LINKS
 from tests.linux.remote.machines import Machines
 
+from mptcplab.linux.kernel.capabilities import netem_works
 from mptcplab.results.run import Run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.program("sshd"), pytest.mark.slow]
@@ -41,3 +42,12 @@ def test_a_flow_uses_both_links_and_leaves_nothing(untouched: Machines, tmp_path
     }
     counters = run.table("counters").to_pylist()
     assert ("client", "MPTcpExtMPJoinSynTx") in {(r["host"], r["counter"]) for r in counters}
+
+
+@pytest.mark.skipif(netem_works(), reason="this kernel has netem")
+def test_a_kernel_without_it_is_refused_before_anything_is_done(untouched: Machines) -> None:
+    asked = ("--set", "links.a.driver=netem", "--set", "links.a.delay=5ms")
+    done = untouched.run("run", str(TWO_LINKS), "--on", "hosts", *untouched.options, *asked)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert 'client: links.a.driver: "netem": its kernel has no netem' in done.stderr

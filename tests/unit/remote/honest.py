@@ -9,7 +9,8 @@ def facts(**changed: Any) -> dict[str, Any]:
     """Return the facts of a host with two links, a management interface and a default route."""
 
     def interface(name: str, *addresses: str, up: bool = True) -> dict[str, Any]:
-        return {"name": name, "mtu": 1500, "up": up, "carrier": up, "addresses": list(addresses)}
+        state = {"mtu": 1500, "up": up, "carrier": up, "gso_max_segs": 65535}
+        return {"name": name, **state, "addresses": list(addresses)}
 
     return {
         "hostname": "client",
@@ -31,5 +32,8 @@ def facts(**changed: Any) -> dict[str, Any]:
         "sysctls": {"net/mptcp/enabled": "1", "net/mptcp/checksum_enabled": "0"},
         "congestion": ["reno", "cubic"],
         "programs": ["tcpdump"],
+        "programs_user": "root",
+        "iperf3_has_mptcp": False,
+        "netem": None,
         "journal": None,
     } | changed

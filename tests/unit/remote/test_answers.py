@@ -29,7 +29,7 @@ def sample() -> dict[str, Any]:
         "at_ns": 1,
         "tcp": [],
         "mptcp": [plain_socket(SOCKET)],
-        "bytes": {"1": 2**40},
+        "bytes": {"1": [2**40, 0]},
         "interfaces": {"eth0": {"at_ns": 1, "up": True} | counters},
         "rtt": {"a": 1000},
         "cpu": [1, 2],
@@ -59,6 +59,7 @@ def test_honest_facts_are_taken() -> None:
         (["interfaces", "eth0"], {"at_ns": 1}),
         (["interfaces", "eth0", "up"], "yes"),
         (["bytes"], {"1": None}),
+        (["bytes"], {"1": 5}),
         (["cpu"], "busy"),
     ],
 )
@@ -104,3 +105,23 @@ def test_workers_say_what_they_may() -> None:
     ):
         with pytest.raises(AnswerError):
             said(bent, "worker")
+
+
+def test_ends_of_a_whole_flow_say_what_they_may() -> None:
+    exchange = [0, 5, 100, 1000, 0, 7, 9, 1000, None, None, None, None]
+    rows = {"event": "exchanges", "monotonic_ns": 5, "rows": [exchange]}
+    assert said(rows, "worker", 2) == rows
+    assert said({"event": "opening", "monotonic_ns": 5, "slot": 1}, "worker", 2)["slot"] == 1
+    assert said({"event": "done", "monotonic_ns": 5, "sent": 3}, "worker", 1)["sent"] == 3
+    bent: Any
+    for bent in (
+        {"event": "opening", "monotonic_ns": 5, "slot": 2},
+        {"event": "opening", "monotonic_ns": 5, "slot": -1},
+        {"event": "opening", "monotonic_ns": 5},
+        rows | {"rows": [exchange[:-1]]},
+        rows | {"rows": [[None, *exchange[1:]]]},
+        {"event": "arrivals", "monotonic_ns": 5, "rows": [[1, "now"]]},
+        {"event": "sent", "monotonic_ns": 5, "bytes": 3},
+    ):
+        with pytest.raises(AnswerError):
+            said(bent, "worker", 2)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 
 import pytest
 
 from mptcplab.remote import bundle
+from mptcplab.remote.frames import MARK
 from mptcplab.remote.ssh import Target
 
 
@@ -22,12 +24,23 @@ def test_the_agent_needs_nothing_but_the_standard_library() -> None:
                 imported = [node.module]
             for name in imported:
                 first = name.partition(".")[0]
-                known = name in names or name == "mptcplab.laboratory"
+                known = name in names or name in ("mptcplab.laboratory", "mypy_extensions")
                 assert known or first in sys.stdlib_module_names, f"{path}: {name}"
 
 
+def test_it_starts_where_nothing_else_is_installed() -> None:
+    started = subprocess.run(
+        [sys.executable, "-I", "-S", "-u", "-c", bundle.BOOTSTRAP, "", "watch"],
+        input=bundle.program(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert started.stderr == b""
+    assert started.stdout.startswith(MARK)
+
+
 def test_it_is_small() -> None:
-    assert len(bundle.program()) < 60_000
+    assert len(bundle.program()) < 64_000
     assert "'" not in bundle.command().split("'")[1]
 
 

@@ -133,3 +133,36 @@ def test_a_sysctl_that_is_as_it_should_be_is_no_change(scenario: Scenario) -> No
 
 def test_every_change_can_be_undone(scenario: Scenario) -> None:
     assert all(step.undo for step in planned(scenario).steps)
+
+
+def test_programs_are_looked_for_and_shown(tmp_path: Path) -> None:
+    file = tmp_path / "programs.toml"
+    flows = """
+[flows.iperf]
+from = "client"
+to = "server"
+application = "iperf3"
+
+[flows.own]
+from = "client"
+to = "server"
+application = "command"
+command = "wget -q http://{server}:{port}/"
+"""
+    file.write_text(textwrap.dedent(TWO_LINKS + flows))
+    scenario = load(file, plugins=True)
+    lacking = planned(scenario)
+    assert any("there is no program wget" in problem for problem in lacking.problems)
+    assert any("flows.iperf needs iperf3" in problem for problem in lacking.problems)
+    old = planned(scenario, programs=["wget", "iperf3"])
+    assert any("its iperf3 has no --mptcp" in problem for problem in old.problems)
+    for found in (
+        {"programs": ["wget", "iperf3", "mptcpize"]},
+        {"programs": ["wget", "iperf3"], "iperf3_has_mptcp": True},
+    ):
+        plan = planned(scenario, **found)
+        assert plan.problems == []
+        assert plan.programs == [
+            "wget -q http://{server}:{port}/ (as root)",
+            "iperf3, the client of iperf (as root)",
+        ]

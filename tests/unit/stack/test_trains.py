@@ -9,7 +9,7 @@ from tests.times import MS, US
 from mptcplab.stack.config import StackConfig
 from mptcplab.stack.congestion.base import CongestionGroup
 from mptcplab.stack.congestion.newreno import NewReno
-from mptcplab.stack.mptcp.trains import Cause, Trains
+from mptcplab.stack.mptcp.trains import Cause, CommonLimits, Trains
 from mptcplab.stack.path_managers import InitialOnly
 from mptcplab.stack.schedulers.lowest_rtt import LowestRtt
 from mptcplab.stack.tcp.rtt import RttEstimator
@@ -42,9 +42,13 @@ class Flow:
         self.trains = Trains(config, self.cause)
 
     def room(self, window: int = AMPLE, largest: int = AMPLE, buffer: int = AMPLE) -> int:
-        return self.trains.room_bytes(
-            self.sender, self.flight, window, largest, buffer, MOST, self.now_ns
-        )
+        limits = CommonLimits()
+        limits.window_bytes = window
+        limits.largest_window_bytes = largest
+        limits.buffer_bytes = buffer
+        limits.train_bytes = MOST
+        limits.compare(self.sender.congestion.group)
+        return self.trains.room_bytes(self.sender, self.flight, limits, self.now_ns)
 
     def send(self, packets: int, room: int = 0, acked: int = 0) -> Segment:
         train = Segment(b"", 1, b"", 2, payload_bytes=packets * MSS, segment_size_bytes=MSS)

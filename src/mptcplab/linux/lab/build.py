@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface
+from pathlib import Path
 from typing import Final
 
 from mptcplab.linux.drivers.choose import choose_driver, traces_of
@@ -150,7 +151,10 @@ def _make_namespaces(
         space.write_sysctls(_NO_IPV6)
     for router in topology.routers:
         space = plumbing.routers[router.name] = NetNamespace.create(router.name)
-        space.write_sysctls(forwarding.router_sysctls(topology, router))
+        sysctls = forwarding.router_sysctls(topology, router)
+        if Path("/proc/sys/net/ipv6").exists() and not addressing.has_ipv6(router):
+            sysctls |= addressing.NO_LINK_LOCAL  # they would come late, when the run has begun
+        space.write_sysctls(sysctls)
     if topology.routers and not forwarding.has_seeds():
         plumbing.notes.append(forwarding.SEEDLESS_NOTE)
     for host in topology.hosts:

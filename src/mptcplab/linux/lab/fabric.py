@@ -221,8 +221,14 @@ class Fabric:
 
     @contextmanager
     def _joining(self) -> Iterator[Callable[[], None]]:
-        """Give what moves a child to where the first daemon is."""
-        handle = os.pidfd_open(self._daemons[0].pid)
+        """Give what moves a child to where the first daemon is.
+
+        MachineCannotError where that has ended, so that there is nowhere to go.
+        """
+        try:
+            handle = os.pidfd_open(self._daemons[0].pid)
+        except ProcessLookupError as error:
+            raise self._ended() from error
 
         def enter() -> None:
             _take_signals()
@@ -230,8 +236,13 @@ class Fabric:
 
         try:
             yield enter
+        except subprocess.SubprocessError as error:  # what it says of a failure of enter's
+            raise self._ended() from error
         finally:
             os.close(handle)
+
+    def _ended(self) -> MachineCannotError:
+        return MachineCannotError(f"the lab's Open vSwitch has ended: {self._last_words()}")
 
     def _ask(self, program: str, *words: str, lines: Sequence[str] = ()) -> str:
         """Run a program beside the daemons and return what it says; MachineCannotError else."""

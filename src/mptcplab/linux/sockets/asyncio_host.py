@@ -77,14 +77,19 @@ class AsyncHost:
         *,
         source: str | None = None,
         config: StackConfig | None = None,
+        data: bytes = b"",
     ) -> AsyncConnection:
-        """Open a connection and wait until data may flow; raises ``OSError`` if that fails."""
+        """Open a connection and wait until data may flow; raises ``OSError`` if that fails.
+
+        ``data`` is sent first, with ``fast_open`` in the SYN where the peer has given a cookie.
+        """
         remote = parse_address(address)
         stack = self.driver.stack
         local = stack.source_for(remote) if source is None else parse_address(source)
         if not local:
             raise OSError(f"no address of ours is of the family of {address}")
         connection = stack.connect(local, remote, port, monotonic_ns(), config=config)
+        taken = connection.write(data) if data else 0
         made = AsyncConnection(self, connection)
         self._sockets[connection] = made
         self.flush()
@@ -93,6 +98,7 @@ class AsyncHost:
         except asyncio.CancelledError:
             made.abort()
             raise
+        await made.send(data[taken:])
         return made
 
     def listen(

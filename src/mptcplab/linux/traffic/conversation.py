@@ -13,7 +13,15 @@ from mptcplab.applications.exchange import Exchange
 from mptcplab.applications.rows import message_row, request_row
 from mptcplab.applications.workloads import Messages, RequestResponse, Web
 from mptcplab.linux.traffic.conversing import COUNTERS
-from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic, Worker, WorkerProcess
+from mptcplab.linux.traffic.flow import (
+    Answer,
+    Connection,
+    Spawn,
+    StartJob,
+    Traffic,
+    Worker,
+    WorkerProcess,
+)
 from mptcplab.linux.traffic.plan import socket_plans
 from mptcplab.linux.traffic.worker import Progress
 from mptcplab.scenario.model import Flow, Scenario
@@ -33,11 +41,13 @@ class ConversationTraffic(Traffic):
         spawn: Spawn,
         workspace: Path,
         on_answer: Answer,
+        jobs: Mapping[str, StartJob],
     ) -> None:
+        """Take the hosts whose ends are started by ``jobs``, beside ``spawn`` for the others."""
         workload = flow.workload
         assert workload is not None
         self.flow = flow
-        self._scenario, self._spawn = scenario, spawn
+        self._scenario, self._spawn, self._jobs = scenario, spawn, jobs
         self._workspace, self._on_answer = workspace, on_answer
         self._keeps = not isinstance(workload, RequestResponse | Web) or workload.persistent
         self._is_udp = flow.protocol == "udp"
@@ -76,11 +86,17 @@ class ConversationTraffic(Traffic):
                 "verify": self.flow.verify,
                 "keeps": self._keeps,
             }
-            module = "datagrams" if self._is_udp else _MODULES[role]
-            argv = [sys.executable, "-P", "-m", f"mptcplab.linux.traffic.{module}"]
-            argv += [*([role] if self._is_udp else []), json.dumps(order)]
-            host = self.flow.source if role == "sender" else self.flow.destination
-            self._workers[role] = WorkerProcess(self._spawn(host, argv), progress)
+            self._workers[role] = self._start(role, order, progress)
+
+    def _start(self, role: str, order: dict[str, Any], progress: Progress) -> Worker:
+        module = "datagrams" if self._is_udp else _MODULES[role]
+        host = self.flow.source if role == "sender" else self.flow.destination
+        if host in self._jobs:
+            job = f"{module}-{role}" if self._is_udp else module
+            return self._jobs[host](job, self.connections[0], order, progress)
+        argv = [sys.executable, "-P", "-m", f"mptcplab.linux.traffic.{module}"]
+        argv += [*([role] if self._is_udp else []), json.dumps(order)]
+        return WorkerProcess(self._spawn(host, argv), progress)
 
     def descriptors(self) -> Mapping[int, Callable[[], bool]]:
         """Return the processes' answer pipes."""

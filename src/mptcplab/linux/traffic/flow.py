@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -178,14 +179,18 @@ class Worker(ABC):
                 self.ended = True
                 if not self.over:
                     self.over = True
-                    yield {"event": "failed", "text": self.problem}
+                    now_ns = time.monotonic_ns()
+                    yield {"event": "failed", "text": self.problem, "monotonic_ns": now_ns}
                 return
             *lines, self._text = (self._text + data).split(b"\n")
             for line in lines:
-                answer = json.loads(line)
-                self.ready = self.ready or answer["event"] == "ready"
-                self.over = self.over or answer["event"] in ("done", "failed")
-                yield answer
+                yield self._noted(json.loads(line))
+
+    def _noted(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Note what an answer says of the worker, and return it."""
+        self.ready = self.ready or answer["event"] == "ready"
+        self.over = self.over or answer["event"] in ("done", "failed")
+        return answer
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
@@ -248,12 +253,14 @@ class StackJob(Worker):
 
 
 class StartJob(Protocol):
-    """Lets a host with our stack be one end of a connection."""
+    """Lets a host with our stack, or a real one, be one end of a connection."""
 
     def __call__(
         self, role: str, connection: Connection, order: dict[str, Any], progress: Progress, /
     ) -> Worker:
-        """Return the job of a role, "sender" or "receiver"."""
+        """Return the job of a role: "sender" or "receiver"; of requests and messages "asking",
+        "answering", "datagrams-sender" or "datagrams-receiver", for all connections of the flow.
+        """
 
 
 class BulkTraffic(Traffic):

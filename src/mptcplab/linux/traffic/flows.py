@@ -17,6 +17,7 @@ from mptcplab.linux.traffic.flow import Answer, BulkTraffic, Connection, Spawn, 
 from mptcplab.linux.traffic.gridftp import GridFtpTraffic
 from mptcplab.linux.traffic.iperf3 import Iperf3Traffic
 from mptcplab.linux.traffic.plan import FIRST_PORT, FlowError
+from mptcplab.linux.traffic.programs import LocalPrograms, Programs
 from mptcplab.linux.traffic.sctp import SctpTraffic
 from mptcplab.loop import RealTimeLoop
 from mptcplab.scenario.model import Flow, Scenario
@@ -40,11 +41,15 @@ class Flows:
         on_answer: Answer,
         own_stacks: Mapping[str, StartJob],
         congestion: Mapping[str, str],
+        programs: Programs | None = None,
     ) -> None:
         """Make the traffic of every flow; FlowError where this machine lacks the application.
 
-        ``congestion`` has the kernel's names of what the lab has registered, by the scenario's.
+        ``own_stacks`` are the hosts whose ends ``spawn`` does not start. ``congestion`` has the
+        kernel's names of what the lab has registered, by the scenario's. ``programs`` are those of
+        real hosts; without them, this machine's.
         """
+        programs = programs or LocalPrograms(spawn)
         self._scenario = scenario
         self._loop = loop
         self._watched: set[int] = set()
@@ -56,7 +61,7 @@ class Flows:
             if flow.source not in own_stacks:
                 name = congestion.get(flow.congestion, flow.congestion)
                 flow = replace(flow, congestion=name)
-            traffic = _make(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
+            traffic = _make(scenario, flow, port, spawn, workspace, on_answer, own_stacks, programs)
             self.traffic.append(traffic)
             port += traffic.ports
         self._by_flow = {traffic.flow.name: traffic for traffic in self.traffic}
@@ -196,19 +201,20 @@ def _make(
     workspace: Path,
     on_answer: Answer,
     own_stacks: Mapping[str, StartJob],
+    programs: Programs,
 ) -> Traffic:
     paths = scenario.paths(flow)
     if not paths:
         raise FlowError(f"flow {flow.name}: no path between its hosts over the links it may use")
     if flow.application == "iperf3":
-        return Iperf3Traffic(flow, paths[0], port, spawn, on_answer)
+        return Iperf3Traffic(flow, paths[0], port, programs, on_answer)
     if isinstance(flow.workload, Command):
-        return CommandTraffic(flow, paths[0], port, spawn, workspace, on_answer)
+        return CommandTraffic(flow, paths[0], port, programs, workspace, on_answer)
     if isinstance(flow.workload, GridFtp):
         return GridFtpTraffic(flow, paths, port, spawn, workspace, on_answer)
     workspace = workspace / _SHARED
     if flow.protocol == "sctp":
         return SctpTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
     if flow.workload is not None:
-        return ConversationTraffic(scenario, flow, port, spawn, workspace, on_answer)
+        return ConversationTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)
     return BulkTraffic(scenario, flow, port, spawn, workspace, on_answer, own_stacks)

@@ -28,10 +28,10 @@ from urllib.parse import quote
 from mptcplab.applications.workloads import GridFtp
 from mptcplab.linux.kernel.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, unmount
 from mptcplab.linux.traffic import file_check
-from mptcplab.linux.traffic.command import KEEP_OUTPUT
 from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic, end_process
 from mptcplab.linux.traffic.plan import FlowError
 from mptcplab.linux.traffic.ports import is_bound
+from mptcplab.linux.traffic.programs import KEEP_OUTPUT
 from mptcplab.network.topology import Path as NetworkPath
 from mptcplab.scenario.model import Flow
 

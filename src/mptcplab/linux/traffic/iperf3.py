@@ -6,38 +6,50 @@ its own buffers, so what it got is compared with what the scenario asked for whe
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mptcplab.linux.traffic.flow import Answer, Connection, Spawn, Traffic, end_process
+from mptcplab.linux.traffic.flow import Answer, Connection, Traffic
 from mptcplab.linux.traffic.plan import FlowError, client_and_server
-from mptcplab.linux.traffic.ports import is_bound
+from mptcplab.linux.traffic.programs import Program, Programs
 from mptcplab.network.topology import Path as NetworkPath
 from mptcplab.scenario.model import Flow
 
 _FOREVER_S: Final = 86400
 
 
-def command(program: str, mptcp_option: bool | None) -> list[str]:
+PROGRAM: Final = "iperf3"
+MPTCPIZE: Final = "mptcpize"
+
+
+def command(mptcp_option: bool | None) -> list[str]:
     """Return how to start iperf3: plainly, with its own MPTCP option, or through mptcpize.
 
     ``mptcp_option`` is None for TCP, else whether this iperf3 has ``--mptcp`` (from 3.19 on).
     """
     if mptcp_option is None:
-        return [program]
-    return [program, "--mptcp"] if mptcp_option else ["mptcpize", "run", program]
+        return [PROGRAM]
+    return [PROGRAM, "--mptcp"] if mptcp_option else [MPTCPIZE, "run", PROGRAM]
 
 
-def _has_mptcp_option(program: str) -> bool:
-    """Return whether this iperf3 knows ``--mptcp``."""
-    text = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
-    return "--mptcp" in text.stdout + text.stderr
+def _command(flow: Flow, host: str, programs: Programs) -> list[str]:
+    """Return how a host starts iperf3; FlowError where it cannot."""
+    if not programs.find(host, PROGRAM):
+        raise FlowError(
+            f"flow {flow.name}: iperf3 is not installed on {programs.where_is(host)}; install it "
+            'or use application = "bulk"'
+        )
+    if flow.protocol != "mptcp":
+        return command(None)
+    argv = command("--mptcp" in programs.options(host, PROGRAM))
+    if not programs.find(host, argv[0]):
+        raise FlowError(
+            f"flow {flow.name}: the iperf3 of {programs.where_is(host)} has no --mptcp and "
+            "mptcpize is not installed"
+        )
+    return argv
 
 
 def client_arguments(flow: Flow, path: NetworkPath, port: int) -> list[str]:
@@ -93,58 +105,40 @@ class Iperf3Traffic(Traffic):
     """A server and a client process for each connection."""
 
     def __init__(
-        self, flow: Flow, path: NetworkPath, first_port: int, spawn: Spawn, on_answer: Answer
+        self, flow: Flow, path: NetworkPath, first_port: int, programs: Programs, on_answer: Answer
     ) -> None:
-        program = shutil.which("iperf3")
-        if program is None:
-            raise FlowError(
-                f'flow {flow.name}: iperf3 is not installed; install it or use application = "bulk"'
-            )
         check_buffers(flow)
-        option = _has_mptcp_option(program) if flow.protocol == "mptcp" else None
-        self._command = command(program, option)
-        if shutil.which(self._command[0]) is None:
-            raise FlowError(
-                f"flow {flow.name}: this iperf3 has no --mptcp and mptcpize is not installed"
-            )
+        self._commands = {host: _command(flow, host, programs) for host in client_and_server(flow)}
         self.flow = flow
         self.connections = [
             Connection(flow, index, first_port + index, checked=False)
             for index in range(flow.connections)
         ]
-        self._path, self._spawn, self._on_answer = path, spawn, on_answer
-        self._servers: list[subprocess.Popen[bytes]] = []
-        self._clients: list[subprocess.Popen[bytes]] = []
+        self._path, self._programs, self._on_answer = path, programs, on_answer
+        self._servers: list[Program] = []
+        self._clients: list[Program] = []
         self._open = 0
 
     def prepare(self) -> None:
         """Start the servers; the clients start when the flow does."""
         server = client_and_server(self.flow)[1]
         for connection in self.connections:
-            argv = [*self._command, "-s", "-1", "-J", "-p", str(connection.port)]
-            self._servers.append(self._spawn(server, argv))
+            argv = [*self._commands[server], "-s", "-1", "-J", "-p", str(connection.port)]
+            self._servers.append(self._programs.start(server, argv))
 
     def descriptors(self) -> Mapping[int, Callable[[], bool]]:
-        """Return the clients' output pipes, once they run."""
+        """Return what tells that clients have printed or ended, once they run."""
         return {
-            _stdout(process): self._reader(connection, process)
-            for connection, process in zip(self.connections, self._clients, strict=False)
+            client.descriptor: self._reader(connection, client)
+            for connection, client in zip(self.connections, self._clients, strict=False)
         }
 
-    def _reader(
-        self, connection: Connection, process: subprocess.Popen[bytes]
-    ) -> Callable[[], bool]:
-        descriptor = _stdout(process)
-        text = bytearray()
-
+    def _reader(self, connection: Connection, client: Program) -> Callable[[], bool]:
         def read() -> bool:
-            try:
-                while data := os.read(descriptor, 1 << 16):
-                    text.extend(data)
-            except BlockingIOError:
+            if client.read():
                 return True
             self._open -= 1
-            read_report(text.decode(errors="replace"), connection)
+            read_report(client.text, connection)
             event = "failed" if connection.errors else "done"
             answer = {"event": event, "text": "; ".join(connection.errors)}
             self._on_answer(connection, "sender", answer)
@@ -154,9 +148,9 @@ class Iperf3Traffic(Traffic):
 
     @property
     def ready(self) -> bool:
-        """Whether every server listens, as far as /proc tells."""
+        """Whether every server listens."""
         return all(
-            is_bound(server.pid, connection.port)
+            server.listens(connection.port)
             for server, connection in zip(self._servers, self.connections, strict=True)
         )
 
@@ -164,17 +158,14 @@ class Iperf3Traffic(Traffic):
         """Start the clients."""
         client = client_and_server(self.flow)[0]
         for connection in self.connections:
-            argv = [*self._command, *client_arguments(self.flow, self._path, connection.port)]
-            process = self._spawn(client, argv)
-            os.set_blocking(_stdout(process), False)
-            self._clients.append(process)
+            options = client_arguments(self.flow, self._path, connection.port)
+            self._clients.append(self._programs.start(client, [*self._commands[client], *options]))
             self._open += 1
 
     def stop(self) -> None:
         """Interrupt the clients; they report what they sent."""
-        for process in self._clients:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
+        for client in self._clients:
+            client.send_signal(signal.SIGINT)
 
     @property
     def finished(self) -> bool:
@@ -195,23 +186,19 @@ class Iperf3Traffic(Traffic):
     def processes(self) -> list[tuple[str, int]]:
         """Return clients, then servers."""
         return [
-            (role, process.pid)
-            for role, processes in (("client", self._clients), ("server", self._servers))
-            for process in processes
+            (role, program.pid)
+            for role, programs in (("client", self._clients), ("server", self._servers))
+            for program in programs
+            if program.pid is not None
         ]
 
     def process_of(self, role: str, index: int) -> int | None:
         """Return the client or the server of a connection, whichever sends or receives."""
         client = (role == "sender") == (client_and_server(self.flow)[0] == self.flow.source)
-        processes = self._clients if client else self._servers
-        return processes[index].pid if index < len(processes) else None
+        programs = self._clients if client else self._servers
+        return programs[index].pid if index < len(programs) else None
 
     def close(self) -> None:
         """Kill what still runs."""
-        for process in (*self._clients, *self._servers):
-            end_process(process)
-
-
-def _stdout(process: subprocess.Popen[bytes]) -> int:
-    assert process.stdout is not None
-    return process.stdout.fileno()
+        for program in (*self._clients, *self._servers):
+            program.close()

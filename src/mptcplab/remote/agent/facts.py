@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import pwd
 import shutil
 import socket
+import subprocess
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -15,15 +17,20 @@ from mptcplab.linux.kernel.mptcp_endpoints import Flags, PathManager
 from mptcplab.linux.kernel.netlink import NETLINK_GENERIC, NetlinkSocket
 from mptcplab.remote.agent.interfaces import asked
 from mptcplab.remote.agent.journal import Journal
+from mptcplab.remote.agent.qdiscs import netem_facts
 
-_PROGRAMS: Final = ("tcpdump",)
+_ASK_S: Final = 20
 _CONGESTION: Final = "net/ipv4/tcp_available_congestion_control"
 _SYSCTLS: Final = Path("/proc/sys")
 _MOST: Final = 4096
 
 
-def facts(sysctls: list[str], ssh_connection: str) -> dict[str, Any]:
-    """Return what a plan needs to know; ``ssh_connection`` is what sshd says of itself."""
+def facts(
+    sysctls: list[str], programs: list[str], ssh_connection: str, *, netem: bool
+) -> dict[str, Any]:
+    """Return what a plan needs to know: of sysctls and programs those that are asked for, and of
+    netem where it is; ``ssh_connection`` is what sshd says of itself.
+    """
     interfaces = _interfaces()
     endpoints, limits = _path_manager({each["index"]: each["name"] for each in interfaces})
     rules = [rule for family in ("-4", "-6") for rule in asked(family, "rule", "show")]
@@ -47,7 +54,10 @@ def facts(sysctls: list[str], ssh_connection: str) -> dict[str, Any]:
         "limits": limits,
         "sysctls": {name: _sysctl(name) for name in sysctls},
         "congestion": _text(_SYSCTLS / _CONGESTION).split(),
-        "programs": [name for name in _PROGRAMS if shutil.which(name)],
+        "programs": [name for name in programs if shutil.which(name)],
+        "iperf3_has_mptcp": "iperf3" in programs and _iperf3_has_mptcp(),
+        "netem": netem_facts() if netem else None,
+        "programs_user": os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name,
         "journal": None
         if header is None
         else {
@@ -67,13 +77,14 @@ def _interfaces() -> list[dict[str, Any]]:
             "mtu": device["mtu"],
             "up": "UP" in device["flags"],
             "carrier": "LOWER_UP" in device["flags"],
+            "gso_max_segs": device.get("gso_max_segs"),
             "addresses": [
                 f"{address['local']}/{address['prefixlen']}"
                 for address in device["addr_info"]
                 if "local" in address
             ],
         }
-        for device in asked("address", "show")
+        for device in asked("-d", "address", "show")
         if "ifname" in device
     ]
 
@@ -128,6 +139,21 @@ def _path_manager(
         "subflows": limits.subflows,
         "add_addr_accepted": limits.add_addr_accepted,
     }
+
+
+def _iperf3_has_mptcp() -> bool:
+    """Return whether iperf3 has ``--mptcp`` (from 3.19 on)."""
+    try:
+        done = subprocess.run(
+            ["iperf3", "--help"],
+            capture_output=True,
+            text=True,
+            timeout=_ASK_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return "--mptcp" in done.stdout + done.stderr
 
 
 def _sysctl(name: str) -> str | None:

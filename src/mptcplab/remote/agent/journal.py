@@ -19,10 +19,12 @@ from typing import Any, Final
 
 from mptcplab.linux.kernel.mptcp_endpoints import Endpoint, Flags, PathManager
 from mptcplab.linux.kernel.netlink import NETLINK_GENERIC, NetlinkSocket
+from mptcplab.remote.agent.programs import end_marked
 
 Command = list[str]
 """A command line; "write", a path and a text stand for writing that file, "forget-implicit" and the
-identifiers of endpoints for deleting all other implicit ones, which the kernel makes by itself."""
+identifiers of endpoints for deleting all other implicit ones, which the kernel makes by itself,
+"end-programs" and a mark for ending the programs that have it."""
 
 FOLDER: Final = Path("/run/mptcplab-hosts")
 _COMMAND_S: Final = 20
@@ -42,6 +44,9 @@ def execute(command: Command) -> None:
     """Carry out one command; CommandError where it fails."""
     if command[0] == "forget-implicit":
         _forget_implicit(command[1:])
+        return
+    if command[0] == "end-programs":
+        end_marked(command[1])
         return
     if command[0] == "write":
         _, path, text = command

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from mptcplab.linux.probes.mib import read_counters
+from mptcplab.linux.traffic.ports import is_bound
 from mptcplab.remote.agent import interfaces
 from mptcplab.remote.agent.capturing import HostCapture
 from mptcplab.remote.agent.facts import facts
@@ -29,8 +30,9 @@ from mptcplab.remote.agent.journal import (
     implicit_endpoints,
     take_lock,
 )
+from mptcplab.remote.agent.programs import HostProgram
 from mptcplab.remote.agent.sampling import HostSampler
-from mptcplab.remote.agent.workers import WorkerEnd
+from mptcplab.remote.agent.workers import WorkerEnd, shared_stripes
 from mptcplab.remote.frames import MARK, FrameError, FrameReader, Message, encode
 
 SILENCE_S: Final = 10
@@ -58,6 +60,10 @@ class Agent:
         self.sampler: HostSampler | None = None
         self.workers: dict[int, WorkerEnd] = {}
         self.captures: dict[str, HostCapture] = {}
+        self.programs: dict[int, HostProgram] = {}
+        self._mark = ""  # of all programs; empty before the first
+        self._stripes: dict[str, int] = {}
+        """The counters that senders share, by what the controller calls them."""
         self._down: set[str] = set()
         """The interfaces that were set down and are not whole again."""
         self._restoring: dict[str, list[Command]] = {}
@@ -90,7 +96,13 @@ class Agent:
 
     def on_facts(self, message: Message) -> Message:
         """Tell what a plan needs to know."""
-        return {"facts": facts(message["sysctls"], self._ssh_connection)}
+        told = facts(
+            message["sysctls"],
+            message.get("programs", []),
+            self._ssh_connection,
+            netem=bool(message.get("netem")),
+        )
+        return {"facts": told}
 
     def on_counters(self, _message: Message) -> Message:
         """Tell the MIB counters."""
@@ -107,6 +119,7 @@ class Agent:
         self.journal.begin({"who": message["who"], "since": message["since"]})
         self._down.clear()
         self._restoring.clear()
+        self._mark = ""
         known = [str(endpoint.identifier) for endpoint in implicit_endpoints()]
         self.journal.note([["forget-implicit", *known]])
         return {"undone": len(undoings), "problems": problems[:20]}
@@ -215,8 +228,8 @@ class Agent:
         self.next_ns += (1 + missed) * self.interval_ns
         return {"sample": sample, "late_ns": late_ns}
 
-    def _progress(self) -> dict[str, int]:
-        return {str(number): worker.bytes_done() for number, worker in self.workers.items()}
+    def _progress(self) -> dict[str, list[int]]:
+        return {str(number): worker.counts() for number, worker in self.workers.items()}
 
     def close_sampler(self) -> None:
         """Take no more samples."""
@@ -228,8 +241,13 @@ class Agent:
     # -- traffic and captures
 
     def on_start(self, message: Message) -> Message:
-        """Start one end of a connection."""
-        self.workers[message["worker"]] = WorkerEnd(message["role"], message["order"])
+        """Start one end of a connection, or of all of a flow."""
+        order, stripes = message["order"], None
+        if message["role"] == "sender" and order.get("stripes"):
+            if order["stripes"] not in self._stripes:
+                self._stripes[order["stripes"]] = shared_stripes()
+            stripes = self._stripes[order["stripes"]]
+        self.workers[message["worker"]] = WorkerEnd(message["role"], order, stripes)
         return {}
 
     def on_order(self, message: Message) -> Message:
@@ -239,6 +257,38 @@ class Agent:
         else:
             self.workers[message["worker"]].order(message["text"])
         return {}
+
+    def on_run(self, message: Message) -> Message:
+        """Start a program."""
+        if self.guardian is None:
+            raise CommandError("programs come after begin")
+        if not self._mark:
+            self._mark = f"{os.getpid()}-{time.time_ns()}"
+            self.journal.note([["end-programs", self._mark]])
+        self.programs[message["program"]] = HostProgram(
+            message["argv"], self._mark, keeps_errors=message["keeps_errors"]
+        )
+        return {}
+
+    def on_signal(self, message: Message) -> Message:
+        """Send a program a signal."""
+        self.programs[message["program"]].send_signal(message["number"])
+        return {}
+
+    def on_bound(self, message: Message) -> Message:
+        """Tell whether a socket here is bound to a port."""
+        return {"bound": is_bound(os.getpid(), message["port"])}
+
+    def on_printed(self, message: Message) -> Message:
+        """End a program, and tell how much of what it printed is kept, and how much is not."""
+        program = self.programs[message["program"]]
+        program.kill()
+        return {"bytes": program.kept_bytes, "dropped": program.dropped_bytes}
+
+    def on_text(self, message: Message) -> Message:
+        """Return a part of what a program printed."""
+        data = self.programs[message["program"]].read(message["start"], _CHUNK_BYTES)
+        return {"data": base64.b64encode(data).decode()}
 
     def on_capture(self, message: Message) -> Message:
         """Start a capture."""
@@ -287,9 +337,18 @@ class Agent:
             for capture in self.captures.values():
                 capture.look()
             self._pass_answers_on()
+            for number, program in self.programs.items():
+                if program.look():
+                    _say({"program": number, "status": program.status})
 
     def _open_answers(self) -> list[int]:
-        return [worker.answers for worker in self.workers.values() if not worker.ended]
+        answers = [worker.answers for worker in self.workers.values() if not worker.ended]
+        for program in self.programs.values():
+            if program.status is None:
+                answers.append(program.exit)
+            if not program.is_silent:
+                answers.append(program.output)
+        return answers
 
     def _pass_answers_on(self) -> None:
         for number, worker in self.workers.items():
@@ -328,6 +387,9 @@ class Agent:
         for capture in self.captures.values():
             capture.close()
         self.captures.clear()
+        for program in self.programs.values():
+            program.close()
+        self.programs.clear()
         self.close_sampler()
         if undo and self.guardian is not None:
             self.journal.undo()

@@ -38,7 +38,7 @@ class HostSampler:
         interfaces: list[str],
         probes: list[dict[str, str]],
         ports: list[int],
-        progress: Callable[[], dict[str, int]],
+        progress: Callable[[], dict[str, list[int]]],
     ) -> None:
         """``probes`` name what to send echoes to: key, interface, local and remote address.
 

@@ -1,4 +1,4 @@
-"""The senders and receivers of flows, in processes of their own."""
+"""The ends of flows' connections, in processes of their own."""
 
 from __future__ import annotations
 
@@ -10,32 +10,48 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from mptcplab.linux.traffic import receiver, sender
+from mptcplab.linux.traffic import answering, asking, datagrams, receiver, sender
+from mptcplab.linux.traffic.conversing import COUNTERS
 from mptcplab.linux.traffic.sockets import SocketError
-from mptcplab.linux.traffic.worker import BYTES_SLOT, Progress, fail
+from mptcplab.linux.traffic.stripes import Dispenser
+from mptcplab.linux.traffic.worker import Progress, fail
 from mptcplab.remote.agent.processes import close_all_but, die_with_parent
 
 _RUN: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
     "sender": sender.run,
     "receiver": receiver.run,
+    "asking": lambda order: asking.Asking(order).run(),
+    "answering": lambda order: answering.Answering(order).run(),
+    "datagrams-sender": lambda order: datagrams.Sender(order).run(),
+    "datagrams-receiver": lambda order: datagrams.Receiver(order).run(),
 }
-_PROGRESS_BYTES: Final = 64
+_SLOT_BYTES: Final = 8
 _LINE_MOST: Final = 1 << 16
 
 
 class WorkerEnd:
-    """One end of a connection: a process that takes orders and gives answers, line by line."""
+    """One end of a connection, or of all of a flow: a process that takes orders and gives answers,
+    line by line.
+    """
 
-    def __init__(self, role: str, order: dict[str, Any]) -> None:
-        """Start it; its counters are in memory that both map."""
+    def __init__(self, role: str, order: dict[str, Any], stripes: int | None) -> None:
+        """Start it; its counters are in memory that both map.
+
+        ``stripes`` is the descriptor of a counter that it shares with other senders.
+        """
         counters = os.memfd_create("progress", os.MFD_CLOEXEC)
-        os.truncate(counters, _PROGRESS_BYTES)
+        os.truncate(counters, _SLOT_BYTES * COUNTERS * max(1, len(order.get("sockets", ()))))
         path = f"/proc/self/fd/{counters}"
+        kept = [counters]
+        order = order | {"progress": path}
+        if stripes is not None:
+            kept.append(stripes)
+            order |= {"stripes": f"/proc/self/fd/{stripes}"}
         orders, self._orders = os.pipe()
         self.answers, answers = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            _become(role, order | {"progress": path}, orders, answers, counters)
+            _become(role, order, orders, answers, kept)
         os.close(orders)
         os.close(answers)
         self.progress = Progress(Path(path))
@@ -63,9 +79,11 @@ class WorkerEnd:
             *lines, self._text = (self._text + data).split(b"\n")
             answers += [json.loads(line) for line in lines]
 
-    def bytes_done(self) -> int:
-        """Return what it has sent, or received and checked."""
-        return self.progress.slots[BYTES_SLOT]
+    def counts(self) -> list[int]:
+        """Return its counters: what it has sent, or received and checked; of requests and
+        messages, what it has written and read on each connection.
+        """
+        return list(self.progress.slots)
 
     def close(self) -> None:
         """Kill it and give everything back."""
@@ -78,8 +96,15 @@ class WorkerEnd:
         self.progress.close()
 
 
-def _become(role: str, order: dict[str, Any], orders: int, answers: int, counters: int) -> None:
-    """Be a worker from now on, with nothing of the agent's but three descriptors."""
+def shared_stripes() -> int:
+    """Return a descriptor of the counter that the senders of a striped flow share."""
+    counter = os.memfd_create("stripes", os.MFD_CLOEXEC)
+    Dispenser.create(Path(f"/proc/self/fd/{counter}"))
+    return counter
+
+
+def _become(role: str, order: dict[str, Any], orders: int, answers: int, kept: list[int]) -> None:
+    """Be a worker from now on, with nothing of the agent's but a few descriptors."""
     try:
         die_with_parent()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -88,7 +113,7 @@ def _become(role: str, order: dict[str, Any], orders: int, answers: int, counter
         os.dup2(answers, 1)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
-        close_all_but(counters)
+        close_all_but(*kept)
         _RUN[role](order)
     except (SocketError, OSError) as error:
         fail(str(error))

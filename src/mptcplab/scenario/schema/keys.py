@@ -619,7 +619,8 @@ LINK = Section(
         "driver": Key(
             value_kinds.choice("auto", "kernel", "netem", "tap"),
             "What emulates the link on the Linux testbed: the kernel's shaper (rate, no delay), "
-            "netem, or mptcplab's emulator on TAP devices.",
+            "netem, or mptcplab's emulator on TAP devices. On real hosts links are as they are; "
+            '"netem" makes their delay, jitter and loss on the interfaces at their ends.',
             "auto",
         ),
         "environment": Key(
@@ -829,7 +830,8 @@ FLOW = Section(
             value_kinds.BOOLEAN,
             "TCP Fast Open (RFC 7413; request-response, web, video): the first connection gets a "
             "cookie of the server's, later ones carry their request in the SYN, which saves a "
-            "round trip where each request has a new connection. MPTCP of version 0 has none.",
+            "round trip of plain TCP where each request has a new connection. MPTCP of version 0 "
+            "has none.",
             False,
             aliases=("tfo", "tcp_fastopen"),
         ),

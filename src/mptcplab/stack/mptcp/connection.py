@@ -79,6 +79,7 @@ from mptcplab.wire.mptcp import (
     MpCapable,
     MpFail,
     MpFastclose,
+    MpJoinAck,
     MpJoinSyn,
     MpPrio,
     MptcpOption,
@@ -133,6 +134,7 @@ class Connection(Node):
         "_outputs",
         "_readable",
         "_report",
+        "_writable",
         "config",
         "congestion_group",
         "ending",
@@ -185,8 +187,9 @@ class Connection(Node):
         self._next_subflow_id: i64 = 0
         self._cause = Cause()
         self._report = Report()
+        # Told for nearly every train, and always the same.
         self._readable: tuple[Connection, events.Event] = (self, events.DataReadable())
-        """Told for nearly every train, and always the same."""
+        self._writable: tuple[Connection, events.Event] = (self, events.DataWritable())
 
     # The application.
 
@@ -200,18 +203,22 @@ class Connection(Node):
             view = self.send.view
             if view.train_bytes > MAX_MAPPING_BYTES:
                 view.train_bytes = MAX_MAPPING_BYTES
+            had_plenty = self.send.has_plenty()
             self.send.buffer.append(content if taken == len(content) else content[:taken])
             self.send.note_written(taken)
-            self.mark()
+            if not had_plenty:
+                self.mark()
         return taken
 
     def write_length(self, length: int) -> int:
         """As ``write``, for ``length`` bytes whose content does not matter."""
         taken = self._may_write(length)
         if taken:
+            had_plenty = self.send.has_plenty()
             self.send.buffer.append_length(taken)
             self.send.note_written(taken)
-            self.mark()
+            if not had_plenty:
+                self.mark()
         return taken
 
     def _may_write(self, length: int) -> int:
@@ -634,7 +641,8 @@ class Connection(Node):
         session = self.session
         judgment = Judgment.ACCEPT
         if subflow.initial:
-            judgment = handshake.judge_capable_ack(session, segment)
+            in_order = self._report.seq == subflow.tcp.receiver.rcv_nxt
+            judgment = handshake.judge_capable_ack(session, segment, in_order)
         elif session.mptcp:
             judgment = handshake.judge_join_ack(session, subflow.join, segment)
             if judgment is Judgment.ACCEPT and not self._has_room_for_join(now_ns):
@@ -800,6 +808,10 @@ class Connection(Node):
             self._take_removals(option.address_ids, now_ns)
         elif isinstance(option, MpPrio):
             self._take_priority(subflow, option)
+        elif isinstance(option, MpJoinAck):
+            # RFC 8684 section 3.2: it comes again until it is answered (check_fully_established).
+            if not subflow.initial and not subflow.tcp.active:
+                subflow.tcp.receiver.ack_now = True
         elif isinstance(option, MpFail):
             self._take_fail(subflow, now_ns)
         elif isinstance(option, MpFastclose):
@@ -910,9 +922,12 @@ class Connection(Node):
         send.tune(self.usable)
         if self.session.mptcp and not self.session.tx_infinite:
             send.arm(self.usable, now_ns)
-        segment_bytes = self.subflows[0].tcp.sender.mss_bytes if self.subflows else 0
-        if send.write_short and send.offers_room(released_bytes, segment_bytes):
-            self._emit(events.DataWritable())
+        if send.write_short:
+            segment_bytes: i64 = 0
+            if self.subflows:
+                segment_bytes = self.subflows[0].tcp.sender.mss_bytes
+            if send.offers_room(released_bytes, segment_bytes):
+                self._outputs.events.append(self._writable)
         if send.finished and send.all_acked():
             self._advance_ending(now_ns)
 

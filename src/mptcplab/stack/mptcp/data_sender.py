@@ -34,6 +34,7 @@ from mptcplab.stack.mptcp.send_limits import (
 )
 from mptcplab.stack.mptcp.session import Session
 from mptcplab.stack.mptcp.subflow import MptcpSubflow
+from mptcplab.stack.mptcp.trains import CommonLimits
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.schedulers.base import (
     Allotment,
@@ -73,6 +74,7 @@ class DataSender:
 
     __slots__ = (
         "_backoff",
+        "_common",
         "_ending",
         "_session",
         "backlogged",
@@ -81,7 +83,6 @@ class DataSender:
         "deadline_ns",
         "fin_timeouts",
         "finished",
-        "largest_window",
         "last_train_bytes",
         "limits",
         "nagle",
@@ -108,6 +109,7 @@ class DataSender:
         self._ending: Ending = ending
         self.buffer = SendBuffer()
         self.size_bytes: i64 = config.send_buffer_bytes
+        self._common = CommonLimits()
         self.outstanding = Outstanding()
         self.reinject = RangeSet()
         self.view = ConnectionView()
@@ -118,8 +120,6 @@ class DataSender:
         self.sent_offset: i64 = 0
         self.window_end: i64 = 0
         """Right edge of the peer's window."""
-        self.largest_window: i64 = 0
-        """The widest it has been, in bytes beyond what was acknowledged."""
         self.finished: bool = False
         """The application writes no more."""
         self.fin_timeouts: int = 0
@@ -194,6 +194,10 @@ class DataSender:
             wanted += 2 * subflow.tcp.sender.congestion.cwnd_bytes
         if wanted > self.size_bytes:
             self.size_bytes = wanted if wanted < limit else limit
+
+    def has_plenty(self) -> bool:
+        """Say whether so much is written and unsent that more would change nothing now."""
+        return self.buffer.written_offset - self.sent_offset >= self.view.train_bytes
 
     def is_idle(self) -> bool:
         """Say whether nothing waits to be sent or acknowledged."""
@@ -294,8 +298,9 @@ class DataSender:
         if edge > self.window_end:
             self.persist_ns = NEVER_NS
             self.persist_backoff = 0
-            if edge - self.buffer.acked_offset > self.largest_window:
-                self.largest_window = edge - self.buffer.acked_offset
+            common = self._common
+            if edge - self.buffer.acked_offset > common.largest_window_bytes:
+                common.largest_window_bytes = edge - self.buffer.acked_offset
         self.window_end = edge
 
     def arm_persist(self, usable: list[MptcpSubflow], now_ns: i64) -> None:
@@ -366,13 +371,7 @@ class DataSender:
         start, end = subflow.backlog.first(self.buffer.acked_offset)
         if start == end:
             return None
-        subflow.refresh_view(
-            self.window_end - self.buffer.acked_offset,
-            self.largest_window,
-            self.size_bytes,
-            self.view.train_bytes,
-            now_ns,
-        )
+        subflow.refresh_view(self._refresh_common(subflow), now_ns)
         view = subflow.view
         view.queued_bytes = 0  # it is the queue itself that asks for room
         length = sendable_bytes(view, end - start, self.view.train_bytes)
@@ -586,16 +585,9 @@ class DataSender:
         view = self.view
         buffer = self.buffer
         view.now_ns = now_ns
-        acked_offset = buffer.acked_offset
-        window_end = self.window_end
+        common = self._refresh_common(usable[0])
         for subflow in usable:
-            subflow.refresh_view(
-                window_end - acked_offset,
-                self.largest_window,
-                self.size_bytes,
-                view.train_bytes,
-                now_ns,
-            )
+            subflow.refresh_view(common, now_ns)
         view.acked_offset = buffer.acked_offset
         view.sent_offset = self.sent_offset
         view.written_offset = buffer.written_offset
@@ -609,6 +601,15 @@ class DataSender:
             view.head_end_offset = head.end
             view.head_carriers = head.carriers
         return view
+
+    def _refresh_common(self, subflow: MptcpSubflow) -> CommonLimits:
+        """Return what all subflows have in common, of which this is one."""
+        common = self._common
+        common.window_bytes = self.window_end - self.buffer.acked_offset
+        common.buffer_bytes = self.size_bytes
+        common.train_bytes = self.view.train_bytes
+        common.compare(subflow.tcp.sender.congestion.group)
+        return common
 
     # What holds it back.
 
@@ -735,7 +736,7 @@ class DataSender:
         room = self.window_end - self.sent_offset
         return (
             room < usable[0].tcp.sender.mss_bytes
-            and 2 * room < self.largest_window
+            and 2 * room < self._common.largest_window_bytes
             and self.buffer.acked_offset < self.sent_offset
         )
 

@@ -130,13 +130,18 @@ def judge_capable_syn_ack(session: Session, segment: Segment, offered: bool) -> 
     return Judgment.ACCEPT
 
 
-def judge_capable_ack(session: Session, segment: Segment) -> Judgment:
+def judge_capable_ack(session: Session, segment: Segment, in_order: bool) -> Judgment:
     """Judge the ACK that ends a passive open; take its key if it is accepted.
 
-    Flag B, or no HMAC algorithm that we know, leads to TCP here too (RFC 8684 section 3.1).
+    Flag B, or no HMAC algorithm that we know, leads to TCP here too (RFC 8684 section 3.1). So does
+    text that is ``in_order``, so that nothing can have mapped it before, and that nothing maps:
+    what Linux's clients send again of a SYN's data is so, and its servers fall back then
+    (mptcp_parse_option, subflow_syn_recv_sock).
     """
     if not session.mptcp:
         return Judgment.ACCEPT
+    if in_order and segment.payload_bytes and session.version > 0 and not _maps(segment):
+        return Judgment.FALL_BACK
     option = find_capable(segment)
     if option is not None and option.sender_key is not None:
         if option.receiver_key == session.local_key and usable_capable(option, session.version):
@@ -147,6 +152,15 @@ def judge_capable_ack(session: Session, segment: Segment) -> Judgment:
         # to wait for the packet that carries it.
         return Judgment.ACCEPT if session.version == 0 else Judgment.IGNORE
     return Judgment.FALL_BACK
+
+
+def _maps(segment: Segment) -> bool:
+    """Say whether an option of a segment maps data."""
+    return any(
+        (isinstance(option, MpCapable) and option.data_length is not None)
+        or (isinstance(option, Dss) and option.dsn is not None)
+        for option in segment.mptcp
+    )
 
 
 # MP_JOIN.

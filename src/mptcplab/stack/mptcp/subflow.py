@@ -22,7 +22,7 @@ from mptcplab.stack.mptcp.mapping import Mapping, MappingTable
 from mptcplab.stack.mptcp.mode import OFFERED
 from mptcplab.stack.mptcp.receive_buffer import ReceiveBuffer
 from mptcplab.stack.mptcp.session import Session
-from mptcplab.stack.mptcp.trains import Cause, Trains
+from mptcplab.stack.mptcp.trains import Cause, CommonLimits, Trains
 from mptcplab.stack.ready import NEVER_NS
 from mptcplab.stack.reassembly import Chunk
 from mptcplab.stack.schedulers.base import SubflowView
@@ -160,14 +160,17 @@ class MptcpSubflow:
         return self.backup_local or self.backup_remote
 
     def can_carry(self) -> bool:
-        """Say whether new data may be given to it."""
+        """Say whether new data may be given to it.
+
+        After a SYN with our cookie and data an answer need not wait for the third packet, but with
+        MPTCP it does: without the client's key it would have no DATA_ACK, for want of which Linux
+        falls back to TCP (check_fully_established), and whose server does not answer before either
+        (__mptcp_subflow_active).
+        """
         tcp = self.tcp
         state = tcp.state
-        return (
-            self.confirmed
-            and (state in CAN_SEND or (state is SYN_RECEIVED and tcp.opening.fast))
-            and not tcp.fin_pending
-        )
+        fast = state is SYN_RECEIVED and tcp.opening.fast and not self._session.mptcp
+        return self.confirmed and (state in CAN_SEND or fast) and not tcp.fin_pending
 
     def held_bytes(self) -> int:
         """Return what waits on this subflow: out of order, or for a mapping."""
@@ -181,24 +184,14 @@ class MptcpSubflow:
         buffer = self._receive_buffer
         return self.tcp.receiver.rcv_nxt + buffer.edge_offset - buffer.rcv_nxt
 
-    def refresh_view(
-        self,
-        window_bytes: i64,
-        largest_window_bytes: i64,
-        buffer_bytes: i64,
-        train_bytes: i64,
-        now_ns: i64,
-    ) -> None:
-        """Bring the scheduler's view up to date.
-
-        ``window_bytes`` is the peer's window beyond what it acknowledged, ``largest_window_bytes``
-        the widest it has been, ``buffer_bytes`` the size of the send buffer.
-        """
+    def refresh_view(self, limits: CommonLimits, now_ns: i64) -> None:
+        """Bring the scheduler's view up to date."""
         view = self.view
         sender = self.tcp.sender
         in_flight_bytes = sender.in_flight_bytes()
         queued_bytes = self.backlog.waiting_bytes
         view.in_flight_bytes = in_flight_bytes
+        view.unacked_bytes = sender.snd_nxt - sender.snd_una
         view.in_recovery = sender.ca_state == CA_RECOVERY
         view.timed_out = sender.ca_state == CA_LOSS
         view.timeouts = sender.rtt.timeouts
@@ -207,15 +200,7 @@ class MptcpSubflow:
         if sender.pacing.enabled and sender.pacing.holds(now_ns):
             view.train_room_bytes = 0
         else:
-            view.train_room_bytes = self.trains.room_bytes(
-                sender,
-                in_flight_bytes,
-                window_bytes,
-                largest_window_bytes,
-                buffer_bytes,
-                train_bytes,
-                now_ns,
-            )
+            view.train_room_bytes = self.trains.room_bytes(sender, in_flight_bytes, limits, now_ns)
             view.worthwhile_bytes = self.trains.worthwhile_bytes
         view.queued_bytes = queued_bytes
         # Linux's tcp_sndbuf_expand: a send buffer of two windows.
@@ -302,9 +287,10 @@ class MptcpSubflow:
     def make_train(self, record: Sent, now_ns: i64) -> Segment:
         """Return the segment for what was recorded as leaving now."""
         tcp = self.tcp
-        window = self._receive_buffer.window(
-            0 if tcp.state is SYN_SENT else tcp.rcv_wscale, tcp.receiver.mss_bytes
-        )
+        shift: i64 = 0
+        if tcp.state is not SYN_SENT:
+            shift = tcp.rcv_wscale
+        window = self._receive_buffer.window(shift, tcp.receiver.mss_bytes)
         if record.syn:
             return tcp.make_syn(window, self._syn_options(), now_ns)
         train = tcp.make_train(record, window, self._data_options(record), now_ns)
@@ -411,7 +397,7 @@ class MptcpSubflow:
                 ),
             )
         dss = Dss(
-            self._data_ack() if session.peer_key_known else None,
+            self._data_ack(),
             session.ack_8,
             session.tx_numbers.at(record.offset),
             True,
@@ -445,7 +431,9 @@ class MptcpSubflow:
 
     def unwrap_ssn(self, ssn: int) -> i64:
         """Return which of the peer's sequence numbers one of its mappings means."""
-        skipped: i64 = self._session.rx_syn_bytes if self.initial else 0
+        skipped: i64 = 0
+        if self.initial:
+            skipped = self._session.rx_syn_bytes
         return unwrap32(ssn, self.tcp.receiver.rcv_nxt - skipped) + skipped
 
     def _data_ack(self) -> int:

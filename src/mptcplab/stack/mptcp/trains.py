@@ -44,6 +44,9 @@ QUEUED_RATIO: Final = 2
 
 MICROSECOND_NS: Final = 1_000
 
+NO_LIMIT: Final = 1 << 60
+"""More bytes than any window."""
+
 
 class Cause:
     """What a connection acts upon: a train that has come, over some time, or something at once."""
@@ -64,33 +67,66 @@ class Cause:
         return self._since_ns if self._at_ns == now_ns else now_ns
 
 
-def reader_bound(window_bytes: i64, largest_window_bytes: i64) -> bool:
+class CommonLimits:
+    """What the subflows of a connection have in common: the peer's window and our send buffer.
+
+    All in bytes. ``least_cwnd_bytes`` is the smallest congestion window of a subflow in use, where
+    all of them together are more than that; ``NO_LIMIT`` where they are not.
+    """
+
+    __slots__ = (
+        "buffer_bytes",
+        "largest_window_bytes",
+        "least_cwnd_bytes",
+        "train_bytes",
+        "window_bytes",
+    )
+
+    def __init__(self) -> None:
+        self.window_bytes: i64 = 0
+        """The peer's window beyond what it acknowledged,"""
+        self.largest_window_bytes: i64 = 0
+        """and the widest that it has been."""
+        self.buffer_bytes: i64 = 0
+        self.train_bytes: i64 = 0
+        """The most that one train may carry."""
+        self.least_cwnd_bytes: i64 = NO_LIMIT
+
+    def flight_bytes(self) -> i64:
+        """Return what may be in flight."""
+        if self.buffer_bytes < self.largest_window_bytes:
+            return self.buffer_bytes
+        return self.largest_window_bytes
+
+    def compare(self, group: CongestionGroup) -> None:
+        """See whether the windows of all subflows are more than may be in flight.
+
+        Where the peer's window or the send buffer is what limits a connection, a train that arrives
+        lets as much leave at once, and the fastest subflow takes of it what its window holds:
+        packet by packet it would take all.
+        """
+        self.least_cwnd_bytes = NO_LIMIT
+        if len(group.members) < 2:
+            return
+        total: i64 = 0
+        least: i64 = NO_LIMIT
+        for member in group.members:
+            if member.rounds > 0:  # it is in use
+                window: i64 = member.cwnd_bytes
+                total += window
+                if window < least:
+                    least = window
+        if total > self.flight_bytes():
+            self.least_cwnd_bytes = least
+
+
+def reader_bound(limits: CommonLimits) -> bool:
     """Say whether the peer's buffer is more than half full of what its application has not read.
 
     Reading then clocks the sender. What is in flight, or waits behind a gap, does not narrow the
     window that is offered; what is unread does.
     """
-    return 2 * window_bytes < largest_window_bytes
-
-
-def narrowest_bytes(group: CongestionGroup, cwnd: i64, shared: i64) -> i64:
-    """Return the least congestion window of subflows that ``shared`` bytes are too few to fill.
-
-    Else ``cwnd``. Where the peer's window or the send buffer is what limits a connection, a train
-    that arrives lets as much leave at once, and the fastest subflow takes of it what its window
-    holds: packet by packet it would take all.
-    """
-    if len(group.members) < 2:
-        return cwnd
-    total: i64 = 0
-    least = cwnd
-    for member in group.members:
-        if member.rounds > 0:  # it is in use
-            window: i64 = member.cwnd_bytes
-            total += window
-            if window < least:
-                least = window
-    return least if total > shared else cwnd
+    return 2 * limits.window_bytes < limits.largest_window_bytes
 
 
 class Trains:
@@ -132,17 +168,10 @@ class Trains:
         self,
         sender: Sender,
         in_flight_bytes: i64,
-        window_bytes: i64,
-        largest_window_bytes: i64,
-        buffer_bytes: i64,
-        most_bytes: i64,
+        limits: CommonLimits,
         now_ns: i64,
     ) -> i64:
-        """Return what one train may hold now, at most ``most_bytes``; 0 to wait for a longer one.
-
-        ``window_bytes`` is the window that the peer offers, ``largest_window_bytes`` the widest it
-        has been, ``buffer_bytes`` the size of our send buffer.
-        """
+        """Return what one train may hold now; 0 to wait for a longer one."""
         congestion = sender.congestion
         cwnd: i64 = congestion.cwnd_bytes
         mss = sender.mss_bytes
@@ -151,17 +180,15 @@ class Trains:
         if room < mss:  # short of any train
             self._part_bytes = self._burst_bytes = self._piece_bytes = least = most = mss
         else:
-            shared = buffer_bytes if buffer_bytes < largest_window_bytes else largest_window_bytes
-            self._size(sender, cwnd, shared, most_bytes)
+            most = self._size(sender, cwnd, limits)
             least = self._part_bytes
-            most = self._most(mss)
             if self._burst_bytes > least:
                 most = least = self._burst_bytes
         if in_flight_bytes > 0 and sender.ca_state != CA_RECOVERY:
             oldest = sender.queue.first()
             # An acknowledgment will come soon.
             if oldest is not None and now_ns - oldest.sent_ns >= sender.rtt.srtt_ns >> 1:
-                if reader_bound(window_bytes, largest_window_bytes):
+                if reader_bound(limits):
                     self.worthwhile_bytes = least
                 if room < least and self._defers(sender, room, cwnd, now_ns):
                     congestion.on_send(sender.last_send_ns, cwnd)  # the window is what limits us
@@ -199,14 +226,20 @@ class Trains:
             self._held_since_ns = since_ns
         return True
 
-    def _size(self, sender: Sender, cwnd: i64, shared: i64, most_bytes: i64) -> None:
-        """Work out how long bursts and trains are; all subflows have ``shared`` bytes in flight."""
+    def _size(self, sender: Sender, cwnd: i64, limits: CommonLimits) -> i64:
+        """Work out how long bursts and trains are; return the most that a train may hold."""
         mss = sender.mss_bytes
-        window = narrowest_bytes(sender.congestion.group, cwnd, shared)
+        most_bytes = limits.train_bytes
+        window = cwnd
+        if limits.least_cwnd_bytes < window:
+            window = limits.least_cwnd_bytes
+        shared = limits.flight_bytes()
         if window > shared:
             window = shared
         paced = sender.pacing.enabled  # a timer spreads what is paced
-        share: i64 = 0 if paced or self._parts == 0 else window // self._parts
+        share: i64 = 0
+        if not paced and self._parts > 0:
+            share = window // self._parts
         part = mss if share == 0 else self._part(sender, window, share)
         if part > most_bytes // 2:
             part = most_bytes // 2
@@ -222,9 +255,11 @@ class Trains:
                 # Where packets wait in queues most of the time, gaps between bursts do not matter.
                 queued = sender.rtt.srtt_ns >= QUEUED_RATIO * sender.rtt.min_rtt_ns
                 self._part_bytes = part - part % burst if queued else burst
-        self._piece_bytes = self._most(mss)
-        if self._piece_bytes < self._burst_bytes <= share:  # it came at once, and queues are deep
+        most = self._most(mss)
+        self._piece_bytes = most
+        if most < self._burst_bytes <= share:  # it came at once, and queues are deep
             self._piece_bytes = self._burst_bytes
+        return most
 
     def _part(self, sender: Sender, window: i64, share: i64) -> i64:
         """Return the ``share`` of a window, or what is on the way no longer than the least RTT."""
@@ -283,7 +318,9 @@ class Trains:
 def _burst_bytes(sender: Sender, most_bytes: i64) -> i64:
     """Return what an interface with offload is given at once (tcp_tso_autosize)."""
     mss = sender.mss_bytes
-    burst: i64 = MAX_TRAIN_BYTES if most_bytes > MAX_TRAIN_BYTES else most_bytes
+    burst = most_bytes
+    if burst > MAX_TRAIN_BYTES:
+        burst = MAX_TRAIN_BYTES
     if sender.rtt.srtt_ns > 0:
         paced = sender.pacing_rate() // BURSTS_PER_S
         halvings = sender.rtt.min_rtt_ns // MICROSECOND_NS >> BURST_RTT_SHIFT

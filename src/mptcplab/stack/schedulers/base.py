@@ -35,6 +35,7 @@ class SubflowView:
         "timed_out",
         "timeouts",
         "train_room_bytes",
+        "unacked_bytes",
         "worthwhile_bytes",
     )
 
@@ -58,6 +59,8 @@ class SubflowView:
         """Until then its window is small because the scheduler halved it."""
         self.in_flight_bytes: int = 0
         """Sent and neither acknowledged nor deemed lost (RFC 6675 pipe)."""
+        self.unacked_bytes: int = 0
+        """Sent and not yet acknowledged, deemed lost or not."""
         self.queued_bytes: int = 0
         """Given to the subflow and not yet sent."""
         self.queue_room_bytes: int = 0

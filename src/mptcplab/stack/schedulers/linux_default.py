@@ -28,7 +28,11 @@ def pacing_rate(control: CongestionControl) -> float:
 
 
 class LinuxDefault(Scheduler):
-    """Shortest time to drain what is queued; queues beyond the congestion window."""
+    """Shortest time to drain what is queued; queues beyond the congestion window.
+
+    What is queued is Linux's sk_wmem_queued: all that is not acknowledged, so that a path which has
+    lost everything is no empty one.
+    """
 
     __slots__ = ("mean_rate",)
 
@@ -45,7 +49,7 @@ class LinuxDefault(Scheduler):
             if rate == 0.0:
                 continue
             self.mean_rate[subflow.subflow_id] = rate
-            linger_ns = (subflow.in_flight_bytes + subflow.queued_bytes) / rate
+            linger_ns = (subflow.unacked_bytes + subflow.queued_bytes) / rate
             if best is None or linger_ns < shortest_ns:
                 best = subflow
                 shortest_ns = linger_ns
@@ -60,7 +64,7 @@ class LinuxDefault(Scheduler):
         if burst_bytes < wanted_bytes:
             burst_bytes -= burst_bytes % subflow.congestion.mss_bytes
         if burst_bytes > 0:
-            queued_bytes = subflow.in_flight_bytes + subflow.queued_bytes
+            queued_bytes = subflow.unacked_bytes + subflow.queued_bytes
             mean_rate = self.mean_rate[subflow.subflow_id]
             rate = pacing_rate(subflow.congestion)
             weighted = mean_rate * queued_bytes + rate * burst_bytes

@@ -372,8 +372,12 @@ class ControlBlock:
             if ack < snd_una:
                 ack = snd_una
             acks = segment.ack_count
-            duplicates = acks if duplicate else 0
-            spread_ns = segment.spread_ns if acks > 1 else 0
+            duplicates: i64 = 0
+            if duplicate:
+                duplicates = acks
+            spread_ns: i64 = 0
+            if acks > 1:
+                spread_ns = segment.spread_ns
             sender.handle_ack(ack, blocks, echoed_ns, duplicates, acks, spread_ns, now_ns)
             if ack > snd_una:
                 report.acked = True
@@ -707,8 +711,12 @@ class ControlBlock:
         cookie = opening.cookie
         if cookie is not None and opening.timeouts == 0:
             segment.raw_options = (fast_open_option(cookie),)
-            segment.payload_bytes = opening.sent_bytes
-            segment.payload = opening.payload
+            if segment.option_bytes <= MAX_OPTION_BYTES:
+                segment.payload_bytes = opening.sent_bytes
+                segment.payload = opening.payload
+            else:  # no room for so long a cookie: the option is left out (tcp_syn_options)
+                segment.raw_options = ()
+                opening.sent_bytes = 0
         return segment
 
     def send_reset(self, options: tuple[MptcpOption, ...], now_ns: i64) -> None:

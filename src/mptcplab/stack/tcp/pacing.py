@@ -23,10 +23,12 @@ AVOIDANCE_PERCENT: Final = 120
 class Pacing:
     """When a paced subflow may send again; without pacing, always."""
 
-    __slots__ = ("_timers", "enabled")
+    __slots__ = ("_stamp_ns", "_timers", "enabled")
 
     def __init__(self, timers: Timers) -> None:
         self.enabled: bool = False
+        self._stamp_ns: i64 = 0
+        """Until when the last transmission stands for (tcp_wstamp_ns)."""
         self._timers: Timers = timers
 
     def holds(self, now_ns: i64) -> bool:
@@ -37,10 +39,16 @@ class Pacing:
         return allowed_ns != NEVER_NS and now_ns < allowed_ns
 
     def note_sent(self, size_bytes: i64, bytes_per_s: i64, now_ns: i64) -> None:
-        """So many bytes leave: work out when the next may, at a rate above 0."""
-        allowed_ns = self._timers.pacing_ns
-        start_ns = allowed_ns if allowed_ns != NEVER_NS and allowed_ns > now_ns else now_ns
-        self._timers.pacing_ns = start_ns + size_bytes * SECOND_NS // bytes_per_s
+        """So many bytes leave: work out when the next may, at a rate above 0.
+
+        What leaves later than it might have is charged up to half as long, so that late timers
+        cost no rate (tcp_update_skb_after_send).
+        """
+        start_ns = max(self._stamp_ns, now_ns)
+        length_ns = size_bytes * SECOND_NS // bytes_per_s
+        length_ns -= min(length_ns // 2, start_ns - self._stamp_ns)
+        self._stamp_ns = start_ns + length_ns
+        self._timers.pacing_ns = self._stamp_ns
 
 
 def window_rate(cwnd_bytes: i64, srtt_ns: i64, slow_start: bool) -> i64:

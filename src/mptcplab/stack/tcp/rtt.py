@@ -76,7 +76,9 @@ class RttEstimator:
         ):
             self.min_rtt_ns = least_ns
             self._min_since_ns = now_ns
-        left: i64 = count if count < MOST_SAMPLES else MOST_SAMPLES
+        left = count
+        if left > MOST_SAMPLES:
+            left = MOST_SAMPLES
         srtt = self.srtt_ns
         rttvar = self.rttvar_ns
         if srtt == 0:  # RFC 6298 (2.2)

@@ -553,7 +553,9 @@ class Sender:
         self._sample.rtt_ns = first_ns if first_ns < rtt_ns else rtt_ns
         self._sample.mean_rtt_ns = (first_ns + rtt_ns) >> 1
         # What arrives out of order leaves TS.Recent, and so the echo, as it was (RFC 7323, 4.3).
-        echo_ns = echoed_sent_ns if progress else -1
+        echo_ns: i64 = -1
+        if progress:
+            echo_ns = echoed_sent_ns
         self._rack.note_delivered(queue, self.rtt.min_rtt_ns, echo_ns, now_ns)
 
     def _take_sacks(self, blocks: list[tuple[int, int]], ack: i64) -> None:

@@ -48,7 +48,9 @@ class TailLossProbe:
         if recovering or queue.sacked_bytes or self.end >= 0:
             self._timers.probe_ns = NEVER_NS
             return
-        timeout_ns: i64 = 2 * srtt_ns if srtt_ns else FIRST_PROBE_NS
+        timeout_ns = 2 * srtt_ns
+        if srtt_ns == 0:
+            timeout_ns = FIRST_PROBE_NS
         if queue.out_bytes <= mss_bytes:
             timeout_ns += MAX_ACK_DELAY_NS
         else:

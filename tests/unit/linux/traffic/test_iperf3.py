@@ -25,9 +25,9 @@ def flow(**values: int | str) -> Flow:
 
 
 def test_mptcp_needs_the_option_or_mptcpize() -> None:
-    assert command("iperf3", None) == ["iperf3"]
-    assert command("iperf3", True) == ["iperf3", "--mptcp"]
-    assert command("iperf3", False) == ["mptcpize", "run", "iperf3"]
+    assert command(None) == ["iperf3"]
+    assert command(True) == ["iperf3", "--mptcp"]
+    assert command(False) == ["mptcpize", "run", "iperf3"]
 
 
 def test_the_client_asks_for_half_of_what_the_socket_gets() -> None:

@@ -52,7 +52,7 @@ def exchange(client: Session, server: Session) -> None:
     judgment = handshake.judge_capable_syn_ack(client, syn_ack, offered=True)
     assert judgment is Judgment.ACCEPT
     third = segment(handshake.capable_ack(client))
-    assert handshake.judge_capable_ack(server, third) is Judgment.ACCEPT
+    assert handshake.judge_capable_ack(server, third, True) is Judgment.ACCEPT
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -101,20 +101,40 @@ def test_an_answer_to_what_was_not_offered_falls_back() -> None:
 def test_the_third_packet_must_have_our_key() -> None:
     _, server = sessions()
     wrong = MpCapable(1, CAPABLE_HMAC, CLIENT_KEY, SERVER_KEY + 1)
-    assert handshake.judge_capable_ack(server, segment((wrong,))) is Judgment.FALL_BACK
+    assert handshake.judge_capable_ack(server, segment((wrong,)), True) is Judgment.FALL_BACK
 
 
 def test_data_that_overtake_the_third_packet_wait_for_its_key() -> None:
     _, server = sessions()
-    assert handshake.judge_capable_ack(server, segment((Dss(1, True),))) is Judgment.IGNORE
-    assert handshake.judge_capable_ack(server, segment(())) is Judgment.FALL_BACK
+    assert handshake.judge_capable_ack(server, segment((Dss(1, True),)), True) is Judgment.IGNORE
+    assert handshake.judge_capable_ack(server, segment(()), True) is Judgment.FALL_BACK
+
+
+@pytest.mark.parametrize(
+    ("option", "in_order", "judgment"),
+    [
+        (Dss(1, True), True, Judgment.FALL_BACK),  # after a cookie that was wrong
+        (MpCapable(1, CAPABLE_HMAC, CLIENT_KEY, SERVER_KEY), True, Judgment.FALL_BACK),
+        (Dss(1, True), False, Judgment.IGNORE),  # the rest of what a packet before it mapped
+        (Dss(1, True, 1, True, 1, 10), True, Judgment.IGNORE),
+        (MpCapable(1, CAPABLE_HMAC, CLIENT_KEY, SERVER_KEY, 10), True, Judgment.ACCEPT),
+    ],
+)
+def test_first_text_that_nothing_maps_falls_back(
+    option: MpCapable | Dss, in_order: bool, judgment: Judgment
+) -> None:
+    """As Linux's clients send again what they had in a SYN, and its servers take it."""
+    _, server = sessions()
+    third = segment((option,))
+    third.payload_bytes = 10
+    assert handshake.judge_capable_ack(server, third, in_order) is judgment
 
 
 def test_plain_tcp_accepts_whatever_comes() -> None:
     plain = Session(replace(config(), mptcp=False), is_client=True)
     assert plain.mode is Mode.PLAIN
     assert handshake.judge_capable_syn_ack(plain, segment(()), False) is Judgment.ACCEPT
-    assert handshake.judge_capable_ack(plain, segment(())) is Judgment.ACCEPT
+    assert handshake.judge_capable_ack(plain, segment(()), True) is Judgment.ACCEPT
 
 
 def joins() -> tuple[Join, Join]:

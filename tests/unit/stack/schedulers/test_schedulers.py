@@ -35,7 +35,7 @@ def a_subflow(number: int, rtt_ms: int = 10, cwnd: int = 10, flight: int = 0) ->
     control.ssthresh_bytes = cwnd * MSS
     control.srtt_ns = rtt_ms * MS
     subflow = SubflowView(number, control)
-    subflow.in_flight_bytes = flight * MSS
+    subflow.in_flight_bytes = subflow.unacked_bytes = flight * MSS
     subflow.queue_room_bytes = subflow.train_room_bytes = 1 << 30
     return subflow
 
@@ -465,7 +465,8 @@ def test_linux_default_takes_the_buffer_that_drains_first() -> None:
     order = LinuxDefault().next_allotment(a_view(first, second))
     assert order is not None
     assert order.subflow is first
-    first.in_flight_bytes = 50 * MSS
+    first.in_flight_bytes = 0  # all is lost, and none of it acknowledged
+    first.unacked_bytes = 50 * MSS
     order = LinuxDefault().next_allotment(a_view(first, second))
     assert order is not None
     assert order.subflow is second
@@ -485,12 +486,12 @@ def test_linux_default_averages_the_rate_over_what_is_queued() -> None:
     subflow = a_subflow(0, 10, cwnd=10)
     scheduler = LinuxDefault()
     scheduler.next_allotment(a_view(subflow))
-    subflow.in_flight_bytes = 65 * MSS
+    subflow.unacked_bytes = 65 * MSS
     subflow.congestion.cwnd_bytes = 20 * MSS
     scheduler.next_allotment(a_view(subflow))
     # 65 segments at the old rate and 65 at twice that, in the mean 1.5 times: 130 segments take
     # 130 / 1.5 / 1.2 = 72 ms; a rival that needs 71 ms is preferred, one of 73 ms is not.
-    subflow.in_flight_bytes = 130 * MSS
+    subflow.unacked_bytes = 130 * MSS
     for flight, chosen in ((85, 1), (88, 0)):
         rival = a_subflow(1, 10, cwnd=10, flight=flight)
         fresh = LinuxDefault()
