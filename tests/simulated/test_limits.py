@@ -415,3 +415,19 @@ def test_what_a_receiver_drops_above_tcp_is_missing(
     else:
         assert (said.cause, said.advice) == (Cause.RECEIVE_WINDOW, "")
         assert said.detail == "acknowledged by the subflows, DATA_ACKs missing"
+
+
+def test_the_buffer_that_is_advised_holds_for_paths_that_it_brings_into_use(tmp_path: Path) -> None:
+    """One for the fast path alone would let the slow one hold everything up."""
+    text = """
+duration = "2s"
+hosts = ["a", "b"]
+tunables.scheduler = "2012"
+links.fast = { between = ["a", "b"], rate = "50Mb/s", rtt = "10ms" }
+links.slow = { between = ["a", "b"], rate = "1Mb/s", rtt = "60ms" }
+flows.main = { from = "a", to = "b", buffer = "20kB" }
+"""
+    case = Case("unlike", text, (), Cause.RECEIVE_WINDOW)
+    (diagnosis,) = run_limits(finished(case, "simulated", tmp_path))
+    assert diagnosis.limits[0].cause is Cause.RECEIVE_WINDOW
+    assert "(2 x 51 Mb/s x 60 ms)" in diagnosis.remedy.advice
