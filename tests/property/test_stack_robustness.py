@@ -205,6 +205,8 @@ def check(pipe: Pipe, host: Host) -> None:
 @example(3799311604)
 # Where the end of a stream was to be sent after its connection was over.
 @example(3093839)
+# Where MP_FAIL named a mapping that begins before the stream.
+@example(104710)
 @given(st.integers(0, 1 << 32))
 def test_nothing_that_arrives_breaks_a_stack(seed: int) -> None:
     random = Random(seed)

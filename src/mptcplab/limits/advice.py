@@ -63,7 +63,9 @@ _CUBIC: Final = 1.054
 """The same of CUBIC, times the loss over the round trip in seconds, to the power of 3/4 (RFC 9438
 section 5.1, equation 6, with its C and beta)."""
 _LEAST_RTO_NS: Final = 200_000_000
-"""What the retransmission timeout is longer than the round trip, at least (Linux's TCP_RTO_MIN)."""
+"""What the retransmission timeout is longer than the round trip, at least (Linux's TCP_RTO_MIN).
+
+As ``MIN_RTO_NS`` of our stack, which this package knows nothing of; a test holds them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +434,7 @@ def _window(kind: Kind, given: Given) -> Remedy:
         )
     size = given.largest_window_bytes
     value = format_size(size) if size else ""
+    given = given.with_unused_paths()  # a larger window brings them into use
     needed, formula = given.needed()
     if needed is None:
         return Remedy(value, "a larger receive buffer")
@@ -474,6 +477,7 @@ def _never_dropped(given: Given) -> Remedy:
 
 def _send_buffer(given: Given) -> Remedy:
     size = given.send_buffer_bytes
+    given = given.with_unused_paths()  # a larger buffer brings them into use
     needed, formula = given.needed(_WRITABLE)
     value = format_size(size) if size else ""
     if needed is None:

@@ -33,7 +33,7 @@ def test_all_run_there_and_leave_nothing(untouched: Machines, tmp_path: Path) ->
     for flow in ("api", "page", "film", "telemetry", "file"):
         assert all(end["intact"] for (of, _), end in ends.items() if of == flow)
     assert ends["iperf", 0]["bytes"] > 1_000_000
-    assert ends["file", 0]["bytes"] + ends["file", 1]["bytes"] == 1_000_000
+    assert ends["file", 0]["bytes"] + ends["file", 1]["bytes"] == 3_000_000
     requests = run.table("requests").to_pylist()
     for flow in ("api", "page", "film"):
         answered = [row for row in requests if row["flow"] == flow and row["end_ns"]]

@@ -46,7 +46,7 @@ class Numbers:
         if offset != self._offset:
             self._offset = offset
             self._number = self.base + offset
-            if offset >= self._wraps_at:
+            if offset >= self._wraps_at or offset < 0:  # before the stream, as a peer may claim
                 self._number &= SEQ64_MASK
         return self._number
 

@@ -9,19 +9,13 @@ say the same of these packets; tests run both.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from librt.strings import read_i16_be, read_i32_be, read_i64_be
 from librt.vecs import append, vec
+from mypy_extensions import i32, i64
 
 from mptcplab.wire.mptcp import DSS, DSS_ACK, DSS_ACK_8, DSS_DSN_8, DSS_MAP, MPTCP_KIND
-
-if TYPE_CHECKING:
-    from mypy_extensions import i32, i64
-else:
-    with suppress(ImportError):  # only for tests, which run it interpreted
-        from mypy_extensions import i32, i64
 
 COLUMNS: Final = (
     "source", "destination", "ports", "seq", "ack", "control", "window", "payload_bytes",

@@ -5,17 +5,11 @@ Interpreted, this would take longer than the walks of ``record_scan``, which fin
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from librt.strings import read_i32_be, read_i32_le
 from librt.vecs import append, vec
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64
-else:
-    with suppress(ImportError):  # only for tests, which run it interpreted
-        from mypy_extensions import i64
+from mypy_extensions import i64
 
 IS_COMPILED: Final = not __file__.endswith(".py")
 """Whether the walk is a fast one."""
