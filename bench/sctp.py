@@ -89,11 +89,13 @@ def measure(experiment: Experiment, variant: str, seed: int) -> dict[str, Any]:
     """Run an experiment once; return its goodput (bit/s), and of B what came of the failure."""
     settings: dict[str, Any] = {f"links.{link}.rate": "100Mb/s" for link in experiment.links}
     settings |= {f"links.{link}.queue": "100KB" for link in LAN.intersection(experiment.links)}
-    settings |= VARIANTS[variant] | {"interval": experiment.interval, "expect": []}
+    settings |= VARIANTS[variant] | {"interval": experiment.interval}
     settings["duration"] = f"{experiment.duration_s:g}s"
     if experiment.name == "B":
         for number, at_s in enumerate((JOINS, DOWN, RETURNS)):
             settings[f"timeline.{number}.at"] = f"{at_s}s"
+    else:
+        settings["expect"] = []
     with TemporaryDirectory() as folder:
         run = mptcplab.run(
             experiment.name,
