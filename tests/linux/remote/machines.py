@@ -111,8 +111,17 @@ class Machines:
             said[f"{host} sysctls"] = self.on(
                 host, "sh", "-c", "grep -rs . /proc/sys/net/mptcp /proc/sys/net/ipv4/conf/*/arp_*"
             )
-        said["journals"] = str(sorted(Path("/run").glob("mptcplab-hosts/*")))
+        for journal in Path("/run").glob("mptcplab-hosts/*"):
+            said[str(journal)] = "a journal"
         return said
+
+    def differences(self, state: Mapping[str, str]) -> list[str]:
+        """Return what is not as it was in a state, but for journals that others have removed."""
+        return [
+            f"{name}: {now} was {state.get(name)}"
+            for name, now in self.state().items()
+            if now != state.get(name)
+        ]
 
     def expect(self, state: Mapping[str, str], within_s: float, of: str = "") -> None:
         """Wait until the machines are in a state, and no agent runs there; fail if they never are.
@@ -121,13 +130,12 @@ class Machines:
         A time in which everything stood still, agents as well, counts as a second.
         """
         waited_s, looked_s = 0.0, time.monotonic()
-        while self.agents() or self.state() != state:
+        while self.agents() or self.differences(state):
             waited_s += min(time.monotonic() - looked_s, 1.0)
             looked_s = time.monotonic()
             if waited_s > within_s:
-                now = self.state()
-                different = [f"{k}: {v} was {state[k]}" for k, v in now.items() if v != state[k]]
-                raise AssertionError("\n".join([of, *different, f"agents: {self.agents()}"]))
+                told = [of, *self.differences(state), f"agents: {self.agents()}"]
+                raise AssertionError("\n".join(told))
             time.sleep(0.1)
 
     @staticmethod
