@@ -19,7 +19,6 @@ HANDLE: Final = "7101:"
 _LIMIT_PACKETS: Final = 1_000_000
 _ORDER_KEEPING: Final = "8tbit"  # with a rate, netem keeps frames in order
 _MADE: Final = ("delay_ns", "jitter_ns", "loss", "burst_loss", "duplicate", "corrupt")
-_DIRECTIONS: Final = ("forward", "backward")
 
 
 def netem_ends(scenario: Scenario, host: str) -> list[tuple[Link, str, InterfaceEnd]]:
@@ -64,11 +63,6 @@ def changed(channel: Channel, action: Action) -> Channel:
     return replace(channel, **with_implied(action.changes))
 
 
-def directions_of(action: Action) -> tuple[str, ...]:
-    """Return the directions that an action means."""
-    return _DIRECTIONS if action.direction == "both" else (action.direction,)
-
-
 def arguments(channel: Channel) -> list[str]:
     """Return netem's arguments (tc-netem(8)) for a channel."""
     words = ["netem", "limit", str(_LIMIT_PACKETS)]
@@ -111,7 +105,7 @@ def _channels(scenario: Scenario, link: Link, direction: str) -> Iterator[Channe
     yield channel
     for action in scenario.timeline:
         made = is_made(scenario, action) and action.target == link.name
-        if made and direction in directions_of(action):
+        if made and direction in action.directions:
             channel = changed(channel, action)
             yield channel
 

@@ -132,7 +132,7 @@ class RemotePaths:
     def _change_netem(self, action: Action) -> None:
         """Change what netem makes of a link, where that is made."""
         steps: dict[str, list[Step]] = {}
-        for direction in netem.directions_of(action):
+        for direction in action.directions:
             key = (action.target, direction)
             self._channels[key] = netem.changed(self._channels[key], action)
             for name, host in self._fleet.set_ups.items():

@@ -142,6 +142,11 @@ class Action:
     repeated: bool = False
 
     @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions of its link that it means."""
+        return ("forward", "backward") if self.direction == "both" else (self.direction,)
+
+    @property
     def host(self) -> str | None:
         """The host that it is done to, None for links and flows."""
         return self.target.partition(":")[0] if self.target_kind in ("nic", "endpoint") else None

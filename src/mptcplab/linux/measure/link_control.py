@@ -190,8 +190,7 @@ class Links:
         return bool(self.dead)
 
     def _set(self, action: Action) -> None:
-        directions = DIRECTIONS if action.direction == "both" else (action.direction,)
-        for direction in directions:
+        for direction in action.directions:
             changes = with_implied(action.changes)
             channel = replace(self.channels[action.target, direction], **changes)
             self._lab.link(action.target).configure(direction, channel)

@@ -108,7 +108,7 @@ def restored(
             if action.verb == "set":
                 before[path, action.target] = _values(action, state)
         for step in steps:
-            for direction in _directions(step) if step.verb == "set" else ():
+            for direction in step.directions if step.verb == "set" else ():
                 channel = state[step.target, direction]
                 state[step.target, direction] = replace(channel, **with_implied(step.changes))
             label = step.label or own_label(step.verb, step.target, step.changes)
@@ -119,7 +119,7 @@ def restored(
 def _values(action: Action, state: dict[tuple[str, str], Channel]) -> dict[str, Changes]:
     """Return, by direction, the present values of what an action changes."""
     values = {}
-    for direction in _directions(action):
+    for direction in action.directions:
         channel = state[action.target, direction]
         fields = {name: getattr(channel, name) for name in with_implied(action.changes)}
         for name, other in (("trace", "rate_bps"), ("burst_loss", "loss")):
@@ -129,7 +129,3 @@ def _values(action: Action, state: dict[tuple[str, str], Channel]) -> dict[str, 
     if len(set(map(str, values.values()))) == 1 and len(values) == 2:
         return {"both": values["forward"]}
     return values
-
-
-def _directions(action: Action) -> tuple[str, ...]:
-    return ("forward", "backward") if action.direction == "both" else (action.direction,)

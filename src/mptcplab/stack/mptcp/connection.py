@@ -203,23 +203,23 @@ class Connection(Node):
             view = self.send.view
             if view.train_bytes > MAX_MAPPING_BYTES:
                 view.train_bytes = MAX_MAPPING_BYTES
-            had_plenty = self.send.has_plenty()
             self.send.buffer.append(content if taken == len(content) else content[:taken])
-            self.send.note_written(taken)
-            if not had_plenty:
-                self.mark()
+            self._note_written(taken)
         return taken
 
     def write_length(self, length: int) -> int:
         """As ``write``, for ``length`` bytes whose content does not matter."""
         taken = self._may_write(length)
         if taken:
-            had_plenty = self.send.has_plenty()
             self.send.buffer.append_length(taken)
-            self.send.note_written(taken)
-            if not had_plenty:
-                self.mark()
+            self._note_written(taken)
         return taken
+
+    def _note_written(self, taken: i64) -> None:
+        """The buffer has so much more; behind enough data it changes nothing now."""
+        self.send.note_written(taken)
+        if not self.send.had_plenty(taken):
+            self.mark()
 
     def _may_write(self, length: int) -> int:
         send = self.send

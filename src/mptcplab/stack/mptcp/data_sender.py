@@ -195,9 +195,10 @@ class DataSender:
         if wanted > self.size_bytes:
             self.size_bytes = wanted if wanted < limit else limit
 
-    def has_plenty(self) -> bool:
-        """Say whether so much is written and unsent that more would change nothing now."""
-        return self.buffer.written_offset - self.sent_offset >= self.view.train_bytes
+    def had_plenty(self, written_bytes: i64) -> bool:
+        """Say whether so much was unsent that what was just written changes nothing now."""
+        unsent = self.buffer.written_offset - self.sent_offset
+        return unsent - written_bytes >= self.view.train_bytes
 
     def is_idle(self) -> bool:
         """Say whether nothing waits to be sent or acknowledged."""
