@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Any, Final
 
-from mptcplab.linux.traffic.pattern import Pattern, describe
+from mptcplab.linux.traffic.pattern import Pattern
 from mptcplab.linux.traffic.sender import CONFIRMATION
 from mptcplab.linux.traffic.sockets import SocketPlan
 from mptcplab.linux.traffic.worker import BYTES_SLOT, Progress
@@ -277,7 +277,7 @@ class ReceiveJob(Job):
                 at = self._pattern.mismatch(self._position, memoryview(data))
                 if at is not None:
                     offset = at - self._position
-                    self._wrong = describe(at, data[offset : offset + 16])
+                    self._wrong = self._pattern.describe(at, data[offset : offset + 16])
                     self.answer("corrupt", text=self._wrong)
             self._position += len(data)
             self.pause(len(data))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
-from mptcplab.linux.traffic.pattern import Pattern, describe
+from mptcplab.linux.traffic.pattern import Pattern
 from mptcplab.linux.traffic.worker import Progress, answer
 from mptcplab.loop.timerfd import TimerFd
 
@@ -122,11 +122,12 @@ class Checker:
         """Compare a piece of a stream."""
         if not self._verify or self.wrong is not None:
             return
-        at = Pattern(stream).mismatch(position, data)
+        pattern = Pattern(stream)
+        at = pattern.mismatch(position, data)
         if at is not None:
             offset = at - position
             what = "response" if stream % 2 else "request"
-            text = describe(at, bytes(data[offset : offset + 16]))
+            text = pattern.describe(at, bytes(data[offset : offset + 16]))
             self.wrong = f"{what} {stream // 2}: {text}"
             answer("corrupt", text=self.wrong)
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mptcplab.linux.traffic.pattern import HEADER_BYTES, Pattern, describe
+from mptcplab.linux.traffic.pattern import HEADER_BYTES, Pattern
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -36,7 +36,7 @@ def wrong_byte(path: Path, stream: int) -> str | None:
             with view[position : position + _PIECE_BYTES] as piece:
                 at = pattern.mismatch(position, piece)
             if at is not None:
-                return describe(at, bytes(view[at : at + HEADER_BYTES]))
+                return pattern.describe(at, bytes(view[at : at + HEADER_BYTES]))
     return None
 
 

@@ -24,6 +24,7 @@ _ROUND_BLOCKS: Final = 16  # blocks that have no stretch of the table in common
 _SHIFT_PERIOD: Final = 4093  # prime, as are the shifts: no multiple of a segment's size
 _ROUND_SHIFT: Final = 521
 _STREAM_SHIFT: Final = 1019
+_SEARCHED_BYTES: Final = 1 << 20
 
 
 @cache
@@ -72,6 +73,31 @@ class Pattern:
         """Return block ``number`` as buffers."""
         return self.pieces(number * BLOCK_BYTES, BLOCK_BYTES)
 
+    def describe(self, position: int, wrong: bytes) -> str:
+        """Say where in the stream a wrong byte is, and where what was found there belongs.
+
+        ``wrong`` starts with that byte; 16 bytes are enough to be told from others nearby.
+        """
+        number, offset = divmod(position, BLOCK_BYTES)
+        text = f"byte {position} (block {number}, offset {offset}) is wrong"
+        if offset < HEADER_BYTES and len(wrong) >= HEADER_BYTES - offset:
+            found, stream = _HEADER.unpack(
+                _HEADER.pack(number, 0)[:offset] + wrong[: HEADER_BYTES - offset]
+            )
+            return f"{text}: found the number {found} of stream {stream}"
+        if len(wrong) < HEADER_BYTES:
+            return text
+        first = max(position - _SEARCHED_BYTES, 0)
+        around = b"".join(self.pieces(first, position + _SEARCHED_BYTES - first))
+        here = position - first
+        found_at = [
+            at for at in (around.rfind(wrong, 0, here), around.find(wrong, here)) if at >= 0
+        ]
+        if not found_at:
+            return text
+        nearest = min(found_at, key=lambda at: abs(at - here))
+        return f"{text}: found what belongs at byte {first + nearest}"
+
     def _stretches(self, position: int, count: int) -> Iterator[tuple[bytes | None, int, int]]:
         """Split a range into header parts (their bytes) and body parts (their place in the table).
 
@@ -91,18 +117,6 @@ class Pattern:
                 yield None, place + offset - HEADER_BYTES, length
             position += length
             count -= length
-
-
-def describe(position: int, wrong: bytes) -> str:
-    """Say where in the stream a wrong byte is, and what a block header found there would mean."""
-    number, offset = divmod(position, BLOCK_BYTES)
-    text = f"byte {position} (block {number}, offset {offset}) is wrong"
-    if offset < HEADER_BYTES and len(wrong) >= HEADER_BYTES - offset:
-        found, stream = _HEADER.unpack(
-            _HEADER.pack(number, 0)[:offset] + wrong[: HEADER_BYTES - offset]
-        )
-        text += f": found the number {found} of stream {stream}"
-    return text
 
 
 def _first_difference(right: bytes, received: bytes) -> int:

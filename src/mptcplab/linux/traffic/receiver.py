@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from mptcplab.linux.traffic.pattern import BLOCK_BYTES, Pattern, describe
+from mptcplab.linux.traffic.pattern import BLOCK_BYTES, Pattern
 from mptcplab.linux.traffic.sender import CONFIRMATION, establish
 from mptcplab.linux.traffic.sockets import SocketError, SocketPlan, open_socket, protocol_in_use
 from mptcplab.linux.traffic.stripes import receive_stripes
@@ -41,7 +41,7 @@ def receive_all(
         if pattern is not None and wrong is None:
             at = pattern.mismatch(position, buffer[:count])
             if at is not None:
-                wrong = describe(at, bytes(buffer[at - position : at - position + 16]))
+                wrong = pattern.describe(at, bytes(buffer[at - position : at - position + 16]))
                 answer("corrupt", text=wrong)
         position += count
         slots[BYTES_SLOT] = position

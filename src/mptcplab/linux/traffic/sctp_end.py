@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from mptcplab.linux.traffic.pattern import BLOCK_BYTES, Pattern, describe
+from mptcplab.linux.traffic.pattern import BLOCK_BYTES, Pattern
 from mptcplab.linux.traffic.usrsctp import Association, Library, Message, SctpError
 from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Pace, Progress, answer, fail
 
@@ -140,7 +140,7 @@ def _receive(order: dict[str, Any]) -> None:
         if pattern is not None and wrong is None:
             at = pattern.mismatch(position, view[:count])
             if at is not None:
-                wrong = describe(at, bytes(view[at - position : at - position + 16]))
+                wrong = pattern.describe(at, bytes(view[at - position : at - position + 16]))
                 answer("corrupt", text=wrong)
         position += count
         progress.slots[BYTES_SLOT] = position

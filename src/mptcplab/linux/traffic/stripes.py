@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from mptcplab.linux.traffic.pattern import Pattern, describe
+from mptcplab.linux.traffic.pattern import Pattern
 from mptcplab.linux.traffic.worker import BYTES_SLOT, Orders, Progress, answer
 
 _STRIPE_BYTES: Final = 1 << 20
@@ -95,7 +95,7 @@ def receive_stripes(
             if pattern is not None and wrong is None:
                 at = pattern.mismatch(position, buffer[:count])
                 if at is not None:
-                    wrong = describe(at, bytes(buffer[at - position : at - position + 16]))
+                    wrong = pattern.describe(at, bytes(buffer[at - position : at - position + 16]))
                     answer("corrupt", text=wrong)
             position += count
             length -= count

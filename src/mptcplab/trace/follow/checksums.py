@@ -29,6 +29,8 @@ from mptcplab.wire.checksum import ones_sum
 _MODULUS: Final = 0xFFFF
 _MOST_WAITING: Final = 1 << 14
 """Mappings that wait for pieces; of more than this, the pieces were never captured."""
+_MOST_SIZES: Final = 8
+"""Pieces kept that start at one offset, since retransmissions may be cut anew."""
 _MOST_NARROW: Final = 1 << 18
 _MOST_WRONG: Final = 1 << 12
 _FEW: Final = 8
@@ -51,9 +53,13 @@ MAPPING: Final = np.dtype(
         ("length", "i8"),  # with the DATA_FIN
         ("bytes", "i8"),  # without
         ("checksum", "i8"),  # -1: it has none
+        ("payload", "i8"),  # with the DSN: what it says of the payload's sum; -1 likewise
     ]
 )
-_KEY: Final = ("half", "first", "dsn", "bytes", "checksum")
+_KEY: Final = ("half", "first", "bytes", "payload")
+"""What tells mappings apart.  Linux maps its first data in MP_CAPABLE, whose DSN is that after the
+IDSN, and goes on with the same mapping in DSS options, which have a DSN; and what is closed while
+its last mapping is being sent goes on with a DATA_FIN, which changes length and checksum."""
 
 
 @dataclass(slots=True)
@@ -75,25 +81,27 @@ class _Waiting:
 
     def __init__(self, mapping: NDArray[Any]) -> None:
         self.mapping = mapping
-        self.pieces: dict[int, tuple[int, int]] = {}
-        """Offset -> (bytes, sum weighted by the offset's parity) of the pieces seen."""
+        self.pieces: dict[int, dict[int, int]] = {}
+        """Offset -> bytes -> sum weighted by the offset's parity, of the pieces seen."""
 
     def add(self, offset: int, size: int, total: int) -> None:
-        known = self.pieces.get(offset)
-        if known is None or known[0] < size:
-            self.pieces[offset] = size, total
+        sizes = self.pieces.setdefault(offset, {})
+        if len(sizes) < _MOST_SIZES:
+            sizes.setdefault(size, total)
 
     def total(self) -> int | None:
-        """Return the sum of the whole payload, None while something is missing."""
-        offset, total = 0, 0
-        end = int(self.mapping["bytes"])
-        while offset < end:
-            piece = self.pieces.get(offset)
-            if piece is None:
-                return None
-            total += piece[1]
-            offset += piece[0]
-        return total % _MODULUS if offset == end else None
+        """Return the sum of the whole payload, None while something is missing.
+
+        What was sent again may be cut elsewhere, so that pieces overlap; some of them must follow
+        each other from the first byte to the last.
+        """
+        sums = {0: 0}
+        for offset in sorted(self.pieces):
+            if offset in sums:
+                for size, total in self.pieces[offset].items():
+                    sums.setdefault(offset + size, sums[offset] + total)
+        whole = sums.get(int(self.mapping["bytes"]))
+        return None if whole is None else whole % _MODULUS
 
 
 class Checksums:
@@ -184,15 +192,14 @@ class Checksums:
     ) -> None:
         """Sum payload, a piece of its ``mapping`` each, and judge the mappings that are whole."""
         size = segments.payload_bytes[element]
-        order = np.lexsort(
-            (-size, offset, mapping["checksum"], mapping["dsn"], mapping["first"], mapping["half"])
-        )
+        order = np.lexsort((size, offset, *(mapping[name] for name in reversed(_KEY))))
         mapping = mapping[order]
         element, offset, size, new = element[order], offset[order], size[order], new[order]
         starts = _changes(mapping, _KEY)
         group = np.repeat(np.arange(starts.size), np.diff(np.append(starts, size.size)))
         again = np.zeros(size.size, dtype=bool)
         again[1:] = (group[1:] == group[:-1]) & (offset[1:] == offset[:-1])
+        again[1:] &= size[1:] == size[:-1]
         cut = np.zeros(starts.size, dtype=bool)
         cut[group[segments.payload_captured[element] < size]] = True
         fresh = np.zeros(starts.size, dtype=bool)
@@ -359,6 +366,8 @@ def _table(
     rows["number"] = segments.number[followed.element[announced.place]]
     rows["time_ns"] = followed.time_ns[announced.place]
     rows["first"] = announced.first_seq(shifts)
+    known = rows["checksum"] >= 0
+    rows["payload"] = np.where(known, (rows["checksum"] + rows["length"]) % _MODULUS, -1)
     return rows
 
 

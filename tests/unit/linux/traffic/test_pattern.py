@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mptcplab.linux.traffic.pattern import BLOCK_BYTES, HEADER_BYTES, Pattern, describe
+from mptcplab.linux.traffic.pattern import BLOCK_BYTES, HEADER_BYTES, Pattern
 
 PATTERN = Pattern(5001)
 positions = st.integers(0, 5 * BLOCK_BYTES)
@@ -68,6 +68,14 @@ def test_blocks_of_a_round_share_no_stretch_and_rounds_differ() -> None:
 
 
 def test_the_description_names_the_block_that_came_instead() -> None:
-    text = describe(2 * BLOCK_BYTES, made(3 * BLOCK_BYTES, HEADER_BYTES))
+    text = PATTERN.describe(2 * BLOCK_BYTES, made(3 * BLOCK_BYTES, HEADER_BYTES))
     assert "block 2, offset 0" in text
     assert "number 3 of stream 5001" in text
+
+
+@pytest.mark.parametrize("place", [5000, 2 * BLOCK_BYTES + 40_000, 9 * BLOCK_BYTES + 32_752])
+def test_the_description_names_the_place_of_what_came_instead(place: int) -> None:
+    text = PATTERN.describe(2 * BLOCK_BYTES + 32_752, made(place, HEADER_BYTES))
+    assert text.endswith(f"offset 32752) is wrong: found what belongs at byte {place}")
+    other = PATTERN.describe(32_752, bytes(HEADER_BYTES))
+    assert other == "byte 32752 (block 0, offset 32752) is wrong"

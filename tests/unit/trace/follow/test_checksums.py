@@ -17,7 +17,7 @@ from mptcplab.trace.output.explain import explanation
 from mptcplab.trace.output.to_json import to_json
 from mptcplab.wire.checksum import dss_checksum, ones_sum
 from mptcplab.wire.keys import token_and_idsn
-from mptcplab.wire.mptcp import Dss
+from mptcplab.wire.mptcp import CAPABLE_CHECKSUM, CAPABLE_HMAC, Dss, MpCapable
 
 KEY_A, KEY_B = 0xB481B3D168E8E36D, 0x19BAF9DC9C5916AF
 IDSN = token_and_idsn(KEY_A, 1)[1]
@@ -100,6 +100,41 @@ def test_what_the_kernel_sends_first(build: ModuleType, read: Any) -> None:
         fin = Dss(None, True, IDSN + 5001, True, 0, 1, 0x3E17, data_fin=True)
         sender.data(5001, fin.encode(), b"")
     assert counts(sender.read(read)) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_mp_capable_maps_and_dss_goes_on(build: ModuleType, read: Any, wide: bool) -> None:
+    """As a 6.18 kernel does with a first write that takes more than one packet."""
+    sender = Sender(build)
+    dss = sender.mapping(1, 3000, wide=wide)
+    flags = CAPABLE_HMAC | CAPABLE_CHECKSUM
+    checksum = int.from_bytes(dss[-2:], "big")
+    opening = MpCapable(1, flags, KEY_A, KEY_B, 3000, checksum).encode()
+    for ssn in range(1, 3001, 1000):
+        sender.data(ssn, opening if ssn == 1 else dss, DATA[ssn - 1 :][:1000])
+    assert counts(sender.read(read)) == (1, 0, 0)
+
+
+def test_a_data_fin_joins_a_mapping_that_is_being_sent(build: ModuleType, read: Any) -> None:
+    """As a 6.18 kernel does where the application closes before all of it is sent."""
+    sender = Sender(build)
+    before, after = sender.mapping(1, 3000), sender.mapping(1, 3000, fin=True)
+    for ssn in range(1, 3001, 1000):
+        sender.data(ssn, before if ssn < 2001 else after, DATA[ssn - 1 :][:1000])
+    assert counts(sender.read(read)) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("batch", [3, 100])
+def test_what_is_sent_again_is_cut_elsewhere(
+    build: ModuleType, read: Any, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces overlap; those of the first transmission make the mapping whole."""
+    monkeypatch.setattr("mptcplab.trace.files.capture.BATCH_PACKETS", batch)
+    sender = Sender(build)
+    option = sender.mapping(1, 3000)
+    for first, end in [(1, 1001), (1, 1501), (1501, 1701), (1001, 3001)]:
+        sender.data(first, option, DATA[first - 1 : end - 1])
+    assert counts(sender.read(read)) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("again", [False, True])
