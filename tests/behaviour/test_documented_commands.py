@@ -32,7 +32,7 @@ NOT_RUN: Final = {
     r"make test-kernels KERNELS=.*": "minutes in virtual machines; CI does it with one kernel",
     r"\. \.venv/bin/activate": "activates an environment that a test has no need of",
     r"python bench/.*"
-    r"|python -m bench\.((kernel_)?equilibria|examples|ports_and_paths|sctp|hosts_and).*": (
+    r"|python -m bench\.((kernel_)?equilibria|examples|offload|ports_and_paths|sctp|hosts_and).*": (
         "measures for minutes, on a quiet machine"
     ),
     r"python -m bench\.papers": "simulates for many minutes",

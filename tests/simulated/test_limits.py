@@ -323,7 +323,7 @@ duration = "8s"
 tunables.scheduler = "linux-default"
 hosts = ["a", "b"]
 links.one = { between = ["a", "b"], rate = "200Mb/s", rtt = "10ms", queue = "10 packets" }
-flows.main = { from = "a", to = "b", buffer = "256kB" }
+flows.main = { from = "a", to = "b", buffer = "192kB" }
 """
     case = Case("held", scenario, (), Cause.RECEIVE_WINDOW)
     (diagnosis,) = run_limits(finished(case, "simulated", tmp_path / "held"))

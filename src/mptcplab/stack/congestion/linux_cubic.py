@@ -3,7 +3,8 @@
 It differs from RFC 9438 (``cubic-rfc9438``) where the kernel does. Windows are whole segments. The
 curve is aimed at the least round trip ahead. The window grows towards Reno's, and not at once. It
 grows by 5 % a round trip at least while nothing was ever lost, and slow start ends by HyStart
-(``hybrid_slow_start``).
+(``hybrid_slow_start``).  How fast it is to grow is not looked at again for 31 ms where it has not
+grown, so that on paths of a millisecond or less a loss costs more than RFC 9438 has it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ LEAST_COUNT: Final = 2
 """A segment for two acknowledged at most: half of the window a round trip."""
 FLAT_FACTOR: Final = 100
 """On the plateau, a segment for so many windows acknowledged."""
+JIFFY_NS: Final = 4_000_000
+"""The kernel's clock tick; the curve is looked at once in each (HZ = 250, kernel/Kconfig.hz)."""
+UNCHANGED_JIFFIES: Final = 250 // 32
+"""A window that has not changed is looked at again after more than these (HZ / 32)."""
 SETTLING_NS: Final = 1_000_000_000
 """Round trips are not looked at for so long after recovery."""
 
@@ -33,10 +38,15 @@ class LinuxCubic(CongestionControl):
     """The kernel's CUBIC, uncoupled."""
 
     __slots__ = (
+        "_acked_segments",
+        "_count",
+        "_credit_segments",
         "_epoch_ns",
         "_hybrid",
         "_k_s",
         "_last_max_segments",
+        "_looked_at_ns",
+        "_looked_at_segments",
         "_min_rtt_ns",
         "_origin_segments",
         "_reno_segments",
@@ -52,8 +62,18 @@ class LinuxCubic(CongestionControl):
         self._k_s: float = 0.0
         self._origin_segments: int = 0
         """Where the plateau of the curve is (bic_origin_point)."""
-        self._reno_segments: float = 0.0
+        self._reno_segments: int = 0
         """The window that Reno would have (tcp_cwnd)."""
+        self._acked_segments: float = 0.0
+        """Acknowledged since Reno's window last grew (ack_cnt)."""
+        self._count: int = 0
+        """The window grows by a segment for so many acknowledged (cnt)."""
+        self._credit_segments: float = 0.0
+        """Acknowledged since the window last grew (snd_cwnd_cnt)."""
+        self._looked_at_segments: int = 0
+        """The window when the curve was last looked at (last_cwnd)."""
+        self._looked_at_ns: int = 0
+        """When that was (last_time)."""
         self._min_rtt_ns: int = 0
         """delay_min; 0 before the first sample."""
 
@@ -74,23 +94,49 @@ class LinuxCubic(CongestionControl):
     def avoid_congestion(self, acked_bytes: int, ack: AckSample) -> None:
         """Add a segment for so many acknowledged that the curve is reached in a round trip."""
         segments = self.cwnd_bytes // self.mss_bytes
+        self._acked_segments += acked_bytes / self.mss_bytes
+        jiffies = ack.now_ns // JIFFY_NS - self._looked_at_ns // JIFFY_NS
+        if segments != self._looked_at_segments or jiffies > UNCHANGED_JIFFIES:
+            if self._epoch_ns < 0 or jiffies > 0:
+                self._look_at_curve(ack.now_ns, segments, acked_bytes)
+            self._look_at_reno(segments)
+        self._grow(acked_bytes / self.mss_bytes, max(self._count, LEAST_COUNT))
+
+    def _grow(self, acked_segments: float, count: int) -> None:
+        """Open the window by whole segments (tcp_cong_avoid_ai in net/ipv4/tcp_cong.c)."""
+        more = 0
+        if self._credit_segments >= count:
+            self._credit_segments = 0.0
+            more = 1
+        self._credit_segments += acked_segments
+        whole = int(self._credit_segments / count)
+        self._credit_segments -= whole * count
+        self.cwnd_bytes += (more + whole) * self.mss_bytes
+
+    def _look_at_curve(self, now_ns: int, segments: int, acked_bytes: int) -> None:
+        self._looked_at_segments = segments
+        self._looked_at_ns = now_ns
         if self._epoch_ns < 0:
-            self._begin_epoch(ack.now_ns, segments)
-        offset_s = (ack.now_ns - self._epoch_ns + self._min_rtt_ns) / 1e9 - self._k_s
+            self._begin_epoch(now_ns, segments)
+            self._acked_segments = acked_bytes / self.mss_bytes
+        offset_s = (now_ns - self._epoch_ns + self._min_rtt_ns) / 1e9 - self._k_s
         change = int(CUBIC_C * abs(offset_s) ** 3)
         ahead = self._origin_segments + (change if offset_s > 0.0 else -change) - segments
-        count = segments // ahead if ahead > 0 else FLAT_FACTOR * segments
-        if self._last_max_segments == 0 and count > UNPROVEN_COUNT:
-            count = UNPROVEN_COUNT
-        self._reno_segments += acked_bytes / self.mss_bytes / (RENO_WINDOWS * segments)
-        behind = int(self._reno_segments) - segments
-        if behind > 0 and segments // behind < count:
-            count = segments // behind
-        self.grow(acked_bytes / max(count, LEAST_COUNT))
+        self._count = segments // ahead if ahead > 0 else FLAT_FACTOR * segments
+        if self._last_max_segments == 0 and self._count > UNPROVEN_COUNT:
+            self._count = UNPROVEN_COUNT
+
+    def _look_at_reno(self, segments: int) -> None:
+        grown = int(self._acked_segments / (RENO_WINDOWS * segments))
+        self._acked_segments -= grown * RENO_WINDOWS * segments
+        self._reno_segments += grown
+        behind = self._reno_segments - segments
+        if behind > 0 and segments // behind < self._count:
+            self._count = segments // behind
 
     def _begin_epoch(self, now_ns: int, segments: int) -> None:
         self._epoch_ns = now_ns
-        self._reno_segments = float(segments)
+        self._reno_segments = segments
         self._origin_segments = max(self._last_max_segments, segments)
         self._k_s = ((self._origin_segments - segments) / CUBIC_C) ** (1.0 / 3.0)
 
@@ -110,6 +156,7 @@ class LinuxCubic(CongestionControl):
             segments = segments * (1024 + BETA_1024) // 2048
         self._last_max_segments = segments
         self._epoch_ns = -1
+        self._credit_segments = 0.0
         super().on_loss_event(now_ns, flight_size_bytes)
 
     def on_rto(self, now_ns: int, flight_size_bytes: int, first: bool) -> None:
@@ -117,5 +164,7 @@ class LinuxCubic(CongestionControl):
         super().on_rto(now_ns, flight_size_bytes, first)
         self._last_max_segments = 0
         self._epoch_ns = -1
+        self._credit_segments = 0.0
         self._min_rtt_ns = 0
+        self._looked_at_segments = 0
         self._hybrid.restart()

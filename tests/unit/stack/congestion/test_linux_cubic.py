@@ -146,3 +146,81 @@ def test_the_curve_moves_on_by_the_time_in_which_nothing_was_sent(
     control.on_transmit_start(now_ns, 60 * SECOND)
     ack(control, now_ns + RTT_NS, before // MSS)
     assert before <= control.cwnd_bytes < 1.03 * before
+
+
+class WholeNumbers:
+    """tcp_cubic.c's window after a loss, in jiffies and whole segments, written out anew."""
+
+    def __init__(self, segments: int, rtt_ns: int) -> None:
+        self.window, self.least = segments, -(-rtt_ns // (4 * MS))
+        self.last_max = self.origin = self.root = self.reno = self.acked = 0
+        self.credit = self.count = self.looked_at = self.looked_when = 0
+        self.epoch = -1
+
+    def lose(self) -> None:
+        shrank = self.window < self.last_max
+        self.last_max = self.window * 1741 // 2048 if shrank else self.window
+        self.window = self.window * 717 // 1024
+        self.epoch, self.credit = -1, 0
+
+    def ack(self, now_ns: int) -> None:
+        jiffies = now_ns // (4 * MS)
+        self.acked += 1
+        if self.window != self.looked_at or jiffies - self.looked_when > 7:
+            if self.epoch < 0 or jiffies != self.looked_when:
+                self.looked_at, self.looked_when = self.window, jiffies
+                self._look(jiffies)
+            while self.acked > self.window * 15 >> 3:
+                self.acked -= self.window * 15 >> 3
+                self.reno += 1
+            if self.reno > self.window:
+                self.count = min(self.count, self.window // (self.reno - self.window))
+            self.count = max(self.count, 2)
+        if self.credit >= self.count:
+            self.credit = 0
+            self.window += 1
+        self.credit += 1
+        if self.credit >= self.count:
+            self.credit -= self.count
+            self.window += 1
+
+    def _look(self, jiffies: int) -> None:
+        if self.epoch < 0:
+            self.epoch, self.acked, self.reno = jiffies, 1, self.window
+            self.origin = max(self.last_max, self.window)
+            self.root = int(((1 << 40) // 410 * (self.origin - self.window)) ** (1 / 3))
+        age = (jiffies - self.epoch + self.least) * 1024 // 250
+        change = 410 * abs(age - self.root) ** 3 >> 40
+        target = self.origin + (change if age > self.root else -change)
+        ahead = target - self.window
+        self.count = self.window // ahead if ahead > 0 else 100 * self.window
+
+
+@pytest.mark.parametrize(
+    ("rtt_us", "segments", "between_losses"),
+    [
+        (600, 40, 1000),
+        (1500, 16, 600),
+        (1000, 100, 8000),
+        (20_000, 100, 4000),
+        (100_000, 500, 50_000),
+    ],
+)
+def test_over_losses_the_window_is_the_kernels(
+    rtt_us: int, segments: int, between_losses: int
+) -> None:
+    rtt_ns = rtt_us * 1000
+    control = LinuxCubic(MSS, CongestionGroup())
+    control.cwnd_bytes = segments * MSS
+    expected = WholeNumbers(segments, rtt_ns)
+    now_ns, ours, theirs = 0, 0, 0
+    for number in range(30 * between_losses):
+        if number % between_losses == 0:
+            control.on_loss_event(now_ns, control.cwnd_bytes)
+            expected.lose()
+        now_ns += rtt_ns * MSS // control.cwnd_bytes
+        ack(control, now_ns, 1, rtt_ns)
+        expected.ack(now_ns)
+        ours += control.cwnd_bytes // MSS
+        theirs += expected.window
+    assert ours == pytest.approx(theirs, rel=0.03)
