@@ -34,29 +34,24 @@ SETTLING_NS: Final = 1_000_000_000
 """Round trips are not looked at for so long after recovery."""
 
 
-class LinuxCubic(CongestionControl):
-    """The kernel's CUBIC, uncoupled."""
+class Curve:
+    """For how many segments acknowledged the window grows by one (bictcp_update)."""
 
     __slots__ = (
         "_acked_segments",
         "_count",
-        "_credit_segments",
         "_epoch_ns",
-        "_hybrid",
         "_k_s",
-        "_last_max_segments",
         "_looked_at_ns",
         "_looked_at_segments",
-        "_min_rtt_ns",
         "_origin_segments",
         "_reno_segments",
+        "last_max_segments",
     )
 
-    def __init__(self, mss_bytes: int, group: CongestionGroup) -> None:
-        super().__init__(mss_bytes, group)
-        self._hybrid = HybridSlowStart()
-        self._last_max_segments: int = 0
-        """last_max_cwnd; 0 while nothing was lost."""
+    def __init__(self) -> None:
+        self.last_max_segments: int = 0
+        """The window before the last loss, or somewhat less (last_max_cwnd); 0 before it."""
         self._epoch_ns: int = -1
         """When the current congestion avoidance began; -1 while there is none."""
         self._k_s: float = 0.0
@@ -68,19 +63,90 @@ class LinuxCubic(CongestionControl):
         """Acknowledged since Reno's window last grew (ack_cnt)."""
         self._count: int = 0
         """The window grows by a segment for so many acknowledged (cnt)."""
-        self._credit_segments: float = 0.0
-        """Acknowledged since the window last grew (snd_cwnd_cnt)."""
         self._looked_at_segments: int = 0
         """The window when the curve was last looked at (last_cwnd)."""
         self._looked_at_ns: int = 0
         """When that was (last_time)."""
+
+    def count(self, now_ns: int, segments: int, acked_segments: float, min_rtt_ns: int) -> int:
+        """Return how many are acknowledged for each segment that the window is to grow by.
+
+        ``segments`` is the window, ``acked_segments`` what the ACK acknowledges.
+        """
+        self._acked_segments += acked_segments
+        jiffies = now_ns // JIFFY_NS - self._looked_at_ns // JIFFY_NS
+        if segments != self._looked_at_segments or jiffies > UNCHANGED_JIFFIES:
+            if self._epoch_ns < 0 or jiffies > 0:
+                self._look(now_ns, segments, acked_segments, min_rtt_ns)
+            self._look_at_reno(segments)
+        return max(self._count, LEAST_COUNT)
+
+    def lose(self, segments: int) -> None:
+        """Note the window as the next plateau, a lower one if it shrank."""
+        if segments < self.last_max_segments:
+            segments = segments * (1024 + BETA_1024) // 2048
+        self.last_max_segments = segments
+        self._epoch_ns = -1
+
+    def forget(self) -> None:
+        """Begin anew, as after a timeout."""
+        self.last_max_segments = 0
+        self._epoch_ns = -1
+        self._looked_at_segments = 0
+
+    def move_on(self, now_ns: int, idle_ns: int) -> None:
+        """Leave out the time in which nothing was sent."""
+        if self._epoch_ns >= 0:
+            self._epoch_ns = min(self._epoch_ns + idle_ns, now_ns)
+
+    def age_ns(self, now_ns: int) -> int:
+        """Return how long ago congestion avoidance began; -1 while there is none."""
+        return now_ns - self._epoch_ns if self._epoch_ns >= 0 else -1
+
+    def _look(self, now_ns: int, segments: int, acked_segments: float, min_rtt_ns: int) -> None:
+        self._looked_at_segments = segments
+        self._looked_at_ns = now_ns
+        if self._epoch_ns < 0:
+            self._epoch_ns = now_ns
+            self._acked_segments = acked_segments
+            self._reno_segments = segments
+            self._origin_segments = max(self.last_max_segments, segments)
+            self._k_s = ((self._origin_segments - segments) / CUBIC_C) ** (1.0 / 3.0)
+        offset_s = (now_ns - self._epoch_ns + min_rtt_ns) / 1e9 - self._k_s
+        change = int(CUBIC_C * abs(offset_s) ** 3)
+        ahead = self._origin_segments + (change if offset_s > 0.0 else -change) - segments
+        self._count = segments // ahead if ahead > 0 else FLAT_FACTOR * segments
+        if self.last_max_segments == 0 and self._count > UNPROVEN_COUNT:
+            self._count = UNPROVEN_COUNT
+
+    def _look_at_reno(self, segments: int) -> None:
+        grown = int(self._acked_segments / (RENO_WINDOWS * segments))
+        self._acked_segments -= grown * RENO_WINDOWS * segments
+        self._reno_segments += grown
+        behind = self._reno_segments - segments
+        if behind > 0 and segments // behind < self._count:
+            self._count = segments // behind
+
+
+class LinuxCubic(CongestionControl):
+    """The kernel's CUBIC, uncoupled."""
+
+    __slots__ = ("_credit_segments", "_curve", "_hybrid", "_min_rtt_ns")
+
+    def __init__(self, mss_bytes: int, group: CongestionGroup) -> None:
+        super().__init__(mss_bytes, group)
+        self._hybrid = HybridSlowStart()
+        self._curve = Curve()
+        self._credit_segments: float = 0.0
+        """Acknowledged since the window last grew (snd_cwnd_cnt)."""
         self._min_rtt_ns: int = 0
         """delay_min; 0 before the first sample."""
 
     def on_ack(self, ack: AckSample) -> None:
         """See whether slow start is to end, then open the window."""
         rtt_ns = ack.rtt_ns
-        if rtt_ns > 0 and (self._epoch_ns < 0 or ack.now_ns - self._epoch_ns >= SETTLING_NS):
+        age_ns = self._curve.age_ns(ack.now_ns)
+        if rtt_ns > 0 and (age_ns < 0 or age_ns >= SETTLING_NS):
             if self._min_rtt_ns == 0 or rtt_ns < self._min_rtt_ns:
                 self._min_rtt_ns = rtt_ns
             if not (self._hybrid.found or ack.in_recovery) and self.in_slow_start():
@@ -92,18 +158,13 @@ class LinuxCubic(CongestionControl):
         super().on_ack(ack)
 
     def avoid_congestion(self, acked_bytes: int, ack: AckSample) -> None:
-        """Add a segment for so many acknowledged that the curve is reached in a round trip."""
-        segments = self.cwnd_bytes // self.mss_bytes
-        self._acked_segments += acked_bytes / self.mss_bytes
-        jiffies = ack.now_ns // JIFFY_NS - self._looked_at_ns // JIFFY_NS
-        if segments != self._looked_at_segments or jiffies > UNCHANGED_JIFFIES:
-            if self._epoch_ns < 0 or jiffies > 0:
-                self._look_at_curve(ack.now_ns, segments, acked_bytes)
-            self._look_at_reno(segments)
-        self._grow(acked_bytes / self.mss_bytes, max(self._count, LEAST_COUNT))
+        """Add a whole segment for as many acknowledged as the curve says.
 
-    def _grow(self, acked_segments: float, count: int) -> None:
-        """Open the window by whole segments (tcp_cong_avoid_ai in net/ipv4/tcp_cong.c)."""
+        As tcp_cong_avoid_ai in net/ipv4/tcp_cong.c does.
+        """
+        acked_segments = acked_bytes / self.mss_bytes
+        segments = self.cwnd_bytes // self.mss_bytes
+        count = self._curve.count(ack.now_ns, segments, acked_segments, self._min_rtt_ns)
         more = 0
         if self._credit_segments >= count:
             self._credit_segments = 0.0
@@ -113,37 +174,9 @@ class LinuxCubic(CongestionControl):
         self._credit_segments -= whole * count
         self.cwnd_bytes += (more + whole) * self.mss_bytes
 
-    def _look_at_curve(self, now_ns: int, segments: int, acked_bytes: int) -> None:
-        self._looked_at_segments = segments
-        self._looked_at_ns = now_ns
-        if self._epoch_ns < 0:
-            self._begin_epoch(now_ns, segments)
-            self._acked_segments = acked_bytes / self.mss_bytes
-        offset_s = (now_ns - self._epoch_ns + self._min_rtt_ns) / 1e9 - self._k_s
-        change = int(CUBIC_C * abs(offset_s) ** 3)
-        ahead = self._origin_segments + (change if offset_s > 0.0 else -change) - segments
-        self._count = segments // ahead if ahead > 0 else FLAT_FACTOR * segments
-        if self._last_max_segments == 0 and self._count > UNPROVEN_COUNT:
-            self._count = UNPROVEN_COUNT
-
-    def _look_at_reno(self, segments: int) -> None:
-        grown = int(self._acked_segments / (RENO_WINDOWS * segments))
-        self._acked_segments -= grown * RENO_WINDOWS * segments
-        self._reno_segments += grown
-        behind = self._reno_segments - segments
-        if behind > 0 and segments // behind < self._count:
-            self._count = segments // behind
-
-    def _begin_epoch(self, now_ns: int, segments: int) -> None:
-        self._epoch_ns = now_ns
-        self._reno_segments = segments
-        self._origin_segments = max(self._last_max_segments, segments)
-        self._k_s = ((self._origin_segments - segments) / CUBIC_C) ** (1.0 / 3.0)
-
     def on_transmit_start(self, now_ns: int, idle_ns: int) -> None:
         """Move the curve on by the time in which nothing was sent."""
-        if self._epoch_ns >= 0:
-            self._epoch_ns = min(self._epoch_ns + idle_ns, now_ns)
+        self._curve.move_on(now_ns, idle_ns)
 
     def ssthresh_after_loss(self, flight_bytes: int) -> int:
         """Return beta of the window, at least two segments."""
@@ -151,20 +184,14 @@ class LinuxCubic(CongestionControl):
 
     def on_loss_event(self, now_ns: int, flight_size_bytes: int) -> None:
         """Note the window as the next plateau, a lower one if it shrank, and reduce it."""
-        segments = self.cwnd_bytes // self.mss_bytes
-        if segments < self._last_max_segments:
-            segments = segments * (1024 + BETA_1024) // 2048
-        self._last_max_segments = segments
-        self._epoch_ns = -1
+        self._curve.lose(self.cwnd_bytes // self.mss_bytes)
         self._credit_segments = 0.0
         super().on_loss_event(now_ns, flight_size_bytes)
 
     def on_rto(self, now_ns: int, flight_size_bytes: int, first: bool) -> None:
         """Fall back to one segment and forget all but where slow start is to end."""
         super().on_rto(now_ns, flight_size_bytes, first)
-        self._last_max_segments = 0
-        self._epoch_ns = -1
+        self._curve.forget()
         self._credit_segments = 0.0
         self._min_rtt_ns = 0
-        self._looked_at_segments = 0
         self._hybrid.restart()

@@ -128,7 +128,7 @@ def test_the_window_follows_the_curve_and_a_second_loss_lowers_it() -> None:
             assert control.cwnd_bytes / MSS == pytest.approx(expected, rel=0.01, abs=2)
     control.cwnd_bytes = 900 * MSS
     control.on_loss_event(20 * SECOND, 900 * MSS)
-    assert control._last_max_segments == 900 * 1741 // 2048
+    assert control._curve.last_max_segments == 900 * 1741 // 2048
 
 
 @pytest.mark.parametrize("kind", [Cubic, LinuxCubic])
