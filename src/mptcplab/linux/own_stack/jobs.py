@@ -274,10 +274,8 @@ class ReceiveJob(Job):
         assert self.connection is not None
         while not self.pauses and (data := self.connection.read(self._read_bytes)):
             if self._pattern is not None and self._wrong is None:
-                at = self._pattern.mismatch(self._position, memoryview(data))
-                if at is not None:
-                    offset = at - self._position
-                    self._wrong = self._pattern.describe(at, data[offset : offset + 16])
+                self._wrong = self._pattern.wrong(self._position, memoryview(data))
+                if self._wrong is not None:
                     self.answer("corrupt", text=self._wrong)
             self._position += len(data)
             self.pause(len(data))

@@ -122,12 +122,9 @@ class Checker:
         """Compare a piece of a stream."""
         if not self._verify or self.wrong is not None:
             return
-        pattern = Pattern(stream)
-        at = pattern.mismatch(position, data)
-        if at is not None:
-            offset = at - position
+        text = Pattern(stream).wrong(position, data)
+        if text is not None:
             what = "response" if stream % 2 else "request"
-            text = pattern.describe(at, bytes(data[offset : offset + 16]))
             self.wrong = f"{what} {stream // 2}: {text}"
             answer("corrupt", text=self.wrong)
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mptcplab.linux.traffic.pattern import HEADER_BYTES, Pattern
+from mptcplab.linux.traffic.pattern import Pattern
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -34,9 +34,9 @@ def wrong_byte(path: Path, stream: int) -> str | None:
     ):
         for position in range(0, len(view), _PIECE_BYTES):
             with view[position : position + _PIECE_BYTES] as piece:
-                at = pattern.mismatch(position, piece)
-            if at is not None:
-                return pattern.describe(at, bytes(view[at : at + HEADER_BYTES]))
+                wrong = pattern.wrong(position, piece)
+            if wrong is not None:
+                return wrong
     return None
 
 

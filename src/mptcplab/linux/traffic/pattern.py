@@ -69,6 +69,14 @@ class Pattern:
             done += length
         return None
 
+    def wrong(self, position: int, received: memoryview) -> str | None:
+        """Say what is wrong with what was received for ``position``, None where nothing is."""
+        at = self.mismatch(position, received)
+        if at is None:
+            return None
+        start = at - position
+        return self.describe(at, bytes(received[start : start + HEADER_BYTES]))
+
     def block(self, number: int) -> list[memoryview | bytes]:
         """Return block ``number`` as buffers."""
         return self.pieces(number * BLOCK_BYTES, BLOCK_BYTES)

@@ -39,9 +39,8 @@ def receive_all(
     wrong: str | None = None
     while count := recv_into(buffer):
         if pattern is not None and wrong is None:
-            at = pattern.mismatch(position, buffer[:count])
-            if at is not None:
-                wrong = pattern.describe(at, bytes(buffer[at - position : at - position + 16]))
+            wrong = pattern.wrong(position, buffer[:count])
+            if wrong is not None:
                 answer("corrupt", text=wrong)
         position += count
         slots[BYTES_SLOT] = position

@@ -138,9 +138,8 @@ def _receive(order: dict[str, Any]) -> None:
         if message.protocol == _END:
             break
         if pattern is not None and wrong is None:
-            at = pattern.mismatch(position, view[:count])
-            if at is not None:
-                wrong = pattern.describe(at, bytes(view[at - position : at - position + 16]))
+            wrong = pattern.wrong(position, view[:count])
+            if wrong is not None:
                 answer("corrupt", text=wrong)
         position += count
         progress.slots[BYTES_SLOT] = position

@@ -93,9 +93,8 @@ def receive_stripes(
         position, length = _HEADER.unpack(header)
         while length > 0 and (count := sock.recv_into(buffer, min(length, len(buffer)))):
             if pattern is not None and wrong is None:
-                at = pattern.mismatch(position, buffer[:count])
-                if at is not None:
-                    wrong = pattern.describe(at, bytes(buffer[at - position : at - position + 16]))
+                wrong = pattern.wrong(position, buffer[:count])
+                if wrong is not None:
                     answer("corrupt", text=wrong)
             position += count
             length -= count

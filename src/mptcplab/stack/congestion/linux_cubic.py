@@ -42,7 +42,7 @@ class Curve:
         "_count",
         "_epoch_ns",
         "_k_s",
-        "_looked_at_ns",
+        "_looked_at_jiffies",
         "_looked_at_segments",
         "_origin_segments",
         "_reno_segments",
@@ -65,7 +65,7 @@ class Curve:
         """The window grows by a segment for so many acknowledged (cnt)."""
         self._looked_at_segments: int = 0
         """The window when the curve was last looked at (last_cwnd)."""
-        self._looked_at_ns: int = 0
+        self._looked_at_jiffies: int = 0
         """When that was (last_time)."""
 
     def count(self, now_ns: int, segments: int, acked_segments: float, min_rtt_ns: int) -> int:
@@ -74,9 +74,12 @@ class Curve:
         ``segments`` is the window, ``acked_segments`` what the ACK acknowledges.
         """
         self._acked_segments += acked_segments
-        jiffies = now_ns // JIFFY_NS - self._looked_at_ns // JIFFY_NS
-        if segments != self._looked_at_segments or jiffies > UNCHANGED_JIFFIES:
-            if self._epoch_ns < 0 or jiffies > 0:
+        jiffies = now_ns // JIFFY_NS
+        since_jiffies = jiffies - self._looked_at_jiffies
+        if segments != self._looked_at_segments or since_jiffies > UNCHANGED_JIFFIES:
+            if self._epoch_ns < 0 or since_jiffies > 0:
+                self._looked_at_segments = segments
+                self._looked_at_jiffies = jiffies
                 self._look(now_ns, segments, acked_segments, min_rtt_ns)
             self._look_at_reno(segments)
         return max(self._count, LEAST_COUNT)
@@ -104,8 +107,6 @@ class Curve:
         return now_ns - self._epoch_ns if self._epoch_ns >= 0 else -1
 
     def _look(self, now_ns: int, segments: int, acked_segments: float, min_rtt_ns: int) -> None:
-        self._looked_at_segments = segments
-        self._looked_at_ns = now_ns
         if self._epoch_ns < 0:
             self._epoch_ns = now_ns
             self._acked_segments = acked_segments
